@@ -1,0 +1,21 @@
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: demo test setup clean
+
+demo: setup
+	$(BIN)/dynamic-exit run recipes/quickstart.yaml --output build/quickstart
+
+test: setup
+	$(BIN)/ruff check plugin tests integration_tests recipes
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $@
+
+clean:
+	rm -rf .venv build

@@ -1,0 +1,1 @@
+"""Early exits and tiny savers for Intel Neural Compressor."""
