@@ -1,0 +1,125 @@
+"""A chain for the search: what every stage in use answers, given the stages before it, and what leaving there costs."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..records import Records
+
+_CHUNK_ROWS = 1 << 15
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A fixed set of stages in use; only their thresholds are open. N samples, m stages before the final.
+
+    With the set fixed, neither confidence nor answer of a stage depends on any threshold, fused or not.
+
+    Attributes:
+        stages: m places in the records' chain, rising.
+        confidence: float32 (m, N); of each stage's evidence.
+        right: bool (m + 1, N); whether each stage's evidence gives the right class; the final's last.
+        cost: float64 (m + 1,); what a sample that leaves there pays.
+    """
+
+    stages: tuple[int, ...]
+    confidence: np.ndarray
+    right: np.ndarray
+    cost: np.ndarray
+
+    @property
+    def samples(self) -> int:
+        """N."""
+        return self.right.shape[1]
+
+    def take(self, rows: np.ndarray) -> "Chain":
+        """Return the chain on some samples: integers (n,) or a mask (N,)."""
+        return Chain(self.stages, self.confidence[:, rows], self.right[:, rows], self.cost)
+
+
+class Chains:
+    """Makes chains out of records, and remembers the evidence that chains share.
+
+    Args:
+        records: The records to search on.
+        fuse: ``none`` or ``mean``.
+        memory: Bytes of evidence to remember.
+    """
+
+    def __init__(self, records: Records, fuse: str, memory: int = 1 << 29) -> None:
+        self.records = records
+        self.fuse = fuse
+        self.truth = records.truth
+        self.final = len(records.stages) - 1
+        self.baseline_right = int((records.topk_classes[-1, :, 0] == self.truth).sum())
+        self._answers: OrderedDict[tuple[int, ...], tuple[np.ndarray, np.ndarray]] = OrderedDict()
+        self._most = max(64, memory // (5 * len(records)))
+
+    def chain(self, stages: tuple[int, ...]) -> Chain:
+        """Return the chain of some stages.
+
+        Args:
+            stages: Places in the records' chain, rising, without the final.
+
+        Returns:
+            The chain.
+        """
+        whole = (*stages, self.final)
+        answers = [self._answer(whole[: i + 1] if self.fuse == "mean" else (s,)) for i, s in enumerate(whole)]
+        own, prefix = self.records.own_cost[list(whole)], self.records.prefix_cost[list(whole)]
+        confidence = np.empty((len(stages), len(self.records)), dtype=np.float32)
+        for place in range(len(stages)):
+            confidence[place] = answers[place][0]
+        return Chain(stages, confidence, np.stack([right for _, right in answers]), np.cumsum(own) + prefix)
+
+    def right_range(self) -> tuple[int, int]:
+        """Right answers of the least accurate stage and of the backbone, over these samples."""
+        rights = [int((self.records.topk_classes[s, :, 0] == self.truth).sum()) for s in range(self.final)]
+        return min([*rights, self.baseline_right]), self.baseline_right
+
+    def _answer(self, seen: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        # confidence and rightness of the evidence that these stages give together
+        if seen in self._answers:
+            self._answers.move_to_end(seen)
+            return self._answers[seen]
+        classes, confidence = fused_answers(self.records, seen)
+        answer = confidence, classes == self.truth
+        self._answers[seen] = answer
+        if len(self._answers) > self._most:
+            self._answers.popitem(last=False)
+        return answer
+
+
+def fused_answers(records: Records, stages: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return class and confidence of the mean of some stages' probabilities, from the kept classes alone.
+
+    Args:
+        records: The records.
+        stages: Places in the records' chain; one alone gives its own answer.
+
+    Returns:
+        int32 (N,) classes, the lowest among equals, and float32 (N,) confidences.
+    """
+    if len(stages) == 1:
+        return np.asarray(records.topk_classes[stages[0], :, 0]), np.asarray(
+            records.topk_probabilities[stages[0], :, 0]
+        )
+    samples = len(records)
+    classes, confidence = np.empty(samples, dtype=np.int32), np.empty(samples, dtype=np.float32)
+    for start in range(0, samples, _CHUNK_ROWS):
+        rows = slice(start, start + _CHUNK_ROWS)
+        known = np.ascontiguousarray(records.topk_classes[stages[0], rows].T)
+        total = np.ascontiguousarray(records.topk_probabilities[stages[0], rows].T)
+        for stage in stages[1:]:
+            new = np.ascontiguousarray(records.topk_classes[stage, rows].T)
+            share = np.ascontiguousarray(records.topk_probabilities[stage, rows].T)
+            # added in chain order, as at serving, so that float32 rounds alike
+            same = known[:, None, :] == new[None, :, :]
+            total += np.where(same, share[None], np.float32(0)).sum(axis=1)
+            known = np.concatenate([known, new])
+            total = np.concatenate([total, np.where(same.any(axis=0), np.float32(0), share)])
+        best = total.max(axis=0)
+        classes[rows] = np.where(total == best, known, np.iinfo(np.int32).max).min(axis=0)
+        confidence[rows] = best / np.float32(len(stages))
+    return classes, confidence

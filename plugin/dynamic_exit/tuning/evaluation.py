@@ -1,0 +1,170 @@
+"""What a configuration does on records: the one place that every reported figure comes from.
+
+Written apart from the search, and as plainly as the runtime: stage after stage, on the samples still in play.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import OperatingPointError, nearest
+from ..records import Records
+
+FUSES = ("none", "mean")
+# dense evidence of one slice of samples: at most this many numbers
+_DENSE_NUMBERS = 1 << 22
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Which stages before the final are in use, with their thresholds.
+
+    Attributes:
+        stages: (name, threshold) in chain order. A sample leaves at the first whose confidence is above its threshold,
+            both in float32. A stage that is not named is off: it is not run and gives no evidence.
+        fuse: ``none``: a stage's evidence is its own answer; ``mean``: the mean of the probabilities of every stage in
+            use so far, the final included (Wisdom of Committees, arXiv 2012.01988).
+    """
+
+    stages: tuple[tuple[str, float], ...] = ()
+    fuse: str = "none"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a configuration does on records.
+
+    Attributes:
+        accuracy: 0..1; the share of right answers, where a sample of unknown label counts as right when the answer is
+            the final's own.
+        baseline_accuracy: 0..1; the same of the backbone alone.
+        cost: the mean per sample, in the records' unit.
+        cost_ratio: cost over the backbone's.
+        exit_rates: the share of samples that leave at each stage in use and at the final; they sum to 1.
+        exit_index: int64 (N,); where each sample leaves, as a place in the records' chain.
+        prediction: int64 (N,); the answered class.
+        confidence: float32 (N,); of the answer.
+    """
+
+    accuracy: float
+    baseline_accuracy: float
+    cost: float
+    cost_ratio: float
+    exit_rates: dict[str, float]
+    exit_index: np.ndarray
+    prediction: np.ndarray
+    confidence: np.ndarray
+
+    @property
+    def accuracy_drop(self) -> float:
+        """The backbone's accuracy less this one; negative for a gain."""
+        return self.baseline_accuracy - self.accuracy
+
+
+def evaluate(records: Records, configuration: Configuration) -> Evaluation:
+    """Evaluate a configuration on records.
+
+    A sample that leaves at stage s pays the own cost of every stage in use up to s plus the prefix cost of s.
+    Confidence is the largest probability of the evidence, prediction its class; among equals the first kept class for
+    one stage's own answer, the lowest class for fused evidence (both are what argmax gives at serving). In fused
+    evidence a class that a stage did not keep counts as 0.
+
+    Args:
+        records: The records.
+        configuration: Stages of these records, in chain order.
+
+    Returns:
+        The figures, and where each sample leaves with which answer.
+
+    Raises:
+        OperatingPointError: A stage is not there, is the final, is out of order, shares its position with another one
+            in use, or its threshold is not a number; or ``fuse`` is unknown.
+    """
+    chain = check_configuration(records, configuration)
+    samples = len(records)
+    exit_index = np.full(samples, len(records.stages) - 1, dtype=np.int64)
+    prediction = np.empty(samples, dtype=np.int64)
+    confidence = np.empty(samples, dtype=np.float32)
+    stages = [*(index for index, _ in chain), len(records.stages) - 1]
+    thresholds = [*(threshold for _, threshold in chain), np.float32(-np.inf)]
+
+    in_play = np.arange(samples)
+    for place, (stage, threshold) in enumerate(zip(stages, thresholds, strict=True)):
+        seen = stages[: place + 1] if configuration.fuse == "mean" else [stage]
+        classes, sure = _answers(records, seen, in_play)
+        leaves = sure > threshold
+        gone = in_play[leaves]
+        exit_index[gone], prediction[gone], confidence[gone] = stage, classes[leaves], sure[leaves]
+        in_play = in_play[~leaves]
+
+    truth = records.truth
+    paid = np.cumsum(records.own_cost[stages]) + records.prefix_cost[stages]
+    rates = np.array([(exit_index == stage).mean() for stage in stages])
+    cost = float(rates @ paid)
+    return Evaluation(
+        accuracy=float((prediction == truth).mean()),
+        baseline_accuracy=float((records.topk_classes[-1, :, 0] == truth).mean()),
+        cost=cost,
+        cost_ratio=cost / records.baseline_cost,
+        exit_rates={records.stages[stage]: float(rate) for stage, rate in zip(stages, rates, strict=True)},
+        exit_index=exit_index,
+        prediction=prediction,
+        confidence=confidence,
+    )
+
+
+def check_configuration(records: Records, configuration: Configuration) -> list[tuple[int, np.float32]]:
+    """Check that a configuration fits records.
+
+    Args:
+        records: The records.
+        configuration: The configuration.
+
+    Returns:
+        (place in the records' chain, float32 threshold) per stage in use.
+
+    Raises:
+        OperatingPointError: It does not fit.
+    """
+    if configuration.fuse not in FUSES:
+        raise OperatingPointError(f"fuse is '{configuration.fuse}'; {nearest(configuration.fuse, FUSES)}")
+    chain: list[tuple[int, np.float32]] = []
+    for name, threshold in configuration.stages:
+        if name not in records.stages[:-1]:
+            raise OperatingPointError(
+                f"there is no stage '{name}' before the final; {nearest(name, records.stages[:-1])}"
+            )
+        if np.isnan(threshold):
+            raise OperatingPointError(f"the threshold of '{name}' must be a number; got {threshold}")
+        index = records.stages.index(name)
+        if chain and index <= chain[-1][0]:
+            raise OperatingPointError(f"stages must be in chain order, each once; '{name}' is not")
+        if chain and records.kinds[index] == "exit" and records.positions[index] == records.positions[chain[-1][0]]:
+            before = records.stages[chain[-1][0]]
+            raise OperatingPointError(f"'{before}' and '{name}' share a position; use at most one of them")
+        chain.append((index, np.float32(threshold)))
+    return chain
+
+
+def _answers(records: Records, seen: Sequence[int], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    # class and confidence of the evidence that the stages seen give for these rows
+    if len(seen) == 1:
+        return records.topk_classes[seen[0], rows, 0].astype(np.int64), records.topk_probabilities[seen[0], rows, 0]
+    classes = np.empty(len(rows), dtype=np.int64)
+    sure = np.empty(len(rows), dtype=np.float32)
+    width = 1 + max(int(records.topk_classes[stage].max()) for stage in seen) if len(rows) else 1
+    step = max(1, _DENSE_NUMBERS // width)
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        dense = np.zeros((len(part), width), dtype=np.float32)
+        for stage in seen:
+            # a row names each class once, so no addition is lost
+            dense[np.arange(len(part))[:, None], records.topk_classes[stage, part]] += records.topk_probabilities[
+                stage, part
+            ]
+        dense /= np.float32(len(seen))
+        best = dense.argmax(axis=1)
+        classes[start : start + step] = best
+        sure[start : start + step] = dense[np.arange(len(part)), best]
+    return classes, sure

@@ -1,0 +1,324 @@
+"""Thresholds of one chain: tables of every threshold combination on a grid, then moves of one and two thresholds.
+
+With all other stages fixed, what a change of one threshold does to right answers and cost is a cumulative sum over the
+samples sorted by confidence; two thresholds together need a two-dimensional one. Both are exact: the counts in a table
+are what the runtime's ``>`` really does, ties in confidence included.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .chain import Chain
+
+# cells of one table: more would not fit the processor's cache
+_TABLE_CELLS = 1 << 17
+_ROUNDS = 8
+# costs within this share of each other are the same up to the order of additions
+_SAME = 1e-12
+
+
+@dataclass(frozen=True)
+class Need:
+    """A goal in counts over the samples at hand: one of two.
+
+    Attributes:
+        right: At least so many right answers, for the least cost.
+        cost: At most this total cost, for the most right answers.
+    """
+
+    right: float | None = None
+    cost: float | None = None
+
+    def key(self, right: float, cost: float) -> tuple[float, float]:
+        """Return what to minimise, as a pair; infinite where the goal is missed."""
+        if self.right is not None:
+            return (cost, -right) if right >= self.right else (np.inf, -right)
+        return (-right, cost) if cost <= self.cost * (1 + _SAME) else (np.inf, cost)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Thresholds of a chain with their counts on the samples they were fitted on.
+
+    Attributes:
+        thresholds: float32 (m,).
+        right: Right answers.
+        cost: Total cost.
+    """
+
+    thresholds: np.ndarray
+    right: float
+    cost: float
+
+
+def thresholds_between(values: np.ndarray, places: np.ndarray | None = None) -> np.ndarray:
+    """Return thresholds that part sorted confidences.
+
+    Each lies halfway between two distinct neighbours, so that rounding at serving does not move a sample across it.
+
+    Args:
+        values: float32 (n,), rising.
+        places: integers in 0..n: how many samples shall stay; all if None.
+
+    Returns:
+        float32, strictly rising; the first lets every sample leave, the last none.
+    """
+    steps = np.flatnonzero(values[1:] > values[:-1]) + 1
+    if places is not None:
+        # a place within a run of equal values moves to the run's end
+        found = np.minimum(np.searchsorted(steps, places, side="left"), len(steps) - 1) if len(steps) else []
+        steps = steps[np.unique(found)] if len(steps) else steps
+    low, high = values[steps - 1], values[steps]
+    middle = ((low.astype(np.float64) + high) / 2).astype(np.float32)
+    # rounding may land on the upper neighbour, which then would not leave
+    middle = np.where(middle >= high, low, middle)
+    lowest, highest = values[0] if len(values) else 0.0, values[-1] if len(values) else 1.0
+    first = np.float32(0.0 if lowest > 0 else -1.0)
+    return np.concatenate([[first], middle, [max(np.float32(1.0), highest)]]).astype(np.float32)
+
+
+def quantile_thresholds(values: np.ndarray, count: int) -> np.ndarray:
+    """Return at most ``count`` thresholds that part confidences into even shares.
+
+    Args:
+        values: float32 (n,), in any order.
+        count: At least 2.
+
+    Returns:
+        float32, strictly rising, all distinct cuts if they are few enough.
+    """
+    ordered = np.sort(values)
+    distinct = np.count_nonzero(ordered[1:] > ordered[:-1]) + 1 if len(ordered) else 1
+    if distinct + 1 <= count:
+        return thresholds_between(ordered)
+    places = np.unique(np.round(np.linspace(0, len(ordered), count)[1:-1]).astype(np.int64))
+    return thresholds_between(ordered, places)
+
+
+class Table:
+    """Right answers and cost of every combination of thresholds on a grid.
+
+    Args:
+        chain: The chain, m >= 0 stages.
+        grids: m rising arrays of thresholds.
+    """
+
+    def __init__(self, chain: Chain, grids: list[np.ndarray]) -> None:
+        self.grids = grids
+        self.shape = tuple(len(grid) for grid in grids)
+        bins = [np.searchsorted(grid, row, side="left") for grid, row in zip(grids, chain.confidence, strict=True)]
+        self.right, self.cost = np.zeros(self.shape), np.zeros(self.shape)
+        last = len(grids)
+        flat, sizes = np.zeros(chain.samples, dtype=np.int64), []
+        for stage in range(last + 1):
+            if stage < last:
+                flat = flat * (self.shape[stage] + 1) + bins[stage]
+                sizes.append(self.shape[stage] + 1)
+            cells = int(np.prod(sizes, dtype=np.int64))
+            count = np.bincount(flat, minlength=cells).reshape(sizes).astype(np.float64)
+            right = np.bincount(flat[chain.right[stage]], minlength=cells).reshape(sizes).astype(np.float64)
+            spread = (*self.shape[: stage + 1], *[1] * (last - stage - 1))
+            self.right += _summed(right, stage).reshape(spread)
+            self.cost += chain.cost[stage] * _summed(count, stage).reshape(spread)
+        self._order = np.argsort(self.cost, axis=None, kind="stable")
+        self._best = np.maximum.accumulate(self.right.ravel()[self._order])
+
+    def fit(self, need: Need) -> Fit | None:
+        """Return the best thresholds for a goal, or None if no combination on the grid meets it."""
+        if need.right is not None:
+            place = int(np.searchsorted(self._best, need.right, side="left"))
+            if place == len(self._best):
+                return None
+        else:
+            costs = self.cost.ravel()[self._order]
+            within = int(np.searchsorted(costs, need.cost * (1 + _SAME), side="right"))
+            if within == 0:
+                return None
+            place = int(np.searchsorted(self._best, self._best[within - 1], side="left"))
+        cell = self._order[place]
+        where = np.unravel_index(cell, self.shape) if self.shape else ()
+        thresholds = np.array([grid[i] for grid, i in zip(self.grids, where, strict=True)], dtype=np.float32)
+        return Fit(thresholds, float(self.right.flat[cell]), float(self.cost.flat[cell]))
+
+    def fits(self, needs: list[Need]) -> list[Fit | None]:
+        """Return the best thresholds for each goal."""
+        return [self.fit(need) for need in needs]
+
+
+def _summed(counts: np.ndarray, stage: int) -> np.ndarray:
+    # counts[b_0, .., b_stage] by bins; a sample in bin b is above the thresholds 0..b-1, so it stays at k >= b
+    for axis in range(counts.ndim):
+        staying = np.cumsum(counts, axis=axis)
+        if axis == stage:
+            staying = np.take(staying, [-1], axis=axis) - staying
+        counts = np.take(staying, np.arange(counts.shape[axis] - 1), axis=axis)
+    return counts
+
+
+def grid_sizes(chain: Chain, cells: int = _TABLE_CELLS) -> int:
+    """Return how many thresholds per stage a table of so many cells allows, at least 3."""
+    return max(3, int(cells ** (1 / max(1, len(chain.stages)))))
+
+
+def score(chain: Chain, thresholds: np.ndarray) -> Fit:
+    """Count right answers and cost of thresholds on a chain.
+
+    Args:
+        chain: The chain.
+        thresholds: float32 (m,).
+
+    Returns:
+        The counts.
+    """
+    out = first_leaving(chain.confidence > thresholds[:, None])
+    right = np.count_nonzero(chain.right[out, np.arange(chain.samples)])
+    return Fit(thresholds, float(right), float(np.bincount(out, minlength=len(chain.cost)) @ chain.cost))
+
+
+def first_leaving(leaves: np.ndarray) -> np.ndarray:
+    """Return where each sample leaves: the first True of bool (m, n) per column, m where there is none."""
+    out = np.full(leaves.shape[1], len(leaves), dtype=np.intp)
+    for stage in range(len(leaves) - 1, -1, -1):
+        out[leaves[stage]] = stage
+    return out
+
+
+def fit(chain: Chain, need: Need, starts: list[np.ndarray] | None = None, cells: int = _TABLE_CELLS) -> Fit | None:
+    """Fit a chain's thresholds to a goal.
+
+    A table over a grid (every combination, if all distinct thresholds fit into it), then moves of two thresholds at a
+    time on grids that are exact near the current ones, until no move helps.
+
+    Args:
+        chain: The chain.
+        need: The goal.
+        starts: Thresholds to start from as well, each float32 (m,).
+        cells: The largest table.
+
+    Returns:
+        The best thresholds found, or None where none meets the goal.
+    """
+    count = grid_sizes(chain, cells)
+    grids = [quantile_thresholds(row, count) for row in chain.confidence]
+    table = Table(chain, grids)
+    found = [f for f in [table.fit(need), *(score(chain, start) for start in starts or [])] if f is not None]
+    found = [f for f in found if np.isfinite(need.key(f.right, f.cost)[0])]
+    if not found:
+        return None
+    best = min(found, key=lambda f: need.key(f.right, f.cost))
+    exhaustive = all(len(grid) < count for grid in grids)
+    return best if exhaustive or not chain.stages else polish(chain, need, best)
+
+
+def polish(chain: Chain, need: Need, start: Fit) -> Fit:
+    """Move one and two thresholds at a time until no move helps.
+
+    Args:
+        chain: The chain, m >= 1 stages.
+        need: The goal; ``start`` meets it.
+        start: Where to start.
+
+    Returns:
+        Thresholds at least as good.
+    """
+    best = start
+    places = range(len(chain.stages))
+    moves = [(a, b) for a in places for b in places if a < b] or [(0, None)]
+    quiet = 0
+    for move in range(_ROUNDS * len(moves)):
+        a, b = moves[move % len(moves)]
+        moved = _move(chain, need, best, a, b)
+        better = need.key(moved.right, moved.cost) < need.key(best.right * 1.0, best.cost * (1 - 1e-9))
+        quiet = 0 if better else quiet + 1
+        best = moved if better else best
+        if quiet >= len(moves):
+            break
+    return best
+
+
+def _move(chain: Chain, need: Need, now: Fit, a: int, b: int | None) -> Fit:
+    # the best thresholds of stages a and b, all others as they are
+    leaves = chain.confidence > now.thresholds[:, None]
+    reached = np.flatnonzero(~leaves[:a].any(axis=0))
+    gone = first_leaving(leaves[:a])
+    left = gone < a
+    base_right = float(np.count_nonzero(chain.right[gone[left], np.flatnonzero(left)]))
+    base_cost = float(np.bincount(gone[left], minlength=len(chain.cost)) @ chain.cost)
+
+    grid_a = near_thresholds(chain.confidence[a, reached], now.thresholds[a], dense=b is None)
+    # what becomes of the samples that stay at a: between a and b they may leave whatever b does
+    until = len(chain.stages) if b is None else b
+    between = first_leaving(leaves[a + 1 : until, reached]) + a + 1
+    on = np.flatnonzero(between == until) if b is not None else np.empty(0, dtype=np.intp)
+    if b is not None:
+        grid_b = near_thresholds(chain.confidence[b, reached[on]], now.thresholds[b])
+        bins_b = np.searchsorted(grid_b, chain.confidence[b, reached[on]], side="left")
+        rest = first_leaving(leaves[b + 1 :, reached[on]]) + b + 1
+    else:
+        grid_b = np.zeros(1, dtype=np.float32)
+    bins_a = np.searchsorted(grid_a, chain.confidence[a, reached], side="left")
+    size_a, size_b = len(grid_a) + 1, len(grid_b) + 1
+
+    def along_a(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return np.bincount(bins_a[rows], weights=weights, minlength=size_a)
+
+    everyone = np.arange(len(reached))
+    fixed = everyone if b is None else np.flatnonzero(between != until)
+    right = base_right + _above(along_a(everyone, chain.right[a, reached].astype(np.float64)))
+    right = right + _below(along_a(fixed, chain.right[between[fixed], reached[fixed]].astype(np.float64)))
+    cost = base_cost + chain.cost[a] * _above(along_a(everyone, np.ones(len(reached))))
+    cost = cost + _below(along_a(fixed, chain.cost[between[fixed]]))
+    right, cost = right[:, None], cost[:, None]
+    if b is not None and len(on):
+        flat = bins_a[on] * size_b + bins_b
+
+        def over_both(weights: np.ndarray) -> np.ndarray:
+            return _below(np.bincount(flat, weights=weights, minlength=size_a * size_b).reshape(size_a, size_b))
+
+        right = right + _above(over_both(chain.right[b, reached[on]].astype(np.float64)).T).T
+        right = right + _below(over_both(chain.right[rest, reached[on]].astype(np.float64)).T).T
+        cost = cost + chain.cost[b] * _above(over_both(np.ones(len(on))).T).T
+        cost = cost + _below(over_both(chain.cost[rest]).T).T
+    right, cost = np.broadcast_arrays(right, cost)
+    if need.right is not None:
+        value = np.where(right >= need.right, cost, np.inf)
+    else:
+        value = np.where(cost <= need.cost * (1 + _SAME), -right, np.inf)
+    i, j = np.unravel_index(int(value.argmin()), value.shape)
+    thresholds = now.thresholds.copy()
+    thresholds[a] = grid_a[i]
+    if b is not None and len(on):
+        thresholds[b] = grid_b[j]
+    return Fit(thresholds, float(right[i, j]), float(cost[i, j]))
+
+
+def _below(counts: np.ndarray) -> np.ndarray:
+    # samples that stay at each threshold, along the first axis
+    return np.cumsum(counts, axis=0)[:-1]
+
+
+def _above(counts: np.ndarray) -> np.ndarray:
+    staying = np.cumsum(counts, axis=0)
+    return staying[-1:] - staying[:-1]
+
+
+def near_thresholds(values: np.ndarray, current: np.float32, dense: bool = False) -> np.ndarray:
+    """Return thresholds around the current one: every single sample near it, ever wider steps further away.
+
+    Args:
+        values: float32 (n,); the confidences of the samples that reach the stage.
+        current: The threshold in use; it is among the answer.
+        dense: All distinct thresholds.
+
+    Returns:
+        float32, strictly rising.
+    """
+    ordered = np.sort(values)
+    if dense or len(ordered) <= 64:
+        return np.unique(np.append(thresholds_between(ordered), np.float32(current)))
+    middle = np.searchsorted(ordered, current, side="right")
+    steps = np.unique(np.round(1.35 ** np.arange(np.ceil(np.log(len(ordered)) / np.log(1.35)) + 1)))
+    places = middle + np.concatenate([-steps[::-1], [0], steps])
+    places = places[(places > 0) & (places < len(ordered))].astype(np.int64)
+    return np.unique(np.append(thresholds_between(ordered, places), np.float32(current)))
