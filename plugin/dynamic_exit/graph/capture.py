@@ -1,0 +1,214 @@
+"""Record a model as one graph: torch.export with a free batch size, torch.fx where that fails."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import sympy
+import torch
+from torch import Tensor, fx, nn
+from torch.export import Dim
+
+from dynamic_exit.errors import CaptureError
+from dynamic_exit.graph import checks, fallback
+from dynamic_exit.graph.inputs import Classifier
+
+logger = logging.getLogger(__name__)
+
+aten = torch.ops.aten
+# nodes that do nothing to the values in evaluation mode
+_TRANSPARENT = {aten.dropout.default, aten.detach.default, aten.alias.default, aten.feature_dropout.default}
+
+
+@dataclass
+class Program:
+    """One captured model.
+
+    Attributes:
+        graph_module: The graph; parameters and buffers are the user's own tensors, outputs logits (N, C).
+        input_names: Names of the inputs, in order.
+        example_inputs: The tensors it was captured with (batch of two or more).
+        classes: Number of classes C.
+        shapes: Node name -> shape; a free dimension is an expression in ``batch`` and ``length``.
+        dtypes: Node name -> dtype.
+        stacks: Node name -> names of the user's module calls around it, outermost first.
+        parametrised: Module name -> how many modules in it own parameters, itself included.
+        route: ``export`` or ``fx``.
+    """
+
+    graph_module: fx.GraphModule
+    input_names: tuple[str, ...]
+    example_inputs: tuple[Tensor, ...]
+    classes: int
+    shapes: dict[str, tuple[int | str, ...]] = field(repr=False)
+    dtypes: dict[str, torch.dtype] = field(repr=False)
+    stacks: dict[str, tuple[str, ...]] = field(repr=False)
+    parametrised: dict[str, int] = field(repr=False)
+    route: str = "export"
+
+    @property
+    def placeholders(self) -> list[fx.Node]:
+        """The graph's input nodes, in the order of ``input_names``."""
+        return [node for node in self.graph_module.graph.nodes if node.op == "placeholder"]
+
+
+def capture(classifier: Classifier, example_inputs: Sequence[Tensor]) -> Program:
+    """Capture a classifier's graph, with a free batch size, without changing it.
+
+    Args:
+        classifier: The wrapped model, in evaluation mode.
+        example_inputs: One tensor per input, batch of at least two first. Integer (N, L) inputs that are handed on by
+            keyword get a free length as well.
+
+    Returns:
+        The program.
+
+    Raises:
+        CaptureError: The example or the mode does not fit, or no route captures the model; names what is in the way.
+    """
+    example_inputs = tuple(example_inputs)
+    checks.before(classifier, example_inputs)
+    names = classifier.input_names(len(example_inputs))
+    with torch.no_grad():
+        try:
+            program = _by_export(classifier, example_inputs, names)
+        except CaptureError:
+            raise
+        except Exception as failure:  # torch.export raises dozens of types
+            program = _by_fx(classifier, example_inputs, names, failure)
+        checks.after(program)
+    return program
+
+
+def _by_fx(classifier, example_inputs, names, failure: Exception) -> Program:
+    reason = checks.explain(failure)
+    try:
+        module, shapes, dtypes = fallback.trace(classifier, example_inputs)
+    except Exception as second:
+        raise CaptureError(
+            f"{type(classifier.model).__name__} cannot be captured: {reason}; rewrite that statement with tensor "
+            f"operations only (torch.fx failed too: {checks.explain(second)})"
+        ) from failure
+    logger.info("torch.export failed (%s); torch.fx captured the model", reason)
+    return _program(module, classifier, example_inputs, names, shapes, dtypes, route="fx")
+
+
+def _by_export(classifier: Classifier, example_inputs: tuple[Tensor, ...], names: tuple[str, ...]) -> Program:
+    batch = Dim("batch", min=1)
+    shapes = []
+    for tensor in example_inputs:
+        dims = {0: batch}
+        if is_text(tensor) and classifier.keywords is not None:
+            dims[1] = Dim.AUTO
+        shapes.append(dims)
+    exported = torch.export.export(classifier, example_inputs, dynamic_shapes={"inputs": tuple(shapes)}, strict=False)
+    signature = exported.graph_signature
+    checks.unchanged(signature, names)
+    exported = exported.run_decompositions({})
+    checks.unchanged(exported.graph_signature, names)
+    module = exported.module(check_guards=False)
+    _clean(module)
+    shapes, dtypes = _shapes(module)
+    return _program(module, classifier, example_inputs, names, shapes, dtypes, route="export")
+
+
+def is_text(tensor: Tensor) -> bool:
+    """Whether an input looks like token indices or a mask: integer or bool (N, L)."""
+    return tensor.dim() == 2 and not tensor.is_floating_point() and not tensor.is_complex()
+
+
+def _clean(module: fx.GraphModule) -> None:
+    graph = module.graph
+    for node in list(graph.nodes):
+        if node.op == "call_module" or (node.op == "call_function" and "assert" in str(node.target)):
+            graph.erase_node(node)
+        elif node.op == "call_function" and "sym_constrain_range" in str(node.target):
+            graph.erase_node(node)
+        elif node.target in _TRANSPARENT:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+    output = graph.output_node()
+    if isinstance(output.args[0], tuple | list):
+        output.args = (output.args[0][0],)
+    graph.eliminate_dead_code()
+    graph._codegen = fx.graph.CodeGen()
+    module.recompile()
+
+
+def _shapes(module: fx.GraphModule) -> tuple[dict, dict]:
+    shapes, dtypes = {}, {}
+    symbols = _name_symbols(module)
+    for node in module.graph.nodes:
+        value = node.meta.get("val")
+        if node.op == "get_attr":
+            value = attribute(module, node.target)
+        if isinstance(value, Tensor):
+            shapes[node.name] = tuple(_dimension(side, symbols) for side in value.shape)
+            dtypes[node.name] = value.dtype
+    return shapes, dtypes
+
+
+def _program(module, classifier, example_inputs, names, shapes, dtypes, route: str) -> Program:
+    last = module.graph.output_node().args[0]
+    return Program(
+        graph_module=module,
+        input_names=names,
+        example_inputs=example_inputs,
+        classes=checks.classes(shapes, dtypes, last, names),
+        shapes=shapes,
+        dtypes=dtypes,
+        stacks={node.name: _stack(node) for node in module.graph.nodes},
+        parametrised=_parametrised(classifier.model),
+        route=route,
+    )
+
+
+def attribute(module: nn.Module, target: str) -> object:
+    """Follow a dotted name into a module."""
+    for atom in target.split("."):
+        module = getattr(module, atom)
+    return module
+
+
+def _name_symbols(module: fx.GraphModule) -> dict[sympy.Symbol, sympy.Symbol]:
+    """Give the free sizes names: ``batch`` for the first input's first, ``length``, ``length_1`` ... for others."""
+    names: dict[sympy.Symbol, sympy.Symbol] = {}
+    for node in module.graph.nodes:
+        if node.op != "placeholder" or not isinstance(node.meta.get("val"), Tensor):
+            continue
+        for side in node.meta["val"].shape:
+            if isinstance(side, torch.SymInt):
+                for symbol in side.node.expr.free_symbols:
+                    lengths = len(names) - 1
+                    name = "batch" if not names else "length" if not lengths else f"length_{lengths}"
+                    names.setdefault(symbol, sympy.Symbol(name, integer=True, positive=True))
+    return names
+
+
+def _dimension(side: int | torch.SymInt, symbols: dict) -> int | str:
+    if isinstance(side, int):
+        return side
+    expression = side.node.expr.xreplace(symbols)
+    return int(expression) if expression.is_number else str(expression)
+
+
+def _stack(node: fx.Node) -> tuple[str, ...]:
+    """Name the user's module calls around a node; a module's second call is ``name@1``."""
+    names = []
+    for key, (path, _) in (node.meta.get("nn_module_stack") or {}).items():
+        if path.startswith("model."):
+            call = str(key).partition("@")[2]
+            names.append(path[len("model.") :] + (f"@{call}" if call else ""))
+    return tuple(names)
+
+
+def _parametrised(model: nn.Module) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if next(module.parameters(recurse=False), None) is None:
+            continue
+        atoms = name.split(".") if name else []
+        for depth in range(len(atoms) + 1):
+            path = ".".join(atoms[:depth])
+            counts[path] = counts.get(path, 0) + 1
+    return counts

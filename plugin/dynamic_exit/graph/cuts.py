@@ -1,0 +1,164 @@
+"""Find the places where a captured model can be cut: ends of blocks where one tensor carries everything onwards."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import fx
+
+from dynamic_exit.graph.capture import Program
+from dynamic_exit.graph.slicing import slice_back
+
+# two cuts closer than this share of the cost would make the same trade-off twice
+_MIN_GAP = 0.005
+# a stretch without a block end longer than this is searched for ends of single layers
+_MAX_GAP = 0.5
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One place to cut.
+
+    Attributes:
+        index: Position among the cuts, by depth, from 0.
+        name: The user's module that ends there, such as ``layer2.1``; a module's second call is ``name@1``.
+        shape: Shape of the hidden state without its batch; free sizes are expressions in ``length``.
+        share: Cost of the backbone before the cut over the whole, in (0, 1).
+        node: Name of the graph node that crosses.
+    """
+
+    index: int
+    name: str
+    shape: tuple[int | str, ...]
+    share: float
+    node: str
+
+
+def find_cuts(program: Program, node_macs: Mapping[str, float]) -> list[Cut]:
+    """Find the cuts of a captured model.
+
+    A place qualifies when all that is needed afterwards can be computed from one floating, batch-first tensor and from
+    values that cost nothing: raw inputs, and what is computed from inputs, buffers and the batch size without a
+    parameter and without a multiply-add (masks, positions). Of these, the ends of blocks are kept: modules that hold at
+    least two parametrised ones, under the deepest such name. Where more than half of the cost lies between two block
+    ends, ends of single layers are taken too.
+
+    Args:
+        program: The captured model.
+        node_macs: Multiply-adds per sample of each graph node, as ``cost.node_macs`` counts them.
+
+    Returns:
+        The cuts ordered by depth; empty when there is none.
+    """
+    costs = {node.name: node_macs.get(node.name, 0.0) for node in program.graph_module.graph.nodes}
+    if not any(costs.values()):
+        # nothing counted: every operation counts as one
+        costs = {node.name: float(node.op == "call_function") for node in program.graph_module.graph.nodes}
+    total = sum(costs.values())
+    dear = _not_recomputable(program, costs)
+    blocks, leaves = [], []
+    for node in program.graph_module.graph.nodes:
+        if _can_carry(program, node):
+            block, leaf = _names(program, node)
+            if block is not None:
+                blocks.append((node, block))
+            elif leaf is not None:
+                leaves.append((node, leaf))
+    found = _with_shares(program, blocks, costs, dear, total)
+    if _widest(_spread(found)) > _MAX_GAP:
+        # backwards, so that of equal places the last is kept: after the activation, not before it
+        found = found + _with_shares(program, leaves[::-1], costs, dear, total)
+    chosen = _spread(found)
+    cuts = []
+    for index, (share, node, name) in enumerate(chosen):
+        cuts.append(Cut(index, name, program.shapes[node.name][1:], share, node.name))
+    return cuts
+
+
+def _not_recomputable(program: Program, costs: Mapping[str, float]) -> set[fx.Node]:
+    """Nodes too dear to compute twice: with multiply-adds before them, or parameters applied to inputs."""
+    parameters = dict(program.graph_module.named_parameters(remove_duplicate=False))
+    dear: set[fx.Node] = set()
+    of_input: set[fx.Node] = set()
+    of_parameter: set[fx.Node] = set()
+    for node in program.graph_module.graph.nodes:
+        sources = node.all_input_nodes
+        # a size follows from the batch alone, whatever tensor it is read from
+        if node.name not in program.shapes and "sym_size" in str(node.target):
+            continue
+        if node.op == "placeholder" or any(each in of_input for each in sources):
+            of_input.add(node)
+        holds = node.op == "call_module" and any(True for _ in _submodule(program, node).parameters())
+        if (node.op == "get_attr" and node.target in parameters) or holds:
+            of_parameter.add(node)
+        if any(each in of_parameter for each in sources):
+            of_parameter.add(node)
+        mixed = node in of_input and node in of_parameter
+        if costs[node.name] or mixed or any(each in dear for each in sources):
+            dear.add(node)
+    return dear
+
+
+def _submodule(program: Program, node: fx.Node):
+    return program.graph_module.get_submodule(node.target)
+
+
+def _can_carry(program: Program, node: fx.Node) -> bool:
+    shape = program.shapes.get(node.name)
+    if node.op not in ("call_function", "call_module", "call_method") or shape is None or len(shape) < 2:
+        return False
+    return shape[0] == "batch" and program.dtypes[node.name].is_floating_point
+
+
+def _names(program: Program, node: fx.Node) -> tuple[str | None, str | None]:
+    """Name the block and the single layer that end at a node, deepest first."""
+    block = leaf = None
+    users = [set(program.stacks[user.name]) for user in node.users]
+    for name in reversed(program.stacks[node.name]):
+        if any(name in stack for stack in users):
+            break
+        count = program.parametrised.get(name.partition("@")[0], 0)
+        leaf = leaf or name
+        # itself may own parameters too, and counts as one
+        if count >= 2:
+            block = name
+            break
+    return block, leaf
+
+
+def _with_shares(program: Program, places: list, costs, dear: set[fx.Node], total: float) -> list[tuple]:
+    found = []
+    for node, name in places:
+        share = _share(program, node, costs, dear, total)
+        if share is not None and _MIN_GAP <= share <= 1 - _MIN_GAP:
+            found.append((share, node, name))
+    return found
+
+
+def _share(program: Program, node: fx.Node, costs, dear: set[fx.Node], total: float) -> float | None:
+    """Cost before a node over the whole, or None where something else would have to cross with it."""
+    output = program.graph_module.graph.output_node().args[0]
+    after, _ = slice_back(program, output, node)
+    descends = {node}
+    rest = 0.0
+    for each in program.graph_module.graph.nodes:
+        if each not in after:
+            continue
+        if any(source in descends for source in each.all_input_nodes):
+            descends.add(each)
+        elif each in dear:
+            return None
+        rest += costs[each.name]
+    return None if len(descends) == 1 else 1 - rest / total
+
+
+def _spread(found: list[tuple[float, fx.Node, str]]) -> list[tuple[float, fx.Node, str]]:
+    chosen: list[tuple[float, fx.Node, str]] = []
+    for each in sorted(found, key=lambda item: item[0]):
+        if not chosen or each[0] - chosen[-1][0] >= _MIN_GAP:
+            chosen.append(each)
+    return chosen
+
+
+def _widest(chosen: list[tuple[float, fx.Node, str]]) -> float:
+    shares = [0.0, *(share for share, _, _ in chosen), 1.0]
+    return max(after - before for before, after in zip(shares, shares[1:], strict=False))

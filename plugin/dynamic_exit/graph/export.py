@@ -1,0 +1,83 @@
+"""Export segments, heads and savers again, one by one, with a batch size that stays one symbol."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from dynamic_exit.errors import CaptureError
+from dynamic_exit.graph.checks import explain
+
+
+class _Positional(nn.Module):
+    """Gives every module the same signature, so that dimensions can be named by position."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+        self.training = False
+
+    def forward(self, *tensors):
+        return self.module(*tensors)
+
+
+def export_program(
+    module: nn.Module,
+    example_inputs: Sequence[Tensor],
+    dynamic_dims: Sequence[dict[int, str]] | None = None,
+) -> ExportedProgram:
+    """Export a module for ``torch.onnx.export(..., dynamo=True)`` or ``torch.export.save``.
+
+    Args:
+        module: A segment, head or saver in evaluation mode.
+        example_inputs: What its ``forward`` takes, batch of at least two first.
+        dynamic_dims: For each input its free dimensions, index -> name; None takes those that the module states
+            (``Segment.dynamic_dims``), else the batch alone. The batch is always free.
+
+    Returns:
+        The decomposed program; its batch is one symbol, named ``batch``, from 1 upwards.
+
+    Raises:
+        CaptureError: Training mode, an example of one row, or an operator that cannot be exported.
+    """
+    example_inputs = tuple(example_inputs)
+    name = type(module).__name__
+    if any(each.training for each in module.modules()):
+        raise CaptureError(f"{name} cannot be exported in training mode; call .eval() first")
+    if not example_inputs or any(x.dim() == 0 or x.shape[0] < 2 for x in example_inputs):
+        raise CaptureError(f"{name} needs an example batch of two or more rows; got {_shapes(example_inputs)}")
+    if dynamic_dims is None:
+        dynamic_dims = getattr(module, "dynamic_dims", None) or [{}] * len(example_inputs)
+    if len(dynamic_dims) != len(example_inputs):
+        raise CaptureError(f"{name} came with {len(example_inputs)} inputs and dimensions for {len(dynamic_dims)}")
+    failure: Exception | None = None
+    for lengths in (True, False):
+        named: dict[str, object] = {"batch": Dim("batch", min=1)}
+        shapes = tuple(_named(dims, named, lengths) for dims in dynamic_dims)
+        try:
+            with torch.no_grad():
+                exported = torch.export.export(
+                    _Positional(module), example_inputs, dynamic_shapes={"tensors": shapes}, strict=False
+                )
+                return exported.run_decompositions({})
+        except Exception as error:  # torch.export raises dozens of types
+            failure = failure or error
+        if all(set(dims) <= {0} for dims in dynamic_dims):
+            break
+    raise CaptureError(f"{name} cannot be exported: {explain(failure)}") from failure
+
+
+def _named(dims: dict[int, str], named: dict[str, object], lengths: bool) -> dict[int, object]:
+    """Turn expressions into torch.export's: one shared ``Dim`` a name; anything composed is inferred."""
+    shape = {}
+    for place, side in ({0: "batch"} | dims).items():
+        if lengths and side.isidentifier():
+            shape[place] = named.setdefault(side, Dim(side))
+        else:
+            shape[place] = named["batch"] if side == "batch" else Dim.AUTO
+    return shape
+
+
+def _shapes(tensors: Sequence[Tensor]) -> list[tuple[int, ...]]:
+    return [tuple(x.shape) for x in tensors]

@@ -1,0 +1,183 @@
+"""Split a captured model into segments: modules in sequence that share the original's tensors."""
+
+import re
+from collections.abc import Sequence
+
+import sympy
+import torch
+from torch import Tensor, fx, nn
+
+from dynamic_exit.errors import CutError, nearest
+from dynamic_exit.graph.capture import Program
+from dynamic_exit.graph.cuts import Cut
+from dynamic_exit.graph.slicing import slice_back
+
+HIDDEN = "hidden"
+LOGITS = "logits"
+
+
+class Segment(nn.Module):
+    """The backbone between two cuts.
+
+    Attributes:
+        takes: Names of what ``forward`` wants, in order: ``hidden`` is what the previous segment gave, any other name
+            is an input of the model.
+        gives: ``hidden``, or ``logits`` for the last segment.
+        dynamic_dims: For each of ``takes``, its free dimensions: index -> expression in ``batch`` and ``length``.
+        classes: Number of classes of the model.
+    """
+
+    def __init__(
+        self,
+        body: fx.GraphModule,
+        *,
+        takes: Sequence[str],
+        gives: str,
+        dynamic_dims: Sequence[dict[int, str]],
+        examples: Sequence[Tensor | tuple[tuple[int, ...], torch.dtype]],
+        classes: int,
+    ):
+        super().__init__()
+        self.body = body
+        self.takes = tuple(takes)
+        self.gives = gives
+        self.dynamic_dims = tuple(dict(dims) for dims in dynamic_dims)
+        self.classes = classes
+        self._examples = tuple(examples)
+        self.eval()
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        """Run the segment.
+
+        Args:
+            *tensors: What ``takes`` names, the batch first and of one size; never 0 rows.
+
+        Returns:
+            The hidden state, batch first, or (N, C) logits.
+        """
+        return self.body(*tensors)
+
+    @property
+    def example_inputs(self) -> tuple[Tensor, ...]:
+        """Tensors that ``forward`` takes: the program's example inputs, and noise of the hidden state's shape."""
+        return tuple(each if isinstance(each, Tensor) else self._noise(*each) for each in self._examples)
+
+    def _noise(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        tensor = next((each for each in [*self.parameters(), *self.buffers()] if each.is_floating_point()), None)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        return noise.to(dtype=dtype, device="cpu" if tensor is None else tensor.device)
+
+    def extra_repr(self) -> str:
+        """Describe the interface, for ``print(model)``."""
+        return f"takes={self.takes}, gives={self.gives}"
+
+
+def split(program: Program, cuts: Sequence[Cut]) -> list[Segment]:
+    """Split a captured model at cuts.
+
+    Args:
+        program: The captured model.
+        cuts: Some of what ``find_cuts`` found, each once; any order.
+
+    Returns:
+        One segment more than cuts, by depth; in sequence they compute what the model computes. Parameters and buffers
+        are the original's.
+
+    Raises:
+        CutError: A cut that is not in this program, that came twice, or that cannot be reached from the one before.
+    """
+    nodes = {node.name: node for node in program.graph_module.graph.nodes}
+    order = {name: place for place, name in enumerate(nodes)}
+    for cut in cuts:
+        if cut.node not in nodes:
+            raise CutError(f"cut '{cut.name}' is not in this model: it has no node '{cut.node}'; find its cuts anew")
+    cuts = sorted(cuts, key=lambda cut: order[cut.node])
+    for one, two in zip(cuts, cuts[1:], strict=False):
+        if one.node == two.node:
+            raise CutError(f"the cuts '{one.name}' and '{two.name}' are the same place; give it once")
+    ends = [nodes[cut.node] for cut in cuts] + [program.graph_module.graph.output_node().args[0]]
+    starts = [None, *ends[:-1]]
+    return [_segment(program, start, end, last=end is ends[-1]) for start, end in zip(starts, ends, strict=True)]
+
+
+def select_cuts(cuts: Sequence[Cut], names: Sequence[str]) -> list[Cut]:
+    """Pick cuts by name.
+
+    Args:
+        cuts: What ``find_cuts`` found.
+        names: The wanted names.
+
+    Returns:
+        The wanted cuts by depth.
+
+    Raises:
+        CutError: A name that does not exist, with the nearest that does, or one that came twice.
+    """
+    known = {cut.name: cut for cut in cuts}
+    for name in names:
+        if name not in known:
+            raise CutError(f"there is no cut '{name}'; {nearest(name, known)}")
+        if list(names).count(name) > 1:
+            raise CutError(f"cut '{name}' is named twice; give it once")
+    return sorted((known[name] for name in names), key=lambda cut: cut.index)
+
+
+def _segment(program: Program, start: fx.Node | None, end: fx.Node, last: bool) -> Segment:
+    found, sizes = slice_back(program, end, start)
+    if start is not None and not _uses(found, sizes, start):
+        raise CutError(f"node '{end.name}' does not follow from '{start.name}'; cut at one of them only")
+    inputs = dict(zip(program.placeholders, program.input_names, strict=True))
+    carried = {} if start is None else {start: HIDDEN}
+    taken = carried | {node: name for node, name in inputs.items() if node in found}
+    graph = fx.Graph()
+    copies = {}
+    for node, name in taken.items():
+        copies[node] = graph.placeholder(re.sub(r"\W", "_", name))
+    for node in program.graph_module.graph.nodes:
+        if node not in found or node in copies:
+            continue
+        if node in sizes:
+            source, dimension = sizes[node]
+            copies[node] = graph.call_function(torch.ops.aten.sym_size.int, (copies[source], dimension))
+        else:
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+            copies[node].meta = {}
+    graph.output(copies[end])
+    graph.lint()
+    shapes = [program.shapes[node.name] for node in taken]
+    return Segment(
+        fx.GraphModule(program.graph_module, graph),
+        takes=tuple(taken.values()),
+        gives=LOGITS if last else HIDDEN,
+        dynamic_dims=[{place: side for place, side in enumerate(shape) if isinstance(side, str)} for shape in shapes],
+        examples=[_example(program, node) for node in taken],
+        classes=program.classes,
+    )
+
+
+def _uses(found: set[fx.Node], sizes: dict, start: fx.Node) -> bool:
+    return any(start in node.all_input_nodes for node in found if node not in sizes)
+
+
+def _example(program: Program, node: fx.Node) -> Tensor | tuple[tuple[int, ...], torch.dtype]:
+    if node.op == "placeholder":
+        return program.example_inputs[program.placeholders.index(node)]
+    values = {}
+    for place, tensor in zip(program.placeholders, program.example_inputs, strict=True):
+        for side, size in zip(program.shapes[place.name], tensor.shape, strict=True):
+            values[side] = size
+    shape = tuple(side if isinstance(side, int) else evaluate(side, values) for side in program.shapes[node.name])
+    return shape, program.dtypes[node.name]
+
+
+def evaluate(expression: str, values: dict) -> int:
+    """Work out a size such as ``2*length`` for known free sizes.
+
+    Raises:
+        CutError: A size that does not follow from the inputs' sizes.
+    """
+    names = {name: sympy.Symbol(name) for name in values if isinstance(name, str) and name.isidentifier()}
+    result = sympy.sympify(expression, locals=names).subs({symbol: values[name] for name, symbol in names.items()})
+    if not result.is_Integer:
+        raise CutError(f"the size {expression} of a hidden state does not follow from the inputs' sizes")
+    return int(result)

@@ -1,0 +1,345 @@
+"""The dynamic model: savers, segments, exit heads and thresholds as one module that skips what it does not need."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dynamic_exit.errors import ModelError, OperatingPointError, nearest
+
+FUSE = ("none", "mean")
+_OFF = float("inf")
+_HIDDEN = "hidden"
+
+
+class DynamicOutput(NamedTuple):
+    """What a dynamic model answers, in the caller's order of rows.
+
+    Attributes:
+        logits: (N, C) floating: with ``fuse="none"`` the raw logits of the stage that answered, with ``"mean"`` the
+            logarithm of the averaged probabilities.
+        exit_index: (N,) int64: index in the chain of the stage that answered; ``len(chain)`` is the final.
+        confidence: (N,) float32: largest probability of the evidence it answered with.
+    """
+
+    logits: Tensor
+    exit_index: Tensor
+    confidence: Tensor
+
+
+class _Stage(NamedTuple):
+    """One step of the plan: stage ``index`` of the chain, run after ``segment`` segments (savers: 0)."""
+
+    index: int
+    name: str
+    kind: str
+    segment: int
+
+
+class DynamicExitModel(nn.Module):
+    """Answers easy rows early and runs the rest of the chain on the other rows only.
+
+    The chain is the savers in the given order, then the exits by position, then the final. A row leaves at the first
+    stage whose evidence has a largest probability above the stage's threshold; NaN is never above. The evidence of a
+    stage is the softmax of its logits (``fuse="none"``), or the mean of the probabilities of all stages that ran so far
+    (``"mean"``, summed in chain order in float32). A threshold of +inf turns a stage off: it is not run and gives no
+    evidence. Several exits may sit at one position.
+
+    Args:
+        segments: The backbone in pieces; each may state what it takes in ``takes`` (names of inputs, ``hidden`` for
+            what the previous one gave). Without it the first takes all inputs and the others ``hidden``.
+        input_names: Names of the model's inputs, in order.
+        savers: Name -> module that takes all inputs and gives logits (N, C).
+        exits: Name -> (index of the segment after which it sits, head from that segment's output to logits (N, C)).
+        fuse: ``none`` or ``mean``.
+        thresholds: One per stage before the final, in chain order, on probabilities; None turns all stages off.
+
+    Raises:
+        ModelError: Parts that do not fit together, or a head whose output has the wrong shape.
+        OperatingPointError: Thresholds that do not fit the chain.
+    """
+
+    def __init__(
+        self,
+        segments: Sequence[nn.Module],
+        *,
+        input_names: Sequence[str],
+        savers: Mapping[str, nn.Module] | None = None,
+        exits: Mapping[str, tuple[int, nn.Module]] | None = None,
+        fuse: str = "none",
+        thresholds: Sequence[float] | None = None,
+    ):
+        super().__init__()
+        savers, exits = dict(savers or {}), dict(exits or {})
+        _check_parts(segments, input_names, savers, exits, fuse)
+        by_position = sorted(exits, key=lambda name: exits[name][0])
+        # in lists: a stage's name may hold dots, which a ModuleDict refuses
+        self.segments = nn.ModuleList(segments)
+        self.savers = nn.ModuleList(savers.values())
+        self.heads = nn.ModuleList(exits[name][1] for name in by_position)
+        self.input_names = tuple(input_names)
+        self.fuse = fuse
+        self._takes = tuple(_takes(segment, place, self.input_names) for place, segment in enumerate(segments))
+        places = [("saver", name, 0) for name in savers] + [("exit", name, exits[name][0] + 1) for name in by_position]
+        self._stages = tuple(_Stage(index, name, kind, segment) for index, (kind, name, segment) in enumerate(places))
+        _check_heads(self)
+        # float32 on the CPU always: compared as numbers, and the same numbers as in the ONNX file
+        self.register_buffer("_thresholds", torch.full((len(places),), _OFF, dtype=torch.float32))
+        if thresholds is not None:
+            self.set_thresholds(thresholds)
+        self.training = False
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """Names of the stages before the final, in the order of ``thresholds``."""
+        return tuple(stage.name for stage in self._stages)
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """The thresholds in use (as float32 holds them); +inf where a stage is off."""
+        return tuple(self._thresholds.tolist())
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """For each stage of the chain: -1 for a saver, else the index of the segment whose output it takes."""
+        return tuple(stage.segment - 1 for stage in self._stages)
+
+    def set_thresholds(self, values: Sequence[float]) -> None:
+        """Change the operating point. Calls that are running finish with the old one; safe from any thread.
+
+        Args:
+            values: One per stage of ``chain``; probabilities in 0..1, +inf for off, any other number is allowed.
+
+        Raises:
+            OperatingPointError: Another length, or a NaN.
+        """
+        values = [float(value) for value in values]
+        if len(values) != len(self._stages):
+            raise OperatingPointError(
+                f"{len(values)} thresholds came in for a chain of {len(self._stages)}; give one for each of "
+                f"{', '.join(self.chain) or 'no stage'}"
+            )
+        if any(value != value for value in values):
+            raise OperatingPointError(f"a threshold must be a number; got {values} for {', '.join(self.chain)}")
+        # one assignment of a new tensor: a reader sees the old or the new, never a mixture
+        self._thresholds = torch.tensor(values, dtype=torch.float32)
+
+    def forward(self, *inputs: Tensor, **named: Tensor) -> DynamicOutput:
+        """Answer a batch.
+
+        Args:
+            *inputs: The backbone's inputs in order, the batch of one row or more first.
+            **named: The same by name.
+
+        Returns:
+            Logits, exit index and confidence for each row.
+
+        Raises:
+            ModelError: An input that is missing, unknown or of another batch size, or an answer of a wrong shape.
+        """
+        return _Run(self, self._bind(inputs, named), self._thresholds.tolist()).answer()
+
+    def all_stage_logits(self, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
+        """Run every stage on every row, each segment once, whatever the thresholds.
+
+        Args:
+            *inputs: As for ``forward``.
+            **named: As for ``forward``.
+
+        Returns:
+            Stage name -> raw logits (N, C), in chain order, with ``final`` last.
+        """
+        values = self._bind(inputs, named)
+        answers = {stage.name: self.savers[stage.index](*values.values()) for stage in self._at(0)}
+        for place, segment in enumerate(self.segments):
+            values[_HIDDEN] = segment(*(values[name] for name in self._takes[place]))
+            for stage in self._at(place + 1):
+                answers[stage.name] = self._module(stage)(values[_HIDDEN])
+        answers["final"] = values[_HIDDEN]
+        return answers
+
+    def compile_parts(self, **options: object) -> None:
+        """Compile every segment, head and saver in place with ``torch.compile`` (opt-in: slow to start).
+
+        Args:
+            **options: For ``torch.compile``; ``dynamic`` is True unless given, as the number of rows changes.
+        """
+        for module in [*self.savers, *self.segments, *self.heads]:
+            module.compile(**{"dynamic": True, **options})
+
+    def _at(self, place: int) -> list[_Stage]:
+        return [stage for stage in self._stages if stage.segment == place]
+
+    def _module(self, stage: _Stage) -> nn.Module:
+        return self.savers[stage.index] if stage.kind == "saver" else self.heads[stage.index - len(self.savers)]
+
+    def _bind(self, inputs: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if len(inputs) > len(self.input_names):
+            raise ModelError(f"{len(inputs)} inputs came in; the model takes {', '.join(self.input_names)}")
+        values = dict(zip(self.input_names, inputs, strict=False))
+        for name, value in named.items():
+            if name not in self.input_names:
+                raise ModelError(f"the model takes no input '{name}'; {nearest(name, self.input_names)}")
+            if name in values:
+                raise ModelError(f"input '{name}' came in twice, by position and by name; give it once")
+            values[name] = value
+        missing = [name for name in self.input_names if name not in values]
+        if missing:
+            raise ModelError(f"input '{missing[0]}' is missing; the model takes {', '.join(self.input_names)}")
+        rows = {value.shape[0] for value in values.values()}
+        if len(rows) > 1 or rows == {0}:
+            shapes = {name: tuple(value.shape) for name, value in values.items()}
+            raise ModelError(f"inputs need one batch size of 1 or more; got the shapes {shapes}")
+        return {name: values[name] for name in self.input_names}
+
+    def _apply(self, fn, recurse=True):
+        kept = self._thresholds
+        super()._apply(fn, recurse)
+        # thresholds are numbers of the chain, not weights: never rounded to half, never moved
+        self._thresholds = kept
+        return self
+
+    def extra_repr(self) -> str:
+        """Describe the chain, for ``print(model)``."""
+        return f"chain={self.chain}, thresholds={self.thresholds}, fuse={self.fuse}"
+
+
+class _Run:
+    """One call: the rows still in play and what is known about them."""
+
+    def __init__(self, model: DynamicExitModel, inputs: dict[str, Tensor], thresholds: list[float]):
+        self.model = model
+        self.inputs = inputs
+        self.thresholds = thresholds
+        self.total = next(iter(inputs.values())).shape[0]
+        # None: all of the caller's rows are still in play, in the caller's order
+        self.rows: Tensor | None = None
+        self.gathered: dict[str, Tensor] = {}
+        self.hidden: Tensor | None = None
+        # sum of the probabilities so far, of the rows in play, and of how many stages
+        self.evidence: Tensor | None = None
+        self.seen = 0
+        self.out: DynamicOutput | None = None
+
+    def answer(self) -> DynamicOutput:
+        model = self.model
+        on = [stage for stage in model._stages if self.thresholds[stage.index] != _OFF]
+        for stage in on:
+            if stage.kind == "saver" and self._offer(stage, model._module(stage)(*self._inputs(model.input_names))):
+                return self.out
+        for place, segment in enumerate(model.segments):
+            self.hidden = segment(*self._inputs(model._takes[place]))
+            for stage in on:
+                if stage.segment == place + 1 and self._offer(stage, model._module(stage)(self.hidden)):
+                    return self.out
+        logits, confidence = self._judge(self.hidden, "final")
+        index = torch.full((logits.shape[0],), len(model._stages), dtype=torch.int64, device=logits.device)
+        self._write(DynamicOutput(logits, index, confidence), self.rows)
+        return self.out
+
+    def _inputs(self, names: Sequence[str]) -> list[Tensor]:
+        return [self.hidden if name == _HIDDEN else self._input(name) for name in names]
+
+    def _input(self, name: str) -> Tensor:
+        """Gather an input's rows only when a stage asks for it."""
+        if self.rows is None:
+            return self.inputs[name]
+        if name not in self.gathered:
+            self.gathered[name] = self.inputs[name][self.rows]
+        return self.gathered[name]
+
+    def _offer(self, stage: _Stage, logits: Tensor) -> bool:
+        """Let sure rows leave with a stage's answer; True when no row is left."""
+        logits, confidence = self._judge(logits, stage.name)
+        leaves = confidence > self.thresholds[stage.index]
+        count = int(leaves.sum())
+        if count == 0:
+            return False
+        index = torch.full((count,), stage.index, dtype=torch.int64, device=logits.device)
+        if count == logits.shape[0]:
+            self._write(DynamicOutput(logits, index, confidence), self.rows)
+            return True
+        gone, stay = leaves.nonzero().flatten(), (~leaves).nonzero().flatten()
+        leaving, staying = (gone, stay) if self.rows is None else (self.rows[gone], self.rows[stay])
+        self._write(DynamicOutput(logits[gone], index, confidence[gone]), leaving)
+        self.rows = staying
+        self.gathered.clear()
+        self.hidden = None if self.hidden is None else self.hidden[stay]
+        self.evidence = None if self.evidence is None else self.evidence[stay]
+        return False
+
+    def _judge(self, logits: Tensor, name: str) -> tuple[Tensor, Tensor]:
+        """Add a stage's answer to the evidence; return the logits to answer with and the confidence."""
+        rows = self.total if self.rows is None else self.rows.shape[0]
+        if logits.dim() != 2 or logits.shape[0] != rows:
+            raise ModelError(f"stage '{name}' must give logits ({rows}, C); got the shape {tuple(logits.shape)}")
+        if self.out is not None and logits.shape[1] != self.out.logits.shape[1]:
+            raise ModelError(f"stage '{name}' gives {logits.shape[1]} classes, not {self.out.logits.shape[1]}")
+        probabilities = torch.softmax(logits.float(), dim=1)
+        if self.model.fuse == "none":
+            return logits, probabilities.amax(dim=1)
+        if self.evidence is not None and self.evidence.shape != probabilities.shape:
+            raise ModelError(f"stage '{name}' gives {logits.shape[1]} classes, not {self.evidence.shape[1]}")
+        self.evidence = probabilities if self.evidence is None else self.evidence + probabilities
+        self.seen += 1
+        mean = self.evidence / self.seen
+        return mean.clamp(min=torch.finfo(torch.float32).tiny).log(), mean.amax(dim=1)
+
+    def _write(self, part: DynamicOutput, rows: Tensor | None) -> None:
+        if rows is None:
+            self.out = part
+            return
+        if self.out is None:
+            self.out = DynamicOutput(*(value.new_empty((self.total, *value.shape[1:])) for value in part))
+        for whole, value in zip(self.out, part, strict=True):
+            whole[rows] = value.to(whole.dtype)
+
+
+def _takes(segment: nn.Module, place: int, input_names: tuple[str, ...]) -> tuple[str, ...]:
+    takes = tuple(getattr(segment, "takes", input_names if place == 0 else (_HIDDEN,)))
+    known = input_names if place == 0 else (_HIDDEN, *input_names)
+    for name in takes:
+        if name not in known:
+            raise ModelError(f"segment {place} takes '{name}', which nothing gives; {nearest(name, known)}")
+    return takes
+
+
+def _check_parts(segments: Sequence, input_names: Sequence[str], savers: dict, exits: dict, fuse: str) -> None:
+    if not segments or not input_names:
+        raise ModelError(f"a dynamic model needs segments and inputs; got {len(segments)} and {len(input_names)}")
+    if fuse not in FUSE:
+        raise ModelError(f"fuse must be none or mean; got '{fuse}'")
+    for name in savers:
+        if name in exits:
+            raise ModelError(f"stage '{name}' is a saver and an exit; names must be unique")
+    if "final" in savers or "final" in exits:
+        raise ModelError("a stage cannot be called 'final'; that is the backbone's own head")
+    for name, (place, _) in exits.items():
+        if not 0 <= place < len(segments) - 1:
+            raise ModelError(
+                f"exit '{name}' sits after segment {place}; only segments 0 to {len(segments) - 2} are followed by more"
+            )
+
+
+def _check_heads(model: DynamicExitModel) -> None:
+    """Try each head on a hidden state of the right shape, where the segments know it."""
+    for stage in model._stages:
+        if stage.kind != "exit" or stage.segment >= len(model.segments):
+            continue
+        following = model.segments[stage.segment]
+        classes = getattr(following, "classes", None)
+        examples = getattr(following, "example_inputs", None)
+        if examples is None or classes is None or _HIDDEN not in model._takes[stage.segment]:
+            continue
+        hidden = examples[model._takes[stage.segment].index(_HIDDEN)]
+        try:
+            with torch.no_grad():
+                logits = model._module(stage)(hidden)
+        except Exception as failure:
+            raise ModelError(
+                f"exit '{stage.name}' cannot take a hidden state of shape {tuple(hidden.shape)}: {failure}"
+            ) from failure
+        if not isinstance(logits, Tensor) or tuple(logits.shape) != (hidden.shape[0], classes):
+            came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ModelError(f"exit '{stage.name}' must give logits ({hidden.shape[0]}, {classes}); got {came}")
