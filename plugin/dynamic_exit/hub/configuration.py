@@ -1,0 +1,43 @@
+"""`config.json` of a dynamic model, known to `AutoConfig`."""
+
+from transformers import AutoConfig, PretrainedConfig
+
+from ..errors import ExportError
+
+#: Version of the folder's format that this program writes and the newest that it reads.
+VERSION = 1
+
+
+class DynamicExitConfig(PretrainedConfig):
+    """Configuration of a dynamic model.
+
+    Args:
+        inputs: One entry for each input: ``{"name", "dtype", "shape"}``, the shape without batch.
+        preprocessing: By stage, what the file does to the common input; for the record, it is inside the graph.
+        stages: The chain's names before the final.
+        format_version: Version of the folder's format (``_version`` in the file).
+        **kwargs: What every configuration takes, such as ``id2label``.
+    """
+
+    model_type = "dynamic_exit"
+
+    def __init__(self, inputs=None, preprocessing=None, stages=None, format_version: int = VERSION, **kwargs):
+        version = kwargs.pop("_version", format_version)
+        if isinstance(version, int) and version > VERSION:
+            raise ExportError(
+                f"config.json is of version {version}, this program reads up to {VERSION}; use a newer dynamic_exit"
+            )
+        super().__init__(**kwargs)
+        self.inputs = inputs or []
+        self.preprocessing = preprocessing or {}
+        self.stages = stages or []
+        self.format_version = version
+
+    def to_dict(self):
+        """Return the configuration as it is written, with `_version`."""
+        values = super().to_dict()
+        values["_version"] = values.pop("format_version", VERSION)
+        return values
+
+
+AutoConfig.register("dynamic_exit", DynamicExitConfig, exist_ok=True)

@@ -1,0 +1,126 @@
+"""Parts: the pieces that a dynamic ONNX file is made of, each a small model of its own."""
+
+import io
+import logging
+import warnings
+from collections.abc import Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, replace
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from ..errors import ExportError
+from ..graph import export_program
+
+#: How the free batch dimension is named in every file.
+BATCH = "batch"
+#: How every part's one output is named; a segment may both take and give a hidden state.
+OUTPUT = "output"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One saver, segment or exit head as an ONNX model.
+
+    Attributes:
+        name: Unique among the parts of a file.
+        proto: The model; its inputs are called as in `takes`, its one output `output`.
+        takes: Names of the inputs: ``hidden`` for what the previous segment hands on, else the model's own inputs.
+        gives: What the output is: ``hidden`` or ``logits``.
+    """
+
+    name: str
+    proto: onnx.ModelProto
+    takes: tuple[str, ...]
+    gives: str
+
+    def with_proto(self, proto: onnx.ModelProto) -> "Part":
+        """Return the same part with other numerics."""
+        return replace(self, proto=proto)
+
+    @property
+    def output_shape(self) -> tuple[int | str, ...]:
+        """Shape that the part gives, without the batch dimension; a free dimension is its name."""
+        dims = self.proto.graph.output[0].type.tensor_type.shape.dim
+        return tuple(d.dim_value if d.HasField("dim_value") else d.dim_param for d in dims)[1:]
+
+
+def export_part(
+    name: str, module: nn.Module, takes: Sequence[str], gives: str, example_inputs: Sequence[Tensor]
+) -> Part:
+    """Export one stage's module to ONNX.
+
+    Args:
+        name: What the part is called.
+        module: Takes `example_inputs` positionally and returns one tensor, batch first.
+        takes: Names for the inputs, as many as `example_inputs`.
+        gives: What the output is: ``hidden`` or ``logits``.
+        example_inputs: Tensors with a batch of at least 2.
+
+    Returns:
+        The part, with a free batch dimension.
+
+    Raises:
+        ExportError: An operator has no ONNX counterpart.
+    """
+    program = export_program(module, tuple(example_inputs))
+    try:
+        with _quiet():
+            proto = torch.onnx.export(program, dynamo=True, verbose=False).model_proto
+    except torch.onnx.errors.OnnxExporterError as error:
+        reason = _innermost(error)
+        raise ExportError(f"stage '{name}' cannot be exported to ONNX: {reason}; leave this stage out") from error
+    if proto.functions:
+        proto = onnx.inliner.inline_local_functions(proto)
+    graph = proto.graph
+    _rename(graph, [value.name for value in graph.input], list(takes))
+    _rename(graph, [graph.output[0].name], [OUTPUT])
+    _name_batch(graph)
+    return Part(name, proto, tuple(takes), gives)
+
+
+@contextmanager
+def _quiet():
+    """Keep the exporter's progress lines and warnings away from the user's terminal."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _innermost(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _rename(graph: onnx.GraphProto, old: list[str], new: list[str]) -> None:
+    """Rename values at the graph's border; the exporter's names of inner values never equal the new ones."""
+    names = dict(zip(old, new, strict=True))
+    taken = {output for node in graph.node for output in node.output} | {t.name for t in graph.initializer}
+    for name in set(new) - set(old):
+        if name in taken:
+            names[name] = f"{name}_inner"
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        value.name = names.get(value.name, value.name)
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+
+
+def _name_batch(graph: onnx.GraphProto) -> None:
+    """Give the batch dimension one name, so that every part of a file speaks of the same dimension."""
+    symbol = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param == symbol:
+                dim.dim_param = BATCH

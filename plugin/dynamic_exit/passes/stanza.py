@@ -1,0 +1,126 @@
+"""What every stanza of a recipe shares: unknown keys are refused, paths are relative to the recipe."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from ..errors import nearest
+
+
+class Stanza(BaseModel):
+    """Base of all stanzas: frozen, and a key that it does not know is refused with the nearest known one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            for key in values:
+                if key not in cls.model_fields:
+                    hint = nearest(str(key), cls.model_fields)
+                    raise PydanticCustomError("unknown_key", "{key}: {hint}", {"key": str(key), "hint": hint})
+        return values
+
+
+def explain(error: ValidationError, root: str = "") -> str:
+    """Return one sentence for the first thing that a stanza was refused for.
+
+    Args:
+        error: What pydantic raised.
+        root: Where the stanza stands in the recipe, such as ``dynamic_exit.tuning``.
+
+    Returns:
+        The sentence, with the full dotted path of the key.
+    """
+    first = error.errors()[0]
+    path = ".".join([root] * bool(root) + [str(step) for step in first["loc"]])
+    if first["type"] == "unknown_key":
+        key, hint = first["ctx"]["key"], first["ctx"]["hint"]
+        return f"unknown key '{path + '.' if path else ''}{key}'; {hint}"
+    if first["type"] == "missing":
+        return f"key '{path}' is missing; add it to the recipe"
+    if first["type"] == "refused":
+        return f"key '{path}' {first['msg']}" if path else first["msg"]
+    message = re.sub("^Input should be", "must be", first["msg"])
+    return f"key '{path}' {message[0].lower() + message[1:]}; got {first['input']!r}"
+
+
+def refuse(message: str) -> PydanticCustomError:
+    """Return an error for a validator to raise; `message` continues the sentence "key 'x' ..."."""
+    return PydanticCustomError("refused", "{message}", {"message": message})
+
+
+def _expand(text: str) -> str:
+    expanded = os.path.expanduser(os.path.expandvars(text))
+    unset = re.search(r"\$\{?(\w+)", expanded)
+    if unset:
+        raise refuse(f"names the environment variable '{unset[1]}', which is not set; set it or write the path out")
+    return expanded
+
+
+def _absolute(text: str, info: ValidationInfo) -> str:
+    return os.path.normpath(Path((info.context or {}).get("base", Path.cwd()), _expand(text)).absolute())
+
+
+def _relative(text: str, info) -> str:
+    base = (info.context or {}).get("base")
+    return os.path.relpath(text, base) if base and os.path.isabs(text) else text
+
+
+def _absolute_code(text: str, info: ValidationInfo) -> str:
+    return _absolute(text, info) if re.search(r"\.py(:\w+)?$", text) else text
+
+
+#: A path in a recipe: environment variables expand, absolute in memory, relative to the recipe when written.
+RecipePath = Annotated[str, AfterValidator(_absolute), PlainSerializer(_relative)]
+#: A name that may also be ``file.py:function``, which is then a path like any other.
+CodeReference = Annotated[str, AfterValidator(_absolute_code), PlainSerializer(_relative)]
+
+
+class Preprocessing(Stanza):
+    """What a model does to the common input before its first layer: scale, resize, normalise, in this order."""
+
+    size: tuple[int, int] | None = Field(None, description="height and width to resize to, in pixels")
+    interpolation: Literal["bilinear", "bicubic", "nearest"] = Field("bilinear", description="how to resize")
+    scale: float = Field(1.0, description="multiplied first, such as 0.00392157 for pixels of 0..255")
+    mean: list[float] | None = Field(None, description="subtracted, one value for each channel")
+    std: list[float] | None = Field(None, description="divided by, one value for each channel")
+
+    @field_validator("std")
+    @classmethod
+    def _positive(cls, values):
+        if values is not None and not all(value > 0 for value in values):
+            raise refuse(f"must hold positive numbers; got {values}")
+        return values
+
+
+class ModelSource(Stanza):
+    """Where a classifier comes from."""
+
+    source: Literal["timm", "transformers", "python"] = Field(description="library or own code")
+    name: CodeReference = Field(description="timm name, Hugging Face name or folder, or file.py:function")
+    weights: RecipePath | None = Field(None, description=".safetensors, or a torch file of plain tensors")
+    arguments: dict[str, Any] = Field({}, description="keyword arguments for the model's constructor")
+    preprocessing: Preprocessing = Field(Preprocessing(), description="applied inside the graph")
+    stage: str | None = Field(None, description="name of the stage; default: the last part of `name`")
+
+    @property
+    def stage_name(self) -> str:
+        """Name of the stage that this model becomes."""
+        return self.stage or re.split(r"[/:]", self.name)[-1].removesuffix(".py")

@@ -1,0 +1,245 @@
+"""The stages of a dynamic model while a recipe runs: in torch, and as they ship."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..cost import count_macs, node_macs
+from ..errors import ModelError
+from ..graph import Classifier, Cut, Segment, capture, find_cuts, split
+from ..onnx.int8 import Int8Options, quantize_part
+from ..onnx.parts import Part, export_part
+from ..onnx.session import PartSession
+from ..passes.early_exit import EarlyExitStanza, build_head, choose_cuts, train_head
+from ..runtime.model import DynamicExitModel
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One piece of the model in both forms.
+
+    Attributes:
+        module: In torch, float.
+        part: As it ships.
+        session: Runs the part.
+        macs: Multiply-adds per sample.
+        float_part: The part before quantization.
+    """
+
+    module: nn.Module
+    part: Part
+    session: PartSession
+    macs: float
+    float_part: Part
+
+
+@dataclass
+class Backbone:
+    """The backbone, cut.
+
+    Attributes:
+        classifier: The whole, in torch.
+        input_names: Of the inputs.
+        classes: Number of classes C.
+        cuts: The chosen cuts, by depth.
+        depth: Number of cuts that the graph has, chosen or not: the final's position.
+        segments: In torch, one more than `cuts`.
+    """
+
+    classifier: Classifier
+    input_names: tuple[str, ...]
+    classes: int
+    cuts: list[Cut]
+    depth: int
+    segments: list[Segment]
+
+
+@dataclass
+class Stages:
+    """All stages of a chain under construction.
+
+    Attributes:
+        input_names: Of the model's inputs.
+        segments: The backbone's pieces.
+        savers: By stage name, in chain order.
+        exits: By stage name: the index of the segment behind which it stands, and the head.
+        positions: By exit's name and ``final``: index of the cut in the whole graph.
+        fuse: ``none`` or ``mean``.
+    """
+
+    input_names: tuple[str, ...]
+    segments: list[Stage]
+    positions: dict[str, int]
+    savers: dict[str, Stage] = field(default_factory=dict)
+    exits: dict[str, tuple[int, Stage]] = field(default_factory=dict)
+    fuse: str = "none"
+
+    def model(self, form: str, thresholds: Sequence[float] | None = None) -> DynamicExitModel:
+        """Return the dynamic model of these stages; `form` is ``module`` (torch) or ``session`` (what ships)."""
+        return DynamicExitModel(
+            [getattr(stage, form) for stage in self.segments],
+            input_names=self.input_names,
+            savers={name: getattr(stage, form) for name, stage in self.savers.items()},
+            exits={name: (index, getattr(stage, form)) for name, (index, stage) in self.exits.items()},
+            fuse=self.fuse,
+            thresholds=thresholds,
+        )
+
+    def only(self, names: Sequence[str]) -> "Stages":
+        """Return the chain with only the named stages before the final."""
+        return Stages(
+            self.input_names,
+            self.segments,
+            self.positions,
+            {name: stage for name, stage in self.savers.items() if name in names},
+            {name: pair for name, pair in self.exits.items() if name in names},
+            self.fuse,
+        )
+
+    def costs(self, cost_of: Callable[[Stage], float]) -> tuple[dict[str, float], dict[str, float]]:
+        """Return own and prefix cost by stage, the final included, for a measure of one stage's cost."""
+        before = np.cumsum([cost_of(stage) for stage in self.segments])
+        own = {name: cost_of(stage) for name, stage in self.savers.items()}
+        prefix = dict.fromkeys(self.savers, 0.0)
+        for name, (index, stage) in self.exits.items():
+            own[name], prefix[name] = cost_of(stage), float(before[index])
+        return {**own, "final": 0.0}, {**prefix, "final": float(before[-1])}
+
+
+def cut_backbone(classifier: Classifier, example: tuple[Tensor, ...], exits: EarlyExitStanza | None) -> Backbone:
+    """Capture a backbone and cut it where exits are wanted.
+
+    Args:
+        classifier: In evaluation mode.
+        example: Inputs of at least two samples.
+        exits: Where; None leaves the backbone in one piece.
+
+    Returns:
+        The backbone in segments.
+
+    Raises:
+        CaptureError: The graph cannot be captured.
+        CutError: It has no usable cut, or a name is unknown.
+    """
+    program = capture(classifier, example)
+    macs = node_macs(program.graph_module, program.example_inputs)
+    cuts = find_cuts(program, macs)
+    chosen = choose_cuts(cuts, exits.positions, exits.count) if exits else []
+    return Backbone(classifier, program.input_names, program.classes, chosen, len(cuts), split(program, chosen))
+
+
+def check_candidate(name: str, candidate: Classifier, example: tuple[Tensor, ...], classes: int) -> None:
+    """Refuse a saver that cannot stand beside the backbone.
+
+    Raises:
+        ModelError: It refuses the input, has other classes, or gives NaN.
+    """
+    try:
+        with torch.no_grad():
+            logits = candidate(*example)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"candidate '{name}' refuses the common input: {reason}; set its `preprocessing`") from error
+    if logits.shape[1] != classes:
+        raise ModelError(f"candidate '{name}' has {logits.shape[1]} classes, the backbone {classes}; use one with {classes}")
+    if not torch.isfinite(logits).all():
+        raise ModelError(f"candidate '{name}' gives NaN or infinite logits; check its weights")
+
+
+class Shipper:
+    """Turns torch modules into stages as they ship: exported, and quantized where the recipe says so.
+
+    Args:
+        int8: Options, or None for float.
+        calibration: The model's inputs, each (N, ...): what ranges are found on.
+        threads: Threads of the sessions; None leaves it to onnxruntime.
+    """
+
+    def __init__(self, int8: Int8Options | None, calibration: Sequence[np.ndarray], threads: int | None = None):
+        self.int8, self.calibration, self.threads = int8, calibration, threads
+
+    def ship(
+        self, name: str, module: nn.Module, takes: Sequence[str], gives: str, example: tuple[Tensor, ...],
+        feeds: Mapping[str, np.ndarray] | None,
+    ) -> Stage:
+        """Export one module and, with `feeds` (what it really gets, by input name), quantize it."""
+        part = float_part = export_part(name, module, takes, gives, example)
+        if self.int8 and feeds is not None:
+            part = quantize_part(part, _batches(feeds), self.int8)
+        return Stage(module, part, PartSession(part, self.threads), count_macs(module, example), float_part)
+
+    def ship_backbone(self, backbone: Backbone, say: Say) -> list[Stage]:
+        """Ship all segments; each is calibrated on what the float segments before it give."""
+        inputs = dict(zip(backbone.input_names, self.calibration, strict=True))
+        stages, hidden = [], None
+        for index, segment in enumerate(backbone.segments):
+            feeds = {name: hidden if name == "hidden" else inputs[name] for name in segment.takes}
+            name = f"segment{index}"
+            stages.append(self.ship(name, segment, segment.takes, segment.gives, segment.example_inputs, feeds))
+            hidden = run_in_batches(segment, [feeds[name] for name in segment.takes])
+            say(f"segment {index + 1} of {len(backbone.segments)}: {stages[-1].macs / 1e6:.2f} M multiply-adds")
+        return stages
+
+    def ship_saver(self, name: str, candidate: Classifier, input_names: Sequence[str]) -> Stage:
+        """Ship one saver."""
+        example = tuple(torch.from_numpy(array[:2]) for array in self.calibration)
+        feeds = dict(zip(input_names, self.calibration, strict=True))
+        return self.ship(name, candidate, input_names, "logits", example, feeds)
+
+
+def train_exits(
+    stages: Stages, backbone: Backbone, shipper: Shipper, stanza: EarlyExitStanza, inputs: Sequence[np.ndarray],
+    labels: np.ndarray, seed: int, say: Say,
+) -> dict[str, tuple[int, Stage]]:
+    """Train heads on what the shipped segments give on the training split.
+
+    Args:
+        stages: The shipped segments.
+        backbone: The cuts.
+        shipper: Exports the heads, in float: they are tiny.
+        stanza: Kinds of heads and training.
+        inputs: Of the training split, each (N, ...).
+        labels: int64 (N,), -1 where unknown.
+        seed: Starts every head's weights and the order of samples.
+        say: Takes progress lines.
+
+    Returns:
+        Exits by name, ``cut:kind``.
+    """
+    given, hidden = dict(zip(stages.input_names, inputs, strict=True)), []
+    value = None
+    for stage in stages.segments:
+        value = run_in_batches(stage.session, [value if n == "hidden" else given[n] for n in stage.session.takes])
+        hidden.append(torch.from_numpy(value))
+    final, targets = hidden.pop(), torch.from_numpy(labels)
+    exits = {}
+    for index, cut in enumerate(backbone.cuts):
+        for kind in stanza.heads:
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                head = build_head(kind, cut.shape, backbone.classes)
+            train_head(head, hidden[index], targets, final, stanza.training, seed)
+            name = f"{cut.name}:{kind}"
+            exits[name] = (index, shipper.ship(name, head, ("hidden",), "logits", (hidden[index][:2],), None))
+            say(f"exit {name}: behind {cut.share:.0%} of the backbone")
+    return exits
+
+
+def run_in_batches(module: nn.Module, inputs: Sequence[np.ndarray], batch_size: int = 64) -> np.ndarray:
+    """Run a module over all samples and return its output as one array."""
+    outputs = []
+    with torch.no_grad():
+        for start in range(0, len(inputs[0]), batch_size):
+            outputs.append(module(*(torch.from_numpy(array[start : start + batch_size]) for array in inputs)).numpy())
+    return np.concatenate(outputs)
+
+
+def _batches(feeds: Mapping[str, np.ndarray], batch_size: int = 64):
+    count = len(next(iter(feeds.values())))
+    for start in range(0, count, batch_size):
+        yield {name: array[start : start + batch_size] for name, array in feeds.items()}

@@ -1,0 +1,219 @@
+"""The recipe: every stanza with its keys, defaults and ranges, and how a recipe file is read and written.
+
+The stanzas of passes stand beside their passes; this file puts them together.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from ..errors import OutputError, RecipeError
+from ..passes import EarlyExitStanza, ModelSource, PruningStanza, Stanza, TinySaverStanza, explain
+from ..passes.quantization import int8_options
+from ..passes.stanza import CodeReference, RecipePath, refuse
+
+
+class Splits(Stanza):
+    """What is trained on, what is tuned on, and what figures are reported from; always disjoint."""
+
+    train: str = Field(description="exit heads and fine-tuning")
+    calibration: str = Field(description="int8 ranges, choice of savers, thresholds")
+    test: str = Field(description="every reported figure; nothing else sees it")
+
+
+class DataSource(Stanza):
+    """Where samples come from.
+
+    A split is a name and may end in a slice, such as ``dev[:50%]``: a share of the named samples in an order that the
+    recipe's seed decides.
+    """
+
+    source: Literal["npz", "imagefolder", "python"] = Field(description="kind of source")
+    path: CodeReference = Field(description=".npz file, folder, or file.py:function")
+    splits: Splits = Field(description="name of each split, with an optional slice")
+    classes: list[str] | None = Field(None, description="names of the classes, in the order of the logits")
+    layout: Literal["channels_first", "channels_last"] = Field("channels_first", description="of images in the source")
+    duplicates: Literal["refuse", "drop"] = Field("refuse", description="drop: leave copies of test samples out")
+
+    @field_validator("path")
+    @classmethod
+    def _absolute(cls, path, info):
+        return path if info.data.get("source") == "python" else RecipePath.__metadata__[0].func(path, info)
+
+
+class PointGoal(Stanza):
+    """What one operating point is tuned for: a largest accuracy drop or a budget."""
+
+    name: str | None = Field(None, description="default: made from the goal")
+    max_accuracy_drop: float | None = Field(None, ge=0, le=1, description="0.005 is half a point")
+    budget: float | None = Field(None, gt=0, le=1, description="mean cost over the backbone's")
+
+    @model_validator(mode="after")
+    def _one_goal(self):
+        if (self.max_accuracy_drop is None) == (self.budget is None):
+            raise refuse("must hold either `max_accuracy_drop` or `budget`")
+        return self
+
+
+class Tuning(Stanza):
+    """How thresholds are chosen, on the calibration split."""
+
+    max_accuracy_drop: float = Field(0.005, ge=0, le=1, description="of the point that is exported as the default")
+    guarantee: float | None = Field(None, gt=0.5, lt=1, description="probability with which the drop holds, or null")
+    cost: Literal["macs", "latency"] = Field("macs", description="what is saved: multiply-adds or measured seconds")
+    points: list[PointGoal] = Field([], description="further operating points")
+
+    @property
+    def goals(self) -> list[PointGoal]:
+        """All goals, the default's included, each once."""
+        default = PointGoal(max_accuracy_drop=self.max_accuracy_drop)
+        known = any(point.max_accuracy_drop == self.max_accuracy_drop for point in self.points)
+        return list(self.points) if known else [default, *self.points]
+
+
+class DynamicExit(Stanza):
+    """The dynamic passes."""
+
+    tiny_saver: TinySaverStanza | None = Field(None, description="independent small models that answer first")
+    early_exit: EarlyExitStanza | None = Field(None, description="exit heads inside the backbone")
+    tuning: Tuning = Field(Tuning(), description="thresholds and operating points")
+
+    @model_validator(mode="after")
+    def _something_to_do(self):
+        if self.tiny_saver is None and self.early_exit is None:
+            raise refuse("holds neither `tiny_saver` nor `early_exit`; add one of them")
+        return self
+
+
+class Export(Stanza):
+    """What is written, and where."""
+
+    directory: RecipePath = Field(description="a folder that does not exist yet, or an empty one")
+    format: Literal["onnx"] = Field("onnx", description="one ONNX file")
+
+
+class Recipe(Stanza):
+    """A whole recipe."""
+
+    seed: int = Field(0, ge=0, description="governs all randomness of a run")
+    model: ModelSource = Field(description="the backbone")
+    data: DataSource = Field(description="samples in three disjoint splits")
+    pruning: PruningStanza | None = Field(None, description="fewer channels")
+    quantization: dict[str, dict[str, Any] | None] | None = Field(None, description="Neural Compressor's own stanza")
+    dynamic_exit: DynamicExit = Field(description="the dynamic passes")
+    export: Export = Field(description="the folder that is written")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _static_passes_in_order(cls, values):
+        keys = list(values) if isinstance(values, Mapping) else []
+        if "pruning" in keys and "quantization" in keys and keys.index("quantization") < keys.index("pruning"):
+            raise refuse("the recipe prunes after it quantizes; write `pruning` before `quantization`")
+        return values
+
+    @model_validator(mode="after")
+    def _stages_are_unique(self):
+        saver = self.dynamic_exit.tiny_saver
+        if saver and "final" in [candidate.stage_name for candidate in saver.candidates]:
+            raise refuse("a candidate is called 'final', the backbone's own name; give it another `stage`")
+        return self
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML that refuses a key written twice, where the plain loader would forget the first."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise RecipeError(f"key '{key}' is written twice in line {node.start_mark.line + 1} on; keep one")
+        return super().construct_mapping(node, deep)
+
+
+def parse_recipe(values: Mapping[str, Any], base: Path) -> Recipe:
+    """Validate a recipe.
+
+    Args:
+        values: The stanzas.
+        base: Folder that paths are relative to.
+
+    Returns:
+        The recipe, with absolute paths.
+
+    Raises:
+        RecipeError: One sentence for the first thing that is wrong.
+    """
+    if not isinstance(values, Mapping) or not values:
+        raise RecipeError("the recipe is empty; it needs the stanzas model, data, dynamic_exit and export")
+    try:
+        recipe = Recipe.model_validate(dict(values), context={"base": Path(base)})
+    except ValidationError as error:
+        raise RecipeError(explain(error)) from None
+    int8_options(recipe.quantization)
+    return recipe
+
+
+def read_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read and validate a recipe file.
+
+    Args:
+        path: YAML file; paths in it are relative to its folder.
+        overrides: Dotted key -> value, put in before validation, such as ``{"dynamic_exit.tuning.cost": "latency"}``.
+
+    Returns:
+        The recipe, with absolute paths.
+
+    Raises:
+        RecipeError: The file is missing, no YAML, or refused.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RecipeError(f"recipe '{path}' does not exist; give the path of a YAML file")
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506  a subclass of SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise RecipeError(f"recipe '{path}' is no YAML: {reason}") from None
+    for key, value in (overrides or {}).items():
+        _put(values, key, value)
+    return parse_recipe(values, path.parent)
+
+
+def _put(values: Any, key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for step in parents:
+        if isinstance(values, Mapping) and values.get(step) is None:
+            values[step] = {}
+        values = values[step] if isinstance(values, Mapping) else None
+    if not isinstance(values, Mapping):
+        raise RecipeError(f"key '{key}' does not lead into a stanza; use dotted names such as dynamic_exit.tuning.cost")
+    values[last] = value
+
+
+def recipe_text(recipe: Recipe, folder: Path) -> str:
+    """Return the resolved recipe as YAML, every default written out and paths relative to `folder`."""
+    values = recipe.model_dump(mode="json", context={"base": str(Path(folder).absolute())})
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+
+
+def check_output(directory: str | Path) -> Path:
+    """Refuse an output folder in which something could be lost.
+
+    Args:
+        directory: Where a run would write.
+
+    Returns:
+        The folder's path.
+
+    Raises:
+        OutputError: It is a file, or a folder that is not empty.
+    """
+    directory = Path(directory)
+    if directory.is_file():
+        raise OutputError(f"output '{directory}' is a file; choose a folder that does not exist yet")
+    if directory.is_dir() and any(directory.iterdir()):
+        raise OutputError(f"output folder '{directory}' is not empty; choose another one or empty it")
+    return directory
