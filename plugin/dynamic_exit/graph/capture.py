@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from torch.export import Dim
 
 from dynamic_exit.errors import CaptureError
-from dynamic_exit.graph import checks, fallback
+from dynamic_exit.graph import checks, fallback, tracing
 from dynamic_exit.graph.inputs import Classifier
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def _by_export(classifier: Classifier, example_inputs: tuple[Tensor, ...], names
         if is_text(tensor) and classifier.keywords is not None:
             dims[1] = Dim.AUTO
         shapes.append(dims)
-    exported = torch.export.export(classifier, example_inputs, dynamic_shapes={"inputs": tuple(shapes)}, strict=False)
+    exported = tracing.export(classifier, example_inputs, "inputs", tuple(shapes))
     signature = exported.graph_signature
     checks.unchanged(signature, names)
     exported = exported.run_decompositions({})

@@ -40,7 +40,8 @@ def find_cuts(program: Program, node_macs: Mapping[str, float]) -> list[Cut]:
     values that cost nothing: raw inputs, and what is computed from inputs, buffers and the batch size without a
     parameter and without a multiply-add (masks, positions). Of these, the ends of blocks are kept: modules that hold at
     least two parametrised ones, under the deepest such name. Where more than half of the cost lies between two block
-    ends, ends of single layers are taken too.
+    ends, ends of single layers are taken too, and where that is still so, any place that qualifies, under the name of
+    the module that ran last.
 
     Args:
         program: The captured model.
@@ -55,21 +56,19 @@ def find_cuts(program: Program, node_macs: Mapping[str, float]) -> list[Cut]:
         costs = {node.name: float(node.op == "call_function") for node in program.graph_module.graph.nodes}
     total = sum(costs.values())
     dear = _not_recomputable(program, costs)
-    blocks, leaves = [], []
-    for node in program.graph_module.graph.nodes:
-        if _can_carry(program, node):
-            block, leaf = _names(program, node)
-            if block is not None:
-                blocks.append((node, block))
-            elif leaf is not None:
-                leaves.append((node, leaf))
-    found = _with_shares(program, blocks, costs, dear, total)
-    if _widest(_spread(found)) > _MAX_GAP:
+    chosen: list[tuple[float, fx.Node, str]] = []
+    for tier in _places(program):
+        wide = _wide_gaps(chosen)
+        if not wide:
+            break
         # backwards, so that of equal places the last is kept: after the activation, not before it
-        found = found + _with_shares(program, leaves[::-1], costs, dear, total)
-    chosen = _spread(found)
-    cuts = []
+        found = _with_shares(program, tier[::-1], costs, dear, total)
+        chosen = _spread(chosen + [each for each in found if any(low < each[0] < high for low, high in wide)])
+    cuts, taken = [], set()
     for index, (share, node, name) in enumerate(chosen):
+        while name in taken:
+            name += "+"
+        taken.add(name)
         cuts.append(Cut(index, name, program.shapes[node.name][1:], share, node.name))
     return cuts
 
@@ -107,6 +106,31 @@ def _can_carry(program: Program, node: fx.Node) -> bool:
     if node.op not in ("call_function", "call_module", "call_method") or shape is None or len(shape) < 2:
         return False
     return shape[0] == "batch" and program.dtypes[node.name].is_floating_point
+
+
+def _places(program: Program) -> tuple[list, list, list]:
+    """Collect (node, name) of block ends, of ends of single layers, and of all other candidates."""
+    blocks, layers, others = [], [], []
+    deepest: tuple[str, ...] = ()
+    for node in program.graph_module.graph.nodes:
+        stack = program.stacks[node.name]
+        if stack and node.op != "get_attr":
+            deepest = deepest if _inside(deepest, stack) else stack
+        if not _can_carry(program, node):
+            continue
+        block, layer = _names(program, node)
+        if block is not None:
+            blocks.append((node, block))
+        elif layer is not None:
+            layers.append((node, layer))
+        elif len(deepest) > len(stack):
+            others.append((node, deepest[len(stack)]))
+    return blocks, layers, others
+
+
+def _inside(stack: tuple[str, ...], outer: tuple[str, ...]) -> bool:
+    """Whether a call lies within another: what runs between two calls is named after the first of them."""
+    return len(stack) > len(outer) and stack[: len(outer)] == outer
 
 
 def _names(program: Program, node: fx.Node) -> tuple[str | None, str | None]:
@@ -159,6 +183,6 @@ def _spread(found: list[tuple[float, fx.Node, str]]) -> list[tuple[float, fx.Nod
     return chosen
 
 
-def _widest(chosen: list[tuple[float, fx.Node, str]]) -> float:
+def _wide_gaps(chosen: list[tuple[float, fx.Node, str]]) -> list[tuple[float, float]]:
     shares = [0.0, *(share for share, _, _ in chosen), 1.0]
-    return max(after - before for before, after in zip(shares, shares[1:], strict=False))
+    return [(low, high) for low, high in zip(shares, shares[1:], strict=False) if high - low > _MAX_GAP]

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from dynamic_exit.errors import CaptureError
+from dynamic_exit.graph import tracing
 from dynamic_exit.graph.checks import explain
 
 
@@ -56,11 +56,7 @@ def export_program(
         named: dict[str, object] = {"batch": Dim("batch", min=1)}
         shapes = tuple(_named(dims, named, lengths) for dims in dynamic_dims)
         try:
-            with torch.no_grad():
-                exported = torch.export.export(
-                    _Positional(module), example_inputs, dynamic_shapes={"tensors": shapes}, strict=False
-                )
-                return exported.run_decompositions({})
+            return tracing.export(_Positional(module), example_inputs, "tensors", shapes).run_decompositions({})
         except Exception as error:  # torch.export raises dozens of types
             failure = failure or error
         if all(set(dims) <= {0} for dims in dynamic_dims):

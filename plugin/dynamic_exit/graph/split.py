@@ -63,13 +63,43 @@ class Segment(nn.Module):
         return tuple(each if isinstance(each, Tensor) else self._noise(*each) for each in self._examples)
 
     def _noise(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        tensor = next((each for each in [*self.parameters(), *self.buffers()] if each.is_floating_point()), None)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        return noise.to(dtype=dtype, device="cpu" if tensor is None else tensor.device)
+        working = self._working()
+        return noise.to(dtype=dtype, device="cpu" if working is None else working[1])
+
+    def _apply(self, fn, recurse=True):
+        before = self._working()
+        super()._apply(fn, recurse)
+        after = self._working()
+        if before != after and before is not None:
+            # constants in the graph (masks, positions) were recorded with the old type and place
+            swap = dict(zip(before, after, strict=True))
+            _retarget(self.body, swap)
+            self._examples = tuple(
+                each.to(after[1]) if isinstance(each, Tensor) else (each[0], swap.get(each[1], each[1]))
+                for each in self._examples
+            )
+        return self
+
+    def _working(self) -> tuple[torch.dtype, torch.device] | None:
+        for tensor in [*self.parameters(), *self.buffers()]:
+            if tensor.is_floating_point():
+                return tensor.dtype, tensor.device
+        return None
 
     def extra_repr(self) -> str:
         """Describe the interface, for ``print(model)``."""
         return f"takes={self.takes}, gives={self.gives}"
+
+
+def _retarget(body: fx.GraphModule, swap: dict) -> None:
+    def swapped(value):
+        return swap.get(value, value) if isinstance(value, torch.dtype | torch.device) else value
+
+    for node in body.graph.nodes:
+        node.args = fx.node.map_aggregate(node.args, swapped)
+        node.kwargs = fx.node.map_aggregate(node.kwargs, swapped)
+    body.recompile()
 
 
 def split(program: Program, cuts: Sequence[Cut]) -> list[Segment]:
