@@ -1,6 +1,7 @@
 """Multiply-adds per sample, by torch's own counter (half of its floating-point operations)."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, fx
@@ -23,7 +24,7 @@ def count_macs(module: Callable[..., object], example_inputs: Sequence[Tensor]) 
         ModelError: No inputs, or a batch of 0 rows.
     """
     rows = _rows(example_inputs)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with _counting() as counter:
         module(*example_inputs)
     return counter.get_total_flops() / 2 / rows
 
@@ -43,10 +44,37 @@ def node_macs(graph_module: fx.GraphModule, example_inputs: Sequence[Tensor]) ->
     """
     graph_module = getattr(graph_module, "graph_module", graph_module)
     rows = _rows(example_inputs)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with _counting() as counter:
         interpreter = _Counting(graph_module, counter)
         interpreter.run(*example_inputs)
     return {name: flops / 2 / rows for name, flops in interpreter.flops.items()}
+
+
+class _NoModules:
+    """Stands in for the counter's module tracker: everything belongs to the whole."""
+
+    parents = frozenset({"Global"})
+
+    def __enter__(self) -> "_NoModules":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def _counting() -> Iterator[FlopCounterMode]:
+    # torch's fused attention layer is one operator that its counter does not know
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        counter = FlopCounterMode(display=False)
+        # only the sum is wanted, and the tracking of modules fails on views of parameters (timm's cait)
+        counter.mod_tracker = _NoModules()
+        with torch.no_grad(), counter:
+            yield counter
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 class _Counting(fx.Interpreter):

@@ -127,6 +127,9 @@ def _clean(module: fx.GraphModule) -> None:
         elif node.target in _TRANSPARENT:
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
+        elif node.target in (aten.view.default, aten._unsafe_view.default):
+            # the same, but not tied to how rows happened to lie in memory while tracing
+            node.target = aten.reshape.default
     output = graph.output_node()
     if isinstance(output.args[0], tuple | list):
         output.args = (output.args[0][0],)

@@ -37,8 +37,8 @@ def find_cuts(program: Program, node_macs: Mapping[str, float]) -> list[Cut]:
     """Find the cuts of a captured model.
 
     A place qualifies when all that is needed afterwards can be computed from one floating, batch-first tensor and from
-    values that cost nothing: raw inputs, and what is computed from inputs, buffers and the batch size without a
-    parameter and without a multiply-add (masks, positions). Of these, the ends of blocks are kept: modules that hold at
+    the raw inputs, with nothing dear computed twice. Not dear is what needs no multiply-add and applies no parameter to
+    an input: masks, positions, constants. Of these, the ends of blocks are kept: modules that hold at
     least two parametrised ones, under the deepest such name. Where more than half of the cost lies between two block
     ends, ends of single layers are taken too, and where that is still so, any place that qualifies, under the name of
     the module that ran last.
@@ -63,7 +63,8 @@ def find_cuts(program: Program, node_macs: Mapping[str, float]) -> list[Cut]:
             break
         # backwards, so that of equal places the last is kept: after the activation, not before it
         found = _with_shares(program, tier[::-1], costs, dear, total)
-        chosen = _spread(chosen + [each for each in found if any(low < each[0] < high for low, high in wide)])
+        found = [each for each in found if any(low < each[0] < high for low, high in wide)]
+        chosen = _spread(program, chosen + found)
     cuts, taken = [], set()
     for index, (share, node, name) in enumerate(chosen):
         while name in taken:
@@ -159,27 +160,27 @@ def _with_shares(program: Program, places: list, costs, dear: set[fx.Node], tota
 
 
 def _share(program: Program, node: fx.Node, costs, dear: set[fx.Node], total: float) -> float | None:
-    """Cost before a node over the whole, or None where something else would have to cross with it."""
+    """Cost before a node over the whole, or None where something dear would have to cross with it."""
     output = program.graph_module.graph.output_node().args[0]
-    after, _ = slice_back(program, output, node)
-    descends = {node}
-    rest = 0.0
-    for each in program.graph_module.graph.nodes:
-        if each not in after:
-            continue
-        if any(source in descends for source in each.all_input_nodes):
-            descends.add(each)
-        elif each in dear:
-            return None
-        rest += costs[each.name]
-    return None if len(descends) == 1 else 1 - rest / total
+    after, sizes = slice_back(program, output, node)
+    if not any(node in each.all_input_nodes for each in after if each not in sizes):
+        return None
+    before, _ = slice_back(program, node, None)
+    if any(each in dear and each in before for each in after):
+        return None
+    return 1 - sum(costs[each.name] for each in after) / total
 
 
-def _spread(found: list[tuple[float, fx.Node, str]]) -> list[tuple[float, fx.Node, str]]:
+def _spread(program: Program, found: list[tuple[float, fx.Node, str]]) -> list[tuple[float, fx.Node, str]]:
+    """Keep places that lie apart and one behind the other: of two parallel branches only one can be cut."""
     chosen: list[tuple[float, fx.Node, str]] = []
     for each in sorted(found, key=lambda item: item[0]):
-        if not chosen or each[0] - chosen[-1][0] >= _MIN_GAP:
+        if not chosen:
             chosen.append(each)
+        elif each[0] - chosen[-1][0] >= _MIN_GAP:
+            before, sizes = slice_back(program, each[1], None)
+            if any(chosen[-1][1] in one.all_input_nodes for one in before if one not in sizes):
+                chosen.append(each)
     return chosen
 
 
