@@ -7,17 +7,13 @@ import numpy as np
 
 from ..errors import TuningError
 from ..records import Records
-from .chain import Chains
 from .evaluation import Configuration, evaluate
-from .fit import Need
 from .operating_point import Baseline, Goal, OperatingPoint, OperatingPoints
-from .search import Search, configuration
+from .search import Search
 
 __all__ = ["Goal", "front", "optimize", "split", "tune", "tune_file"]
 
 DEFAULT_DROPS = (0.0, 0.005, 0.01)
-# a drop of half a point of 2,000 samples is 10 samples, not 9.999...
-_ROUNDING = 1e-9
 
 
 def optimize(
@@ -39,19 +35,12 @@ def optimize(
         TuningError: A goal that no configuration meets.
     """
     _check_options(fuse, max_savers)
-    chains = Chains(records, fuse)
-    found = Search(chains, max_savers=max_savers).run([need(records, chains, goal) for goal in goals])
+    search = Search(records, fuse, max_savers=max_savers, seed=seed)
+    found = search.run(goals)
     for goal, best in zip(goals, found, strict=True):
         if best is None:
             raise TuningError(_unmet(goal))
-    return [configuration(chains, best) for best in found]
-
-
-def need(records: Records, chains: Chains, goal: Goal) -> Need:
-    """Return a goal in counts over the samples searched."""
-    if goal.budget is not None:
-        return Need(cost=goal.budget * records.baseline_cost * len(records))
-    return Need(right=np.ceil(chains.baseline_right - goal.max_accuracy_drop * len(records) - _ROUNDING))
+    return [search.configuration(best) for best in found]
 
 
 def front(
@@ -73,15 +62,10 @@ def front(
         TuningError: A parameter is out of its range.
     """
     _check_options(fuse, max_savers)
-    chains = Chains(records, fuse)
-    search = Search(chains, max_savers=max_savers)
-    rights = np.unique(np.linspace(chains.right_range()[0], chains.right_range()[1], points).round())
-    found = [f for f in search.run([Need(right=r) for r in rights]) if f is not None]
-    front: list = []
-    for f in sorted(found, key=lambda f: (f.fit.cost, -f.fit.right)):
-        if not front or f.fit.right > front[-1].fit.right:
-            front.append(f)
-    return [configuration(chains, f) for f in front]
+    if points < 2:
+        raise TuningError(f"a front has at least 2 points; got {points}")
+    search = Search(records, fuse, max_savers=max_savers, seed=seed)
+    return [search.configuration(found) for found in search.front(points)]
 
 
 def tune(

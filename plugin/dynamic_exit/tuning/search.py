@@ -1,17 +1,31 @@
-"""Which stages to use: a beam search over chains, each judged by its fitted thresholds at several goals."""
+"""Which stages to use, and their thresholds, for each of some goals.
 
-from collections.abc import Iterable
+Few chains: all of them. No fused evidence: the front of ``path``. Else a beam search over chains. Whatever stages come
+out, ``fit`` then sets their thresholds for the goal itself.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..records import Records
 from .chain import Chains
 from .evaluation import Configuration
-from .fit import Fit, Need, Table, fit, grid_sizes, quantile_thresholds
+from .fit import Fit, Need, Table, fit, grid_sizes, quantile_thresholds, score
+from .operating_point import Goal
+from .path import Path
 
 # a longer chain must save this share more to be looked at
 _WORTH = 1e-4
 _EXHAUSTIVE_CHAINS = 64
+_BEAM_ROWS = 12_000
+_BEAM_CELLS = 1 << 14
+_PATH_POINTS = 40
+# a drop of half a point of 2,000 samples is 10 samples, not 9.999...
+_ROUNDING = 1e-9
+
+Stages = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -23,79 +37,170 @@ class Found:
         fit: Its thresholds and their counts on the samples searched.
     """
 
-    stages: tuple[int, ...]
+    stages: Stages
     fit: Fit
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    stages: Stages
+    start: np.ndarray | None = None
 
 
 class Search:
     """The search on one set of records.
 
     Args:
-        chains: Makes the chains.
+        records: The samples to search on.
+        fuse: ``none`` or ``mean``.
         max_savers: At most so many savers in use; any number if None.
+        seed: Decides which samples the coarse looks use.
         beam: How many chains of each length are kept per goal.
-        max_stages: The longest chain looked at.
+        max_stages: The longest chain that the beam looks at.
     """
 
-    def __init__(self, chains: Chains, *, max_savers: int | None = None, beam: int = 4, max_stages: int = 6) -> None:
-        self.chains = chains
-        self.max_savers = max_savers
-        self.beam = beam
-        self.max_stages = max_stages
+    def __init__(
+        self,
+        records: Records,
+        fuse: str = "none",
+        *,
+        max_savers: int | None = None,
+        seed: int = 0,
+        beam: int = 4,
+        max_stages: int = 6,
+    ) -> None:
+        self.records = records
+        self.chains = Chains(records, fuse)
+        self.fuse, self.max_savers, self.seed = fuse, max_savers, seed
+        self.beam, self.max_stages = beam, max_stages
 
-    def run(self, needs: list[Need]) -> list[Found | None]:
+    def run(self, goals: Sequence[Goal]) -> list[Found | None]:
         """Search for every goal.
 
         Args:
-            needs: The goals, in counts over the chains' samples.
+            goals: What to reach on these samples.
 
         Returns:
             The best found per goal; None where nothing meets it.
         """
-        pools = self._pools(needs)
-        return [self._finish(need, pool) for need, pool in zip(needs, pools, strict=True)]
+        pools = self._pools(goals)
+        return [self._finish(need(self.chains, goal), pool) for goal, pool in zip(goals, pools, strict=True)]
 
-    def _finish(self, need: Need, pool: list[tuple[int, ...]]) -> Found | None:
+    def front(self, points: int) -> list[Found]:
+        """Search for the whole front.
+
+        Args:
+            points: How many at most, at least 2.
+
+        Returns:
+            Found chains, none dominated, from cheap to dear.
+        """
+        if self.fuse == "none":
+            found = [Found(*f) for stages in self._path_stages() for f in self._path(stages).front(points)]
+        else:
+            found = []
+        wanted = points - len(undominated(found))
+        if wanted > 0:
+            found += [f for f in self.run(self._spread(undominated(found), points, wanted)) if f is not None]
+        return undominated(found)
+
+    def _spread(self, found: list[Found], points: int, wanted: int) -> list[Goal]:
+        # drops that fill the widest gaps in accuracy, or cover the range from the weakest stage to the backbone
+        samples, base = len(self.records), self.chains.baseline_right
+        if not found:
+            low, high = self.chains.right_range()
+            room = max((high - low) / samples, 1 / samples)
+            # more of them where little is lost, and some where accuracy is gained
+            shares = np.linspace(-0.2, 1, points) ** 2 * np.sign(np.linspace(-0.2, 1, points))
+            return [Goal(max_accuracy_drop=float(share * room)) for share in shares]
+        rights = [f.fit.right for f in found]
+        for _ in range(wanted):
+            gaps = np.diff(rights)
+            widest = int(gaps.argmax()) if len(gaps) else 0
+            if not len(gaps) or gaps[widest] < 2:
+                break
+            rights.insert(widest + 1, float(np.floor((rights[widest] + rights[widest + 1]) / 2)))
+        new = sorted(set(rights) - {f.fit.right for f in found})
+        return [Goal(max_accuracy_drop=float((base - right) / samples)) for right in new]
+
+    def _finish(self, goal: Need, pool: list[_Candidate]) -> Found | None:
         best: Found | None = None
-        for stages in pool:
-            chain = self.chains.chain(stages)
-            fitted = fit(chain, need)
-            if fitted is not None and (best is None or _key(need, fitted) < _key(need, best.fit)):
-                best = Found(stages, fitted)
+        for candidate in pool:
+            starts = [] if candidate.start is None else [candidate.start]
+            fitted = fit(self.chains.chain(candidate.stages), goal, starts)
+            if fitted is not None and (best is None or _key(goal, fitted) < _key(goal, best.fit)):
+                best = Found(candidate.stages, fitted)
         return best
 
-    def _pools(self, needs: list[Need]) -> list[list[tuple[int, ...]]]:
+    def _pools(self, goals: Sequence[Goal]) -> list[list[_Candidate]]:
         # per goal, the chains worth a full fit, the backbone alone among them
         every = self._all_chains()
         if every is not None:
-            return [every for _ in needs]
-        scores: dict[tuple[int, ...], list[tuple[float, float]]] = {(): self._judge((), needs)}
-        layer: list[tuple[int, ...]] = [()]
+            return [[_Candidate(stages) for stages in every] for _ in goals]
+        exits = "exit" in self.records.kinds
+        if self.fuse == "none" and exits:
+            return self._path_pools(goals)
+        return self._beam_pools(goals)
+
+    def _path_pools(self, goals: Sequence[Goal]) -> list[list[_Candidate]]:
+        found = [Found(*f) for stages in self._path_stages() for f in self._path(stages).front(_PATH_POINTS)]
+        found.append(Found((), score(self.chains.chain(()), np.empty(0, dtype=np.float32))))
+        found = undominated(found)
+        pools = []
+        for goal in goals:
+            keys = [_key(need(self.chains, goal), f.fit) for f in found]
+            # the best that meets the goal and its neighbours on the front, which may meet it with other thresholds
+            best = min(range(len(found)), key=keys.__getitem__)
+            near = found[max(0, best - 2) : best + 2]
+            pools.append([_Candidate(()), *(_Candidate(f.stages, f.fit.thresholds) for f in near if f.stages)])
+        return pools
+
+    def _path(self, stages: Stages) -> Path:
+        return Path(self.chains, stages, seed=self.seed)
+
+    def _path_stages(self) -> list[Stages]:
+        # the path has no bound on savers: give it sets of savers that keep it
+        savers = [s for s, kind in enumerate(self.records.kinds) if kind == "saver"]
+        exits = [s for s, kind in enumerate(self.records.kinds) if kind == "exit"]
+        if self.max_savers is None or len(savers) <= self.max_savers:
+            return [tuple([*savers, *exits])]
+        if self.max_savers == 0:
+            return [tuple(exits)]
+        names = [self.records.stages[s] for s in savers]
+        alone = Search(self.records.select(names), "none", max_savers=self.max_savers, seed=self.seed)
+        goals = [Goal(max_accuracy_drop=drop) for drop in (0.0, 0.01, 0.03)]
+        best = {pool[1].stages if len(pool) > 1 else () for pool in alone._beam_pools(goals)}
+        return [tuple([*(savers[s] for s in stages), *exits]) for stages in sorted(best)]
+
+    def _beam_pools(self, goals: Sequence[Goal]) -> list[list[_Candidate]]:
+        chains = self.chains
+        if len(self.records) > _BEAM_ROWS:
+            rows = np.random.default_rng(self.seed).choice(len(self.records), _BEAM_ROWS, replace=False)
+            chains = Chains(self.records.take(np.sort(rows)), self.fuse)
+        needs = [need(chains, goal) for goal in goals]
+        scores: dict[Stages, list[tuple[float, float]]] = {(): _judge(chains, (), needs)}
+        layer: list[Stages] = [()]
         for _ in range(self.max_stages):
             grown = {chain for stages in layer for chain in self._longer(stages)} - set(scores)
             for stages in sorted(grown):
-                scores[stages] = self._judge(stages, needs)
-            keep: set[tuple[int, ...]] = set()
+                scores[stages] = _judge(chains, stages, needs)
+            keep: set[Stages] = set()
             for goal in range(len(needs)):
                 best = min(scores[stages][goal] for stages in scores if stages not in grown)
-                ranked = sorted(grown, key=lambda stages, goal=goal: scores[stages][goal])[: self.beam]
-                keep.update(s for s in ranked if scores[s][goal][0] < best[0] - _WORTH * abs(best[0]) or len(s) == 1)
+                ranked = sorted(grown, key=lambda stages, goal=goal: (scores[stages][goal], stages))[: self.beam]
+                # one stage alone may not pay where two do
+                keep.update(s for s in ranked if len(s) == 1 or scores[s][goal][0] < best[0] - _WORTH * abs(best[0]))
             layer = sorted(keep)
             if not layer:
                 break
-        return [
-            [(), *sorted(scores, key=lambda stages, goal=goal: scores[stages][goal])[: self.beam]]
-            for goal in range(len(needs))
-        ]
+        pools = []
+        for goal in range(len(needs)):
+            ranked = sorted(scores, key=lambda stages, goal=goal: (scores[stages][goal], stages))[: self.beam]
+            pools.append([_Candidate(()), *(_Candidate(stages) for stages in ranked if stages)])
+        return pools
 
-    def _judge(self, stages: tuple[int, ...], needs: list[Need]) -> list[tuple[float, float]]:
-        chain = self.chains.chain(stages)
-        count = grid_sizes(chain, cells=1 << 14)
-        fits = Table(chain, [quantile_thresholds(row, count) for row in chain.confidence]).fits(needs)
-        return [_key(need, f) if f is not None else (np.inf, np.inf) for need, f in zip(needs, fits, strict=True)]
-
-    def _longer(self, stages: tuple[int, ...]) -> Iterable[tuple[int, ...]]:
-        records = self.chains.records
+    def _longer(self, stages: Stages) -> Iterable[Stages]:
+        records = self.records
         savers = sum(records.kinds[s] == "saver" for s in stages)
         taken = {int(records.positions[s]) for s in stages if records.kinds[s] == "exit"}
         for stage in range(self.chains.final):
@@ -108,7 +213,7 @@ class Search:
                 continue
             yield tuple(sorted((*stages, stage)))
 
-    def _all_chains(self) -> list[tuple[int, ...]] | None:
+    def _all_chains(self) -> list[Stages] | None:
         # every chain that the rules allow, if they are few
         found, layer = [()], [()]
         while layer:
@@ -118,24 +223,51 @@ class Search:
                 return None
         return found
 
+    def configuration(self, found: Found) -> Configuration:
+        """Return what was found as a configuration.
 
-def _key(need: Need, fitted: Fit) -> tuple[float, float]:
-    return need.key(fitted.right, fitted.cost)
+        Args:
+            found: A chain and its thresholds.
+
+        Returns:
+            The configuration without what no sample reaches, and without fused evidence what none leaves at.
+        """
+        chain = self.chains.chain(found.stages)
+        reached = np.ones(chain.samples, dtype=bool)
+        stages = []
+        for stage, sure, threshold in zip(found.stages, chain.confidence, found.fit.thresholds, strict=True):
+            if not reached.any():
+                break
+            leaves = reached & (sure > threshold)
+            if self.fuse == "mean" or leaves.any():
+                stages.append((self.records.stages[stage], float(threshold)))
+            reached &= ~leaves
+        return Configuration(tuple(stages), self.fuse)
 
 
-def configuration(chains: Chains, found: Found) -> Configuration:
-    """Return what was found as a configuration.
+def need(chains: Chains, goal: Goal) -> Need:
+    """Return a goal in counts over the samples of some chains."""
+    samples = len(chains.records)
+    if goal.budget is not None:
+        return Need(cost=goal.budget * chains.records.baseline_cost * samples)
+    return Need(right=float(np.ceil(chains.baseline_right - goal.max_accuracy_drop * samples - _ROUNDING)))
 
-    Args:
-        chains: The chains that were searched.
-        found: The chain and its thresholds.
 
-    Returns:
-        The configuration; a stage that no sample leaves at is dropped where its evidence is not used either.
-    """
-    chain = chains.chain(found.stages)
-    stages = []
-    for place, (stage, threshold) in enumerate(zip(found.stages, found.fit.thresholds, strict=True)):
-        if chains.fuse == "mean" or (chain.confidence[place] > threshold).any():
-            stages.append((chains.records.stages[stage], float(threshold)))
-    return Configuration(tuple(stages), chains.fuse)
+def undominated(found: list[Found]) -> list[Found]:
+    """Return those that no other beats in right answers and cost, from cheap to dear."""
+    front: list[Found] = []
+    for f in sorted(found, key=lambda f: (f.fit.cost, -f.fit.right, f.stages)):
+        if not front or f.fit.right > front[-1].fit.right:
+            front.append(f)
+    return front
+
+
+def _judge(chains: Chains, stages: Stages, needs: list[Need]) -> list[tuple[float, float]]:
+    chain = chains.chain(stages)
+    count = grid_sizes(chain, cells=_BEAM_CELLS)
+    fits = Table(chain, [quantile_thresholds(row, count) for row in chain.confidence]).fits(needs)
+    return [_key(goal, f) if f is not None else (np.inf, np.inf) for goal, f in zip(needs, fits, strict=True)]
+
+
+def _key(goal: Need, fitted: Fit) -> tuple[float, float]:
+    return goal.key(fitted.right, fitted.cost)
