@@ -27,7 +27,7 @@ from dynamic_exit.graph import Classifier, capture, find_cuts, split
 from dynamic_exit.runtime.model import DynamicExitModel
 
 BATCHES = (1, 2, 7)
-TIME_LIMIT = 240
+TIME_LIMIT = 400
 
 
 class RandomHead(nn.Module):

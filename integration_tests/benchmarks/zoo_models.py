@@ -13,24 +13,24 @@ _SIZES = ("atto", "femto", "pico", "nano", "xxs", "xx_small", "xs", "x_small", "
 
 
 def timm_family(module: str) -> Made:
+    """Make a family's small model at the smallest image that it takes, so that the sweep stays affordable."""
     import timm
 
     name = timm_name(module)
-    model = timm.create_model(name).eval()
-    side = model.pretrained_cfg["input_size"][1]
-    fixed = model.pretrained_cfg.get("fixed_input_size", False)
-    sides = [side] if fixed else sorted({min(side, each) for each in (64, 128, side)})
-    channels = model.pretrained_cfg["input_size"][0]
-    for each in sides:
-        image = torch.randn(2, channels, each, each)
+    config = timm.get_pretrained_cfg(name)
+    channels, side = config.input_size[:2] if config else (3, 224)
+    failure = None
+    for each in sorted({min(side, small) for small in (64, 96, 128, 192, 224, side)}):
+        # a model of fixed size is built for another one if it can be
+        fixed = config is not None and config.fixed_input_size and each != side
         try:
+            model = timm.create_model(name, **({"img_size": each} if fixed else {})).eval()
             with torch.no_grad():
-                model(image)
-            return model, (image,), None
-        except Exception:
-            if each == sides[-1]:
-                raise
-    raise AssertionError
+                model(torch.randn(2, channels, each, each))
+            return model, (torch.randn(2, channels, each, each),), None
+        except Exception as error:
+            failure = error
+    raise failure
 
 
 def timm_name(module: str) -> str:

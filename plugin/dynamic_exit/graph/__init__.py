@@ -1,6 +1,6 @@
 """Any classifier as a graph: capture it, find where it can be cut, split it into segments."""
 
-from dynamic_exit.graph.capture import Program, capture
+from dynamic_exit.graph.capture import Program, capture, free_layout
 from dynamic_exit.graph.cuts import Cut, find_cuts
 from dynamic_exit.graph.export import export_program
 from dynamic_exit.graph.inputs import Classifier, Preprocessing
@@ -15,6 +15,7 @@ __all__ = [
     "capture",
     "export_program",
     "find_cuts",
+    "free_layout",
     "select_cuts",
     "split",
 ]

@@ -107,7 +107,7 @@ def _by_export(classifier: Classifier, example_inputs: tuple[Tensor, ...], names
     exported = exported.run_decompositions({})
     checks.unchanged(exported.graph_signature, names)
     module = exported.module(check_guards=False)
-    _clean(module)
+    free_layout(_clean(module))
     shapes, dtypes = _shapes(module)
     return _program(module, classifier, example_inputs, names, shapes, dtypes, route="export")
 
@@ -117,7 +117,25 @@ def is_text(tensor: Tensor) -> bool:
     return tensor.dim() == 2 and not tensor.is_floating_point() and not tensor.is_complex()
 
 
-def _clean(module: fx.GraphModule) -> None:
+def free_layout(module: fx.GraphModule) -> fx.GraphModule:
+    """Let a graph take rows that lie differently in memory than those it was traced with.
+
+    A model's ``reshape`` is traced as ``view`` where the example allowed it; gathered rows may not.
+
+    Args:
+        module: Changed in place.
+
+    Returns:
+        The same module.
+    """
+    for node in module.graph.nodes:
+        if node.target in (aten.view.default, aten._unsafe_view.default):
+            node.target = aten.reshape.default
+    module.recompile()
+    return module
+
+
+def _clean(module: fx.GraphModule) -> fx.GraphModule:
     graph = module.graph
     for node in list(graph.nodes):
         if node.op == "call_module" or (node.op == "call_function" and "assert" in str(node.target)):
@@ -127,15 +145,13 @@ def _clean(module: fx.GraphModule) -> None:
         elif node.target in _TRANSPARENT:
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
-        elif node.target in (aten.view.default, aten._unsafe_view.default):
-            # the same, but not tied to how rows happened to lie in memory while tracing
-            node.target = aten.reshape.default
     output = graph.output_node()
     if isinstance(output.args[0], tuple | list):
         output.args = (output.args[0][0],)
     graph.eliminate_dead_code()
     graph._codegen = fx.graph.CodeGen()
     module.recompile()
+    return module
 
 
 def _shapes(module: fx.GraphModule) -> tuple[dict, dict]:

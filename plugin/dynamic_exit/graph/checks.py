@@ -18,9 +18,9 @@ def before(classifier, example_inputs: tuple) -> None:
         CaptureError: Training mode; no tensors; batches that differ; an example of one row.
     """
     name = type(classifier.model).__name__
-    for path, module in classifier.named_modules():
+    for path, module in classifier.model.named_modules():
         if module.training:
-            where = f"its module '{path.removeprefix('model.')}'" if path not in ("", "model") else "it"
+            where = f"its module '{path}'" if path else "it"
             raise CaptureError(f"{name} cannot be captured while {where} is in training mode; call .eval() first")
     if not example_inputs or not all(isinstance(x, Tensor) and x.dim() > 0 for x in example_inputs):
         came = [type(x).__name__ for x in example_inputs]
@@ -57,13 +57,15 @@ def classes(shapes: dict, dtypes: dict, output, names: tuple[str, ...]) -> int:
         CaptureError: Not floating (N, C) with the batch first.
     """
     shape = shapes.get(getattr(output, "name", None))
-    if shape is None or len(shape) != 2 or not dtypes[output.name].is_floating_point or not isinstance(shape[1], int):
+    if shape is None or len(shape) != 2 or not dtypes[output.name].is_floating_point:
         raise CaptureError(f"the output must be floating logits (N, C); got the shape {shape}")
     if shape[0] != "batch":
         raise CaptureError(
             f"the output's first dimension is {shape[0]}, not the batch of '{names[0]}'; the batch must come first in "
             f"every input and in the output"
         )
+    if not isinstance(shape[1], int):
+        raise CaptureError(f"the number of classes must be fixed; got the output shape {shape}")
     return shape[1]
 
 

@@ -172,16 +172,19 @@ def _share(program: Program, node: fx.Node, costs, dear: set[fx.Node], total: fl
 
 
 def _spread(program: Program, found: list[tuple[float, fx.Node, str]]) -> list[tuple[float, fx.Node, str]]:
-    """Keep places that lie apart and one behind the other: of two parallel branches only one can be cut."""
+    """Keep places that lie apart and one behind the other; of parallel branches, the one with more before it."""
     chosen: list[tuple[float, fx.Node, str]] = []
-    for each in sorted(found, key=lambda item: item[0]):
-        if not chosen:
+    needed: set[fx.Node] = set()
+    for each in sorted(found, key=lambda item: -item[0]):
+        if not chosen or (chosen[-1][0] - each[0] >= _MIN_GAP and each[1] in needed):
             chosen.append(each)
-        elif each[0] - chosen[-1][0] >= _MIN_GAP:
-            before, sizes = slice_back(program, each[1], None)
-            if any(chosen[-1][1] in one.all_input_nodes for one in before if one not in sizes):
-                chosen.append(each)
-    return chosen
+            needed = _computed_from(program, each[1])
+    return chosen[::-1]
+
+
+def _computed_from(program: Program, node: fx.Node) -> set[fx.Node]:
+    before, sizes = slice_back(program, node, None)
+    return {source for each in before if each not in sizes for source in each.all_input_nodes}
 
 
 def _wide_gaps(chosen: list[tuple[float, fx.Node, str]]) -> list[tuple[float, float]]:

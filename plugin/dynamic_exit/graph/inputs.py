@@ -56,6 +56,7 @@ class Preprocessing(nn.Module):
         self.register_buffer("std", self._per_channel(std, 1.0), persistent=False)
         self.normalizes = mean is not None or std is not None
         self.active = self.normalizes or size is not None or self.scale != 1.0
+        self.training = False
 
     @staticmethod
     def _per_channel(values: Sequence[float] | None, default: float) -> Tensor:

@@ -168,6 +168,22 @@ class DynamicExitModel(nn.Module):
         for module in [*self.savers, *self.segments, *self.heads]:
             module.compile(**{"dynamic": True, **options})
 
+    @property
+    def takes(self) -> tuple[tuple[str, ...], ...]:
+        """For each segment, what it takes: names of inputs, and ``hidden``."""
+        return self._takes
+
+    def stage_module(self, name: str) -> nn.Module:
+        """Return the saver or head of a stage of the chain.
+
+        Raises:
+            ModelError: No such stage.
+        """
+        for stage in self._stages:
+            if stage.name == name:
+                return self._module(stage)
+        raise ModelError(f"there is no stage '{name}'; {nearest(name, self.chain)}")
+
     def _at(self, place: int) -> list[_Stage]:
         return [stage for stage in self._stages if stage.segment == place]
 

@@ -1,0 +1,170 @@
+"""Write a dynamic model to a folder and read it again, without pickle: one ``torch.export`` archive a part."""
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dynamic_exit.errors import ModelError, OutputError
+from dynamic_exit.graph import export_program, free_layout
+from dynamic_exit.runtime.model import DynamicExitModel
+
+_TYPE = "dynamic_exit.torch_model"
+_VERSION = 1
+_CONFIG = "dynamic_model.json"
+# all that a torch.export archive needs; the older formats and custom objects are pickles
+_HARMLESS = re.compile(
+    r"archive_format|archive_version|byteorder|version|\.data/\w+|\.format_version|\.storage_alignment|models/model\.json"
+    r"|data/weights/weight_\d+|data/constants/tensor_\d+|data/(weights|constants)/model_(weights|constants)_config\.json"
+    r"|data/sample_inputs/model\.pt"
+)
+
+
+class ArchivedPart(nn.Module):
+    """One part of a saved model: a segment, a saver or a head.
+
+    Attributes:
+        takes: What ``forward`` wants, for segments, as in ``graph.Segment``.
+    """
+
+    def __init__(self, body: nn.Module, takes: Sequence[str] | None = None):
+        super().__init__()
+        self.body = body
+        if takes is not None:
+            self.takes = tuple(takes)
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        """Run the part: positional tensors in, one tensor out."""
+        return self.body(*tensors)
+
+
+def save_model(model: DynamicExitModel, folder: str | Path, example_inputs: Sequence[Tensor]) -> None:
+    """Write a dynamic model.
+
+    Args:
+        model: On any device; parts are exported as they are.
+        folder: New or empty; gets ``dynamic_model.json`` and one ``.pt2`` a part.
+        example_inputs: The model's inputs in order, two rows or more.
+
+    Raises:
+        OutputError: The folder holds something.
+        CaptureError: A part that cannot be exported.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"'{folder}' is not an empty folder; give a new one")
+    # everything is exported before anything is written: a part that fails leaves no half a folder
+    parts = _programs(model, tuple(example_inputs))
+    config = {
+        "_type": _TYPE,
+        "_version": _VERSION,
+        "input_names": model.input_names,
+        "fuse": model.fuse,
+        "thresholds": [str(value) for value in model.thresholds],
+        "segments": [{"file": f"segment_{place}.pt2", "takes": takes} for place, takes in enumerate(model.takes)],
+        "stages": [
+            {"name": name, "position": position, "file": f"stage_{place}.pt2"}
+            for place, (name, position) in enumerate(zip(model.chain, model.positions, strict=True))
+        ],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, program in parts.items():
+        torch.export.save(program, folder / name)
+    (folder / _CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+
+
+def _programs(model: DynamicExitModel, inputs: tuple[Tensor, ...]) -> dict[str, torch.export.ExportedProgram]:
+    values = dict(zip(model.input_names, inputs, strict=True))
+    dims = {name: {} for name in values}
+    programs = {}
+    with torch.no_grad():
+        for place, segment in enumerate(model.segments):
+            taken = model.takes[place]
+            stated = getattr(segment, "dynamic_dims", None) or [{}] * len(taken)
+            dims |= dict(zip(taken, stated, strict=True))
+            programs[f"segment_{place}.pt2"] = export_program(segment, [values[name] for name in taken], stated)
+            values["hidden"] = segment(*(values[name] for name in taken))
+            following = model.segments[place + 1] if place + 1 < len(model.segments) else None
+            hidden = dict(zip(getattr(following, "takes", ()), getattr(following, "dynamic_dims", ()), strict=False))
+            for index, position in enumerate(model.positions):
+                if position == place:
+                    head = model.stage_module(model.chain[index])
+                    programs[f"stage_{index}.pt2"] = export_program(
+                        head.eval(), [values["hidden"]], [hidden.get("hidden", {})]
+                    )
+    stated = [dims[name] for name in model.input_names]
+    for index, saver in enumerate(model.savers):
+        programs[f"stage_{index}.pt2"] = export_program(saver, inputs, stated)
+    return programs
+
+
+def load_model(folder: str | Path) -> DynamicExitModel:
+    """Read what ``save_model`` wrote.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        A model that answers as the saved one did, at the same thresholds.
+
+    Raises:
+        ModelError: Not such a folder, another version, a missing part, or a part that holds pickled objects.
+    """
+    folder = Path(folder)
+    try:
+        config = json.loads((folder / _CONFIG).read_text())
+    except (OSError, ValueError) as failure:
+        raise ModelError(f"'{folder}' holds no saved dynamic model ({_CONFIG}): {failure}") from failure
+    if config.get("_type") != _TYPE or config.get("_version") != _VERSION:
+        came = f"{config.get('_type')} version {config.get('_version')}"
+        raise ModelError(f"'{folder / _CONFIG}' is {came}; this version reads {_TYPE} version {_VERSION}")
+    savers, exits = {}, {}
+    for stage in config["stages"]:
+        part = ArchivedPart(_body(folder / stage["file"]))
+        if stage["position"] < 0:
+            savers[stage["name"]] = part
+        else:
+            exits[stage["name"]] = (stage["position"], part)
+    return DynamicExitModel(
+        [ArchivedPart(_body(folder / each["file"]), each["takes"]) for each in config["segments"]],
+        input_names=config["input_names"],
+        savers=savers,
+        exits=exits,
+        fuse=config["fuse"],
+        thresholds=[float(value) for value in config["thresholds"]],
+    )
+
+
+def _body(path: Path) -> nn.Module:
+    try:
+        _refuse_pickles(path)
+        return free_layout(torch.export.load(path).module(check_guards=False))
+    except ModelError:
+        raise
+    except Exception as failure:  # a damaged archive fails in many ways
+        raise ModelError(f"'{path}' cannot be read as a torch.export archive: {failure}") from failure
+
+
+def _refuse_pickles(path: Path) -> None:
+    """Check an archive before torch reads it: torch itself would unpickle whatever the file calls a pickled weight."""
+    refusal = f"'{path}' holds pickled objects, which can run any code; save the model anew"
+    with zipfile.ZipFile(path) as archive:
+        for full in archive.namelist():
+            name = full.partition("/")[2]
+            if not _HARMLESS.fullmatch(name):
+                raise ModelError(f"{refusal} ({name})")
+            if name.endswith("_config.json"):
+                entries = json.loads(archive.read(full)).get("config", {})
+                if any(entry.get("use_pickle") for entry in entries.values()):
+                    raise ModelError(f"{refusal} ({name})")
+            if name.startswith("data/sample_inputs/"):
+                try:
+                    # torch goes on with an unrestricted unpickler where this fails
+                    torch.load(io.BytesIO(archive.read(full)), weights_only=True)
+                except Exception as failure:
+                    raise ModelError(f"{refusal} ({name})") from failure
