@@ -3,9 +3,9 @@
     python integration_tests/benchmarks/zoo.py [--only TEXT] [--group GROUP] [--json FILE] [--seed 0]
 
 Each model runs in a process of its own. Random weights; everything else is decided by the seed. Columns: route of
-capture, number of cuts, multiply-adds, largest difference of logits from the model's at batch 1, 2 and 7 with everything
-going to the final and with random rows leaving at every cut, seconds to capture and cut, and the largest extra memory of
-capturing and cutting as a multiple of the model's own.
+capture, number of cuts, multiply-adds, largest difference of logits from the model's at batch 1, 2 and 7 with
+everything going to the final and with random rows leaving at every cut, seconds to capture and cut, and the largest
+extra memory of capturing and cutting as a multiple of the model's own.
 """
 
 import argparse

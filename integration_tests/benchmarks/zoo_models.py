@@ -142,9 +142,9 @@ HUGGING_FACE: dict[str, Callable[[], Made]] = {
 }  # fmt: skip
 
 TORCHVISION = (
-    "resnet18", "vgg11_bn", "densenet121", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "shufflenet_v2_x0_5",
-    "squeezenet1_1", "mnasnet0_5", "googlenet", "inception_v3", "regnet_x_400mf", "convnext_tiny", "vit_b_16", "swin_t",
-    "swin_v2_t", "maxvit_t", "alexnet",
+    "resnet18", "vgg11_bn", "densenet121", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0",
+    "shufflenet_v2_x0_5", "squeezenet1_1", "mnasnet0_5", "googlenet", "inception_v3", "regnet_x_400mf",
+    "convnext_tiny", "vit_b_16", "swin_t", "swin_v2_t", "maxvit_t", "alexnet",
 )  # fmt: skip
 
 

@@ -1,0 +1,88 @@
+import json
+import zipfile
+
+import pytest
+import torch
+from torch import nn
+
+from dynamic_exit.errors import ModelError, OutputError
+from dynamic_exit.runtime.archive import load_model, save_model
+from dynamic_exit.runtime.model import DynamicExitModel
+
+torch.set_num_threads(1)
+X = torch.randn(5, 6)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    torch.manual_seed(0)
+    segments = [nn.Linear(6, 8), nn.Linear(8, 4)]
+    exits = {"exit.0": (0, nn.Sequential(nn.Linear(8, 4), nn.Dropout(0.5)))}
+    model = DynamicExitModel(
+        segments, input_names=["x"], savers={"saver": nn.Linear(6, 4)}, exits=exits, fuse="mean",
+        thresholds=[float("inf"), 0.4],
+    ).eval()  # fmt: skip
+    folder = tmp_path_factory.mktemp("archive") / "model"
+    save_model(model, folder, (X,))
+    return model, folder
+
+
+def test_a_saved_model_answers_the_same(saved):
+    model, folder = saved
+    loaded = load_model(folder)
+    assert (loaded.chain, loaded.thresholds, loaded.fuse) == (model.chain, model.thresholds, model.fuse)
+    for rows in (1, 2, 5):
+        for one, two in zip(model(X[:rows]), loaded(X[:rows]), strict=True):
+            assert torch.equal(one, two)
+
+
+def test_nothing_is_overwritten(saved):
+    model, folder = saved
+    with pytest.raises(OutputError, match="is not an empty folder; give a new one"):
+        save_model(model, folder, (X,))
+
+
+def changed(folder, tmp_path, part, entry, change):
+    """Copy a saved model with one entry of one archive changed."""
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in folder.iterdir():
+        if path.name != part:
+            (other / path.name).write_bytes(path.read_bytes())
+            continue
+        with zipfile.ZipFile(path) as old, zipfile.ZipFile(other / part, "w") as new:
+            for name in old.namelist():
+                content = old.read(name)
+                new.writestr(name, change(content) if name.endswith(entry) else content)
+            if entry.startswith("+"):
+                new.writestr(old.namelist()[0].split("/")[0] + "/" + entry[1:], change(b""))
+    return other
+
+
+def pickled(content):
+    config = json.loads(content)
+    for entry in config["config"].values():
+        entry["use_pickle"] = True
+    return json.dumps(config).encode()
+
+
+@pytest.mark.parametrize(
+    ("entry", "change"),
+    [
+        ("weights/model_weights_config.json", pickled),
+        ("sample_inputs/model.pt", lambda content: b"cos\nsystem\n(S'false'\ntR."),
+        ("+data/weights/model.pt", lambda content: b"anything"),
+    ],
+)
+def test_an_archive_with_pickles_is_refused_before_torch_reads_it(saved, tmp_path, entry, change):
+    other = changed(saved[1], tmp_path, "segment_0.pt2", entry, change)
+    with pytest.raises(ModelError, match="holds pickled objects, which can run any code; save the model anew"):
+        load_model(other)
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="holds no saved dynamic model"):
+        load_model(tmp_path)
+    (tmp_path / "dynamic_model.json").write_text('{"_type": "dynamic_exit.torch_model", "_version": 9}')
+    with pytest.raises(ModelError, match="version 9; this version reads dynamic_exit.torch_model version 1"):
+        load_model(tmp_path)
