@@ -1,0 +1,12 @@
+"""Neural Compressor as host: registers the passes there, and compresses by recipe."""
+
+import os
+
+os.environ.setdefault("LOGLEVEL", "ERROR")  # Neural Compressor reads it once, on import
+import transformers  # noqa: E402, F401, I001  must be imported before Neural Compressor
+
+from .adapter import EarlyExitConfig, PruningConfig, TinySaverConfig  # noqa: E402
+from .compress import compress  # noqa: E402
+from .describe import describe_algorithms  # noqa: E402
+
+__all__ = ["EarlyExitConfig", "PruningConfig", "TinySaverConfig", "compress", "describe_algorithms"]

@@ -23,7 +23,16 @@ from .configuration import DynamicExitConfig
 MODEL_FILE = "model.onnx"
 POINTS_FILE = "operating_points.json"
 #: What `save_pretrained` copies besides the configuration, where it is there.
-FILES = (MODEL_FILE, "model.onnx.data", POINTS_FILE, "metrics.json", "recipe.yaml", "records.npz", "report.html", "README.md")
+FILES = (
+    MODEL_FILE,
+    "model.onnx.data",
+    POINTS_FILE,
+    "metrics.json",
+    "recipe.yaml",
+    "records.npz",
+    "report.html",
+    "README.md",
+)
 
 
 @dataclass

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from ..cost import count_macs, node_macs
-from ..errors import ModelError
 from ..graph import Classifier, Cut, Segment, capture, find_cuts, split
 from ..onnx.int8 import Int8Options, quantize_part
 from ..onnx.parts import Part, export_part
 from ..onnx.session import PartSession
-from ..passes.early_exit import EarlyExitStanza, build_head, choose_cuts, train_head
+from ..passes.early_exit import EarlyExitStanza, attach_exits, choose_cuts
 from ..runtime.model import DynamicExitModel
 
 Say = Callable[[str], None]
@@ -29,6 +28,7 @@ class Stage:
         session: Runs the part.
         macs: Multiply-adds per sample.
         float_part: The part before quantization.
+        example: Inputs of two samples.
     """
 
     module: nn.Module
@@ -36,6 +36,7 @@ class Stage:
     session: PartSession
     macs: float
     float_part: Part
+    example: tuple[Tensor, ...]
 
 
 @dataclass
@@ -133,24 +134,6 @@ def cut_backbone(classifier: Classifier, example: tuple[Tensor, ...], exits: Ear
     return Backbone(classifier, program.input_names, program.classes, chosen, len(cuts), split(program, chosen))
 
 
-def check_candidate(name: str, candidate: Classifier, example: tuple[Tensor, ...], classes: int) -> None:
-    """Refuse a saver that cannot stand beside the backbone.
-
-    Raises:
-        ModelError: It refuses the input, has other classes, or gives NaN.
-    """
-    try:
-        with torch.no_grad():
-            logits = candidate(*example)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"candidate '{name}' refuses the common input: {reason}; set its `preprocessing`") from error
-    if logits.shape[1] != classes:
-        raise ModelError(f"candidate '{name}' has {logits.shape[1]} classes, the backbone {classes}; use one with {classes}")
-    if not torch.isfinite(logits).all():
-        raise ModelError(f"candidate '{name}' gives NaN or infinite logits; check its weights")
-
-
 class Shipper:
     """Turns torch modules into stages as they ship: exported, and quantized where the recipe says so.
 
@@ -164,14 +147,19 @@ class Shipper:
         self.int8, self.calibration, self.threads = int8, calibration, threads
 
     def ship(
-        self, name: str, module: nn.Module, takes: Sequence[str], gives: str, example: tuple[Tensor, ...],
+        self,
+        name: str,
+        module: nn.Module,
+        takes: Sequence[str],
+        gives: str,
+        example: tuple[Tensor, ...],
         feeds: Mapping[str, np.ndarray] | None,
     ) -> Stage:
         """Export one module and, with `feeds` (what it really gets, by input name), quantize it."""
         part = float_part = export_part(name, module, takes, gives, example)
         if self.int8 and feeds is not None:
             part = quantize_part(part, _batches(feeds), self.int8)
-        return Stage(module, part, PartSession(part, self.threads), count_macs(module, example), float_part)
+        return Stage(module, part, PartSession(part, self.threads), count_macs(module, example), float_part, example)
 
     def ship_backbone(self, backbone: Backbone, say: Say) -> list[Stage]:
         """Ship all segments; each is calibrated on what the float segments before it give."""
@@ -192,42 +180,35 @@ class Shipper:
         return self.ship(name, candidate, input_names, "logits", example, feeds)
 
 
-def train_exits(
-    stages: Stages, backbone: Backbone, shipper: Shipper, stanza: EarlyExitStanza, inputs: Sequence[np.ndarray],
-    labels: np.ndarray, seed: int, say: Say,
-) -> dict[str, tuple[int, Stage]]:
-    """Train heads on what the shipped segments give on the training split.
+def ship_exits(
+    stages: Stages,
+    backbone: Backbone,
+    shipper: Shipper,
+    stanza: EarlyExitStanza,
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    seed: int,
+    say: Say,
+) -> None:
+    """Train exits on what the shipped segments give on the training split, and ship them in float: they are tiny.
 
     Args:
-        stages: The shipped segments.
+        stages: The shipped segments; the exits and their positions are added to it.
         backbone: The cuts.
-        shipper: Exports the heads, in float: they are tiny.
+        shipper: Exports the heads.
         stanza: Kinds of heads and training.
-        inputs: Of the training split, each (N, ...).
+        inputs: Of the training split (N, ...).
         labels: int64 (N,), -1 where unknown.
-        seed: Starts every head's weights and the order of samples.
+        seed: Starts every head's weights and decides the order of samples.
         say: Takes progress lines.
-
-    Returns:
-        Exits by name, ``cut:kind``.
     """
-    given, hidden = dict(zip(stages.input_names, inputs, strict=True)), []
-    value = None
-    for stage in stages.segments:
-        value = run_in_batches(stage.session, [value if n == "hidden" else given[n] for n in stage.session.takes])
-        hidden.append(torch.from_numpy(value))
-    final, targets = hidden.pop(), torch.from_numpy(labels)
-    exits = {}
-    for index, cut in enumerate(backbone.cuts):
-        for kind in stanza.heads:
-            with torch.random.fork_rng():
-                torch.manual_seed(seed)
-                head = build_head(kind, cut.shape, backbone.classes)
-            train_head(head, hidden[index], targets, final, stanza.training, seed)
-            name = f"{cut.name}:{kind}"
-            exits[name] = (index, shipper.ship(name, head, ("hidden",), "logits", (hidden[index][:2],), None))
-            say(f"exit {name}: behind {cut.share:.0%} of the backbone")
-    return exits
+    sessions = [stage.session for stage in stages.segments]
+    given = {stages.input_names[0]: torch.from_numpy(inputs)}
+    heads = attach_exits(sessions, backbone.cuts, given, torch.from_numpy(labels), backbone.classes, stanza, seed, say)
+    for name, (index, head) in heads.items():
+        example = (backbone.segments[index + 1].example_inputs[0],)
+        stages.exits[name] = (index, shipper.ship(name, head, ("hidden",), "logits", example, None))
+        stages.positions[name] = backbone.cuts[index].index
 
 
 def run_in_batches(module: nn.Module, inputs: Sequence[np.ndarray], batch_size: int = 64) -> np.ndarray:

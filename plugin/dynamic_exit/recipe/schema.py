@@ -73,6 +73,19 @@ class Tuning(Stanza):
         known = any(point.max_accuracy_drop == self.max_accuracy_drop for point in self.points)
         return list(self.points) if known else [default, *self.points]
 
+    @property
+    def default_goal(self) -> int:
+        """Index in `goals` of the point that is exported as the default."""
+        return [goal.max_accuracy_drop for goal in self.goals].index(self.max_accuracy_drop)
+
+    @model_validator(mode="after")
+    def _unique_points(self):
+        goals = [(goal.max_accuracy_drop, goal.budget) for goal in self.points]
+        names = [goal.name for goal in self.points if goal.name]
+        if len(set(goals)) < len(goals) or len(set(names)) < len(names):
+            raise refuse("holds a point twice; give every point its own goal and name")
+        return self
+
 
 class DynamicExit(Stanza):
     """The dynamic passes."""

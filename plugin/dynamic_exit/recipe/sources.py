@@ -174,7 +174,7 @@ def load_splits(source: DataSource, seed: int) -> dict[str, Split]:
     splits = {}
     for key in ("train", "calibration", "test"):
         name, share = _slice(getattr(source.splits, key))
-        inputs, labels = _checked(*read(name), split=key)
+        inputs, labels = check_samples(*read(name), split=key)
         rows = np.random.default_rng(seed).permutation(len(inputs)) if share else np.arange(len(inputs))
         if share:
             rows = rows[int(share[0] * len(rows)) : int(share[1] * len(rows))]
@@ -184,7 +184,7 @@ def load_splits(source: DataSource, seed: int) -> dict[str, Split]:
         if source.layout == "channels_last" and inputs.ndim == 4:
             inputs = np.ascontiguousarray(np.moveaxis(inputs, -1, 1))
         splits[key] = Split(key, inputs, labels[rows])
-    return _disjoint(splits, source.duplicates)
+    return refuse_overlaps(splits, source.duplicates)
 
 
 def _slice(text: str) -> tuple[str, tuple[float, float] | None]:
@@ -193,7 +193,10 @@ def _slice(text: str) -> tuple[str, tuple[float, float] | None]:
         if "[" in text:
             raise DataError(f"split '{text}' has a slice that cannot be read; write it as name[0%:50%]")
         return text, None
-    low, high = (float(part[:-1]) / 100 if part else default for part, default in zip(match.groups()[1:], (0.0, 1.0)))
+    low, high = (
+        float(part[:-1]) / 100 if part else default
+        for part, default in zip(match.groups()[1:], (0.0, 1.0), strict=True)
+    )
     if not 0 <= low <= high <= 1:
         raise DataError(f"split '{text}' must slice upwards within 0% and 100%")
     return match[1], (low, high)
@@ -259,11 +262,18 @@ def _read_folder(path: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
         except OSError as error:
             raise DataError(f"image '{file}' cannot be read: {_line(error)}") from error
         if images[-1].shape != images[0].shape:
-            raise DataError(f"image '{file}' is {images[-1].shape[1:]}, others {images[0].shape[1:]}; resize beforehand")
+            raise DataError(
+                f"image '{file}' is {images[-1].shape[1:]}, others {images[0].shape[1:]}; resize beforehand"
+            )
     return np.stack(images), np.asarray([label for _, label in files], np.int64)
 
 
-def _checked(inputs: Any, labels: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
+def check_samples(inputs: Any, labels: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return inputs and int64 labels as arrays, or refuse them.
+
+    Raises:
+        DataError: They are no numbers, of different lengths, or hold NaN.
+    """
     inputs, labels = np.asarray(inputs), np.asarray(labels)
     if inputs.dtype == np.float64:
         inputs = inputs.astype(np.float32)
@@ -278,7 +288,7 @@ def _checked(inputs: Any, labels: Any, split: str) -> tuple[np.ndarray, np.ndarr
     return inputs, labels.astype(np.int64)
 
 
-def _disjoint(splits: dict[str, Split], duplicates: str) -> dict[str, Split]:
+def refuse_overlaps(splits: dict[str, Split], duplicates: str = "refuse") -> dict[str, Split]:
     """Refuse or drop samples that two splits share, byte for byte; the later split keeps them."""
     seen: dict[bytes, tuple[str, int]] = {}
     for key in ("test", "calibration", "train"):
@@ -312,4 +322,6 @@ def check_labels(splits: Mapping[str, Split], classes: int, names: list[str] | N
         wrong = np.flatnonzero((split.labels < 0) | (split.labels >= classes))
         if len(wrong):
             said = f"label {split.labels[wrong[0]]} of sample {wrong[0]}"
-            raise DataError(f"split '{split.name}' has {said}, the model only classes 0 to {classes - 1}; map the labels")
+            raise DataError(
+                f"split '{split.name}' has {said}, the model only classes 0 to {classes - 1}; map the labels"
+            )

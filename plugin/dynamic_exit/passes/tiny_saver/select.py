@@ -4,8 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...records import Records
-from ...tuning.operating_point import evaluate
+from ...tuning.evaluation import Configuration, evaluate
 from ...tuning.optimizer import Goal, optimize
+
+
+#: A threshold that every confidence is above.
+ALWAYS = -1.0
 
 
 @dataclass(frozen=True)
@@ -51,15 +55,13 @@ def select_savers(
         none saves anything.
     """
     final = records.stages[-1]
-    baseline = evaluate(records.select([final])).cost
     rows = []
     for stage in records.stages[:-1]:
         pair = records.select([stage, final])
-        (matched,) = optimize(pair, [Goal(max_accuracy_drop=0.0)], fuse=fuse, max_savers=1, seed=seed)
+        (matched,) = optimize(pair, [Goal(max_accuracy_drop=0.0)], fuse=fuse, max_savers=1, seed=seed, crossfit=False)
         result = evaluate(pair, matched)
-        accuracy = float((records.select([stage, final]).topk_classes[0, :, 0] == records.labels).mean())
-        cost = float(pair.own_cost[0])
-        rows.append((result.cost / baseline, stage, accuracy, cost, 1.0 - result.exit_rates.get(final, 1.0)))
+        alone = evaluate(pair, Configuration(((stage, ALWAYS),)))
+        rows.append((result.cost_ratio, stage, alone.accuracy, alone.cost, 1.0 - result.exit_rates[final]))
     rows.sort()
     chosen = _chain(records, rows, max_savers, fuse, max_accuracy_drop, seed)
     return [

@@ -1,0 +1,114 @@
+"""What a written folder holds, and how it does on other samples."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from ..errors import DataError, ExportError
+from ..hub.modeling import MODEL_FILE, POINTS_FILE, DynamicExitModelForImageClassification
+from ..records import Records
+from ..tuning.operating_point import OperatingPoint, OperatingPoints
+from .schema import read_recipe
+from .sources import Split, check_labels, check_samples, load_splits, read_npz
+
+
+def evaluate_folder(folder: Path, data: Path, operating_point: str | None, batch_size: int) -> list[dict[str, Any]]:
+    """Measure a written model on samples.
+
+    Args:
+        folder: What a run wrote.
+        data: ``.npz`` with inputs and labels, or a recipe, whose test split is used.
+        operating_point: Name of one point, or None for the backbone and all of them.
+        batch_size: Samples in one call.
+
+    Returns:
+        For each point: ``name``, ``accuracy``, ``cost_ratio``, ``exit_rates`` by stage and ``samples``. The cost is
+        that of the stages in the folder's records, at the exit rates found here.
+
+    Raises:
+        DynamicExitError: The folder, the data or the point cannot be used.
+    """
+    model = DynamicExitModelForImageClassification.from_pretrained(folder)
+    split = _load(data)
+    check_labels({"data": split}, len(model.config.id2label), None)
+    points = model.operating_points
+    chosen = [points.by_name(operating_point)] if operating_point else [points.backbone, *points.points]
+    records = Records.read(folder / "records.npz")
+    rows = []
+    for point in chosen:
+        model.set_operating_point(point.name)
+        answers = [model(split.inputs[i : i + batch_size]) for i in range(0, len(split), batch_size)]
+        predictions = np.concatenate([answer.logits.argmax(1) for answer in answers])
+        exits = np.concatenate([answer.exit_index for answer in answers])
+        rates = {stage: float((exits == i).mean()) for i, stage in enumerate((*model.stages, "final"))}
+        rows.append(
+            {
+                "name": point.name,
+                "accuracy": float((predictions == split.labels).mean()),
+                "cost_ratio": _cost_ratio(records, point, rates),
+                "exit_rates": rates,
+                "samples": len(split),
+            }
+        )
+    return rows
+
+
+def _cost_ratio(records: Records, point: OperatingPoint, rates: dict[str, float]) -> float:
+    """Cost by the stages' own costs, at the rates at which samples leave here."""
+    used = [stage.stage for stage in point.stages]
+    kept = records.select([*used, records.stages[-1]])
+    paid = np.cumsum(kept.own_cost) + kept.prefix_cost
+    return float(np.dot([rates[stage] for stage in kept.stages], paid) / kept.prefix_cost[-1])
+
+
+def _load(data: Path) -> Split:
+    if data.suffix == ".npz":
+        return Split("data", *check_samples(*read_npz(data), split="data"))
+    if data.suffix not in (".yaml", ".yml"):
+        raise DataError(f"data '{data}' must be an .npz file with inputs and labels, or a recipe")
+    recipe = read_recipe(data)
+    return load_splits(recipe.data, recipe.seed)["test"]
+
+
+def describe_folder(folder: Path) -> dict[str, Any]:
+    """Return what a written folder says of itself, without running it.
+
+    Args:
+        folder: What a run wrote.
+
+    Returns:
+        ``stages``, ``labels``, ``inputs``, ``fuse``, ``default``, ``version``, ``operating_points`` and ``files``.
+
+    Raises:
+        DynamicExitError: The folder is missing or incomplete.
+    """
+    for name in (MODEL_FILE, POINTS_FILE):
+        if not (folder / name).is_file():
+            raise ExportError(f"'{folder}' has no {name}; give a folder that `dynamic-exit run` wrote")
+    try:
+        model = onnx.load(folder / MODEL_FILE, load_external_data=False)
+    except Exception as error:  # protobuf raises classes of its own
+        raise ExportError(f"'{folder / MODEL_FILE}' is no ONNX file; export it anew") from error
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    if "stages" not in metadata:
+        raise ExportError(f"'{folder / MODEL_FILE}' has no metadata 'stages'; it is no dynamic model")
+    points = OperatingPoints.read(folder / POINTS_FILE)
+    return {
+        "stages": [*json.loads(metadata["stages"]), "final"],
+        "labels": json.loads(metadata["labels"]),
+        "inputs": [_input(value) for value in model.graph.input if value.name != "thresholds"],
+        "fuse": points.points[0].fuse if points.points else "none",
+        "default": json.loads(metadata["default"]),
+        "version": json.loads(metadata["version"]),
+        "operating_points": points.model_dump(mode="json", by_alias=True),
+        "files": {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()},
+    }
+
+
+def _input(value: onnx.ValueInfoProto) -> str:
+    kind = value.type.tensor_type
+    dims = ", ".join(dim.dim_param or str(dim.dim_value) for dim in kind.shape.dim)
+    return f"{value.name} {onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)} ({dims})"

@@ -1,0 +1,89 @@
+"""The folder that a run writes: whole or not at all."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from ..hub.card import model_card
+from ..hub.configuration import DynamicExitConfig
+from ..records import Records
+from ..report.page import report_page
+from ..tuning.operating_point import OperatingPoints
+from .build import Stages
+from .load import Ingredients
+from .schema import check_output, recipe_text
+
+
+class Workspace:
+    """A folder beside the output, renamed to it when everything is in place.
+
+    Args:
+        directory: The output; it must not exist, or be empty.
+
+    Raises:
+        OutputError: Something could be lost there.
+    """
+
+    def __init__(self, directory: str | Path):
+        self.directory = check_output(directory)
+        self.partial = self.directory.with_name(self.directory.name + ".partial")
+
+    def save(self, records: Records) -> None:
+        """Keep the records, so that a later failure does not lose them."""
+        shutil.rmtree(self.partial, ignore_errors=True)
+        self.partial.mkdir(parents=True)
+        records.write(self.partial / "records.npz")
+
+    def finish(
+        self,
+        ingredients: Ingredients,
+        stages: Stages,
+        model: onnx.ModelProto,
+        points: OperatingPoints,
+        metrics: dict[str, Any],
+    ) -> Path:
+        """Write everything else and give the folder its name.
+
+        Args:
+            ingredients: The recipe and its labels.
+            stages: Those in the file.
+            model: The file.
+            points: The operating points.
+            metrics: Everything measured.
+
+        Returns:
+            The output folder.
+        """
+        recipe = ingredients.recipe
+        onnx.save(model, self.partial / "model.onnx")
+        points.write(self.partial / "operating_points.json")
+        _config(ingredients, stages).save_pretrained(self.partial)
+        (self.partial / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        (self.partial / "recipe.yaml").write_text(recipe_text(recipe, self.directory), encoding="utf-8")
+        title = Path(recipe.model.name).name
+        (self.partial / "report.html").write_text(report_page(title, points, metrics), encoding="utf-8")
+        (self.partial / "README.md").write_text(model_card(title, points, metrics), encoding="utf-8")
+        os.replace(self.partial, self.directory)
+        return self.directory
+
+
+def _config(ingredients: Ingredients, stages: Stages) -> DynamicExitConfig:
+    recipe, sample = ingredients.recipe, ingredients.splits["test"].inputs
+    names = recipe.data.classes or [str(i) for i in range(ingredients.classes)]
+    saver = recipe.dynamic_exit.tiny_saver
+    sources = {"final": recipe.model, **{c.stage_name: c for c in (saver.candidates if saver else ())}}
+    return DynamicExitConfig(
+        inputs=[{"name": stages.input_names[0], "dtype": str(sample.dtype), "shape": list(sample.shape[1:])}],
+        preprocessing={
+            name: source.preprocessing.model_dump(mode="json")
+            for name, source in sources.items()
+            if name == "final" or name in stages.savers
+        },
+        stages=[*stages.savers, *stages.exits],
+        id2label=dict(enumerate(names)),
+        label2id={name: index for index, name in enumerate(names)},
+    )

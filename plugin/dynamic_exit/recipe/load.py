@@ -1,0 +1,81 @@
+"""Everything that a recipe names, loaded and checked before any work is done."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import DataError, ModelError
+from ..graph import Classifier
+from .schema import Recipe
+from .sources import Split, check_labels, load_model, load_splits
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What a recipe names.
+
+    Attributes:
+        recipe: The recipe.
+        backbone: In evaluation mode.
+        splits: ``train``, ``calibration`` and ``test``, disjoint.
+        candidates: Savers to pick from, by stage name.
+        example: Two samples as the models take them.
+        classes: Number of classes C.
+    """
+
+    recipe: Recipe
+    backbone: Classifier
+    splits: dict[str, Split]
+    candidates: dict[str, Classifier]
+    example: tuple[Tensor, ...]
+    classes: int
+
+
+def load(recipe: Recipe, model: nn.Module | None = None, splits: Mapping[str, Split] | None = None) -> Ingredients:
+    """Load everything that a recipe names and refuse what cannot work.
+
+    Args:
+        recipe: The recipe.
+        model: A classifier to use in place of the recipe's.
+        splits: Samples to use in place of the recipe's.
+
+    Returns:
+        The ingredients.
+
+    Raises:
+        DynamicExitError: One sentence on the first thing that cannot be used.
+    """
+    loaded = dict(splits) if splits is not None else load_splits(recipe.data, recipe.seed)
+    example = (loaded["calibration"].tensor[:2],)
+    if len(example[0]) < 2:
+        raise DataError("split 'calibration' has 1 sample; give it at least 2")
+    backbone = load_model(recipe.model) if model is None else Classifier(model).eval()
+    logits = _answer("the backbone", backbone, example)
+    classes = logits.shape[1]
+    check_labels(loaded, classes, recipe.data.classes)
+    saver = recipe.dynamic_exit.tiny_saver
+    candidates = {source.stage_name: load_model(source) for source in saver.candidates} if saver else {}
+    for name, candidate in candidates.items():
+        found = _answer(f"candidate '{name}'", candidate, example).shape[1]
+        if found != classes:
+            raise ModelError(
+                f"candidate '{name}' has {found} classes and the backbone {classes}; use one with {classes}"
+            )
+    return Ingredients(recipe, backbone, loaded, candidates, example, classes)
+
+
+def _answer(name: str, classifier: Classifier, example: tuple[Tensor, ...]) -> Tensor:
+    try:
+        with torch.no_grad():
+            logits = classifier(*example)
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        shape = list(example[0].shape)
+        raise ModelError(f"{name} refuses inputs of shape {shape}: {reason}; set its `preprocessing`") from error
+    if logits.dim() != 2:
+        raise ModelError(f"{name} must give logits (N, C); got the shape {list(logits.shape)}")
+    if not torch.isfinite(logits).all():
+        raise ModelError(f"{name} gives NaN or infinite logits; check its weights and preprocessing")
+    return logits

@@ -1,0 +1,151 @@
+"""Figures of a finished model, from its files: answers and seconds, side by side with the backbone alone."""
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+
+from ..cost import Latency, measure_latency
+from ..hub.modeling import point_thresholds
+from ..onnx.parts import export_part
+from ..onnx.session import open_session
+from ..onnx.verify import run_session
+from ..tuning.operating_point import OperatingPoints
+from .build import Stages
+from .load import Ingredients
+from .prove import File
+
+#: Batch sizes that a run reports.
+BATCH_SIZES = (1, 64)
+# one at a time, so many samples are enough for a steady mean
+_SINGLES = 128
+_ROUNDS = 15
+# seconds for one batch size, after which no further round starts
+_TIME_LIMIT = 8.0
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way of answering: a session and, for a dynamic file, its thresholds (float32, one for each stage)."""
+
+    session: onnxruntime.InferenceSession
+    thresholds: np.ndarray | None = None
+
+
+def measure(
+    stages: Stages, files: Mapping[str, File], points: OperatingPoints, ingredients: Ingredients
+) -> dict[str, Any]:
+    """Measure accuracy and time of the backbone alone and of every operating point, on the test samples.
+
+    Args:
+        stages: Those in the files.
+        files: ``float`` and ``shipped``.
+        points: With their costs.
+        ingredients: Backbone and test samples.
+
+    Returns:
+        ``rows`` (the backbone in float first), ``timing`` (how it was measured) and ``bytes`` (sizes of files).
+    """
+    split, quantized = ingredients.splits["test"], ingredients.recipe.quantization is not None
+    name = stages.input_names[0]
+    feeds = {name: split.inputs}
+    static = export_part("backbone", ingredients.backbone, [name], "logits", ingredients.example).proto
+    chain = stages.model("session").chain
+    variants = {"backbone, float": Variant(open_session(static, threads=1))}
+    if quantized:
+        variants["backbone, int8"] = Variant(files["shipped"].session, point_thresholds(points.backbone, chain))
+    for point in points.points:
+        variants[point.name] = Variant(files["shipped"].session, point_thresholds(point, chain))
+    seconds = time_variants(variants, feeds)
+    rows, base = [], seconds["backbone, float"]
+    for key, variant in variants.items():
+        point = points.by_name(key) if key in points.names else points.backbone
+        answer = _answer(variant, feeds, len(chain))
+        rows.append(
+            {
+                "name": key,
+                "accuracy": float((answer[0].argmax(1) == split.labels).mean()),
+                "cost_ratio": point.cost_ratio,
+                "seconds_per_sample": {str(size): latency._asdict() for size, latency in seconds[key].items()},
+                "speed_up": {str(size): base[size].median / each.median for size, each in seconds[key].items()},
+                "exit_rates": {s: float((answer[1] == i).mean()) for i, s in enumerate((*chain, "final"))},
+            }
+        )
+    return {
+        "rows": rows,
+        "timing": {
+            "runtime": f"onnxruntime {onnxruntime.__version__}",
+            "threads": 1,
+            "machine": platform.machine(),
+            "measure": "median over rounds of the mean per sample, all rows in turn within a round; low, high: quartiles",
+        },
+        "bytes": {"static": static.ByteSize(), "model": files["shipped"].model.ByteSize()},
+    }
+
+
+def time_variants(
+    variants: Mapping[str, Variant], feeds: Mapping[str, np.ndarray], batch_sizes: Sequence[int] = BATCH_SIZES
+) -> dict[str, dict[int, Latency]]:
+    """Time variants on real samples, in turn within every round.
+
+    Args:
+        variants: By name.
+        feeds: Inputs by name, each (N, ...); their mix of easy and hard samples decides what a dynamic file saves.
+        batch_sizes: Samples in one call.
+
+    Returns:
+        Seconds per sample by variant and batch size: median over rounds, with quartiles.
+    """
+    count = len(next(iter(feeds.values())))
+    results: dict[str, dict[int, Latency]] = {name: {} for name in variants}
+    for size in batch_sizes:
+        samples = min(count, _SINGLES) if size == 1 else count
+        starts = range(0, max(samples - samples % size, 1), size)
+        batches = [{name: array[start : start + size] for name, array in feeds.items()} for start in starts]
+        timed = sum(len(next(iter(batch.values()))) for batch in batches)
+        calls = {name: _passes(variant, batches) for name, variant in variants.items()}
+        measured = measure_latency(calls, batch=timed, rounds=_ROUNDS, warmup=1, time_limit=_TIME_LIMIT)
+        for name, latency in measured.items():
+            results[name][size] = latency
+    return results
+
+
+def stage_seconds(stages: Stages, batch_size: int = 64) -> dict[str, float]:
+    """Measure each stage as it ships, alone.
+
+    Args:
+        stages: All stages.
+        batch_size: Samples in one call.
+
+    Returns:
+        Median seconds per sample by the part's name.
+    """
+    calls = {}
+    for stage in (*stages.savers.values(), *stages.segments, *(stage for _, stage in stages.exits.values())):
+        batch = tuple(torch.cat([tensor] * -(-batch_size // len(tensor)))[:batch_size] for tensor in stage.example)
+        calls[stage.part.name] = partial(stage.session, *batch)
+    return {name: each.median for name, each in measure_latency(calls, batch=batch_size, time_limit=10.0).items()}
+
+
+def _answer(variant: Variant, feeds: Mapping[str, np.ndarray], final: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits (N, C) and exit index (N,); the backbone alone always answers with the final."""
+    if variant.thresholds is not None:
+        return run_session(variant.session, feeds, variant.thresholds, max(BATCH_SIZES))[:2]
+    logits = variant.session.run(None, feeds)[0]
+    return logits, np.full(len(logits), final)
+
+
+def _passes(variant: Variant, batches: Sequence[Mapping[str, np.ndarray]]) -> Callable[[], None]:
+    extra = {} if variant.thresholds is None else {"thresholds": variant.thresholds}
+    ready = [{**batch, **extra} for batch in batches]
+
+    def once() -> None:
+        for batch in ready:
+            variant.session.run(None, batch)
+
+    return once

@@ -1,0 +1,104 @@
+"""One ONNX file in both numerics, and the proof that it answers what its model answers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx
+import onnxruntime
+
+from ..hub.modeling import point_thresholds
+from ..onnx.session import open_session
+from ..onnx.stitch import Chain, stitch
+from ..onnx.verify import Agreement, compare, demand
+from ..tuning.operating_point import OperatingPoint, OperatingPoints
+from .build import Stages
+from .load import Ingredients
+
+#: Largest difference of logits between the float file and torch.
+FLOAT_TOLERANCE = 1e-4
+#: Batch sizes at which a few samples are compared besides the usual one.
+_ODD_SIZES = (1, 2, 7)
+_FEW = 29
+
+
+@dataclass(frozen=True)
+class File:
+    """A stitched file and a session that runs it.
+
+    Attributes:
+        model: The file's content.
+        session: On one thread.
+    """
+
+    model: onnx.ModelProto
+    session: onnxruntime.InferenceSession
+
+
+def stitch_file(
+    stages: Stages, form: str, points: OperatingPoints, default: OperatingPoint, ingredients: Ingredients
+) -> File:
+    """Stitch the stages in use into one file.
+
+    Args:
+        stages: Those that some operating point uses.
+        form: ``part`` (as it ships) or ``float_part``.
+        points: For the file's metadata.
+        default: The point whose thresholds are the file's default.
+        ingredients: Classes and their names.
+
+    Returns:
+        The file.
+
+    Raises:
+        ExportError: The parts do not fit together.
+    """
+    chain = Chain(
+        [getattr(stage, form) for stage in stages.savers.values()],
+        [getattr(stage, form) for stage in stages.segments],
+        [(getattr(stage, form), index) for index, stage in stages.exits.values()],
+        stages.fuse,
+    )
+    labels = ingredients.recipe.data.classes or [str(i) for i in range(ingredients.classes)]
+    metadata = {
+        "version": 1,
+        "operating_points": points.model_dump(mode="json", by_alias=True),
+        "labels": labels,
+        "default": default.name,
+    }
+    thresholds = point_thresholds(default, chain.stages)
+    model = stitch(chain, chain.segments[0].proto.graph.input, ingredients.classes, thresholds, metadata)
+    return File(model, open_session(model, threads=1))
+
+
+def verify(
+    stages: Stages, files: Mapping[str, File], points: OperatingPoints, ingredients: Ingredients
+) -> dict[str, Agreement]:
+    """Demand that the files answer like their models on every test sample, at every operating point and with all off.
+
+    The float file is held against the torch model; the file that ships against the sessions of its single parts.
+
+    Args:
+        stages: Those in the files.
+        files: ``float`` and ``shipped``.
+        points: Where to compare.
+        ingredients: The test samples.
+
+    Returns:
+        How well they agree.
+
+    Raises:
+        VerificationError: They do not.
+    """
+    inputs = ingredients.splits["test"].inputs
+    feeds = {stages.input_names[0]: inputs}
+    chain = stages.model("module").chain
+    thresholds = [point_thresholds(point, chain) for point in (*points.points, points.backbone)]
+    found = {}
+    for key, form, tolerance in (("float", "module", FLOAT_TOLERANCE), ("shipped", "session", FLOAT_TOLERANCE)):
+        model, session = stages.model(form), files[key].session
+        what = f"the {'file and the torch model' if key == 'float' else 'file that ships and its single stages'}"
+        for size in _ODD_SIZES:
+            few = {name: array[:_FEW] for name, array in feeds.items()}
+            demand(compare(model, session, few, thresholds, size), f"at batch size {size} {what}", tolerance)
+        found[key] = demand(compare(model, session, feeds, thresholds), what, tolerance)
+    return found
