@@ -13,7 +13,11 @@ from .chain import Chain
 
 # cells of one table: more would not fit the processor's cache
 _TABLE_CELLS = 1 << 17
+# beyond so many stages a table is too coarse to improve on a good start
+_TABLE_STAGES = 4
 _ROUNDS = 8
+# a move must improve by this share to count
+_WORTH = 1e-6
 # costs within this share of each other are the same up to the order of additions
 _SAME = 1e-12
 
@@ -184,31 +188,36 @@ def first_leaving(leaves: np.ndarray) -> np.ndarray:
     return out
 
 
-def fit(chain: Chain, need: Need, starts: list[np.ndarray] | None = None, cells: int = _TABLE_CELLS) -> Fit | None:
-    """Fit a chain's thresholds to a goal.
-
-    A table over a grid (every combination, if all distinct thresholds fit into it), then moves of two thresholds at a
-    time on grids that are exact near the current ones, until no move helps.
+def rough_fits(
+    chain: Chain, needs: list[Need], start: np.ndarray | None = None, cells: int = _TABLE_CELLS
+) -> tuple[list[Fit | None], bool]:
+    """Fit a chain's thresholds to goals on a grid of thresholds.
 
     Args:
         chain: The chain.
-        need: The goal.
-        starts: Thresholds to start from as well, each float32 (m,).
+        needs: The goals.
+        start: Thresholds that are tried as well, float32 (m,).
         cells: The largest table.
 
     Returns:
-        The best thresholds found, or None where none meets the goal.
+        The best per goal, None where none meets it; and whether the grid held every distinct threshold, so that
+        nothing can be better.
     """
-    count = grid_sizes(chain, cells)
-    grids = [quantile_thresholds(row, count) for row in chain.confidence]
-    table = Table(chain, grids)
-    found = [f for f in [table.fit(need), *(score(chain, start) for start in starts or [])] if f is not None]
-    found = [f for f in found if np.isfinite(need.key(f.right, f.cost)[0])]
-    if not found:
-        return None
-    best = min(found, key=lambda f: need.key(f.right, f.cost))
-    exhaustive = all(len(grid) < count for grid in grids)
-    return best if exhaustive or not chain.stages else polish(chain, need, best)
+    fits: list[Fit | None] = [None] * len(needs)
+    exhaustive = False
+    if start is None or len(chain.stages) <= _TABLE_STAGES:
+        count = grid_sizes(chain, cells)
+        grids = [quantile_thresholds(row, count) for row in chain.confidence]
+        fits = Table(chain, grids).fits(needs)
+        exhaustive = all(len(grid) < count for grid in grids)
+    if start is not None:
+        tried = score(chain, start)
+        for place, need in enumerate(needs):
+            key = need.key(tried.right, tried.cost)
+            now = fits[place]
+            if np.isfinite(key[0]) and (now is None or key < need.key(now.right, now.cost)):
+                fits[place] = tried
+    return fits, exhaustive
 
 
 def polish(chain: Chain, need: Need, start: Fit) -> Fit:
@@ -229,7 +238,9 @@ def polish(chain: Chain, need: Need, start: Fit) -> Fit:
     for move in range(_ROUNDS * len(moves)):
         a, b = moves[move % len(moves)]
         moved = _move(chain, need, best, a, b)
-        better = need.key(moved.right, moved.cost) < need.key(best.right * 1.0, best.cost * (1 - 1e-9))
+        now = need.key(best.right, best.cost)
+        value, tie = need.key(moved.right, moved.cost)
+        better = value < now[0] - _WORTH * abs(now[0]) or (value <= now[0] and tie < now[1])
         quiet = 0 if better else quiet + 1
         best = moved if better else best
         if quiet >= len(moves):

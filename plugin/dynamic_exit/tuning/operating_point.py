@@ -191,6 +191,7 @@ class OperatingPoints(_Model):
         cost_unit: ``macs`` or ``seconds``.
         baseline: The backbone alone.
         points: Points of different names.
+        notes: Why a guarantee that was asked for is missing, one sentence each; not written to the file.
     """
 
     type: Literal["dynamic_exit.operating_points"] = Field(default=TYPE, alias="_type")
@@ -198,6 +199,7 @@ class OperatingPoints(_Model):
     cost_unit: Literal["macs", "seconds"]
     baseline: Baseline
     points: tuple[OperatingPoint, ...]
+    notes: tuple[str, ...] = Field(default=(), exclude=True)
 
     @model_validator(mode="after")
     def _names(self) -> "OperatingPoints":

@@ -7,19 +7,31 @@ import numpy as np
 
 from ..errors import TuningError
 from ..records import Records
-from .evaluation import Configuration, evaluate
-from .operating_point import Baseline, Goal, OperatingPoint, OperatingPoints
+from .crossfit import careful_run, optimism
+from .evaluation import FUSES, Configuration, evaluate
+from .guarantee import certify, check_probability, discordant
+from .operating_point import Baseline, Goal, Guarantee, OperatingPoint, OperatingPoints
 from .search import Search
 
 __all__ = ["Goal", "front", "optimize", "split", "tune", "tune_file"]
 
 DEFAULT_DROPS = (0.0, 0.005, 0.01)
+# a guarantee's path: from so many standard errors of the drop below the allowed one up to it, in so many steps
+_SAFEST = 6.0
+_PATH_STEPS = 19
+_ANY_COST = 1e6
 
 
 def optimize(
-    records: Records, goals: Sequence[Goal], *, fuse: str = "mean", max_savers: int | None = None, seed: int = 0
+    records: Records,
+    goals: Sequence[Goal],
+    *,
+    fuse: str = "mean",
+    max_savers: int | None = None,
+    seed: int = 0,
+    crossfit: bool = True,
 ) -> list[Configuration]:
-    """Find the best configuration for each goal on these records.
+    """Find the best configuration for each goal.
 
     Args:
         records: Samples to search on, seen by neither training nor reporting.
@@ -27,6 +39,8 @@ def optimize(
         fuse: ``none`` or ``mean``.
         max_savers: At most so many savers in use; any number if None.
         seed: Decides whatever is random.
+        crossfit: Reach allowed drops on samples that the search has not seen, by asking for less on these; else the
+            drops hold on these samples exactly.
 
     Returns:
         One configuration per goal; the backbone alone where nothing pays off.
@@ -34,12 +48,17 @@ def optimize(
     Raises:
         TuningError: A goal that no configuration meets.
     """
-    _check_options(fuse, max_savers)
+    check_options(fuse, max_savers)
     search = Search(records, fuse, max_savers=max_savers, seed=seed)
-    found = search.run(goals)
+    growth = optimism(records, goals, fuse=fuse, max_savers=max_savers, seed=seed) if crossfit else 0.0
+    return _meet(search, goals, growth)
+
+
+def _meet(search: Search, goals: Sequence[Goal], growth: float) -> list[Configuration]:
+    found = careful_run(search, goals, growth)
     for goal, best in zip(goals, found, strict=True):
         if best is None:
-            raise TuningError(_unmet(goal))
+            raise TuningError(_unmet(search, goal))
     return [search.configuration(best) for best in found]
 
 
@@ -61,7 +80,7 @@ def front(
     Raises:
         TuningError: A parameter is out of its range.
     """
-    _check_options(fuse, max_savers)
+    check_options(fuse, max_savers)
     if points < 2:
         raise TuningError(f"a front has at least 2 points; got {points}")
     search = Search(records, fuse, max_savers=max_savers, seed=seed)
@@ -92,22 +111,55 @@ def tune(
         guarantee: The wanted probability of keeping the allowed drop, in (0, 1); none if None.
 
     Returns:
-        One operating point per goal.
+        One operating point per goal; with a guarantee, the boldest configuration that passed its test, else the plain
+        one without, and the reason in ``notes``.
 
     Raises:
-        TuningError: A goal that no configuration meets.
+        TuningError: A goal that no configuration meets, samples on which nothing can be tuned, or a parameter out of
+            its range.
     """
-    found = optimize(search_records, goals, fuse=fuse, max_savers=max_savers, seed=seed)
-    points = [
-        OperatingPoint.measured(report_records, best, name=goal.name, goal=goal)
-        for goal, best in zip(goals, found, strict=True)
-    ]
+    check_options(fuse, max_savers)
+    if guarantee is not None:
+        check_probability(guarantee)
+        if guarantee_records is None:
+            raise TuningError("a guarantee needs calibration samples of its own; pass guarantee_records")
+    check_tunable(search_records)
+    search = Search(search_records, fuse, max_savers=max_savers, seed=seed)
+    growth = optimism(search_records, goals, fuse=fuse, max_savers=max_savers, seed=seed)
+    points, notes = [], []
+    for goal, best in zip(goals, _meet(search, goals, growth), strict=True):
+        promise = None
+        if guarantee is not None and goal.max_accuracy_drop is not None:
+            best, promise, reason = _promised(search, guarantee_records, goal, guarantee, growth, best)
+            notes += [f"{goal.name}: no guarantee, {reason}"] if reason else []
+        points.append(OperatingPoint.measured(report_records, best, name=goal.name, goal=goal, guarantee=promise))
     alone = evaluate(report_records, Configuration())
     return OperatingPoints(
         cost_unit=report_records.cost_unit,
         baseline=Baseline(accuracy=alone.accuracy, cost=alone.cost),
         points=tuple(points),
+        notes=tuple(notes),
     )
+
+
+def _promised(
+    search: Search, calibration: Records, goal: Goal, probability: float, growth: float, plain: Configuration
+) -> tuple[Configuration, Guarantee | None, str]:
+    # the boldest configuration that passes; the plain one and the reason where none does
+    drop = goal.max_accuracy_drop
+    worse, better, same = discordant(search.records, plain)
+    discordance = max(worse + better, 1) / (worse + better + same)
+    error = (discordance / len(calibration)) ** 0.5
+    levels = [drop - step * error for step in np.linspace(_SAFEST, 0.0, _PATH_STEPS)]
+    path: list[Configuration] = []
+    for found in search.run([Goal(max_accuracy_drop=float(np.clip(level - growth, -1, 1))) for level in levels]):
+        if found is not None and found.stages:
+            configuration = search.configuration(found)
+            path += [configuration] if configuration not in path else []
+    verdict = certify(calibration, path, max_accuracy_drop=drop, probability=probability, discordance=discordance)
+    if verdict.guarantee is None:
+        return plain, None, verdict.reason
+    return path[verdict.passed - 1], verdict.guarantee, ""
 
 
 def tune_file(
@@ -140,10 +192,14 @@ def tune_file(
         RecordsError: The records are malformed.
         TuningError: Nothing can be tuned on them, or a goal is out of reach.
     """
+    check_options(fuse, max_savers)
+    if guarantee is not None:
+        check_probability(guarantee)
+    goals = goals_of(max_accuracy_drops)
     records = Records.read(records_path)
-    parts = split(len(records), search_fraction, guarantee is not None, seed)
-    search, test, report = (records.take(rows) if len(rows) else None for rows in parts)
-    goals = [Goal(max_accuracy_drop=drop) for drop in max_accuracy_drops]
+    check_tunable(records)
+    rows = split(len(records), search_fraction, guarantee is not None, seed)
+    search, test, report = (records.take(part) if len(part) else None for part in rows)
     points = tune(
         search,
         report,
@@ -156,6 +212,31 @@ def tune_file(
     )
     points.write(output)
     return points
+
+
+def goals_of(max_accuracy_drops: Sequence[float]) -> list[Goal]:
+    """Return one goal per allowed drop.
+
+    Args:
+        max_accuracy_drops: Shares between -1 and 1, each once.
+
+    Returns:
+        The goals.
+
+    Raises:
+        TuningError: A drop is out of range or comes twice, or there is none.
+    """
+    drops = list(max_accuracy_drops)
+    if not drops:
+        raise TuningError("there is no goal; allow at least one accuracy drop")
+    for place, drop in enumerate(drops):
+        if not -1 <= drop <= 1:
+            raise TuningError(
+                f"an allowed accuracy drop is a share between -1 and 1, 0.005 is half a point; got {drop:g}"
+            )
+        if drop in drops[:place]:
+            raise TuningError(f"the allowed accuracy drop {drop:g} comes twice; give each once")
+    return [Goal(max_accuracy_drop=drop) for drop in drops]
 
 
 def split(
@@ -186,14 +267,52 @@ def split(
     return tuple(np.sort(part) for part in parts)
 
 
-def _check_options(fuse: str, max_savers: int | None) -> None:
-    if fuse not in ("none", "mean"):
+def check_options(fuse: str, max_savers: int | None) -> None:
+    """Check what the search is asked for.
+
+    Args:
+        fuse: What came in.
+        max_savers: What came in.
+
+    Raises:
+        TuningError: A parameter is out of its range.
+    """
+    if fuse not in FUSES:
         raise TuningError(f"fuse must be 'none' or 'mean'; got '{fuse}'")
     if max_savers is not None and max_savers < 0:
         raise TuningError(f"max_savers must be 0 or more; got {max_savers}")
 
 
-def _unmet(goal: Goal) -> str:
+def check_tunable(records: Records) -> None:
+    """Check that there is something to tune on.
+
+    Args:
+        records: The samples.
+
+    Raises:
+        TuningError: One sample, one class, or the same confidence everywhere.
+    """
+    if len(records) < 2:
+        raise TuningError(f"{len(records)} sample is too few to tune on; record more")
+    labels = np.asarray(records.labels)
+    if records.labelled and (labels == labels[0]).all():
+        raise TuningError(f"all {len(records)} samples are of class {labels[0]}; record samples of every class")
+    sure = records.topk_probabilities[:-1, :, 0]
+    if len(sure) and all((stage == sure[0, 0]).all() for stage in sure):
+        raise TuningError(
+            f"every stage is equally sure of every sample ({sure[0, 0]:g}), so no threshold can part them; "
+            "record the probabilities of trained stages"
+        )
+
+
+def _unmet(search: Search, goal: Goal) -> str:
+    records = search.records
     if goal.budget is not None:
-        return f"no stage is cheap enough for a budget of {goal.budget:g} of the backbone; allow more"
-    return f"no configuration keeps the accuracy drop at or under {goal.max_accuracy_drop:g}; allow more"
+        least = float((records.own_cost + records.prefix_cost).min() / records.baseline_cost)
+        return f"no stage fits a budget of {goal.budget:g} of the backbone's cost; the cheapest costs {least:.4g} of it"
+    best = search.run([Goal(budget=_ANY_COST)])[0]
+    least = evaluate(records, search.configuration(best)).accuracy_drop
+    return (
+        f"no configuration keeps the accuracy drop at or under {goal.max_accuracy_drop:g}; "
+        f"the least found is {least:.4g}, allow more"
+    )

@@ -12,7 +12,7 @@ import numpy as np
 from ..records import Records
 from .chain import Chains
 from .evaluation import Configuration
-from .fit import Fit, Need, Table, fit, grid_sizes, quantile_thresholds, score
+from .fit import Fit, Need, Table, grid_sizes, polish, quantile_thresholds, rough_fits, score
 from .operating_point import Goal
 from .path import Path
 
@@ -44,7 +44,7 @@ class Found:
 @dataclass(frozen=True)
 class _Candidate:
     stages: Stages
-    start: np.ndarray | None = None
+    start: tuple[float, ...] | None = None
 
 
 class Search:
@@ -57,6 +57,7 @@ class Search:
         seed: Decides which samples the coarse looks use.
         beam: How many chains of each length are kept per goal.
         max_stages: The longest chain that the beam looks at.
+        polished: How many chains per goal get exact thresholds.
     """
 
     def __init__(
@@ -68,11 +69,12 @@ class Search:
         seed: int = 0,
         beam: int = 4,
         max_stages: int = 6,
+        polished: int = 3,
     ) -> None:
         self.records = records
         self.chains = Chains(records, fuse)
         self.fuse, self.max_savers, self.seed = fuse, max_savers, seed
-        self.beam, self.max_stages = beam, max_stages
+        self.beam, self.max_stages, self.polished = beam, max_stages, polished
 
     def run(self, goals: Sequence[Goal]) -> list[Found | None]:
         """Search for every goal.
@@ -83,8 +85,7 @@ class Search:
         Returns:
             The best found per goal; None where nothing meets it.
         """
-        pools = self._pools(goals)
-        return [self._finish(need(self.chains, goal), pool) for goal, pool in zip(goals, pools, strict=True)]
+        return self._finish([need(self.chains, goal) for goal in goals], self._pools(goals))
 
     def front(self, points: int) -> list[Found]:
         """Search for the whole front.
@@ -123,13 +124,31 @@ class Search:
         new = sorted(set(rights) - {f.fit.right for f in found})
         return [Goal(max_accuracy_drop=float((base - right) / samples)) for right in new]
 
-    def _finish(self, goal: Need, pool: list[_Candidate]) -> Found | None:
+    def _finish(self, needs: list[Need], pools: list[list[_Candidate]]) -> list[Found | None]:
+        # rough fits of every candidate, one table for all goals that share it; the best few are then polished
+        users: dict[_Candidate, list[int]] = {}
+        for goal, pool in enumerate(pools):
+            for candidate in pool:
+                users.setdefault(candidate, []).append(goal)
+        rough: list[list[tuple[Found, bool]]] = [[] for _ in needs]
+        for candidate, goals in users.items():
+            start = None if candidate.start is None else np.array(candidate.start, dtype=np.float32)
+            chain = self.chains.chain(candidate.stages)
+            fits, exact = rough_fits(chain, [needs[goal] for goal in goals], start)
+            for goal, fitted in zip(goals, fits, strict=True):
+                if fitted is not None:
+                    rough[goal].append((Found(candidate.stages, fitted), exact))
+        return [self._polished(goal, found) for goal, found in zip(needs, rough, strict=True)]
+
+    def _polished(self, goal: Need, rough: list[tuple[Found, bool]]) -> Found | None:
+        rough.sort(key=lambda item: (_key(goal, item[0].fit), item[0].stages))
         best: Found | None = None
-        for candidate in pool:
-            starts = [] if candidate.start is None else [candidate.start]
-            fitted = fit(self.chains.chain(candidate.stages), goal, starts)
-            if fitted is not None and (best is None or _key(goal, fitted) < _key(goal, best.fit)):
-                best = Found(candidate.stages, fitted)
+        for rank, (found, exact) in enumerate(rough):
+            # grids are coarser for longer chains, so the first is not always the best
+            if not exact and found.stages and rank < self.polished:
+                found = Found(found.stages, polish(self.chains.chain(found.stages), goal, found.fit))
+            if best is None or _key(goal, found.fit) < _key(goal, best.fit):
+                best = found
         return best
 
     def _pools(self, goals: Sequence[Goal]) -> list[list[_Candidate]]:
@@ -152,7 +171,9 @@ class Search:
             # the best that meets the goal and its neighbours on the front, which may meet it with other thresholds
             best = min(range(len(found)), key=keys.__getitem__)
             near = found[max(0, best - 2) : best + 2]
-            pools.append([_Candidate(()), *(_Candidate(f.stages, f.fit.thresholds) for f in near if f.stages)])
+            pools.append(
+                [_Candidate(()), *(_Candidate(f.stages, tuple(f.fit.thresholds.tolist())) for f in near if f.stages)]
+            )
         return pools
 
     def _path(self, stages: Stages) -> Path:
