@@ -264,6 +264,6 @@ def point_thresholds(point: OperatingPoint, stages: Sequence[str]) -> np.ndarray
     missing = set(used) - set(stages)
     if missing:
         raise OperatingPointError(
-            f"operating point '{point.name}' uses the stage '{sorted(missing)[0]}', which the file lacks; export it anew"
+            f"operating point '{point.name}' uses the stage '{sorted(missing)[0]}', which the file lacks; export anew"
         )
     return np.asarray([used.get(stage, np.inf) for stage in stages], np.float32)

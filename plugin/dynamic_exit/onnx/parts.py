@@ -75,6 +75,7 @@ def export_part(
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
     graph = proto.graph
+    _strip(graph)
     _rename(graph, [value.name for value in graph.input], list(takes))
     _rename(graph, [graph.output[0].name], [OUTPUT])
     _name_batch(graph)
@@ -101,6 +102,13 @@ def _innermost(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _strip(graph: onnx.GraphProto) -> None:
+    """Remove what the exporter notes of this machine: stack traces with paths, which also make files large."""
+    for item in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        item.ClearField("metadata_props")
+        item.ClearField("doc_string")
 
 
 def _rename(graph: onnx.GraphProto, old: list[str], new: list[str]) -> None:

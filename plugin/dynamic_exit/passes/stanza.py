@@ -75,7 +75,13 @@ def _expand(text: str) -> str:
 
 
 def _absolute(text: str, info: ValidationInfo) -> str:
+    if re.fullmatch(r"[A-Za-z_][\w.]*:\w+", text) and ".py:" not in text:
+        return text  # package.module:function
     return os.path.normpath(Path((info.context or {}).get("base", Path.cwd()), _expand(text)).absolute())
+
+
+def _absolute_name(text: str, info: ValidationInfo) -> str:
+    return _absolute(text, info) if re.search(r"\.py(:\w+)?$|^[.~$/]", text) else text
 
 
 def _relative(text: str, info) -> str:
@@ -83,14 +89,11 @@ def _relative(text: str, info) -> str:
     return os.path.relpath(text, base) if base and os.path.isabs(text) else text
 
 
-def _absolute_code(text: str, info: ValidationInfo) -> str:
-    return _absolute(text, info) if re.search(r"\.py(:\w+)?$", text) else text
-
-
-#: A path in a recipe: environment variables expand, absolute in memory, relative to the recipe when written.
+#: A path in a recipe, or ``file.py:function``: environment variables expand, absolute in memory, relative to the recipe
+#: when written. ``package.module:function`` stays as it is.
 RecipePath = Annotated[str, AfterValidator(_absolute), PlainSerializer(_relative)]
-#: A name that may also be ``file.py:function``, which is then a path like any other.
-CodeReference = Annotated[str, AfterValidator(_absolute_code), PlainSerializer(_relative)]
+#: A name that is taken for a path only where it looks like one.
+PathOrName = Annotated[str, AfterValidator(_absolute_name), PlainSerializer(_relative)]
 
 
 class Preprocessing(Stanza):
@@ -114,7 +117,7 @@ class ModelSource(Stanza):
     """Where a classifier comes from."""
 
     source: Literal["timm", "transformers", "python"] = Field(description="library or own code")
-    name: CodeReference = Field(description="timm name, Hugging Face name or folder, or file.py:function")
+    name: PathOrName = Field(description="timm name, Hugging Face name or folder, or file.py:function")
     weights: RecipePath | None = Field(None, description=".safetensors, or a torch file of plain tensors")
     arguments: dict[str, Any] = Field({}, description="keyword arguments for the model's constructor")
     preprocessing: Preprocessing = Field(Preprocessing(), description="applied inside the graph")

@@ -206,7 +206,8 @@ def ship_exits(
     given = {stages.input_names[0]: torch.from_numpy(inputs)}
     heads = attach_exits(sessions, backbone.cuts, given, torch.from_numpy(labels), backbone.classes, stanza, seed, say)
     for name, (index, head) in heads.items():
-        example = (backbone.segments[index + 1].example_inputs[0],)
+        following = backbone.segments[index + 1]
+        example = (following.example_inputs[following.takes.index("hidden")],)
         stages.exits[name] = (index, shipper.ship(name, head, ("hidden",), "logits", example, None))
         stages.positions[name] = backbone.cuts[index].index
 

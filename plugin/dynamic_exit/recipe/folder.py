@@ -8,6 +8,7 @@ from typing import Any
 
 import onnx
 
+from ..errors import OutputError
 from ..hub.card import model_card
 from ..hub.configuration import DynamicExitConfig
 from ..records import Records
@@ -34,8 +35,13 @@ class Workspace:
 
     def save(self, records: Records) -> None:
         """Keep the records, so that a later failure does not lose them."""
-        shutil.rmtree(self.partial, ignore_errors=True)
-        self.partial.mkdir(parents=True)
+        try:
+            shutil.rmtree(self.partial, ignore_errors=True)
+            self.partial.mkdir(parents=True)
+        except OSError as error:
+            raise OutputError(
+                f"folder '{self.partial}' cannot be made: {error.strerror}; choose another one"
+            ) from error
         records.write(self.partial / "records.npz")
 
     def finish(

@@ -82,7 +82,7 @@ def measure(
             "runtime": f"onnxruntime {onnxruntime.__version__}",
             "threads": 1,
             "machine": platform.machine(),
-            "measure": "median over rounds of the mean per sample, all rows in turn within a round; low, high: quartiles",
+            "measure": "median over rounds of the mean per sample, all rows in turn in each round; low, high: quartile",
         },
         "bytes": {"static": static.ByteSize(), "model": files["shipped"].model.ByteSize()},
     }

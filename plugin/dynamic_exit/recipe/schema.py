@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from ..errors import OutputError, RecipeError
 from ..passes import EarlyExitStanza, ModelSource, PruningStanza, Stanza, TinySaverStanza, explain
 from ..passes.quantization import int8_options
-from ..passes.stanza import CodeReference, RecipePath, refuse
+from ..passes.stanza import RecipePath, refuse
 
 
 class Splits(Stanza):
@@ -32,16 +32,11 @@ class DataSource(Stanza):
     """
 
     source: Literal["npz", "imagefolder", "python"] = Field(description="kind of source")
-    path: CodeReference = Field(description=".npz file, folder, or file.py:function")
+    path: RecipePath = Field(description=".npz file, folder, or file.py:function")
     splits: Splits = Field(description="name of each split, with an optional slice")
     classes: list[str] | None = Field(None, description="names of the classes, in the order of the logits")
     layout: Literal["channels_first", "channels_last"] = Field("channels_first", description="of images in the source")
     duplicates: Literal["refuse", "drop"] = Field("refuse", description="drop: leave copies of test samples out")
-
-    @field_validator("path")
-    @classmethod
-    def _absolute(cls, path, info):
-        return path if info.data.get("source") == "python" else RecipePath.__metadata__[0].func(path, info)
 
 
 class PointGoal(Stanza):

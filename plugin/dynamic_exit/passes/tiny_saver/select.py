@@ -7,7 +7,6 @@ from ...records import Records
 from ...tuning.evaluation import Configuration, evaluate
 from ...tuning.optimizer import Goal, optimize
 
-
 #: A threshold that every confidence is above.
 ALWAYS = -1.0
 
