@@ -65,7 +65,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", help="models whose name holds this text")
-    parser.add_argument("--group", help="timm, torchvision, 'hugging face' or 'by hand'")
+    parser.add_argument("--group", help="timm, torchvision, large, 'hugging face' or 'by hand'")
     parser.add_argument("--json", help="file to write")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()

@@ -285,6 +285,12 @@ BY_HAND: dict[str, Callable[[], Made]] = {
 }
 
 
+def _large(name: str) -> Callable[[], Made]:
+    import timm
+
+    return lambda: (timm.create_model(name).eval(), (torch.randn(2, 3, 224, 224),), None)
+
+
 def zoo() -> Iterator[tuple[str, str, Callable[[], Made]]]:
     """Yield (group, name, maker) for the whole zoo."""
     import timm
@@ -293,6 +299,8 @@ def zoo() -> Iterator[tuple[str, str, Callable[[], Made]]]:
         yield "by hand", name, make
     for name, make in HUGGING_FACE.items():
         yield "hugging face", name, make
+    for name in ("resnet152", "vit_base_patch16_224"):
+        yield "large", name, _large(name)
     for name in TORCHVISION:
         yield "torchvision", name, lambda name=name: torchvision_model(name)
     for module in timm.list_modules():

@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from dynamic_exit.errors import CutError, nearest
 from dynamic_exit.graph.capture import Program
 from dynamic_exit.graph.cuts import Cut
+from dynamic_exit.graph.in_place import writing
 from dynamic_exit.graph.slicing import slice_back
 
 HIDDEN = "hidden"
@@ -172,6 +173,7 @@ def _segment(program: Program, start: fx.Node | None, end: fx.Node, last: bool) 
         else:
             copies[node] = graph.node_copy(node, copies.__getitem__)
             copies[node].meta = {}
+            copies[node].target = writing(program, node, start) or node.target
     graph.output(copies[end])
     graph.lint()
     shapes = [program.shapes[node.name] for node in taken]
