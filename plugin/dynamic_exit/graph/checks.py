@@ -77,7 +77,10 @@ def after(program) -> None:
     """
     module = program.graph_module
     for node in module.graph.nodes:
-        if "batch_norm" in str(node.target) and _takes_batch_statistics(node):
+        if "batch_norm" not in str(node.target) or not _takes_batch_statistics(node):
+            continue
+        # some models standardise their weights by the same operator, which is no business of the batch
+        if program.shapes.get(node.args[0].name, ("batch",))[0] == "batch":
             where = program.stacks[node.name][-1:] or ("the model",)
             raise CaptureError(f"'{where[0]}' normalises with batch statistics; give it running statistics")
     inputs = tuple(_varied(x) for x in program.example_inputs)
@@ -95,7 +98,7 @@ def _takes_batch_statistics(node) -> bool:
         return True
     schema = getattr(node.target, "_schema", None)
     names = [argument.name for argument in schema.arguments] if schema else []
-    for flag in ("training", "train", "use_input_stats"):
+    for flag in ("training", "train"):
         if flag in names and names.index(flag) < len(node.args):
             return bool(node.args[names.index(flag)])
     return False
