@@ -12,7 +12,9 @@ import numpy as np
 from .chain import Chain
 
 # cells of one table: more would not fit the processor's cache
-_TABLE_CELLS = 1 << 17
+TABLE_CELLS = 1 << 17
+_FEWEST_CELLS = 1 << 12
+_CELLS_A_SAMPLE = 16
 # beyond so many stages a table is too coarse to improve on a good start
 _TABLE_STAGES = 4
 _ROUNDS = 8
@@ -160,9 +162,23 @@ def _summed(counts: np.ndarray, stage: int) -> np.ndarray:
     return counts
 
 
-def grid_sizes(chain: Chain, cells: int = _TABLE_CELLS) -> int:
-    """Return how many thresholds per stage a table of so many cells allows, at least 3."""
-    return max(3, int(cells ** (1 / max(1, len(chain.stages)))))
+def grid_for(chain: Chain, cells: int = TABLE_CELLS) -> tuple[list[np.ndarray], bool]:
+    """Choose thresholds for a table.
+
+    Args:
+        chain: The chain.
+        cells: The largest table.
+
+    Returns:
+        Rising thresholds per stage, and whether they are all the distinct ones, so that nothing is missed.
+    """
+    stages = max(1, len(chain.stages))
+    every = [quantile_thresholds(row, int(cells ** (1 / stages))) for row in chain.confidence]
+    if all(len(grid) < int(cells ** (1 / stages)) for grid in every):
+        return every, True
+    # a table finer than the samples fill costs time and fits noise
+    count = max(3, int(min(cells, max(_FEWEST_CELLS, _CELLS_A_SAMPLE * chain.samples)) ** (1 / stages)))
+    return [quantile_thresholds(row, count) for row in chain.confidence], False
 
 
 def score(chain: Chain, thresholds: np.ndarray) -> Fit:
@@ -189,7 +205,7 @@ def first_leaving(leaves: np.ndarray) -> np.ndarray:
 
 
 def rough_fits(
-    chain: Chain, needs: list[Need], start: np.ndarray | None = None, cells: int = _TABLE_CELLS
+    chain: Chain, needs: list[Need], start: np.ndarray | None = None, cells: int = TABLE_CELLS
 ) -> tuple[list[Fit | None], bool]:
     """Fit a chain's thresholds to goals on a grid of thresholds.
 
@@ -206,10 +222,8 @@ def rough_fits(
     fits: list[Fit | None] = [None] * len(needs)
     exhaustive = False
     if start is None or len(chain.stages) <= _TABLE_STAGES:
-        count = grid_sizes(chain, cells)
-        grids = [quantile_thresholds(row, count) for row in chain.confidence]
+        grids, exhaustive = grid_for(chain, cells)
         fits = Table(chain, grids).fits(needs)
-        exhaustive = all(len(grid) < count for grid in grids)
     if start is not None:
         tried = score(chain, start)
         for place, need in enumerate(needs):

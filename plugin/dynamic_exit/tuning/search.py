@@ -12,13 +12,14 @@ import numpy as np
 from ..records import Records
 from .chain import Chains
 from .evaluation import Configuration
-from .fit import Fit, Need, Table, grid_sizes, polish, quantile_thresholds, rough_fits, score
+from .fit import TABLE_CELLS, Fit, Need, Table, grid_for, polish, rough_fits, score
 from .operating_point import Goal
 from .path import Path
 
 # a longer chain must save this share more to be looked at
 _WORTH = 1e-4
-_EXHAUSTIVE_CHAINS = 64
+# chains are few when all their tables together are not larger than this
+_EXHAUSTIVE_CELLS = 1 << 21
 _BEAM_ROWS = 12_000
 _BEAM_CELLS = 1 << 14
 _PATH_POINTS = 40
@@ -240,7 +241,7 @@ class Search:
         while layer:
             layer = sorted({longer for stages in layer for longer in self._longer(stages)})
             found += layer
-            if len(found) > _EXHAUSTIVE_CHAINS:
+            if sum(min(TABLE_CELLS, (len(self.records) + 1) ** len(stages)) for stages in found) > _EXHAUSTIVE_CELLS:
                 return None
         return found
 
@@ -285,8 +286,7 @@ def undominated(found: list[Found]) -> list[Found]:
 
 def _judge(chains: Chains, stages: Stages, needs: list[Need]) -> list[tuple[float, float]]:
     chain = chains.chain(stages)
-    count = grid_sizes(chain, cells=_BEAM_CELLS)
-    fits = Table(chain, [quantile_thresholds(row, count) for row in chain.confidence]).fits(needs)
+    fits = Table(chain, grid_for(chain, _BEAM_CELLS)[0]).fits(needs)
     return [_key(goal, f) if f is not None else (np.inf, np.inf) for goal, f in zip(needs, fits, strict=True)]
 
 
