@@ -56,8 +56,10 @@ def main() -> None:
     summary = _summary(rows)
     print(json.dumps(summary, indent=2))
     if arguments.json:
+        rows = _merged(Path(arguments.json), rows)
+        summary = _summary(rows)
         machine = {"machine": platform.processor() or platform.machine(), "torch": torch.__version__}
-        took = {"seconds": round(time.perf_counter() - started), "seed": arguments.seed}
+        took = {"seconds_of_last_run": round(time.perf_counter() - started), "seed": arguments.seed}
         text = json.dumps({"summary": summary, **machine, **took, "rows": rows}, indent=1)
         Path(arguments.json).write_text(text + "\n")
 
@@ -66,9 +68,17 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", help="models whose name holds this text")
     parser.add_argument("--group", help="timm, torchvision, large, 'hugging face' or 'by hand'")
-    parser.add_argument("--json", help="file to write")
+    parser.add_argument("--json", help="file to write; what it holds about other models is kept")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
+
+
+def _merged(path: Path, rows: list[dict]) -> list[dict]:
+    """Keep what the file says about models that were not run now."""
+    known = json.loads(path.read_text())["rows"] if path.exists() else []
+    fresh = {(row["group"], row["name"]) for row in rows}
+    kept = [row for row in known if (row["group"], row["name"]) not in fresh]
+    return sorted(kept + rows, key=lambda row: row["group"])
 
 
 def _in_child(make, seed: int) -> dict:
@@ -180,7 +190,7 @@ def _line(row: dict) -> str:
     head = f"{row['group']:12} {row['name']:28} "
     if "cuts" not in row:
         return head + f"{row.get('refused', 'FAILED')}: {row['error']}"
-    added = abs(row["macs"] - row["macs_of_segments"]) <= 1e-6 * row["macs"]
+    added = abs(row["macs"] - row["macs_of_segments"]) <= 1e-3 * row["macs"]
     return head + (
         f"{row['route']:6} cuts {row['cuts']:3}  {row['macs'] / 1e6:9.2f} M  diff {row['difference']:.1e} "
         f"{row['difference_after_exits']:.1e}  {row['seconds']:5.1f} s  "
@@ -203,8 +213,8 @@ def _summary(rows: list[dict]) -> dict:
             "difference 0.0": sum(row["difference"] == 0 for row in worked),
             "worst difference": max((row["difference"] for row in worked), default=None),
             "worst difference after exits": max((row["difference_after_exits"] for row in worked), default=None),
-            "multiply-adds add up": sum(
-                abs(row["macs"] - row["macs_of_segments"]) <= 1e-6 * row["macs"] for row in worked
+            "multiply-adds add up within 0.1 %": sum(
+                abs(row["macs"] - row["macs_of_segments"]) <= 1e-3 * row["macs"] for row in worked
             ),
             "state unchanged": sum(row["state_unchanged"] for row in worked),
         }

@@ -12,6 +12,8 @@ from dynamic_exit.graph.slicing import slice_back
 _MIN_GAP = 0.005
 # a stretch without a block end longer than this is searched for ends of single layers
 _MAX_GAP = 0.5
+# up to this share of the cost an operation may be computed twice: rotary positions are a product of matrices
+_NOTHING = 1e-4
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def find_cuts(program: Program, node_macs: Mapping[str, float]) -> list[Cut]:
 
     A place qualifies when all that is needed afterwards can be computed from one floating, batch-first tensor and from
     the raw inputs, with nothing dear computed twice. Not dear is what needs no multiply-add and applies no parameter to
-    an input: masks, positions, constants. Of these, the ends of blocks are kept: modules that hold at
+    an input: masks, positions, constants (single operations below 1/10,000 of the cost count as no multiply-add). Of these, the ends of blocks are kept: modules that hold at
     least two parametrised ones, under the deepest such name. Where more than half of the cost lies between two block
     ends, ends of single layers are taken too, and where that is still so, any place that qualifies, under the name of
     the module that ran last.
@@ -76,6 +78,7 @@ def find_cuts(program: Program, node_macs: Mapping[str, float]) -> list[Cut]:
 
 def _not_recomputable(program: Program, costs: Mapping[str, float]) -> set[fx.Node]:
     """Nodes too dear to compute twice: with multiply-adds before them, or parameters applied to inputs."""
+    total = sum(costs.values())
     parameters = dict(program.graph_module.named_parameters(remove_duplicate=False))
     dear: set[fx.Node] = set()
     of_input: set[fx.Node] = set()
@@ -93,7 +96,7 @@ def _not_recomputable(program: Program, costs: Mapping[str, float]) -> set[fx.No
         if any(each in of_parameter for each in sources):
             of_parameter.add(node)
         mixed = node in of_input and node in of_parameter
-        if costs[node.name] or mixed or any(each in dear for each in sources):
+        if costs[node.name] > total * _NOTHING or mixed or any(each in dear for each in sources):
             dear.add(node)
     return dear
 
