@@ -40,10 +40,10 @@ def find_cuts(program: Program, node_macs: Mapping[str, float]) -> list[Cut]:
 
     A place qualifies when all that is needed afterwards can be computed from one floating, batch-first tensor and from
     the raw inputs, with nothing dear computed twice. Not dear is what needs no multiply-add and applies no parameter to
-    an input: masks, positions, constants (single operations below 1/10,000 of the cost count as no multiply-add). Of these, the ends of blocks are kept: modules that hold at
-    least two parametrised ones, under the deepest such name. Where more than half of the cost lies between two block
-    ends, ends of single layers are taken too, and where that is still so, any place that qualifies, under the name of
-    the module that ran last.
+    an input: masks, positions, constants (one operation below 1/10,000 of the cost counts as no multiply-add). Of these
+    places, the ends of blocks are kept: modules that hold at least two parametrised ones, under the deepest such name.
+    Where more than half of the cost lies between two block ends, ends of single layers are taken too, and where that is
+    still so, any place that qualifies, under the name of the module that ran last.
 
     Args:
         program: The captured model.
