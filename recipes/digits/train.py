@@ -39,9 +39,9 @@ MODELS = {
         "resnet34",
         dict(layers=[3, 4, 6, 3], channels=[32, 40, 40, 48], stem_type="deep", stem_width=16, output_stride=8),
     ),
-    "saver_small": _resnet(2, 4),
-    "saver_medium": _resnet(3, 6),
-    "saver_large": _resnet(4, 8),
+    "saver_small": _resnet(4, 8),
+    "saver_medium": _resnet(8, 16),
+    "saver_large": _resnet(16, 32),
 }
 SAVERS = [name for name in MODELS if name != "backbone"]
 

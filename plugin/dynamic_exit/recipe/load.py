@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..errors import DataError, ModelError
 from ..graph import Classifier
 from .schema import Recipe
-from .sources import Split, check_labels, load_model, load_splits
+from .sources import Split, check_alike, check_labels, load_model, load_splits
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ def load(recipe: Recipe, model: nn.Module | None = None, splits: Mapping[str, Sp
         DynamicExitError: One sentence on the first thing that cannot be used.
     """
     loaded = dict(splits) if splits is not None else load_splits(recipe.data, recipe.seed)
+    check_alike(loaded)
     example = (loaded["calibration"].tensor[:2],)
     if len(example[0]) < 2:
         raise DataError("split 'calibration' has 1 sample; give it at least 2")

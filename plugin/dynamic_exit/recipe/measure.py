@@ -26,7 +26,7 @@ BATCH_SIZES = (1, 64)
 _SINGLES = 128
 _ROUNDS = 15
 # seconds for one batch size, after which no further round starts
-_TIME_LIMIT = 8.0
+_TIME_LIMIT = 5.0
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from .load import Ingredients
 FLOAT_TOLERANCE = 1e-4
 #: Batch sizes at which a few samples are compared besides the usual one.
 _ODD_SIZES = (1, 2, 7)
-_FEW = 29
+_FEW = 15
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from ..errors import OutputError, RecipeError
 from ..passes import EarlyExitStanza, ModelSource, PruningStanza, Stanza, TinySaverStanza, explain
 from ..passes.quantization import int8_options
 from ..passes.stanza import RecipePath, refuse
+from ..tuning.operating_point import BACKBONE, Goal
 
 
 class Splits(Stanza):
@@ -46,6 +47,11 @@ class PointGoal(Stanza):
     max_accuracy_drop: float | None = Field(None, ge=0, le=1, description="0.005 is half a point")
     budget: float | None = Field(None, gt=0, le=1, description="mean cost over the backbone's")
 
+    @property
+    def point_name(self) -> str:
+        """Name of the point: the given one, or the one made from the goal."""
+        return self.name or Goal(max_accuracy_drop=self.max_accuracy_drop, budget=self.budget).name
+
     @model_validator(mode="after")
     def _one_goal(self):
         if (self.max_accuracy_drop is None) == (self.budget is None):
@@ -75,10 +81,12 @@ class Tuning(Stanza):
 
     @model_validator(mode="after")
     def _unique_points(self):
-        goals = [(goal.max_accuracy_drop, goal.budget) for goal in self.points]
-        names = [goal.name for goal in self.points if goal.name]
+        goals = [(goal.max_accuracy_drop, goal.budget) for goal in self.goals]
+        names = [goal.point_name for goal in self.goals]
         if len(set(goals)) < len(goals) or len(set(names)) < len(names):
             raise refuse("holds a point twice; give every point its own goal and name")
+        if BACKBONE in names:
+            raise refuse(f"calls a point '{BACKBONE}', which is the backbone alone; give it another name")
         return self
 
 
@@ -134,10 +142,12 @@ class _UniqueKeys(yaml.SafeLoader):
     """YAML that refuses a key written twice, where the plain loader would forget the first."""
 
     def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise RecipeError(f"key '{key}' is written twice in line {node.start_mark.line + 1} on; keep one")
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            name, line = key.value, key.start_mark.line + 1
+            if name in lines and key.tag != "tag:yaml.org,2002:merge":
+                raise RecipeError(f"key '{name}' is written twice, in lines {lines[name]} and {line}; keep one")
+            lines[name] = line
         return super().construct_mapping(node, deep)
 
 
@@ -155,7 +165,8 @@ def parse_recipe(values: Mapping[str, Any], base: Path) -> Recipe:
         RecipeError: One sentence for the first thing that is wrong.
     """
     if not isinstance(values, Mapping) or not values:
-        raise RecipeError("the recipe is empty; it needs the stanzas model, data, dynamic_exit and export")
+        said = f"must be a mapping, not a {type(values).__name__}" if values else "is empty"
+        raise RecipeError(f"the recipe {said}; it needs the stanzas model, data, dynamic_exit and export")
     try:
         recipe = Recipe.model_validate(dict(values), context={"base": Path(base)})
     except ValidationError as error:
@@ -185,7 +196,7 @@ def read_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise RecipeError(f"recipe '{path}' is no YAML: {reason}") from None
-    for key, value in (overrides or {}).items():
+    for key, value in (overrides or {}).items() if values else ():
         _put(values, key, value)
     return parse_recipe(values, path.parent)
 

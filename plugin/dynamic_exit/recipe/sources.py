@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import importlib.util
+import pickle
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -83,6 +84,8 @@ def _build_timm(source: ModelSource) -> nn.Module:
 def _build_transformers(source: ModelSource) -> nn.Module:
     from transformers import AutoModelForImageClassification
 
+    if Path(source.name).is_absolute() and not Path(source.name).is_dir():
+        raise ModelError(f"model folder '{source.name}' does not exist; check the path")
     try:
         return AutoModelForImageClassification.from_pretrained(source.name, **source.arguments)
     except Exception as error:  # the hub, the disk and the constructor all raise classes of their own
@@ -108,8 +111,10 @@ def load_function(reference: str) -> Callable:
         raise RecipeError(f"'{reference}' must name a function as file.py:function")
     try:
         module = _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except ImportError as error:
-        raise RecipeError(f"'{reference}' cannot be imported: {_line(error)}") from error
+    except RecipeError:
+        raise
+    except (Exception, SystemExit) as error:  # own code may raise anything, a wrong syntax included
+        raise RecipeError(f"'{place}' cannot be imported: {_line(error)}; repair it") from error
     if not callable(getattr(module, name, None)):
         functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise RecipeError(f"'{place}' has no function '{name}'; {nearest(name, functions)}")
@@ -135,6 +140,8 @@ def _load_weights(model: nn.Module, path: Path, name: str) -> None:
             state = safetensors.torch.load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # torch's own words advise to load it unsafely
+        raise ModelError(f"weights '{path}' are no torch file of plain tensors; save the model's state_dict") from None
     except Exception as error:  # each reader raises classes of its own
         raise ModelError(f"weights '{path}' cannot be read: {_line(error)}") from error
     state = state.get("state_dict", state) if isinstance(state, Mapping) else {}
@@ -235,8 +242,10 @@ def read_npz(path: Path, name: str = "") -> tuple[np.ndarray, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return tuple(_pick(arrays, path, kinds, name) for kinds in (("inputs", "images", "x"), ("labels", "y")))
-    except (ValueError, OSError) as error:
-        raise DataError(f"data file '{path}' cannot be read: {_line(error)}") from error
+    except DataError:
+        raise
+    except Exception as error:  # numpy and zipfile raise what they please on a file that is something else
+        raise DataError(f"data file '{path}' is no .npz file of plain numbers; write it with numpy.savez") from error
 
 
 def _pick(arrays, path: Path, kinds: tuple[str, ...], name: str) -> np.ndarray:
@@ -308,6 +317,22 @@ def refuse_overlaps(splits: dict[str, Split], duplicates: str = "refuse") -> dic
             splits[key] = Split(key, split.inputs[keep], split.labels[keep])
         seen.update({mark: (key, i) for i, mark in enumerate(prints) if mark not in seen})
     return splits
+
+
+def check_alike(splits: Mapping[str, Split]) -> None:
+    """Refuse splits whose samples differ in shape or type.
+
+    Raises:
+        DataError: Two splits differ.
+    """
+    first, *others = splits.values()
+    for split in others:
+        kinds = [f"{each.inputs.dtype} {list(each.inputs.shape[1:])}" for each in (split, first)]
+        if kinds[0] != kinds[1]:
+            raise DataError(
+                f"split '{split.name}' holds samples of {kinds[0]} and split '{first.name}' of {kinds[1]}; "
+                "give all splits one shape and type"
+            )
 
 
 def check_labels(splits: Mapping[str, Split], classes: int, names: list[str] | None) -> None:

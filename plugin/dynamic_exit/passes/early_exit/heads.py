@@ -1,16 +1,16 @@
 """Kinds of exit heads; a new kind is one class that registers itself."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from ...errors import PassError, nearest
 
-_HEADS: dict[str, type[nn.Module]] = {}
+_HEADS: dict[str, type["ExitHead"]] = {}
 
 
-def register_head(name: str) -> Callable[[type[nn.Module]], type[nn.Module]]:
+def register_head(name: str) -> Callable[[type["ExitHead"]], type["ExitHead"]]:
     """Register a head class under a name that recipes use.
 
     The class is built as ``Head(shape, classes)`` with the shape of the hidden state without batch, and maps
@@ -26,7 +26,7 @@ def register_head(name: str) -> Callable[[type[nn.Module]], type[nn.Module]]:
         PassError: The name is taken.
     """
 
-    def decorate(head: type[nn.Module]) -> type[nn.Module]:
+    def decorate(head: type["ExitHead"]) -> type["ExitHead"]:
         if name in _HEADS:
             raise PassError(f"exit head '{name}' is already registered; choose another name")
         _HEADS[name] = head
@@ -35,12 +35,12 @@ def register_head(name: str) -> Callable[[type[nn.Module]], type[nn.Module]]:
     return decorate
 
 
-def registered_heads() -> dict[str, type[nn.Module]]:
+def registered_heads() -> dict[str, type["ExitHead"]]:
     """Return all kinds of heads by name."""
     return dict(_HEADS)
 
 
-def build_head(kind: str, shape: Sequence[int | str], classes: int) -> nn.Module:
+def build_head(kind: str, shape: Sequence[int | str], classes: int) -> "ExitHead":
     """Build an untrained head.
 
     Args:
@@ -57,6 +57,22 @@ def build_head(kind: str, shape: Sequence[int | str], classes: int) -> nn.Module
     if kind not in _HEADS:
         raise PassError(f"unknown exit head '{kind}'; {nearest(kind, _HEADS)}")
     return _HEADS[kind](shape, classes)
+
+
+class ExitHead(nn.Module, ABC):
+    """Base of heads: `features` has nothing to train and is computed once for a whole training, `answer` is trained."""
+
+    def features(self, hidden: Tensor) -> Tensor:
+        """Map the hidden state (N, ...) to what `answer` takes; by default itself."""
+        return hidden
+
+    @abstractmethod
+    def answer(self, features: Tensor) -> Tensor:
+        """Map features to logits (N, C)."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map the hidden state (N, ...) to logits (N, C)."""
+        return self.answer(self.features(hidden))
 
 
 class GlobalPool(nn.Module):
@@ -87,32 +103,39 @@ class GlobalPool(nn.Module):
         return hidden.mean(self.dims) if self.dims else hidden
 
 
-@register_head("linear")
-class LinearHead(nn.Module):
-    """Global pooling, standardisation of each channel, one linear layer."""
+class PooledHead(ExitHead):
+    """Global pooling, then standardisation of each channel, then what a subclass puts into `layers`."""
 
-    def __init__(self, shape: Sequence[int | str], classes: int):
+    def __init__(self, shape: Sequence[int | str]):
         super().__init__()
         self.pool = GlobalPool(shape)
-        self.norm = nn.BatchNorm1d(self.pool.channels)
-        self.linear = nn.Linear(self.pool.channels, classes)
+        self.channels = self.pool.channels
+        self.norm = nn.BatchNorm1d(self.channels)
+        self.layers = nn.Identity()
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Map (N, ...) to logits (N, C)."""
-        return self.linear(self.norm(self.pool(hidden)))
+    def features(self, hidden: Tensor) -> Tensor:
+        """Pool (N, ...) to (N, C)."""
+        return self.pool(hidden)
+
+    def answer(self, features: Tensor) -> Tensor:
+        """Map pooled features (N, C) to logits (N, classes)."""
+        return self.layers(self.norm(features))
+
+
+@register_head("linear")
+class LinearHead(PooledHead):
+    """One linear layer on pooled features."""
+
+    def __init__(self, shape: Sequence[int | str], classes: int):
+        super().__init__(shape)
+        self.layers = nn.Linear(self.channels, classes)
 
 
 @register_head("mlp")
-class MlpHead(nn.Module):
-    """Global pooling and two linear layers with a ReLU between, as wide as the hidden state has channels."""
+class MlpHead(PooledHead):
+    """Two linear layers on pooled features with a ReLU between, as wide as the hidden state has channels."""
 
     def __init__(self, shape: Sequence[int | str], classes: int):
-        super().__init__()
-        self.pool = GlobalPool(shape)
-        self.norm = nn.BatchNorm1d(self.pool.channels)
-        self.hidden = nn.Linear(self.pool.channels, self.pool.channels)
-        self.linear = nn.Linear(self.pool.channels, classes)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Map (N, ...) to logits (N, C)."""
-        return self.linear(torch.relu(self.hidden(self.norm(self.pool(hidden)))))
+        super().__init__(shape)
+        hidden = nn.Linear(self.channels, self.channels)
+        self.layers = nn.Sequential(hidden, nn.ReLU(), nn.Linear(self.channels, classes))
