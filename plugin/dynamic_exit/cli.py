@@ -205,7 +205,10 @@ def _read(path: Path, overrides: Sequence[str] | None, output: Path | None = Non
         key, equals, value = override.partition("=")
         if not equals:
             raise RecipeError(f"--set takes key=value; got '{override}'")
-        values[key] = yaml.safe_load(value)
+        try:
+            values[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise RecipeError(f"--set {override}: the value is no YAML; put quotes around it") from None
     if output is not None:
         values["export.directory"] = str(output.absolute())
     return read_recipe(path, values)
