@@ -46,22 +46,15 @@ class RandomHead(nn.Module):
 def main() -> None:
     arguments = _arguments()
     rows = []
-    started = time.perf_counter()
     for group, name, make in zoo():
         if (arguments.only and arguments.only not in name) or (arguments.group and arguments.group != group):
             continue
-        row = {"group": group, "name": name} | _in_child(make, arguments.seed)
+        row = {"group": group, "name": name, "seed": arguments.seed} | _in_child(make, arguments.seed)
         rows.append(row)
         print(_line(row), flush=True)
-    summary = _summary(rows)
-    print(json.dumps(summary, indent=2))
-    if arguments.json:
-        rows = _merged(Path(arguments.json), rows)
-        summary = _summary(rows)
-        machine = {"machine": platform.processor() or platform.machine(), "torch": torch.__version__}
-        took = {"seconds_of_last_run": round(time.perf_counter() - started), "seed": arguments.seed}
-        text = json.dumps({"summary": summary, **machine, **took, "rows": rows}, indent=1)
-        Path(arguments.json).write_text(text + "\n")
+        if arguments.json:
+            _write(Path(arguments.json), row)
+    print(json.dumps(_summary(rows), indent=2))
 
 
 def _arguments() -> argparse.Namespace:
@@ -73,12 +66,13 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _merged(path: Path, rows: list[dict]) -> list[dict]:
-    """Keep what the file says about models that were not run now."""
+def _write(path: Path, row: dict) -> None:
+    """Add one model to the file, which keeps what it says about others: a sweep can be stopped and gone on with."""
     known = json.loads(path.read_text())["rows"] if path.exists() else []
-    fresh = {(row["group"], row["name"]) for row in rows}
-    kept = [row for row in known if (row["group"], row["name"]) not in fresh]
-    return sorted(kept + rows, key=lambda row: row["group"])
+    kept = [each for each in known if (each["group"], each["name"]) != (row["group"], row["name"])]
+    rows = sorted([*kept, row], key=lambda each: (each["group"], each["name"]))
+    versions = {"machine": platform.machine(), "torch": torch.__version__}
+    path.write_text(json.dumps({"summary": _summary(rows), **versions, "rows": rows}, indent=1) + "\n")
 
 
 def _in_child(make, seed: int) -> dict:
