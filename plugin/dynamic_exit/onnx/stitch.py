@@ -7,7 +7,7 @@ layouts only for those.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -81,14 +81,16 @@ class _Block:
 class _State:
     """Names of the values that one stage hands to the next."""
 
-    rows: str  # caller's indices of the rows still in play
-    logits: str
-    exit_index: str
-    confidence: str
-    evidence: str | None = None  # sum of probabilities, for the rows in play
-    seen: str | None = None  # how many stages are in that sum
-    hidden: str | None = None  # before `keep` is applied to it
-    keep: str | None = None  # positions in `hidden` of the rows in play
+    rows: str = ""  # caller's indices of the rows still in play
+    logits: str = ""
+    exit_index: str = ""
+    confidence: str = ""
+    evidence: str = ""  # sum of probabilities, for the rows in play
+    seen: str = ""  # how many stages are in that sum
+    hidden: str = ""  # before `keep` is applied to it
+    keep: str = ""  # positions in `hidden` of the rows in play
+    hidden_shape: tuple[int | str, ...] = ()
+    stay: str = ""  # which of the rows offered an answer go on
 
 
 class _Stitcher:
@@ -98,18 +100,16 @@ class _Stitcher:
         self.fused = chain.fuse == "mean"
 
     def stitch(self) -> onnx.GraphProto:
-        state = self._start()
-        index = 0
+        state, index = self._start(), 0
         for part in self.chain.savers:
-            state = self._answer(index, part, state, {name.name: name.name for name in self.inputs}, gather=True)
+            state = self._saver(index, part, state)
             index += 1
         heads = {position: part for part, position in self.chain.exits}
         group: list[Part] = []
         for position, segment in enumerate(self.chain.segments[:-1]):
             group.append(segment)
             if position in heads:
-                state = self._advance(index, group, state)
-                state = self._answer(index, heads[position], state, {"hidden": state.hidden}, gather=False)
+                state = self._exit(index, group, heads[position], state)
                 group, index = [], index + 1
         self._final([*group, self.chain.segments[-1]], state)
         outputs = [
@@ -140,35 +140,52 @@ class _Stitcher:
         size = self.main.add("Size", rows, out=f"{out}/size")
         return self.main.add("Greater", size, self.main.constant(0, np.int64), out=f"{out}/any")
 
-    def _answer(self, index: int, part: Part, state: _State, feeds: Mapping[str, str], gather: bool) -> _State:
-        """One stage before the final: runs when it is on and rows remain, and lets the sure ones leave."""
-        main, tag = self.main, f"stage{index}"
-        threshold = main.add("Gather", "thresholds", main.constant(index, np.int64), axis=0, out=f"{tag}/threshold")
-        on = main.add("Less", threshold, main.constant(np.inf, np.float32), out=f"{tag}/on")
-        runs = main.add("And", on, self._any(state.rows, tag), out=f"{tag}/runs")
+    def _threshold(self, block: _Block, index: int) -> tuple[str, str]:
+        """Return a stage's threshold and whether the stage is on."""
+        threshold = block.add("Gather", "thresholds", block.constant(index, np.int64), axis=0)
+        return threshold, block.add("Less", threshold, block.constant(np.inf, np.float32))
+
+    def _saver(self, index: int, part: Part, state: _State) -> _State:
+        """Runs when it is on and rows remain."""
+        tag = f"stage{index}"
+        threshold, on = self._threshold(self.main, index)
         block = _Block(f"{tag}/then/")
-        if gather:
-            feeds = {name: block.add("Gather", value, state.rows, axis=0) for name, value in feeds.items()}
-        logits = block.include(part, feeds)
+        feeds = {name: block.add("Gather", name, state.rows, axis=0) for name in part.takes}
+        after = self._offer(block, index, block.include(part, feeds), threshold, state)
+        runs = self.main.add("And", on, self._any(state.rows, tag), out=f"{tag}/runs")
+        return self._branch(self.main, tag, runs, block, after, _Block(f"{tag}/else/"), state)
+
+    def _exit(self, index: int, group: Sequence[Part], head: Part, state: _State) -> _State:
+        """Runs the segments up to an exit when rows remain, and its head when it is on."""
+        tag = f"stage{index}"
+        block, others = _Block(f"{tag}/then/"), _Block(f"{tag}/else/")
+        hidden = self._run(block, group, state)
+        threshold, on = self._threshold(block, index)
+        inner, off = _Block(f"{tag}/head/then/"), _Block(f"{tag}/head/else/")
+        offered = self._offer(inner, index, inner.include(head, {"hidden": hidden}), threshold, state)
+        offered.keep = inner.add("Compress", _positions(inner, state.rows), offered.stay, axis=0)
+        stays = replace(state, keep=_positions(off, state.rows))
+        after = self._branch(block, f"{tag}/head", on, inner, offered, off, stays)
+        after.hidden, after.hidden_shape = hidden, group[-1].output_shape
+        nothing = np.zeros([0] + [d if isinstance(d, int) else 0 for d in after.hidden_shape], np.float32)
+        none = others.add("Identity", others.constant(nothing, np.float32))
+        same = replace(state, keep=state.rows, hidden=none)
+        return self._branch(self.main, tag, self._any(state.rows, tag), block, after, others, same)
+
+    def _offer(self, block: _Block, index: int, logits: str, threshold: str, state: _State) -> _State:
+        """Let the rows leave that a stage is sure of."""
         answer, confidence, evidence, seen = self._evidence(block, logits, state)
         leave = block.add("Greater", confidence, threshold)
         stay = block.add("Not", leave)  # so that a confidence of NaN goes on
-        after = self._write(block, state, answer, confidence, rows=state.rows, leave=leave, index=index)
-        after.rows = block.add("Compress", state.rows, stay, axis=0)
+        after = self._write(block, state, answer, confidence, leave, index)
+        after.rows, after.stay = block.add("Compress", state.rows, stay, axis=0), stay
         if self.fused:
             after.evidence, after.seen = block.add("Compress", evidence, stay, axis=0), seen
-        others = _Block(f"{tag}/else/")
-        same = _State(state.rows, state.logits, state.exit_index, state.confidence, state.evidence, state.seen)
-        if state.hidden is not None:
-            after.keep = block.add("Compress", _positions(block, state.rows), stay, axis=0)
-            same.keep = _positions(others, state.rows)
-        result = self._branch(tag, runs, block, after, others, same)
-        result.hidden = state.hidden
-        return result
+        return after
 
-    def _evidence(self, block: _Block, logits: str, state: _State) -> tuple[str, str, str | None, str | None]:
+    def _evidence(self, block: _Block, logits: str, state: _State) -> tuple[str, str, str, str]:
         probabilities = block.add("Softmax", logits, axis=1)
-        evidence = seen = None
+        evidence = seen = ""
         answer = logits
         if self.fused:
             evidence = block.add("Add", state.evidence, probabilities)
@@ -179,36 +196,24 @@ class _Stitcher:
         confidence = block.add("ReduceMax", probabilities, block.constant([1], np.int64), keepdims=0)
         return answer, confidence, evidence, seen
 
-    def _write(self, block, state, answer, confidence, rows, leave=None, index=None) -> _State:
+    def _write(self, block, state, answer, confidence, leave=None, index=None) -> _State:
         """Write answers back to the caller's order: those of `leave`, or all where it is None."""
         pick = (lambda value: block.add("Compress", value, leave, axis=0)) if leave else (lambda value: value)
-        where = block.add("Unsqueeze", pick(rows), block.constant([1], np.int64))
-        exit_index = state.exit_index
+        rows, exit_index = pick(state.rows), state.exit_index
+        where = block.add("Unsqueeze", rows, block.constant([1], np.int64))
         if index is not None:
-            shape = block.add("Shape", pick(rows))
-            exits = block.add("Expand", block.constant([index], np.int64), shape)
+            exits = block.add("Expand", block.constant([index], np.int64), block.add("Shape", rows))
             exit_index = block.add("ScatterND", state.exit_index, where, exits)
         return _State(
-            rows=rows,
+            rows=state.rows,
             logits=block.add("ScatterND", state.logits, where, pick(answer)),
             exit_index=exit_index,
             confidence=block.add("ScatterND", state.confidence, where, pick(confidence)),
         )
 
-    def _advance(self, index: int, group: Sequence[Part], state: _State) -> _State:
-        """Run the segments up to the next exit on the rows in play."""
-        tag = f"segments{index}"
-        block, others = _Block(f"{tag}/then/"), _Block(f"{tag}/else/")
-        hidden = self._run(block, group, state)
-        shape = group[-1].output_shape
-        none = others.constant(np.zeros([0] + [d if isinstance(d, int) else 0 for d in shape]), np.float32)
-        spec = [(hidden, others.add("Identity", none), TensorProto.FLOAT, [f"{tag}_rows", *shape])]
-        (name,) = self._if(tag, self._any(state.rows, tag), block, others, spec, ["hidden"])
-        return _State(**{**vars(state), "hidden": name, "keep": None})
-
     def _run(self, block: _Block, group: Sequence[Part], state: _State) -> str:
         hidden = state.hidden
-        if hidden is not None and state.keep is not None:
+        if hidden:
             hidden = block.add("Gather", hidden, state.keep, axis=0)
         gathered = {}
         for part in group:
@@ -219,20 +224,19 @@ class _Stitcher:
         return hidden
 
     def _final(self, group: Sequence[Part], state: _State) -> None:
-        block, others = _Block("final/then/"), _Block("final/else/")
+        block = _Block("final/then/")
         answer, confidence, _, _ = self._evidence(block, self._run(block, group, state), state)
-        after = self._write(block, state, answer, confidence, rows=state.rows)
-        spec = [
-            (after.logits, others.add("Identity", state.logits), TensorProto.FLOAT, [BATCH, self.classes]),
-            (after.confidence, others.add("Identity", state.confidence), TensorProto.FLOAT, [BATCH]),
-        ]
-        logits, confidence = self._if(
-            "final", self._any(state.rows, "final"), block, others, spec, ["logits", "confidence"]
-        )
-        for value, name in ((logits, "logits"), (state.exit_index, "exit_index"), (confidence, "confidence")):
+        after = self._write(block, state, answer, confidence)
+        outer = self._any(state.rows, "final")
+        written = {"logits": after.logits, "confidence": after.confidence}
+        done = self._branch(self.main, "final", outer, block, _State(**written), _Block("final/else/"), state)
+        for value, name in ((done.logits, "logits"), (state.exit_index, "exit_index"), (done.confidence, "confidence")):
             self.main.nodes.append(helper.make_node("Identity", [value], [name], name=f"output/{name}"))
 
-    def _branch(self, tag: str, condition: str, block: _Block, after: _State, others: _Block, same: _State) -> _State:
+    def _branch(
+        self, into: _Block, tag: str, condition: str, block: _Block, after: _State, others: _Block, same: _State
+    ) -> _State:
+        """Add an `If`: `after` is what its then-branch leaves, `same` what the else-branch hands through."""
         kinds = {
             "rows": (TensorProto.INT64, [f"{tag}_left"]),
             "logits": (TensorProto.FLOAT, [BATCH, self.classes]),
@@ -241,26 +245,22 @@ class _Stitcher:
             "evidence": (TensorProto.FLOAT, [f"{tag}_left", self.classes]),
             "seen": (TensorProto.FLOAT, []),
             "keep": (TensorProto.INT64, [f"{tag}_left"]),
+            "hidden": (TensorProto.FLOAT, [f"{tag}_rows", *after.hidden_shape]),
         }
-        fields = [name for name in kinds if getattr(after, name) is not None]
-        spec = [(getattr(after, n), others.add("Identity", getattr(same, n)), *kinds[n]) for n in fields]
-        return _State(**dict(zip(fields, self._if(tag, condition, block, others, spec, fields), strict=True)))
-
-    def _if(self, tag, condition, block, others, spec, names) -> list[str]:
-        outputs = [f"{tag}/{name}" for name in names]
-        then = [helper.make_tensor_value_info(a, kind, shape) for a, _, kind, shape in spec]
-        other = [helper.make_tensor_value_info(b, kind, _else_shape(shape)) for _, b, kind, shape in spec]
-        self.main.nodes.append(
-            helper.make_node(
-                "If",
-                [condition],
-                outputs,
-                name=tag,
-                then_branch=block.graph(f"{tag}_then", then),
-                else_branch=others.graph(f"{tag}_else", other),
-            )
-        )
-        return outputs
+        fields = [name for name in kinds if getattr(after, name)]
+        then, other = [], []
+        for name in fields:
+            kind, shape = kinds[name]
+            handed = others.add("Identity", getattr(same, name))
+            then.append(helper.make_tensor_value_info(getattr(after, name), kind, shape))
+            other.append(helper.make_tensor_value_info(handed, kind, _else_shape(shape)))
+        outputs = [f"{tag}/{name}" for name in fields]
+        branches = {
+            "then_branch": block.graph(f"{tag}_then", then),
+            "else_branch": others.graph(f"{tag}_else", other),
+        }
+        into.nodes.append(helper.make_node("If", [condition], outputs, name=tag, **branches))
+        return _State(**dict(zip(fields, outputs, strict=True)))
 
 
 def _else_shape(shape: Sequence[int | str]) -> list[int | str]:
