@@ -1,0 +1,75 @@
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import filelock
+import pytest
+import tiny
+import torch
+
+from dynamic_exit import cli
+from dynamic_exit.recipe.run import Result, run
+from dynamic_exit.recipe.schema import read_recipe
+from dynamic_exit.tuning.operating_point import OperatingPoints
+
+torch.set_num_threads(1)  # more gain nothing on models this small
+
+
+@dataclasses.dataclass(frozen=True)
+class Ran:
+    """A recipe that has been run: its file, what came of it, and the lines that it said."""
+
+    recipe: Path
+    result: Result
+    said: tuple[str, ...]
+
+    @property
+    def folder(self) -> Path:
+        return self.result.folder
+
+
+def _once(base: Path, worker: str, **changes) -> Ran:
+    """Run the tiny recipe once for all workers of a test run; nobody may write to its folder."""
+    shared = base if worker == "master" else base.parent
+    folder = shared / f"tiny{'-'.join(changes)}"
+    with filelock.FileLock(f"{folder}.lock"):
+        if not (folder / "done.json").exists():
+            path, said = tiny.build(folder, **changes), []
+            result = run(read_recipe(path), say=said.append)
+            (folder / "done.json").write_text(json.dumps({"metrics": result.metrics, "said": said}))
+    done = json.loads((folder / "done.json").read_text())
+    out = folder / "out"
+    points = OperatingPoints.read(out / "operating_points.json")
+    return Ran(folder / "recipe.yaml", Result(out, points, done["metrics"]), tuple(done["said"]))
+
+
+@pytest.fixture(scope="session")
+def ran(tmp_path_factory, worker_id) -> Ran:
+    """The tiny recipe in int8 with savers and two exits."""
+    return _once(tmp_path_factory.getbasetemp(), worker_id)
+
+
+@pytest.fixture(scope="session")
+def ran_float(tmp_path_factory, worker_id) -> Ran:
+    """The tiny recipe in float, with fused evidence."""
+    changes = {"quantization": None, "dynamic_exit__tiny_saver__fuse": "mean"}
+    return _once(tmp_path_factory.getbasetemp(), worker_id, **changes)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """The command line in this process: arguments to exit code, stdout and stderr."""
+
+    def call(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["dynamic-exit", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as done:
+            code = done.code
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
