@@ -17,7 +17,8 @@ class OnePass:
     and those to the right off. A position takes its best head if that lowers the objective.
     """
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Records, system: str = "counts") -> None:
+        self.system = self.counted if system == "counts" else self.simulated
         self.confidence = np.ascontiguousarray(records.topk_probabilities[:, :, 0])
         self.right = np.asarray(records.topk_classes[:, :, 0]) == records.truth
         self.own = records.own_cost / records.baseline_cost
@@ -26,8 +27,16 @@ class OnePass:
         for stage, (kind, position) in enumerate(zip(records.kinds[:-1], records.positions[:-1], strict=True)):
             self.groups.setdefault(stage if kind == "saver" else ("exit", int(position)), []).append(stage)
 
-    def system(self, chosen: list[tuple[int, float]]) -> tuple[float, float]:
-        """Accuracy and cost ratio of (stage, threshold) pairs over all samples."""
+    def simulated(self, chosen: list[tuple[int, float]]) -> tuple[float, float]:
+        """Accuracy and cost ratio of (stage, threshold) pairs: each sample's exit, then what it means."""
+        stages = [stage for stage, _ in chosen] + [len(self.own) - 1]
+        leaves = self.confidence[stages] > np.array([t for _, t in chosen] + [-1], dtype=np.float32)[:, None]
+        first = leaves.argmax(axis=0)
+        accuracy = self.right[stages][first, np.arange(leaves.shape[1])].mean()
+        return float(accuracy), float((np.cumsum(self.own[stages]) + self.prefix[stages])[first].mean())
+
+    def counted(self, chosen: list[tuple[int, float]]) -> tuple[float, float]:
+        """The same with boolean counts only, as fast as numpy does it."""
         in_play = np.ones(self.right.shape[1], dtype=bool)
         right, cost, paid = 0, 0.0, 0.0
         for stage, threshold in chosen:

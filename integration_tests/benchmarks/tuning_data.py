@@ -53,14 +53,14 @@ def imagenet(backbone: str, rows: np.ndarray | slice = slice(None)) -> Records:
     )
 
 
-def synthetic(samples: int, positions: int = 6, heads: int = 5, seed: int = 0, classes: int = 1000) -> Records:
-    """Records with exits at every position, made of difficulty and noise; one class kept.
+def synthetic(samples: int, positions: int = 6, heads: int = 5, seed: int = 0, kept: int = 1) -> Records:
+    """Records with exits at every position, made of difficulty and noise; 1,000 classes.
 
     Label uniform; difficulty d ~ N(0, 1); competence a rising from -0.9 to 1.1 with position, plus 0.08 per head kind;
     margin s = a - d + 0.6 N(0, 1); right with probability sigmoid(2.2 s), else another class at random; confidence =
     sigmoid(2 s + 0.3 N(0, 1) +- 0.4), plus when right.
     """
-    random = np.random.default_rng(seed)
+    random, classes = np.random.default_rng(seed), 1000
     labels = random.integers(classes, size=samples)
     difficulty = random.standard_normal(samples)
     stages, kinds, place, own, prefix, answers, sure = [], [], [], [], [], [], []
@@ -80,13 +80,19 @@ def synthetic(samples: int, positions: int = 6, heads: int = 5, seed: int = 0, c
             place.append(position)
             own.append(0.0 if final else np.linspace(0.0005, 0.0065, heads)[head] if heads > 1 else 0.0005)
             prefix.append(costs[position])
+    top, confidence = np.stack(answers)[:, :, None], np.stack(sure)[:, :, None]
+    if kept > 1:
+        # the other classes share what is left
+        top = (top + np.arange(kept, dtype=np.int32)) % classes
+        rest = np.minimum(confidence, (1 - confidence) / np.float32(classes - 1))
+        confidence = np.concatenate([confidence, np.repeat(rest, kept - 1, axis=2)], axis=2)
     return Records(
         labels=labels.astype(np.int64),
         stages=tuple(stages),
         kinds=tuple(kinds),
         positions=np.array(place, dtype=np.int64),
-        topk_classes=np.stack(answers)[:, :, None],
-        topk_probabilities=np.stack(sure)[:, :, None],
+        topk_classes=top,
+        topk_probabilities=confidence,
         own_cost=np.array(own) * 1e9,
         prefix_cost=np.array(prefix) * 1e9,
         cost_unit="macs",

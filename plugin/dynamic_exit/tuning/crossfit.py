@@ -48,8 +48,7 @@ def optimism(records: Records, goals: Sequence[Goal], *, fuse: str, max_savers: 
     levels = {min(1.0, max(-1.0, g.max_accuracy_drop - step * error)) for g in wanted for step in _LEVELS}
     growth = _growth(records, [Goal(max_accuracy_drop=level) for level in sorted(levels)], fuse, max_savers, seed)
     growth = growth[np.isfinite(growth)]
-    # optimism goes with one over the samples, and a search on all of them has more than one without a fold
-    return float(np.clip(growth.mean() * (_FOLDS - 1) / _FOLDS, 0.0, _MOST * error)) if len(growth) else 0.0
+    return float(np.clip(growth.mean(), 0.0, _MOST * error)) if len(growth) else 0.0
 
 
 def careful_run(search: Search, goals: Sequence[Goal], growth: float) -> list[Found | None]:

@@ -13,6 +13,7 @@ from .chain import Chain
 
 # cells of one table: more would not fit the processor's cache
 TABLE_CELLS = 1 << 17
+_EXACT_CELLS = 1 << 20
 _FEWEST_CELLS = 1 << 12
 _CELLS_A_SAMPLE = 16
 # beyond so many stages a table is too coarse to improve on a good start
@@ -173,8 +174,9 @@ def grid_for(chain: Chain, cells: int = TABLE_CELLS) -> tuple[list[np.ndarray], 
         Rising thresholds per stage, and whether they are all the distinct ones, so that nothing is missed.
     """
     stages = max(1, len(chain.stages))
-    every = [quantile_thresholds(row, int(cells ** (1 / stages))) for row in chain.confidence]
-    if all(len(grid) < int(cells ** (1 / stages)) for grid in every):
+    most = int(_EXACT_CELLS ** (1 / stages))
+    every = [quantile_thresholds(row, most) for row in chain.confidence] if cells == TABLE_CELLS else []
+    if every and all(len(grid) < most for grid in every):
         return every, True
     # a table finer than the samples fill costs time and fits noise
     count = max(3, int(min(cells, max(_FEWEST_CELLS, _CELLS_A_SAMPLE * chain.samples)) ** (1 / stages)))
@@ -216,8 +218,8 @@ def rough_fits(
         cells: The largest table.
 
     Returns:
-        The best per goal, None where none meets it; and whether the grid held every distinct threshold, so that
-        nothing can be better.
+        The best per goal, ``start`` where none meets it, None without a start; and whether the grid held every
+        distinct threshold, so that nothing can be better.
     """
     fits: list[Fit | None] = [None] * len(needs)
     exhaustive = False
@@ -229,18 +231,19 @@ def rough_fits(
         for place, need in enumerate(needs):
             key = need.key(tried.right, tried.cost)
             now = fits[place]
-            if np.isfinite(key[0]) and (now is None or key < need.key(now.right, now.cost)):
+            if now is None or key < need.key(now.right, now.cost):
                 fits[place] = tried
     return fits, exhaustive
 
 
-def polish(chain: Chain, need: Need, start: Fit) -> Fit:
+def polish(chain: Chain, need: Need, start: Fit, rounds: int = _ROUNDS) -> Fit:
     """Move one and two thresholds at a time until no move helps.
 
     Args:
         chain: The chain, m >= 1 stages.
-        need: The goal; ``start`` meets it.
+        need: The goal; where ``start`` misses it, moves come nearer to it first.
         start: Where to start.
+        rounds: At most so many times every pair.
 
     Returns:
         Thresholds at least as good.
@@ -249,7 +252,7 @@ def polish(chain: Chain, need: Need, start: Fit) -> Fit:
     places = range(len(chain.stages))
     moves = [(a, b) for a in places for b in places if a < b] or [(0, None)]
     quiet = 0
-    for move in range(_ROUNDS * len(moves)):
+    for move in range(rounds * len(moves)):
         a, b = moves[move % len(moves)]
         moved = _move(chain, need, best, a, b)
         now = need.key(best.right, best.cost)
@@ -259,6 +262,30 @@ def polish(chain: Chain, need: Need, start: Fit) -> Fit:
         best = moved if better else best
         if quiet >= len(moves):
             break
+    return best
+
+
+def restart(chain: Chain, need: Need, best: Fit, restarts: int, seed: int) -> Fit:
+    """Move one threshold far away and polish again, some times.
+
+    Args:
+        chain: The chain, m >= 1 stages.
+        need: The goal.
+        best: Thresholds that no move of two improves.
+        restarts: How many times.
+        seed: Decides which threshold moves where.
+
+    Returns:
+        Thresholds at least as good.
+    """
+    random = np.random.default_rng(seed)
+    for _ in range(restarts):
+        thresholds = best.thresholds.copy()
+        stage = random.integers(len(thresholds))
+        thresholds[stage] = random.choice(quantile_thresholds(chain.confidence[stage], 16))
+        found = polish(chain, need, score(chain, thresholds))
+        if need.key(found.right, found.cost) < need.key(best.right, best.cost):
+            best = found
     return best
 
 
@@ -306,10 +333,13 @@ def _move(chain: Chain, need: Need, now: Fit, a: int, b: int | None) -> Fit:
         cost = cost + chain.cost[b] * _above(over_both(np.ones(len(on))).T).T
         cost = cost + _below(over_both(chain.cost[rest]).T).T
     right, cost = np.broadcast_arrays(right, cost)
+    # where all miss the goal, come nearer to it
     if need.right is not None:
-        value = np.where(right >= need.right, cost, np.inf)
+        met = right >= need.right
+        value = np.where(met, cost, np.inf) if met.any() else -right
     else:
-        value = np.where(cost <= need.cost * (1 + _SAME), -right, np.inf)
+        met = cost <= need.cost * (1 + _SAME)
+        value = np.where(met, -right, np.inf) if met.any() else cost
     i, j = np.unravel_index(int(value.argmin()), value.shape)
     thresholds = now.thresholds.copy()
     thresholds[a] = grid_a[i]

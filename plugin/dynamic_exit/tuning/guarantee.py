@@ -22,12 +22,16 @@ from scipy.special import logsumexp
 from ..errors import TuningError
 from ..records import Records
 from .evaluation import Configuration, evaluate
-from .operating_point import Guarantee
+from .operating_point import Goal, Guarantee
+from .search import Search
 
 # bets around the best one for the expected discordance, should that be off, and what part of the stake is on each
 _AROUND = np.array([0.6, 1.0, 1.6])
 _STAKES = np.array([0.25, 0.5, 0.25])
 DISCORDANCE = 0.05
+# the path goes from so many standard errors of the drop below the allowed one up to it, in so many steps
+_SAFEST = 6.0
+_PATH_STEPS = 19
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,70 @@ def certify(
         + (f"about {needed} would be needed" if needed else "no number of such samples would: allow a larger drop")
     )
     return Verdict(0, None, reason, needed)
+
+
+def risk_path(
+    search: Search, plain: Configuration, samples: int, max_accuracy_drop: float, growth: float
+) -> tuple[list[Configuration], float]:
+    """Make configurations for the test, from the safest to the boldest, on the search samples alone.
+
+    Args:
+        search: The search.
+        plain: What it found for the allowed drop.
+        samples: How many calibration samples there will be.
+        max_accuracy_drop: The allowed drop.
+        growth: The search's optimism.
+
+    Returns:
+        The path, and the expected discordance of its configurations with the backbone.
+    """
+    worse, better, same = discordant(search.records, plain)
+    discordance = max(worse + better, 1) / (worse + better + same)
+    error = float(np.sqrt(discordance / samples))
+    levels = max_accuracy_drop - growth - error * np.linspace(_SAFEST, 0.0, _PATH_STEPS)
+    path: list[Configuration] = []
+    for found in search.run([Goal(max_accuracy_drop=float(level)) for level in np.clip(levels, -1, 1)]):
+        if found is not None and found.stages:
+            configuration = search.configuration(found)
+            path += [configuration] if configuration not in path else []
+    return path, discordance
+
+
+def promised(
+    search: Search,
+    plain: Configuration,
+    calibration: Records,
+    max_accuracy_drop: float,
+    probability: float,
+    growth: float,
+) -> tuple[Configuration, Guarantee | None, str]:
+    """Find the boldest configuration whose drop can be promised.
+
+    Args:
+        search: The search.
+        plain: What it found for the allowed drop.
+        calibration: Samples that neither search nor report uses.
+        max_accuracy_drop: The allowed drop.
+        probability: That of the promise.
+        growth: The search's optimism.
+
+    Returns:
+        The configuration, its promise and an empty reason; or the plain one, None and the reason.
+
+    Raises:
+        TuningError: The probability or the drop is out of its range.
+    """
+    path, discordance = risk_path(search, plain, len(calibration), max_accuracy_drop, growth)
+    verdict = certify(
+        calibration,
+        path,
+        max_accuracy_drop=max_accuracy_drop,
+        probability=probability,
+        discordance=discordance,
+    )
+    if verdict.guarantee is None:
+        return plain, None, verdict.reason
+    return path[verdict.passed - 1], verdict.guarantee, ""
 
 
 def samples_needed(counts: tuple[int, int, int], allowed: float, probability: float) -> int | None:

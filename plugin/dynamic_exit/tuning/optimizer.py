@@ -9,16 +9,13 @@ from ..errors import TuningError
 from ..records import Records
 from .crossfit import careful_run, optimism
 from .evaluation import FUSES, Configuration, evaluate
-from .guarantee import certify, check_probability, discordant
-from .operating_point import Baseline, Goal, Guarantee, OperatingPoint, OperatingPoints
+from .guarantee import check_probability, promised
+from .operating_point import Baseline, Goal, OperatingPoint, OperatingPoints
 from .search import Search
 
 __all__ = ["Goal", "front", "optimize", "split", "tune", "tune_file"]
 
 DEFAULT_DROPS = (0.0, 0.005, 0.01)
-# a guarantee's path: from so many standard errors of the drop below the allowed one up to it, in so many steps
-_SAFEST = 6.0
-_PATH_STEPS = 19
 _ANY_COST = 1e6
 
 
@@ -130,7 +127,7 @@ def tune(
     for goal, best in zip(goals, _meet(search, goals, growth), strict=True):
         promise = None
         if guarantee is not None and goal.max_accuracy_drop is not None:
-            best, promise, reason = _promised(search, guarantee_records, goal, guarantee, growth, best)
+            best, promise, reason = promised(search, best, guarantee_records, goal.max_accuracy_drop, guarantee, growth)
             notes += [f"{goal.name}: no guarantee, {reason}"] if reason else []
         points.append(OperatingPoint.measured(report_records, best, name=goal.name, goal=goal, guarantee=promise))
     alone = evaluate(report_records, Configuration())
@@ -140,26 +137,6 @@ def tune(
         points=tuple(points),
         notes=tuple(notes),
     )
-
-
-def _promised(
-    search: Search, calibration: Records, goal: Goal, probability: float, growth: float, plain: Configuration
-) -> tuple[Configuration, Guarantee | None, str]:
-    # the boldest configuration that passes; the plain one and the reason where none does
-    drop = goal.max_accuracy_drop
-    worse, better, same = discordant(search.records, plain)
-    discordance = max(worse + better, 1) / (worse + better + same)
-    error = (discordance / len(calibration)) ** 0.5
-    levels = [drop - step * error for step in np.linspace(_SAFEST, 0.0, _PATH_STEPS)]
-    path: list[Configuration] = []
-    for found in search.run([Goal(max_accuracy_drop=float(np.clip(level - growth, -1, 1))) for level in levels]):
-        if found is not None and found.stages:
-            configuration = search.configuration(found)
-            path += [configuration] if configuration not in path else []
-    verdict = certify(calibration, path, max_accuracy_drop=drop, probability=probability, discordance=discordance)
-    if verdict.guarantee is None:
-        return plain, None, verdict.reason
-    return path[verdict.passed - 1], verdict.guarantee, ""
 
 
 def tune_file(

@@ -17,7 +17,7 @@ from .fit import Fit, quantile_thresholds, thresholds_between
 
 _BINS = 256
 # positions, heads and rough thresholds are found on so many samples, the thresholds then set on all
-_COARSE_ROWS = 12_000
+_COARSE_ROWS = 10_000
 _SWEEPS = 12
 # a point must lie above its neighbours' chord by this share of one sample to count as new
 _ABOVE = 1e-6
@@ -123,9 +123,29 @@ class Path:
             bins: Per group the threshold to start with.
 
         Returns:
-            The point at which no change of one group helps.
+            The better of the points, at which no change of one group helps, that are reached from this start and from
+            what one pass from left to right gives.
         """
-        option = list(zip(choice, bins, strict=True))
+        points = [
+            self._ascend(trade, list(zip(choice, bins, strict=True))),
+            self._ascend(trade, self._left_to_right(trade)),
+        ]
+        return max(points, key=lambda point: point.right - trade * point.cost)
+
+    def _left_to_right(self, trade: float) -> list[tuple[int, int]]:
+        # each group at its best with everything behind it off, as DyCE does
+        value = self.final_right - trade * self.prefix[-1]
+        option: list[tuple[int, int]] = []
+        rows = None
+        for g in range(len(self.groups)):
+            option.append(self._best_option(g, rows, value, 0.0, trade, (-1, -1)))
+            gone = self._leaves(g, *option[g])
+            if gone is not None:
+                rows = np.flatnonzero(~gone) if rows is None else rows[~gone[rows]]
+        return option
+
+    def _ascend(self, trade: float, option: list[tuple[int, int]]) -> PathPoint:
+        # (stage, threshold) per group, from the last group to the first until nothing changes
         leaves = [self._leaves(g, *option[g]) for g in range(len(option))]
         for _ in range(_SWEEPS):
             reached = self._reached(leaves)

@@ -12,7 +12,7 @@ import numpy as np
 from ..records import Records
 from .chain import Chains
 from .evaluation import Configuration
-from .fit import TABLE_CELLS, Fit, Need, Table, grid_for, polish, rough_fits, score
+from .fit import TABLE_CELLS, Fit, Need, Table, grid_for, polish, restart, rough_fits, score
 from .operating_point import Goal
 from .path import Path
 
@@ -23,6 +23,10 @@ _EXHAUSTIVE_CELLS = 1 << 21
 _BEAM_ROWS = 12_000
 _BEAM_CELLS = 1 << 14
 _PATH_POINTS = 40
+_FILL_ROWS = 8_000
+# more starts where they are cheap: stages times samples, and how many
+_RESTART_SIZE = 30_000
+_RESTARTS = 6
 # a drop of half a point of 2,000 samples is 10 samples, not 9.999...
 _ROUNDING = 1e-9
 
@@ -97,33 +101,32 @@ class Search:
         Returns:
             Found chains, none dominated, from cheap to dear.
         """
-        if self.fuse == "none":
+        if self.fuse == "none" and self._all_chains() is None:
             found = [Found(*f) for stages in self._path_stages() for f in self._path(stages).front(points)]
-        else:
-            found = []
-        wanted = points - len(undominated(found))
-        if wanted > 0:
-            found += [f for f in self.run(self._spread(undominated(found), points, wanted)) if f is not None]
-        return undominated(found)
+            found.append(Found((), score(self.chains.chain(()), np.empty(0, dtype=np.float32))))
+            return self._filled(undominated(found), points)
+        low, high = self.chains.right_range()
+        room = max(high - low, 1) / len(self.records)
+        # more goals where little is lost, and some where accuracy is gained
+        shares = np.linspace(-0.3, 1, points)
+        goals = [Goal(max_accuracy_drop=float(room * share * abs(share))) for share in shares]
+        return undominated([f for f in self.run(goals) if f is not None])
 
-    def _spread(self, found: list[Found], points: int, wanted: int) -> list[Goal]:
-        # drops that fill the widest gaps in accuracy, or cover the range from the weakest stage to the backbone
-        samples, base = len(self.records), self.chains.baseline_right
-        if not found:
-            low, high = self.chains.right_range()
-            room = max((high - low) / samples, 1 / samples)
-            # more of them where little is lost, and some where accuracy is gained
-            shares = np.linspace(-0.2, 1, points) ** 2 * np.sign(np.linspace(-0.2, 1, points))
-            return [Goal(max_accuracy_drop=float(share * room)) for share in shares]
-        rights = [f.fit.right for f in found]
-        for _ in range(wanted):
-            gaps = np.diff(rights)
-            widest = int(gaps.argmax()) if len(gaps) else 0
-            if not len(gaps) or gaps[widest] < 2:
-                break
-            rights.insert(widest + 1, float(np.floor((rights[widest] + rights[widest + 1]) / 2)))
-        new = sorted(set(rights) - {f.fit.right for f in found})
-        return [Goal(max_accuracy_drop=float((base - right) / samples)) for right in new]
+    def _filled(self, found: list[Found], points: int) -> list[Found]:
+        # best trade-offs lie on a convex curve; between two of them, relax the more accurate one's thresholds
+        samples = len(self.records)
+        rows = np.arange(samples)
+        if samples > _FILL_ROWS:
+            rows = np.sort(np.random.default_rng(self.seed).choice(samples, _FILL_ROWS, replace=False))
+        new: list[Found] = []
+        wanted = points - len(found)
+        for accurate, less in _widest_gaps(found, wanted):
+            chain = self.chains.chain(accurate.stages)
+            coarse = chain.take(rows)
+            start = score(coarse, accurate.fit.thresholds)
+            relaxed = polish(coarse, Need(right=start.right - less * len(rows) / samples), start, rounds=1)
+            new.append(Found(accurate.stages, score(chain, relaxed.thresholds)))
+        return undominated(found + new)
 
     def _finish(self, needs: list[Need], pools: list[list[_Candidate]]) -> list[Found | None]:
         # rough fits of every candidate, one table for all goals that share it; the best few are then polished
@@ -147,10 +150,14 @@ class Search:
         for rank, (found, exact) in enumerate(rough):
             # grids are coarser for longer chains, so the first is not always the best
             if not exact and found.stages and rank < self.polished:
-                found = Found(found.stages, polish(self.chains.chain(found.stages), goal, found.fit))
+                chain = self.chains.chain(found.stages)
+                fitted = polish(chain, goal, found.fit)
+                if self.polished > 1 and len(found.stages) > 1 and chain.confidence.size <= _RESTART_SIZE:
+                    fitted = restart(chain, goal, fitted, _RESTARTS, self.seed)
+                found = Found(found.stages, fitted)
             if best is None or _key(goal, found.fit) < _key(goal, best.fit):
                 best = found
-        return best
+        return best if best is not None and np.isfinite(_key(goal, best.fit)[0]) else None
 
     def _pools(self, goals: Sequence[Goal]) -> list[list[_Candidate]]:
         # per goal, the chains worth a full fit, the backbone alone among them
@@ -171,10 +178,8 @@ class Search:
             keys = [_key(need(self.chains, goal), f.fit) for f in found]
             # the best that meets the goal and its neighbours on the front, which may meet it with other thresholds
             best = min(range(len(found)), key=keys.__getitem__)
-            near = found[max(0, best - 2) : best + 2]
-            pools.append(
-                [_Candidate(()), *(_Candidate(f.stages, tuple(f.fit.thresholds.tolist())) for f in near if f.stages)]
-            )
+            near = [f for f in found[max(0, best - 2) : best + 3] if f.stages]
+            pools.append([_Candidate(()), *(_Candidate(f.stages, tuple(f.fit.thresholds.tolist())) for f in near)])
         return pools
 
     def _path(self, stages: Stages) -> Path:
@@ -282,6 +287,15 @@ def undominated(found: list[Found]) -> list[Found]:
         if not front or f.fit.right > front[-1].fit.right:
             front.append(f)
     return front
+
+
+def _widest_gaps(found: list[Found], wanted: int) -> list[tuple[Found, float]]:
+    # (the more accurate end of a gap, how many right answers below it to aim), so that the widest gaps shrink most
+    gaps = [(high.fit.right - low.fit.right, high) for low, high in zip(found, found[1:], strict=False) if high.stages]
+    parts = [1] * len(gaps)
+    for _ in range(wanted if gaps else 0):
+        parts[max(range(len(gaps)), key=lambda i: gaps[i][0] / parts[i])] += 1
+    return [(high, gap * k / n) for (gap, high), n in zip(gaps, parts, strict=True) for k in range(1, n)]
 
 
 def _judge(chains: Chains, stages: Stages, needs: list[Need]) -> list[tuple[float, float]]:

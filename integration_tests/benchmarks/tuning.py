@@ -1,0 +1,160 @@
+"""Benchmarks of the configuration optimizer: `python tuning.py WHAT [--draws N] [--seed S]`; times are processor time.
+
+speed: 50,000 samples x 31 stages against the one-pass search. scale: up to 1,280,000 samples. imagenet: the trade-offs
+on real records. baselines: never worse than either. overfitting, guarantees: see tuning_statistics.py.
+"""
+
+import argparse
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from tuning_baselines import OnePass, best_single_saver, one_threshold
+from tuning_data import imagenet, synthetic
+from tuning_statistics import guarantees, overfitting
+
+from dynamic_exit.records import Records
+from dynamic_exit.tuning.evaluation import Configuration, evaluate
+from dynamic_exit.tuning.operating_point import Goal
+from dynamic_exit.tuning.optimizer import front, optimize, tune
+
+# of this process, so that other work on the machine does not count
+clock = time.process_time
+TRADES = np.geomspace(0.5, 40, 12)
+
+
+def configuration(records: Records, chosen: list[tuple[int, float]], fuse: str = "none") -> Configuration:
+    return Configuration(tuple((records.stages[stage], threshold) for stage, threshold in chosen), fuse)
+
+
+def speed(draws: int, seed: int) -> None:
+    """Seconds per configuration, and the trade-offs at equal accuracy and equal cost."""
+    records = synthetic(50_000, seed=seed)
+    start = clock()
+    found = front(records, 50, fuse="none", seed=seed)
+    ours = clock() - start
+    figures = [evaluate(records, f) for f in found]
+    accuracy = np.array([f.accuracy for f in figures])
+    cost = np.array([f.cost_ratio for f in figures])
+    for system in ("plain", "counts"):
+        one_pass = OnePass(records, system=system)
+        start = clock()
+        theirs = [one_pass.configuration(trade) for trade in TRADES]
+        seconds = (clock() - start) / len(TRADES)
+        print(
+            f"one-pass ({system}): {seconds:.4f} s a configuration; ours: {len(found)} points in {ours:.2f} s, "
+            f"{ours / len(found):.4f} s a configuration: {seconds * len(found) / ours:.1f}x faster"
+        )
+    print(f"{'one-pass accuracy':>18} {'cost':>7} {'our cost there':>15} {'our accuracy at that cost':>26}")
+    for chosen in theirs:
+        e = evaluate(records, configuration(records, chosen))
+        ours_cost = np.interp(e.accuracy, accuracy, cost)
+        print(
+            f"{e.accuracy:18.4f} {e.cost_ratio:7.4f} {ours_cost:15.4f} {np.interp(e.cost_ratio, cost, accuracy):26.4f}"
+        )
+
+
+def scale(draws: int, seed: int) -> None:
+    """Seconds and memory of a front of 50 points, four sizes, from a mapped file."""
+    with tempfile.TemporaryDirectory() as folder:
+        for samples in (160_000, 320_000, 640_000, 1_280_000):
+            path = Path(folder) / "records.npz"
+            synthetic(samples, seed=seed, kept=5).write(path)
+            start = clock()
+            records = Records.read(path)
+            read = clock() - start
+            start = clock()
+            points = front(records, 50, fuse="none", seed=seed)
+            seconds = clock() - start
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            print(
+                f"{samples:9d} samples x {len(records.stages)} stages x top-{records.kept}: {len(points)} points in "
+                f"{seconds:.1f} s (read and checked in {read:.1f} s), most memory so far {memory:.2f} GB",
+                flush=True,
+            )
+            del records
+
+
+def real(draws: int, seed: int, only: str | None = None) -> None:
+    """Search on one random half, report on the other; mean over splits."""
+    drops = (0.0, 0.005, 0.01)
+    print(f"{'backbone':12} savers   backbone cost / mean cost, and accuracy change in points, at 0 / 0.5 / 1 allowed")
+    for backbone in ("resnet152", "densenet161", "vgg19_bn"):
+        records = imagenet(backbone)
+        for savers, fuse in ((1, "none"), (2, "none"), (2, "mean"), (3, "mean"), (4, "mean")):
+            if only is not None and only not in f"{backbone}-{savers}-{fuse}":
+                continue
+            rows = []
+            for draw in range(draws):
+                order = np.random.default_rng([seed, draw]).permutation(len(records))
+                half, rest = records.take(order[:25_000]), records.take(order[25_000:])
+                goals = [Goal(max_accuracy_drop=drop) for drop in drops]
+                made = tune(half, rest, goals, fuse=fuse, max_savers=savers, seed=draw)
+                rows.append([(p.cost_ratio, -100 * p.accuracy_drop) for p in made.points])
+            mean, spread = np.mean(rows, axis=0), np.std(rows, axis=0)
+            print(
+                f"{backbone:12} {savers} {fuse:4}   "
+                + "   ".join(f"{1 / c:6.2f}x {a:+.3f} (sd {s[1]:.2f})" for (c, a), s in zip(mean, spread, strict=True)),
+                flush=True,
+            )
+
+
+def baselines(draws: int, seed: int) -> None:
+    """Against every baseline's point: our cost at its accuracy, on the samples searched."""
+    worse, compared, saved = 0, 0, []
+    for draw in range(draws):
+        random = np.random.default_rng([seed, draw])
+        samples = int(10 ** random.uniform(1.3, 4.3))
+        if draw % 2:
+            records = synthetic(samples, int(random.integers(1, 7)), int(random.integers(1, 4)), seed=draw)
+        else:
+            rows = random.choice(50_000, samples, replace=False)
+            records = imagenet("resnet152", rows)
+            names = list(random.choice(records.stages[:-1], size=int(random.integers(1, 6)), replace=False))
+            records = records.select(names)
+        one_pass = OnePass(records)
+        theirs = [one_pass.configuration(trade) for trade in TRADES]
+        heads = [group[-1] for group in one_pass.groups.values()]
+        theirs += one_threshold(records, heads, np.linspace(0.3, 0.99, 12))
+        theirs += [best_single_saver(records, drop) for drop in (0.0, 0.005, 0.01)]
+        figures = [evaluate(records, configuration(records, chosen)) for chosen in theirs]
+        goals = [Goal(max_accuracy_drop=e.accuracy_drop) for e in figures]
+        for e, found in zip(figures, optimize(records, goals, fuse="none", crossfit=False, seed=draw), strict=True):
+            ours = evaluate(records, found)
+            compared += 1
+            saved.append(1 - ours.cost / e.cost)
+            if ours.cost > e.cost * (1 + 1e-9) or ours.accuracy < e.accuracy - 1e-12:
+                worse += 1
+                print(
+                    f"worse: draw {draw}, {samples} samples, {len(records.stages)} stages: {ours.cost / e.cost - 1:.2e}"
+                )
+    print(
+        f"{compared} points of baselines on {draws} instances: ours worse at {worse}, mean saving {np.mean(saved):.3f}"
+    )
+
+
+def main() -> None:
+    """Run one benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    what = {
+        "speed": (speed, 1),
+        "scale": (scale, 1),
+        "imagenet": (real, 10),
+        "baselines": (baselines, 60),
+        "overfitting": (overfitting, 50),
+        "guarantees": (guarantees, 2000),
+    }
+    parser.add_argument("what", choices=what)
+    parser.add_argument("--draws", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", help="overfitting, imagenet: cases whose name holds this")
+    arguments = parser.parse_args()
+    run, draws = what[arguments.what]
+    extra = (arguments.only,) if arguments.what in ("overfitting", "imagenet") else ()
+    run(arguments.draws or draws, arguments.seed, *extra)
+
+
+if __name__ == "__main__":
+    main()
