@@ -56,7 +56,7 @@ def run(
 
     console = Console(stderr=True)
     loaded = _read(recipe, override, output)
-    result = run_recipe(loaded, say=lambda line: console.print(line, highlight=False, markup=False))
+    result = run_recipe(loaded, say=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True))
     if as_json:
         print(json.dumps({"folder": str(result.folder), **result.metrics}, indent=2))
         return

@@ -82,7 +82,7 @@ def measure(
             "runtime": f"onnxruntime {onnxruntime.__version__}",
             "threads": 1,
             "machine": platform.machine(),
-            "measure": "median over rounds of the mean per sample, all rows in turn in each round; low, high: quartile",
+            "measure": "median over rounds of the mean per sample, rows in turn in each round; low and high: quartiles",
         },
         "bytes": {"static": static.ByteSize(), "model": files["shipped"].model.ByteSize()},
     }

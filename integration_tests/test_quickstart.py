@@ -1,0 +1,128 @@
+"""The demo as a newcomer runs it, its bars, and what the README says of it."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from dynamic_exit.recipe.load import load
+from dynamic_exit.recipe.schema import read_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMAND = Path(sys.executable).with_name("dynamic-exit")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """Folder, printed output and seconds of one run of the quickstart."""
+    folder = tmp_path_factory.mktemp("demo") / "quickstart"
+    began = time.perf_counter()
+    done = subprocess.run(
+        [COMMAND, "run", "recipes/quickstart.yaml", "--output", str(folder)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout, time.perf_counter() - began
+
+
+@pytest.fixture(scope="module")
+def rows(demo) -> dict[str, dict]:
+    return {row["name"]: row for row in json.loads((demo[0] / "metrics.json").read_text())["rows"]}
+
+
+@pytest.fixture(scope="module")
+def ingredients():
+    return load(read_recipe(ROOT / "recipes" / "quickstart.yaml"))
+
+
+def test_the_folder_is_complete(demo):
+    wanted = "model.onnx config.json operating_points.json metrics.json recipe.yaml records.npz report.html README.md"
+    assert {path.name for path in demo[0].iterdir()} == set(wanted.split())
+
+
+def test_half_a_point_allowed_keeps_accuracy_and_saves_most_of_the_cost(rows):
+    point, backbone = rows["accuracy-drop-0.5%"], rows["backbone, float"]
+    assert point["accuracy"] >= backbone["accuracy"] - 0.01
+    assert point["cost_ratio"] <= 0.5
+    assert 1 / point["speed_up"]["64"] <= 0.6
+
+
+def test_figures_are_what_onnxruntime_answers_on_the_test_split(demo, rows, ingredients):
+    """Accuracy and exits once more, from the file and the data alone."""
+    session = onnxruntime.InferenceSession(demo[0] / "model.onnx", providers=["CPUExecutionProvider"])
+    stages = json.loads(session.get_modelmeta().custom_metadata_map["stages"])
+    split = ingredients.splits["test"]
+    for point in json.loads((demo[0] / "operating_points.json").read_text())["points"]:
+        used = {stage["stage"]: stage["threshold"] for stage in point["stages"]}
+        thresholds = np.asarray([used.get(stage, np.inf) for stage in stages], np.float32)
+        logits, exits, _ = session.run(None, {session.get_inputs()[0].name: split.inputs, "thresholds": thresholds})
+        accuracy = (logits.argmax(1) == split.labels).mean()
+        assert accuracy == pytest.approx(point["accuracy"], abs=1e-12)
+        assert accuracy == pytest.approx(rows[point["name"]]["accuracy"], abs=1e-12)
+        for index, stage in enumerate([*stages, "final"]):
+            assert (exits == index).mean() == pytest.approx(point["exit_rates"].get(stage, 0.0), abs=1e-12)
+
+
+def test_the_float_row_is_the_torch_backbone(rows, ingredients):
+    split = ingredients.splits["test"]
+    with torch.no_grad():
+        predictions = ingredients.backbone(split.tensor).argmax(1).numpy()
+    assert rows["backbone, float"]["accuracy"] == pytest.approx((predictions == split.labels).mean(), abs=1e-12)
+
+
+def test_nothing_trained_or_tuned_on_is_reported(ingredients):
+    seen = {row.tobytes() for key in ("train", "calibration") for row in ingredients.splits[key].inputs}
+    assert not any(row.tobytes() in seen for row in ingredients.splits["test"].inputs)
+
+
+def test_verification_found_no_difference(demo):
+    found = json.loads((demo[0] / "metrics.json").read_text())["verification"]
+    for agreement in found.values():
+        assert agreement["samples"] == 447
+        assert agreement["exits_apart"] == agreement["predictions_apart"] == agreement["rounding"] == 0
+        assert agreement["largest_difference"] <= 1e-4
+
+
+def test_the_readme_shows_the_table_that_the_demo_prints(demo):
+    shown = re.search(r"prints\n\n```text\n(.*?)```", README, re.DOTALL)[1]
+    names = r"^(backbone, \w+|accuracy-drop-[\d.]+%) +([\d.]+)% +([\d.]+)"
+    printed = re.findall(names, demo[1], re.MULTILINE)
+    told = re.findall(names, shown, re.MULTILINE)
+    assert [row[0] for row in told] == [row[0] for row in printed]
+    for (_, accuracy, cost), (_, accuracy_now, cost_now) in zip(told, printed, strict=True):
+        # another machine's arithmetic may turn a sample or two
+        assert abs(float(accuracy) - float(accuracy_now)) <= 0.5
+        assert abs(float(cost) - float(cost_now)) <= 0.02
+
+
+def test_the_readme_code_runs(demo):
+    code = re.search(r"```python\n(import numpy.*?)```", README, re.DOTALL)[1]
+    code = code.replace("build/quickstart", str(demo[0])) + "\nassert answer.logits.shape == (3, 10)\n"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["validate", "recipes/quickstart.yaml"],
+        ["inspect", "{folder}"],
+        ["evaluate", "{folder}", "--data", "recipes/quickstart.yaml"],
+        ["tune", "{folder}/records.npz", "--output", "{folder}-points.json"],
+        ["passes"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_the_readme_commands_run(demo, arguments):
+    assert f"dynamic-exit {arguments[0]}" in README
+    told = [argument.replace("{folder}", str(demo[0])) for argument in arguments]
+    done = subprocess.run([COMMAND, *told], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
