@@ -1,0 +1,85 @@
+import pytest
+
+from dynamic_exit.errors import RecipeError
+from dynamic_exit.onnx.int8 import Int8Options
+from dynamic_exit.passes.quantization import check_algorithms, int8_options
+
+
+@pytest.mark.parametrize("stanza", [None, {}])
+def test_without_a_stanza_everything_stays_in_float(stanza):
+    assert int8_options(stanza) is None
+
+
+def test_defaults_are_neural_compressors_own():
+    from neural_compressor.torch.quantization import INT8StaticQuantConfig
+
+    theirs = INT8StaticQuantConfig()
+    assert int8_options({"static_quant": None}) == Int8Options(
+        weight_type=theirs.w_dtype,
+        weight_symmetric=theirs.w_sym,
+        per_channel=theirs.w_granularity == "per_channel",
+        activation_type=theirs.act_dtype,
+        activation_symmetric=theirs.act_sym,
+        calibration=theirs.act_algo,
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "value"),
+    [
+        ({"w_dtype": "uint8"}, "weight_type", "uint8"),
+        ({"w_sym": False}, "weight_symmetric", False),
+        ({"w_granularity": "per_tensor"}, "per_channel", False),
+        ({"w_granularity": "per_channel"}, "per_channel", True),
+        ({"act_dtype": "int8"}, "activation_type", "int8"),
+        ({"act_sym": True}, "activation_symmetric", True),
+        ({"act_algo": "minmax"}, "calibration", "minmax"),
+        ({"act_algo": "kl"}, "calibration", "kl"),
+    ],
+)
+def test_each_parameter_means_what_it_says(given, field, value):
+    found, default = int8_options({"static_quant": given}), int8_options({"static_quant": {}})
+    assert getattr(found, field) == value
+    others = [name for name in vars(found) if name != field]
+    assert all(getattr(found, name) == getattr(default, name) for name in others)
+
+
+@pytest.mark.parametrize(
+    ("stanza", "message"),
+    [
+        ({"static_qant": {}}, "unknown key 'quantization.static_qant'; did you mean 'static_quant'?"),
+        (
+            {"static_quant": {"w_algos": "kl"}},
+            "unknown key 'quantization.static_quant.w_algos'; did you mean 'w_algo'?",
+        ),
+        ({"static_quant": {}, "rtn": {}}, "key 'quantization' must name one algorithm; got 2: static_quant, rtn"),
+        ({"rtn": {"bits": 4}}, "key 'quantization.rtn' cannot be exported to ONNX yet; use 'static_quant'"),
+        (
+            {"static_quant": {"w_dtype": "fp8"}},
+            "key 'quantization.static_quant.w_dtype' must be 'int8' or 'uint8' for ONNX; got 'fp8'",
+        ),
+        (
+            {"static_quant": {"act_granularity": "per_channel"}},
+            "key 'quantization.static_quant.act_granularity' must be 'per_tensor' for ONNX; got 'per_channel'",
+        ),
+        (
+            {"static_quant": {"w_sym": "yes"}},
+            "key 'quantization.static_quant.w_sym' must be true or false; got 'yes'",
+        ),
+        (
+            {"static_quant": {"excluded_precisions": ["bf16"]}},
+            "key 'quantization.static_quant.excluded_precisions' has no effect on ONNX; leave it out",
+        ),
+    ],
+)
+def test_refusals(stanza, message):
+    with pytest.raises(RecipeError) as refused:
+        int8_options(stanza)
+    assert str(refused.value) == message
+
+
+def test_parameters_of_other_algorithms_are_known_too():
+    check_algorithms({"rtn": {"bits": 4, "group_size": 32}})
+    with pytest.raises(RecipeError) as refused:
+        check_algorithms({"rtn": {"group_sise": 32}})
+    assert str(refused.value) == "unknown key 'quantization.rtn.group_sise'; did you mean 'group_size'?"
