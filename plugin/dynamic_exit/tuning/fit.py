@@ -148,6 +148,10 @@ class Table:
         thresholds = np.array([grid[i] for grid, i in zip(self.grids, where, strict=True)], dtype=np.float32)
         return Fit(thresholds, float(self.right.flat[cell]), float(self.cost.flat[cell]))
 
+    def nearest(self, need: Need) -> Fit | None:
+        """Return the thresholds that come nearest to a goal that none meets."""
+        return self.fit(Need(cost=np.inf) if need.right is not None else Need(right=-np.inf))
+
     def fits(self, needs: list[Need]) -> list[Fit | None]:
         """Return the best thresholds for each goal."""
         return [self.fit(need) for need in needs]
@@ -218,14 +222,16 @@ def rough_fits(
         cells: The largest table.
 
     Returns:
-        The best per goal, ``start`` where none meets it, None without a start; and whether the grid held every
-        distinct threshold, so that nothing can be better.
+        The best per goal, the nearest where none meets it, None where there is neither table nor start; and whether
+        the grid held every distinct threshold, so that nothing can be better.
     """
     fits: list[Fit | None] = [None] * len(needs)
     exhaustive = False
     if start is None or len(chain.stages) <= _TABLE_STAGES:
         grids, exhaustive = grid_for(chain, cells)
-        fits = Table(chain, grids).fits(needs)
+        table = Table(chain, grids)
+        # where no combination on the grid meets the goal, the nearest may still lead there
+        fits = [table.fit(need) or table.nearest(need) for need in needs]
     if start is not None:
         tried = score(chain, start)
         for place, need in enumerate(needs):

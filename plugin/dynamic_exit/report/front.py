@@ -1,0 +1,64 @@
+"""The picture of the trade-off: accuracy over cost, the points tuned for and the backbone."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot  # noqa: E402
+
+from ..errors import OutputError  # noqa: E402
+from ..records import Records  # noqa: E402
+from ..tuning.evaluation import Configuration, evaluate  # noqa: E402
+from ..tuning.operating_point import OperatingPoints  # noqa: E402
+
+
+def plot_front(
+    points: OperatingPoints,
+    path: str | os.PathLike,
+    *,
+    records: Records | None = None,
+    front: Sequence[Configuration] = (),
+) -> None:
+    """Draw operating points, and the front they come from if given.
+
+    Args:
+        points: The operating points and their backbone.
+        path: The picture to write; its folder must exist.
+        records: The samples that the points were measured on, for the front's figures.
+        front: Configurations as ``dynamic_exit.tuning.optimizer.front`` finds them.
+
+    Raises:
+        OutputError: The picture cannot be written.
+    """
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    try:
+        if records is not None and front:
+            figures = sorted((evaluate(records, f) for f in front), key=lambda e: e.cost_ratio)
+            costs, accuracies = [e.cost_ratio for e in figures], [100 * e.accuracy for e in figures]
+            axes.plot(costs, accuracies, color="0.6", linewidth=1.2, marker=".", markersize=4, label="front", zorder=1)
+        for place, point in enumerate(points.points):
+            label = f"{point.name}: {1 / point.cost_ratio:.2f}x" + (", guaranteed" if point.guarantee else "")
+            colour = f"C{place % 10}"
+            shape = "D" if point.guarantee else "o"
+            axes.scatter(point.cost_ratio, 100 * point.accuracy, color=colour, marker=shape, label=label, zorder=3)
+        axes.scatter(1, 100 * points.baseline.accuracy, color="black", marker="s", label="backbone alone", zorder=3)
+        axes.axhline(100 * points.baseline.accuracy, color="black", linewidth=0.6, linestyle=":")
+        axes.set_xlim(left=0)
+        shown = [100 * p.accuracy for p in points.points] + [100 * points.baseline.accuracy]
+        # the far end of a front, where most accuracy is lost, would flatten everything of interest
+        room = max(max(shown) - min(shown), 1.0)
+        axes.set_ylim(min(shown) - 1.5 * room, max(shown) + 1.2 * room)
+        axes.set_xlabel(f"mean cost per sample, of the backbone's ({points.cost_unit})")
+        axes.set_ylabel("accuracy on held-out samples (%)")
+        axes.grid(color="0.92")
+        axes.legend(loc="lower right", fontsize=8)
+        # no date or version in the file: the same points give the same bytes
+        figure.savefig(Path(path), dpi=150, metadata={"Software": None} if Path(path).suffix == ".png" else None)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot write the plot to '{path}': {error}") from error
+    finally:
+        pyplot.close(figure)
