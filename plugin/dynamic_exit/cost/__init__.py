@@ -1,6 +1,6 @@
 """What a stage costs: multiply-adds counted by torch, seconds measured."""
 
-from dynamic_exit.cost.latency import Latency, measure_latency
-from dynamic_exit.cost.macs import count_macs, node_macs
+from .latency import Latency, measure_latency
+from .macs import count_macs, node_macs
 
 __all__ = ["Latency", "count_macs", "measure_latency", "node_macs"]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from dynamic_exit.errors import ModelError
+from ..errors import ModelError
 
 
 class Latency(NamedTuple):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils.flop_counter import FlopCounterMode
 
-from dynamic_exit.errors import ModelError
+from ..errors import ModelError
 
 
 def count_macs(module: Callable[..., object], example_inputs: Sequence[Tensor]) -> float:

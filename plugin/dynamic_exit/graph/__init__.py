@@ -1,10 +1,10 @@
 """Any classifier as a graph: capture it, find where it can be cut, split it into segments."""
 
-from dynamic_exit.graph.capture import Program, capture, free_layout
-from dynamic_exit.graph.cuts import Cut, find_cuts
-from dynamic_exit.graph.export import export_program
-from dynamic_exit.graph.inputs import Classifier, Preprocessing
-from dynamic_exit.graph.split import Segment, select_cuts, split
+from .capture import Program, capture, free_layout
+from .cuts import Cut, find_cuts
+from .export import export_program
+from .inputs import Classifier, Preprocessing
+from .split import Segment, select_cuts, split
 
 __all__ = [
     "Classifier",

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim
 
-from dynamic_exit.errors import CaptureError
-from dynamic_exit.graph import checks, fallback, tracing
-from dynamic_exit.graph.inputs import Classifier
+from ..errors import CaptureError
+from . import checks, fallback, tracing
+from .inputs import Classifier
 
 logger = logging.getLogger(__name__)
 

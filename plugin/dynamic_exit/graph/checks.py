@@ -5,7 +5,7 @@ import traceback
 import torch
 from torch import Tensor
 
-from dynamic_exit.errors import CaptureError
+from ..errors import CaptureError
 
 # rows that see each other differ by far more than rounding does
 _ROUNDING = 1e-2

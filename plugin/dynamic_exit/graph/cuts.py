@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from dynamic_exit.graph.capture import Program
-from dynamic_exit.graph.slicing import slice_back
+from .capture import Program
+from .slicing import slice_back
 
 # two cuts closer than this share of the cost would make the same trade-off twice
 _MIN_GAP = 0.005

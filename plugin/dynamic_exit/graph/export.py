@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from dynamic_exit.errors import CaptureError
-from dynamic_exit.graph import tracing
-from dynamic_exit.graph.checks import explain
+from ..errors import CaptureError
+from . import tracing
+from .checks import explain
 
 
 class _Positional(nn.Module):

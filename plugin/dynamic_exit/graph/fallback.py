@@ -5,8 +5,8 @@ import operator
 import torch
 from torch import Tensor, fx, nn
 
-from dynamic_exit.errors import CaptureError
-from dynamic_exit.graph.inputs import Preprocessing
+from ..errors import CaptureError
+from .inputs import Preprocessing
 
 _IN_PLACE = {
     operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ipow, operator.iand, operator.ior,
@@ -83,9 +83,7 @@ def trace(classifier: nn.Module, example_inputs: tuple[Tensor, ...]) -> tuple[fx
     second = _tensors(module, tuple(torch.cat([x, x[:1]]) for x in example_inputs))
     shapes, dtypes = {}, {}
     for name, (shape, dtype) in first.items():
-        shapes[name] = tuple(
-            _follow(name, *sides, rows) for sides in zip(shape, second[name][0], strict=True)
-        )
+        shapes[name] = tuple(_follow(name, *sides, rows) for sides in zip(shape, second[name][0], strict=True))
         dtypes[name] = dtype
     return module, shapes, dtypes
 

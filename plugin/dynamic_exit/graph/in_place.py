@@ -9,7 +9,7 @@ import operator
 import torch
 from torch import fx
 
-from dynamic_exit.graph.capture import Program
+from .capture import Program
 
 aten = torch.ops.aten
 _WRITING = {

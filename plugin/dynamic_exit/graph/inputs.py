@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from dynamic_exit.errors import ModelError, nearest
+from ..errors import ModelError, nearest
 
 INTERPOLATIONS = ("bilinear", "nearest", "bicubic")
 

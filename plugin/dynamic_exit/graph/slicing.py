@@ -2,7 +2,7 @@
 
 from torch import fx
 
-from dynamic_exit.graph.capture import Program
+from .capture import Program
 
 
 def slice_back(program: Program, target: fx.Node, stop: fx.Node | None) -> tuple[set[fx.Node], dict[fx.Node, tuple]]:

@@ -7,11 +7,11 @@ import sympy
 import torch
 from torch import Tensor, fx, nn
 
-from dynamic_exit.errors import CutError, nearest
-from dynamic_exit.graph.capture import Program
-from dynamic_exit.graph.cuts import Cut
-from dynamic_exit.graph.in_place import writing
-from dynamic_exit.graph.slicing import slice_back
+from ..errors import CutError, nearest
+from .capture import Program
+from .cuts import Cut
+from .in_place import writing
+from .slicing import slice_back
 
 HIDDEN = "hidden"
 LOGITS = "logits"

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dynamic_exit.errors import ModelError, OutputError
-from dynamic_exit.graph import export_program, free_layout
-from dynamic_exit.runtime.model import DynamicExitModel
+from ..errors import ModelError, OutputError
+from ..graph import export_program, free_layout
+from .model import DynamicExitModel
 
 _TYPE = "dynamic_exit.torch_model"
 _VERSION = 1

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dynamic_exit.errors import ModelError, OperatingPointError, nearest
+from ..errors import ModelError, OperatingPointError, nearest
 
 FUSE = ("none", "mean")
 _OFF = float("inf")
