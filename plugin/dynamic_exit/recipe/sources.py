@@ -320,11 +320,14 @@ def refuse_overlaps(splits: dict[str, Split], duplicates: str = "refuse") -> dic
 
 
 def check_alike(splits: Mapping[str, Split]) -> None:
-    """Refuse splits whose samples differ in shape or type.
+    """Refuse splits whose samples differ in shape or type, and empty ones.
 
     Raises:
-        DataError: Two splits differ.
+        DataError: Two splits differ, or one is empty.
     """
+    for split in splits.values():
+        if not len(split):
+            raise DataError(f"split '{split.name}' is empty; give it at least one sample")
     first, *others = splits.values()
     for split in others:
         kinds = [f"{each.inputs.dtype} {list(each.inputs.shape[1:])}" for each in (split, first)]
