@@ -1,0 +1,38 @@
+"""What decides a run's result: the recipe and its seed, and neither the test split nor the process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from dynamic_exit.recipe.run import run
+from dynamic_exit.recipe.schema import read_recipe
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import tiny  # noqa: E402  (the tiny world lies beside the other tests)
+
+
+def test_two_processes_give_the_same_points_and_records(tmp_path):
+    """With other hash seeds and numbers of threads, as on another day."""
+    recipe = tiny.build(tmp_path)
+    program = str(Path(sys.executable).with_name("dynamic-exit"))
+    for number in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": number, "OMP_NUM_THREADS": number}
+        command = [program, "run", str(recipe), "--output", str(tmp_path / number)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    for name in ("operating_points.json", "records.npz", "model.onnx", "config.json", "recipe.yaml"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
+
+
+def test_the_test_split_decides_nothing(tmp_path):
+    """With other test samples: the same stages at the same thresholds, and other figures."""
+    recipe = tiny.build(tmp_path, dynamic_exit__tiny_saver=None, quantization=None)
+    first = run(read_recipe(recipe))
+    inputs, labels = tiny.samples("test")
+    np.savez(tmp_path / "data" / "test.npz", inputs=inputs + np.float32(0.5), labels=(labels + 1) % 3)
+    second = run(read_recipe(recipe, {"export.directory": str(tmp_path / "second")}))
+    assert [p.stages for p in first.points.points] == [p.stages for p in second.points.points]
+    assert first.points.baseline.accuracy > 0.9 > second.points.baseline.accuracy
