@@ -146,17 +146,17 @@ class Search:
 
     def _polished(self, goal: Need, rough: list[tuple[Found, bool]]) -> Found | None:
         rough.sort(key=lambda item: (_key(goal, item[0].fit), item[0].stages))
-        best: Found | None = None
+        # grids are coarser for longer chains, so the first is not always the best: look at all where that is cheap
+        cheap = self.polished > 1 and len(self.records) * (self.chains.final + 1) <= _RESTART_SIZE
+        best, best_exact = None, True
         for rank, (found, exact) in enumerate(rough):
-            # grids are coarser for longer chains, so the first is not always the best
-            if not exact and found.stages and rank < self.polished:
-                chain = self.chains.chain(found.stages)
-                fitted = polish(chain, goal, found.fit)
-                if self.polished > 1 and len(found.stages) > 1 and chain.confidence.size <= _RESTART_SIZE:
-                    fitted = restart(chain, goal, fitted, _RESTARTS, self.seed)
-                found = Found(found.stages, fitted)
+            if not exact and found.stages and (cheap or rank < self.polished):
+                found = Found(found.stages, polish(self.chains.chain(found.stages), goal, found.fit))
             if best is None or _key(goal, found.fit) < _key(goal, best.fit):
-                best = found
+                best, best_exact = found, exact
+        if cheap and not best_exact and len(best.stages) > 1:
+            chain = self.chains.chain(best.stages)
+            best = Found(best.stages, restart(chain, goal, best.fit, _RESTARTS, self.seed))
         return best if best is not None and np.isfinite(_key(goal, best.fit)[0]) else None
 
     def _pools(self, goals: Sequence[Goal]) -> list[list[_Candidate]]:
