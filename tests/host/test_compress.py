@@ -1,0 +1,74 @@
+import copy
+
+import pytest
+import tiny
+import torch
+
+import dynamic_exit
+from dynamic_exit.errors import DataError, RecipeError
+
+DATA = {key: tiny.samples(key) for key in tiny.SIZES}
+
+
+def stanzas(folder, **more):
+    return {
+        "dynamic_exit": {"early_exit": {"count": 1, "training": {"epochs": 5}}},
+        "export": {"directory": str(folder / "out")},
+        **more,
+    }
+
+
+def test_a_model_and_samples_in_memory_give_a_model_that_answers(tmp_path):
+    model = tiny.backbone()
+    before, said = copy.deepcopy(model.state_dict()), []
+    dynamic = dynamic_exit.compress(model, stanzas(tmp_path), data=DATA, say=said.append)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert dynamic.folder == tmp_path / "out"
+    assert said[-1].startswith("verified")
+    inputs, labels = (torch.from_numpy(array) for array in tiny.samples("test"))
+    point = dynamic.operating_points.points[0]
+    assert dynamic.operating_point == point
+    assert (dynamic(inputs).logits.argmax(1) == labels).double().mean() == point.accuracy
+    dynamic.set_operating_point("backbone")
+    with torch.no_grad():
+        torch.testing.assert_close(dynamic(inputs).logits, model(inputs), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("data", "recipe", "error", "message"),
+    [
+        (
+            {"train": DATA["train"]},
+            {},
+            RecipeError,
+            "data must hold train, calibration and test; got train",
+        ),
+        (
+            {**DATA, "calibration": DATA["test"]},
+            {},
+            DataError,
+            "splits 'calibration' and 'test' overlap in 150 samples, first sample 0 of 'calibration' and 0 of 'test'; "
+            "make them disjoint, or set `duplicates: drop`",
+        ),
+        (
+            {**DATA, "test": (DATA["test"][0][:0], DATA["test"][1][:0])},
+            {},
+            DataError,
+            "split 'test' is empty; give it at least one sample",
+        ),
+        (
+            {**DATA, "test": (DATA["test"][0], DATA["test"][1][:-1])},
+            {},
+            DataError,
+            "split 'test' must have one whole number as label for each sample; got int64 [149] for 150 samples",
+        ),
+        (DATA, {"dynamic_exit": {"early_exit": {"coun": 1}}}, RecipeError,
+         "unknown key 'dynamic_exit.early_exit.coun'; did you mean 'count'?"),
+        (None, {}, RecipeError, "key 'data' is missing; add it to the recipe"),
+    ],
+)  # fmt: skip
+def test_refusals_write_nothing(tmp_path, data, recipe, error, message):
+    with pytest.raises(error) as refused:
+        dynamic_exit.compress(tiny.backbone(), stanzas(tmp_path, **recipe), data=data)
+    assert str(refused.value) == message
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,225 @@
+"""The passes through Neural Compressor's own door, with its own functions."""
+
+import copy
+
+import pytest
+import tiny
+import torch
+from neural_compressor.common.base_config import config_registry
+from neural_compressor.torch.quantization import RTNConfig, get_default_rtn_config, quantize
+from neural_compressor.torch.utils import algos_mapping
+from safetensors.torch import save_file
+from torch import nn
+
+import dynamic_exit
+from dynamic_exit import EarlyExitConfig, PruningConfig, TinySaverConfig
+from dynamic_exit.errors import PassError
+from dynamic_exit.host import describe_algorithms
+from dynamic_exit.host.adapter import register
+from dynamic_exit.host.algorithms import MAX_DISAGREEMENT
+from dynamic_exit.runtime.model import DynamicExitModel
+
+INPUTS = torch.from_numpy(tiny.samples("train")[0])
+OTHERS = torch.from_numpy(tiny.samples("test")[0])
+EARLY_EXIT = {"count": 2, "training": {"epochs": 20}}
+
+
+def feed(model, batch_size=50):
+    for rows in INPUTS.split(batch_size):
+        model(rows)
+
+
+@pytest.fixture(scope="module")
+def candidates(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("candidates")
+    (folder / "models.py").write_text(tiny.MODELS)
+    save_file(tiny.saver(2).state_dict(), folder / "saver2.safetensors")
+    known = {"source": "python", "name": f"{folder}/models.py:saver", "weights": f"{folder}/saver2.safetensors"}
+    return [{**known, "stage": "taught"}, {**known, "stage": "blank", "weights": None}]
+
+
+@pytest.fixture
+def model():
+    """A model that must come out of a test bit for bit as it went in."""
+    model = tiny.backbone()
+    before, hooks = copy.deepcopy(model.state_dict()), len(model._forward_pre_hooks)
+    yield model
+    assert model.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert len(model._forward_pre_hooks) == hooks
+    assert not any(module.training for module in model.modules())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def apart(model, dynamic, inputs):
+    with torch.no_grad():
+        return (dynamic(inputs).logits.argmax(1) != model(inputs).argmax(1)).double().mean().item()
+
+
+@pytest.mark.parametrize("form", ["config", "dict"])
+def test_early_exit(model, form):
+    config = EarlyExitConfig(**EARLY_EXIT) if form == "config" else {"early_exit": EARLY_EXIT}
+    dynamic = quantize(model, config, run_fn=feed)
+    assert isinstance(dynamic, DynamicExitModel)
+    assert dynamic.chain == ("block1:linear", "block3:linear")
+    # thresholds are tuned on every second calibration input
+    assert apart(model, dynamic, INPUTS[1::2]) <= MAX_DISAGREEMENT
+    assert apart(model, dynamic, OTHERS) < 0.1
+    exits = dynamic(OTHERS).exit_index.bincount(minlength=3) / len(OTHERS)
+    assert exits[:2].sum() > 0.3
+    dynamic.set_thresholds([float("inf")] * 2)
+    torch.testing.assert_close(dynamic(OTHERS).logits, model(OTHERS))
+
+
+@pytest.mark.parametrize("form", ["config", "dict"])
+def test_tiny_saver(model, candidates, form):
+    stanza = {"candidates": candidates, "max_savers": 1}
+    config = TinySaverConfig(**stanza) if form == "config" else {"tiny_saver": stanza}
+    dynamic = quantize(model, config, run_fn=feed)
+    assert dynamic.chain == ("taught",)
+    assert apart(model, dynamic, INPUTS) <= MAX_DISAGREEMENT
+    answer, saver, final = dynamic(OTHERS), tiny.saver(2)(OTHERS), model(OTHERS)
+    leaves = saver.softmax(1).amax(1) > dynamic.thresholds[0]
+    assert 0.3 < leaves.double().mean() < 1
+    assert torch.equal(answer.exit_index == 0, leaves)
+    torch.testing.assert_close(answer.logits, torch.where(leaves[:, None], saver, final))
+
+
+def test_a_saver_that_saves_nothing_is_refused(model, candidates):
+    with pytest.raises(PassError) as refused:
+        quantize(model, TinySaverConfig(candidates=candidates[1:]), run_fn=feed)
+    assert str(refused.value) == "pass 'tiny_saver': none of blank saves anything; give other candidates"
+
+
+@pytest.mark.parametrize("given", ["example_inputs", "run_fn"])
+def test_pruning(model, given):
+    arguments = {"example_inputs": INPUTS[:2]} if given == "example_inputs" else {"run_fn": feed}
+    pruned = quantize(model, PruningConfig(ratio=0.5), **arguments)
+    assert [m.out_channels for m in pruned.modules() if isinstance(m, nn.Conv2d)] == [1, 2, 4, 4]
+    assert pruned(OTHERS).shape == (len(OTHERS), tiny.CLASSES)
+
+
+def test_arguments_of_the_calibration_function_are_passed_on(model):
+    seen = []
+
+    def function(model, batch_size, unused):
+        seen.append((batch_size, unused))
+        feed(model, batch_size)
+
+    quantize(model, PruningConfig(ratio=0.5), run_fn=function, run_args=(32, "x"))
+    assert seen == [(32, "x")]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: EarlyExitConfig(cont=3), "unknown key 'early_exit.cont'; did you mean 'count'?"),
+        (
+            lambda m: EarlyExitConfig(training={"epoch": 3}),
+            "unknown key 'early_exit.training.epoch'; did you mean 'epochs'?",
+        ),
+        (lambda m: PruningConfig(ratio=1.0), "key 'pruning.ratio' must be less than 1; got 1.0"),
+        (lambda m: TinySaverConfig(), "key 'tiny_saver.candidates' is missing; add it to the recipe"),
+        (
+            lambda m: quantize(m, {"early_exit": {"haeds": ["mlp"]}}, run_fn=feed),
+            "unknown key 'early_exit.haeds'; did you mean 'heads'?",
+        ),
+        (
+            lambda m: quantize(m, EarlyExitConfig()),
+            "pass 'early_exit' needs `run_fn`, which calls the model on calibration batches",
+        ),
+        (
+            lambda m: quantize(m, EarlyExitConfig(), run_fn=lambda model: model(INPUTS[:3])),
+            "`run_fn` gave pass 'early_exit' fewer than 4 samples; let it call the model on more batches",
+        ),
+    ],
+)
+def test_refusals(model, call, message):
+    with pytest.raises(PassError) as refused:
+        call(model)
+    assert str(refused.value) == message
+
+
+def test_a_dynamic_model_is_not_made_dynamic_again(model):
+    dynamic = DynamicExitModel([model], input_names=["x"])
+    with pytest.raises(PassError, match="^pass 'early_exit' got a model that is dynamic already"):
+        quantize(dynamic, EarlyExitConfig(), run_fn=feed)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        EarlyExitConfig(positions=["a", "b"], heads=["mlp"], training={"epochs": 3}),
+        PruningConfig(ratio=0.4),
+        TinySaverConfig(candidates=[{"source": "timm", "name": "resnet18"}], fuse="mean"),
+    ],
+    ids=lambda config: config.name,
+)
+def test_configs_survive_dict_and_json(config):
+    again = type(config).from_dict(config.to_dict())
+    assert again.stanza == config.stanza
+    assert again.to_json_string() == config.to_json_string()
+
+
+def test_the_passes_stand_beside_the_hosts_own():
+    registered = config_registry.get_cls_configs()["torch"]
+    assert {"early_exit", "tiny_saver", "pruning", "rtn", "gptq", "awq", "static_quant", "smooth_quant"} <= set(
+        registered
+    )
+    assert registered["early_exit"] is dynamic_exit.EarlyExitConfig
+    assert {"early_exit", "tiny_saver", "pruning", "rtn", "static_quant"} <= set(algos_mapping)
+
+
+def test_a_taken_name_is_refused():
+    with pytest.raises(PassError) as refused:
+        register("rtn", lambda model, stanza: model)
+    assert str(refused.value) == "Neural Compressor already has an algorithm 'rtn'; choose another name"
+
+
+@pytest.mark.parametrize("form", ["config", "dict", "default"])
+def test_the_hosts_own_algorithm_still_quantizes(form):
+    """Round to nearest in 4 bits: at most 16 values in each group of 32 weights, and nearly the same answers."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 8)).eval()
+    x = torch.randn(10, 64)
+    expected = model(x)
+    config = {
+        "config": RTNConfig(bits=4, group_size=32),
+        "dict": {"rtn": {"bits": 4, "group_size": 32}},
+        "default": get_default_rtn_config(),
+    }[form]
+    answer = quantize(model, config)(x)
+    assert not torch.equal(answer, expected)
+    assert (answer - expected).abs().mean() < 0.15 * expected.abs().mean()
+
+
+def test_algorithms_are_described_with_parameters_defaults_and_ranges():
+    found = describe_algorithms()
+    parameters = {p["name"]: p for p in found["early_exit"]["parameters"]}
+    assert found["early_exit"]["from"] == "dynamic_exit"
+    assert parameters["count"] == {
+        "name": "count",
+        "default": "4",
+        "range": "≥ 1",
+        "meaning": "cuts that `positions: auto` picks",
+    }
+    assert parameters["training.distillation"]["range"] == "≥ 0, ≤ 1"
+    assert parameters["training.learning_rate"]["range"] == "> 0"
+    pruning = {p["name"]: p for p in found["pruning"]["parameters"]}
+    assert (pruning["ratio"]["default"], pruning["ratio"]["range"]) == ("0.3", "≥ 0, < 1")
+    savers = {p["name"]: p for p in found["tiny_saver"]["parameters"]}
+    assert (savers["candidates"]["default"], savers["candidates"]["range"]) == ("required", "at least 1")
+    assert savers["fuse"]["range"] == "'none' or 'mean'"
+    assert found["rtn"]["from"] == "Neural Compressor"
+    assert {p["name"]: p["default"] for p in found["rtn"]["parameters"]}["bits"] == "4"
+    static = {p["name"]: p["default"] for p in found["static_quant"]["parameters"]}
+    assert (static["w_dtype"], static["act_dtype"]) == ("'int8'", "'uint8'")
+
+
+def test_every_described_default_is_what_a_config_holds():
+    for name, config in (("early_exit", EarlyExitConfig()), ("pruning", PruningConfig())):
+        for parameter in describe_algorithms()[name]["parameters"]:
+            value = config.stanza
+            for step in parameter["name"].split("."):
+                value = getattr(value, step)
+            assert repr(value) == parameter["default"], parameter["name"]
