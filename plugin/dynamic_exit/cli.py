@@ -149,6 +149,7 @@ def tune(
     fuse: Annotated[str, typer.Option(help="mean or none")] = "mean",
     search_fraction: Annotated[float, typer.Option(help="share of the samples to search on")] = 0.5,
     seed: Annotated[int, typer.Option(help="decides which samples are which")] = 0,
+    plot: Annotated[Path | None, typer.Option(help="picture of the trade-off to write, such as front.png")] = None,
     as_json: _Json = False,
 ) -> None:
     """Find operating points for records, and report them on other samples than were searched."""
@@ -164,6 +165,10 @@ def tune(
         search_fraction=search_fraction,
         seed=seed,
     )
+    if plot is not None:
+        from .report.front import plot_front
+
+        plot_front(points, plot)
     if as_json:
         print(points.to_json(), end="")
         return

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import onnx
 import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -13,6 +14,7 @@ from dynamic_exit.errors import ExportError
 from dynamic_exit.onnx.parts import BATCH, OUTPUT, Part
 from dynamic_exit.onnx.session import PartSession, open_session
 from dynamic_exit.onnx.stitch import Chain, stitch
+from dynamic_exit.runtime.model import DynamicExitModel
 
 FEATURES, CLASSES = 3, 4
 INF = float("inf")
@@ -174,6 +176,38 @@ def test_nan_confidence_goes_on_to_the_next_stage():
     x[1] = np.nan
     exit_index = open_session(build(chain, [0.0] * 4)).run(None, {"x": x})[1]
     assert exit_index.tolist() == [0, 4]
+
+
+def sometimes_nan(name: str) -> Part:
+    """Logits are the logarithm of the first feature, four times: NaN where it is negative, else all equal."""
+    weight = np.zeros((FEATURES, CLASSES), np.float32)
+    weight[0] = 1.0
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["product"]), helper.make_node("Log", ["product"], [OUTPUT])]
+    return _part(name, "x", "logits", CLASSES, nodes, {"w": weight})
+
+
+def test_a_stage_that_gives_nan_gives_no_evidence():
+    """With one saver that is NaN on negative rows, fused answers there are those of the rest of the chain."""
+    rest = full_chain("mean")
+    with_nan = Chain([sometimes_nan("n"), *rest.savers], rest.segments, rest.exits, "mean")
+    x = np.random.default_rng(3).normal(size=(50, FEATURES)).astype(np.float32)
+    negative = x[:, 0] < 0
+    fused = open_session(build(with_nan, [0.9, 0.8, INF, 0.9, 0.85])).run(None, {"x": x})
+    alone = open_session(build(rest, [0.8, INF, 0.9, 0.85])).run(None, {"x": x[negative]})
+    np.testing.assert_array_equal(fused[1][negative], alone[1] + 1)
+    np.testing.assert_allclose(fused[0][negative], alone[0], rtol=1e-5, atol=1e-5)
+    assert np.isfinite(fused[2]).all()
+    parts = DynamicExitModel(
+        [PartSession(part) for part in with_nan.segments],
+        input_names=["x"],
+        savers={part.name: PartSession(part) for part in with_nan.savers},
+        exits={part.name: (position, PartSession(part)) for part, position in with_nan.exits},
+        fuse="mean",
+        thresholds=[0.9, 0.8, INF, 0.9, 0.85],
+    )
+    torch_answer = parts(torch.from_numpy(x))
+    np.testing.assert_array_equal(torch_answer.exit_index.numpy(), fused[1])
+    np.testing.assert_allclose(torch_answer.logits.numpy(), fused[0], rtol=1e-5, atol=1e-5)
 
 
 def test_metadata_names_the_stages_in_the_order_of_thresholds():

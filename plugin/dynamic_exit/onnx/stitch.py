@@ -86,7 +86,7 @@ class _State:
     exit_index: str = ""
     confidence: str = ""
     evidence: str = ""  # sum of probabilities, for the rows in play
-    seen: str = ""  # how many stages are in that sum
+    seen: str = ""  # how many stages are in that sum, for the rows in play
     hidden: str = ""  # before `keep` is applied to it
     keep: str = ""  # positions in `hidden` of the rows in play
     hidden_shape: tuple[int | str, ...] = ()
@@ -133,7 +133,9 @@ class _Stitcher:
             confidence=main.add("ConstantOfShape", count, value=_scalar(0, np.float32), out="confidence_start"),
         )
         if self.fused:
-            state.evidence, state.seen = empty, main.constant(0, np.float32)
+            column = main.add("Concat", count, main.constant([1], np.int64), axis=0, out="seen_shape")
+            seen = main.add("ConstantOfShape", column, value=_scalar(0, np.float32), out="seen_start")
+            state.evidence, state.seen = empty, seen
         return state
 
     def _any(self, rows: str, out: str) -> str:
@@ -180,7 +182,8 @@ class _Stitcher:
         after = self._write(block, state, answer, confidence, leave, index)
         after.rows, after.stay = block.add("Compress", state.rows, stay, axis=0), stay
         if self.fused:
-            after.evidence, after.seen = block.add("Compress", evidence, stay, axis=0), seen
+            after.evidence = block.add("Compress", evidence, stay, axis=0)
+            after.seen = block.add("Compress", seen, stay, axis=0)
         return after
 
     def _evidence(self, block: _Block, logits: str, state: _State) -> tuple[str, str, str, str]:
@@ -188,8 +191,12 @@ class _Stitcher:
         evidence = seen = ""
         answer = logits
         if self.fused:
-            evidence = block.add("Add", state.evidence, probabilities)
-            seen = block.add("Add", state.seen, block.constant(1, np.float32))
+            # the softmax of a row with a NaN is NaN throughout: that stage gives the row no evidence
+            unknown = block.add("IsNaN", block.add("Gather", probabilities, block.constant([0], np.int64), axis=1))
+            known = block.add("Where", unknown, block.constant(0, np.float32), probabilities)
+            evidence = block.add("Add", state.evidence, known)
+            one = block.add("Cast", block.add("Not", unknown), to=TensorProto.FLOAT)
+            seen = block.add("Add", state.seen, one)
             probabilities = block.add("Div", evidence, seen)
             answer = block.add("Log", block.add("Max", probabilities, block.constant(_TINY, np.float32)))
         # over axis 1: onnxruntime's reduction over axis -1 gives a wrong shape on zero rows
@@ -243,7 +250,7 @@ class _Stitcher:
             "exit_index": (TensorProto.INT64, [BATCH]),
             "confidence": (TensorProto.FLOAT, [BATCH]),
             "evidence": (TensorProto.FLOAT, [f"{tag}_left", self.classes]),
-            "seen": (TensorProto.FLOAT, []),
+            "seen": (TensorProto.FLOAT, [f"{tag}_left", 1]),
             "keep": (TensorProto.INT64, [f"{tag}_left"]),
             "hidden": (TensorProto.FLOAT, [f"{tag}_rows", *after.hidden_shape]),
         }

@@ -43,8 +43,8 @@ class DynamicExitModel(nn.Module):
     The chain is the savers in the given order, then the exits by position, then the final. A row leaves at the first
     stage whose evidence has a largest probability above the stage's threshold; NaN is never above. The evidence of a
     stage is the softmax of its logits (``fuse="none"``), or the mean of the probabilities of all stages that ran so far
-    (``"mean"``, summed in chain order in float32). A threshold of +inf turns a stage off: it is not run and gives no
-    evidence. Several exits may sit at one position.
+    (``"mean"``, summed in chain order in float32; where a stage gives a row NaN, it is left out for that row). A
+    threshold of +inf turns a stage off: it is not run and gives no evidence. Several exits may sit at one position.
 
     Args:
         segments: The backbone in pieces; each may state what it takes in ``takes`` (names of inputs, ``hidden`` for
@@ -235,7 +235,7 @@ class _Run:
         self.hidden: Tensor | None = None
         # sum of the probabilities so far, of the rows in play, and of how many stages
         self.evidence: Tensor | None = None
-        self.seen = 0
+        self.seen: Tensor | None = None
         self.out: DynamicOutput | None = None
 
     def answer(self) -> DynamicOutput:
@@ -283,6 +283,7 @@ class _Run:
         self.gathered.clear()
         self.hidden = None if self.hidden is None else self.hidden[stay]
         self.evidence = None if self.evidence is None else self.evidence[stay]
+        self.seen = None if self.seen is None else self.seen[stay]
         return False
 
     def _judge(self, logits: Tensor, name: str) -> tuple[Tensor, Tensor]:
@@ -297,8 +298,11 @@ class _Run:
             return logits, probabilities.amax(dim=1)
         if self.evidence is not None and self.evidence.shape != probabilities.shape:
             raise ModelError(f"stage '{name}' gives {logits.shape[1]} classes, not {self.evidence.shape[1]}")
+        # a stage that gives a row NaN gives it no evidence: the others answer
+        known = ~probabilities.isnan().any(dim=1, keepdim=True)
+        probabilities = torch.where(known, probabilities, torch.zeros_like(probabilities))
         self.evidence = probabilities if self.evidence is None else self.evidence + probabilities
-        self.seen += 1
+        self.seen = known.float() if self.seen is None else self.seen + known
         mean = self.evidence / self.seen
         return mean.clamp(min=torch.finfo(torch.float32).tiny).log(), mean.amax(dim=1)
 
