@@ -77,6 +77,7 @@ class DynamicExitModelForImageClassification(OptimizedModel):
         super().__init__(session, config)
         self.session, self.operating_points, self.folder = session, operating_points, folder
         self.device = torch.device("cpu")
+        self.dtype = torch.float32  # transformers' pipelines cast images to it
         metadata = session.get_modelmeta().custom_metadata_map
         if "stages" not in metadata:
             raise ExportError(f"'{folder}' holds no dynamic model: model.onnx has no metadata 'stages'; export it anew")
@@ -161,6 +162,8 @@ class DynamicExitModelForImageClassification(OptimizedModel):
             if not fits:
                 want = ", ".join(str(size) for size in ["batch", *shape])
                 raise ExportError(f"input '{spec['name']}' must be of shape ({want}); got {array.shape}")
+            if array.dtype.kind == "f" and np.dtype(spec["dtype"]).kind != "f":
+                raise ExportError(f"input '{spec['name']}' must be of type {spec['dtype']}; got {array.dtype}")
             feeds[spec["name"]] = np.ascontiguousarray(array, dtype=spec["dtype"])
         return feeds
 

@@ -12,7 +12,7 @@ from ..hub.modeling import MODEL_FILE, POINTS_FILE, DynamicExitModelForImageClas
 from ..records import Records
 from ..tuning.operating_point import OperatingPoint, OperatingPoints
 from .schema import read_recipe
-from .sources import Split, check_labels, check_samples, load_splits, read_npz
+from .sources import Split, check_alike, check_labels, check_samples, load_splits, read_npz
 
 
 def evaluate_folder(folder: Path, data: Path, operating_point: str | None, batch_size: int) -> list[dict[str, Any]]:
@@ -33,6 +33,7 @@ def evaluate_folder(folder: Path, data: Path, operating_point: str | None, batch
     """
     model = DynamicExitModelForImageClassification.from_pretrained(folder)
     split = _load(data)
+    check_alike({"data": split})
     check_labels({"data": split}, len(model.config.id2label), None)
     points = model.operating_points
     chosen = [points.by_name(operating_point)] if operating_point else [points.backbone, *points.points]
