@@ -1,0 +1,117 @@
+from html.parser import HTMLParser
+
+import tiny
+import yaml
+
+from dynamic_exit.hub.card import model_card
+from dynamic_exit.report.page import report_page, table
+from dynamic_exit.tuning.operating_point import Baseline, OperatingPoints
+
+
+def row(name, accuracy, cost, median, spread, speed_up, rates):
+    time = {"median": median, "low": median - spread, "high": median + spread, "rounds": 9}
+    return {
+        "name": name,
+        "accuracy": accuracy,
+        "cost_ratio": cost,
+        "seconds_per_sample": {"1": time, "64": {**time, "median": median / 10}},
+        "speed_up": {"1": speed_up, "64": 2 * speed_up},
+        "exit_rates": rates,
+    }
+
+
+METRICS = {
+    "rows": [
+        row("backbone, float", 0.9876, 1.0, 1e-4, 2e-6, 1.0, {"saver": 0.0, "never": 0.0, "final": 1.0}),
+        row("point", 0.98, 0.12345, 4e-5, 1e-6, 2.5, {"saver": 0.755, "never": 0.0, "final": 0.245}),
+    ],
+    "samples": {"train": 1, "calibration": 20, "test": 30},
+    "timing": {"runtime": "onnxruntime 9", "threads": 1, "measure": "median"},
+    "candidates": [],
+    "stages": [],
+    "verification": {},
+}
+
+
+def test_table_by_hand():
+    """A stage that no sample leaves at gets no column."""
+    header, rows = table(METRICS)
+    times = ["µs/sample, batch 1", "speed-up", "µs/sample, batch 64", "speed-up"]
+    assert header == ["", "accuracy", "cost", *times, "saver", "final"]
+    assert rows == [
+        ["backbone, float", "98.8%", "1.000", "100.0 ± 2.0", "1.0x", "10.0 ± 2.0", "2.0x", "0%", "100%"],
+        ["point", "98.0%", "0.123", "40.0 ± 1.0", "2.5x", "4.0 ± 1.0", "5.0x", "76%", "24%"],
+    ]
+
+
+class Tables(HTMLParser):
+    """Collects the cells of all tables, and checks that every tag is closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tables, self.open, self.title = [], [], ""
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        if tag in ("meta", "link", "br", "img"):
+            return
+        self.open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        if tag == "tr":
+            self.tables[-1].append([])
+        if tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("td", "th"):
+            self.tables[-1][-1][-1] += data
+        if self.open and self.open[-1] == "h1":
+            self.title += data
+
+
+def test_the_report_of_a_run_holds_its_figures(ran):
+    text = (ran.folder / "report.html").read_text()
+    tables = Tables(text).tables
+    header, rows = table(ran.result.metrics)
+    assert tables[0] == [header, *rows]
+    assert [row[0] for row in tables[0][3:]] == list(ran.result.points.names)
+    candidates = {row[0]: row for row in tables[1][1:]}
+    assert candidates["saver2"][5:] == ["yes", "largest saving at matched accuracy"]
+    assert candidates["saver4"][5:] == ["no", "another saves more"]
+    alone = {row[0]: row[1] for row in tables[2][1:]}
+    assert alone.keys() == {"saver2", "block1:linear", "block3:linear", "final"}
+    assert f"{tiny.SIZES['test']} test samples" in text
+    assert f"{tiny.SIZES['calibration']} calibration samples" in text
+
+
+def test_the_report_asks_nothing_of_the_network_and_names_no_place(ran):
+    for name in ("report.html", "README.md", "config.json", "metrics.json", "operating_points.json"):
+        text = (ran.folder / name).read_text()
+        assert str(ran.folder.parent) not in text, name
+        assert "http://" not in text and "https://" not in text, name
+
+
+def test_names_are_escaped():
+    points = OperatingPoints(cost_unit="macs", baseline=Baseline(accuracy=1, cost=1), points=())
+    metrics = {**METRICS, "rows": [{**METRICS["rows"][0], "name": "<b>&"}]}
+    page = Tables(report_page("<script>alert(1)</script>", points, metrics))
+    assert page.title == "<script>alert(1)</script>, dynamic"
+    assert page.tables[0][1][0] == "<b>&"
+
+
+def test_the_card_holds_the_table_and_its_own_header(ran):
+    text = (ran.folder / "README.md").read_text()
+    _, front, body = text.split("---\n", 2)
+    assert yaml.safe_load(front)["pipeline_tag"] == "image-classification"
+    header, rows = table(ran.result.metrics)
+    lines = [line for line in body.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == [cell.strip() for cell in header]
+    assert cells[2:] == rows
+    assert f'set_operating_point("{ran.result.points.names[0]}")' in body
+    assert text == model_card("models.py:backbone", ran.result.points, ran.result.metrics)
