@@ -61,6 +61,8 @@ def run(
         print(json.dumps({"folder": str(result.folder), **result.metrics}, indent=2))
         return
     _print_figures(result.metrics)
+    for note in result.metrics["notes"]:
+        print(note)
     print(f"\nwrote {os.path.relpath(result.folder)} in {result.metrics['seconds']:.0f} s")
 
 
@@ -155,20 +157,20 @@ def tune(
     """Find operating points for records, and report them on other samples than were searched."""
     from .tuning.optimizer import DEFAULT_DROPS, tune_file
 
-    points = tune_file(
-        records,
-        output,
-        max_accuracy_drops=max_accuracy_drop or list(DEFAULT_DROPS),
-        guarantee=guarantee,
-        max_savers=max_savers,
-        fuse=fuse,
-        search_fraction=search_fraction,
-        seed=seed,
-    )
+    options = {
+        "guarantee": guarantee,
+        "max_savers": max_savers,
+        "fuse": fuse,
+        "search_fraction": search_fraction,
+        "seed": seed,
+    }
+    points = tune_file(records, output, max_accuracy_drops=max_accuracy_drop or list(DEFAULT_DROPS), **options)
     if plot is not None:
-        from .report.front import plot_front
+        from .report.front import plot_search
 
-        plot_front(points, plot)
+        plot_search(records, points, plot, **options)
+    for note in points.notes:
+        print(f"dynamic-exit: {note}", file=sys.stderr)
     if as_json:
         print(points.to_json(), end="")
         return

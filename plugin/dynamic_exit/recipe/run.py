@@ -94,6 +94,7 @@ def run(
             "seed": recipe.seed,
             "samples": {key: len(samples) for key, samples in ingredients.splits.items()},
             **measure(stages, files, points, ingredients),
+            "notes": list(points.notes),
             "candidates": [vars(candidate) for candidate in candidates],
             "stages": _alone(calibration),
             "verification": {key: vars(agreement) for key, agreement in agreements.items()},

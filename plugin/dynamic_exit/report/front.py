@@ -14,6 +14,7 @@ from ..errors import OutputError  # noqa: E402
 from ..records import Records  # noqa: E402
 from ..tuning.evaluation import Configuration, evaluate  # noqa: E402
 from ..tuning.operating_point import OperatingPoints  # noqa: E402
+from ..tuning.optimizer import front, split  # noqa: E402
 
 
 def plot_front(
@@ -62,3 +63,37 @@ def plot_front(
         raise OutputError(f"cannot write the plot to '{path}': {error}") from error
     finally:
         pyplot.close(figure)
+
+
+def plot_search(
+    records_path: str | os.PathLike,
+    points: OperatingPoints,
+    path: str | os.PathLike,
+    *,
+    guarantee: float | None,
+    max_savers: int | None,
+    fuse: str,
+    search_fraction: float,
+    seed: int,
+    count: int = 40,
+) -> None:
+    """Draw what `tune_file` found, in front of the whole front of the samples it searched, measured on the others.
+
+    Args:
+        records_path: The records file that was tuned.
+        points: What `tune_file` returned.
+        path: The picture to write; its folder must exist.
+        guarantee: As given to `tune_file`, as are the next four.
+        max_savers: Savers in a chain at most.
+        fuse: ``none`` or ``mean``.
+        search_fraction: Share of the samples that was searched.
+        seed: Decided which samples were which.
+        count: Configurations on the front at most.
+
+    Raises:
+        OutputError: The picture cannot be written.
+    """
+    records = Records.read(records_path)
+    searched, _, reported = split(len(records), search_fraction, guarantee is not None, seed)
+    found = front(records.take(searched), count, fuse=fuse, max_savers=max_savers, seed=seed)
+    plot_front(points, path, records=records.take(reported), front=found)

@@ -1,0 +1,5 @@
+"""Records: per sample and stage, what each stage would have answered and how sure it was."""
+
+from .records import Records
+
+__all__ = ["Records"]
