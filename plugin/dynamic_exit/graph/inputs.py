@@ -217,11 +217,10 @@ def find_logits(answer: object, name: str | int | None = None) -> Tensor:
 
 
 def _named(answer: object, name: str | int) -> object:
-    if isinstance(answer, Mapping | tuple | list):
-        try:
-            return answer[name]
-        except (KeyError, IndexError, TypeError):
-            pass
+    if isinstance(answer, Mapping) and name in answer:
+        return answer[name]
+    if isinstance(answer, tuple | list) and isinstance(name, int) and -len(answer) <= name < len(answer):
+        return answer[name]
     if isinstance(name, str) and hasattr(answer, name):
         return getattr(answer, name)
     known = [str(key) for key in answer] if isinstance(answer, Mapping) else []

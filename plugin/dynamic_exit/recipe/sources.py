@@ -3,7 +3,6 @@
 import hashlib
 import importlib
 import importlib.util
-import pickle
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -140,9 +139,10 @@ def _load_weights(model: nn.Module, path: Path, name: str) -> None:
             state = safetensors.torch.load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:  # torch's own words advise to load it unsafely
-        raise ModelError(f"weights '{path}' are no torch file of plain tensors; save the model's state_dict") from None
     except Exception as error:  # each reader raises classes of its own
+        if "weights_only" in str(error):  # torch advises to load such a file unsafely
+            said = "are no torch file of plain tensors; save the model's state_dict"
+            raise ModelError(f"weights '{path}' {said}") from None
         raise ModelError(f"weights '{path}' cannot be read: {_line(error)}") from error
     state = state.get("state_dict", state) if isinstance(state, Mapping) else {}
     state = {key.removeprefix("module."): value for key, value in state.items()}
