@@ -3,8 +3,6 @@
 import sys
 from pathlib import Path
 
-import pytest
-
 from dynamic_exit.recipe.run import run
 from dynamic_exit.recipe.schema import read_recipe
 from dynamic_exit.records import Records
@@ -39,7 +37,6 @@ def test_pruned_quantized_guaranteed_and_in_seconds(tmp_path):
     assert result.metrics["verification"]["shipped"]["exits_apart"] == 0
 
 
-@pytest.mark.xfail(strict=True, reason="a file holds one head for each cut, whatever the points use")
 def test_points_may_use_other_heads_on_one_cut(tmp_path):
     """Each point takes at most one head of a cut; the file holds all that some point takes."""
     changes = {"dynamic_exit__early_exit__heads": ["linear", "mlp"], "quantization": None}

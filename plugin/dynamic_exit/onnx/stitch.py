@@ -26,7 +26,7 @@ class Chain:
     Attributes:
         savers: Answer first, in this order; each takes all of the model's inputs.
         segments: The backbone's pieces in order; the last gives logits.
-        exits: ``(head, i)``: an exit head on what segment `i` hands on, at most one for each `i`, ascending.
+        exits: ``(head, i)``: an exit head on what segment `i` hands on, by ascending `i`.
         fuse: ``none`` (a stage answers alone) or ``mean`` (probabilities of all stages so far are averaged).
     """
 
@@ -104,12 +104,14 @@ class _Stitcher:
         for part in self.chain.savers:
             state = self._saver(index, part, state)
             index += 1
-        heads = {position: part for part, position in self.chain.exits}
+        heads: dict[int, list[Part]] = {}
+        for part, position in self.chain.exits:
+            heads.setdefault(position, []).append(part)
         group: list[Part] = []
         for position, segment in enumerate(self.chain.segments[:-1]):
             group.append(segment)
-            if position in heads:
-                state = self._exit(index, group, heads[position], state)
+            for head in heads.get(position, ()):  # a second head finds its segments run
+                state = self._exit(index, group, head, state)
                 group, index = [], index + 1
         self._final([*group, self.chain.segments[-1]], state)
         outputs = [
@@ -168,7 +170,7 @@ class _Stitcher:
         offered.keep = inner.add("Compress", _positions(inner, state.rows), offered.stay, axis=0)
         stays = replace(state, keep=_positions(off, state.rows))
         after = self._branch(block, f"{tag}/head", on, inner, offered, off, stays)
-        after.hidden, after.hidden_shape = hidden, group[-1].output_shape
+        after.hidden, after.hidden_shape = hidden, group[-1].output_shape if group else state.hidden_shape
         nothing = np.zeros([0] + [d if isinstance(d, int) else 0 for d in after.hidden_shape], np.float32)
         none = others.add("Identity", others.constant(nothing, np.float32))
         same = replace(state, keep=state.rows, hidden=none)
@@ -267,7 +269,7 @@ class _Stitcher:
             "else_branch": others.graph(f"{tag}_else", other),
         }
         into.nodes.append(helper.make_node("If", [condition], outputs, name=tag, **branches))
-        return _State(**dict(zip(fields, outputs, strict=True)))
+        return _State(**dict(zip(fields, outputs, strict=True)), hidden_shape=after.hidden_shape)
 
 
 def _else_shape(shape: Sequence[int | str]) -> list[int | str]:

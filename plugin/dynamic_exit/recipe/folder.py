@@ -16,7 +16,7 @@ from ..report.page import report_page
 from ..tuning.operating_point import OperatingPoints
 from .build import Stages
 from .load import Ingredients
-from .schema import check_output, recipe_text
+from .schema import PARTIAL, check_output, recipe_text
 
 
 class Workspace:
@@ -31,7 +31,7 @@ class Workspace:
 
     def __init__(self, directory: str | Path):
         self.directory = check_output(directory)
-        self.partial = self.directory.with_name(self.directory.name + ".partial")
+        self.partial = self.directory.with_name(self.directory.name + PARTIAL)
 
     def save(self, records: Records) -> None:
         """Keep the records, so that a later failure does not lose them."""

@@ -16,6 +16,9 @@ from ..passes.quantization import int8_options
 from ..passes.stanza import RecipePath, refuse
 from ..tuning.operating_point import BACKBONE, Goal
 
+#: Added to the output's name while it is written.
+PARTIAL = ".partial"
+
 
 class Splits(Stanza):
     """What is trained on, what is tuned on, and what figures are reported from; always disjoint."""
@@ -228,11 +231,12 @@ def check_output(directory: str | Path) -> Path:
         The folder's path.
 
     Raises:
-        OutputError: It is a file, or a folder that is not empty.
+        OutputError: It is a file, lies below one, or is a folder that is not empty.
     """
     directory = Path(directory)
-    if directory.is_file():
-        raise OutputError(f"output '{directory}' is a file; choose a folder that does not exist yet")
+    for place in (directory, directory.with_name(directory.name + PARTIAL), *directory.parents):
+        if place.exists() and not place.is_dir():
+            raise OutputError(f"output '{place}' is a file; choose a folder that does not exist yet")
     if directory.is_dir() and any(directory.iterdir()):
         raise OutputError(f"output folder '{directory}' is not empty; choose another one or empty it")
     return directory
