@@ -210,3 +210,32 @@ def test_segments_copy_and_change_precision_and_follow_weights():
     with torch.no_grad():
         model.head.bias += 1
     assert torch.equal(run(program, segments, x), model(*x))
+
+
+def test_a_cut_lies_behind_the_norm_activation_and_pooling_that_follow_a_block():
+    """A block that ends in a bare convolution: int8 would otherwise have to run its norm alone."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1))
+            self.norm, self.pool = nn.BatchNorm2d(4), nn.MaxPool2d(2)
+            self.body = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1))
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, x):
+            x = self.pool(torch.relu(self.norm(self.stem(x))))
+            return self.head(self.body(x).mean((2, 3)))
+
+    torch.manual_seed(0)
+    images = torch.randn(5, 1, 8, 8)
+    model = Net().eval()
+    program = capture(Classifier(model).eval(), (images,))
+    cuts = find_cuts(program, node_macs(program.graph_module, program.example_inputs))
+    assert cuts[0].name == "stem"
+    assert cuts[0].shape == (4, 4, 4)
+    first, second = split(program, cuts[:1])
+    with torch.no_grad():
+        pooled = model.pool(torch.relu(model.norm(model.stem(images))))
+        assert torch.equal(first(images), pooled)
+        assert torch.equal(second(first(images)), model(images))

@@ -14,6 +14,8 @@ _MIN_GAP = 0.005
 _MAX_GAP = 0.5
 # up to this share of the cost an operation may be computed twice: rotary positions are a product of matrices
 _NOTHING = 1e-4
+# what a runtime fuses with the layer before it, or what makes the hidden state smaller at no cost
+_FOLLOWERS = ("batch_norm", "relu", "hardtanh", "hardswish", "silu", "gelu", "max_pool2d")
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class Cut:
 
     Attributes:
         index: Position among the cuts, by depth, from 0.
-        name: The user's module that ends there, such as ``layer2.1``; a module's second call is ``name@1``.
+        name: The user's module that ends there, such as ``layer2.1``, or right before the norm, activation and pooling
+            that end there; a module's second call is ``name@1``.
         shape: Shape of the hidden state without its batch; free sizes are expressions in ``length``.
         share: Cost of the backbone before the cut over the whole, in (0, 1).
         node: Name of the graph node that crosses.
@@ -69,6 +72,7 @@ def find_cuts(program: Program, node_macs: Mapping[str, float]) -> list[Cut]:
         chosen = _spread(program, chosen + found)
     cuts, taken = [], set()
     for index, (share, node, name) in enumerate(chosen):
+        node = _settled(program, node)
         while name in taken:
             name += "+"
         taken.add(name)
@@ -172,6 +176,20 @@ def _share(program: Program, node: fx.Node, costs, dear: set[fx.Node], total: fl
     if any(each in dear and each in before for each in after):
         return None
     return 1 - sum(costs[each.name] for each in after) / total
+
+
+def _settled(program: Program, node: fx.Node) -> fx.Node:
+    """Move a cut behind the norm, activation and pooling that follow alone: runtimes fuse them with what is before."""
+    while len(node.users) == 1:
+        (follower,) = node.users
+        if not any(name in str(follower.target) for name in _FOLLOWERS):
+            break
+        if follower.name not in program.shapes and len(follower.users) == 1:
+            (follower,) = follower.users  # a norm gives a tuple, of which one item goes on
+        if not _can_carry(program, follower):
+            break
+        node = follower
+    return node
 
 
 def _spread(program: Program, found: list[tuple[float, fx.Node, str]]) -> list[tuple[float, fx.Node, str]]:
