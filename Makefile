@@ -4,6 +4,7 @@ BIN := .venv/bin
 .PHONY: demo test setup clean
 
 demo: setup
+	rm -rf build/quickstart
 	$(BIN)/dynamic-exit run recipes/quickstart.yaml --output build/quickstart
 
 test: setup
