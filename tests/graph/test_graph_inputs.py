@@ -84,7 +84,12 @@ def test_wrapping_leaves_the_model_alone():
 
 def test_preprocessing_is_what_it_says():
     images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
-    assert Preprocessing()(images) is images
+    pixels = images.float()
+    assert Preprocessing()(pixels) is pixels
+    # a convolution refuses whole numbers, so images are never handed on as such; other inputs may be token ids
+    assert torch.equal(Preprocessing()(images), pixels) and Preprocessing()(images).is_floating_point()
+    tokens = torch.arange(6).view(2, 3)
+    assert Preprocessing()(tokens) is tokens
     prepared = Preprocessing(size=(4, 6), scale=1 / 255, mean=[0.5, 0.4, 0.3], std=[0.2, 0.2, 0.1])(images)
     resized = nn.functional.interpolate(images.float(), (4, 6), mode="bilinear", align_corners=False) / 255
     expected = (resized - torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)) / torch.tensor([0.2, 0.2, 0.1]).view(3, 1, 1)

@@ -69,12 +69,12 @@ class Preprocessing(nn.Module):
             images: (N, C, H, W), floating or integer.
 
         Returns:
-            (N, C, height, width) floating; the input itself when no step was asked for.
+            (N, C, height, width) floating; a floating input itself when no step was asked for.
         """
+        if not images.is_floating_point() and (self.active or images.dim() == 4):
+            images = images.to(self.mean.dtype)
         if not self.active:
             return images
-        if not images.is_floating_point():
-            images = images.to(self.mean.dtype)
         if self.size is not None and tuple(images.shape[-2:]) != self.size:
             align = None if self.interpolation == "nearest" else False
             images = F.interpolate(images, size=self.size, mode=self.interpolation, align_corners=align)

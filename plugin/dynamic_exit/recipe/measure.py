@@ -22,11 +22,11 @@ from .prove import File
 
 #: Batch sizes that a run reports.
 BATCH_SIZES = (1, 64)
-# one at a time, so many samples are enough for a steady mean
-_SINGLES = 128
+# so many samples are enough for a steady mean: one at a time, and in batches
+_SINGLES, _BATCHED = 128, 512
 _ROUNDS = 15
 # seconds for one batch size, after which no further round starts
-_TIME_LIMIT = 5.0
+_TIME_LIMIT = 10.0
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def time_variants(
     count = len(next(iter(feeds.values())))
     results: dict[str, dict[int, Latency]] = {name: {} for name in variants}
     for size in batch_sizes:
-        samples = min(count, _SINGLES) if size == 1 else count
+        samples = min(count, _SINGLES if size == 1 else _BATCHED)
         starts = range(0, max(samples - samples % size, 1), size)
         batches = [{name: array[start : start + size] for name, array in feeds.items()} for start in starts]
         timed = sum(len(next(iter(batch.values()))) for batch in batches)
