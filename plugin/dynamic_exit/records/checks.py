@@ -1,13 +1,10 @@
 """What well-formed records are: every malformed array is refused with its name, what came in and what to do."""
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from ..errors import RecordsError, nearest
-
-if TYPE_CHECKING:
-    from .records import Records
 
 KINDS = ("saver", "exit", "final")
 COST_UNITS = ("macs", "seconds")
@@ -17,7 +14,21 @@ CHUNK_ROWS = 1 << 16
 PROBABILITY_SLACK = 1e-6
 
 
-def check_shapes(records: "Records") -> None:
+class Unchecked(Protocol):
+    """What the checks look at: the attributes of `Records`, of whatever type they came in."""
+
+    labels: np.ndarray
+    stages: tuple[str, ...]
+    kinds: tuple[str, ...]
+    positions: np.ndarray
+    topk_classes: np.ndarray
+    topk_probabilities: np.ndarray
+    own_cost: np.ndarray
+    prefix_cost: np.ndarray
+    cost_unit: str
+
+
+def check_shapes(records: Unchecked) -> None:
     """Check types and shapes.
 
     Args:
@@ -58,7 +69,7 @@ def check_shapes(records: "Records") -> None:
             )
 
 
-def check_chain(records: "Records") -> None:
+def check_chain(records: Unchecked) -> None:
     """Check names, kinds and positions.
 
     Args:
@@ -92,7 +103,7 @@ def check_chain(records: "Records") -> None:
         raise RecordsError(f"the final's position must be above the last exit's, {exits[-1]}; got {positions[-1]}")
 
 
-def check_costs(records: "Records") -> None:
+def check_costs(records: Unchecked) -> None:
     """Check the costs.
 
     Args:
@@ -118,7 +129,7 @@ def check_costs(records: "Records") -> None:
             raise RecordsError("'prefix_cost' of the final must be above 0, it is the whole backbone; got 0")
 
 
-def check_answers(records: "Records") -> None:
+def check_answers(records: Unchecked) -> None:
     """Check labels, kept classes and probabilities, a slice of rows at a time, so that mapped files stay mapped.
 
     Args:
