@@ -56,6 +56,11 @@ class OutputError(DynamicExitError):
     """An output folder that cannot be written without losing something."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint for a misspelt name.
 

@@ -16,7 +16,7 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from ..errors import ExportError
+from ..errors import ExportError, first_line
 from .parts import Part
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
@@ -86,7 +86,7 @@ def quantize_part(part: Part, feeds: Iterable[Mapping[str, np.ndarray]], options
                 },
             )
         except Exception as error:  # the quantizer raises whatever its steps raise
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = first_line(error)
             raise ExportError(f"stage '{part.name}' cannot be quantized: {reason}; leave it in float") from error
         return part.with_proto(onnx.load(target))
 

@@ -11,7 +11,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from ..errors import ExportError
+from ..errors import ExportError, first_line
 from ..graph import export_program
 
 #: How the free batch dimension is named in every file.
@@ -101,7 +101,7 @@ def _quiet():
 def _innermost(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return first_line(error)
 
 
 def _strip(graph: onnx.GraphProto) -> None:

@@ -8,7 +8,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from ..errors import ExportError
+from ..errors import ExportError, first_line
 from .parts import Part
 
 
@@ -47,7 +47,7 @@ def open_session(
     try:
         return onnxruntime.InferenceSession(model, options, providers=list(providers))
     except Exception as error:  # onnxruntime raises classes of its own that share no base below Exception
-        raise ExportError(f"onnxruntime refuses the model: {str(error).splitlines()[0]}") from error
+        raise ExportError(f"onnxruntime refuses the model: {first_line(error)}") from error
 
 
 class PartSession(nn.Module):

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ..errors import ExportError
+from ..errors import ExportError, first_line
 from .parts import BATCH, OUTPUT, Part
 
 _TINY = float(np.finfo(np.float32).tiny)
@@ -318,7 +318,7 @@ def stitch(
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"the stitched file is not valid ONNX: {str(error).splitlines()[0]}") from error
+        raise ExportError(f"the stitched file is not valid ONNX: {first_line(error)}") from error
     return model
 
 

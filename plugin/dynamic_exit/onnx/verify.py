@@ -8,6 +8,7 @@ import onnxruntime
 import torch
 
 from ..errors import VerificationError
+from ..runtime.batches import batches
 from ..runtime.model import DynamicExitModel
 
 #: Confidences this close to a threshold may fall on either side by rounding.
@@ -49,11 +50,10 @@ def run_session(
     Returns:
         Logits (N, C), exit index (N,), confidence (N,).
     """
-    count = len(next(iter(feeds.values())))
     outputs = []
-    for start in range(0, count, batch_size):
-        batch = {name: array[start : start + batch_size] for name, array in feeds.items()}
-        outputs.append(session.run(["logits", "exit_index", "confidence"], {**batch, "thresholds": thresholds}))
+    for batch in batches([*feeds.values()], batch_size):
+        told = {**dict(zip(feeds, batch, strict=True)), "thresholds": thresholds}
+        outputs.append(session.run(["logits", "exit_index", "confidence"], told))
     return tuple(np.concatenate(parts) for parts in zip(*outputs, strict=True))
 
 
@@ -64,9 +64,8 @@ def run_model(
     model.set_thresholds(thresholds)
     outputs = []
     with torch.no_grad():
-        for start in range(0, len(inputs[0]), batch_size):
-            answer = model(*(torch.from_numpy(array[start : start + batch_size]) for array in inputs))
-            outputs.append([value.numpy() for value in answer])
+        for batch in batches(inputs, batch_size):
+            outputs.append([value.numpy() for value in model(*map(torch.from_numpy, batch))])
     return tuple(np.concatenate(parts) for parts in zip(*outputs, strict=True))
 
 

@@ -13,9 +13,12 @@ from ..onnx.int8 import Int8Options, quantize_part
 from ..onnx.parts import Part, export_part
 from ..onnx.session import PartSession
 from ..passes.early_exit import EarlyExitStanza, attach_exits, choose_cuts
+from ..runtime.batches import batches, run_in_batches
 from ..runtime.model import DynamicExitModel
 
 Say = Callable[[str], None]
+#: Samples at a time while ranges for int8 are found.
+BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,6 @@ class Backbone:
     """The backbone, cut.
 
     Attributes:
-        classifier: The whole, in torch.
         input_names: Of the inputs.
         classes: Number of classes C.
         cuts: The chosen cuts, by depth.
@@ -52,7 +54,6 @@ class Backbone:
         segments: In torch, one more than `cuts`.
     """
 
-    classifier: Classifier
     input_names: tuple[str, ...]
     classes: int
     cuts: list[Cut]
@@ -80,7 +81,12 @@ class Stages:
     exits: dict[str, tuple[int, Stage]] = field(default_factory=dict)
     fuse: str = "none"
 
-    def model(self, form: str, thresholds: Sequence[float] | None = None) -> DynamicExitModel:
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """Names of the stages before the final, in the order of thresholds."""
+        return (*self.savers, *self.exits)
+
+    def model(self, form: str) -> DynamicExitModel:
         """Return the dynamic model of these stages; `form` is ``module`` (torch) or ``session`` (what ships)."""
         return DynamicExitModel(
             [getattr(stage, form) for stage in self.segments],
@@ -88,7 +94,6 @@ class Stages:
             savers={name: getattr(stage, form) for name, stage in self.savers.items()},
             exits={name: (index, getattr(stage, form)) for name, (index, stage) in self.exits.items()},
             fuse=self.fuse,
-            thresholds=thresholds,
         )
 
     def only(self, names: Sequence[str]) -> "Stages":
@@ -131,7 +136,7 @@ def cut_backbone(classifier: Classifier, example: tuple[Tensor, ...], exits: Ear
     macs = node_macs(program.graph_module, program.example_inputs)
     cuts = find_cuts(program, macs)
     chosen = choose_cuts(cuts, exits.positions, exits.count) if exits else []
-    return Backbone(classifier, program.input_names, program.classes, chosen, len(cuts), split(program, chosen))
+    return Backbone(program.input_names, program.classes, chosen, len(cuts), split(program, chosen))
 
 
 class Shipper:
@@ -158,7 +163,8 @@ class Shipper:
         """Export one module and, with `feeds` (what it really gets, by input name), quantize it."""
         part = float_part = export_part(name, module, takes, gives, example)
         if self.int8 and feeds is not None:
-            part = quantize_part(part, _batches(feeds), self.int8)
+            slices = (dict(zip(feeds, batch, strict=True)) for batch in batches([*feeds.values()], BATCH_SIZE))
+            part = quantize_part(part, slices, self.int8)
         return Stage(module, part, PartSession(part, self.threads), count_macs(module, example), float_part, example)
 
     def ship_backbone(self, backbone: Backbone, say: Say) -> list[Stage]:
@@ -169,7 +175,7 @@ class Shipper:
             feeds = {name: hidden if name == "hidden" else inputs[name] for name in segment.takes}
             name = f"segment{index}"
             stages.append(self.ship(name, segment, segment.takes, segment.gives, segment.example_inputs, feeds))
-            hidden = run_in_batches(segment, [feeds[name] for name in segment.takes])
+            hidden = run_in_batches(segment, [torch.from_numpy(feeds[name]) for name in segment.takes]).numpy()
             say(f"segment {index + 1} of {len(backbone.segments)}: {stages[-1].macs / 1e6:.2f} M multiply-adds")
         return stages
 
@@ -210,18 +216,3 @@ def ship_exits(
         example = (following.example_inputs[following.takes.index("hidden")],)
         stages.exits[name] = (index, shipper.ship(name, head, ("hidden",), "logits", example, None))
         stages.positions[name] = backbone.cuts[index].index
-
-
-def run_in_batches(module: nn.Module, inputs: Sequence[np.ndarray], batch_size: int = 64) -> np.ndarray:
-    """Run a module over all samples and return its output as one array."""
-    outputs = []
-    with torch.no_grad():
-        for start in range(0, len(inputs[0]), batch_size):
-            outputs.append(module(*(torch.from_numpy(array[start : start + batch_size]) for array in inputs)).numpy())
-    return np.concatenate(outputs)
-
-
-def _batches(feeds: Mapping[str, np.ndarray], batch_size: int = 64):
-    count = len(next(iter(feeds.values())))
-    for start in range(0, count, batch_size):
-        yield {name: array[start : start + batch_size] for name, array in feeds.items()}

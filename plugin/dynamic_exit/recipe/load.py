@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..errors import DataError, ModelError
+from ..errors import DataError, ModelError, first_line
 from ..graph import Classifier
 from .schema import Recipe
 from .sources import Split, check_alike, check_labels, load_model, load_splits
@@ -72,9 +72,10 @@ def _answer(name: str, classifier: Classifier, example: tuple[Tensor, ...]) -> T
         with torch.no_grad():
             logits = classifier(*example)
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         shape = list(example[0].shape)
-        raise ModelError(f"{name} refuses inputs of shape {shape}: {reason}; set its `preprocessing`") from error
+        raise ModelError(
+            f"{name} refuses inputs of shape {shape}: {first_line(error)}; set its `preprocessing`"
+        ) from error
     if logits.dim() != 2:
         raise ModelError(f"{name} must give logits (N, C); got the shape {list(logits.shape)}")
     if not torch.isfinite(logits).all():

@@ -55,7 +55,7 @@ def measure(
     name = stages.input_names[0]
     feeds = {name: split.inputs}
     static = export_part("backbone", ingredients.backbone, [name], "logits", ingredients.example).proto
-    chain = stages.model("session").chain
+    chain = stages.chain
     variants = {"backbone, float": Variant(open_session(static, threads=1))}
     if quantized:
         variants["backbone, int8"] = Variant(files["shipped"].session, point_thresholds(points.backbone, chain))

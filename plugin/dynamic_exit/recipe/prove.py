@@ -14,8 +14,8 @@ from ..tuning.operating_point import OperatingPoint, OperatingPoints
 from .build import Stages
 from .load import Ingredients
 
-#: Largest difference of logits between the float file and torch.
-FLOAT_TOLERANCE = 1e-4
+#: Largest difference of logits between a file and its model.
+LOGIT_TOLERANCE = 1e-4
 #: Batch sizes at which a few samples are compared besides the usual one.
 _ODD_SIZES = (1, 2, 7)
 _FEW = 15
@@ -91,14 +91,13 @@ def verify(
     """
     inputs = ingredients.splits["test"].inputs
     feeds = {stages.input_names[0]: inputs}
-    chain = stages.model("module").chain
-    thresholds = [point_thresholds(point, chain) for point in (*points.points, points.backbone)]
+    thresholds = [point_thresholds(point, stages.chain) for point in (*points.points, points.backbone)]
     found = {}
-    for key, form, tolerance in (("float", "module", FLOAT_TOLERANCE), ("shipped", "session", FLOAT_TOLERANCE)):
+    for key, form in (("float", "module"), ("shipped", "session")):
         model, session = stages.model(form), files[key].session
         what = f"the {'file and the torch model' if key == 'float' else 'file that ships and its single stages'}"
         for size in _ODD_SIZES:
             few = {name: array[:_FEW] for name, array in feeds.items()}
-            demand(compare(model, session, few, thresholds, size), f"at batch size {size} {what}", tolerance)
-        found[key] = demand(compare(model, session, feeds, thresholds), what, tolerance)
+            demand(compare(model, session, few, thresholds, size), f"at batch size {size} {what}", LOGIT_TOLERANCE)
+        found[key] = demand(compare(model, session, feeds, thresholds), what, LOGIT_TOLERANCE)
     return found

@@ -12,7 +12,7 @@ from torch import nn
 from ..errors import DynamicExitError
 from ..passes.pruning import prune
 from ..passes.quantization import int8_options
-from ..passes.tiny_saver import Candidate, select_savers
+from ..passes.tiny_saver import ALWAYS, Candidate, select_savers
 from ..records import Records
 from ..runtime.recorder import make_records
 from ..tuning.evaluation import Configuration, evaluate
@@ -79,7 +79,8 @@ def run(
         train = ingredients.splits["train"]
         stanza = recipe.dynamic_exit.early_exit
         ship_exits(stages, backbone, shipper, stanza, train.inputs, train.labels, recipe.seed, say)
-    calibration, test = _records(stages, ingredients)
+    costs = _costs(stages, recipe)
+    calibration, test = (_records(stages, ingredients.splits[key], costs) for key in ("calibration", "test"))
     workspace.save(calibration)
     try:
         points = _tune(ingredients, calibration, test, stages.fuse)
@@ -122,7 +123,8 @@ def _pick_savers(stages: Stages, shipper: Shipper, ingredients: Ingredients, say
     stages.fuse = dynamic.tiny_saver.fuse
     for name, candidate in ingredients.candidates.items():
         stages.savers[name] = shipper.ship_saver(name, candidate, stages.input_names)
-    records = _records(stages, ingredients)[0]
+    costs = _costs(stages, ingredients.recipe)
+    records = _records(stages, ingredients.splits["calibration"], costs)
     drop = dynamic.tuning.max_accuracy_drop
     candidates = select_savers(records, dynamic.tiny_saver.max_savers, stages.fuse, drop, seed)
     chosen = sorted((c for c in candidates if c.chosen), key=lambda candidate: candidate.cost)
@@ -131,25 +133,17 @@ def _pick_savers(stages: Stages, shipper: Shipper, ingredients: Ingredients, say
     return candidates
 
 
-def _records(stages: Stages, ingredients: Ingredients) -> tuple[Records, Records]:
-    """Make the records of the calibration and the test split, with the numerics that ship."""
-    latency = ingredients.recipe.dynamic_exit.tuning.cost == "latency"
+def _costs(stages: Stages, recipe: Recipe) -> dict[str, Any]:
+    """Cost of every stage in the unit that the recipe asks for; measured once, so that all records agree."""
+    latency = recipe.dynamic_exit.tuning.cost == "latency"
     seconds = stage_seconds(stages) if latency else {}
     own, prefix = stages.costs(lambda stage: seconds[stage.part.name] if latency else stage.macs)
-    model = stages.model("session")
-    made = (
-        make_records(
-            model,
-            [ingredients.splits[key].inputs],
-            ingredients.splits[key].labels,
-            own_cost=own,
-            prefix_cost=prefix,
-            positions=stages.positions,
-            cost_unit="seconds" if latency else "macs",
-        )
-        for key in ("calibration", "test")
-    )
-    return tuple(made)
+    return {"own_cost": own, "prefix_cost": prefix, "cost_unit": "seconds" if latency else "macs"}
+
+
+def _records(stages: Stages, samples: Split, costs: Mapping[str, Any]) -> Records:
+    """Make the records of one split, with the numerics that ship."""
+    return make_records(stages.model("session"), [samples.inputs], samples.labels, positions=stages.positions, **costs)
 
 
 def _tune(ingredients: Ingredients, calibration: Records, test: Records, fuse: str) -> OperatingPoints:
@@ -183,7 +177,7 @@ def _alone(records: Records) -> list[dict[str, Any]]:
     """How every stage would do alone, on the samples that were searched."""
     figures = []
     for index, stage in enumerate(records.stages):
-        always = Configuration(((stage, -1.0),) if stage != records.stages[-1] else ())
+        always = Configuration(((stage, ALWAYS),) if stage != records.stages[-1] else ())
         result = evaluate(records, always)
         share = float(records.prefix_cost[index] / records.prefix_cost[-1])
         figures.append(

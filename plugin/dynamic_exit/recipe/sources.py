@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from ..errors import DataError, ModelError, RecipeError, nearest
+from ..errors import DataError, ModelError, RecipeError, first_line, nearest
 from ..graph import Classifier, Preprocessing
 from ..passes import ModelSource
 from .schema import DataSource
@@ -77,7 +77,7 @@ def _build_timm(source: ModelSource) -> nn.Module:
     try:
         return timm.create_model(name, pretrained=False, **source.arguments)
     except Exception as error:  # a constructor may raise anything on wrong arguments
-        raise ModelError(f"timm model '{name}' cannot be built: {_line(error)}; check its `arguments`") from error
+        raise ModelError(f"timm model '{name}' cannot be built: {first_line(error)}; check its `arguments`") from error
 
 
 def _build_transformers(source: ModelSource) -> nn.Module:
@@ -88,7 +88,7 @@ def _build_transformers(source: ModelSource) -> nn.Module:
     try:
         return AutoModelForImageClassification.from_pretrained(source.name, **source.arguments)
     except Exception as error:  # the hub, the disk and the constructor all raise classes of their own
-        raise ModelError(f"transformers model '{source.name}' cannot be loaded: {_line(error)}") from error
+        raise ModelError(f"transformers model '{source.name}' cannot be loaded: {first_line(error)}") from error
 
 
 def _build_python(source: ModelSource) -> nn.Module:
@@ -96,7 +96,9 @@ def _build_python(source: ModelSource) -> nn.Module:
     try:
         return factory(**source.arguments)
     except Exception as error:  # own code may raise anything
-        raise ModelError(f"model '{source.name}' cannot be built: {_line(error)}; check its `arguments`") from error
+        raise ModelError(
+            f"model '{source.name}' cannot be built: {first_line(error)}; check its `arguments`"
+        ) from error
 
 
 def load_function(reference: str) -> Callable:
@@ -113,7 +115,7 @@ def load_function(reference: str) -> Callable:
     except RecipeError:
         raise
     except (Exception, SystemExit) as error:  # own code may raise anything, a wrong syntax included
-        raise RecipeError(f"'{place}' cannot be imported: {_line(error)}; repair it") from error
+        raise RecipeError(f"'{place}' cannot be imported: {first_line(error)}; repair it") from error
     if not callable(getattr(module, name, None)):
         functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise RecipeError(f"'{place}' has no function '{name}'; {nearest(name, functions)}")
@@ -143,7 +145,7 @@ def _load_weights(model: nn.Module, path: Path, name: str) -> None:
         if "weights_only" in str(error):  # torch advises to load such a file unsafely
             said = "are no torch file of plain tensors; save the model's state_dict"
             raise ModelError(f"weights '{path}' {said}") from None
-        raise ModelError(f"weights '{path}' cannot be read: {_line(error)}") from error
+        raise ModelError(f"weights '{path}' cannot be read: {first_line(error)}") from error
     state = state.get("state_dict", state) if isinstance(state, Mapping) else {}
     state = {key.removeprefix("module."): value for key, value in state.items()}
     wanted = model.state_dict()
@@ -158,10 +160,6 @@ def _load_weights(model: nn.Module, path: Path, name: str) -> None:
 
 def _shape(shape: tuple[int, ...] | None) -> str:
     return "missing" if shape is None else str(list(shape))
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def load_splits(source: DataSource, seed: int) -> dict[str, Split]:
@@ -217,7 +215,7 @@ def _reader(source: DataSource) -> Callable[[str], tuple[Any, Any]]:
             try:
                 return function(name)
             except Exception as error:  # own code may raise anything
-                raise DataError(f"'{source.path}' cannot load split '{name}': {_line(error)}") from error
+                raise DataError(f"'{source.path}' cannot load split '{name}': {first_line(error)}") from error
 
         return read_python
     path = Path(source.path)
@@ -269,7 +267,7 @@ def _read_folder(path: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
         try:
             images.append(np.asarray(Image.open(file).convert("RGB")).transpose(2, 0, 1))
         except OSError as error:
-            raise DataError(f"image '{file}' cannot be read: {_line(error)}") from error
+            raise DataError(f"image '{file}' cannot be read: {first_line(error)}") from error
         if images[-1].shape != images[0].shape:
             raise DataError(
                 f"image '{file}' is {images[-1].shape[1:]}, others {images[0].shape[1:]}; resize beforehand"

@@ -7,6 +7,7 @@ import torch
 
 from ..errors import ModelError
 from ..records import Records
+from .batches import batches
 from .model import DynamicExitModel
 
 #: Classes kept per sample; with `fuse: mean` classes beyond these count as 0.
@@ -29,13 +30,12 @@ def stage_probabilities(
     Raises:
         ModelError: A stage gives NaN.
     """
-    batches: dict[str, list[np.ndarray]] = {}
+    answers: dict[str, list[np.ndarray]] = {}
     with torch.no_grad():
-        for start in range(0, len(inputs[0]), batch_size):
-            tensors = (torch.from_numpy(array[start : start + batch_size]) for array in inputs)
-            for stage, logits in model.all_stage_logits(*tensors).items():
-                batches.setdefault(stage, []).append(torch.softmax(logits.float(), dim=1).numpy())
-    probabilities = {stage: np.concatenate(parts) for stage, parts in batches.items()}
+        for batch in batches(inputs, batch_size):
+            for stage, logits in model.all_stage_logits(*map(torch.from_numpy, batch)).items():
+                answers.setdefault(stage, []).append(torch.softmax(logits.float(), dim=1).numpy())
+    probabilities = {stage: np.concatenate(parts) for stage, parts in answers.items()}
     for stage, values in probabilities.items():
         wrong = np.flatnonzero(np.isnan(values).any(axis=1))
         if len(wrong):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ...graph import Cut
+from ...runtime.batches import run_in_batches
 from .config import EarlyExitStanza
 from .heads import build_head
 from .train import train_head
@@ -41,7 +42,7 @@ def attach_exits(
     given = dict(inputs)
     hidden = []
     for segment in segments:
-        given["hidden"] = _in_batches(segment, [given[name] for name in segment.takes], batch_size)
+        given["hidden"] = run_in_batches(segment, [given[name] for name in segment.takes], batch_size)
         hidden.append(given["hidden"])
     exits = {}
     for index, cut in enumerate(cuts):
@@ -53,9 +54,3 @@ def attach_exits(
             exits[f"{cut.name}:{kind}"] = (index, head)
             say(f"exit {cut.name}:{kind} behind {cut.share:.0%} of the backbone")
     return exits
-
-
-@torch.no_grad()
-def _in_batches(module: nn.Module, tensors: Sequence[Tensor], batch_size: int) -> Tensor:
-    count = len(tensors[0])
-    return torch.cat([module(*(t[i : i + batch_size] for t in tensors)) for i in range(0, count, batch_size)])
