@@ -13,7 +13,7 @@ from ..passes import EarlyExitStanza, PruningStanza, TinySaverStanza
 from ..passes.early_exit import attach_exits, choose_cuts
 from ..passes.pruning import prune
 from ..passes.tiny_saver import select_savers
-from ..recipe.sources import load_model
+from ..recipe.models import load_model
 from ..runtime.model import DynamicExitModel
 from ..runtime.recorder import make_records
 from ..tuning.operating_point import Goal

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from ..errors import DataError, ModelError, first_line
+from ..errors import DataError
 from ..graph import Classifier
+from .models import answer_of, expand_candidates, load_candidate, load_model
 from .schema import Recipe
-from .sources import Split, check_alike, check_labels, load_model, load_splits
+from .sources import Split, check_alike, check_labels, load_splits
 
 
 @dataclass(frozen=True)
@@ -53,31 +53,12 @@ def load(recipe: Recipe, model: nn.Module | None = None, splits: Mapping[str, Sp
     if len(example[0]) < 2:
         raise DataError("split 'calibration' has 1 sample; give it at least 2")
     backbone = load_model(recipe.model) if model is None else Classifier(model).eval()
-    logits = _answer("the backbone", backbone, example)
+    logits = answer_of("the backbone", backbone, example)
     classes = logits.shape[1]
     check_labels(loaded, classes, recipe.data.classes)
     saver = recipe.dynamic_exit.tiny_saver
-    candidates = {source.stage_name: load_model(source) for source in saver.candidates} if saver else {}
-    for name, candidate in candidates.items():
-        found = _answer(f"candidate '{name}'", candidate, example).shape[1]
-        if found != classes:
-            raise ModelError(
-                f"candidate '{name}' has {found} classes and the backbone {classes}; use one with {classes}"
-            )
+    sources = expand_candidates(saver.candidates) if saver else []
+    candidates = {
+        source.stage_name: load_candidate(source, recipe.data.classes or classes, example) for source in sources
+    }
     return Ingredients(recipe, backbone, loaded, candidates, example, classes)
-
-
-def _answer(name: str, classifier: Classifier, example: tuple[Tensor, ...]) -> Tensor:
-    try:
-        with torch.no_grad():
-            logits = classifier(*example)
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        shape = list(example[0].shape)
-        raise ModelError(
-            f"{name} refuses inputs of shape {shape}: {first_line(error)}; set its `preprocessing`"
-        ) from error
-    if logits.dim() != 2:
-        raise ModelError(f"{name} must give logits (N, C); got the shape {list(logits.shape)}")
-    if not torch.isfinite(logits).all():
-        raise ModelError(f"{name} gives NaN or infinite logits; check its weights and preprocessing")
-    return logits

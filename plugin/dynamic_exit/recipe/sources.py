@@ -1,23 +1,17 @@
-"""Where models and samples come from."""
+"""Where samples come from."""
 
 import hashlib
-import importlib
-import importlib.util
 import re
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
-from torch import nn
 
-from ..errors import DataError, ModelError, RecipeError, first_line, nearest
-from ..graph import Classifier, Preprocessing
-from ..passes import ModelSource
+from ..errors import DataError, first_line
+from .own_code import load_function
 from .schema import DataSource
 
 
@@ -42,124 +36,6 @@ class Split:
     def tensor(self) -> torch.Tensor:
         """The inputs as a tensor that shares their memory."""
         return torch.from_numpy(self.inputs)
-
-
-def load_model(source: ModelSource) -> Classifier:
-    """Build a classifier, load its weights and put its preprocessing in front.
-
-    Args:
-        source: The stanza.
-
-    Returns:
-        The classifier in evaluation mode.
-
-    Raises:
-        ModelError: It cannot be built, or its weights do not fit.
-    """
-    build = {"timm": _build_timm, "transformers": _build_transformers, "python": _build_python}[source.source]
-    model = build(source)
-    if not isinstance(model, nn.Module):
-        raise ModelError(f"model '{source.name}' must be a torch.nn.Module; got {type(model).__name__}")
-    if source.weights:
-        _load_weights(model, Path(source.weights), source.name)
-    model.eval()
-    keywords = ["pixel_values"] if source.source == "transformers" else None
-    return Classifier(model, keywords=keywords, preprocessing=Preprocessing(**source.preprocessing.model_dump()))
-
-
-def _build_timm(source: ModelSource) -> nn.Module:
-    import timm
-
-    name = source.name
-    if not timm.is_model(name):
-        close = nearest(name.split(".")[0], timm.list_models()).replace("known are", "its list begins with")[:200]
-        raise ModelError(f"timm has no model '{name}'; {close}")
-    try:
-        return timm.create_model(name, pretrained=False, **source.arguments)
-    except Exception as error:  # a constructor may raise anything on wrong arguments
-        raise ModelError(f"timm model '{name}' cannot be built: {first_line(error)}; check its `arguments`") from error
-
-
-def _build_transformers(source: ModelSource) -> nn.Module:
-    from transformers import AutoModelForImageClassification
-
-    if Path(source.name).is_absolute() and not Path(source.name).is_dir():
-        raise ModelError(f"model folder '{source.name}' does not exist; check the path")
-    try:
-        return AutoModelForImageClassification.from_pretrained(source.name, **source.arguments)
-    except Exception as error:  # the hub, the disk and the constructor all raise classes of their own
-        raise ModelError(f"transformers model '{source.name}' cannot be loaded: {first_line(error)}") from error
-
-
-def _build_python(source: ModelSource) -> nn.Module:
-    factory = load_function(source.name)
-    try:
-        return factory(**source.arguments)
-    except Exception as error:  # own code may raise anything
-        raise ModelError(
-            f"model '{source.name}' cannot be built: {first_line(error)}; check its `arguments`"
-        ) from error
-
-
-def load_function(reference: str) -> Callable:
-    """Load a function that the recipe names as ``file.py:function`` or ``package.module:function``.
-
-    Raises:
-        RecipeError: There is no such file, module or function.
-    """
-    place, _, name = reference.rpartition(":")
-    if not place:
-        raise RecipeError(f"'{reference}' must name a function as file.py:function")
-    try:
-        module = _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except RecipeError:
-        raise
-    except (Exception, SystemExit) as error:  # own code may raise anything, a wrong syntax included
-        raise RecipeError(f"'{place}' cannot be imported: {first_line(error)}; repair it") from error
-    if not callable(getattr(module, name, None)):
-        functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise RecipeError(f"'{place}' has no function '{name}'; {nearest(name, functions)}")
-    return getattr(module, name)
-
-
-def _load_file(path: Path):
-    if not path.is_file():
-        raise RecipeError(f"file '{path}' does not exist; check the path")
-    key = f"dynamic_exit_recipe_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(key, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[key] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def _load_weights(model: nn.Module, path: Path, name: str) -> None:
-    if not path.is_file():
-        raise ModelError(f"weights '{path}' do not exist; check the path")
-    try:
-        if path.suffix == ".safetensors":
-            state = safetensors.torch.load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # each reader raises classes of its own
-        if "weights_only" in str(error):  # torch advises to load such a file unsafely
-            said = "are no torch file of plain tensors; save the model's state_dict"
-            raise ModelError(f"weights '{path}' {said}") from None
-        raise ModelError(f"weights '{path}' cannot be read: {first_line(error)}") from error
-    state = state.get("state_dict", state) if isinstance(state, Mapping) else {}
-    state = {key.removeprefix("module."): value for key, value in state.items()}
-    wanted = model.state_dict()
-    for key in [*wanted, *state]:
-        here = tuple(wanted[key].shape) if key in wanted else None
-        there = tuple(state[key].shape) if key in state else None
-        if here != there:
-            said = f"'{key}' is {_shape(there)} in the file and {_shape(here)} in the model"
-            raise ModelError(f"weights '{path}' do not fit model '{name}': {said}; check its `arguments`")
-    model.load_state_dict(state)
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "missing" if shape is None else str(list(shape))
 
 
 def load_splits(source: DataSource, seed: int) -> dict[str, Split]:

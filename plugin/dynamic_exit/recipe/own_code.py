@@ -1,0 +1,42 @@
+"""Functions that a recipe names: own models and own data."""
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import RecipeError, first_line, nearest
+
+
+def load_function(reference: str) -> Callable:
+    """Load a function that the recipe names as ``file.py:function`` or ``package.module:function``.
+
+    Raises:
+        RecipeError: There is no such file, module or function.
+    """
+    place, _, name = reference.rpartition(":")
+    if not place:
+        raise RecipeError(f"'{reference}' must name a function as file.py:function")
+    try:
+        module = _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    except RecipeError:
+        raise
+    except (Exception, SystemExit) as error:  # own code may raise anything, a wrong syntax included
+        raise RecipeError(f"'{place}' cannot be imported: {first_line(error)}; repair it") from error
+    if not callable(getattr(module, name, None)):
+        functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise RecipeError(f"'{place}' has no function '{name}'; {nearest(name, functions)}")
+    return getattr(module, name)
+
+
+def _load_file(path: Path):
+    if not path.is_file():
+        raise RecipeError(f"file '{path}' does not exist; check the path")
+    key = f"dynamic_exit_recipe_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(key, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[key] = module
+    spec.loader.exec_module(module)
+    return module
