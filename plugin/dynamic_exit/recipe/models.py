@@ -87,6 +87,8 @@ def _load_weights(model: nn.Module, path: Path, name: str) -> None:
     state = {key.removeprefix("module."): value for key, value in state.items()}
     wanted = model.state_dict()
     for key in [*wanted, *state]:
+        if key not in state and key.endswith(".num_batches_tracked"):
+            continue  # files of torch before 0.4.1 have none, and torch loads them
         here = tuple(wanted[key].shape) if key in wanted else None
         there = tuple(state[key].shape) if key in state else None
         if here != there:
