@@ -9,15 +9,10 @@ from torch import nn
 
 from dynamic_exit.errors import DataError
 from dynamic_exit.passes import ModelSource
+from dynamic_exit.recipe.models import load_model
+from dynamic_exit.recipe.own_code import load_function
 from dynamic_exit.recipe.schema import DataSource
-from dynamic_exit.recipe.sources import (
-    Split,
-    check_samples,
-    load_function,
-    load_model,
-    load_splits,
-    refuse_overlaps,
-)
+from dynamic_exit.recipe.sources import Split, check_samples, load_splits, refuse_overlaps
 
 
 def data(folder, path="data.npz", source="npz", splits=("train", "calibration", "test"), **more):
