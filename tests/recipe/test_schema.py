@@ -133,8 +133,10 @@ def test_every_default_is_written(tmp_path):
         },
         tmp_path,
     )
-    preprocessing = {"size": None, "interpolation": "bilinear", "scale": 1.0, "mean": None, "std": None}
-    source = {"source": "timm", "weights": None, "arguments": {}, "preprocessing": preprocessing, "stage": None}
+    preprocessing = {"size": None, "interpolation": None, "scale": 1.0, "mean": None, "std": None}
+    preprocessing["from_model"] = False
+    source = {"source": "timm", "weights": None, "arguments": {}, "preprocessing": preprocessing, "labels": None}
+    source["stage"] = None
     assert yaml.safe_load(recipe_text(recipe, tmp_path / "out")) == {
         "seed": 0,
         "model": {**source, "name": "resnet18"},

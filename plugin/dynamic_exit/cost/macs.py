@@ -1,10 +1,14 @@
-"""Multiply-adds per sample, by torch's own counter (half of its floating-point operations)."""
+"""Multiply-adds per sample, by torch's own counter (half of its floating-point operations).
+
+A module that computes outside torch counts its own: its method ``own_macs`` takes what its ``forward`` takes and
+returns the multiply-adds of that call.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import ModelError
@@ -24,9 +28,9 @@ def count_macs(module: Callable[..., object], example_inputs: Sequence[Tensor]) 
         ModelError: No inputs, or a batch of 0 rows.
     """
     rows = _rows(example_inputs)
-    with _counting() as counter:
+    with _counting() as counter, _counting_outside(module) as outside:
         module(*example_inputs)
-    return counter.get_total_flops() / 2 / rows
+    return (counter.get_total_flops() / 2 + sum(outside)) / rows
 
 
 def node_macs(graph_module: fx.GraphModule, example_inputs: Sequence[Tensor]) -> dict[str, float]:
@@ -75,6 +79,23 @@ def _counting() -> Iterator[FlopCounterMode]:
             yield counter
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+
+
+@contextlib.contextmanager
+def _counting_outside(module: Callable[..., object]) -> Iterator[list[float]]:
+    """Collect what modules inside `module` count themselves."""
+    inner = module.modules() if isinstance(module, nn.Module) else ()
+    found: list[float] = []
+    handles = [
+        each.register_forward_hook(lambda one, inputs, _: found.append(one.own_macs(*inputs)))
+        for each in inner
+        if hasattr(each, "own_macs")
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class _Counting(fx.Interpreter):

@@ -20,6 +20,8 @@ from ..errors import ExportError, first_line
 from .parts import Part
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
+# operators on integers, besides those that quantize
+_QUANTIZED = ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 _METHODS = {"minmax": CalibrationMethod.MinMax, "kl": CalibrationMethod.Entropy}
 
 
@@ -56,7 +58,7 @@ def quantize_part(part: Part, feeds: Iterable[Mapping[str, np.ndarray]], options
     """Quantize one part.
 
     Args:
-        part: A part in float.
+        part: A part in float; one that is quantized already, as an imported file may be, stays as it is.
         feeds: Batches of what the part really gets, by input name.
         options: Types, granularity and calibration.
 
@@ -66,6 +68,8 @@ def quantize_part(part: Part, feeds: Iterable[Mapping[str, np.ndarray]], options
     Raises:
         ExportError: The quantizer refuses the part.
     """
+    if any("Quantize" in node.op_type or node.op_type in _QUANTIZED for node in part.proto.graph.node):
+        return part
     with tempfile.TemporaryDirectory() as folder, _quiet():
         source, prepared, target = (str(Path(folder, f"{name}.onnx")) for name in ("source", "prepared", "target"))
         onnx.save(part.proto, source)

@@ -16,6 +16,8 @@ from ..graph import export_program
 
 #: How the free batch dimension is named in every file.
 BATCH = "batch"
+#: Version of ONNX's own operators and of its format that every part has: one file has one version.
+OPSET, IR_VERSION = 20, 10
 #: How every part's one output is named; a segment may both take and give a hidden state.
 OUTPUT = "output"
 
@@ -65,17 +67,20 @@ def export_part(
     Raises:
         ExportError: An operator has no ONNX counterpart.
     """
+    imported = getattr(module, "model", None)
+    if hasattr(imported, "compose_part"):  # a candidate that came as an ONNX file, which torch cannot trace
+        return imported.compose_part(name, module, takes, example_inputs)
     program = export_program(module, tuple(example_inputs))
     try:
         with _quiet():
-            proto = torch.onnx.export(program, dynamo=True, verbose=False).model_proto
+            proto = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=OPSET).model_proto
     except torch.onnx.errors.OnnxExporterError as error:
         reason = _innermost(error)
         raise ExportError(f"stage '{name}' cannot be exported to ONNX: {reason}; leave this stage out") from error
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
     graph = proto.graph
-    _strip(graph)
+    strip(graph)
     _rename(graph, [value.name for value in graph.input], list(takes))
     _rename(graph, [graph.output[0].name], [OUTPUT])
     _name_batch(graph)
@@ -104,7 +109,7 @@ def _innermost(error: BaseException) -> str:
     return first_line(error)
 
 
-def _strip(graph: onnx.GraphProto) -> None:
+def strip(graph: onnx.GraphProto) -> None:
     """Remove what the exporter notes of this machine: stack traces with paths, which also make files large."""
     for item in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         item.ClearField("metadata_props")

@@ -81,7 +81,16 @@ def _absolute(text: str, info: ValidationInfo) -> str:
 
 
 def _absolute_name(text: str, info: ValidationInfo) -> str:
-    return _absolute(text, info) if re.search(r"\.py(:\w+)?$|^[.~$/]", text) else text
+    file = info.data.get("source") == "onnx" or re.search(r"\.py(:[^/:]+)?$|^[.~$/]", text)
+    return _absolute(text, info) if file else text
+
+
+def _absolute_labels(labels: list[str] | str | None, info: ValidationInfo) -> list[str] | str | None:
+    return _absolute(labels, info) if isinstance(labels, str) else labels
+
+
+def _relative_labels(labels: list[str] | str | None, info) -> list[str] | str | None:
+    return _relative(labels, info) if isinstance(labels, str) else labels
 
 
 def _relative(text: str, info) -> str:
@@ -94,16 +103,21 @@ def _relative(text: str, info) -> str:
 RecipePath = Annotated[str, AfterValidator(_absolute), PlainSerializer(_relative)]
 #: A name that is taken for a path only where it looks like one.
 PathOrName = Annotated[str, AfterValidator(_absolute_name), PlainSerializer(_relative)]
+#: Class names, or the path of a file that holds them.
+Labels = Annotated[list[str] | str | None, AfterValidator(_absolute_labels), PlainSerializer(_relative_labels)]
 
 
 class Preprocessing(Stanza):
     """What a model does to the common input before its first layer: scale, resize, normalise, in this order."""
 
     size: tuple[int, int] | None = Field(None, description="height and width to resize to, in pixels")
-    interpolation: Literal["bilinear", "bicubic", "nearest"] = Field("bilinear", description="how to resize")
+    interpolation: Literal["bilinear", "bicubic", "nearest"] | None = Field(
+        None, description="how to resize; null: bilinear"
+    )
     scale: float = Field(1.0, description="multiplied first, such as 0.00392157 for pixels of 0..255")
     mean: list[float] | None = Field(None, description="subtracted, one value for each channel")
     std: list[float] | None = Field(None, description="divided by, one value for each channel")
+    from_model: bool = Field(False, description="true: what is null is what the model was made for, on a range of 0..1")
 
     @field_validator("std")
     @classmethod
@@ -116,14 +130,33 @@ class Preprocessing(Stanza):
 class ModelSource(Stanza):
     """Where a classifier comes from."""
 
-    source: Literal["timm", "transformers", "python"] = Field(description="library or own code")
-    name: PathOrName = Field(description="timm name, Hugging Face name or folder, or file.py:function")
-    weights: RecipePath | None = Field(None, description=".safetensors, or a torch file of plain tensors")
+    source: Literal["timm", "transformers", "python", "onnx"] = Field(description="library, own code or file")
+    name: PathOrName = Field(
+        description="timm name, Hugging Face name or folder, file.py:function, or .onnx file; a candidate's may be a "
+        "pattern such as mobilenet*"
+    )
+    weights: RecipePath | None = Field(
+        None,
+        description=".safetensors, or a torch file of plain tensors; {name} stands for the name of each model of a "
+        "pattern; null: timm's are random unless `arguments` say pretrained: true (downloads)",
+    )
     arguments: dict[str, Any] = Field({}, description="keyword arguments for the model's constructor")
     preprocessing: Preprocessing = Field(Preprocessing(), description="applied inside the graph")
+    labels: Labels = Field(
+        None,
+        description="the model's own classes in the order of its logits: a list, a .json file (list, or index: name) "
+        "or a .txt file (a name a line); null: what the model says, else the backbone's",
+    )
     stage: str | None = Field(None, description="name of the stage; default: the last part of `name`")
 
     @property
     def stage_name(self) -> str:
         """Name of the stage that this model becomes."""
-        return self.stage or re.split(r"[/:]", self.name)[-1].removesuffix(".py")
+        return self.stage or re.sub(r"\.(py|onnx)$", "", re.split(r"[/:]", self.name)[-1])
+
+    @model_validator(mode="after")
+    def _onnx_is_whole(self):
+        given = [key for key in ("weights", "arguments") if self.source == "onnx" and getattr(self, key)]
+        if given:
+            raise refuse(f"names an ONNX file, which holds its own weights and needs no `{given[0]}`; remove it")
+        return self

@@ -1,5 +1,8 @@
 """Where models come from."""
 
+import fnmatch
+import glob
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -7,10 +10,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ..errors import ModelError, first_line, nearest
-from ..graph import Classifier, Preprocessing
+from ..errors import ModelError, RecipeError, first_line, nearest
+from ..graph import Classifier
+from ..onnx.imported import ImportedModel, import_onnx
 from ..passes import ModelSource
-from .own_code import load_function
+from .labels import class_order, labels_of
+from .own_code import function_names, load_function
+from .preprocessing import preprocessing_of
 
 
 def load_model(source: ModelSource) -> Classifier:
@@ -25,15 +31,14 @@ def load_model(source: ModelSource) -> Classifier:
     Raises:
         ModelError: It cannot be built, or its weights do not fit.
     """
-    build = {"timm": _build_timm, "transformers": _build_transformers, "python": _build_python}[source.source]
-    model = build(source)
+    model = _BUILD[source.source](source)
     if not isinstance(model, nn.Module):
         raise ModelError(f"model '{source.name}' must be a torch.nn.Module; got {type(model).__name__}")
     if source.weights:
         _load_weights(model, Path(source.weights), source.name)
     model.eval()
     keywords = ["pixel_values"] if source.source == "transformers" else None
-    return Classifier(model, keywords=keywords, preprocessing=Preprocessing(**source.preprocessing.model_dump()))
+    return Classifier(model, keywords=keywords, preprocessing=preprocessing_of(source, model))
 
 
 def _build_timm(source: ModelSource) -> nn.Module:
@@ -41,12 +46,17 @@ def _build_timm(source: ModelSource) -> nn.Module:
 
     name = source.name
     if not timm.is_model(name):
-        close = nearest(name.split(".")[0], timm.list_models()).replace("known are", "its list begins with")[:200]
-        raise ModelError(f"timm has no model '{name}'; {close}")
+        raise ModelError(f"timm has no model '{name}'; {_nearest_timm(name)}")
     try:
-        return timm.create_model(name, pretrained=False, **source.arguments)
-    except Exception as error:  # a constructor may raise anything on wrong arguments
+        return timm.create_model(name, **{"pretrained": False, **source.arguments})
+    except Exception as error:  # a constructor may raise anything on wrong arguments, and so may a download
         raise ModelError(f"timm model '{name}' cannot be built: {first_line(error)}; check its `arguments`") from error
+
+
+def _nearest_timm(name: str) -> str:
+    import timm
+
+    return nearest(name.split(".")[0], timm.list_models()).replace("known are", "its list begins with")[:200]
 
 
 def _build_transformers(source: ModelSource) -> nn.Module:
@@ -68,6 +78,18 @@ def _build_python(source: ModelSource) -> nn.Module:
         raise ModelError(
             f"model '{source.name}' cannot be built: {first_line(error)}; check its `arguments`"
         ) from error
+
+
+def _build_onnx(source: ModelSource) -> ImportedModel:
+    return import_onnx(source.name)
+
+
+_BUILD = {
+    "timm": _build_timm,
+    "transformers": _build_transformers,
+    "python": _build_python,
+    "onnx": _build_onnx,
+}
 
 
 def _load_weights(model: nn.Module, path: Path, name: str) -> None:
@@ -108,9 +130,63 @@ def expand_candidates(sources: Sequence[ModelSource]) -> list[ModelSource]:
         sources: Candidates as the recipe names them.
 
     Returns:
-        One source for each model, in order.
+        One source for each model: in the order of the recipe, those of one pattern in natural order; twice the same
+        counts once. ``{name}`` in the weights of a pattern has become the model's name.
+
+    Raises:
+        RecipeError: A pattern matches nothing or has a `stage`, or two candidates come to the same name.
     """
-    return list(sources)
+    found: dict[str, tuple[ModelSource, str]] = {}
+    for source in sources:
+        for each in _matches(source):
+            name = each.stage_name
+            if name == "final":
+                raise RecipeError(
+                    f"candidate '{each.name}' is called 'final', the backbone's own name; give it another `stage`"
+                )
+            if name in found and found[name][0] != each:
+                raise RecipeError(
+                    f"candidates '{found[name][1]}' and '{source.name}' both give a stage '{name}'; give one of them "
+                    "another `stage`, without a pattern"
+                )
+            found.setdefault(name, (each, source.name))
+    return [each for each, _ in found.values()]
+
+
+def _matches(source: ModelSource) -> list[ModelSource]:
+    place, _, last = source.name.rpartition(":")
+    if not re.search(r"[*?\[]", last if source.source == "python" else source.name) or Path(source.name).exists():
+        return [source]
+    if source.stage is not None:
+        raise RecipeError(f"candidate '{source.name}' is a pattern and cannot be one `stage`; remove '{source.stage}'")
+    if source.source == "timm":
+        import timm
+
+        only = bool(source.arguments.get("pretrained"))
+        names = timm.list_models(source.name, pretrained=only, include_tags="." in source.name)
+        hint = "" if names else _nearest_timm(re.sub(r"[*?\[\]]", "", source.name))
+    elif source.source == "python":
+        known = [f"{place}:{name}" for name in function_names(place)]
+        names = fnmatch.filter(known, source.name)
+        hint = nearest(source.name, known)
+    else:
+        kept = Path.is_dir if source.source == "transformers" else Path.is_file
+        names = [path for path in glob.glob(source.name) if kept(Path(path))]
+        siblings = glob.glob(f"{glob.escape(str(Path(source.name).parent))}/*")
+        hint = nearest(source.name, siblings) if siblings else "check the folder"
+    if not names:
+        raise RecipeError(f"pattern '{source.name}' matches no {source.source} model; {hint}")
+    return [source.model_copy(update=_named(source, name)) for name in sorted(names, key=_natural)]
+
+
+def _named(source: ModelSource, name: str) -> dict[str, str | None]:
+    short = source.model_copy(update={"name": name}).stage_name
+    return {"name": name, "weights": source.weights and source.weights.replace("{name}", short)}
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort key by which 'net9' comes before 'net10'."""
+    return [(int(part or 0), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def load_candidate(source: ModelSource, classes: Sequence[str] | int, example: tuple[Tensor, ...]) -> Classifier:
@@ -125,16 +201,23 @@ def load_candidate(source: ModelSource, classes: Sequence[str] | int, example: t
         The classifier in evaluation mode; its logits are (N, C) in the backbone's order.
 
     Raises:
-        ModelError: It does not load, refuses the example, gives NaN, or has other classes.
+        ModelError: It does not load, refuses the example, gives NaN or probabilities, or has other classes.
     """
     candidate = load_model(source)
-    wanted = classes if isinstance(classes, int) else len(classes)
-    found = answer_of(f"candidate '{source.stage_name}'", candidate, example).shape[1]
-    if found != wanted:
-        raise ModelError(
-            f"candidate '{source.stage_name}' has {found} classes and the backbone {wanted}; use one with {wanted}"
-        )
-    return candidate
+    name = f"candidate '{source.stage_name}'"
+    if isinstance(candidate.model, ImportedModel):
+        with torch.no_grad():
+            candidate.model.check(*map(candidate.preprocessing, example))
+    logits = answer_of(name, candidate, example)
+    if logits.shape[1] > 1 and (logits >= 0).all() and torch.allclose(logits.sum(1), torch.ones(len(logits))):
+        raise ModelError(f"{name} gives probabilities where logits are wanted; leave its softmax out")
+    own = labels_of(source, candidate.model)
+    order = class_order(source.stage_name, logits.shape[1], own, classes)
+    if order is None:
+        return candidate
+    return Classifier(
+        candidate.model, keywords=candidate.keywords, preprocessing=candidate.preprocessing, class_order=order
+    )
 
 
 def answer_of(name: str, classifier: Classifier, example: tuple[Tensor, ...]) -> Tensor:

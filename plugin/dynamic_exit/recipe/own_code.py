@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 from ..errors import RecipeError, first_line, nearest
 
@@ -19,19 +20,37 @@ def load_function(reference: str) -> Callable:
     place, _, name = reference.rpartition(":")
     if not place:
         raise RecipeError(f"'{reference}' must name a function as file.py:function")
-    try:
-        module = _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except RecipeError:
-        raise
-    except (Exception, SystemExit) as error:  # own code may raise anything, a wrong syntax included
-        raise RecipeError(f"'{place}' cannot be imported: {first_line(error)}; repair it") from error
+    module = _load_module(place)
     if not callable(getattr(module, name, None)):
         functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise RecipeError(f"'{place}' has no function '{name}'; {nearest(name, functions)}")
     return getattr(module, name)
 
 
-def _load_file(path: Path):
+def function_names(place: str) -> list[str]:
+    """Return the names of a module's own public functions.
+
+    Args:
+        place: ``file.py`` or ``package.module``.
+
+    Raises:
+        RecipeError: There is no such file or module.
+    """
+    module = _load_module(place)
+    own = {key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
+    return [key for key, value in own.items() if callable(value) and not key.startswith("_")]
+
+
+def _load_module(place: str) -> ModuleType:
+    try:
+        return _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    except RecipeError:
+        raise
+    except (Exception, SystemExit) as error:  # own code may raise anything, a wrong syntax included
+        raise RecipeError(f"'{place}' cannot be imported: {first_line(error)}; repair it") from error
+
+
+def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise RecipeError(f"file '{path}' does not exist; check the path")
     key = f"dynamic_exit_recipe_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
