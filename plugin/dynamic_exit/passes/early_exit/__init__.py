@@ -3,6 +3,14 @@
 from .attach import attach_exits
 from .config import EarlyExitStanza
 from .heads import build_head, register_head, registered_heads
-from .positions import choose_cuts
+from .positions import cheapest_head, choose_cuts
 
-__all__ = ["EarlyExitStanza", "attach_exits", "build_head", "choose_cuts", "register_head", "registered_heads"]
+__all__ = [
+    "EarlyExitStanza",
+    "attach_exits",
+    "build_head",
+    "cheapest_head",
+    "choose_cuts",
+    "register_head",
+    "registered_heads",
+]

@@ -1,15 +1,23 @@
 """Attaches exit heads to the segments of a frozen backbone."""
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from ...cost import count_macs
+from ...errors import PassError
 from ...graph import Cut
-from ...runtime.batches import run_in_batches
+from .augment import FlipCrop
 from .config import EarlyExitStanza
-from .heads import build_head
-from .train import train_head
+from .exit_set import ExitSet, Placed
+from .features import CachedFeatures, Key, LiveFeatures, Wanted, fingerprint
+from .heads import ExitHead, build_head
+from .train import Trainer
+
+Say = Callable[[str], None]
 
 
 def attach_exits(
@@ -20,37 +28,111 @@ def attach_exits(
     classes: int,
     stanza: EarlyExitStanza,
     seed: int,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = lambda line: None,
     batch_size: int = 64,
-) -> dict[str, tuple[int, nn.Module]]:
+    *,
+    backbone_cost: float | None = None,
+    unsure: Tensor | None = None,
+    workdir: str | Path | None = None,
+    resume: bool = False,
+    device: str | None = None,
+) -> dict[str, tuple[int, ExitHead]]:
     """Train heads behind every cut on what the segments give; the segments stay as they are.
 
     Args:
         segments: One more than `cuts`, each with `takes`; torch modules or sessions.
         cuts: Where heads go.
-        inputs: The model's inputs by name, each (N, ...), of the training split.
+        inputs: The model's inputs by name, each (N, ...), of the training split. An input (N, L) called ``..mask``
+            that the segment behind a cut takes beside tokens (N, L, C) is their mask.
         labels: int64 (N,), -1 where unknown.
         classes: Number of classes C.
         stanza: Kinds of heads and training.
-        seed: Starts every head's weights and decides the order of samples.
+        seed: Starts every head's weights, decides the order of samples and their views.
         say: Takes progress lines.
         batch_size: Samples at a time through the segments.
+        backbone_cost: Multiply-adds per sample of the whole backbone; a head that costs more than what an exit behind
+            its cut could save is left out then.
+        unsure: How unsure the savers are of each sample, float (N,) in 0..1, for the weighting of samples.
+        workdir: Folder of the cache of features and of the checkpoint; None takes one that is removed afterwards.
+        resume: Go on from the checkpoint in `workdir`, where there is one.
+        device: Where heads are trained; None takes the GPU where there is one.
 
     Returns:
-        Exits by name, ``cut:kind``: the index of the segment behind which each stands, and the head.
+        Exits by name, ``cut:head``: the index of the segment behind which each stands, and the head.
+
+    Raises:
+        PassError: A head does not fit its cut, the split has one class or fewer than two samples, the cache has no
+            room, or a loss became NaN.
     """
-    given = dict(inputs)
-    hidden = []
-    for segment in segments:
-        given["hidden"] = run_in_batches(segment, [given[name] for name in segment.takes], batch_size)
-        hidden.append(given["hidden"])
-    exits = {}
+    _check_split(labels)
+    exits = _build(segments, cuts, inputs, classes, stanza, seed, say, backbone_cost)
+    training = stanza.training
+    wanted: dict[Key, Wanted] = {each.key: Wanted(each.head.features, each.head.takes) for each in exits.values()}
+    augment = FlipCrop(len(labels), seed) if training.augment == "flip_crop" else None
+    live = LiveFeatures(segments, wanted, inputs, augment, [cut.name for cut in cuts])
+    settings = {
+        "stanza": stanza.model_dump(mode="json"),
+        "exits": list(exits),
+        "seed": seed,
+        "samples": fingerprint(*inputs.values(), labels),
+    }
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(workdir or temporary)
+        features = live
+        if training.cache == "disk":
+            limit = training.cache_limit * 1e9
+            features = CachedFeatures(live, training.views, folder / "features.f16", limit, seed, say, batch_size)
+        trainer = Trainer(
+            ExitSet(exits),
+            features,
+            labels,
+            training,
+            seed,
+            unsure=unsure,
+            device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            checkpoint=folder / "exits.safetensors" if workdir else None,
+            settings=settings,
+            say=say,
+        )
+        trainer.run(resume)
+        del features, trainer.features
+    for name, each in exits.items():
+        say(f"exit {name} behind {cuts[each.index].share:.0%} of the backbone")
+    return {name: (each.index, each.head) for name, each in exits.items()}
+
+
+def _check_split(labels: Tensor) -> None:
+    if len(labels) < 2:
+        raise PassError(f"exit heads need at least 2 training samples; got {len(labels)}")
+    known = labels[labels >= 0].unique()
+    if len(known) == 1:
+        raise PassError(f"all labels of the training split are class {int(known)}; exit heads need two classes or more")
+
+
+def _build(segments, cuts, inputs, classes, stanza, seed, say: Say, backbone_cost) -> dict[str, Placed]:
+    """Build all heads, and leave out those that can never pay."""
+    exits: dict[str, Placed] = {}
+    given = {name: tensor[:2] for name, tensor in inputs.items()}
     for index, cut in enumerate(cuts):
-        for kind in stanza.heads:
+        with torch.no_grad():
+            given["hidden"] = segments[index](*(given[name] for name in segments[index].takes))
+        mask = _mask(cut, segments[index + 1].takes, inputs)
+        for entry in stanza.entries:
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
-                head = build_head(kind, cut.shape, classes)
-            train_head(head, hidden[index], labels, hidden[-1], stanza.training, seed)
-            exits[f"{cut.name}:{kind}"] = (index, head)
-            say(f"exit {cut.name}:{kind} behind {cut.share:.0%} of the backbone")
+                head = build_head(entry, cut.shape, classes, cut=cut.name, mask=mask).eval()
+            cost = count_macs(head, tuple(given[name] for name in head.takes))
+            name = f"{cut.name}:{entry.name}"
+            if backbone_cost is not None and cut.share + cost / backbone_cost >= 1:
+                say(f"exit {name} is left out: it costs more than the rest of the backbone")
+                continue
+            exits[name] = Placed(head, index)
+    if not exits:
+        raise PassError("no exit head costs less than what it could save; leave `early_exit` out of the recipe")
     return exits
+
+
+def _mask(cut: Cut, takes: Sequence[str], inputs: Mapping[str, Tensor]) -> str | None:
+    """Name the input that is the mask of the tokens at a cut."""
+    fitting = [name for name in takes if name.endswith("mask") and name in inputs and inputs[name].dim() == 2]
+    return fitting[0] if fitting and len(cut.shape) == 2 else None

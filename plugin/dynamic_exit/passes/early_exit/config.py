@@ -1,13 +1,14 @@
 """The stanza of the early-exit pass."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from ...errors import nearest
 from ..registry import register_pass
-from ..stanza import Stanza, refuse
-from .heads import registered_heads
+from ..stanza import Stanza, explain, refuse
+from .heads import HeadEntry, name_heads, registered_heads
 
 
 def _names_or_keyword(value):
@@ -16,14 +17,48 @@ def _names_or_keyword(value):
     raise refuse(f"must be 'auto', 'all' or a list of module names; got {value!r}")
 
 
+def _head(value: Any) -> str | dict[str, Any]:
+    kind = value.get("kind") if isinstance(value, Mapping) else value
+    if not isinstance(kind, str):
+        raise refuse(f"must hold names of heads, or mappings with their `kind`; got {value!r}")
+    if kind not in registered_heads():
+        raise refuse(f"names an unknown head '{kind}'; {nearest(kind, registered_heads())}")
+    if isinstance(value, str):
+        return value
+    try:
+        given = {key: each for key, each in value.items() if key != "kind"}
+        options = registered_heads()[kind].Options.model_validate(given)
+    except ValidationError as error:
+        raise refuse(f"sets up the head '{kind}' wrongly: {explain(error)}") from None
+    return {"kind": kind, **options.model_dump(mode="json")}
+
+
 class Training(Stanza):
     """How exit heads are trained, on the training split with the backbone frozen."""
 
     epochs: int = Field(40, ge=1, description="passes over the training split")
     batch_size: int = Field(64, ge=1, description="samples in a step")
-    learning_rate: float = Field(1e-2, gt=0, description="peak of the one-cycle schedule of AdamW")
+    learning_rate: float = Field(1e-2, gt=0, description="peak of AdamW's rate: linear warm-up, then half a cosine")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of all steps in which the rate rises")
     weight_decay: float = Field(1e-2, ge=0, description="of AdamW")
     distillation: float = Field(0.5, ge=0, le=1, description="share of the loss that compares with the final")
+    weighting: Literal["none", "previous", "reach"] = Field(
+        "none", description="weigh samples by how unsure the previous stage, or the surest of all earlier ones, is"
+    )
+    augment: Literal["none", "flip_crop"] = Field(
+        "none", description="flip_crop: images are mirrored at random and moved by up to 4 pixels"
+    )
+    views: int = Field(1, ge=1, description="augmented copies of each sample that the cache holds")
+    validation: float = Field(0.1, ge=0, lt=1, description="share of the split that decides which epoch is kept")
+    patience: int = Field(10, ge=1, description="epochs without a better one, in any head, after which training stops")
+    cache: Literal["disk", "none"] = Field("disk", description="none: run the backbone anew in every epoch")
+    cache_limit: float = Field(20.0, gt=0, description="GB that the cache of features may take on disk")
+
+    @model_validator(mode="after")
+    def _views_differ(self):
+        if self.views > 1 and self.augment == "none":
+            raise refuse(f"asks for {self.views} views of each sample without `augment`, all of them alike; set it")
+        return self
 
 
 @register_pass("early_exit")
@@ -31,18 +66,25 @@ class EarlyExitStanza(Stanza):
     """Early exits: small heads on places inside the frozen backbone that answer early."""
 
     positions: Annotated[str | list[str], BeforeValidator(_names_or_keyword)] = Field(
-        "auto", description="auto: `count` cuts spread by cost; all: every cut; or names of modules"
+        "auto", description="auto: `count` cuts spread by cost; all: every cut; or names of modules by depth"
     )
     count: int = Field(4, ge=1, description="cuts that `positions: auto` picks")
-    heads: list[str] = Field(["linear"], min_length=1, description="kinds of heads tried at each position")
+    heads: list[str | dict[str, Any]] = Field(
+        ["linear"], min_length=1, description="kinds of heads tried at each position, or mappings of kind and options"
+    )
     training: Training = Field(Training(), description="how heads are trained")
 
-    @field_validator("heads")
+    @property
+    def entries(self) -> list[HeadEntry]:
+        """The heads tried at each position, with names and options."""
+        return name_heads(self.heads)
+
+    @field_validator("heads", mode="before")
     @classmethod
-    def _known(cls, kinds):
-        for kind in kinds:
-            if kind not in registered_heads():
-                raise refuse(f"names an unknown head '{kind}'; {nearest(kind, registered_heads())}")
-            if kinds.count(kind) > 1:
+    def _known_and_once(cls, heads):
+        heads = [_head(head) for head in heads] if isinstance(heads, list | tuple) else heads
+        for head in heads if isinstance(heads, list) else ():
+            if heads.count(head) > 1:
+                kind = head if isinstance(head, str) else head["kind"]
                 raise refuse(f"names the head '{kind}' twice; name it once")
-        return kinds
+        return heads

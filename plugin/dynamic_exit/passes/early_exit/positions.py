@@ -1,45 +1,106 @@
 """Where exits go."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import torch
+
+from ...cost import count_macs
 from ...errors import CutError, nearest
 from ...graph import Cut
+from .heads import HeadEntry, build_head
 
 #: An exit behind this share of the backbone's cost has nothing left to save.
 LATEST = 0.97
 
 
-def choose_cuts(cuts: Sequence[Cut], positions: str | Sequence[str], count: int) -> list[Cut]:
+def choose_cuts(
+    cuts: Sequence[Cut],
+    positions: str | Sequence[str],
+    count: int,
+    head_share: Callable[[Cut], float] = lambda cut: 0.0,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Cut]:
     """Choose the cuts that get exit heads.
+
+    A position where even the cheapest head costs no less than the rest of the backbone can never pay, whatever it
+    answers: it is dropped, and with ``auto`` and ``all`` so is one that could save less than 3 %.
 
     Args:
         cuts: All cuts of the backbone, by depth.
-        positions: ``auto`` (spread evenly by cost), ``all``, or names.
+        positions: ``auto`` (spread evenly by cost), ``all``, or names by depth.
         count: How many ``auto`` picks.
+        head_share: Cost of the cheapest head at a cut over the backbone's.
+        say: Takes a line for each position that is dropped, with the reason.
 
     Returns:
         The chosen cuts, by depth.
 
     Raises:
-        CutError: The backbone has no usable cut, or a name is unknown.
+        CutError: The backbone has no usable cut, or a name is unknown, written twice or in the wrong order.
     """
-    useful = [cut for cut in cuts if 0 < cut.share < LATEST]
+    named = not isinstance(positions, str)
+    wanted = _by_name(cuts, positions) if named else list(cuts)
+    useful = [cut for cut in wanted if _pays(cut, head_share(cut), 1.0 if named else LATEST, say)]
     if not useful:
-        raise CutError(
-            "the backbone has no usable cut: nowhere does one tensor alone carry everything on; "
-            "leave `early_exit` out of the recipe"
-        )
-    if positions == "all":
+        reason = "behind none of the named positions can an exit pay" if named else (
+            "the backbone has no usable cut: nowhere early enough does one tensor alone carry everything on"
+        )  # fmt: skip
+        raise CutError(f"{reason}; leave `early_exit` out of the recipe")
+    if positions != "auto":
         return useful
-    if positions == "auto":
-        targets = [(i + 1) / (count + 1) for i in range(count)]
-        picked = {min(useful, key=lambda cut: abs(cut.share - target)).index for target in targets}
-        spare = [cut for cut in useful if cut.index not in picked]
-        while spare and len(picked) < count:  # two targets met at one cut
-            picked.add(spare.pop(0).index)
-        return [cut for cut in useful if cut.index in picked]
-    by_name = {cut.name: cut for cut in cuts}
-    for name in positions:
-        if name not in by_name:
-            raise CutError(f"the backbone has no cut '{name}'; {nearest(name, by_name)}")
-    return sorted({by_name[name].index: by_name[name] for name in positions}.values(), key=lambda cut: cut.index)
+    targets = [(i + 1) / (count + 1) for i in range(count)]
+    picked = {min(useful, key=lambda cut: abs(cut.share - target)).index for target in targets}
+    spare = [cut for cut in useful if cut.index not in picked]
+    while spare and len(picked) < count:  # two targets met at one cut
+        picked.add(spare.pop(0).index)
+    return [cut for cut in useful if cut.index in picked]
+
+
+def cheapest_head(heads: Sequence[HeadEntry], classes: int, backbone_cost: float) -> Callable[[Cut], float]:
+    """Return a function from a cut to the cost of the cheapest head there, over the backbone's.
+
+    Args:
+        heads: What is tried at each cut.
+        classes: Number of classes.
+        backbone_cost: Multiply-adds per sample of the whole backbone.
+
+    Returns:
+        The function; it gives 0 where the hidden state's size is free.
+    """
+
+    def share(cut: Cut) -> float:
+        if not backbone_cost or not all(isinstance(side, int) for side in cut.shape):
+            return 0.0
+        example = (torch.zeros(2, *cut.shape),)
+        built = [build_head(entry, cut.shape, classes, cut=cut.name) for entry in heads]
+        return min(count_macs(head, example) for head in built) / backbone_cost
+
+    return share
+
+
+def _by_name(cuts: Sequence[Cut], names: Sequence[str]) -> list[Cut]:
+    known = {cut.name: cut for cut in cuts}
+    for name in names:
+        if name not in known:
+            raise CutError(f"the backbone has no cut '{name}'; {nearest(name, known)}")
+        if list(names).count(name) > 1:
+            raise CutError(f"position '{name}' is written twice; name it once")
+    chosen = [known[name] for name in names]
+    for before, after in zip(chosen, chosen[1:], strict=False):
+        if after.index < before.index:
+            raise CutError(
+                f"positions are in the wrong order: '{after.name}' comes before '{before.name}' in the backbone; "
+                f"write {', '.join(cut.name for cut in sorted(chosen, key=lambda cut: cut.index))}"
+            )
+    return chosen
+
+
+def _pays(cut: Cut, head: float, latest: float, say: Callable[[str], None]) -> bool:
+    if cut.share >= latest:
+        reason = f"{cut.share:.1%} of the backbone lies before it"
+    elif cut.share + head >= 1:
+        reason = f"its cheapest head costs {head:.2%} of the backbone, and only {1 - cut.share:.2%} is left to save"
+    else:
+        return cut.share > 0
+    say(f"position {cut.name} is dropped: {reason}")
+    return False

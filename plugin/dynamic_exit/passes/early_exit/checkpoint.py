@@ -1,0 +1,57 @@
+"""Checkpoints of a training: one safetensors file, whose header holds the rest as JSON."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ...errors import PassError
+
+
+def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Args:
+        path: The file; its folder is made.
+        tensors: Any tensors by name.
+        state: Anything that JSON can say.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    values = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    save_file(values, partial, metadata={"state": json.dumps(state)})
+    os.replace(partial, path)
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a checkpoint.
+
+    Raises:
+        PassError: The file is none.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            state = json.loads(file.metadata()["state"])
+            return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118  no mapping
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise PassError(f"checkpoint '{path}' cannot be read; remove it, or run without resume") from error
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return an optimizer's state as tensors named ``index.field``."""
+    states = optimizer.state_dict()["state"]
+    return {f"{index}.{field}": value for index, fields in states.items() for field, value in fields.items()}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` gave."""
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, field = name.split(".")
+        states.setdefault(int(index), {})[field] = value
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,247 @@
+"""What heads see of the training split: from the backbone anew, or from a file that holds it all."""
+
+import hashlib
+import json
+import mmap
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...errors import PassError
+from .augment import FlipCrop
+
+#: Which features: index of the segment behind which they are taken, and their key.
+Key = tuple[int, str]
+#: Samples that are run anew to see whether a file, or a checkpoint, is of this backbone.
+PROBE = 16
+# batches after which pages of the file are given back, so that memory stays small however large the file is
+_RELEASE = 32
+_LARGEST = float(np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One kind of features at one cut.
+
+    Attributes:
+        module: Maps what `takes` names to features (N, ...), with nothing trained in it.
+        takes: ``hidden``, and inputs of the model.
+    """
+
+    module: nn.Module
+    takes: tuple[str, ...]
+
+
+class LiveFeatures:
+    """Runs the frozen backbone for every batch: one pass serves all heads of all positions.
+
+    Features are rounded to float16, as in a cache.
+
+    Args:
+        segments: Of the backbone, each with `takes`; torch modules or sessions.
+        wanted: Features by key.
+        inputs: The model's inputs by name, each (N, ...).
+        augment: Makes views, or None.
+        names: Of the cuts, for messages.
+    """
+
+    def __init__(
+        self,
+        segments: Sequence[nn.Module],
+        wanted: Mapping[Key, Wanted],
+        inputs: Mapping[str, Tensor],
+        augment: FlipCrop | None = None,
+        names: Sequence[str] = (),
+    ):
+        self.segments, self.wanted, self.inputs = segments, dict(wanted), dict(inputs)
+        self.augment, self.names = augment, names
+        self.samples = len(next(iter(self.inputs.values())))
+
+    def batch(self, rows: Tensor, epoch: int) -> tuple[dict[Key, Tensor], Tensor]:
+        """Return features and the final's logits of some samples.
+
+        Args:
+            rows: int64 (B,), indices of samples.
+            epoch: From 0; every epoch sees another view.
+
+        Returns:
+            Features by key, float32 (B, ...), and logits float32 (B, C).
+        """
+        features, logits = self.halves(rows, epoch)
+        return {key: value.float() for key, value in features.items()}, logits.float()
+
+    @torch.no_grad()
+    def halves(self, rows: Tensor, view: int) -> tuple[dict[Key, Tensor], Tensor]:
+        """Return what `batch` does of one view, in float16."""
+        given = {name: tensor[rows] for name, tensor in self.inputs.items()}
+        if self.augment:
+            given = {name: self.augment(tensor, rows, view) for name, tensor in given.items()}
+        found: dict[Key, Tensor] = {}
+        for index, segment in enumerate(self.segments):
+            given["hidden"] = segment(*(given[name] for name in segment.takes))
+            for key, wanted in self.wanted.items():
+                if key[0] == index:
+                    place = self.names[index] if self.names else f"segment {index}"
+                    found[key] = _half(wanted.module(*(given[name] for name in wanted.takes)), f"at '{place}'")
+        return found, _half(given["hidden"], "at its end")
+
+    def probe(self) -> Tensor:
+        """Return all features of the first samples in one row each, float32 (B, D)."""
+        return _flat(*self.halves(torch.arange(min(PROBE, self.samples)), 0)).float()
+
+
+def _half(values: Tensor, place: str) -> Tensor:
+    if torch.isnan(values).any():
+        raise PassError(f"the backbone gives NaN {place} on the training split; check its weights and the inputs")
+    return values.clamp(-_LARGEST, _LARGEST).half()
+
+
+def _flat(features: Mapping[Key, Tensor], logits: Tensor) -> Tensor:
+    return torch.cat([value.flatten(1) for value in (*features.values(), logits)], dim=1)
+
+
+class CachedFeatures:
+    """Features of all samples and views in one memory-mapped file of float16, one row each; filled once.
+
+    A file of an earlier run is used again where it was made of the same inputs, views, features and backbone.
+
+    Args:
+        live: Runs the backbone.
+        views: Views of each sample; epochs take turns, each sample starting with a view of its own.
+        path: The file; a description is written beside it.
+        limit: Bytes that it may take.
+        seed: Decides which view a sample starts with.
+        say: Takes progress lines.
+        batch_size: Samples at a time through the backbone.
+
+    Raises:
+        PassError: It would take more than `limit` or than the disk has left; nothing is written then.
+    """
+
+    def __init__(
+        self,
+        live: LiveFeatures,
+        views: int,
+        path: Path,
+        limit: float,
+        seed: int,
+        say: Callable[[str], None] = lambda line: None,
+        batch_size: int = 64,
+    ):
+        self.samples, self.views = live.samples, views
+        features, logits = live.halves(torch.arange(min(2, self.samples)), 0)
+        self._shapes = {key: tuple(value.shape[1:]) for key, value in features.items()}
+        self._shapes[(len(live.segments), "logits")] = tuple(logits.shape[1:])
+        self.columns = sum(int(np.prod(shape)) for shape in self._shapes.values())
+        self._starts = torch.randint(views, (self.samples,), generator=torch.Generator().manual_seed(seed))
+        self._path, self._probe = Path(path), live.probe()
+        self._batches = 0
+        size = f"{self.samples} samples x {views} views x {self.columns} values, {self.bytes / 1e9:.2f} GB"
+        description = {
+            "shapes": [[*key, shape] for key, shape in self._shapes.items()],
+            "views": views,
+            "seed": seed if live.augment else None,
+            "inputs": fingerprint(*live.inputs.values()),
+        }
+        if self._is_filled(description):
+            say(f"features: taken from '{path}' ({size})")
+        else:
+            self._check_room(limit)
+            say(f"features: {size} in '{path}'")
+            self._fill(live, batch_size, say)
+            _write(self._path.with_suffix(".json"), json.dumps(description))
+        self._rows = np.memmap(self._path, np.float16, "r", shape=(self.samples * views, self.columns))
+
+    @property
+    def bytes(self) -> int:
+        """Size of the file."""
+        return self.samples * self.views * self.columns * 2
+
+    def batch(self, rows: Tensor, epoch: int) -> tuple[dict[Key, Tensor], Tensor]:
+        """Return features and the final's logits of some samples.
+
+        Args:
+            rows: int64 (B,), indices of samples.
+            epoch: From 0; every epoch sees another view, until all were seen.
+
+        Returns:
+            Features by key, float32 (B, ...), and logits float32 (B, C).
+        """
+        views = (self._starts[rows] + epoch) % self.views
+        values = torch.from_numpy(self._rows[(views * self.samples + rows).numpy()])
+        self._batches += 1
+        if self._batches % _RELEASE == 0 and hasattr(mmap, "MADV_DONTNEED"):
+            self._rows._mmap.madvise(mmap.MADV_DONTNEED)
+        found, start = {}, 0
+        for key, shape in self._shapes.items():
+            width = int(np.prod(shape))
+            found[key] = values[:, start : start + width].float().view(len(rows), *shape)
+            start += width
+        logits = found.pop(list(self._shapes)[-1])
+        return found, logits
+
+    def probe(self) -> Tensor:
+        """Return all features of the first samples in one row each, float32 (B, D)."""
+        return self._probe
+
+    def _is_filled(self, description: Mapping[str, object]) -> bool:
+        note = self._path.with_suffix(".json")
+        if not (note.is_file() and self._path.is_file() and self._path.stat().st_size == self.bytes):
+            return False
+        if json.loads(note.read_text()) != json.loads(json.dumps(description)):
+            return False
+        kept = np.fromfile(self._path, np.float16, len(self._probe) * self.columns)
+        return alike(torch.from_numpy(kept.reshape(len(self._probe), -1)).float(), self._probe)
+
+    def _check_room(self, limit: float) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.unlink(missing_ok=True)
+        needs = f"the features of the training split take {self.bytes / 1e9:.2f} GB"
+        if self.bytes > limit:
+            raise PassError(
+                f"{needs}, more than the `cache_limit` of {limit / 1e9:.2f} GB; raise it, set `cache: none`, or take "
+                "fewer views, positions or samples"
+            )
+        free = shutil.disk_usage(self._path.parent).free
+        if self.bytes > free:
+            raise PassError(
+                f"{needs}, '{self._path.parent}' has {free / 1e9:.2f} GB left; make room or set `cache: none`"
+            )
+
+    def _fill(self, live: LiveFeatures, batch_size: int, say: Callable[[str], None]) -> None:
+        partial = self._path.with_suffix(".partial")
+        try:
+            with open(partial, "wb") as file:
+                for view in range(self.views):
+                    for rows in torch.arange(self.samples).split(batch_size):
+                        _flat(*live.halves(rows, view)).numpy().tofile(file)
+                    say(f"features: view {view + 1} of {self.views} is done")
+            os.replace(partial, self._path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def alike(one: Tensor, other: Tensor) -> bool:
+    """Whether two sets of features can come from one backbone: equal but for rounding."""
+    return one.shape == other.shape and bool((one - other).norm() <= 1e-2 * one.norm())
+
+
+def fingerprint(*tensors: Tensor) -> str:
+    """Return a short text that differs where types, shapes or values do."""
+    mark = hashlib.blake2b(digest_size=16)
+    for tensor in tensors:
+        mark.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        mark.update(np.ascontiguousarray(tensor.numpy()).data)
+    return mark.hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(text)
+    os.replace(partial, path)
