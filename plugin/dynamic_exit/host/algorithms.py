@@ -10,7 +10,7 @@ from ..cost import count_macs, node_macs
 from ..errors import PassError
 from ..graph import Classifier, capture, find_cuts, split
 from ..passes import EarlyExitStanza, PruningStanza, TinySaverStanza
-from ..passes.early_exit import attach_exits, choose_cuts
+from ..passes.early_exit import attach_exits, cheapest_head, choose_cuts
 from ..passes.pruning import prune
 from ..passes.tiny_saver import select_savers
 from ..recipe.models import load_model
@@ -55,12 +55,14 @@ def early_exit(model: nn.Module, stanza: EarlyExitStanza, *, run_fn, run_args, e
     inputs = collect_inputs("early_exit", model, run_fn, run_args)
     trained, tuned = inputs[::2], inputs[1::2]
     program = capture(Classifier(model).eval(), (inputs[:2],))
-    cuts = find_cuts(program, node_macs(program.graph_module, program.example_inputs))
-    chosen = choose_cuts(cuts, stanza.positions, stanza.count)
+    macs = node_macs(program.graph_module, program.example_inputs)
+    cuts, total = find_cuts(program, macs), sum(macs.values())
+    head_share = cheapest_head(stanza.entries, program.classes, total)
+    chosen = choose_cuts(cuts, stanza.positions, stanza.count, head_share)
     segments = split(program, chosen)
     unknown = torch.full((len(trained),), -1)
     given = {program.input_names[0]: trained}
-    exits = attach_exits(segments, chosen, given, unknown, program.classes, stanza, seed=0)
+    exits = attach_exits(segments, chosen, given, unknown, program.classes, stanza, seed=0, backbone_cost=total)
     positions = {name: chosen[index].index for name, (index, _) in exits.items()} | {"final": len(cuts)}
     dynamic = DynamicExitModel(segments, input_names=program.input_names, exits=exits)
     return _tuned(dynamic, tuned, positions, "none")

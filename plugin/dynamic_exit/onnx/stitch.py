@@ -166,7 +166,8 @@ class _Stitcher:
         hidden = self._run(block, group, state)
         threshold, on = self._threshold(block, index)
         inner, off = _Block(f"{tag}/head/then/"), _Block(f"{tag}/head/else/")
-        offered = self._offer(inner, index, inner.include(head, {"hidden": hidden}), threshold, state)
+        feeds = {name: inner.add("Gather", name, state.rows, axis=0) for name in head.takes if name != "hidden"}
+        offered = self._offer(inner, index, inner.include(head, {**feeds, "hidden": hidden}), threshold, state)
         offered.keep = inner.add("Compress", _positions(inner, state.rows), offered.stay, axis=0)
         stays = replace(state, keep=_positions(off, state.rows))
         after = self._branch(block, f"{tag}/head", on, inner, offered, off, stays)

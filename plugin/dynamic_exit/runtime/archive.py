@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError, OutputError
 from ..graph import export_program, free_layout
-from .model import DynamicExitModel
+from .model import DynamicExitModel, head_takes
 
 _TYPE = "dynamic_exit.torch_model"
 _VERSION = 1
@@ -68,7 +68,7 @@ def save_model(model: DynamicExitModel, folder: str | Path, example_inputs: Sequ
         "thresholds": [str(value) for value in model.thresholds],
         "segments": [{"file": f"segment_{place}.pt2", "takes": takes} for place, takes in enumerate(model.takes)],
         "stages": [
-            {"name": name, "position": position, "file": f"stage_{place}.pt2"}
+            {"name": name, "position": position, "file": f"stage_{place}.pt2", **_head_takes(model, name, position)}
             for place, (name, position) in enumerate(zip(model.chain, model.positions, strict=True))
         ],
     }
@@ -76,6 +76,10 @@ def save_model(model: DynamicExitModel, folder: str | Path, example_inputs: Sequ
     for name, program in parts.items():
         torch.export.save(program, folder / name)
     (folder / _CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+
+
+def _head_takes(model: DynamicExitModel, name: str, position: int) -> dict[str, tuple[str, ...]]:
+    return {} if position < 0 else {"takes": head_takes(model.stage_module(name))}
 
 
 def _programs(model: DynamicExitModel, inputs: tuple[Tensor, ...]) -> dict[str, torch.export.ExportedProgram]:
@@ -94,8 +98,11 @@ def _programs(model: DynamicExitModel, inputs: tuple[Tensor, ...]) -> dict[str, 
             for index, position in enumerate(model.positions):
                 if position == place:
                     head = model.stage_module(model.chain[index])
+                    taken = head_takes(head)
                     programs[f"stage_{index}.pt2"] = export_program(
-                        head.eval(), [values["hidden"]], [hidden.get("hidden", {})]
+                        head.eval(),
+                        [values[name] for name in taken],
+                        [{**dims, **hidden}.get(name, {}) for name in taken],
                     )
     stated = [dims[name] for name in model.input_names]
     for index, saver in enumerate(model.savers):
@@ -130,6 +137,7 @@ def load_model(folder: str | Path) -> DynamicExitModel:
             savers[stage["name"]] = part
         else:
             exits[stage["name"]] = (stage["position"], part)
+            part.takes = tuple(stage.get("takes", ("hidden",)))
     return DynamicExitModel(
         [ArchivedPart(_body(folder / each["file"]), each["takes"]) for each in config["segments"]],
         input_names=config["input_names"],

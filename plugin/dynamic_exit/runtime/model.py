@@ -155,7 +155,8 @@ class DynamicExitModel(nn.Module):
         for place, segment in enumerate(self.segments):
             values[_HIDDEN] = segment(*(values[name] for name in self._takes[place]))
             for stage in self._at(place + 1):
-                answers[stage.name] = self._module(stage)(values[_HIDDEN])
+                head = self._module(stage)
+                answers[stage.name] = head(*(values[name] for name in head_takes(head)))
         answers["final"] = values[_HIDDEN]
         return answers
 
@@ -247,7 +248,10 @@ class _Run:
         for place, segment in enumerate(model.segments):
             self.hidden = segment(*self._inputs(model._takes[place]))
             for stage in on:
-                if stage.segment == place + 1 and self._offer(stage, model._module(stage)(self.hidden)):
+                if stage.segment != place + 1:
+                    continue
+                head = model._module(stage)
+                if self._offer(stage, head(*self._inputs(head_takes(head)))):
                     return self.out
         logits, confidence = self._judge(self.hidden, "final")
         index = torch.full((logits.shape[0],), len(model._stages), dtype=torch.int64, device=logits.device)
@@ -316,6 +320,11 @@ class _Run:
             whole[rows] = value.to(whole.dtype)
 
 
+def head_takes(head: nn.Module) -> tuple[str, ...]:
+    """Return names of what a head takes: ``hidden`` and perhaps inputs of the model, such as a mask."""
+    return tuple(getattr(head, "takes", (_HIDDEN,)))
+
+
 def _takes(segment: nn.Module, place: int, input_names: tuple[str, ...]) -> tuple[str, ...]:
     takes = tuple(getattr(segment, "takes", input_names if place == 0 else (_HIDDEN,)))
     known = input_names if place == 0 else (_HIDDEN, *input_names)
@@ -352,10 +361,13 @@ def _check_heads(model: DynamicExitModel) -> None:
         examples = getattr(following, "example_inputs", None)
         if examples is None or classes is None or _HIDDEN not in model._takes[stage.segment]:
             continue
-        hidden = examples[model._takes[stage.segment].index(_HIDDEN)]
+        known = dict(zip(model._takes[stage.segment], examples, strict=True))
+        hidden, head = known[_HIDDEN], model._module(stage)
+        if not set(head_takes(head)) <= set(known):
+            continue
         try:
             with torch.no_grad():
-                logits = model._module(stage)(hidden)
+                logits = head(*(known[name] for name in head_takes(head)))
         except Exception as failure:
             raise ModelError(
                 f"exit '{stage.name}' cannot take a hidden state of shape {tuple(hidden.shape)}: {failure}"

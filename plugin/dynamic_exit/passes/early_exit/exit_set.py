@@ -108,3 +108,17 @@ def weights(logits: Tensor, groups: Sequence[Sequence[int]], before: Tensor, opt
         before = torch.minimum(before, now) if options.weighting == "reach" else now
     found = found.clamp(min=0) + _LEAST_WEIGHT
     return found / found.mean(1, keepdim=True)
+
+
+def how_unsure(savers: Sequence[Tensor]) -> Tensor | None:
+    """Return how unsure the surest saver is of each sample: one minus its largest probability.
+
+    Args:
+        savers: Logits of each, (N, C).
+
+    Returns:
+        float32 (N,) in 0..1, or None where there is no saver.
+    """
+    if not savers:
+        return None
+    return 1 - torch.stack([torch.softmax(logits.float(), dim=1).amax(1) for logits in savers]).amax(0)
