@@ -4,33 +4,26 @@ Few chains: all of them. No fused evidence: the front of ``path``. Else a beam s
 out, ``fit`` then sets their thresholds for the goal itself.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..records import Records
+from .beam import Beam, Stages, longer, need
 from .chain import Chains
 from .evaluation import Configuration
-from .fit import TABLE_CELLS, Fit, Need, Table, grid_for, polish, restart, rough_fits, score
+from .fit import TABLE_CELLS, Fit, Need, polish, restart, rough_fits, score
 from .operating_point import Goal
 from .path import Path
 
-# a longer chain must save this share more to be looked at
-_WORTH = 1e-4
 # chains are few when all their tables together are not larger than this
 _EXHAUSTIVE_CELLS = 1 << 21
-_BEAM_ROWS = 12_000
-_BEAM_CELLS = 1 << 14
 _PATH_POINTS = 40
 _FILL_ROWS = 8_000
 # more starts where they are cheap: stages times samples, and how many
 _RESTART_SIZE = 30_000
 _RESTARTS = 6
-# a drop of half a point of 2,000 samples is 10 samples, not 9.999...
-_ROUNDING = 1e-9
-
-Stages = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -200,51 +193,15 @@ class Search:
         return [tuple([*(savers[s] for s in stages), *exits]) for stages in sorted(best)]
 
     def _beam_pools(self, goals: Sequence[Goal]) -> list[list[_Candidate]]:
-        chains = self.chains
-        if len(self.records) > _BEAM_ROWS:
-            rows = np.random.default_rng(self.seed).choice(len(self.records), _BEAM_ROWS, replace=False)
-            chains = Chains(self.records.take(np.sort(rows)), self.fuse)
-        needs = [need(chains, goal) for goal in goals]
-        scores: dict[Stages, list[tuple[float, float]]] = {(): _judge(chains, (), needs)}
-        layer: list[Stages] = [()]
-        for _ in range(self.max_stages):
-            grown = {chain for stages in layer for chain in self._longer(stages)} - set(scores)
-            for stages in sorted(grown):
-                scores[stages] = _judge(chains, stages, needs)
-            keep: set[Stages] = set()
-            for goal in range(len(needs)):
-                best = min(scores[stages][goal] for stages in scores if stages not in grown)
-                ranked = sorted(grown, key=lambda stages, goal=goal: (scores[stages][goal], stages))[: self.beam]
-                # one stage alone may not pay where two do
-                keep.update(s for s in ranked if len(s) == 1 or scores[s][goal][0] < best[0] - _WORTH * abs(best[0]))
-            layer = sorted(keep)
-            if not layer:
-                break
-        pools = []
-        for goal in range(len(needs)):
-            ranked = sorted(scores, key=lambda stages, goal=goal: (scores[stages][goal], stages))[: self.beam]
-            pools.append([_Candidate(()), *(_Candidate(stages) for stages in ranked if stages)])
-        return pools
-
-    def _longer(self, stages: Stages) -> Iterable[Stages]:
-        records = self.records
-        savers = sum(records.kinds[s] == "saver" for s in stages)
-        taken = {int(records.positions[s]) for s in stages if records.kinds[s] == "exit"}
-        for stage in range(self.chains.final):
-            if stage in stages:
-                continue
-            if records.kinds[stage] == "saver":
-                if self.max_savers is not None and savers >= self.max_savers:
-                    continue
-            elif int(records.positions[stage]) in taken:
-                continue
-            yield tuple(sorted((*stages, stage)))
+        options = {"max_savers": self.max_savers, "max_stages": self.max_stages, "seed": self.seed}
+        beam = Beam(self.records, self.fuse, width=self.beam, **options)
+        return [[_Candidate(()), *map(_Candidate, stages)] for stages in beam.best(goals, self.beam)]
 
     def _all_chains(self) -> list[Stages] | None:
         # every chain that the rules allow, if they are few
         found, layer = [()], [()]
         while layer:
-            layer = sorted({longer for stages in layer for longer in self._longer(stages)})
+            layer = sorted({chain for stages in layer for chain in longer(self.records, stages, self.max_savers)})
             found += layer
             if sum(min(TABLE_CELLS, (len(self.records) + 1) ** len(stages)) for stages in found) > _EXHAUSTIVE_CELLS:
                 return None
@@ -272,14 +229,6 @@ class Search:
         return Configuration(tuple(stages), self.fuse)
 
 
-def need(chains: Chains, goal: Goal) -> Need:
-    """Return a goal in counts over the samples of some chains."""
-    samples = len(chains.records)
-    if goal.budget is not None:
-        return Need(cost=goal.budget * chains.records.baseline_cost * samples)
-    return Need(right=float(np.ceil(chains.baseline_right - goal.max_accuracy_drop * samples - _ROUNDING)))
-
-
 def undominated(found: list[Found]) -> list[Found]:
     """Return those that no other beats in right answers and cost, from cheap to dear."""
     front: list[Found] = []
@@ -296,12 +245,6 @@ def _widest_gaps(found: list[Found], wanted: int) -> list[tuple[Found, float]]:
     for _ in range(wanted if gaps else 0):
         parts[max(range(len(gaps)), key=lambda i: gaps[i][0] / parts[i])] += 1
     return [(high, gap * k / n) for (gap, high), n in zip(gaps, parts, strict=True) for k in range(1, n)]
-
-
-def _judge(chains: Chains, stages: Stages, needs: list[Need]) -> list[tuple[float, float]]:
-    chain = chains.chain(stages)
-    fits = Table(chain, grid_for(chain, _BEAM_CELLS)[0]).fits(needs)
-    return [_key(goal, f) if f is not None else (np.inf, np.inf) for goal, f in zip(needs, fits, strict=True)]
 
 
 def _key(goal: Need, fitted: Fit) -> tuple[float, float]:
