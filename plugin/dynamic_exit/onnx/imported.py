@@ -117,11 +117,12 @@ class ImportedModel(nn.Module):
             ) from error
         if together.shape != alone.shape or not _close(together, alone):
             version = operator_version(self.proto)
+            when = "in a batch" + f" or with its operators of version {version} converted" * (version != OPSET)
             raise ModelError(
-                f"ONNX model '{self.name}' answers samples otherwise in a batch or once its operators of version "
-                f"{version} are converted; export it with a free batch size and opset_version={OPSET}"
+                f"ONNX model '{self.name}' answers samples otherwise {when}; export it with a free batch size and "
+                f"opset_version={OPSET}"
             )
-        self.own_macs(x)
+        self.own_macs(x[:1])
 
     def own_macs(self, x: Tensor) -> float:
         """Count the multiply-adds of one call, for all rows together.
@@ -174,7 +175,7 @@ class ImportedModel(nn.Module):
             raise ExportError(f"stage '{name}' is an ONNX file of one input; the model has {len(takes)}, leave it out")
         (example,), (value,) = example_inputs, takes
         with torch.no_grad():
-            classes = module(example).shape[1]
+            classes = module(example[:1]).shape[1]
         block = _Block()
         preprocessing = module.preprocessing
         if preprocessing is not None and preprocessing(example) is not example:
