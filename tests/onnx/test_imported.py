@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from dynamic_exit.cost import count_macs
-from dynamic_exit.errors import ExportError, ModelError
-from dynamic_exit.graph import Classifier, Preprocessing
+from dynamic_exit.errors import CaptureError, ExportError, ModelError
+from dynamic_exit.graph import Classifier, Preprocessing, capture
 from dynamic_exit.onnx.imported import ImportedModel, import_onnx
 from dynamic_exit.onnx.int8 import Int8Options, quantize_part
 from dynamic_exit.onnx.parts import BATCH, OPSET, export_part
@@ -95,6 +95,12 @@ def test_it_costs_what_the_torch_model_costs(file, network, images):
 def test_a_copy_answers_the_same(file, images):
     imported = ImportedModel(file, "net")
     assert torch.equal(copy.deepcopy(imported)(images), imported(images))
+
+
+def test_it_cannot_be_a_backbone(file, images):
+    message = "^ONNX model 'm' can be a candidate only; give the backbone as a torch model$"
+    with pytest.raises(CaptureError, match=message):
+        capture(Classifier(ImportedModel(file, "m")).eval(), (images,))
 
 
 @pytest.mark.parametrize("images_as", [torch.float32, torch.uint8])

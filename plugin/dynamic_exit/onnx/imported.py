@@ -8,9 +8,9 @@ import onnx
 import onnxruntime
 import torch
 from onnx import helper, numpy_helper
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from ..errors import ExportError, ModelError, first_line
+from ..errors import CaptureError, ExportError, ModelError, first_line
 from .parts import BATCH, IR_VERSION, OPSET, OUTPUT, Part, export_part
 from .ready import INPUT, all_nodes, at_our_version, make_ready, operator_version
 from .session import open_session
@@ -80,7 +80,10 @@ class ImportedModel(nn.Module):
 
         Raises:
             ModelError: The file takes another shape, or fails.
+            CaptureError: It is being traced: onnxruntime leaves no graph to cut.
         """
+        if torch.compiler.is_exporting() or isinstance(x, fx.Proxy):
+            raise CaptureError(f"ONNX model '{self.name}' can be a candidate only; give the backbone as a torch model")
         if self.shape is not None:
             fits = len(self.shape) == x.dim() and all(a in (None, b) for a, b in zip(self.shape, x.shape, strict=True))
             if not fits:
