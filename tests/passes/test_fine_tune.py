@@ -11,7 +11,7 @@ from dynamic_exit.passes.tiny_saver.fine_tune import FineTuneStanza, fine_tune, 
 
 
 def stanza(**options):
-    return FineTuneStanza(**{"epochs": 3, "distillation": 0.0, **options})
+    return FineTuneStanza(**{"epochs": 3, "loss": "gatekeeper", "distillation": 0.0, **options})
 
 
 def noisy_task(count, seed):

@@ -21,15 +21,17 @@ _LARGEST_GRADIENT = 1.0
 class FineTuneStanza(Stanza):
     """Training of savers on the training split, so that their confidence tells right answers from wrong ones."""
 
-    epochs: int = Field(10, ge=1, description="passes over the training split")
+    epochs: int = Field(4, ge=1, description="passes over the training split")
     batch_size: int = Field(64, ge=2, description="samples in a step at least, where there are as many")
     learning_rate: float = Field(1e-3, gt=0, description="peak of AdamW's, after a warm-up and before a cosine decay")
     weight_decay: float = Field(1e-4, ge=0, description="of AdamW")
     loss: Literal["gatekeeper", "distillation"] = Field(
-        "gatekeeper", description="gatekeeper: unsure where it is wrong; distillation: cross-entropy everywhere"
+        "distillation", description="gatekeeper: unsure where it is wrong; distillation: cross-entropy everywhere"
     )
     alpha: float = Field(0.5, gt=0, lt=1, description="gatekeeper: 1 - alpha is the weight of being unsure when wrong")
-    distillation: float = Field(0.5, ge=0, le=1, description="share of the loss that follows the backbone")
+    distillation: float = Field(
+        0.0, ge=0, le=1, description="share of the loss that follows the backbone; 0 where it has memorised the split"
+    )
     temperature: float = Field(2.0, gt=0, le=100, description="divides both logits where the backbone is followed")
     augment: Literal["none", "flip_crop"] = Field(
         "none", description="flip_crop: images are mirrored at random and moved by up to 4 pixels"
@@ -97,6 +99,9 @@ def saver_loss(logits: Tensor, truth: Tensor, teacher_logits: Tensor, options: F
     arXiv 1503.02531. L is the cross-entropy, or that of Gatekeeper (arXiv 2502.19335):
 
         alpha / N sum over right answers of CE(p_i, y_i) + (1 - alpha) / N sum over wrong answers of KL(p_i || uniform)
+
+    The second term's gradient vanishes where p_i is nearly one-hot: for a saver that is all but certain everywhere,
+    choose a small alpha or the cross-entropy.
 
     Args:
         logits: The saver's, float (N, C).
