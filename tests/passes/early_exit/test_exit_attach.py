@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from dynamic_exit.cost import node_macs
-from dynamic_exit.errors import PassError
 from dynamic_exit.graph import Classifier, capture, find_cuts, split
 from dynamic_exit.passes.early_exit import (
     EarlyExitStanza,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ...cost import count_macs
 from ...errors import PassError
 from ...graph import Cut
-from .augment import FlipCrop
+from .augment import AUGMENTS
 from .config import EarlyExitStanza
 from .exit_set import ExitSet, Placed
 from .features import CachedFeatures, Key, LiveFeatures, Wanted, fingerprint
@@ -68,7 +68,7 @@ def attach_exits(
     exits = _build(segments, cuts, inputs, classes, stanza, seed, say, backbone_cost)
     training = stanza.training
     wanted: dict[Key, Wanted] = {each.key: Wanted(each.head.features, each.head.takes) for each in exits.values()}
-    augment = FlipCrop(len(labels), seed) if training.augment == "flip_crop" else None
+    augment = AUGMENTS[training.augment](len(labels), seed) if training.augment in AUGMENTS else None
     live = LiveFeatures(segments, wanted, inputs, augment, [cut.name for cut in cuts])
     settings = {
         "stanza": stanza.model_dump(mode="json"),

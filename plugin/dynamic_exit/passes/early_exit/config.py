@@ -45,8 +45,10 @@ class Training(Stanza):
     weighting: Literal["none", "previous", "reach"] = Field(
         "none", description="weigh samples by how unsure the previous stage, or the surest of all earlier ones, is"
     )
-    augment: Literal["none", "flip_crop"] = Field(
-        "none", description="flip_crop: images are mirrored at random and moved by up to 4 pixels"
+    augment: Literal["none", "flip_crop", "affine"] = Field(
+        "none",
+        description="flip_crop: images are mirrored at random and moved by up to 4 pixels; affine: mirrored, turned, "
+        "scaled and moved a little",
     )
     views: int = Field(1, ge=1, description="augmented copies of each sample that the cache holds")
     validation: float = Field(0.1, ge=0, lt=1, description="share of the split that decides which epoch is kept")

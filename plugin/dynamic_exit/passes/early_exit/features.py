@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import PassError
-from .augment import FlipCrop
+from .augment import Augment
 
 #: Which features: index of the segment behind which they are taken, and their key.
 Key = tuple[int, str]
@@ -56,7 +56,7 @@ class LiveFeatures:
         segments: Sequence[nn.Module],
         wanted: Mapping[Key, Wanted],
         inputs: Mapping[str, Tensor],
-        augment: FlipCrop | None = None,
+        augment: Augment | None = None,
         names: Sequence[str] = (),
     ):
         self.segments, self.wanted, self.inputs = segments, dict(wanted), dict(inputs)
@@ -146,7 +146,7 @@ class CachedFeatures:
         description = {
             "shapes": [[*key, shape] for key, shape in self._shapes.items()],
             "views": views,
-            "seed": seed if live.augment else None,
+            "augment": [type(live.augment).__name__, seed] if live.augment else None,
             "inputs": fingerprint(*live.inputs.values()),
         }
         if self._is_filled(description):
