@@ -1,5 +1,6 @@
 """ONNX files as classifiers: run by onnxruntime in the place of a torch module, shipped as they are."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -96,7 +97,7 @@ class ImportedModel(nn.Module):
             return torch.from_numpy(self.session.run(None, {INPUT: _array(x)})[0]).to(x.device)
         except Exception as error:  # onnxruntime raises classes of its own that share no base below Exception
             raise ModelError(
-                f"ONNX model '{self.name}' fails on inputs of shape {list(x.shape)}: {first_line(error)}"
+                f"ONNX model '{self.name}' fails on inputs of shape {list(x.shape)} {_where(error)}; leave it out"
             ) from error
 
     def check(self, x: Tensor) -> None:
@@ -115,7 +116,7 @@ class ImportedModel(nn.Module):
             raise
         except Exception as error:  # as in forward
             raise ModelError(
-                f"ONNX model '{self.name}' runs on one sample at a time only: {first_line(error)}; export it with a "
+                f"ONNX model '{self.name}' runs on one sample but not on {len(x)} {_where(error)}; export it with a "
                 "free batch size"
             ) from error
         if together.shape != alone.shape or not _close(together, alone):
@@ -184,13 +185,13 @@ class ImportedModel(nn.Module):
         if preprocessing is not None and preprocessing(example) is not example:
             before = export_part(name, preprocessing, takes, "hidden", (example,)).proto.graph
             value = block.include(before, "before/", value)
-        value = block.add("Cast", [value], "input", to=onnx.TensorProto.FLOAT)
+        value = block.add("Cast", [value], "border/number", to=onnx.TensorProto.FLOAT)
         value = block.include(self.shipped.graph, "model/", value)
         if module.class_order is not None:
-            order = numpy_helper.from_array(module.class_order.numpy(), "class_order")
+            order = numpy_helper.from_array(module.class_order.numpy(), "border/order")
             block.initializers.append(order)
-            value = block.add("Gather", [value, "class_order"], "ordered", axis=1)
-        block.nodes.append(helper.make_node("Identity", [value], [OUTPUT], name="output"))
+            value = block.add("Gather", [value, "border/order"], "border/ordered", axis=1)
+        block.nodes.append(helper.make_node("Identity", [value], [OUTPUT], name="border/last"))
         kind = helper.np_dtype_to_tensor_dtype(example.numpy().dtype)
         graph = helper.make_graph(
             block.nodes,
@@ -259,6 +260,12 @@ def _open(model: onnx.ModelProto, name: str) -> onnxruntime.InferenceSession:
                     "have; export it without"
                 ) from error
         raise ModelError(f"ONNX model '{name}' cannot be used: {first_line(error)}") from error
+
+
+def _where(error: Exception) -> str:
+    """Name the operator that onnxruntime failed in, or say what it says."""
+    found = re.search(r"running (\w+) node. Name:'net/([^']*)'", str(error))
+    return f"in {found[1]} '{found[2]}'" if found else f"({first_line(error)})"
 
 
 def _silent() -> onnxruntime.SessionOptions:

@@ -31,10 +31,12 @@ def make_ready(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
         A model of one float32 input ``input`` and one float32 output ``output``, (N, C), both with a free batch.
 
     Raises:
-        ModelError: It takes several inputs, or none or several of its outputs could be the logits.
+        ModelError: It takes several inputs, holds sparse weights, or none or several of its outputs could be logits.
     """
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
+    if model.graph.sparse_initializer:
+        raise ModelError(f"ONNX model '{name}' holds sparse weights; export it with dense ones")
     held = {tensor.name for tensor in model.graph.initializer}
     takes = [value for value in model.graph.input if value.name not in held]
     if len(takes) != 1:
@@ -45,9 +47,9 @@ def make_ready(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     nodes = _without_softmax(_needed(model.graph, output), output)
     nodes = [_with_free_batch(node, model.graph, takes[0], shapes) for node in nodes]
     graph = helper.make_graph(nodes, "net", takes, [], initializer=model.graph.initializer)
-    graph.sparse_initializer.extend(model.graph.sparse_initializer)
-    for node in (node for _, node in all_nodes(graph)):
+    for _, node in all_nodes(graph):  # strip does not look into branches
         node.ClearField("doc_string")
+        node.ClearField("metadata_props")
     graph = onnx.compose.add_prefix_graph(graph, "net/")
     strip(graph)
     _add_border(graph, takes[0], f"net/{output}", shapes.get(output))
@@ -199,6 +201,4 @@ def _add_border(graph: onnx.GraphProto, takes: onnx.ValueInfoProto, output: str,
     classes = shape[1] if shape and len(shape) > 1 and isinstance(shape[1], int) else None
     outputs = [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [BATCH, classes])]
     held = list(graph.initializer)
-    sparse = list(graph.sparse_initializer)
     graph.CopyFrom(helper.make_graph(nodes, "net", [value], outputs, initializer=held))
-    graph.sparse_initializer.extend(sparse)

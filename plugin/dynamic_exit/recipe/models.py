@@ -209,7 +209,7 @@ def load_candidate(source: ModelSource, classes: Sequence[str] | int, example: t
         with torch.no_grad():
             candidate.model.check(*map(candidate.preprocessing, example))
     logits = answer_of(name, candidate, example)
-    if logits.shape[1] > 1 and (logits >= 0).all() and torch.allclose(logits.sum(1), torch.ones(len(logits))):
+    if logits.shape[1] > 1 and (logits >= 0).all() and torch.allclose(logits.float().sum(1), torch.ones(1)):
         raise ModelError(f"{name} gives probabilities where logits are wanted; leave its softmax out")
     own = labels_of(source, candidate.model)
     order = class_order(source.stage_name, logits.shape[1], own, classes)
