@@ -16,6 +16,14 @@ from dynamic_exit.tuning.operating_point import OperatingPoints
 torch.set_num_threads(1)  # more gain nothing on models this small
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_tests(tmp_path_factory):
+    """Nothing that a test makes goes into the user's cache, or comes from there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DYNAMIC_EXIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @dataclasses.dataclass(frozen=True)
 class Ran:
     """A recipe that has been run: its file, what came of it, and the lines that it said."""

@@ -27,7 +27,7 @@ def test_passes_lists_ours_and_the_hosts(command):
         "tiny_saver",
     ]
     parameters = {p["name"]: p for p in found["tiny_saver"]["parameters"]}
-    assert parameters["max_savers"]["default"] == "1"
+    assert parameters["max_savers"]["default"] == "2"
     assert parameters["max_savers"]["range"] == "≥ 1"
     code, out, err = command("passes")
     assert (code, err) == (0, "")

@@ -125,7 +125,7 @@ def recipe(**changes):
         },
         "quantization": {"static_quant": {"w_dtype": "int8", "act_dtype": "uint8"}},
         "dynamic_exit": {
-            "tiny_saver": {"candidates": candidates},
+            "tiny_saver": {"candidates": candidates, "max_savers": 1, "fuse": "none"},
             "early_exit": {"count": 2, "training": {"epochs": 15}},
             "tuning": {
                 "max_accuracy_drop": 0.01,

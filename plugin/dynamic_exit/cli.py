@@ -1,15 +1,17 @@
 """The command `dynamic-exit`."""
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import yaml
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TimeRemainingColumn
 from rich.table import Table
 
 from .errors import DynamicExitError, RecipeError
@@ -56,10 +58,12 @@ def run(
 
     console = Console(stderr=True)
     loaded = _read(recipe, override, output)
-    result = run_recipe(loaded, say=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True))
+    with _progress(console) as progress:
+        result = run_recipe(loaded, say=_said(console), progress=progress)
     if as_json:
         print(json.dumps({"folder": str(result.folder), **result.metrics}, indent=2))
         return
+    _print_candidates(result.metrics)
     _print_figures(result.metrics)
     for note in result.metrics["notes"]:
         print(note)
@@ -73,17 +77,18 @@ def validate(
     as_json: _Json = False,
 ) -> None:
     """Check a recipe, its models and its data without running it."""
+    from .recipe.cache import Cache
     from .recipe.load import load
+    from .recipe.pool import Pool
 
     loaded = _read(recipe, override)
     ingredients = load(loaded)
+    pool = Pool(ingredients, Cache(None), _said(Console(stderr=True))).known if ingredients.candidates else []
     if as_json:
         print(json.dumps(loaded.model_dump(mode="json"), indent=2))
         return
     sizes = ", ".join(f"{len(split)} {key}" for key, split in ingredients.splits.items())
-    print(
-        f"{recipe} is valid: {ingredients.classes} classes, {sizes} samples, {len(ingredients.candidates)} candidates"
-    )
+    print(f"{recipe} is valid: {ingredients.classes} classes, {sizes} samples, {len(pool)} candidates")
 
 
 @app.command()
@@ -219,6 +224,35 @@ def _read(path: Path, overrides: Sequence[str] | None, output: Path | None = Non
     if output is not None:
         values["export.directory"] = str(output.absolute())
     return read_recipe(path, values)
+
+
+def _said(console: Console) -> Callable[[str], None]:
+    return lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _progress(console: Console) -> Iterator[Callable[[str, float], None] | None]:
+    """Draw a bar with an estimate of the time left; without a terminal the run says lines itself."""
+    if not console.is_terminal:
+        yield None
+        return
+    columns = ("{task.description}", BarColumn(), "{task.percentage:.0f}%", TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        tasks: list[TaskID] = []
+
+        def move(what: str, share: float) -> None:
+            tasks.extend([bar.add_task(what, total=1.0)] if not tasks else [])
+            bar.update(tasks[0], description=what, completed=share, visible=share < 1)
+
+        yield move
+
+
+def _print_candidates(metrics: dict[str, Any]) -> None:
+    from .report.page import candidates_table
+
+    if metrics["candidates"]:
+        _print_table(*candidates_table(metrics))
+        print()
 
 
 def _print_figures(metrics: dict[str, Any]) -> None:

@@ -73,7 +73,7 @@ def test_early_exit(model, form):
 
 @pytest.mark.parametrize("form", ["config", "dict"])
 def test_tiny_saver(model, candidates, form):
-    stanza = {"candidates": candidates, "max_savers": 1}
+    stanza = {"candidates": candidates, "fuse": "none"}
     config = TinySaverConfig(**stanza) if form == "config" else {"tiny_saver": stanza}
     dynamic = quantize(model, config, run_fn=feed)
     assert dynamic.chain == ("taught",)
@@ -83,6 +83,36 @@ def test_tiny_saver(model, candidates, form):
     assert 0.3 < leaves.double().mean() < 1
     assert torch.equal(answer.exit_index == 0, leaves)
     torch.testing.assert_close(answer.logits, torch.where(leaves[:, None], saver, final))
+
+
+def test_the_defaults_of_tiny_saver_add_evidence_up(model, candidates):
+    dynamic = quantize(model, TinySaverConfig(candidates=candidates), run_fn=feed)
+    assert (dynamic.chain, dynamic.fuse) == (("taught",), "mean")
+    assert apart(model, dynamic, INPUTS) <= MAX_DISAGREEMENT
+    saver, final = tiny.saver(2)(OTHERS).softmax(1), model(OTHERS).softmax(1)
+    answer = dynamic(OTHERS)
+    evidence = torch.where((answer.exit_index == 0)[:, None], saver, (saver + final) / 2)
+    torch.testing.assert_close(answer.logits.exp(), evidence)
+
+
+def test_a_candidate_that_cannot_be_used_is_left_out(model, candidates):
+    known = candidates[0]
+    others = [
+        {**known, "stage": "lost", "weights": "/nowhere.safetensors"},
+        {**known, "stage": "other", "weights": None, "arguments": {"classes": 5}},
+        {**known, "stage": "large", "name": known["name"].replace("saver", "backbone"), "weights": None},
+    ]
+    with pytest.warns(UserWarning, match="is left out") as said:
+        dynamic = quantize(model, TinySaverConfig(candidates=[*others, known], selection="single"), run_fn=feed)
+    assert dynamic.chain == ("taught",)
+    told = [str(each.message) for each in said if "is left out" in str(each.message)]
+    assert [line.split("'")[1] for line in told] == ["lost", "other", "large"]
+    with pytest.warns(UserWarning), pytest.raises(PassError) as refused:
+        quantize(model, TinySaverConfig(candidates=others[:1]), run_fn=feed)
+    assert str(refused.value) == (
+        "pass 'tiny_saver': no candidate can be used, candidate 'lost' is left out: weights '/nowhere.safetensors' do "
+        "not exist; check the path; give others"
+    )
 
 
 def test_a_saver_that_saves_nothing_is_refused(model, candidates):

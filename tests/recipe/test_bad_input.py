@@ -1,5 +1,7 @@
 """The table of refused input: one exact sentence on stderr, exit code 2, and nothing written or lost."""
 
+import json
+
 import numpy as np
 import pytest
 import tiny
@@ -229,12 +231,6 @@ TABLE = [
         "weights '{w}/nowhere.safetensors' do not exist; check the path",
     ),
     (
-        "weights of a candidate missing",
-        {f"{SAVERS}__1__weights": "nowhere.pt"},
-        None,
-        "weights '{w}/nowhere.pt' do not exist; check the path",
-    ),
-    (
         "weights broken",
         {"model__weights": "w.pt"},
         text("w.pt", "no weights"),
@@ -420,16 +416,16 @@ TABLE = [
         "split 'test' holds NaN or infinity, first in sample 149; repair or remove it",
     ),
     (
-        "candidate of other classes",
-        {f"{SAVERS}__1": CANDIDATE | {"arguments": {"classes": 4}}},
+        "pattern that matches nothing",
+        {f"{SAVERS}__1": CANDIDATE | {"name": "models.py:savr*", "stage": None}},
         None,
-        "candidate 'other' has 4 classes and the backbone 3; use one with 3",
+        "pattern '{w}/models.py:savr*' matches no python model; did you mean '{w}/models.py:saver'?",
     ),
     (
         "no usable cut",
-        {"model": {"source": "python", "name": "models.py:flat"}},
+        {"model": {"source": "python", "name": "models.py:flat"}, "dynamic_exit__tiny_saver": None},
         None,
-        "the backbone has no usable cut: nowhere does one tensor alone carry everything on; "
+        "the backbone has no usable cut: nowhere early enough does one tensor alone carry everything on; "
         "leave `early_exit` out of the recipe",
     ),
     # an output where something could be lost
@@ -467,6 +463,107 @@ def test_refused(world, command, changes, change, message):
         assert tiny.tree(folder) == before
     finally:
         restore(folder, content)
+
+
+def nan_saver(folder):
+    torch.save(tiny.saver(2).state_dict() | {"4.bias": torch.full((3,), torch.nan)}, folder / "nan.pt")
+
+
+# a candidate that cannot be used: what it is called, its source, changes of the folder, the reason
+LEFT_OUT = [
+    (
+        "weights missing",
+        CANDIDATE | {"weights": "nowhere.pt"},
+        None,
+        "weights '{w}/nowhere.pt' do not exist; check the path",
+    ),
+    (
+        "weights that do not fit",
+        CANDIDATE | {"weights": "saver4.safetensors", "arguments": {"width": 2}},
+        None,
+        "weights '{w}/saver4.safetensors' do not fit model '{w}/models.py:saver': '1.weight' is [4, 1, 3, 3] in the "
+        "file and [2, 1, 3, 3] in the model; check its `arguments`",
+    ),
+    (
+        "function missing",
+        CANDIDATE | {"name": "models.py:savr"},
+        None,
+        "'{w}/models.py' has no function 'savr'; did you mean 'saver'?",
+    ),
+    (
+        "other classes",
+        CANDIDATE | {"arguments": {"classes": 4}},
+        None,
+        "candidate 'other' has 4 classes and the backbone 3; use one with 3",
+    ),
+    (
+        "NaN",
+        CANDIDATE | {"weights": "nan.pt"},
+        nan_saver,
+        "candidate 'other' gives NaN or infinite logits; check its weights and preprocessing",
+    ),
+    (
+        "larger than the backbone",
+        CANDIDATE | {"name": "models.py:backbone", "arguments": {"width": 9}},
+        None,
+        "it costs 0.04126 M multiply-adds, the backbone 0.03444 M multiply-adds",
+    ),
+    (
+        "as large as the backbone",
+        CANDIDATE | {"name": "models.py:backbone"},
+        None,
+        "it costs 0.03444 M multiply-adds, the backbone 0.03444 M multiply-adds",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("candidate", "change", "reason"), [row[1:] for row in LEFT_OUT], ids=[row[0] for row in LEFT_OUT]
+)
+def test_no_candidate_remains(world, command, candidate, change, reason):
+    """Each candidate that cannot be used is named; where none remains, nothing is written."""
+    folder, content = world
+    try:
+        tiny.write(folder, tiny.recipe(**{SAVERS: [candidate]}))
+        if change:
+            change(folder)
+        before = tiny.tree(folder)
+        code, out, err = command("run", folder / "recipe.yaml")
+        reason = reason.replace("{w}", str(folder))
+        assert (code, out, err.splitlines()) == (
+            2,
+            "",
+            [
+                f"warning: candidate 'other' is left out: {reason}",
+                f"dynamic-exit: no candidate of `tiny_saver` can be used, 'other' is left out: {reason}; give others",
+            ],
+        )
+        assert tiny.tree(folder) == before
+    finally:
+        restore(folder, content)
+
+
+def test_the_run_goes_on_without_candidates_that_cannot_be_used(tmp_path, command):
+    """All of them at once beside a good one: named on stderr, and kept in the table with the reason."""
+    values = tiny.recipe(dynamic_exit__early_exit=None, quantization=None)
+    savers = values["dynamic_exit"]["tiny_saver"]["candidates"]
+    bad = [candidate | {"stage": f"bad{place}"} for place, (_, candidate, _, _) in enumerate(LEFT_OUT)]
+    tiny.build(tmp_path)
+    nan_saver(tmp_path)
+    savers[1:] = bad
+    recipe = tiny.write(tmp_path, values)
+    code, out, err = command("run", recipe, "--json")
+    assert code == 0
+    rows = {row["stage"]: row for row in json.loads(out)["candidates"]}
+    assert rows["saver2"]["chosen"]
+    for place, (_, _, _, reason) in enumerate(LEFT_OUT):
+        name = f"bad{place}"
+        reason = reason.replace("{w}", str(tmp_path)).replace("'other'", f"'{name}'")
+        assert f"warning: candidate '{name}' is left out: {reason}\n" in err
+        assert rows[name]["why"] == f"left out: {reason}"
+        assert (rows[name]["chosen"], rows[name]["accuracy"], rows[name]["saving_alone"]) == (False, None, None)
+    # what is known of one that was too dear is told
+    assert [name for name in rows if rows[name]["cost"] is None] == [f"bad{place}" for place in range(5)]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import tiny
 import yaml
 
 from dynamic_exit.hub.card import model_card
-from dynamic_exit.report.page import report_page, table
+from dynamic_exit.report.page import candidates_table, report_page, table
 from dynamic_exit.tuning.operating_point import Baseline, OperatingPoints
 
 
@@ -44,6 +44,29 @@ def test_table_by_hand():
     ]
 
 
+def test_candidates_table_by_hand():
+    """What was not measured is empty."""
+    full = {
+        "stage": "small",
+        "accuracy": 0.9,
+        "cost": 25.0,
+        "answered": 0.6,
+        "saving_alone": 0.35,
+        "saving_in_chain": 0.125,
+        "chosen": True,
+        "why": "in the best chain",
+    }
+    empty = dict.fromkeys(full) | {"stage": "broken", "chosen": False, "why": "left out: it does not load"}
+    header, rows = candidates_table({"candidates": [full, empty], "baseline_cost": 100.0})
+    assert header == [
+        "candidate", "accuracy", "cost", "answers", "saves alone", "saves in the chain", "chosen", "why"
+    ]  # fmt: skip
+    assert rows == [
+        ["small", "90.0%", "0.2500", "60.0%", "35.0%", "12.5%", "yes", "in the best chain"],
+        ["broken", "", "", "", "", "", "no", "left out: it does not load"],
+    ]
+
+
 class Tables(HTMLParser):
     """Collects the cells of all tables, and checks that every tag is closed in order."""
 
@@ -80,9 +103,12 @@ def test_the_report_of_a_run_holds_its_figures(ran):
     header, rows = table(ran.result.metrics)
     assert tables[0] == [header, *rows]
     assert [row[0] for row in tables[0][3:]] == list(ran.result.points.names)
-    candidates = {row[0]: row for row in tables[1][1:]}
-    assert candidates["saver2"][5:] == ["yes", "largest saving at matched accuracy"]
-    assert candidates["saver4"][5:] == ["no", "another saves more"]
+    header, rows = candidates_table(ran.result.metrics)
+    assert tables[1] == [header, *rows]
+    assert [(row[0], *row[6:]) for row in rows] == [
+        ("saver2", "yes", "in the best chain"),
+        ("saver4", "no", "in no best chain"),
+    ]
     alone = {row[0]: row[1] for row in tables[2][1:]}
     assert alone.keys() == {"saver2", "block1:linear", "block3:linear", "final"}
     assert f"{tiny.SIZES['test']} test samples" in text

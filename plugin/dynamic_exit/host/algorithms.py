@@ -13,11 +13,11 @@ from ..passes import EarlyExitStanza, PruningStanza, TinySaverStanza
 from ..passes.early_exit import attach_exits, cheapest_head, choose_cuts
 from ..passes.pruning import prune
 from ..passes.tiny_saver import select_savers
-from ..recipe.models import load_model
 from ..runtime.model import DynamicExitModel
 from ..runtime.recorder import make_records
 from ..tuning.operating_point import Goal
 from ..tuning.optimizer import optimize
+from .savers import try_savers
 
 #: Disagreement with the backbone that thresholds are tuned to, in 0..1.
 MAX_DISAGREEMENT = 0.005
@@ -32,22 +32,18 @@ def pruning(model: nn.Module, stanza: PruningStanza, *, run_fn, run_args, exampl
 
 
 def tiny_saver(model: nn.Module, stanza: TinySaverStanza, *, run_fn, run_args, example_inputs) -> DynamicExitModel:
-    """Return the model behind the savers that pay off, tuned to agree with it."""
+    """Return the model behind the savers that pay off, in float, tuned to agree with it."""
     inputs = collect_inputs("tiny_saver", model, run_fn, run_args)
-    savers = {source.stage_name: load_model(source) for source in stanza.candidates}
     program = capture(Classifier(model).eval(), (inputs[:2],))
     segments = split(program, [])
-
-    def build(names) -> DynamicExitModel:
-        chain = {name: savers[name] for name in names}
-        return DynamicExitModel(segments, input_names=program.input_names, savers=chain, fuse=stanza.fuse)
-
-    records = _records(build(savers), inputs, {"final": 0})
-    chosen = [c for c in select_savers(records, stanza.max_savers, stanza.fuse, MAX_DISAGREEMENT) if c.chosen]
-    names = [candidate.stage for candidate in sorted(chosen, key=lambda candidate: candidate.cost)]
-    if not names:
+    savers, records = try_savers(stanza, segments[0], program.classes, inputs)
+    table = select_savers(records, stanza.max_savers, stanza.fuse, MAX_DISAGREEMENT, selection=stanza.selection)
+    names = [row.stage for row in table if row.chosen]
+    chosen = {name: saver for name, saver in savers.items() if name in names}
+    if not chosen:
         raise PassError(f"pass 'tiny_saver': none of {', '.join(savers)} saves anything; give other candidates")
-    return _tuned(build(names), inputs, {"final": 0}, stanza.fuse)
+    dynamic = DynamicExitModel(segments, input_names=program.input_names, savers=chosen, fuse=stanza.fuse)
+    return _tuned(dynamic, inputs, {"final": 0}, stanza.fuse)
 
 
 def early_exit(model: nn.Module, stanza: EarlyExitStanza, *, run_fn, run_args, example_inputs) -> DynamicExitModel:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from ..graph import Classifier, Cut, Segment, capture, find_cuts, split
 from ..onnx.int8 import Int8Options, quantize_part
 from ..onnx.parts import Part, export_part
 from ..onnx.session import PartSession
-from ..passes.early_exit import EarlyExitStanza, attach_exits, choose_cuts
+from ..passes.early_exit import EarlyExitStanza, attach_exits, cheapest_head, choose_cuts, how_unsure
 from ..runtime.batches import batches, run_in_batches
 from ..runtime.model import DynamicExitModel
 
@@ -117,13 +118,19 @@ class Stages:
         return {**own, "final": 0.0}, {**prefix, "final": float(before[-1])}
 
 
-def cut_backbone(classifier: Classifier, example: tuple[Tensor, ...], exits: EarlyExitStanza | None) -> Backbone:
+def cut_backbone(
+    classifier: Classifier,
+    example: tuple[Tensor, ...],
+    exits: EarlyExitStanza | None,
+    say: Say = lambda line: None,
+) -> Backbone:
     """Capture a backbone and cut it where exits are wanted.
 
     Args:
         classifier: In evaluation mode.
         example: Inputs of at least two samples.
         exits: Where; None leaves the backbone in one piece.
+        say: Takes a line for each position that can never pay.
 
     Returns:
         The backbone in segments.
@@ -135,7 +142,10 @@ def cut_backbone(classifier: Classifier, example: tuple[Tensor, ...], exits: Ear
     program = capture(classifier, example)
     macs = node_macs(program.graph_module, program.example_inputs)
     cuts = find_cuts(program, macs)
-    chosen = choose_cuts(cuts, exits.positions, exits.count) if exits else []
+    chosen = []
+    if exits:
+        head_share = cheapest_head(exits.entries, program.classes, sum(macs.values()))
+        chosen = choose_cuts(cuts, exits.positions, exits.count, head_share, say)
     return Backbone(program.input_names, program.classes, chosen, len(cuts), split(program, chosen))
 
 
@@ -151,7 +161,7 @@ class Shipper:
     def __init__(self, int8: Int8Options | None, calibration: Sequence[np.ndarray], threads: int | None = None):
         self.int8, self.calibration, self.threads = int8, calibration, threads
 
-    def ship(
+    def parts(
         self,
         name: str,
         module: nn.Module,
@@ -159,13 +169,22 @@ class Shipper:
         gives: str,
         example: tuple[Tensor, ...],
         feeds: Mapping[str, np.ndarray] | None,
-    ) -> Stage:
-        """Export one module and, with `feeds` (what it really gets, by input name), quantize it."""
+    ) -> tuple[Part, Part]:
+        """Return one module in float and as it ships: quantized, with `feeds` (what it really gets, by input name)."""
         part = float_part = export_part(name, module, takes, gives, example)
         if self.int8 and feeds is not None:
             slices = (dict(zip(feeds, batch, strict=True)) for batch in batches([*feeds.values()], BATCH_SIZE))
             part = quantize_part(part, slices, self.int8)
-        return Stage(module, part, PartSession(part, self.threads), count_macs(module, example), float_part, example)
+        return float_part, part
+
+    def stage(self, module: nn.Module, float_part: Part, part: Part, example: tuple[Tensor, ...]) -> Stage:
+        """Put a module and its parts together."""
+        macs = count_macs(module, example)
+        return Stage(module, part, PartSession(part, self.threads), macs, float_part, example)
+
+    def ship(self, name: str, module: nn.Module, takes, gives, example, feeds) -> Stage:
+        """Make a stage of one module; arguments as for `parts`."""
+        return self.stage(module, *self.parts(name, module, takes, gives, example, feeds), example)
 
     def ship_backbone(self, backbone: Backbone, say: Say) -> list[Stage]:
         """Ship all segments; each is calibrated on what the float segments before it give."""
@@ -179,11 +198,17 @@ class Shipper:
             say(f"segment {index + 1} of {len(backbone.segments)}: {stages[-1].macs / 1e6:.2f} M multiply-adds")
         return stages
 
-    def ship_saver(self, name: str, candidate: Classifier, input_names: Sequence[str]) -> Stage:
-        """Ship one saver."""
-        example = tuple(torch.from_numpy(array[:2]) for array in self.calibration)
-        feeds = dict(zip(input_names, self.calibration, strict=True))
-        return self.ship(name, candidate, input_names, "logits", example, feeds)
+    def saver_parts(
+        self, name: str, candidate: nn.Module, input_names: Sequence[str], quantize: bool = True
+    ) -> tuple[Part, Part]:
+        """Return a saver in float and as it ships; without `quantize` both are the same."""
+        feeds = dict(zip(input_names, self.calibration, strict=True)) if quantize else None
+        return self.parts(name, candidate, input_names, "logits", self.example, feeds)
+
+    @property
+    def example(self) -> tuple[Tensor, ...]:
+        """The model's inputs of two samples."""
+        return tuple(torch.from_numpy(array[:2]) for array in self.calibration)
 
 
 def ship_exits(
@@ -195,6 +220,8 @@ def ship_exits(
     labels: np.ndarray,
     seed: int,
     say: Say,
+    workdir: Path | None = None,
+    resume: bool = False,
 ) -> None:
     """Train exits on what the shipped segments give on the training split, and ship them in float: they are tiny.
 
@@ -207,12 +234,27 @@ def ship_exits(
         labels: int64 (N,), -1 where unknown.
         seed: Starts every head's weights and decides the order of samples.
         say: Takes progress lines.
+        workdir: Folder of the cached features and the checkpoint; None keeps neither.
+        resume: Go on from the checkpoint in `workdir`, where there is one.
     """
-    sessions = [stage.session for stage in stages.segments]
     given = {stages.input_names[0]: torch.from_numpy(inputs)}
-    heads = attach_exits(sessions, backbone.cuts, given, torch.from_numpy(labels), backbone.classes, stanza, seed, say)
+    savers = [stage.session for stage in stages.savers.values()] if stanza.training.weighting != "none" else []
+    heads = attach_exits(
+        [stage.session for stage in stages.segments],
+        backbone.cuts,
+        given,
+        torch.from_numpy(labels),
+        backbone.classes,
+        stanza,
+        seed,
+        say,
+        backbone_cost=sum(stage.macs for stage in stages.segments),
+        unsure=how_unsure([run_in_batches(saver, [*given.values()]) for saver in savers]),
+        workdir=workdir,
+        resume=resume,
+    )
     for name, (index, head) in heads.items():
         following = backbone.segments[index + 1]
-        example = (following.example_inputs[following.takes.index("hidden")],)
-        stages.exits[name] = (index, shipper.ship(name, head, ("hidden",), "logits", example, None))
+        example = tuple(following.example_inputs[following.takes.index(taken)] for taken in head.takes)
+        stages.exits[name] = (index, shipper.ship(name, head, head.takes, "logits", example, None))
         stages.positions[name] = backbone.cuts[index].index

@@ -80,8 +80,7 @@ class Workspace:
 def _config(ingredients: Ingredients, stages: Stages) -> DynamicExitConfig:
     recipe, sample = ingredients.recipe, ingredients.splits["test"].inputs
     names = recipe.data.classes or [str(i) for i in range(ingredients.classes)]
-    saver = recipe.dynamic_exit.tiny_saver
-    sources = {"final": recipe.model, **{c.stage_name: c for c in (saver.candidates if saver else ())}}
+    sources = {"final": recipe.model, **ingredients.candidates}
     return DynamicExitConfig(
         inputs=[{"name": stages.input_names[0], "dtype": str(sample.dtype), "shape": list(sample.shape[1:])}],
         preprocessing={

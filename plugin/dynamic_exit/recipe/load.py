@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from ..errors import DataError
 from ..graph import Classifier
-from .models import answer_of, expand_candidates, load_candidate, load_model
+from ..passes import ModelSource
+from .models import answer_of, expand_candidates, load_model
 from .schema import Recipe
 from .sources import Split, check_alike, check_labels, load_splits
 
@@ -20,7 +21,7 @@ class Ingredients:
         recipe: The recipe.
         backbone: In evaluation mode.
         splits: ``train``, ``calibration`` and ``test``, disjoint.
-        candidates: Savers to pick from, by stage name.
+        candidates: Where the savers to pick from come from, by stage name; they are not loaded yet.
         example: Two samples as the models take them.
         classes: Number of classes C.
     """
@@ -28,7 +29,7 @@ class Ingredients:
     recipe: Recipe
     backbone: Classifier
     splits: dict[str, Split]
-    candidates: dict[str, Classifier]
+    candidates: dict[str, ModelSource]
     example: tuple[Tensor, ...]
     classes: int
 
@@ -58,7 +59,5 @@ def load(recipe: Recipe, model: nn.Module | None = None, splits: Mapping[str, Sp
     check_labels(loaded, classes, recipe.data.classes)
     saver = recipe.dynamic_exit.tiny_saver
     sources = expand_candidates(saver.candidates) if saver else []
-    candidates = {
-        source.stage_name: load_candidate(source, recipe.data.classes or classes, example) for source in sources
-    }
+    candidates = {source.stage_name: source for source in sources}
     return Ingredients(recipe, backbone, loaded, candidates, example, classes)

@@ -1,5 +1,6 @@
 """Figures of a finished model, from its files: answers and seconds, side by side with the backbone alone."""
 
+import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from ..onnx.session import open_session
 from ..onnx.verify import run_session
 from ..tuning.operating_point import OperatingPoints
 from .build import Stages
+from .cache import Cache, digest
 from .load import Ingredients
 from .prove import File
 
@@ -115,21 +117,51 @@ def time_variants(
     return results
 
 
-def stage_seconds(stages: Stages, batch_size: int = 64) -> dict[str, float]:
-    """Measure each stage as it ships, alone.
+def stage_costs(stages: Stages, cost: str, cache: Cache) -> dict[str, Any]:
+    """Return the cost of every stage in one unit, as records take it.
 
     Args:
         stages: All stages.
+        cost: ``macs`` or ``latency``.
+        cache: Keeps what was measured.
+
+    Returns:
+        ``own_cost`` and ``prefix_cost`` by stage, and ``cost_unit``.
+    """
+    latency = cost == "latency"
+    seconds = stage_seconds(stages, cache) if latency else {}
+    own, prefix = stages.costs(lambda stage: seconds[stage.part.name] if latency else stage.macs)
+    return {"own_cost": own, "prefix_cost": prefix, "cost_unit": "seconds" if latency else "macs"}
+
+
+def stage_seconds(stages: Stages, cache: Cache, batch_size: int = 64) -> dict[str, float]:
+    """Measure each stage as it ships, alone; each once on a machine, so that all records agree.
+
+    Args:
+        stages: All stages.
+        cache: Keeps what was measured.
         batch_size: Samples in one call.
 
     Returns:
         Median seconds per sample by the part's name.
     """
+    every = (*stages.savers.values(), *stages.segments, *(stage for _, stage in stages.exits.values()))
+    machine = [platform.node(), platform.machine(), str(os.cpu_count()), onnxruntime.__version__, str(batch_size)]
+    keys = {stage.part.name: digest("seconds", stage.part.proto.SerializeToString(), machine) for stage in every}
+    known = {name: cache.value(key) for name, key in keys.items()}
+    seconds = {name: value for name, value in known.items() if value is not None}
+    if len(seconds) == len(keys):
+        return seconds
     calls = {}
-    for stage in (*stages.savers.values(), *stages.segments, *(stage for _, stage in stages.exits.values())):
+    for stage in every:
         batch = tuple(torch.cat([tensor] * -(-batch_size // len(tensor)))[:batch_size] for tensor in stage.example)
         calls[stage.part.name] = partial(stage.session, *batch)
-    return {name: each.median for name, each in measure_latency(calls, batch=batch_size, time_limit=10.0).items()}
+    measured = {name: each.median for name, each in measure_latency(calls, batch=batch_size, time_limit=10.0).items()}
+    # what was known before says how slow the machine is at the moment
+    slowness = sum(measured[name] for name in seconds) / sum(seconds.values()) if seconds else 1.0
+    for name in keys.keys() - seconds.keys():
+        seconds[name] = cache.keep(keys[name], measured[name] / slowness)
+    return seconds
 
 
 def _answer(variant: Variant, feeds: Mapping[str, np.ndarray], final: int) -> tuple[np.ndarray, np.ndarray]:

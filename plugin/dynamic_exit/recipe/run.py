@@ -12,16 +12,19 @@ from torch import nn
 from ..errors import DynamicExitError
 from ..passes.pruning import prune
 from ..passes.quantization import int8_options
-from ..passes.tiny_saver import ALWAYS, Candidate, select_savers
+from ..passes.tiny_saver import ALWAYS
 from ..records import Records
 from ..runtime.recorder import make_records
 from ..tuning.evaluation import Configuration, evaluate
 from ..tuning.operating_point import Goal, OperatingPoints
 from ..tuning.optimizer import split, tune
 from .build import Shipper, Stages, cut_backbone, ship_exits
+from .cache import open_cache
 from .folder import Workspace
 from .load import Ingredients, load
-from .measure import measure, stage_seconds
+from .measure import measure, stage_costs
+from .pool import Pool
+from .progress import Progress
 from .prove import File, stitch_file, verify
 from .schema import Recipe
 from .sources import Split
@@ -50,6 +53,7 @@ def run(
     model: nn.Module | None = None,
     splits: Mapping[str, Split] | None = None,
     say: Say = lambda line: None,
+    progress: Progress | None = None,
 ) -> Result:
     """Run a recipe from its ingredients to its folder.
 
@@ -58,6 +62,7 @@ def run(
         model: A classifier to use in place of the recipe's.
         splits: Samples to use in place of the recipe's.
         say: Takes one line for each step.
+        progress: Takes how far the work on candidates is; None says it in lines.
 
     Returns:
         The folder, its operating points and everything measured.
@@ -70,16 +75,18 @@ def run(
     ingredients = load(recipe, model, splits)
     if recipe.pruning:
         ingredients = _prune(ingredients, say)
-    backbone = cut_backbone(ingredients.backbone, ingredients.example, recipe.dynamic_exit.early_exit)
+    cache = open_cache(recipe.dynamic_exit.cache.directory, recipe.dynamic_exit.cache.enabled, say)
+    pool = Pool(ingredients, cache, say, progress) if recipe.dynamic_exit.tiny_saver else None
+    backbone = cut_backbone(ingredients.backbone, ingredients.example, recipe.dynamic_exit.early_exit, say)
     say(f"backbone: {backbone.depth} cuts found, {len(backbone.cuts)} in use")
     shipper = Shipper(int8_options(recipe.quantization), [ingredients.splits["calibration"].inputs], threads=1)
     stages = Stages(backbone.input_names, shipper.ship_backbone(backbone, say), {"final": backbone.depth})
-    candidates = _pick_savers(stages, shipper, ingredients, say)
+    candidates = pool.pick(stages, shipper) if pool else []
     if recipe.dynamic_exit.early_exit:
         train = ingredients.splits["train"]
         stanza = recipe.dynamic_exit.early_exit
         ship_exits(stages, backbone, shipper, stanza, train.inputs, train.labels, recipe.seed, say)
-    costs = _costs(stages, recipe)
+    costs = stage_costs(stages, recipe.dynamic_exit.tuning.cost, cache)
     calibration, test = (_records(stages, ingredients.splits[key], costs) for key in ("calibration", "test"))
     workspace.save(calibration)
     try:
@@ -97,6 +104,8 @@ def run(
             **measure(stages, files, points, ingredients),
             "notes": list(points.notes),
             "candidates": [vars(candidate) for candidate in candidates],
+            "baseline_cost": points.baseline.cost,
+            "candidates_seconds": round(pool.seconds, 1) if pool else 0.0,
             "stages": _alone(calibration),
             "verification": {key: vars(agreement) for key, agreement in agreements.items()},
             "seconds": round(time.perf_counter() - started, 1),
@@ -113,32 +122,6 @@ def _prune(ingredients: Ingredients, say: Say) -> Ingredients:
     pruned = prune(ingredients.backbone, ingredients.example, stanza, samples, ingredients.recipe.seed)
     say(f"pruned: {stanza.ratio:.0%} of the channels")
     return replace(ingredients, backbone=pruned)
-
-
-def _pick_savers(stages: Stages, shipper: Shipper, ingredients: Ingredients, say: Say) -> list[Candidate]:
-    """Ship all candidates, keep those that the pass chooses on the calibration split."""
-    dynamic, seed = ingredients.recipe.dynamic_exit, ingredients.recipe.seed
-    if dynamic.tiny_saver is None:
-        return []
-    stages.fuse = dynamic.tiny_saver.fuse
-    for name, candidate in ingredients.candidates.items():
-        stages.savers[name] = shipper.ship_saver(name, candidate, stages.input_names)
-    costs = _costs(stages, ingredients.recipe)
-    records = _records(stages, ingredients.splits["calibration"], costs)
-    drop = dynamic.tuning.max_accuracy_drop
-    candidates = select_savers(records, dynamic.tiny_saver.max_savers, stages.fuse, drop, seed)
-    chosen = sorted((c for c in candidates if c.chosen), key=lambda candidate: candidate.cost)
-    stages.savers = {candidate.stage: stages.savers[candidate.stage] for candidate in chosen}
-    say(f"savers: {', '.join(stages.savers) or 'none saves anything'} out of {len(candidates)} candidates")
-    return candidates
-
-
-def _costs(stages: Stages, recipe: Recipe) -> dict[str, Any]:
-    """Cost of every stage in the unit that the recipe asks for; measured once, so that all records agree."""
-    latency = recipe.dynamic_exit.tuning.cost == "latency"
-    seconds = stage_seconds(stages) if latency else {}
-    own, prefix = stages.costs(lambda stage: seconds[stage.part.name] if latency else stage.macs)
-    return {"own_cost": own, "prefix_cost": prefix, "cost_unit": "seconds" if latency else "macs"}
 
 
 def _records(stages: Stages, samples: Split, costs: Mapping[str, Any]) -> Records:

@@ -93,12 +93,22 @@ class Tuning(Stanza):
         return self
 
 
+class CacheStanza(Stanza):
+    """Where finished work on candidates is kept, so that another run finds it."""
+
+    directory: RecipePath | None = Field(
+        None, description="null: $DYNAMIC_EXIT_CACHE, else dynamic_exit in $XDG_CACHE_HOME or in ~/.cache"
+    )
+    enabled: bool = Field(True, description="false: nothing is kept")
+
+
 class DynamicExit(Stanza):
     """The dynamic passes."""
 
     tiny_saver: TinySaverStanza | None = Field(None, description="independent small models that answer first")
     early_exit: EarlyExitStanza | None = Field(None, description="exit heads inside the backbone")
     tuning: Tuning = Field(Tuning(), description="thresholds and operating points")
+    cache: CacheStanza = Field(CacheStanza(), description="finished work on candidates")
 
     @model_validator(mode="after")
     def _something_to_do(self):

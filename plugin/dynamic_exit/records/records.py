@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import RecordsError, nearest
-from .checks import CHUNK_ROWS, check_answers, check_chain, check_costs, check_shapes
+from .checks import check_answers, check_chain, check_costs, check_shapes
+from .top_k import top_k
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,12 +149,7 @@ class Records:
         classes = np.empty((len(arrays), len(arrays[0]), k), dtype=np.int32)
         kept = np.empty(classes.shape, dtype=np.float32)
         for stage, array in enumerate(arrays):
-            for start in range(0, len(array), CHUNK_ROWS):
-                rows = slice(start, start + CHUNK_ROWS)
-                # a stable sort of the negated values puts the lowest class first among equals
-                order = np.argsort(-array[rows], axis=1, kind="stable")[:, :k]
-                classes[stage, rows] = order
-                kept[stage, rows] = np.take_along_axis(array[rows], order, axis=1)
+            classes[stage], kept[stage] = top_k(array, k)
         return cls(
             labels=np.asarray(labels).astype(np.int64),
             stages=tuple(stages),

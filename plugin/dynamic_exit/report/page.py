@@ -41,6 +41,30 @@ def table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     return header + stages, rows
 
 
+def candidates_table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return header and cells of the table of saver candidates; what was not measured is empty.
+
+    Args:
+        metrics: Content of ``metrics.json``.
+
+    Returns:
+        Column titles, and one list of texts for each row.
+    """
+    header = ["candidate", "accuracy", "cost", "answers", "saves alone", "saves in the chain", "chosen", "why"]
+    rows = []
+    for row in metrics["candidates"]:
+        ratio = None if row["cost"] is None else row["cost"] / metrics["baseline_cost"]
+        shares = [row[key] for key in ("answered", "saving_alone", "saving_in_chain")]
+        cells = [row["stage"], _text(row["accuracy"], ".1%"), _text(ratio, ".4f")]
+        cells += [_text(share, ".1%") for share in shares]
+        rows.append([*cells, "yes" if row["chosen"] else "no", row["why"]])
+    return header, rows
+
+
+def _text(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
 def report_page(title: str, points: OperatingPoints, metrics: dict[str, Any]) -> str:
     """Return the report as HTML.
 
@@ -51,5 +75,10 @@ def report_page(title: str, points: OperatingPoints, metrics: dict[str, Any]) ->
     """
     header, rows = table(metrics)
     return _TEMPLATES.get_template("report.html.jinja").render(
-        title=title, points=points, metrics=metrics, header=header, rows=rows
+        title=title,
+        points=points,
+        metrics=metrics,
+        header=header,
+        rows=rows,
+        candidates=candidates_table(metrics),
     )

@@ -1,46 +1,81 @@
 """Makes records: runs every stage on every sample, once, with the numerics that ship."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..errors import ModelError
-from ..records import Records
+from ..records import Records, top_k
 from .batches import batches
 from .model import DynamicExitModel
 
 #: Classes kept per sample; with `fuse: mean` classes beyond these count as 0.
 KEPT_CLASSES = 20
+#: Samples at a time; what a stage answers may depend on it in the last bits.
+BATCH_SIZE = 64
 
 
-def stage_probabilities(
-    model: DynamicExitModel, inputs: Sequence[np.ndarray], batch_size: int = 64
-) -> dict[str, np.ndarray]:
-    """Run every stage of a model on every sample.
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What one stage answers.
+
+    Attributes:
+        classes: int32 (N, K), most probable first.
+        probabilities: float32 (N, K), decreasing.
+    """
+
+    classes: np.ndarray
+    probabilities: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @classmethod
+    def of(cls, stage: str, logits: Tensor, first: int = 0) -> "Answers":
+        """Take the answers from logits (N, C); the first row is sample number `first`.
+
+        Raises:
+            ModelError: The stage gives NaN.
+        """
+        probabilities = torch.softmax(logits.float(), dim=1).numpy()
+        wrong = np.flatnonzero(np.isnan(probabilities).any(axis=1))
+        if len(wrong):
+            sample = first + int(wrong[0])
+            raise ModelError(f"stage '{stage}' gives NaN, first for sample {sample}; check its weights and inputs")
+        return cls(*top_k(probabilities, KEPT_CLASSES))
+
+    @classmethod
+    def join(cls, parts: Sequence["Answers"]) -> "Answers":
+        """Put answers for other samples one after the other; at least one part."""
+        return cls(
+            np.concatenate([part.classes for part in parts]), np.concatenate([part.probabilities for part in parts])
+        )
+
+
+@torch.no_grad()
+def answer_batches(
+    stage: str, run: Callable[..., Tensor], inputs: Sequence[np.ndarray], start: int = 0
+) -> Iterator[Answers]:
+    """Run one stage, a batch at a time.
 
     Args:
-        model: Its modules may be torch or onnxruntime.
+        stage: Its name, for messages.
+        run: Takes the inputs as tensors and gives logits (N, C).
         inputs: The model's inputs, each (N, ...).
-        batch_size: Samples at a time.
+        start: Samples that are answered already: a multiple of the batch size.
 
     Returns:
-        Probabilities float32 (N, C) by stage, the final last.
+        The answers batch by batch.
 
     Raises:
-        ModelError: A stage gives NaN.
+        ModelError: The stage gives NaN.
     """
-    answers: dict[str, list[np.ndarray]] = {}
-    with torch.no_grad():
-        for batch in batches(inputs, batch_size):
-            for stage, logits in model.all_stage_logits(*map(torch.from_numpy, batch)).items():
-                answers.setdefault(stage, []).append(torch.softmax(logits.float(), dim=1).numpy())
-    probabilities = {stage: np.concatenate(parts) for stage, parts in answers.items()}
-    for stage, values in probabilities.items():
-        wrong = np.flatnonzero(np.isnan(values).any(axis=1))
-        if len(wrong):
-            raise ModelError(f"stage '{stage}' gives NaN, first for sample {wrong[0]}; check its weights and inputs")
-    return probabilities
+    for batch in batches([array[start:] for array in inputs], BATCH_SIZE):
+        yield Answers.of(stage, run(*map(torch.from_numpy, batch)), start)
+        start += len(batch[0])
 
 
 def make_records(
@@ -52,7 +87,6 @@ def make_records(
     prefix_cost: Mapping[str, float],
     positions: Mapping[str, int],
     cost_unit: str,
-    batch_size: int = 64,
 ) -> Records:
     """Make the records of a model.
 
@@ -64,7 +98,6 @@ def make_records(
         prefix_cost: By stage, the final included.
         positions: By exit and the final; savers stand at -1.
         cost_unit: ``macs`` or ``seconds``.
-        batch_size: Samples at a time.
 
     Returns:
         Records with the stages of the model's chain and the final.
@@ -72,18 +105,38 @@ def make_records(
     Raises:
         ModelError: A stage gives NaN.
     """
-    probabilities = stage_probabilities(model, inputs, batch_size)
-    stages = tuple(probabilities)
-    kinds = ["final" if s == stages[-1] else "exit" if s in positions else "saver" for s in stages]
-    classes = probabilities[stages[-1]].shape[1]
-    return Records.from_probabilities(
-        labels=labels,
+    found: dict[str, list[Answers]] = {}
+    first = 0
+    with torch.no_grad():
+        for batch in batches(inputs, BATCH_SIZE):
+            for stage, logits in model.all_stage_logits(*map(torch.from_numpy, batch)).items():
+                found.setdefault(stage, []).append(Answers.of(stage, logits, first))
+            first += len(batch[0])
+    answers = {stage: Answers.join(parts) for stage, parts in found.items()}
+    return join_answers(
+        answers, labels, own_cost=own_cost, prefix_cost=prefix_cost, positions=positions, cost_unit=cost_unit
+    )
+
+
+def join_answers(
+    answers: Mapping[str, Answers],
+    labels: np.ndarray,
+    *,
+    own_cost: Mapping[str, float],
+    prefix_cost: Mapping[str, float],
+    positions: Mapping[str, int],
+    cost_unit: str,
+) -> Records:
+    """Make records of answers; arguments as for `make_records`, the answers by stage in chain order, the final last."""
+    stages = tuple(answers)
+    return Records(
+        labels=np.asarray(labels).astype(np.int64),
         stages=stages,
-        kinds=kinds,
-        positions=[positions.get(stage, -1) for stage in stages],
-        probabilities=[probabilities[stage] for stage in stages],
-        own_cost=[own_cost[stage] for stage in stages],
-        prefix_cost=[prefix_cost[stage] for stage in stages],
+        kinds=tuple("final" if s == stages[-1] else "exit" if s in positions else "saver" for s in stages),
+        positions=np.asarray([positions.get(stage, -1) for stage in stages], dtype=np.int64),
+        topk_classes=np.stack([each.classes for each in answers.values()]),
+        topk_probabilities=np.stack([each.probabilities for each in answers.values()]),
+        own_cost=np.asarray([own_cost[stage] for stage in stages], dtype=np.float64),
+        prefix_cost=np.asarray([prefix_cost[stage] for stage in stages], dtype=np.float64),
         cost_unit=cost_unit,
-        k=min(classes, KEPT_CLASSES),
     )

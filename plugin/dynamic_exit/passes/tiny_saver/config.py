@@ -13,8 +13,11 @@ class TinySaverStanza(Stanza):
     """Tiny savers: small independent models that answer first, picked out of candidates."""
 
     candidates: list[ModelSource] = Field(min_length=1, description="models to pick from")
-    max_savers: int = Field(1, ge=1, description="savers in a chain at most")
-    fuse: Literal["none", "mean"] = Field("none", description="mean: average the probabilities of all stages so far")
+    selection: Literal["chain", "single"] = Field("chain", description="single: the one of largest saving")
+    max_savers: int = Field(2, ge=1, description="savers in a chain at most")
+    fuse: Literal["none", "mean"] = Field("mean", description="mean: average the probabilities of all stages so far")
+    quantize: bool = Field(True, description="false: savers ship in float whatever `quantization` says")
+    time_limit: float | None = Field(None, gt=0, description="seconds after which no further candidate is tried")
 
     @model_validator(mode="after")
     def _unique_stages(self):

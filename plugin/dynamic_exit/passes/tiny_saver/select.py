@@ -12,8 +12,8 @@ ALWAYS = -1.0
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """How one candidate did on the calibration samples.
+class Alone:
+    """How one candidate did with the backbone behind it, on the calibration samples.
 
     Attributes:
         stage: Name of its stage.
@@ -21,8 +21,6 @@ class Candidate:
         cost: Of the candidate alone, in the records' unit.
         answered: Share of samples that it answers at matched accuracy, in 0..1.
         cost_ratio: Cost of candidate and backbone together at matched accuracy, over the backbone's.
-        chosen: Whether it is in the chain.
-        why: The reason, in a few words.
     """
 
     stage: str
@@ -30,17 +28,68 @@ class Candidate:
     cost: float
     answered: float
     cost_ratio: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A candidate's row in the table. What was not measured is None.
+
+    Attributes:
+        stage: Name of its stage.
+        accuracy: Of the candidate alone, in 0..1.
+        cost: Of the candidate alone, in the records' unit.
+        answered: Share of samples that it answers at matched accuracy, with the backbone alone behind it, in 0..1.
+        saving_alone: Share of the backbone's cost that this saves.
+        saving_in_chain: By how much the best chain would be dearer without it, over the backbone's cost; 0 where it is
+            in no best chain.
+        chosen: Whether it is in the chain.
+        why: The reason, in a few words.
+    """
+
+    stage: str
+    accuracy: float | None
+    cost: float | None
+    answered: float | None
+    saving_alone: float | None
+    saving_in_chain: float | None
     chosen: bool
     why: str
 
 
+def not_run(stage: str, cost: float | None, why: str) -> Candidate:
+    """Return the row of a candidate that was not run."""
+    return Candidate(stage, None, cost, None, None, None, False, why)
+
+
+def try_alone(records: Records, stage: str, fuse: str = "none", seed: int = 0) -> Alone:
+    """Try one candidate with the backbone behind it, at the backbone's own accuracy.
+
+    Args:
+        records: Savers and the final.
+        stage: The candidate.
+        fuse: ``none`` or ``mean``.
+        seed: Decides the search's restarts.
+
+    Returns:
+        How it did.
+    """
+    pair = records.select([stage])
+    (matched,) = optimize(pair, [Goal(max_accuracy_drop=0.0)], fuse=fuse, max_savers=1, seed=seed, crossfit=False)
+    result = evaluate(pair, matched)
+    alone = evaluate(pair, Configuration(((stage, ALWAYS),)))
+    answered = 1.0 - result.exit_rates[records.stages[-1]]
+    return Alone(stage, alone.accuracy, alone.cost, answered, result.cost_ratio)
+
+
 def select_savers(
-    records: Records, max_savers: int, fuse: str = "none", max_accuracy_drop: float = 0.0, seed: int = 0
+    records: Records,
+    max_savers: int = 2,
+    fuse: str = "mean",
+    max_accuracy_drop: float = 0.0,
+    seed: int = 0,
+    selection: str = "chain",
 ) -> list[Candidate]:
     """Rank candidates and choose savers, on samples that are not used for reporting.
-
-    With `max_savers` = 1 this is the rule of TinySaver (arXiv 2403.17726): at matched accuracy, the largest saving.
-    With more, the chain search of the optimizer decides at `max_accuracy_drop`.
 
     Args:
         records: Savers and the final, no exits.
@@ -48,35 +97,61 @@ def select_savers(
         fuse: ``none`` or ``mean``.
         max_accuracy_drop: Allowed drop for the chain search, in 0..1.
         seed: Decides the search's restarts.
+        selection: ``single``: the rule of TinySaver (arXiv 2403.17726): at matched accuracy, the largest saving.
+            ``chain``: the chain that the optimizer finds at `max_accuracy_drop`.
 
     Returns:
-        All candidates, cheapest pair with the backbone first; `chosen` marks the savers to use. None is chosen where
-        none saves anything.
+        All candidates, largest saving in the chain first, then the largest alone; `chosen` marks the savers to use.
+        None is chosen where none saves anything.
     """
-    final = records.stages[-1]
-    rows = []
-    for stage in records.stages[:-1]:
-        pair = records.select([stage, final])
-        (matched,) = optimize(pair, [Goal(max_accuracy_drop=0.0)], fuse=fuse, max_savers=1, seed=seed, crossfit=False)
-        result = evaluate(pair, matched)
-        alone = evaluate(pair, Configuration(((stage, ALWAYS),)))
-        rows.append((result.cost_ratio, stage, alone.accuracy, alone.cost, 1.0 - result.exit_rates[final]))
-    rows.sort()
-    chosen = _chain(records, rows, max_savers, fuse, max_accuracy_drop, seed)
-    return [
-        Candidate(stage, accuracy, cost, answered, ratio, stage in chosen, _why(stage, ratio, chosen, max_savers))
-        for ratio, stage, accuracy, cost, answered in rows
+    alone = [try_alone(records, stage, fuse, seed) for stage in records.stages[:-1]]
+    if selection == "single":
+        savings = _single(alone)
+    else:
+        savings = _chain(records, max_savers, fuse, max_accuracy_drop, seed)
+    rows = [
+        Candidate(
+            stage=each.stage,
+            accuracy=each.accuracy,
+            cost=each.cost,
+            answered=each.answered,
+            saving_alone=1.0 - each.cost_ratio,
+            saving_in_chain=savings.get(each.stage, 0.0),
+            chosen=each.stage in savings,
+            why=_why(each, each.stage in savings, selection),
+        )
+        for each in alone
     ]
+    return sorted(rows, key=lambda row: (-row.chosen, -row.saving_in_chain, -row.saving_alone, row.cost, row.stage))
 
 
-def _chain(records: Records, rows: Sequence[tuple], max_savers: int, fuse: str, drop: float, seed: int) -> set[str]:
-    if max_savers == 1:
-        return {rows[0][1]} if rows and rows[0][0] < 1.0 else set()
-    (best,) = optimize(records, [Goal(max_accuracy_drop=drop)], fuse=fuse, max_savers=max_savers, seed=seed)
-    return {stage for stage, _ in best.stages}
+def _single(alone: Sequence[Alone]) -> dict[str, float]:
+    """Return the best pair's saver with its lead over the second."""
+    first, *others = sorted(alone, key=lambda each: (each.cost_ratio, each.stage))
+    second = min([1.0, *(each.cost_ratio for each in others)])
+    return {first.stage: second - first.cost_ratio} if first.cost_ratio < 1.0 else {}
 
 
-def _why(stage: str, ratio: float, chosen: set[str], max_savers: int) -> str:
-    if stage in chosen:
-        return "largest saving at matched accuracy" if max_savers == 1 else "in the best chain"
-    return "saves nothing at matched accuracy" if ratio >= 1.0 else "another saves more"
+def _chain(records: Records, max_savers: int, fuse: str, drop: float, seed: int) -> dict[str, float]:
+    """Return the best chain's savers, each with what its absence would cost."""
+
+    def cheapest(pool: Records) -> tuple[list[str], float]:
+        # stages chosen at the drop itself; their thresholds, tuned afterwards, leave room for what samples differ
+        goal = Goal(max_accuracy_drop=drop)
+        (best,) = optimize(pool, [goal], fuse=fuse, max_savers=max_savers, seed=seed, crossfit=False)
+        return [stage for stage, _ in best.stages], evaluate(pool, best).cost_ratio
+
+    stages, ratio = cheapest(records)
+    savings = {}
+    for stage in stages:
+        others = [each for each in records.stages[:-1] if each != stage]
+        savings[stage] = max(0.0, cheapest(records.select(others))[1] - ratio)
+    return savings
+
+
+def _why(alone: Alone, chosen: bool, selection: str) -> str:
+    if selection == "chain":
+        return "in the best chain" if chosen else "in no best chain"
+    if chosen:
+        return "largest saving at matched accuracy"
+    return "saves nothing at matched accuracy" if alone.cost_ratio >= 1.0 else "another saves more"

@@ -1,0 +1,163 @@
+"""Finished work on disk, found again by a key that covers everything it depends on.
+
+An entry is one file: an uncompressed zip archive of named byte strings with a manifest of their sha256 sums. It is
+written whole or not at all, and what was cut short or changed since is noticed and made anew.
+"""
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_MANIFEST = "manifest.json"
+
+
+def digest(*parts: bytes | memoryview | str | Iterable) -> str:
+    """Return the sha256 sum of texts, bytes and lists of them, in hexadecimal; each part's length counts too."""
+    total = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, str):
+            part = part.encode()
+        elif not isinstance(part, bytes | memoryview):
+            part = bytes.fromhex(digest(*part))
+        total.update(len(part).to_bytes(8, "little"))
+        total.update(part)
+    return total.hexdigest()
+
+
+def pack(array: np.ndarray) -> bytes:
+    """Return an array of plain numbers as the bytes of an .npy file."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
+def unpack(content: bytes) -> np.ndarray:
+    """Return the array that `pack` took."""
+    return np.load(io.BytesIO(content), allow_pickle=False)
+
+
+class Cache:
+    """A folder of entries.
+
+    Args:
+        directory: The folder, made when it is first written to; None takes a temporary one, which goes with the object.
+        say: Takes a line where an entry or the folder cannot be used.
+    """
+
+    def __init__(self, directory: str | Path | None, say: Callable[[str], None] = lambda line: None):
+        self.say = say
+        self._use(directory)
+
+    def _use(self, directory: str | Path | None) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="dynamic_exit_") if directory is None else None
+        self.directory = Path(self._temporary.name if directory is None else directory)
+
+    def __contains__(self, key: str) -> bool:
+        return self._path(key).is_file()
+
+    def get(self, key: str) -> dict[str, bytes] | None:
+        """Return an entry's content by name; None where there is none that can be trusted."""
+        path = self._path(key)
+        if not path.is_file():
+            return None
+        try:
+            return _read(path, key)
+        except Exception:  # zipfile, zlib and json raise what they please on bytes that were cut or changed
+            self.say(f"cache entry '{path.name}' was cut short or changed; it is made anew")
+            return None
+
+    def put(self, key: str, files: Mapping[str, bytes]) -> None:
+        """Write an entry, whole or not at all.
+
+        Args:
+            key: As `digest` makes it.
+            files: Content by name.
+        """
+        try:
+            _write(self._path(key), key, files)
+        except OSError as error:
+            if self._temporary is not None:
+                raise
+            said = f"cache '{self.directory}' cannot be written: {error.strerror or error}"
+            self.say(f"warning: {said}; what is made now will not be found again")
+            self._use(None)
+            self.put(key, files)
+
+    def drop(self, key: str) -> None:
+        """Remove an entry, if it is there."""
+        self._path(key).unlink(missing_ok=True)
+
+    def value(self, key: str) -> Any:
+        """Return the value that `keep` took; None where there is none that can be trusted."""
+        found = self.get(key)
+        return None if found is None else json.loads(found["value.json"])
+
+    def keep(self, key: str, value: Any) -> Any:
+        """Write a value that JSON can hold as an entry, and return it."""
+        self.put(key, {"value.json": json.dumps(value).encode()})
+        return value
+
+    def memo(self, key: str, make: Callable[[], Any]) -> Any:
+        """Return what `make` returned when this key was first asked for: anything but None that JSON can hold."""
+        found = self.value(key)
+        return self.keep(key, make()) if found is None else found
+
+    def _path(self, key: str) -> Path:
+        return self.directory / key[:2] / f"{key}.zip"
+
+
+def _read(path: Path, key: str) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        manifest = json.loads(archive.read(_MANIFEST))
+        files = {name: archive.read(name) for name in archive.namelist() if name != _MANIFEST}
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    if manifest != {"key": key, "sha256": sums}:
+        raise ValueError("the sums differ")
+    return files
+
+
+def _write(path: Path, key: str, files: Mapping[str, bytes]) -> None:
+    manifest = {"key": key, "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = file.name
+            with zipfile.ZipFile(file, "w") as archive:
+                archive.writestr(_MANIFEST, json.dumps(manifest))
+                for name, content in files.items():
+                    archive.writestr(name, content)
+        os.replace(temporary, path)
+    except BaseException:
+        # an interrupt too must leave nothing half written
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+
+
+def open_cache(directory: str | None, enabled: bool, say: Callable[[str], None]) -> Cache:
+    """Open the user's cache.
+
+    Args:
+        directory: The folder; None: ``$DYNAMIC_EXIT_CACHE``, else ``$XDG_CACHE_HOME/dynamic_exit``, else
+            ``~/.cache/dynamic_exit``.
+        enabled: Whether anything is kept beyond this run.
+        say: Takes a line where an entry or the folder cannot be used.
+
+    Returns:
+        The cache.
+    """
+    if not enabled:
+        return Cache(None, say)
+    if directory is None:
+        shared = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        directory = os.environ.get("DYNAMIC_EXIT_CACHE") or Path(shared, "dynamic_exit")
+    return Cache(directory, say)

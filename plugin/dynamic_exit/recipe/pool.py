@@ -1,0 +1,280 @@
+"""The candidates of a run: surveyed from their cost, tried from cheap to dear, and the best of them shipped."""
+
+import dataclasses
+import functools
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from ..cost import count_macs
+from ..errors import DynamicExitError, ModelError
+from ..graph import Classifier
+from ..onnx.parts import Part
+from ..onnx.session import PartSession
+from ..passes import ModelSource
+from ..passes.tiny_saver import Candidate, Shortlist, not_run, select_savers, try_alone
+from ..records import Records
+from ..runtime.recorder import BATCH_SIZE, KEPT_CLASSES, Answers, join_answers
+from .build import Shipper, Stage, Stages
+from .cache import Cache, digest
+from .fingerprint import array_fingerprint, module_fingerprint, surroundings
+from .load import Ingredients
+from .measure import stage_costs
+from .models import load_candidate
+from .progress import Lines, Progress
+from .recording import record
+
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """A candidate that loads.
+
+    Attributes:
+        name: Of its stage.
+        load: Loads it, each time the same.
+        fingerprint: Covers its code, weights and preprocessing.
+        macs: Multiply-adds per sample.
+    """
+
+    name: str
+    load: Callable[[], Classifier]
+    fingerprint: str
+    macs: float
+
+
+class Pool:
+    """The candidates of one run, surveyed: each is loaded once, and those that can never pay are left out.
+
+    Args:
+        ingredients: The recipe, the backbone, the samples and the sources of the candidates.
+        cache: Keeps what is made.
+        say: Takes one line for each candidate.
+        progress: Takes how far the work is; None says it in lines.
+
+    Raises:
+        ModelError: No candidate remains.
+    """
+
+    def __init__(self, ingredients: Ingredients, cache: Cache, say: Say, progress: Progress | None = None):
+        self.ingredients, self.cache, self.say = ingredients, cache, say
+        self.progress = progress or Lines(say)
+        self.stanza = ingredients.recipe.dynamic_exit.tiny_saver
+        self.inputs = ingredients.splits["calibration"].inputs
+        self.not_run: list[Candidate] = []
+        self.known: list[Known] = []
+        started = time.perf_counter()
+        self._survey()
+        self.seconds = time.perf_counter() - started
+
+    def pick(self, stages: Stages, shipper: Shipper) -> list[Candidate]:
+        """Try the candidates, choose savers among them, and put those into the chain.
+
+        Args:
+            stages: The shipped backbone; the chosen savers and how evidence is fused are put into it.
+            shipper: Exports and quantizes.
+
+        Returns:
+            The table: a row for each candidate, the chosen ones first, those that were not run last.
+
+        Raises:
+            ModelError: No candidate remains.
+        """
+        started = time.perf_counter()
+        stages.fuse = self.stanza.fuse
+        trial = _Trial(self, stages, shipper)
+        table = [*trial.choose(trial.run()), *self.not_run]
+        chosen = sorted((row for row in table if row.chosen), key=lambda row: (row.cost, row.stage))
+        stages.savers = {row.stage: trial.stage(row.stage) for row in chosen}
+        self.seconds += time.perf_counter() - started
+        names = ", ".join(stages.savers) or "none saves anything"
+        self.say(f"savers: {names} out of {len(table)} candidates, in {self.seconds:.1f} s")
+        return table
+
+    def leave_out(self, name: str, reason: str, cost: float | None = None) -> None:
+        """Say that a candidate cannot be used, and go on without it."""
+        self.say(f"warning: candidate '{name}' is left out: {reason}")
+        self.not_run.append(not_run(name, cost, f"left out: {reason}"))
+
+    def demand(self, remaining: Any) -> None:
+        """Refuse a pool of which nothing remains."""
+        if not remaining:
+            first = self.not_run[0]
+            raise ModelError(f"no candidate of `tiny_saver` can be used, '{first.stage}' is {first.why}; give others")
+
+    def _survey(self) -> None:
+        ingredients, latency = self.ingredients, self.ingredients.recipe.dynamic_exit.tuning.cost == "latency"
+        shortlist = Shortlist(
+            count_macs(ingredients.backbone, ingredients.example), "macs", time_limit=self.stanza.time_limit
+        )
+        for name, source in ingredients.candidates.items():
+            if self.known and (reason := shortlist.over()):
+                self.not_run.append(not_run(name, None, reason))
+                continue
+            try:
+                known = self._look(name, source)
+            except DynamicExitError as error:
+                self.leave_out(name, str(error))
+                continue
+            # multiply-adds say nothing for certain of seconds
+            reason = None if latency else shortlist.too_dear(known.macs)
+            if reason:
+                self.leave_out(name, reason, known.macs)
+            else:
+                self.known.append(known)
+        self.demand(self.known)
+        self.known.sort(key=lambda known: (known.macs, known.name))
+
+    def _look(self, name: str, source: ModelSource) -> Known:
+        def load() -> Classifier:
+            # a model without weights gets the same random ones each time
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.ingredients.recipe.seed)
+                classes = self.ingredients.recipe.data.classes or self.ingredients.classes
+                return load_candidate(source, classes, self.ingredients.example)
+
+        candidate = load()
+        fingerprint = digest(source.model_dump_json(exclude={"stage"}), module_fingerprint(candidate))
+        example = self.ingredients.example
+        key = digest("multiply-adds", surroundings(), fingerprint, [str(tensor.shape) for tensor in example])
+        return Known(name, load, fingerprint, self.cache.memo(key, lambda: count_macs(candidate, example)))
+
+
+class _Trial:
+    """One trial of a pool on the calibration split.
+
+    Args:
+        pool: The candidates.
+        stages: The shipped backbone.
+        shipper: Exports and quantizes.
+    """
+
+    def __init__(self, pool: Pool, stages: Stages, shipper: Shipper):
+        self.pool, self.stages, self.shipper, self.cache = pool, stages, shipper, pool.cache
+        self.known = {known.name: known for known in pool.known}
+        self.cost = pool.ingredients.recipe.dynamic_exit.tuning.cost
+        self.costs = stage_costs(stages, self.cost, self.cache)
+        self.answers: dict[str, Answers] = {}
+        # what the answers of every stage depend on besides itself
+        self.common = [surroundings(), array_fingerprint(pool.inputs), str([shipper.threads, BATCH_SIZE, KEPT_CLASSES])]
+        self.work = {"final": sum(stage.macs for stage in stages.segments)}
+        self.work.update((name, known.macs) for name, known in self.known.items())
+        self.done = 0.0
+
+    def run(self) -> Records:
+        """Try the candidates from cheap to dear, and return the records of those that were run."""
+        pool, stanza = self.pool, self.pool.stanza
+        limit = None if stanza.time_limit is None else stanza.time_limit - pool.seconds
+        shortlist = Shortlist(
+            self.costs["prefix_cost"]["final"],
+            self.costs["cost_unit"],
+            single=stanza.selection == "single",
+            time_limit=limit,
+        )
+        model = self.stages.model("session")
+        parts = digest(*(stage.part.proto.SerializeToString() for stage in self.stages.segments))
+        self._record("final", parts, lambda *inputs: model.all_stage_logits(*inputs)["final"])
+        for before, name in zip(("final", *self.known), self.known, strict=False):
+            self.done += self.work[before]
+            reason = shortlist.over() if len(self.answers) > 1 else None
+            if reason:
+                pool.not_run.append(not_run(name, self.known[name].macs if self.cost == "macs" else None, reason))
+                continue
+            try:
+                self._try(name, shortlist)
+            except DynamicExitError as error:
+                pool.leave_out(name, str(error))
+        pool.demand(len(self.answers) > 1)
+        return self._records()
+
+    def choose(self, records: Records) -> list[Candidate]:
+        """Choose savers; the same records give the same choice without a second search."""
+        recipe, stanza = self.pool.ingredients.recipe, self.pool.stanza
+        options = {
+            "max_savers": stanza.max_savers,
+            "fuse": stanza.fuse,
+            "max_accuracy_drop": recipe.dynamic_exit.tuning.max_accuracy_drop,
+            "seed": recipe.seed,
+            "selection": stanza.selection,
+        }
+        arrays = [array_fingerprint(np.asarray(getattr(records, field.name))) for field in dataclasses.fields(records)]
+        key = digest("choice", surroundings(), arrays, json.dumps(options))
+        rows = self.cache.memo(key, lambda: [vars(row) for row in select_savers(records, **options)])
+        return [Candidate(**row) for row in rows]
+
+    def stage(self, name: str) -> Stage:
+        """Make a candidate a stage of the chain."""
+        float_part, part, _ = self._parts(name)
+        return self.shipper.stage(self.known[name].load(), float_part, part, self.pool.ingredients.example)
+
+    def _try(self, name: str, shortlist: Shortlist) -> None:
+        """Run one candidate, unless its cost says that it cannot pay."""
+        cost = self.known[name].macs
+        if self.cost == "latency":
+            cost = stage_costs(self._with(name), self.cost, self.cache)["own_cost"][name]
+            if reason := shortlist.too_dear(cost):
+                self.pool.leave_out(name, reason, cost)
+                return
+        if reason := shortlist.beaten(cost):
+            self.pool.say(f"candidate {name} is not run: {reason}")
+            self.pool.not_run.append(not_run(name, cost, reason))
+            return
+        self.costs["own_cost"][name], self.costs["prefix_cost"][name] = cost, 0.0
+        _, part, content = self._parts(name)
+        session = functools.cache(lambda: PartSession(part, self.shipper.threads))
+        self._record(name, content, lambda *inputs: session()(*inputs))
+        alone = try_alone(self._records(name), name, self.pool.stanza.fuse, self.pool.ingredients.recipe.seed)
+        shortlist.found(alone)
+
+    def _with(self, name: str) -> Stages:
+        stages = self.stages
+        return Stages(stages.input_names, stages.segments, stages.positions, {name: self.stage(name)})
+
+    def _parts(self, name: str) -> tuple[Part, Part, str]:
+        """Return a candidate in float, as it ships, and a sum over what ships."""
+        quantize = self.pool.stanza.quantize
+        options = str(self.shipper.int8 if quantize else None)
+        names = self.stages.input_names
+        key = digest("parts", self.common, self.known[name].fingerprint, options, names)
+        found = self.cache.get(key)
+        if found is None:
+            float_part, part = self.shipper.saver_parts(name, self.known[name].load(), names, quantize)
+            found = {"float.onnx": float_part.proto.SerializeToString()}
+            if part is not float_part:
+                found["shipped.onnx"] = part.proto.SerializeToString()
+            self.cache.put(key, found)
+        parts = [Part(name, onnx.load_from_string(content), names, "logits") for content in found.values()]
+        return parts[0], parts[-1], digest(*found.values())
+
+    def _record(self, name: str, content: str, run: Callable[..., torch.Tensor]) -> None:
+        """Run one stage on the calibration split, or find what it answered; `content` covers what is run."""
+        pool, started = self.pool, time.perf_counter()
+        total, work = sum(self.work.values()), self.work[name]
+        key = digest("answers", self.common, content)
+        found = key in self.cache
+        told = f"records of {'the backbone' if name == 'final' else name}"
+        answers = record(
+            self.cache,
+            key,
+            name,
+            run,
+            [pool.inputs],
+            lambda share: pool.progress(told, (self.done + share * work) / total),
+        )
+        self.answers[name] = answers
+        right = float((answers.classes[:, 0] == pool.ingredients.splits["calibration"].labels).mean())
+        spent = "found in the cache" if found else f"in {time.perf_counter() - started:.1f} s"
+        pool.say(f"{told}: {work / self.work['final']:.3f} of its multiply-adds, {right:.1%} right, {spent}")
+
+    def _records(self, *names: str) -> Records:
+        """Return the records of some candidates, or of all that were run, from cheap to dear."""
+        savers = sorted(names or self.answers.keys() - {"final"}, key=lambda name: (self.costs["own_cost"][name], name))
+        answers = {name: self.answers[name] for name in (*savers, "final")}
+        labels = self.pool.ingredients.splits["calibration"].labels
+        return join_answers(answers, labels, positions=self.stages.positions, **self.costs)
