@@ -271,6 +271,25 @@ def polish(chain: Chain, need: Need, start: Fit, rounds: int = _ROUNDS) -> Fit:
     return best
 
 
+def relax(chain: Chain, need: Need, start: Fit) -> Fit:
+    """Move the thresholds of neighbours, two at a time, once from the last to the first.
+
+    Args:
+        chain: The chain, m >= 1 stages.
+        need: The goal; a little less accurate, or cheaper, than ``start`` is.
+        start: Where to start.
+
+    Returns:
+        Thresholds at least as good.
+    """
+    moves = [(a, a + 1) for a in range(len(chain.stages) - 2, -1, -1)] or [(0, None)]
+    best = start
+    for a, b in moves:
+        moved = _move(chain, need, best, a, b)
+        best = min(best, moved, key=lambda fit: need.key(fit.right, fit.cost))
+    return best
+
+
 def restart(chain: Chain, need: Need, best: Fit, restarts: int, seed: int) -> Fit:
     """Move one threshold far away and polish again, some times.
 

@@ -13,7 +13,7 @@ from ..records import Records
 from .beam import Beam, Stages, longer, need
 from .chain import Chains
 from .evaluation import Configuration
-from .fit import TABLE_CELLS, Fit, Need, polish, restart, rough_fits, score
+from .fit import TABLE_CELLS, Fit, Need, polish, relax, restart, rough_fits, score
 from .operating_point import Goal
 from .path import Path
 
@@ -106,19 +106,20 @@ class Search:
         return undominated([f for f in self.run(goals) if f is not None])
 
     def _filled(self, found: list[Found], points: int) -> list[Found]:
-        # best trade-offs lie on a convex curve; between two of them, relax the more accurate one's thresholds
+        # best trade-offs lie on a convex curve; between two of them, relax the thresholds of the more accurate one
         samples = len(self.records)
         rows = np.arange(samples)
         if samples > _FILL_ROWS:
             rows = np.sort(np.random.default_rng(self.seed).choice(samples, _FILL_ROWS, replace=False))
         new: list[Found] = []
-        wanted = points - len(found)
-        for accurate, less in _widest_gaps(found, wanted):
+        for accurate, lower in _widest_gaps(found, points - len(found)):
             chain = self.chains.chain(accurate.stages)
             coarse = chain.take(rows)
-            start = score(coarse, accurate.fit.thresholds)
-            relaxed = polish(coarse, Need(right=start.right - less * len(rows) / samples), start, rounds=1)
-            new.append(Found(accurate.stages, score(chain, relaxed.thresholds)))
+            relaxed = score(coarse, accurate.fit.thresholds)
+            right = relaxed.right
+            for less in lower:
+                relaxed = relax(coarse, Need(right=right - less * len(rows) / samples), relaxed)
+                new.append(Found(accurate.stages, score(chain, relaxed.thresholds)))
         return undominated(found + new)
 
     def _finish(self, needs: list[Need], pools: list[list[_Candidate]]) -> list[Found | None]:
@@ -238,13 +239,14 @@ def undominated(found: list[Found]) -> list[Found]:
     return front
 
 
-def _widest_gaps(found: list[Found], wanted: int) -> list[tuple[Found, float]]:
+def _widest_gaps(found: list[Found], wanted: int) -> list[tuple[Found, list[float]]]:
     # (the more accurate end of a gap, how many right answers below it to aim), so that the widest gaps shrink most
     gaps = [(high.fit.right - low.fit.right, high) for low, high in zip(found, found[1:], strict=False) if high.stages]
     parts = [1] * len(gaps)
     for _ in range(wanted if gaps else 0):
         parts[max(range(len(gaps)), key=lambda i: gaps[i][0] / parts[i])] += 1
-    return [(high, gap * k / n) for (gap, high), n in zip(gaps, parts, strict=True) for k in range(1, n)]
+    split = [(high, gap, n) for (gap, high), n in zip(gaps, parts, strict=True) if n > 1]
+    return [(high, [gap * k / n for k in range(1, n)]) for high, gap, n in split]
 
 
 def _key(goal: Need, fitted: Fit) -> tuple[float, float]:
