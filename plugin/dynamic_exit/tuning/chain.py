@@ -7,7 +7,8 @@ import numpy as np
 
 from ..records import Records
 
-_CHUNK_ROWS = 1 << 15
+# what is added up for so many samples fits the processor's cache
+_CHUNK_ROWS = 1 << 13
 # classes that a sample's dense evidence tells apart, the true one among them
 _LOCAL_CLASSES = 16
 _DENSE_NUMBERS = 1 << 22
@@ -194,11 +195,13 @@ def fused_answers(records: Records, stages: tuple[int, ...]) -> tuple[np.ndarray
         for stage in stages[1:]:
             new = np.ascontiguousarray(records.topk_classes[stage, rows].T)
             share = np.ascontiguousarray(records.topk_probabilities[stage, rows].T)
-            # added in chain order, as at serving, so that float32 rounds alike
-            same = known[:, None, :] == new[None, :, :]
-            total += np.where(same, share[None], np.float32(0)).sum(axis=1)
-            known = np.concatenate([known, new])
-            total = np.concatenate([total, np.where(same.any(axis=0), np.float32(0), share)])
+            rest = share.copy()
+            for one, its_share, left in zip(new, share, rest, strict=True):
+                same = known == one
+                # added in chain order, as at serving, so that float32 rounds alike
+                total += same * its_share
+                left[same.any(axis=0)] = 0
+            known, total = np.concatenate([known, new]), np.concatenate([total, rest])
         best = total.max(axis=0)
         classes[rows] = np.where(total == best, known, np.iinfo(np.int32).max).min(axis=0)
         confidence[rows] = best / np.float32(len(stages))

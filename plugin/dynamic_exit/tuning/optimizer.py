@@ -7,6 +7,7 @@ import numpy as np
 
 from ..errors import TuningError
 from ..records import Records
+from .beam import shortlist
 from .crossfit import careful_run, optimism
 from .evaluation import FUSES, Configuration, evaluate
 from .guarantee import check_probability, promised
@@ -46,6 +47,7 @@ def optimize(
         TuningError: A goal that no configuration meets.
     """
     check_options(fuse, max_savers)
+    records = shortlist(records, goals, fuse=fuse, max_savers=max_savers, seed=seed)
     search = Search(records, fuse, max_savers=max_savers, seed=seed)
     growth = optimism(records, goals, fuse=fuse, max_savers=max_savers, seed=seed) if crossfit else 0.0
     return _meet(search, goals, growth)
@@ -121,6 +123,7 @@ def tune(
         if guarantee_records is None:
             raise TuningError("a guarantee needs calibration samples of its own; pass guarantee_records")
     check_tunable(search_records)
+    search_records = shortlist(search_records, goals, fuse=fuse, max_savers=max_savers, seed=seed)
     search = Search(search_records, fuse, max_savers=max_savers, seed=seed)
     growth = optimism(search_records, goals, fuse=fuse, max_savers=max_savers, seed=seed)
     points, notes = [], []

@@ -20,6 +20,8 @@ from .path import Path
 # chains are few when all their tables together are not larger than this
 _EXHAUSTIVE_CELLS = 1 << 21
 _PATH_POINTS = 40
+# so many chains of the beam get a full fit, all goals together, but not fewer a goal than the beam is wide
+_WIDE = 32
 _FILL_ROWS = 8_000
 # more starts where they are cheap: stages times samples, and how many
 _RESTART_SIZE = 30_000
@@ -53,7 +55,7 @@ class Search:
         fuse: ``none`` or ``mean``.
         max_savers: At most so many savers in use; any number if None.
         seed: Decides which samples the coarse looks use.
-        beam: How many chains of each length are kept per goal.
+        beam: How many chains of each length are kept per goal at least; more where goals are few.
         max_stages: The longest chain that the beam looks at.
         polished: How many chains per goal get exact thresholds.
     """
@@ -67,7 +69,7 @@ class Search:
         seed: int = 0,
         beam: int = 4,
         max_stages: int = 6,
-        polished: int = 3,
+        polished: int = 12,
     ) -> None:
         self.records = records
         self.chains = Chains(records, fuse)
@@ -194,9 +196,10 @@ class Search:
         return [tuple([*(savers[s] for s in stages), *exits]) for stages in sorted(best)]
 
     def _beam_pools(self, goals: Sequence[Goal]) -> list[list[_Candidate]]:
+        width = max(self.beam, _WIDE // len(goals))
         options = {"max_savers": self.max_savers, "max_stages": self.max_stages, "seed": self.seed}
-        beam = Beam(self.records, self.fuse, width=self.beam, **options)
-        return [[_Candidate(()), *map(_Candidate, stages)] for stages in beam.best(goals, self.beam)]
+        beam = Beam(self.records, self.fuse, width=width, **options)
+        return [[_Candidate(()), *map(_Candidate, stages)] for stages in beam.best(goals, width)]
 
     def _all_chains(self) -> list[Stages] | None:
         # every chain that the rules allow, if they are few
