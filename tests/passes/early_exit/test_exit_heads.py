@@ -151,7 +151,7 @@ def test_attention_with_even_scores_is_mean_pooling():
     head = build_head("attention", (3, 4, 5), 2).eval()
     nn.init.zeros_(head.queries)
     hidden = torch.randn(6, 3, 4, 5)
-    torch.testing.assert_close(head(hidden), head.layer(hidden.mean((2, 3)).repeat(1, 4)))
+    torch.testing.assert_close(head(hidden), head.layer(hidden.mean((2, 3)).repeat(1, 16)))
 
 
 def test_attention_finds_the_place_that_a_query_asks_for():
@@ -170,6 +170,11 @@ def test_attention_finds_the_place_that_a_query_asks_for():
         ({"kind": "mlp", "layers": 1}, (6, 4, 4), 6 * 5),
         ("conv", (6, 4, 4), 16 * (9 * 6 + 6 * 6) + 6 * 5),
         ({"kind": "conv", "blocks": 2, "width": 8, "side": 2}, (6, 4, 4), 4 * (9 * 6 + 6 * 8 + 9 * 8 + 8 * 8) + 8 * 5),
+        (
+            {"kind": "conv", "halvings": 2, "width": 16, "side": 8},
+            (6, 8, 8),
+            16 * (9 * 6 + 6 * 12) + 4 * (9 * 12 + 12 * 16) + 4 * (9 * 16 + 16 * 16) + 16 * 5,
+        ),
         ({"kind": "attention", "queries": 2}, (16, 6), 2 * 16 * 6 * 2 + 2 * 6 * 5),
     ],
 )
@@ -219,6 +224,7 @@ def test_refusals_of_the_list(heads, sentence):
         ("linear", (2, 3, 4, 5), "it needs 1 to 3 dimensions besides batch"),
         ("linear", (8, "length"), "it needs a fixed number of channels"),
         ("conv", (8,), "it needs a map of known height and width, or tokens"),
+        ("conv", (8, "height", 4), "it needs a map of known height and width, or tokens"),
         ("attention", (8, "height", "width"), "it needs a map of known height and width, or tokens"),
     ],
 )

@@ -14,7 +14,7 @@ from .pooling import Places, Standardise
 class AttentionOptions(Stanza):
     """What a recipe may set of an `attention`."""
 
-    queries: int = Field(4, ge=1, description="learned queries")
+    queries: int = Field(16, ge=1, description="learned queries")
     side: int = Field(8, ge=1, description="places along each side of a map at most; a larger one is averaged first")
 
 
@@ -39,7 +39,7 @@ class AttentionHead(ExitHead):
 
     Options = AttentionOptions
 
-    def __init__(self, hidden: Hidden, classes: int, queries: int = 4, side: int = 8):
+    def __init__(self, hidden: Hidden, classes: int, queries: int = 16, side: int = 8):
         if not (hidden.is_tokens or hidden.grid):
             raise PassError("it needs a map of known height and width, or tokens")
         super().__init__(Places(hidden, side))
@@ -51,9 +51,11 @@ class AttentionHead(ExitHead):
 
     def answer(self, features: Tensor) -> Tensor:
         """Map places (N, C, P), with a mask (N, C + 1, P), to logits (N, classes)."""
-        places = self.norm(features[:, : self.features.channels])
-        scores = self.queries @ places + self.places
+        # weights add up to 1: standardising queries and means instead of every place gives the same
+        places = features[:, : self.features.channels]
+        queries = self.queries * self.norm.scale
+        scores = queries @ places + (self.places - (queries @ self.norm.mean).unsqueeze(1))
         if self.features.masked:
             scores = scores.masked_fill(features[:, self.features.channels :] == 0, -1e4)
-        weights = torch.softmax(scores, dim=2)
-        return self.layer((weights @ places.transpose(1, 2)).flatten(1))
+        means = torch.softmax(scores, dim=2) @ places.transpose(1, 2)
+        return self.layer(((means - self.norm.mean) * self.norm.scale).flatten(1))
