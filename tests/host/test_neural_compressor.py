@@ -115,6 +115,14 @@ def test_a_candidate_that_cannot_be_used_is_left_out(model, candidates):
     )
 
 
+def test_training_of_savers_is_refused(model, candidates):
+    with pytest.raises(PassError) as refused:
+        quantize(model, TinySaverConfig(candidates=candidates, fine_tune={}), run_fn=feed)
+    assert str(refused.value) == (
+        "pass 'tiny_saver' trains savers only in a recipe, on its training split; leave `fine_tune` out"
+    )
+
+
 def test_a_saver_that_saves_nothing_is_refused(model, candidates):
     with pytest.raises(PassError) as refused:
         quantize(model, TinySaverConfig(candidates=candidates[1:]), run_fn=feed)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from dynamic_exit.graph import Classifier
@@ -93,15 +94,17 @@ def test_a_second_run_makes_nothing_and_gives_the_same(recipe, tmp_path, monkeyp
     assert not any("found in the cache" in line for line in first.said)
 
 
-def test_two_runs_give_the_same_points_with_and_without_the_cache(recipe, tmp_path):
-    """The whole folder's points and records, byte for byte; the third run keeps nothing and finds nothing."""
-    made = []
-    for name, enabled in (("a", True), ("b", True), ("c", False)):
-        cache = {"directory": str(tmp_path / "cache"), "enabled": enabled}
-        where = {"export.directory": str(tmp_path / name), "dynamic_exit.cache": cache}
-        folder = run(read_recipe(recipe, where)).folder
+def test_two_runs_give_the_same_points(recipe, tmp_path):
+    """Byte for byte, whether candidates are run or found in the cache."""
+    made, found = [], []
+    for name in ("a", "b"):
+        where = {"export.directory": str(tmp_path / name), "dynamic_exit.cache.directory": str(tmp_path / "cache")}
+        said = []
+        folder = run(read_recipe(recipe, where), say=said.append).folder
         made.append([(folder / file).read_bytes() for file in ("operating_points.json", "records.npz", "model.onnx")])
-    assert made[0] == made[1] == made[2]
+        found.append(sum("found in the cache" in line for line in said))
+    assert made[0] == made[1]
+    assert found == [0, 3]
 
 
 def test_int8_only_where_asked_for(recipe, tmp_path):
@@ -237,6 +240,61 @@ def test_latency_is_measured_once_on_a_machine(recipe, tmp_path, monkeypatch):
             assert row.cost == measured[row.stage]
     monkeypatch.setattr("dynamic_exit.recipe.measure.measure_latency", None)
     assert stage_seconds(trial.stages, Cache(tmp_path)) == measured
+
+
+@pytest.fixture(scope="module")
+def spoilt(recipe):
+    """A recipe of one saver, which was better before noise came into its weights."""
+    state, generator = tiny.saver(2).state_dict(), torch.Generator().manual_seed(0)
+    state["4.weight"] = state["4.weight"] + torch.randn(state["4.weight"].shape, generator=generator)
+    save_file(state, recipe.parent / "spoilt.safetensors")
+    values = tiny.recipe(dynamic_exit__early_exit=None, quantization=None)
+    candidates = values["dynamic_exit"]["tiny_saver"]["candidates"]
+    candidates[:] = [candidates[0] | {"weights": "spoilt.safetensors"}]
+    return tiny.write(recipe.parent, values, "spoilt.yaml")
+
+
+def test_a_saver_is_trained_for_its_role_and_kept_where_the_chain_gains(spoilt, tmp_path, monkeypatch):
+    taught = {"epochs": 10, "learning_rate": 0.02}
+    plain = Trial(spoilt, Cache(tmp_path))
+    first = Trial(spoilt, Cache(tmp_path), fine_tune=taught)
+    chosen = [row.stage for row in plain.table if row.chosen]
+    assert [row.stage for row in first.table if row.chosen] == [f"{name}:tuned" for name in chosen]
+    (line,) = (line for line in first.said if line.startswith("savers fine-tuned"))
+    after, before = (float(line.split()[place]) for place in (5, 9))
+    assert after < before and line.endswith("kept") and not line.endswith("not kept")
+    (name,) = first.stages.savers
+    inputs = torch.from_numpy(tiny.samples("test")[0])
+    stage, untaught = first.stages.savers[name], plain.stages.savers[chosen[0]]
+    with torch.no_grad():
+        torch.testing.assert_close(stage.session(inputs), stage.module(inputs), atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(stage.module(inputs), untaught.module(inputs), atol=0.1)
+    # once more: nothing is trained, and the same comes out
+    monkeypatch.setattr("dynamic_exit.recipe.tuned.fine_tune", None)
+    second = Trial(spoilt, Cache(tmp_path), fine_tune=taught)
+    assert second.table == first.table
+    assert bits(second.stages) == bits(first.stages)
+
+
+def test_a_trained_saver_that_is_no_better_is_not_kept(recipe, tmp_path):
+    plain = Trial(recipe, Cache(tmp_path))
+    worse = Trial(recipe, Cache(tmp_path), fine_tune={"epochs": 1, "learning_rate": 10.0})
+    assert worse.table[: len(plain.table)] == plain.table
+    (row,) = worse.table[len(plain.table) :]
+    assert (row.stage, row.chosen, row.saving_in_chain) == ("saver2:tuned", False, 0.0)
+    assert row.why == "the chain gets no cheaper with it"
+    assert row.accuracy < worse.rows["saver2"].accuracy
+    assert bits(worse.stages) == bits(plain.stages)
+
+
+def test_a_run_ships_a_trained_saver(spoilt, tmp_path):
+    taught = {f"{SAVERS}.fine_tune": {"epochs": 10, "learning_rate": 0.02}, "export.directory": str(tmp_path / "out")}
+    folder = run(read_recipe(spoilt, taught)).folder
+    config = json.loads((folder / "config.json").read_text())
+    (stage,) = config["stages"]
+    assert stage.endswith(":tuned")
+    assert set(config["preprocessing"]) == {"final", stage}
+    assert read_recipe(folder / "recipe.yaml").dynamic_exit.tiny_saver.fine_tune.epochs == 10
 
 
 class Scaled(nn.Module):

@@ -67,7 +67,7 @@ recipes = st.fixed_dictionaries(
                     optional={
                         "positions": st.one_of(st.sampled_from(["auto", "all"]), st.lists(text, min_size=1)),
                         "count": st.integers(1, 9),
-                        "heads": st.sampled_from([["linear"], ["mlp"], ["mlp", "linear"]]),
+                        "heads": st.sampled_from([["linear"], ["mlp", "conv"], ["mlp", {"kind": "mlp", "width": 8}]]),
                         "training": st.fixed_dictionaries({}, optional={"epochs": st.integers(1, 9)}),
                     },
                 )
@@ -151,7 +151,15 @@ def test_every_default_is_written(tmp_path):
         "pruning": None,
         "quantization": None,
         "dynamic_exit": {
-            "tiny_saver": {"candidates": [{**source, "name": "resnet10t"}], "max_savers": 1, "fuse": "none"},
+            "tiny_saver": {
+                "candidates": [{**source, "name": "resnet10t"}],
+                "selection": "chain",
+                "max_savers": 2,
+                "fuse": "mean",
+                "quantize": True,
+                "time_limit": None,
+                "fine_tune": None,
+            },
             "early_exit": {
                 "positions": "auto",
                 "count": 4,
@@ -160,11 +168,20 @@ def test_every_default_is_written(tmp_path):
                     "epochs": 40,
                     "batch_size": 64,
                     "learning_rate": 0.01,
+                    "warmup": 0.1,
                     "weight_decay": 0.01,
                     "distillation": 0.5,
+                    "weighting": "none",
+                    "augment": "none",
+                    "views": 1,
+                    "validation": 0.1,
+                    "patience": 10,
+                    "cache": "disk",
+                    "cache_limit": 20.0,
                 },
             },
             "tuning": {"max_accuracy_drop": 0.005, "guarantee": None, "cost": "macs", "points": []},
+            "cache": {"directory": None, "enabled": True},
         },
         "export": {"directory": ".", "format": "onnx"},
     }

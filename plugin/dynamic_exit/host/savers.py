@@ -30,8 +30,12 @@ def try_savers(
         warning.
 
     Raises:
-        PassError: None can be used.
+        PassError: None can be used, or they shall be trained.
     """
+    if stanza.fine_tune:
+        raise PassError(
+            "pass 'tiny_saver' trains savers only in a recipe, on its training split; leave `fine_tune` out"
+        )
     example = (inputs[:2],)
     cost = count_macs(backbone, example)
     shortlist = Shortlist(cost, "macs", single=stanza.selection == "single", time_limit=stanza.time_limit)

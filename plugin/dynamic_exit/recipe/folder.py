@@ -11,6 +11,7 @@ import onnx
 from ..errors import OutputError
 from ..hub.card import model_card
 from ..hub.configuration import DynamicExitConfig
+from ..passes.tiny_saver import TUNED
 from ..records import Records
 from ..report.page import report_page
 from ..tuning.operating_point import OperatingPoints
@@ -80,13 +81,12 @@ class Workspace:
 def _config(ingredients: Ingredients, stages: Stages) -> DynamicExitConfig:
     recipe, sample = ingredients.recipe, ingredients.splits["test"].inputs
     names = recipe.data.classes or [str(i) for i in range(ingredients.classes)]
-    sources = {"final": recipe.model, **ingredients.candidates}
+    savers = {name: ingredients.candidates[name.removesuffix(TUNED)] for name in stages.savers}
     return DynamicExitConfig(
         inputs=[{"name": stages.input_names[0], "dtype": str(sample.dtype), "shape": list(sample.shape[1:])}],
         preprocessing={
             name: source.preprocessing.model_dump(mode="json")
-            for name, source in sources.items()
-            if name == "final" or name in stages.savers
+            for name, source in {"final": recipe.model, **savers}.items()
         },
         stages=[*stages.savers, *stages.exits],
         id2label=dict(enumerate(names)),

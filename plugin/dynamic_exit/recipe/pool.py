@@ -17,7 +17,7 @@ from ..graph import Classifier
 from ..onnx.parts import Part
 from ..onnx.session import PartSession
 from ..passes import ModelSource
-from ..passes.tiny_saver import Candidate, Shortlist, not_run, select_savers, try_alone
+from ..passes.tiny_saver import TUNED, Candidate, Shortlist, chain_ratio, not_run, select_savers, try_alone
 from ..records import Records
 from ..runtime.recorder import BATCH_SIZE, KEPT_CLASSES, Answers, join_answers
 from .build import Shipper, Stage, Stages
@@ -28,6 +28,7 @@ from .measure import stage_costs
 from .models import load_candidate
 from .progress import Lines, Progress
 from .recording import record
+from .tuned import FineTuner
 
 Say = Callable[[str], None]
 
@@ -89,12 +90,17 @@ class Pool:
         started = time.perf_counter()
         stages.fuse = self.stanza.fuse
         trial = _Trial(self, stages, shipper)
-        table = [*trial.choose(trial.run()), *self.not_run]
+        trial.run()
+        table = trial.choose()
+        if self.stanza.fine_tune:
+            table = trial.fine_tune(table)
+        table += self.not_run
+        self.progress("savers", 1.0)
         chosen = sorted((row for row in table if row.chosen), key=lambda row: (row.cost, row.stage))
         stages.savers = {row.stage: trial.stage(row.stage) for row in chosen}
         self.seconds += time.perf_counter() - started
         names = ", ".join(stages.savers) or "none saves anything"
-        self.say(f"savers: {names} out of {len(table)} candidates, in {self.seconds:.1f} s")
+        self.say(f"savers: {names} out of {len(self.ingredients.candidates)} candidates, in {self.seconds:.1f} s")
         return table
 
     def leave_out(self, name: str, reason: str, cost: float | None = None) -> None:
@@ -166,56 +172,95 @@ class _Trial:
         self.work = {"final": sum(stage.macs for stage in stages.segments)}
         self.work.update((name, known.macs) for name, known in self.known.items())
         self.done = 0.0
-
-    def run(self) -> Records:
-        """Try the candidates from cheap to dear, and return the records of those that were run."""
-        pool, stanza = self.pool, self.pool.stanza
-        limit = None if stanza.time_limit is None else stanza.time_limit - pool.seconds
-        shortlist = Shortlist(
+        stanza = pool.stanza
+        self.shortlist = Shortlist(
             self.costs["prefix_cost"]["final"],
             self.costs["cost_unit"],
             single=stanza.selection == "single",
-            time_limit=limit,
+            time_limit=None if stanza.time_limit is None else stanza.time_limit - pool.seconds,
         )
-        model = self.stages.model("session")
-        parts = digest(*(stage.part.proto.SerializeToString() for stage in self.stages.segments))
-        self._record("final", parts, lambda *inputs: model.all_stage_logits(*inputs)["final"])
-        for before, name in zip(("final", *self.known), self.known, strict=False):
-            self.done += self.work[before]
-            reason = shortlist.over() if len(self.answers) > 1 else None
-            if reason:
-                pool.not_run.append(not_run(name, self.known[name].macs if self.cost == "macs" else None, reason))
-                continue
-            try:
-                self._try(name, shortlist)
-            except DynamicExitError as error:
-                pool.leave_out(name, str(error))
-        pool.demand(len(self.answers) > 1)
-        return self._records()
-
-    def choose(self, records: Records) -> list[Candidate]:
-        """Choose savers; the same records give the same choice without a second search."""
-        recipe, stanza = self.pool.ingredients.recipe, self.pool.stanza
-        options = {
-            "max_savers": stanza.max_savers,
+        model = stages.model("session")
+        self.backbone = lambda *inputs: model.all_stage_logits(*inputs)["final"]
+        self.backbone_sum = digest(*(stage.part.proto.SerializeToString() for stage in stages.segments))
+        self.options = {
             "fuse": stanza.fuse,
-            "max_accuracy_drop": recipe.dynamic_exit.tuning.max_accuracy_drop,
-            "seed": recipe.seed,
+            "max_accuracy_drop": pool.ingredients.recipe.dynamic_exit.tuning.max_accuracy_drop,
+            "seed": pool.ingredients.recipe.seed,
             "selection": stanza.selection,
         }
+
+    def run(self) -> None:
+        """Record the backbone, and the candidates from cheap to dear."""
+        self._record("final", self.backbone_sum, self.backbone)
+        for name in self.known:
+            self._consider(name)
+        self.pool.demand(len(self.answers) > 1)
+
+    def _consider(self, name: str) -> None:
+        reason = self.shortlist.over() if len(self.answers) > 1 else None
+        if reason:
+            cost = self.known[name].macs if self.cost == "macs" else None
+            self.pool.not_run.append(not_run(name, cost, reason))
+            return
+        try:
+            self._try(name)
+        except DynamicExitError as error:
+            self.pool.leave_out(name, str(error))
+
+    def choose(self) -> list[Candidate]:
+        """Choose savers; the same records give the same choice without a second search."""
+        records, options = self._records(), {**self.options, "max_savers": self.pool.stanza.max_savers}
         arrays = [array_fingerprint(np.asarray(getattr(records, field.name))) for field in dataclasses.fields(records)]
         key = digest("choice", surroundings(), arrays, json.dumps(options))
         rows = self.cache.memo(key, lambda: [vars(row) for row in select_savers(records, **options)])
         return [Candidate(**row) for row in rows]
+
+    def fine_tune(self, table: list[Candidate]) -> list[Candidate]:
+        """Train the chosen savers for their role, and choose again; kept only where the chain gets cheaper."""
+        chosen = [row.stage for row in table if row.chosen]
+        if not chosen:
+            return table
+        pool, train = self.pool, self.pool.ingredients.splits["train"]
+        stanza, seed = pool.stanza.fine_tune, self.options["seed"]
+        tuner = FineTuner(stanza, train, self.backbone, self.backbone_sum, seed, self.cache, pool.say)
+        for name in chosen:
+            self._tune(name, tuner)
+        again, records = self.choose(), self._records()
+        before, after = (
+            chain_ratio(records, names, **self.options)
+            for names in (chosen, [row.stage for row in again if row.chosen])
+        )
+        kept = "kept" if after < before else "not kept"
+        pool.say(f"savers fine-tuned: the chain costs {after:.4f} of the backbone, {before:.4f} without; {kept}")
+        if after < before:
+            return again
+        known = {row.stage for row in table}
+        why = "the chain gets no cheaper with it"
+        tuned = [row for row in again if row.stage not in known]
+        return table + [dataclasses.replace(row, saving_in_chain=0.0, chosen=False, why=why) for row in tuned]
+
+    def _tune(self, name: str, tuner: FineTuner) -> None:
+        known, tuned = self.known[name], name + TUNED
+        cost = known.macs if self.cost == "macs" else None
+        if reason := self.shortlist.over():
+            self.pool.not_run.append(not_run(tuned, cost, reason))
+            return
+        try:
+            load, fingerprint = tuner.tune(name, known.load, known.fingerprint)
+        except DynamicExitError as error:
+            self.pool.leave_out(tuned, str(error), cost)
+            return
+        self.known[tuned], self.work[tuned] = Known(tuned, load, fingerprint, known.macs), known.macs
+        self._consider(tuned)
 
     def stage(self, name: str) -> Stage:
         """Make a candidate a stage of the chain."""
         float_part, part, _ = self._parts(name)
         return self.shipper.stage(self.known[name].load(), float_part, part, self.pool.ingredients.example)
 
-    def _try(self, name: str, shortlist: Shortlist) -> None:
+    def _try(self, name: str) -> None:
         """Run one candidate, unless its cost says that it cannot pay."""
-        cost = self.known[name].macs
+        shortlist, cost = self.shortlist, self.known[name].macs
         if self.cost == "latency":
             cost = stage_costs(self._with(name), self.cost, self.cache)["own_cost"][name]
             if reason := shortlist.too_dear(cost):
@@ -229,8 +274,8 @@ class _Trial:
         _, part, content = self._parts(name)
         session = functools.cache(lambda: PartSession(part, self.shipper.threads))
         self._record(name, content, lambda *inputs: session()(*inputs))
-        alone = try_alone(self._records(name), name, self.pool.stanza.fuse, self.pool.ingredients.recipe.seed)
-        shortlist.found(alone)
+        if shortlist.single:
+            shortlist.found(try_alone(self._records(name), name, self.options["fuse"], self.options["seed"]))
 
     def _with(self, name: str) -> Stages:
         stages = self.stages
@@ -268,6 +313,7 @@ class _Trial:
             lambda share: pool.progress(told, (self.done + share * work) / total),
         )
         self.answers[name] = answers
+        self.answers[name], self.done = answers, self.done + work
         right = float((answers.classes[:, 0] == pool.ingredients.splits["calibration"].labels).mean())
         spent = "found in the cache" if found else f"in {time.perf_counter() - started:.1f} s"
         pool.say(f"{told}: {work / self.work['final']:.3f} of its multiply-adds, {right:.1%} right, {spent}")

@@ -27,7 +27,7 @@ class Lines:
         if self._began is None:
             self._began, self._said = (now, share), now
         began, before = self._began
-        if now - self._said >= self._every and share > before:
+        if now - self._said >= self._every and before < share < 1:
             left = (now - began) * (1 - share) / (share - before)
             self._say(f"{what}: {share:.0%} of all, about {left:.0f} s left")
             self._said = now

@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from ..registry import register_pass
 from ..stanza import ModelSource, Stanza, refuse
+from .fine_tune import FineTuneStanza
+from .select import TUNED
 
 
 @register_pass("tiny_saver")
@@ -18,6 +20,7 @@ class TinySaverStanza(Stanza):
     fuse: Literal["none", "mean"] = Field("mean", description="mean: average the probabilities of all stages so far")
     quantize: bool = Field(True, description="false: savers ship in float whatever `quantization` says")
     time_limit: float | None = Field(None, gt=0, description="seconds after which no further candidate is tried")
+    fine_tune: FineTuneStanza | None = Field(None, description="chosen savers are trained, and kept if the chain gains")
 
     @model_validator(mode="after")
     def _unique_stages(self):
@@ -25,4 +28,6 @@ class TinySaverStanza(Stanza):
         for name in names:
             if names.count(name) > 1:
                 raise refuse(f"has two candidates called '{name}'; give each its own `stage`")
+            if name.endswith(TUNED):
+                raise refuse(f"has a candidate called '{name}', as a trained one would be; give it another `stage`")
         return self

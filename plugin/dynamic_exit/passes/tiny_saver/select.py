@@ -9,6 +9,8 @@ from ...tuning.optimizer import Goal, optimize
 
 #: A threshold that every confidence is above.
 ALWAYS = -1.0
+#: Ends the name of a stage that was trained for its role.
+TUNED = ":tuned"
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,28 @@ def select_savers(
         for each in alone
     ]
     return sorted(rows, key=lambda row: (-row.chosen, -row.saving_in_chain, -row.saving_alone, row.cost, row.stage))
+
+
+def chain_ratio(
+    records: Records, stages: Sequence[str], fuse: str, max_accuracy_drop: float, seed: int, selection: str
+) -> float:
+    """Return the cost of chosen savers with the backbone, over the backbone's alone, as `select_savers` looks at it.
+
+    Args:
+        records: Savers and the final.
+        stages: The chosen savers.
+        fuse: As for `select_savers`, as are the next three.
+        max_accuracy_drop: Allowed drop.
+        seed: Decides the search's restarts.
+        selection: ``single`` or ``chain``.
+
+    Returns:
+        The cost over the backbone's.
+    """
+    pool = records.select(stages)
+    goal = Goal(max_accuracy_drop=0.0 if selection == "single" else max_accuracy_drop)
+    (best,) = optimize(pool, [goal], fuse=fuse, seed=seed, crossfit=False)
+    return evaluate(pool, best).cost_ratio
 
 
 def _single(alone: Sequence[Alone]) -> dict[str, float]:

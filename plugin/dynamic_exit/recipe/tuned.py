@@ -1,0 +1,106 @@
+"""Savers trained for their role in a run: once, and found again."""
+
+import functools
+from collections.abc import Callable
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ..errors import PassError
+from ..graph import Classifier
+from ..passes.tiny_saver import FineTuneStanza, fine_tune
+from ..runtime.batches import batches
+from .cache import Cache, digest, pack, unpack
+from .fingerprint import array_fingerprint, surroundings
+from .sources import Split
+
+_BATCH_SIZE = 64
+_STATE = "state.safetensors"
+
+
+class FineTuner:
+    """Fine-tunes candidates on the training split, with the shipped backbone as their teacher.
+
+    Args:
+        stanza: How to train.
+        train: The training split.
+        backbone: Takes inputs as a tensor and gives the shipped backbone's logits (N, C).
+        backbone_sum: Covers the backbone's numerics.
+        seed: Decides whatever is random.
+        cache: Keeps the teacher's logits and the trained weights.
+        say: Takes progress lines.
+    """
+
+    def __init__(
+        self,
+        stanza: FineTuneStanza,
+        train: Split,
+        backbone: Callable[[Tensor], Tensor],
+        backbone_sum: str,
+        seed: int,
+        cache: Cache,
+        say: Callable[[str], None],
+    ):
+        self.stanza, self.train, self.backbone, self.seed = stanza, train, backbone, seed
+        self.cache, self.say = cache, say
+        samples = [array_fingerprint(train.inputs), array_fingerprint(train.labels)]
+        self.common = [surroundings(), backbone_sum, samples]
+
+    def tune(self, name: str, load: Callable[[], Classifier], fingerprint: str) -> tuple[Callable[[], Classifier], str]:
+        """Train a copy of one candidate.
+
+        Args:
+            name: Its stage.
+            load: Loads it, each time the same.
+            fingerprint: Covers what `load` loads.
+
+        Returns:
+            What loads the trained copy, and a sum that covers it.
+
+        Raises:
+            PassError: It has nothing to train, or the training fails.
+        """
+        key = digest("tuned", self.common, fingerprint, self.stanza.model_dump_json(), str(self.seed))
+
+        def load_tuned() -> Classifier:
+            tuned = load()
+            tuned.load_state_dict(self._state(key, name, load))
+            return tuned
+
+        self._state(key, name, load)
+        return load_tuned, key
+
+    def _state(self, key: str, name: str, load: Callable[[], Classifier]) -> dict[str, Tensor]:
+        found = self.cache.get(key)
+        if found is None:
+            candidate = load()
+            if not any(True for _ in candidate.parameters()):
+                raise PassError(f"candidate '{name}' holds no weights that can be trained")
+            labels = torch.from_numpy(self.train.labels)
+            tuned = fine_tune(
+                candidate,
+                self.train.tensor,
+                labels,
+                self.teacher,
+                self.stanza,
+                self.seed,
+                lambda line: self.say(f"{name}: {line}"),
+            )
+            state = {name: value.clone().contiguous() for name, value in tuned.state_dict().items()}
+            found = {_STATE: safetensors.torch.save(state)}
+            self.cache.put(key, found)
+        return safetensors.torch.load(found[_STATE])
+
+    @functools.cached_property
+    def teacher(self) -> Tensor:
+        """The backbone's logits on the training split, float32 (N, C)."""
+        key = digest("teacher", self.common)
+        found = self.cache.get(key)
+        if found is None:
+            self.say("running the backbone on the training split, to teach savers")
+            with torch.no_grad():
+                logits = torch.cat([self.backbone(*batch) for batch in batches([self.train.tensor], _BATCH_SIZE)])
+            found = {"logits.npy": pack(logits.float().numpy())}
+            self.cache.put(key, found)
+        return torch.from_numpy(unpack(found["logits.npy"]))
