@@ -20,6 +20,7 @@ def test_two_processes_give_the_same_points_and_records(tmp_path):
     program = str(Path(sys.executable).with_name("dynamic-exit"))
     for number in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": number, "OMP_NUM_THREADS": "1"}
+        environment["DYNAMIC_EXIT_CACHE"] = str(tmp_path / f"cache{number}")  # each makes everything itself
         command = [program, "run", str(recipe), "--output", str(tmp_path / number)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -242,7 +242,7 @@ def _progress(console: Console) -> Iterator[Callable[[str, float], None] | None]
 
         def move(what: str, share: float) -> None:
             tasks.extend([bar.add_task(what, total=1.0)] if not tasks else [])
-            bar.update(tasks[0], description=what, completed=share, visible=share < 1)
+            bar.update(tasks[0], description=what, completed=share, visible=share < 1, refresh=share >= 1)
 
         yield move
 
