@@ -60,7 +60,7 @@ def early_exit(model: nn.Module, stanza: EarlyExitStanza, *, run_fn, run_args, e
     given = {program.input_names[0]: trained}
     exits = attach_exits(segments, chosen, given, unknown, program.classes, stanza, seed=0, backbone_cost=total)
     positions = {name: chosen[index].index for name, (index, _) in exits.items()} | {"final": len(cuts)}
-    dynamic = DynamicExitModel(segments, input_names=program.input_names, exits=exits)
+    dynamic = DynamicExitModel(segments, input_names=program.input_names, exits=exits, notes=exits.notes)
     return _tuned(dynamic, tuned, positions, "none")
 
 

@@ -56,11 +56,15 @@ class PartSession(nn.Module):
     Args:
         part: The part.
         threads: Threads within an operator; None leaves it to onnxruntime.
+
+    Attributes:
+        width: Size of the last dimension that it gives.
     """
 
     def __init__(self, part: Part, threads: int | None = None):
         super().__init__()
         self.takes, self.gives, self.name = part.takes, part.gives, part.name
+        self.width = part.output_shape[-1]
         self._session = open_session(part.proto, threads)
 
     def run(self, *arrays: np.ndarray) -> np.ndarray:

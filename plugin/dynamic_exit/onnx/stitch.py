@@ -7,7 +7,7 @@ layouts only for those.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -28,12 +28,15 @@ class Chain:
         segments: The backbone's pieces in order; the last gives logits.
         exits: ``(head, i)``: an exit head on what segment `i` hands on, by ascending `i`.
         fuse: ``none`` (a stage answers alone) or ``mean`` (probabilities of all stages so far are averaged).
+        notes: ``i``: what notes down what segment `i` hands on, for exits that take ``memory``; -1: the last saver's
+            logits. Each gives (rows, W); notes that no such exit comes behind are left out.
     """
 
     savers: Sequence[Part]
     segments: Sequence[Part]
     exits: Sequence[tuple[Part, int]]
     fuse: str = "none"
+    notes: Mapping[int, Part] = field(default_factory=dict)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -90,6 +93,8 @@ class _State:
     hidden: str = ""  # before `keep` is applied to it
     keep: str = ""  # positions in `hidden` of the rows in play
     hidden_shape: tuple[int | str, ...] = ()
+    memory: str = ""  # all notes so far side by side; before `keep` is applied to it
+    memory_width: int = 0
     stay: str = ""  # which of the rows offered an answer go on
 
 
@@ -98,6 +103,11 @@ class _Stitcher:
         self.chain, self.inputs, self.classes = chain, inputs, classes
         self.main = _Block("")
         self.fused = chain.fuse == "mean"
+        first = len(chain.savers)
+        # position -> indices of the exits from there on that see notes
+        seeing = [(at, first + i) for i, (part, at) in enumerate(chain.exits) if "memory" in part.takes]
+        self.wanted = {at: [index for behind, index in seeing if behind >= at] for at in chain.notes}
+        self.last_seeing = max((index for _, index in seeing), default=-1)
 
     def stitch(self) -> onnx.GraphProto:
         state, index = self._start(), 0
@@ -107,13 +117,13 @@ class _Stitcher:
         heads: dict[int, list[Part]] = {}
         for part, position in self.chain.exits:
             heads.setdefault(position, []).append(part)
-        group: list[Part] = []
+        group: list[tuple[int, Part]] = []
         for position, segment in enumerate(self.chain.segments[:-1]):
-            group.append(segment)
+            group.append((position, segment))
             for head in heads.get(position, ()):  # a second head finds its segments run
                 state = self._exit(index, group, head, state)
                 group, index = [], index + 1
-        self._final([*group, self.chain.segments[-1]], state)
+        self._final([*group, (len(self.chain.segments) - 1, self.chain.segments[-1])], state)
         outputs = [
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, [BATCH, self.classes]),
             helper.make_tensor_value_info("exit_index", TensorProto.INT64, [BATCH]),
@@ -155,26 +165,52 @@ class _Stitcher:
         threshold, on = self._threshold(self.main, index)
         block = _Block(f"{tag}/then/")
         feeds = {name: block.add("Gather", name, state.rows, axis=0) for name in part.takes}
-        after = self._offer(block, index, block.include(part, feeds), threshold, state)
+        logits, others = block.include(part, feeds), _Block(f"{tag}/else/")
+        after, same = self._offer(block, index, logits, threshold, state), state
+        if index == len(self.chain.savers) - 1 and self.wanted.get(-1):
+            width = self.chain.notes[-1].output_shape[0]
+            note = self._note(block, -1, {"logits": logits}, state.rows)
+            after.memory, after.memory_width = block.add("Compress", note, after.stay, axis=0), width
+            same = replace(state, memory=_zeros(others, state.rows, width))
         runs = self.main.add("And", on, self._any(state.rows, tag), out=f"{tag}/runs")
-        return self._branch(self.main, tag, runs, block, after, _Block(f"{tag}/else/"), state)
+        return self._branch(self.main, tag, runs, block, after, others, same)
 
-    def _exit(self, index: int, group: Sequence[Part], head: Part, state: _State) -> _State:
+    def _note(self, block: _Block, position: int, feeds: Mapping[str, str], rows: str) -> str:
+        """Take a note when an exit that sees it is on; else nobody looks at it and it is all zeros."""
+        part, tag = self.chain.notes[position], f"{block.prefix}note_{position}"
+        limits = block.add("Gather", "thresholds", block.constant(self.wanted[position], np.int64), axis=0)
+        least = block.add("ReduceMin", limits, block.constant([0], np.int64), keepdims=0)
+        on = block.add("Less", least, block.constant(np.inf, np.float32))
+        then, other = _Block(f"{tag}/then/"), _Block(f"{tag}/else/")
+        shape = [f"{tag}_rows", part.output_shape[0]]
+        out = [
+            helper.make_tensor_value_info(then.include(part, feeds), TensorProto.FLOAT, shape),
+            helper.make_tensor_value_info(_zeros(other, rows, shape[1]), TensorProto.FLOAT, _else_shape(shape)),
+        ]
+        branches = {
+            "then_branch": then.graph(f"{tag}_then", out[:1]),
+            "else_branch": other.graph(f"{tag}_else", out[1:]),
+        }
+        block.nodes.append(helper.make_node("If", [on], [tag], name=tag, **branches))
+        return tag
+
+    def _exit(self, index: int, group: Sequence[tuple[int, Part]], head: Part, state: _State) -> _State:
         """Runs the segments up to an exit when rows remain, and its head when it is on."""
         tag = f"stage{index}"
         block, others = _Block(f"{tag}/then/"), _Block(f"{tag}/else/")
-        hidden = self._run(block, group, state)
+        hidden, memory, width = self._run(block, group, state)
         threshold, on = self._threshold(block, index)
         inner, off = _Block(f"{tag}/head/then/"), _Block(f"{tag}/head/else/")
-        feeds = {name: inner.add("Gather", name, state.rows, axis=0) for name in head.takes if name != "hidden"}
-        offered = self._offer(inner, index, inner.include(head, {**feeds, "hidden": hidden}), threshold, state)
+        carried = {"hidden": hidden, "memory": memory}
+        feeds = {name: inner.add("Gather", name, state.rows, axis=0) for name in head.takes if name not in carried}
+        offered = self._offer(inner, index, inner.include(head, {**feeds, **carried}), threshold, state)
         offered.keep = inner.add("Compress", _positions(inner, state.rows), offered.stay, axis=0)
         stays = replace(state, keep=_positions(off, state.rows))
         after = self._branch(block, f"{tag}/head", on, inner, offered, off, stays)
-        after.hidden, after.hidden_shape = hidden, group[-1].output_shape if group else state.hidden_shape
-        nothing = np.zeros([0] + [d if isinstance(d, int) else 0 for d in after.hidden_shape], np.float32)
-        none = others.add("Identity", others.constant(nothing, np.float32))
-        same = replace(state, keep=state.rows, hidden=none)
+        after.hidden, after.hidden_shape = hidden, group[-1][1].output_shape if group else state.hidden_shape
+        same = replace(state, keep=state.rows, hidden=_nothing(others, after.hidden_shape))
+        if memory and index < self.last_seeing:
+            after.memory, after.memory_width, same.memory = memory, width, _nothing(others, (width,))
         return self._branch(self.main, tag, self._any(state.rows, tag), block, after, others, same)
 
     def _offer(self, block: _Block, index: int, logits: str, threshold: str, state: _State) -> _State:
@@ -221,21 +257,32 @@ class _Stitcher:
             confidence=block.add("ScatterND", state.confidence, where, pick(confidence)),
         )
 
-    def _run(self, block: _Block, group: Sequence[Part], state: _State) -> str:
-        hidden = state.hidden
+    def _run(self, block: _Block, group: Sequence[tuple[int, Part]], state: _State) -> tuple[str, str, int]:
+        """Run segments and take notes of what they give; return hidden state, memory and the memory's width."""
+        hidden, memory, width = state.hidden, state.memory, state.memory_width
         if hidden:
             hidden = block.add("Gather", hidden, state.keep, axis=0)
-        gathered = {}
-        for part in group:
+            memory = block.add("Gather", memory, state.keep, axis=0) if memory else ""
+        gathered: dict[str, str] = {}
+
+        def feeds(part: Part) -> dict[str, str]:
             for name in part.takes:
                 if name != "hidden" and name not in gathered:
                     gathered[name] = block.add("Gather", name, state.rows, axis=0)
-            hidden = block.include(part, {**gathered, "hidden": hidden})
-        return hidden
+            return {**gathered, "hidden": hidden}
 
-    def _final(self, group: Sequence[Part], state: _State) -> None:
+        for position, part in group:
+            hidden = block.include(part, feeds(part))
+            if self.wanted.get(position):
+                part = self.chain.notes[position]
+                note = self._note(block, position, feeds(part), state.rows)
+                memory = block.add("Concat", memory, note, axis=1) if memory else note
+                width += part.output_shape[0]
+        return hidden, memory, width
+
+    def _final(self, group: Sequence[tuple[int, Part]], state: _State) -> None:
         block = _Block("final/then/")
-        answer, confidence, _, _ = self._evidence(block, self._run(block, group, state), state)
+        answer, confidence, _, _ = self._evidence(block, self._run(block, group, state)[0], state)
         after = self._write(block, state, answer, confidence)
         outer = self._any(state.rows, "final")
         written = {"logits": after.logits, "confidence": after.confidence}
@@ -256,6 +303,7 @@ class _Stitcher:
             "seen": (TensorProto.FLOAT, [f"{tag}_left", 1]),
             "keep": (TensorProto.INT64, [f"{tag}_left"]),
             "hidden": (TensorProto.FLOAT, [f"{tag}_rows", *after.hidden_shape]),
+            "memory": (TensorProto.FLOAT, [f"{tag}_rows" if after.hidden else f"{tag}_left", after.memory_width]),
         }
         fields = [name for name in kinds if getattr(after, name)]
         then, other = [], []
@@ -270,7 +318,8 @@ class _Stitcher:
             "else_branch": others.graph(f"{tag}_else", other),
         }
         into.nodes.append(helper.make_node("If", [condition], outputs, name=tag, **branches))
-        return _State(**dict(zip(fields, outputs, strict=True)), hidden_shape=after.hidden_shape)
+        named = dict(zip(fields, outputs, strict=True))
+        return _State(**named, hidden_shape=after.hidden_shape, memory_width=after.memory_width)
 
 
 def _else_shape(shape: Sequence[int | str]) -> list[int | str]:
@@ -279,6 +328,18 @@ def _else_shape(shape: Sequence[int | str]) -> list[int | str]:
 
 def _scalar(value, dtype) -> onnx.TensorProto:
     return numpy_helper.from_array(np.asarray([value], dtype=dtype))
+
+
+def _nothing(block: _Block, shape: Sequence[int | str]) -> str:
+    """Zero rows of a shape whose free dimensions are its names."""
+    values = np.zeros([0] + [d if isinstance(d, int) else 0 for d in shape], np.float32)
+    return block.add("Identity", block.constant(values, np.float32))
+
+
+def _zeros(block: _Block, rows: str, width: int) -> str:
+    """Zeros (rows, width)."""
+    shape = block.add("Concat", block.add("Shape", rows), block.constant([width], np.int64), axis=0)
+    return block.add("ConstantOfShape", shape, value=_scalar(0, np.float32))
 
 
 def _positions(block: _Block, rows: str) -> str:
@@ -312,7 +373,7 @@ def stitch(
         raise ExportError(f"{len(thresholds)} thresholds for {len(chain.stages)} stages; give one for each stage")
     graph = _Stitcher(chain, inputs, classes).stitch()
     graph.initializer.append(numpy_helper.from_array(np.asarray(thresholds, np.float32), "thresholds"))
-    parts = [*chain.savers, *chain.segments, *(part for part, _ in chain.exits)]
+    parts = [*chain.savers, *chain.segments, *(part for part, _ in chain.exits), *chain.notes.values()]
     model = helper.make_model(graph, opset_imports=_opsets(parts), producer_name="dynamic_exit")
     model.ir_version = max(part.proto.ir_version for part in parts)
     helper.set_model_props(model, {k: json.dumps(v) for k, v in {"stages": chain.stages, **metadata}.items()})

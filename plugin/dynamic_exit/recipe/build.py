@@ -14,7 +14,10 @@ from ..onnx.int8 import Int8Options, quantize_part
 from ..onnx.parts import Part, export_part
 from ..onnx.session import PartSession
 from ..passes.early_exit import EarlyExitStanza, attach_exits, cheapest_head, choose_cuts, how_unsure
+from ..passes.early_exit.heads import ExitHead
+from ..passes.early_exit.sequence import SequenceHead
 from ..runtime.batches import batches, run_in_batches
+from ..runtime.checks import MEMORY
 from ..runtime.model import DynamicExitModel
 
 Say = Callable[[str], None]
@@ -73,6 +76,7 @@ class Stages:
         exits: By stage name: the index of the segment behind which it stands, and the head.
         positions: By exit's name and ``final``: index of the cut in the whole graph.
         fuse: ``none`` or ``mean``.
+        notes: What exits of a sequence network see: by index of the segment, -1 for the last saver.
     """
 
     input_names: tuple[str, ...]
@@ -81,6 +85,7 @@ class Stages:
     savers: dict[str, Stage] = field(default_factory=dict)
     exits: dict[str, tuple[int, Stage]] = field(default_factory=dict)
     fuse: str = "none"
+    notes: dict[int, Stage] = field(default_factory=dict)
 
     @property
     def chain(self) -> tuple[str, ...]:
@@ -95,26 +100,44 @@ class Stages:
             savers={name: getattr(stage, form) for name, stage in self.savers.items()},
             exits={name: (index, getattr(stage, form)) for name, (index, stage) in self.exits.items()},
             fuse=self.fuse,
+            notes={index: getattr(stage, form) for index, stage in self.notes.items()},
         )
 
     def only(self, names: Sequence[str]) -> "Stages":
         """Return the chain with only the named stages before the final."""
+        exits = {name: pair for name, pair in self.exits.items() if name in names}
+        seen = max((index for index, stage in exits.values() if MEMORY in stage.part.takes), default=-2)
         return Stages(
             self.input_names,
             self.segments,
             self.positions,
             {name: stage for name, stage in self.savers.items() if name in names},
-            {name: pair for name, pair in self.exits.items() if name in names},
+            exits,
             self.fuse,
+            {index: stage for index, stage in self.notes.items() if index <= seen},
         )
 
+    @property
+    def needs(self) -> dict[str, str]:
+        """Stages that are only of use behind another one: exits that build on the last saver, and its name."""
+        if -1 not in self.notes:
+            return {}
+        base = list(self.savers)[-1]
+        return {name: base for name, (_, stage) in self.exits.items() if MEMORY in stage.part.takes}
+
     def costs(self, cost_of: Callable[[Stage], float]) -> tuple[dict[str, float], dict[str, float]]:
-        """Return own and prefix cost by stage, the final included, for a measure of one stage's cost."""
+        """Return own and prefix cost by stage, the final included, for a measure of one stage's cost.
+
+        An exit of a sequence network pays its head and all notes up to it, also those that another such exit in use
+        has paid for already; notes of a sample that leaves at another exit before it are not charged.
+        """
         before = np.cumsum([cost_of(stage) for stage in self.segments])
         own = {name: cost_of(stage) for name, stage in self.savers.items()}
         prefix = dict.fromkeys(self.savers, 0.0)
         for name, (index, stage) in self.exits.items():
-            own[name], prefix[name] = cost_of(stage), float(before[index])
+            seen = self.notes if MEMORY in stage.part.takes else {}
+            own[name] = cost_of(stage) + sum(cost_of(note) for place, note in seen.items() if place <= index)
+            prefix[name] = float(before[index])
         return {**own, "final": 0.0}, {**prefix, "final": float(before[-1])}
 
 
@@ -250,11 +273,24 @@ def ship_exits(
         say,
         backbone_cost=sum(stage.macs for stage in stages.segments),
         unsure=how_unsure([run_in_batches(saver, [*given.values()]) for saver in savers]),
+        saver=list(stages.savers.values())[-1].session if stages.savers and stanza.sequence else None,
         workdir=workdir,
         resume=resume,
     )
+    for index, note in heads.notes.items():
+        example = _example(backbone, index, note)
+        stages.notes[index] = shipper.ship(f"note{index + 1}", note, note.takes, MEMORY, example, None)
     for name, (index, head) in heads.items():
-        following = backbone.segments[index + 1]
-        example = tuple(following.example_inputs[following.takes.index(taken)] for taken in head.takes)
+        example = _example(backbone, index, head)
         stages.exits[name] = (index, shipper.ship(name, head, head.takes, "logits", example, None))
         stages.positions[name] = backbone.cuts[index].index
+
+
+def _example(backbone: Backbone, index: int, head: ExitHead | SequenceHead) -> tuple[Tensor, ...]:
+    """What a head, or a note, takes behind the segment of an index, for two samples."""
+    if isinstance(head, SequenceHead):
+        return (torch.zeros(2, head.columns),)
+    if index < 0:
+        return (torch.zeros(2, backbone.classes),)
+    following = backbone.segments[index + 1]
+    return tuple(following.example_inputs[following.takes.index(taken)] for taken in head.takes)

@@ -145,7 +145,8 @@ def stage_seconds(stages: Stages, cache: Cache, batch_size: int = 64) -> dict[st
     Returns:
         Median seconds per sample by the part's name.
     """
-    every = (*stages.savers.values(), *stages.segments, *(stage for _, stage in stages.exits.values()))
+    exits = (stage for _, stage in stages.exits.values())
+    every = (*stages.savers.values(), *stages.segments, *exits, *stages.notes.values())
     machine = [platform.node(), platform.machine(), str(os.cpu_count()), onnxruntime.__version__, str(batch_size)]
     keys = {stage.part.name: digest("seconds", stage.part.proto.SerializeToString(), machine) for stage in every}
     known = {name: cache.value(key) for name, key in keys.items()}

@@ -57,6 +57,7 @@ def stitch_file(
         [getattr(stage, form) for stage in stages.segments],
         [(getattr(stage, form), index) for index, stage in stages.exits.values()],
         stages.fuse,
+        {index: getattr(stage, form) for index, stage in stages.notes.items()},
     )
     labels = ingredients.recipe.data.classes or [str(i) for i in range(ingredients.classes)]
     metadata = {

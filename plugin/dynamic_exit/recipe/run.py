@@ -18,6 +18,7 @@ from ..runtime.recorder import make_records
 from ..tuning.evaluation import Configuration, evaluate
 from ..tuning.operating_point import Goal, OperatingPoints
 from ..tuning.optimizer import split, tune
+from ..tuning.required import NOBODY, needed
 from .build import Shipper, Stages, cut_backbone, ship_exits
 from .cache import open_cache
 from .folder import Workspace
@@ -126,7 +127,8 @@ def _prune(ingredients: Ingredients, say: Say) -> Ingredients:
 
 def _records(stages: Stages, samples: Split, costs: Mapping[str, Any]) -> Records:
     """Make the records of one split, with the numerics that ship."""
-    return make_records(stages.model("session"), [samples.inputs], samples.labels, positions=stages.positions, **costs)
+    places = {"positions": stages.positions, "needs": stages.needs}
+    return make_records(stages.model("session"), [samples.inputs], samples.labels, **places, **costs)
 
 
 def _tune(ingredients: Ingredients, calibration: Records, test: Records, fuse: str) -> OperatingPoints:
@@ -157,10 +159,11 @@ def _stitch(stages: Stages, points: OperatingPoints, ingredients: Ingredients) -
 
 
 def _alone(records: Records) -> list[dict[str, Any]]:
-    """How every stage would do alone, on the samples that were searched."""
+    """How every stage would do alone, behind nothing but what it needs, on the samples that were searched."""
     figures = []
     for index, stage in enumerate(records.stages):
-        always = Configuration(((stage, ALWAYS),) if stage != records.stages[-1] else ())
+        before = tuple((records.stages[saver], NOBODY) for saver in needed(records, (index,)))
+        always = Configuration((*before, (stage, ALWAYS)) if stage != records.stages[-1] else ())
         result = evaluate(records, always)
         share = float(records.prefix_cost[index] / records.prefix_cost[-1])
         figures.append(

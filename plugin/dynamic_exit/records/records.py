@@ -30,6 +30,8 @@ class Records:
         own_cost: float64 (S,) >= 0; saver: the whole model, exit: its head, final: 0.
         prefix_cost: float64 (S,) >= 0; saver: 0, exit: the backbone up to its cut, final: the whole backbone (> 0).
         cost_unit: ``macs`` or ``seconds``.
+        needs: int64 (S,); the place of the saver that must be in use wherever this stage is, -1 where none; None where
+            no stage needs another. A stage's answers here are those behind what it needs.
 
     Raises:
         RecordsError: An array is malformed; the message names it, says what came in and what to do.
@@ -44,6 +46,7 @@ class Records:
     own_cost: np.ndarray
     prefix_cost: np.ndarray
     cost_unit: str
+    needs: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(str(name) for name in self.stages))
@@ -220,6 +223,7 @@ class Records:
         try:
             with zipfile.ZipFile(path) as archive:
                 members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+                names = [name for name in names if name != "needs" or name in members]
                 missing = [name for name in names if name not in members]
                 if missing:
                     raise RecordsError(
@@ -252,7 +256,8 @@ class Records:
             RecordsError: The file cannot be written.
         """
         path = Path(path)
-        arrays = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        arrays = {name: np.asarray(value) for name, value in named.items() if value is not None}
         temporary = None
         try:
             with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
@@ -290,21 +295,24 @@ class Records:
             own_cost=self.own_cost,
             prefix_cost=self.prefix_cost,
             cost_unit=self.cost_unit,
+            needs=self.needs,
         )
 
     def select(self, stages: Sequence[str]) -> "Records":
-        """Return the records of some stages, in chain order; the final always stays.
+        """Return the records of some stages, in chain order; the final always stays, and what a stage needs.
 
         Args:
             stages: Names of stages.
 
         Returns:
-            Records of those stages and the final.
+            Records of those stages, what they need and the final.
 
         Raises:
             RecordsError: A name is not there.
         """
         keep = sorted({self.index(name) for name in stages} | {len(self.stages) - 1})
+        if self.needs is not None:
+            keep = sorted({*keep, *(int(self.needs[i]) for i in keep if self.needs[i] >= 0)})
         return self._trusted(
             labels=self.labels,
             stages=tuple(self.stages[i] for i in keep),
@@ -315,7 +323,21 @@ class Records:
             own_cost=self.own_cost[keep],
             prefix_cost=self.prefix_cost[keep],
             cost_unit=self.cost_unit,
+            needs=None if self.needs is None else _places(self.needs, keep),
         )
+
+    def with_costs(self, own_cost: np.ndarray, prefix_cost: np.ndarray) -> "Records":
+        """Return the same answers at other costs, which need not be those of any real chain.
+
+        Args:
+            own_cost: float64 (S,).
+            prefix_cost: float64 (S,).
+
+        Returns:
+            Records for a search.
+        """
+        kept = {field.name: getattr(self, field.name) for field in fields(self)}
+        return self._trusted(**{**kept, "own_cost": own_cost, "prefix_cost": prefix_cost})
 
     @classmethod
     def join(cls, parts: Sequence["Records"], *, along: str) -> "Records":
@@ -338,6 +360,16 @@ class Records:
             raise RecordsError("the parts' costs are in different units; measure them in one")
         k = min(part.kept for part in parts)
         return _join_samples(parts, k) if along == "samples" else _join_stages(parts, k)
+
+
+def _places(needs: np.ndarray, keep: Sequence[int]) -> np.ndarray | None:
+    # None where nothing that is kept needs anything: then the rule has no cost
+    found = np.array([keep.index(int(needs[i])) if needs[i] >= 0 else -1 for i in keep], dtype=np.int64)
+    return found if (found >= 0).any() else None
+
+
+def _needed(part: Records, stage: int, places: dict[tuple[Records, int], int]) -> int:
+    return -1 if part.needs is None or part.needs[stage] < 0 else places[part, int(part.needs[stage])]
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -369,7 +401,7 @@ def _read_array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, mma
 def _join_samples(parts: Sequence[Records], k: int) -> Records:
     first = parts[0]
     for part in parts[1:]:
-        same = part.stages == first.stages and part.kinds == first.kinds
+        same = part.stages == first.stages and part.kinds == first.kinds and np.array_equal(part.needs, first.needs)
         numbers = ("positions", "own_cost", "prefix_cost")
         if not same or any(not np.array_equal(getattr(part, n), getattr(first, n)) for n in numbers):
             raise RecordsError("only records of the same stages, positions and costs can be joined along samples")
@@ -383,6 +415,7 @@ def _join_samples(parts: Sequence[Records], k: int) -> Records:
         own_cost=first.own_cost,
         prefix_cost=first.prefix_cost,
         cost_unit=first.cost_unit,
+        needs=first.needs,
     )
 
 
@@ -394,6 +427,8 @@ def _join_stages(parts: Sequence[Records], k: int) -> Records:
     chosen = [(part, s) for part in parts for s in range(len(part.stages) - 1)]
     chosen.sort(key=lambda item: (item[0].positions[item[1]], item[0].own_cost[item[1]]))
     chosen.append((first, len(first.stages) - 1))
+    places = {item: place for place, item in enumerate(chosen)}
+    linked = any(part.needs is not None for part in parts)
     positions = np.array([part.positions[s] for part, s in chosen], dtype=np.int64)
     positions[-1] = max(part.positions[-1] for part in parts)
     return Records(
@@ -406,4 +441,5 @@ def _join_stages(parts: Sequence[Records], k: int) -> Records:
         own_cost=np.array([part.own_cost[s] for part, s in chosen]),
         prefix_cost=np.array([part.prefix_cost[s] for part, s in chosen]),
         cost_unit=first.cost_unit,
+        needs=np.array([_needed(part, s, places) for part, s in chosen], dtype=np.int64) if linked else None,
     )

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from ..errors import ModelError, OutputError
 from ..graph import export_program, free_layout
-from .model import DynamicExitModel, head_takes
+from .checks import MEMORY, head_takes
+from .model import DynamicExitModel
 
 _TYPE = "dynamic_exit.torch_model"
 _VERSION = 1
@@ -29,7 +30,7 @@ class ArchivedPart(nn.Module):
     """One part of a saved model: a segment, a saver or a head.
 
     Attributes:
-        takes: What ``forward`` wants, for segments, as in ``graph.Segment``.
+        takes: What ``forward`` wants, as in ``graph.Segment``; savers have none.
     """
 
     def __init__(self, body: nn.Module, takes: Sequence[str] | None = None):
@@ -71,6 +72,15 @@ def save_model(model: DynamicExitModel, folder: str | Path, example_inputs: Sequ
             {"name": name, "position": position, "file": f"stage_{place}.pt2", **_head_takes(model, name, position)}
             for place, (name, position) in enumerate(zip(model.chain, model.positions, strict=True))
         ],
+        "notes": [
+            {
+                "position": place,
+                "file": _note_file(place),
+                "takes": head_takes(note),
+                "width": getattr(note, "width", None),
+            }
+            for place, note in zip(model.note_places, model.notes, strict=True)
+        ],
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, program in parts.items():
@@ -82,11 +92,19 @@ def _head_takes(model: DynamicExitModel, name: str, position: int) -> dict[str, 
     return {} if position < 0 else {"takes": head_takes(model.stage_module(name))}
 
 
+def _note_file(place: int) -> str:
+    return f"note_{place}.pt2" if place >= 0 else "note_saver.pt2"
+
+
 def _programs(model: DynamicExitModel, inputs: tuple[Tensor, ...]) -> dict[str, torch.export.ExportedProgram]:
     values = dict(zip(model.input_names, inputs, strict=True))
     dims = {name: {} for name in values}
     programs = {}
     with torch.no_grad():
+        if -1 in model.note_places:
+            logits = model.savers[-1](*inputs)
+            programs[_note_file(-1)] = export_program(model.note(-1).eval(), [logits], [{}])
+            values[MEMORY] = model.note(-1)(logits)
         for place, segment in enumerate(model.segments):
             taken = model.takes[place]
             stated = getattr(segment, "dynamic_dims", None) or [{}] * len(taken)
@@ -95,19 +113,25 @@ def _programs(model: DynamicExitModel, inputs: tuple[Tensor, ...]) -> dict[str, 
             values["hidden"] = segment(*(values[name] for name in taken))
             following = model.segments[place + 1] if place + 1 < len(model.segments) else None
             hidden = dict(zip(getattr(following, "takes", ()), getattr(following, "dynamic_dims", ()), strict=False))
+            known = {**dims, **hidden}
+            if place in model.note_places:
+                note = model.note(place).eval()
+                programs[_note_file(place)] = _head_program(note, values, known)
+                noted = note(*(values[name] for name in head_takes(note)))
+                values[MEMORY] = torch.cat([values[MEMORY], noted], dim=1) if MEMORY in values else noted
             for index, position in enumerate(model.positions):
                 if position == place:
                     head = model.stage_module(model.chain[index])
-                    taken = head_takes(head)
-                    programs[f"stage_{index}.pt2"] = export_program(
-                        head.eval(),
-                        [values[name] for name in taken],
-                        [{**dims, **hidden}.get(name, {}) for name in taken],
-                    )
+                    programs[f"stage_{index}.pt2"] = _head_program(head.eval(), values, known)
     stated = [dims[name] for name in model.input_names]
     for index, saver in enumerate(model.savers):
         programs[f"stage_{index}.pt2"] = export_program(saver, inputs, stated)
     return programs
+
+
+def _head_program(head: nn.Module, values: dict[str, Tensor], dims: dict) -> torch.export.ExportedProgram:
+    taken = head_takes(head)
+    return export_program(head, [values[name] for name in taken], [dims.get(name, {}) for name in taken])
 
 
 def load_model(folder: str | Path) -> DynamicExitModel:
@@ -138,6 +162,10 @@ def load_model(folder: str | Path) -> DynamicExitModel:
         else:
             exits[stage["name"]] = (stage["position"], part)
             part.takes = tuple(stage.get("takes", ("hidden",)))
+    notes = {}
+    for note in config.get("notes", ()):
+        notes[note["position"]] = part = ArchivedPart(_body(folder / note["file"]), note["takes"])
+        part.width = note["width"]
     return DynamicExitModel(
         [ArchivedPart(_body(folder / each["file"]), each["takes"]) for each in config["segments"]],
         input_names=config["input_names"],
@@ -145,6 +173,7 @@ def load_model(folder: str | Path) -> DynamicExitModel:
         exits=exits,
         fuse=config["fuse"],
         thresholds=[float(value) for value in config["thresholds"]],
+        notes=notes,
     )
 
 

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError, OperatingPointError, nearest
+from .checks import HIDDEN, MEMORY, check_heads, check_notes, check_parts, head_takes, segment_takes
 
-FUSE = ("none", "mean")
 _OFF = float("inf")
-_HIDDEN = "hidden"
 
 
 class DynamicOutput(NamedTuple):
@@ -46,6 +45,10 @@ class DynamicExitModel(nn.Module):
     (``"mean"``, summed in chain order in float32; where a stage gives a row NaN, it is left out for that row). A
     threshold of +inf turns a stage off: it is not run and gives no evidence. Several exits may sit at one position.
 
+    A head may see what was known earlier: notes are taken of the last saver's logits and of hidden states, each (N, W),
+    and a head whose ``takes`` has ``memory`` gets those up to its position side by side. A note is taken once, of rows
+    that get so far, and only while an exit that sees it is on; while the last saver is off its note is all zeros.
+
     Args:
         segments: The backbone in pieces; each may state what it takes in ``takes`` (names of inputs, ``hidden`` for
             what the previous one gave). Without it the first takes all inputs and the others ``hidden``.
@@ -54,6 +57,8 @@ class DynamicExitModel(nn.Module):
         exits: Name -> (index of the segment after which it sits, head from that segment's output to logits (N, C)).
         fuse: ``none`` or ``mean``.
         thresholds: One per stage before the final, in chain order, on probabilities; None turns all stages off.
+        notes: Index of a segment -> module from what it takes (a head's ``takes``) after that segment to (N, W);
+            -1 -> module from the last saver's logits to (N, W), which states W as ``width``.
 
     Raises:
         ModelError: Parts that do not fit together, or a head whose output has the wrong shape.
@@ -69,21 +74,25 @@ class DynamicExitModel(nn.Module):
         exits: Mapping[str, tuple[int, nn.Module]] | None = None,
         fuse: str = "none",
         thresholds: Sequence[float] | None = None,
+        notes: Mapping[int, nn.Module] | None = None,
     ):
         super().__init__()
-        savers, exits = dict(savers or {}), dict(exits or {})
-        _check_parts(segments, input_names, savers, exits, fuse)
+        savers, exits, notes = dict(savers or {}), dict(exits or {}), dict(notes or {})
+        check_parts(segments, input_names, savers, exits, fuse)
+        check_notes(notes, savers, exits)
         by_position = sorted(exits, key=lambda name: exits[name][0])
         # in lists: a stage's name may hold dots, which a ModuleDict refuses
         self.segments = nn.ModuleList(segments)
         self.savers = nn.ModuleList(savers.values())
         self.heads = nn.ModuleList(exits[name][1] for name in by_position)
+        self.note_places = tuple(sorted(notes))
+        self.notes = nn.ModuleList(notes[place] for place in self.note_places)
         self.input_names = tuple(input_names)
         self.fuse = fuse
-        self._takes = tuple(_takes(segment, place, self.input_names) for place, segment in enumerate(segments))
+        self._takes = tuple(segment_takes(segment, place, self.input_names) for place, segment in enumerate(segments))
         places = [("saver", name, 0) for name in savers] + [("exit", name, exits[name][0] + 1) for name in by_position]
         self._stages = tuple(_Stage(index, name, kind, segment) for index, (kind, name, segment) in enumerate(places))
-        _check_heads(self)
+        check_heads(self)
         # float32 on the CPU always: compared as numbers, and the same numbers as in the ONNX file
         self.register_buffer("_thresholds", torch.full((len(places),), _OFF, dtype=torch.float32))
         if thresholds is not None:
@@ -152,21 +161,27 @@ class DynamicExitModel(nn.Module):
         """
         values = self._bind(inputs, named)
         answers = {stage.name: self.savers[stage.index](*values.values()) for stage in self._at(0)}
+        if -1 in self.note_places:
+            values[MEMORY] = self.note(-1)(list(answers.values())[-1])
         for place, segment in enumerate(self.segments):
-            values[_HIDDEN] = segment(*(values[name] for name in self._takes[place]))
+            values[HIDDEN] = segment(*(values[name] for name in self._takes[place]))
+            if place in self.note_places:
+                note = self.note(place)
+                taken = note(*(values[name] for name in head_takes(note)))
+                values[MEMORY] = torch.cat([values[MEMORY], taken], dim=1) if MEMORY in values else taken
             for stage in self._at(place + 1):
                 head = self._module(stage)
                 answers[stage.name] = head(*(values[name] for name in head_takes(head)))
-        answers["final"] = values[_HIDDEN]
+        answers["final"] = values[HIDDEN]
         return answers
 
     def compile_parts(self, **options: object) -> None:
-        """Compile every segment, head and saver in place with ``torch.compile`` (opt-in: slow to start).
+        """Compile every segment, head, note and saver in place with ``torch.compile`` (opt-in: slow to start).
 
         Args:
             **options: For ``torch.compile``; ``dynamic`` is True unless given, as the number of rows changes.
         """
-        for module in [*self.savers, *self.segments, *self.heads]:
+        for module in [*self.savers, *self.segments, *self.heads, *self.notes]:
             module.compile(**{"dynamic": True, **options})
 
     @property
@@ -184,6 +199,15 @@ class DynamicExitModel(nn.Module):
             if stage.name == name:
                 return self._module(stage)
         raise ModelError(f"there is no stage '{name}'; {nearest(name, self.chain)}")
+
+    def note(self, place: int) -> nn.Module:
+        """Return what notes down the hidden state after segment `place`, or with -1 the last saver's logits."""
+        return self.notes[self.note_places.index(place)]
+
+    def _noted(self, thresholds: Sequence[float]) -> int:
+        """Return up to which segment notes are wanted: that of the last exit in use that sees them; -2 where none."""
+        seeing = (stage for stage in self._stages if stage.kind == "exit" and MEMORY in head_takes(self._module(stage)))
+        return max((stage.segment - 1 for stage in seeing if thresholds[stage.index] != _OFF), default=-2)
 
     def _at(self, place: int) -> list[_Stage]:
         return [stage for stage in self._stages if stage.segment == place]
@@ -234,6 +258,8 @@ class _Run:
         self.rows: Tensor | None = None
         self.gathered: dict[str, Tensor] = {}
         self.hidden: Tensor | None = None
+        self.noted = model._noted(thresholds)
+        self.memory: Tensor | None = None
         # sum of the probabilities so far, of the rows in play, and of how many stages
         self.evidence: Tensor | None = None
         self.seen: Tensor | None = None
@@ -243,10 +269,16 @@ class _Run:
         model = self.model
         on = [stage for stage in model._stages if self.thresholds[stage.index] != _OFF]
         for stage in on:
-            if stage.kind == "saver" and self._offer(stage, model._module(stage)(*self._inputs(model.input_names))):
+            if stage.kind != "saver":
+                continue
+            logits = model._module(stage)(*self._inputs(model.input_names))
+            if stage.index == len(model.savers) - 1:
+                self._note(-1, logits)
+            if self._offer(stage, logits):
                 return self.out
         for place, segment in enumerate(model.segments):
             self.hidden = segment(*self._inputs(model._takes[place]))
+            self._note(place)
             for stage in on:
                 if stage.segment != place + 1:
                     continue
@@ -258,8 +290,20 @@ class _Run:
         self._write(DynamicOutput(logits, index, confidence), self.rows)
         return self.out
 
+    def _note(self, place: int, logits: Tensor | None = None) -> None:
+        """Note down what exits in use want of a place: the saver's logits (-1) or the hidden state."""
+        places = self.model.note_places
+        if place > self.noted or place not in places:
+            return
+        note = self.model.note(place)
+        taken = note(logits) if place < 0 else note(*self._inputs(head_takes(note)))
+        if self.memory is None and places[0] < 0 <= place:  # the saver is off
+            self.memory = taken.new_zeros((taken.shape[0], self.model.note(-1).width))
+        self.memory = taken if self.memory is None else torch.cat([self.memory, taken], dim=1)
+
     def _inputs(self, names: Sequence[str]) -> list[Tensor]:
-        return [self.hidden if name == _HIDDEN else self._input(name) for name in names]
+        carried = {HIDDEN: self.hidden, MEMORY: self.memory}
+        return [carried[name] if name in carried else self._input(name) for name in names]
 
     def _input(self, name: str) -> Tensor:
         """Gather an input's rows only when a stage asks for it."""
@@ -286,6 +330,7 @@ class _Run:
         self.rows = staying
         self.gathered.clear()
         self.hidden = None if self.hidden is None else self.hidden[stay]
+        self.memory = None if self.memory is None else self.memory[stay]
         self.evidence = None if self.evidence is None else self.evidence[stay]
         self.seen = None if self.seen is None else self.seen[stay]
         return False
@@ -318,60 +363,3 @@ class _Run:
             self.out = DynamicOutput(*(value.new_empty((self.total, *value.shape[1:])) for value in part))
         for whole, value in zip(self.out, part, strict=True):
             whole[rows] = value.to(whole.dtype)
-
-
-def head_takes(head: nn.Module) -> tuple[str, ...]:
-    """Return names of what a head takes: ``hidden`` and perhaps inputs of the model, such as a mask."""
-    return tuple(getattr(head, "takes", (_HIDDEN,)))
-
-
-def _takes(segment: nn.Module, place: int, input_names: tuple[str, ...]) -> tuple[str, ...]:
-    takes = tuple(getattr(segment, "takes", input_names if place == 0 else (_HIDDEN,)))
-    known = input_names if place == 0 else (_HIDDEN, *input_names)
-    for name in takes:
-        if name not in known:
-            raise ModelError(f"segment {place} takes '{name}', which nothing gives; {nearest(name, known)}")
-    return takes
-
-
-def _check_parts(segments: Sequence, input_names: Sequence[str], savers: dict, exits: dict, fuse: str) -> None:
-    if not segments or not input_names:
-        raise ModelError(f"a dynamic model needs segments and inputs; got {len(segments)} and {len(input_names)}")
-    if fuse not in FUSE:
-        raise ModelError(f"fuse must be none or mean; got '{fuse}'")
-    for name in savers:
-        if name in exits:
-            raise ModelError(f"stage '{name}' is a saver and an exit; names must be unique")
-    if "final" in savers or "final" in exits:
-        raise ModelError("a stage cannot be called 'final'; that is the backbone's own head")
-    for name, (place, _) in exits.items():
-        if not 0 <= place < len(segments) - 1:
-            raise ModelError(
-                f"exit '{name}' sits after segment {place}; only segments 0 to {len(segments) - 2} are followed by more"
-            )
-
-
-def _check_heads(model: DynamicExitModel) -> None:
-    """Try each head on a hidden state of the right shape, where the segments know it."""
-    for stage in model._stages:
-        if stage.kind != "exit" or stage.segment >= len(model.segments):
-            continue
-        following = model.segments[stage.segment]
-        classes = getattr(following, "classes", None)
-        examples = getattr(following, "example_inputs", None)
-        if examples is None or classes is None or _HIDDEN not in model._takes[stage.segment]:
-            continue
-        known = dict(zip(model._takes[stage.segment], examples, strict=True))
-        hidden, head = known[_HIDDEN], model._module(stage)
-        if not set(head_takes(head)) <= set(known):
-            continue
-        try:
-            with torch.no_grad():
-                logits = head(*(known[name] for name in head_takes(head)))
-        except Exception as failure:
-            raise ModelError(
-                f"exit '{stage.name}' cannot take a hidden state of shape {tuple(hidden.shape)}: {failure}"
-            ) from failure
-        if not isinstance(logits, Tensor) or tuple(logits.shape) != (hidden.shape[0], classes):
-            came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ModelError(f"exit '{stage.name}' must give logits ({hidden.shape[0]}, {classes}); got {came}")

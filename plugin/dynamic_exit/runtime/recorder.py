@@ -87,6 +87,7 @@ def make_records(
     prefix_cost: Mapping[str, float],
     positions: Mapping[str, int],
     cost_unit: str,
+    needs: Mapping[str, str] | None = None,
 ) -> Records:
     """Make the records of a model.
 
@@ -98,6 +99,7 @@ def make_records(
         prefix_cost: By stage, the final included.
         positions: By exit and the final; savers stand at -1.
         cost_unit: ``macs`` or ``seconds``.
+        needs: Exit -> the saver that must run wherever the exit is in use.
 
     Returns:
         Records with the stages of the model's chain and the final.
@@ -114,7 +116,13 @@ def make_records(
             first += len(batch[0])
     answers = {stage: Answers.join(parts) for stage, parts in found.items()}
     return join_answers(
-        answers, labels, own_cost=own_cost, prefix_cost=prefix_cost, positions=positions, cost_unit=cost_unit
+        answers,
+        labels,
+        own_cost=own_cost,
+        prefix_cost=prefix_cost,
+        positions=positions,
+        cost_unit=cost_unit,
+        needs=needs,
     )
 
 
@@ -126,6 +134,7 @@ def join_answers(
     prefix_cost: Mapping[str, float],
     positions: Mapping[str, int],
     cost_unit: str,
+    needs: Mapping[str, str] | None = None,
 ) -> Records:
     """Make records of answers; arguments as for `make_records`, the answers by stage in chain order, the final last."""
     stages = tuple(answers)
@@ -139,4 +148,5 @@ def join_answers(
         own_cost=np.asarray([own_cost[stage] for stage in stages], dtype=np.float64),
         prefix_cost=np.asarray([prefix_cost[stage] for stage in stages], dtype=np.float64),
         cost_unit=cost_unit,
+        needs=np.asarray([stages.index(needs[s]) if s in needs else -1 for s in stages]) if needs else None,
     )

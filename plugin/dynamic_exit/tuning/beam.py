@@ -13,6 +13,7 @@ from ..records import Records
 from .chain import Chains, CoarseChains
 from .fit import Need, Table, grid_for
 from .operating_point import Goal
+from .required import allowed
 
 # a longer chain must save this share more to be looked at
 _WORTH = 1e-4
@@ -118,6 +119,8 @@ class Beam:
     def _exchanged(self, stages: Stages) -> Iterable[Stages]:
         for stage in stages:
             rest = tuple(s for s in stages if s != stage)
+            if not allowed(self.records, rest):
+                continue
             yield rest
             yield from longer(self.records, rest, self.max_savers)
 
@@ -179,7 +182,9 @@ def longer(records: Records, stages: Stages, max_savers: int | None) -> Iterable
                 continue
         elif int(records.positions[stage]) in taken:
             continue
-        yield tuple(sorted((*stages, stage)))
+        chain = tuple(sorted((*stages, stage)))
+        if allowed(records, chain):
+            yield chain
 
 
 def need(chains: Chains, goal: Goal) -> Need:

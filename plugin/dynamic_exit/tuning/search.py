@@ -16,6 +16,7 @@ from .evaluation import Configuration
 from .fit import TABLE_CELLS, Fit, Need, polish, relax, restart, rough_fits, score
 from .operating_point import Goal
 from .path import Path
+from .required import always_run, needed, with_saver
 
 # chains are few when all their tables together are not larger than this
 _EXHAUSTIVE_CELLS = 1 << 21
@@ -97,7 +98,7 @@ class Search:
             Found chains, none dominated, from cheap to dear.
         """
         if self.fuse == "none" and self._all_chains() is None:
-            found = [Found(*f) for stages in self._path_stages() for f in self._path(stages).front(points)]
+            found = self._path_found(points)
             found.append(Found((), score(self.chains.chain(()), np.empty(0, dtype=np.float32))))
             return self._filled(undominated(found), points)
         low, high = self.chains.right_range()
@@ -166,7 +167,7 @@ class Search:
         return self._beam_pools(goals)
 
     def _path_pools(self, goals: Sequence[Goal]) -> list[list[_Candidate]]:
-        found = [Found(*f) for stages in self._path_stages() for f in self._path(stages).front(_PATH_POINTS)]
+        found = self._path_found(_PATH_POINTS)
         found.append(Found((), score(self.chains.chain(()), np.empty(0, dtype=np.float32))))
         found = undominated(found)
         pools = []
@@ -178,8 +179,23 @@ class Search:
             pools.append([_Candidate(()), *(_Candidate(f.stages, tuple(f.fit.thresholds.tolist())) for f in near)])
         return pools
 
-    def _path(self, stages: Stages) -> Path:
-        return Path(self.chains, stages, seed=self.seed)
+    def _path_found(self, points: int) -> list[Found]:
+        found = []
+        for stages in self._path_stages():
+            free = tuple(s for s in stages if not needed(self.records, (s,)))
+            found += [Found(*f) for f in Path(self.chains, free, seed=self.seed).front(points)]
+            for saver in needed(self.records, stages) & set(stages):
+                found += self._behind(saver, stages, points)
+        return found
+
+    def _behind(self, saver: int, stages: Stages, points: int) -> list[Found]:
+        # chains in which a saver runs always, so that every stage that needs it may be used
+        found = []
+        view = Chains(always_run(self.records, saver), self.fuse)
+        for chain, fit in Path(view, stages, seed=self.seed).front(points):
+            chain, thresholds = with_saver(saver, chain, fit.thresholds)
+            found.append(Found(chain, score(self.chains.chain(chain), thresholds)))
+        return found
 
     def _path_stages(self) -> list[Stages]:
         # the path has no bound on savers: give it sets of savers that keep it
@@ -218,19 +234,22 @@ class Search:
             found: A chain and its thresholds.
 
         Returns:
-            The configuration without what no sample reaches, and without fused evidence what none leaves at.
+            The configuration without what no sample reaches, and without fused evidence what none leaves at and no
+            other stage needs.
         """
         chain = self.chains.chain(found.stages)
         reached = np.ones(chain.samples, dtype=bool)
-        stages = []
+        stages, used = [], set()
         for stage, sure, threshold in zip(found.stages, chain.confidence, found.fit.thresholds, strict=True):
             if not reached.any():
                 break
             leaves = reached & (sure > threshold)
             if self.fuse == "mean" or leaves.any():
-                stages.append((self.records.stages[stage], float(threshold)))
+                used.add(stage)
+            stages.append((stage, float(threshold)))
             reached &= ~leaves
-        return Configuration(tuple(stages), self.fuse)
+        used |= needed(self.records, used)
+        return Configuration(tuple((self.records.stages[s], limit) for s, limit in stages if s in used), self.fuse)
 
 
 def undominated(found: list[Found]) -> list[Found]:

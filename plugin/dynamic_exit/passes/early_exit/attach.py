@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,21 @@ from .config import EarlyExitStanza
 from .exit_set import ExitSet, Placed
 from .features import CachedFeatures, Key, LiveFeatures, Wanted, fingerprint
 from .heads import ExitHead, build_head
+from .heads.base import SEQUENCE
+from .sequence import SequenceNetwork
 from .train import Trainer
 
 Say = Callable[[str], None]
+
+
+class Exits(dict[str, tuple[int, nn.Module]]):
+    """Exits by name in chain order: the index of the segment behind which each stands, and the head.
+
+    Attributes:
+        notes: What the exits of a sequence network see, as `runtime.model.DynamicExitModel` takes it.
+    """
+
+    notes: Mapping[int, ExitHead] = MappingProxyType({})
 
 
 def attach_exits(
@@ -33,10 +46,11 @@ def attach_exits(
     *,
     backbone_cost: float | None = None,
     unsure: Tensor | None = None,
+    saver: nn.Module | None = None,
     workdir: str | Path | None = None,
     resume: bool = False,
     device: str | None = None,
-) -> dict[str, tuple[int, ExitHead]]:
+) -> Exits:
     """Train heads behind every cut on what the segments give; the segments stay as they are.
 
     Args:
@@ -53,12 +67,13 @@ def attach_exits(
         backbone_cost: Multiply-adds per sample of the whole backbone; a head that costs more than what an exit behind
             its cut could save is left out then.
         unsure: How unsure the savers are of each sample, float (N,) in 0..1, for the weighting of samples.
+        saver: The last saver of the chain, from all inputs to logits (N, C): what a sequence network builds on.
         workdir: Folder of the cache of features and of the checkpoint; None takes one that is removed afterwards.
         resume: Go on from the checkpoint in `workdir`, where there is one.
         device: Where heads are trained; None takes the GPU where there is one.
 
     Returns:
-        Exits by name, ``cut:head``: the index of the segment behind which each stands, and the head.
+        Exits by name, ``cut:head``, those of a sequence network ``cut:sequence``.
 
     Raises:
         PassError: A head does not fit its cut, the split has one class or fewer than two samples, the cache has no
@@ -68,11 +83,14 @@ def attach_exits(
     exits = _build(segments, cuts, inputs, classes, stanza, seed, say, backbone_cost)
     training = stanza.training
     wanted: dict[Key, Wanted] = {each.key: Wanted(each.head.features, each.head.takes) for each in exits.values()}
+    sequence = _sequence(segments, cuts, inputs, classes, stanza, seed, saver)
+    if sequence:
+        wanted |= sequence[1].wanted(saver, list(inputs))
     augment = AUGMENTS[training.augment](len(labels), seed) if training.augment in AUGMENTS else None
     live = LiveFeatures(segments, wanted, inputs, augment, [cut.name for cut in cuts])
     settings = {
         "stanza": stanza.model_dump(mode="json"),
-        "exits": list(exits),
+        "exits": list(exits) + (["saver"] if saver else []),
         "seed": seed,
         "samples": fingerprint(*inputs.values(), labels),
     }
@@ -83,7 +101,7 @@ def attach_exits(
             limit = training.cache_limit * 1e9
             features = CachedFeatures(live, training.views, folder / "features.f16", limit, seed, say, batch_size)
         trainer = Trainer(
-            ExitSet(exits),
+            ExitSet(exits, sequence),
             features,
             labels,
             training,
@@ -96,9 +114,37 @@ def attach_exits(
         )
         trainer.run(resume)
         del features, trainer.features
-    for name, each in exits.items():
-        say(f"exit {name} behind {cuts[each.index].share:.0%} of the backbone")
-    return {name: (each.index, each.head) for name, each in exits.items()}
+    return _in_order(exits, sequence, cuts, say)
+
+
+def _in_order(exits: Mapping[str, Placed], sequence, cuts: Sequence[Cut], say: Say) -> Exits:
+    placed = [(each.index, name, each.head) for name, each in exits.items()]
+    if sequence:
+        names, network = sequence
+        placed += [(at, name, head) for at, name, head in zip(network.places, names, network.heads, strict=True)]
+    found = Exits({name: (at, head) for at, name, head in sorted(placed, key=lambda each: each[0])})
+    found.notes = sequence[1].notes if sequence else {}
+    for name, (at, _) in found.items():
+        say(f"exit {name} behind {cuts[at].share:.0%} of the backbone")
+    return found
+
+
+def _sequence(segments, cuts, inputs, classes, stanza, seed, saver) -> tuple[list[str], SequenceNetwork] | None:
+    """Build the sequence network over all cuts, where one is asked for."""
+    if stanza.sequence is None:
+        return None
+    masks = [_mask(cut, segments[index + 1].takes, inputs) for index, cut in enumerate(cuts)]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = SequenceNetwork(
+            [cut.shape for cut in cuts],
+            masks,
+            range(len(cuts)),
+            classes,
+            saver=saver is not None,
+            **stanza.sequence.model_dump(),
+        )
+    return [f"{cut.name}:{SEQUENCE}" for cut in cuts], network.eval()
 
 
 def _check_split(labels: Tensor) -> None:

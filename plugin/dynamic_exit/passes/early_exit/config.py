@@ -33,6 +33,19 @@ def _head(value: Any) -> str | dict[str, Any]:
     return {"kind": kind, **options.model_dump(mode="json")}
 
 
+class SequenceOptions(Stanza):
+    """The exit sequence network: one more exit at each position, which sees all earlier ones and the last saver."""
+
+    width: int = Field(32, ge=2, description="numbers of each position's token")
+    heads: int = Field(2, ge=1, description="heads of the attention over tokens; they divide the width")
+
+    @model_validator(mode="after")
+    def _divides(self):
+        if self.width % self.heads:
+            raise refuse(f"has {self.heads} heads for a width of {self.width}; choose heads that divide the width")
+        return self
+
+
 class Training(Stanza):
     """How exit heads are trained, on the training split with the backbone frozen."""
 
@@ -73,6 +86,9 @@ class EarlyExitStanza(Stanza):
     count: int = Field(4, ge=1, description="cuts that `positions: auto` picks")
     heads: list[str | dict[str, Any]] = Field(
         ["linear"], min_length=1, description="kinds of heads tried at each position, or mappings of kind and options"
+    )
+    sequence: SequenceOptions | None = Field(
+        None, description="set ({} for its defaults): exits that see all earlier positions, built on the last saver"
     )
     training: Training = Field(Training(), description="how heads are trained")
 

@@ -10,6 +10,7 @@ from torch.nn import functional
 from .config import Training
 from .features import Key
 from .heads import ExitHead
+from .sequence import SequenceNetwork
 
 # a sample that every earlier stage is sure of still counts a little
 _LEAST_WEIGHT = 0.05
@@ -34,19 +35,30 @@ class Placed:
 
 
 class ExitSet(nn.Module):
-    """Heads that are trained side by side; no parameter is shared, so that none disturbs another.
+    """Heads that are trained side by side; only those of a sequence network share parameters.
 
     Args:
         exits: Heads by stage name, by depth.
+        sequence: Names of the exits of a sequence network by depth, and the network; None where there is none.
+
+    Attributes:
+        parts: What is trained apart from the rest, with the places of its exits in `names`.
     """
 
-    def __init__(self, exits: Mapping[str, Placed]):
+    def __init__(self, exits: Mapping[str, Placed], sequence: tuple[Sequence[str], SequenceNetwork] | None = None):
         super().__init__()
         self.names = tuple(exits)
         self.keys = tuple(each.key for each in exits.values())
         # a list: a stage's name may hold dots, which a ModuleDict refuses
         self.heads = nn.ModuleList(each.head for each in exits.values())
         depths = [each.index for each in exits.values()]
+        self.parts: list[tuple[nn.Module, list[int]]] = [(head, [i]) for i, head in enumerate(self.heads)]
+        self.sequence = None
+        if sequence:
+            names, self.sequence = sequence
+            self.parts.append((self.sequence, list(range(len(self.names), len(self.names) + len(names)))))
+            self.names += tuple(names)
+            depths += self.sequence.places
         self.groups = [[i for i, depth in enumerate(depths) if depth == index] for index in sorted(set(depths))]
 
     def forward(self, features: Mapping[Key, Tensor]) -> Tensor:
@@ -58,9 +70,15 @@ class ExitSet(nn.Module):
         Returns:
             Logits float32 (S, B, C), S heads in the order of `names`.
         """
-        return torch.stack(
-            [head.answer(features[key]).float() for head, key in zip(self.heads, self.keys, strict=True)]
-        )
+        answers = [head.answer(features[key]).float() for head, key in zip(self.heads, self.keys, strict=True)]
+        return torch.stack(answers) if self.sequence is None else torch.stack([*answers, *self.sequence(features)])
+
+    def prepare(self, features: Mapping[Key, Tensor]) -> None:
+        """Let every head look at the features of some training samples before training."""
+        for head, key in zip(self.heads, self.keys, strict=True):
+            head.prepare(features[key])
+        if self.sequence is not None:
+            self.sequence.prepare(features)
 
 
 def losses(logits: Tensor, labels: Tensor, final: Tensor, distillation: float) -> Tensor:

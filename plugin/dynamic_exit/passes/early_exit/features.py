@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ...errors import PassError
 from .augment import Augment
 
-#: Which features: index of the segment behind which they are taken, and their key.
+#: Which features: index of the segment behind which they are taken (-1: of the inputs alone), and their key.
 Key = tuple[int, str]
 #: Samples that are run anew to see whether a file, or a checkpoint, is of this backbone.
 PROBE = 16
@@ -82,23 +82,28 @@ class LiveFeatures:
         given = {name: tensor[rows] for name, tensor in self.inputs.items()}
         if self.augment:
             given = {name: self.augment(tensor, rows, view) for name, tensor in given.items()}
-        found: dict[Key, Tensor] = {}
+        found = self._taken(-1, given, "the last saver gives NaN")
         for index, segment in enumerate(self.segments):
             given["hidden"] = segment(*(given[name] for name in segment.takes))
-            for key, wanted in self.wanted.items():
-                if key[0] == index:
-                    place = self.names[index] if self.names else f"segment {index}"
-                    found[key] = _half(wanted.module(*(given[name] for name in wanted.takes)), f"at '{place}'")
-        return found, _half(given["hidden"], "at its end")
+            place = self.names[index] if index < len(self.names) else f"segment {index}"
+            found |= self._taken(index, given, f"the backbone gives NaN at '{place}'")
+        return found, _half(given["hidden"], "the backbone gives NaN at its end")
+
+    def _taken(self, index: int, given: Mapping[str, Tensor], wrong: str) -> dict[Key, Tensor]:
+        return {
+            key: _half(wanted.module(*(given[name] for name in wanted.takes)), wrong)
+            for key, wanted in self.wanted.items()
+            if key[0] == index
+        }
 
     def probe(self) -> Tensor:
         """Return all features of the first samples in one row each, float32 (B, D)."""
         return _flat(*self.halves(torch.arange(min(PROBE, self.samples)), 0)).float()
 
 
-def _half(values: Tensor, place: str) -> Tensor:
+def _half(values: Tensor, wrong: str) -> Tensor:
     if torch.isnan(values).any():
-        raise PassError(f"the backbone gives NaN {place} on the training split; check its weights and the inputs")
+        raise PassError(f"{wrong} on the training split; check its weights and the inputs")
     return values.clamp(-_LARGEST, _LARGEST).half()
 
 

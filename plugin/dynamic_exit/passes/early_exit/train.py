@@ -62,9 +62,9 @@ class Trainer:
         self.validation, self.training = order[:held_out].sort().values, order[held_out:]
         self.steps = max(1, len(self.training) // options.batch_size)  # evenly long batches: no short last one
         self.epoch = 0
-        self.best = [math.inf] * len(exits.names)
-        self.best_epoch = [0] * len(exits.names)
-        self.best_states: list[dict[str, Tensor]] = [{} for _ in exits.names]
+        self.best = [math.inf] * len(exits.parts)
+        self.best_epoch = [0] * len(exits.parts)
+        self.best_states: list[dict[str, Tensor]] = [{} for _ in exits.parts]
 
     def run(self, resume: bool = False) -> None:
         """Train in place and leave the heads in evaluation mode on the CPU.
@@ -89,16 +89,15 @@ class Trainer:
             self.epoch += 1
             self._save()
             self._report(loss, accuracy)
-        for head, state in zip(self.exits.heads, self.best_states, strict=True):
-            head.load_state_dict(state)
+        for (part, _), state in zip(self.exits.parts, self.best_states, strict=True):
+            part.load_state_dict(state)
         self.exits.to("cpu").eval()
 
     def _prepare(self) -> None:
         """Let every head see features of some samples."""
         rows = self.training[:_LOOK].sort().values
         parts = [self.features.batch(each, 0)[0] for each in rows.split(256)]
-        for head, key in zip(self.exits.heads, self.exits.keys, strict=True):
-            head.prepare(torch.cat([part[key] for part in parts]))
+        self.exits.prepare({key: torch.cat([part[key] for part in parts]) for key in parts[0]})
 
     def _train_epoch(self) -> Tensor:
         """Return the mean loss of each head (S,)."""
@@ -157,7 +156,7 @@ class Trainer:
     def _validate(self) -> Tensor | None:
         """Keep the weights of heads that are better than before; return accuracies (S,) on the samples held out."""
         if not len(self.validation):
-            self._keep(range(len(self.exits.names)))
+            self._keep(range(len(self.exits.parts)))
             return None
         self.exits.eval()
         total, right = torch.zeros(2, len(self.exits.names), dtype=torch.float64)
@@ -167,7 +166,7 @@ class Trainer:
             truth = torch.where(labels >= 0, labels, final.argmax(1))
             total += each.double().cpu() * len(rows)
             right += (logits.argmax(2) == truth).double().sum(1).cpu()
-        means = (total / len(self.validation)).tolist()
+        means = [float(total[places].mean()) / len(self.validation) for _, places in self.exits.parts]
         better = [index for index, mean in enumerate(means) if mean < self.best[index]]
         for index in better:
             self.best[index], self.best_epoch[index] = means[index], self.epoch
@@ -176,7 +175,7 @@ class Trainer:
 
     def _keep(self, which) -> None:
         for index in which:
-            state = self.exits.heads[index].state_dict()
+            state = self.exits.parts[index][0].state_dict()
             self.best_states[index] = {name: value.detach().clone() for name, value in state.items()}
 
     def _stalled(self) -> bool:

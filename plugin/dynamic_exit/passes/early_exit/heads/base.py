@@ -12,6 +12,8 @@ from ...stanza import Stanza
 from .hidden import Hidden
 from .pooling import Standardise, Whole
 
+#: The one name of exits that is no kind of head: those of the sequence network.
+SEQUENCE = "sequence"
 _HEADS: dict[str, type["ExitHead"]] = {}
 
 
@@ -32,7 +34,7 @@ def register_head(name: str) -> Callable[[type["ExitHead"]], type["ExitHead"]]:
     """
 
     def decorate(head: type["ExitHead"]) -> type["ExitHead"]:
-        if name in _HEADS:
+        if name in _HEADS or name == SEQUENCE:
             raise PassError(f"exit head '{name}' is already registered; choose another name")
         _HEADS[name] = head
         return head
@@ -145,8 +147,13 @@ def build_head(
         raise PassError(
             f"exit head '{entry.name}' does not fit the hidden state of shape {tuple(shape)}{place}: {error}"
         ) from error
-    free = {place: side for place, side in enumerate(shape, start=1) if isinstance(side, str)}
-    built.dynamic_dims = (free,)
-    if mask is not None:
-        built.takes, built.dynamic_dims = ("hidden", mask), (free, free)
+    name_inputs(built, shape, mask)
     return built
+
+
+def name_inputs(head: ExitHead, shape: Sequence[int | str], mask: str | None) -> None:
+    """Tell a head what it takes, and what of that is free besides batch; arguments as for `build_head`."""
+    free = {place: side for place, side in enumerate(shape, start=1) if isinstance(side, str)}
+    head.dynamic_dims = (free,)
+    if mask is not None:
+        head.takes, head.dynamic_dims = ("hidden", mask), (free, free)

@@ -1,0 +1,83 @@
+"""What the parts of a dynamic model take and give, and whether they fit together."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ModelError, nearest
+
+FUSE = ("none", "mean")
+#: What a segment hands on to the next.
+HIDDEN = "hidden"
+#: What a head takes beside `hidden`: everything that was noted for it so far.
+MEMORY = "memory"
+
+
+def head_takes(head: nn.Module) -> tuple[str, ...]:
+    """Return names of what a head takes: ``hidden``, ``memory``, and perhaps inputs of the model, such as a mask."""
+    return tuple(getattr(head, "takes", (HIDDEN,)))
+
+
+def segment_takes(segment: nn.Module, place: int, input_names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names of what the segment at a place takes; refuse one that nothing gives."""
+    takes = tuple(getattr(segment, "takes", input_names if place == 0 else (HIDDEN,)))
+    known = input_names if place == 0 else (HIDDEN, *input_names)
+    for name in takes:
+        if name not in known:
+            raise ModelError(f"segment {place} takes '{name}', which nothing gives; {nearest(name, known)}")
+    return takes
+
+
+def check_parts(segments: Sequence, input_names: Sequence[str], savers: dict, exits: dict, fuse: str) -> None:
+    """Refuse parts that make no chain."""
+    if not segments or not input_names:
+        raise ModelError(f"a dynamic model needs segments and inputs; got {len(segments)} and {len(input_names)}")
+    if fuse not in FUSE:
+        raise ModelError(f"fuse must be none or mean; got '{fuse}'")
+    for name in savers:
+        if name in exits:
+            raise ModelError(f"stage '{name}' is a saver and an exit; names must be unique")
+    if "final" in savers or "final" in exits:
+        raise ModelError("a stage cannot be called 'final'; that is the backbone's own head")
+    for name, (place, _) in exits.items():
+        if not 0 <= place < len(segments) - 1:
+            raise ModelError(
+                f"exit '{name}' sits after segment {place}; only segments 0 to {len(segments) - 2} are followed by more"
+            )
+
+
+def check_notes(notes: dict, savers: dict, exits: dict) -> None:
+    """Refuse notes of what is not there, and exits that see notes of which there are none."""
+    if -1 in notes and not (savers and hasattr(notes[-1], "width")):
+        raise ModelError("a note of the last saver's logits needs a saver, and states its width; give both or neither")
+    for name, (place, head) in exits.items():
+        if MEMORY in head_takes(head) and place not in notes:
+            raise ModelError(f"exit '{name}' sees notes up to segment {place}, of which none is taken; give its note")
+
+
+def check_heads(model: Any) -> None:
+    """Try each head on a hidden state of the right shape, where the segments know it."""
+    for stage in model._stages:
+        if stage.kind != "exit" or stage.segment >= len(model.segments):
+            continue
+        following = model.segments[stage.segment]
+        classes = getattr(following, "classes", None)
+        examples = getattr(following, "example_inputs", None)
+        if examples is None or classes is None or HIDDEN not in model._takes[stage.segment]:
+            continue
+        known = dict(zip(model._takes[stage.segment], examples, strict=True))
+        hidden, head = known[HIDDEN], model._module(stage)
+        if not set(head_takes(head)) <= set(known):
+            continue
+        try:
+            with torch.no_grad():
+                logits = head(*(known[name] for name in head_takes(head)))
+        except Exception as failure:
+            raise ModelError(
+                f"exit '{stage.name}' cannot take a hidden state of shape {tuple(hidden.shape)}: {failure}"
+            ) from failure
+        if not isinstance(logits, Tensor) or tuple(logits.shape) != (hidden.shape[0], classes):
+            came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ModelError(f"exit '{stage.name}' must give logits ({hidden.shape[0]}, {classes}); got {came}")
