@@ -20,7 +20,6 @@ _WORTH = 1e-4
 # samples that many chains are judged on, then the best of them
 _FEW_ROWS = 3_000
 _ROWS = 12_000
-# so many chains are judged on the larger sample right away; of more, as many go on per goal
 _SCREENED = 200
 # all pairs are looked at up to so many
 _PAIRS = 25_000
@@ -47,6 +46,8 @@ class Beam:
         max_stages: The longest chain to look at.
         width: How many chains of each length are kept per goal.
         seed: Decides which samples are used, if there are more.
+        rows: So many samples are used.
+        screened: Of more chains than these, as many per goal go on from few samples to all that are used.
     """
 
     def __init__(
@@ -59,8 +60,10 @@ class Beam:
         width: int = 4,
         seed: int = 0,
         rows: int = _ROWS,
+        screened: int = _SCREENED,
     ) -> None:
-        self.records, self.max_savers, self.max_stages, self.width = records, max_savers, max_stages, width
+        self.records, self.max_savers, self.max_stages = records, max_savers, max_stages
+        self.width, self.screened = width, screened
         order = np.random.default_rng(seed).permutation(len(records))
         # from few samples to many, each part of the next
         sizes = [size for size in (_FEW_ROWS, rows) if 2 * size < len(records) or size == rows]
@@ -94,9 +97,9 @@ class Beam:
     def _judged(self, chains: set[Stages], needs: list[list[Need]], scores: _Scores) -> set[Stages]:
         # the better ones, whose scores on the larger sample are noted
         for chains_there, wanted in zip(self.levels[:-1], needs[:-1], strict=True):
-            if len(chains) > _SCREENED:
+            if len(chains) > self.screened:
                 rough = {stages: judge(chains_there, stages, wanted) for stages in sorted(chains)}
-                chains = {stages for ranked in ranking(rough, _SCREENED) for stages in ranked}
+                chains = {stages for ranked in ranking(rough, self.screened) for stages in ranked}
         for stages in sorted(chains):
             scores[stages] = judge(self.levels[-1], stages, needs[-1])
         return chains
