@@ -21,7 +21,7 @@ _WORTH = 1e-4
 _FEW_ROWS = 3_000
 _ROWS = 12_000
 _SCREENED = 200
-# all pairs are looked at up to so many
+# all pairs are looked at up to about so many, beyond that those of the best single stages
 _PAIRS = 25_000
 # a table for so many stages, the first for none; longer chains need more cells to be as fine
 _CELLS = (1, 1 << 10, 1 << 12, 1 << 13)
@@ -106,10 +106,9 @@ class Beam:
 
     def _kept(self, grown: set[Stages], scores: _Scores, length: int) -> list[Stages]:
         # one stage alone may not pay where two do
-        if length == 1 and len(self.records.stages) * len(grown) <= 2 * _PAIRS:
-            return sorted(grown)
+        width = max(self.width, 2 * _PAIRS // len(self.records.stages)) if length == 1 else self.width
         keep: set[Stages] = set()
-        for goal, ranked in enumerate(ranking({stages: scores[stages] for stages in grown}, self.width)):
+        for goal, ranked in enumerate(ranking({stages: scores[stages] for stages in grown}, width)):
             bound = min(scores[stages][goal][0] for stages in scores if stages not in grown)
             keep.update(s for s in ranked if length == 1 or scores[s][goal][0] < bound - _WORTH * abs(bound))
         return sorted(keep)
