@@ -1,0 +1,122 @@
+"""What the exit sequence network adds on CIFAR-10: `python sequence.py [--saver resnet8] [--records FILE]`.
+
+A ResNet-56, one saver, some positions: the same heads with the sequence network and without it, in float, costs
+in multiply-adds. Thresholds are searched on one half of `dev` and measured on the other, both ways round; costs are
+compared at equal measured accuracy, mean over draws. --records keeps what was run; --set changes the recipe.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from cifar10 import RECIPE, halves
+
+from dynamic_exit.errors import TuningError
+from dynamic_exit.recipe.build import Shipper, Stages, cut_backbone, ship_exits
+from dynamic_exit.recipe.models import load_model
+from dynamic_exit.recipe.own_code import load_function
+from dynamic_exit.recipe.schema import Recipe, read_recipe
+from dynamic_exit.records import Records
+from dynamic_exit.runtime.recorder import make_records
+from dynamic_exit.tuning.evaluation import evaluate
+from dynamic_exit.tuning.operating_point import Goal
+from dynamic_exit.tuning.optimizer import optimize
+
+GOALS = [Goal(max_accuracy_drop=drop) for drop in np.linspace(-0.004, 0.02, 9).tolist()]
+#: Accuracy changes in points at which costs are compared.
+CHANGES = (-0.25, -0.5, -1.0)
+SETTINGS = {
+    "dynamic_exit.early_exit.count": 4,
+    "dynamic_exit.early_exit.heads": ["linear", {"kind": "attention", "queries": 16}],
+    "dynamic_exit.early_exit.sequence": {},
+    "dynamic_exit.early_exit.training": {"epochs": 12, "batch_size": 128, "augment": "affine", "views": 2},
+}
+
+
+def exit_records(recipe: Recipe, saver: str | None, samples: int) -> Records:
+    """Records of a saver and all exits on the whole of `dev`, trained on the first samples of `train`."""
+    load = load_function(recipe.data.path)
+    images, labels = (array[:samples] for array in load("train"))
+    inputs, truth = load("dev")
+    backbone = cut_backbone(load_model(recipe.model), (torch.from_numpy(inputs[:2]),), recipe.dynamic_exit.early_exit)
+    shipper = Shipper(None, [images[:64]], threads=1)
+    stages = Stages(backbone.input_names, shipper.ship_backbone(backbone, print), {"final": backbone.depth})
+    if saver:
+        sources = {source.stage_name: source for source in recipe.dynamic_exit.tiny_saver.candidates}
+        model = load_model(sources[saver])
+        stages.savers[saver] = shipper.ship(saver, model, backbone.input_names, "logits", shipper.example, None)
+    ship_exits(
+        stages, backbone, shipper, recipe.dynamic_exit.early_exit, images, labels, recipe.seed,
+        lambda line: print(line, flush=True),
+    )  # fmt: skip
+    own, prefix = stages.costs(lambda stage: stage.macs)
+    return make_records(
+        stages.model("session"),
+        [inputs],
+        truth,
+        own_cost=own,
+        prefix_cost=prefix,
+        positions=stages.positions,
+        cost_unit="macs",
+        needs=stages.needs,
+    )
+
+
+def curve(records: Records, fuse: str, draws: int) -> np.ndarray:
+    """Measured cost ratio and accuracy change in points per goal (goals, 2), mean over draws and both ways round."""
+    rows = []
+    for draw in range(draws):
+        parts = halves(records, draw)
+        for searched, reported in (parts, parts[::-1]):
+            for place, goal in enumerate(GOALS):
+                try:
+                    (found,) = optimize(searched, [goal], fuse=fuse, seed=draw, crossfit=False)
+                except TuningError:  # more than any configuration gives on these samples
+                    continue
+                figures = evaluate(reported, found)
+                rows.append((place, figures.cost_ratio, -100 * figures.accuracy_drop))
+    found = np.array(rows)
+    return np.array([found[found[:, 0] == place, 1:].mean(0) for place in np.unique(found[:, 0])])
+
+
+def main() -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--saver", default="resnet8", help="stage name of a candidate of the recipe, or none")
+    parser.add_argument("--records", type=Path, help="file that keeps the records")
+    parser.add_argument("--samples", type=int, default=10_000, help="training images")
+    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--set", action="append", default=[], help="key=value of the recipe")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    overrides = SETTINGS | {key: yaml.safe_load(value) for key, value in (pair.split("=", 1) for pair in arguments.set)}
+    saver = None if arguments.saver == "none" else arguments.saver
+    if arguments.records and arguments.records.exists():
+        records = Records.read(arguments.records)
+    else:
+        records = exit_records(read_recipe(RECIPE, overrides), saver, arguments.samples)
+        if arguments.records:
+            records.write(arguments.records)
+    for place, stage in enumerate(records.stages):
+        print(f"{stage:28} right {(records.topk_classes[place, :, 0] == records.truth).mean():.2%}")
+    without = records.select([stage for stage in records.stages[:-1] if not stage.endswith(":sequence")])
+    for fuse in ("none", "mean"):
+        curves = {name: curve(each, fuse, arguments.draws) for name, each in (("with", records), ("without", without))}
+        costs = {}
+        for name, points in curves.items():
+            print(f"fuse {fuse}, {name}: {'  '.join(f'{cost:.3f} at {change:+.2f}' for cost, change in points)}")
+            cost, change = points[np.argsort(points[:, 1])].T
+            costs[name] = np.interp(CHANGES, change, cost)
+        shares = "  ".join(
+            f"{share:+.1%} at {at:+.2f}"
+            for share, at in zip(costs["with"] / costs["without"] - 1, CHANGES, strict=True)
+        )
+        print(
+            f"fuse {fuse}: with the sequence network, cost at equal measured accuracy changes by {shares}", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()
