@@ -19,6 +19,8 @@ _CELLS_A_SAMPLE = 16
 # beyond so many stages a table is too coarse to improve on a good start
 _TABLE_STAGES = 4
 _ROUNDS = 8
+# each step away from a threshold is so many times as wide as the one before
+_WIDER = 1.2
 # a move must improve by this share to count
 _WORTH = 1e-6
 # costs within this share of each other are the same up to the order of additions
@@ -179,8 +181,8 @@ def grid_for(chain: Chain, cells: int = TABLE_CELLS) -> tuple[list[np.ndarray], 
     """
     stages = max(1, len(chain.stages))
     most = int(_EXACT_CELLS ** (1 / stages))
-    every = [quantile_thresholds(row, most) for row in chain.confidence] if cells == TABLE_CELLS else []
-    if every and all(len(grid) < most for grid in every):
+    every = [thresholds_between(np.sort(row)) for row in chain.confidence] if cells == TABLE_CELLS else []
+    if every and all(len(grid) <= most for grid in every):
         return every, True
     # a table finer than the samples fill costs time and fits noise
     count = max(3, int(min(cells, max(_FEWEST_CELLS, _CELLS_A_SAMPLE * chain.samples)) ** (1 / stages)))
@@ -398,7 +400,7 @@ def near_thresholds(values: np.ndarray, current: np.float32, dense: bool = False
     if dense or len(ordered) <= 64:
         return np.unique(np.append(thresholds_between(ordered), np.float32(current)))
     middle = np.searchsorted(ordered, current, side="right")
-    steps = np.unique(np.round(1.35 ** np.arange(np.ceil(np.log(len(ordered)) / np.log(1.35)) + 1)))
+    steps = np.unique(np.round(_WIDER ** np.arange(np.ceil(np.log(len(ordered)) / np.log(_WIDER)) + 1)))
     places = middle + np.concatenate([-steps[::-1], [0], steps])
     places = places[(places > 0) & (places < len(ordered))].astype(np.int64)
     return np.unique(np.append(thresholds_between(ordered, places), np.float32(current)))
