@@ -147,9 +147,19 @@ def test_worse_exits_that_need_a_saver_change_nothing(monkeypatch):
 
 
 def test_a_whole_tuning_names_the_saver():
-    made, other = records(3, 400), records(4, 400)
-    points = tune(made, other, GOALS, fuse="none", guarantee_records=records(5, 400), guarantee=0.8)
+    made, other, proof = (records(seed, 300, positions=1) for seed in (3, 4, 5))
+    points = tune(made, other, GOALS[2:], fuse="none", guarantee_records=proof, guarantee=0.8)
     for point in points.points:
         names = [stage.stage for stage in point.stages]
         assert "base" in names or not any("sequence" in name for name in names)
     assert any("sequence" in stage.stage for point in points.points for stage in point.stages)
+
+
+def test_nothing_but_exits_that_need_a_saver_can_be_searched(monkeypatch):
+    monkeypatch.setattr(search_module, "_EXHAUSTIVE_CELLS", 0)
+    made = records(6, 400)
+    alone = made.select([name for name in made.stages if "sequence" in name])
+    search = Search(alone)
+    for found in search.run(GOALS):
+        names = [name for name, _ in search.configuration(found).stages]
+        assert not names or names[0] == "base"
