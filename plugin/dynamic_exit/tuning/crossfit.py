@@ -15,6 +15,9 @@ from .operating_point import Goal
 from .search import Found, Search
 
 _FOLDS = 5
+# the fewer the samples, the noisier one round of folds is, and the cheaper another
+_FEW = 5_000
+_REPEATS_OF_FEW = 6
 _REPEATS = 2
 # beyond so many samples the correction is smaller than what it costs to find it
 _PLENTY = 200_000
@@ -48,7 +51,9 @@ def optimism(records: Records, goals: Sequence[Goal], *, fuse: str, max_savers: 
     levels = {min(1.0, max(-1.0, g.max_accuracy_drop - step * error)) for g in wanted for step in _LEVELS}
     growth = _growth(records, [Goal(max_accuracy_drop=level) for level in sorted(levels)], fuse, max_savers, seed)
     growth = growth[np.isfinite(growth)]
-    return float(np.clip(growth.mean(), 0.0, _MOST * error)) if len(growth) else 0.0
+    # what fits noise shrinks with one over the samples, and each fold's search had fewer than all
+    shrunk = growth.mean() * (_FOLDS - 1) / _FOLDS if len(growth) else 0.0
+    return float(np.clip(shrunk, 0.0, _MOST * error))
 
 
 def careful_run(search: Search, goals: Sequence[Goal], growth: float) -> list[Found | None]:
@@ -96,7 +101,7 @@ def _growth(records: Records, goals: Sequence[Goal], fuse: str, max_savers: int 
     # per goal, the drop on samples left out less the drop on those searched
     samples = len(records)
     inside, outside, counts = np.zeros((3, len(goals)))
-    for repeat in range(_REPEATS):
+    for repeat in range(_REPEATS_OF_FEW if samples <= _FEW else _REPEATS):
         fold = np.random.default_rng([seed, repeat]).permutation(samples) % _FOLDS
         for out in range(_FOLDS):
             train, held = records.take(fold != out), records.take(fold == out)
