@@ -15,7 +15,8 @@ RECIPES = sorted(Path(__file__).parents[2].glob("recipes/*.yaml"))
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
 @pytest.mark.parametrize("depth", ["here", "above/and/below"])
-def test_shipped_recipes_survive_writing(path, depth, tmp_path):
+def test_shipped_recipes_survive_writing(path, depth, tmp_path, monkeypatch):
+    monkeypatch.setenv("DYNAMIC_EXIT_DATA", str(tmp_path))
     recipe = read_recipe(path)
     folder = path.parent if depth == "here" else tmp_path / depth
     again = parse_recipe(yaml.safe_load(recipe_text(recipe, folder)), folder)
@@ -164,6 +165,7 @@ def test_every_default_is_written(tmp_path):
                 "positions": "auto",
                 "count": 4,
                 "heads": ["linear"],
+                "sequence": None,
                 "training": {
                     "epochs": 40,
                     "batch_size": 64,
