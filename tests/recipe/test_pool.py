@@ -136,7 +136,8 @@ def test_an_entry_that_was_cut_short_or_changed_is_made_anew(recipe, tmp_path):
 @pytest.mark.parametrize("stop", ["records of the backbone", "records of saver2", "records of saver4"])
 def test_an_interrupted_run_goes_on_where_it_stopped(recipe, tmp_path, monkeypatch, stop):
     def say(line):
-        if line.startswith(stop):
+        # the line that comes when they are done, not those on the way, which slow machines print
+        if line.startswith(stop) and "of all, about" not in line:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
