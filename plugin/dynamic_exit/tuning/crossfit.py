@@ -87,7 +87,7 @@ def _stricter(goal: Goal, by: float) -> Goal:
 
 def _standard_error(records: Records, goals: Sequence[Goal], fuse: str, max_savers: int | None, seed: int) -> float:
     # of the drop: only samples on which backbone and dynamic answer differ in being right count
-    search = Search(records, fuse, max_savers=max_savers, seed=seed, polished=1)
+    search = Search(records, fuse, max_savers=max_savers, seed=seed, polished=1, restarts=0)
     alone = records.topk_classes[-1, :, 0] == records.truth
     shares = [0.0]
     for found in search.run(goals):
@@ -105,7 +105,8 @@ def _growth(records: Records, goals: Sequence[Goal], fuse: str, max_savers: int 
         fold = np.random.default_rng([seed, repeat]).permutation(samples) % _FOLDS
         for out in range(_FOLDS):
             train, held = records.take(fold != out), records.take(fold == out)
-            search = Search(train, fuse, max_savers=max_savers, seed=seed, polished=1)
+            # as many chains as in the search itself, whose choice among them fits noise as well
+            search = Search(train, fuse, max_savers=max_savers, seed=seed, restarts=0)
             for place, found in enumerate(search.run(goals)):
                 if found is None:
                     continue

@@ -58,7 +58,8 @@ class Search:
         seed: Decides which samples the coarse looks use.
         beam: How many chains of each length are kept per goal at least; more where goals are few.
         max_stages: The longest chain that the beam looks at.
-        polished: How many chains per goal get exact thresholds.
+        polished: How many chains per goal get exact thresholds; all where that is cheap, unless `restarts` is 0.
+        restarts: How many times the best starts anew where that is cheap.
     """
 
     def __init__(
@@ -71,11 +72,12 @@ class Search:
         beam: int = 4,
         max_stages: int = 6,
         polished: int = 12,
+        restarts: int = _RESTARTS,
     ) -> None:
         self.records = records
         self.chains = Chains(records, fuse)
         self.fuse, self.max_savers, self.seed = fuse, max_savers, seed
-        self.beam, self.max_stages, self.polished = beam, max_stages, polished
+        self.beam, self.max_stages, self.polished, self.restarts = beam, max_stages, polished, restarts
 
     def run(self, goals: Sequence[Goal]) -> list[Found | None]:
         """Search for every goal.
@@ -144,7 +146,7 @@ class Search:
     def _polished(self, goal: Need, rough: list[tuple[Found, bool]]) -> Found | None:
         rough.sort(key=lambda item: (_key(goal, item[0].fit), item[0].stages))
         # grids are coarser for longer chains, so the first is not always the best: look at all where that is cheap
-        cheap = self.polished > 1 and len(self.records) * (self.chains.final + 1) <= _RESTART_SIZE
+        cheap = self.restarts > 0 and len(self.records) * (self.chains.final + 1) <= _RESTART_SIZE
         best, best_exact = None, True
         for rank, (found, exact) in enumerate(rough):
             if not exact and found.stages and (cheap or rank < self.polished):
@@ -153,7 +155,7 @@ class Search:
                 best, best_exact = found, exact
         if cheap and not best_exact and len(best.stages) > 1:
             chain = self.chains.chain(best.stages)
-            best = Found(best.stages, restart(chain, goal, best.fit, _RESTARTS, self.seed))
+            best = Found(best.stages, restart(chain, goal, best.fit, self.restarts, self.seed))
         return best if best is not None and np.isfinite(_key(goal, best.fit)[0]) else None
 
     def _pools(self, goals: Sequence[Goal]) -> list[list[_Candidate]]:
