@@ -102,8 +102,8 @@ def all_pairs(records: Records, goal: Goal) -> tuple[float, Stages]:
 
 def longer_search(records: Records, goal: Goal) -> tuple[float, Stages]:
     """The best chain of up to four savers by a wider beam on more samples, without a shortlist."""
-    beam = Beam(records, "mean", max_savers=4, width=160, rows=25_000, screened=3_000)
-    return best_of(records, goal, beam.best([goal], 400)[0], 1 << 17, 100)
+    beam = Beam(records, "mean", max_savers=4, width=400, rows=40_000, screened=6_000)
+    return best_of(records, goal, beam.best([goal], 600)[0], 1 << 17, 150)
 
 
 def chosen(records: Records, savers: int, crossfit: bool) -> tuple[Configuration, float]:
