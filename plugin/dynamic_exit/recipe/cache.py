@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from ..files import written_whole
+
 _MANIFEST = "manifest.json"
 
 
@@ -127,20 +129,10 @@ def _read(path: Path, key: str) -> dict[str, bytes]:
 def _write(path: Path, key: str, files: Mapping[str, bytes]) -> None:
     manifest = {"key": key, "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}}
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = file.name
-            with zipfile.ZipFile(file, "w") as archive:
-                archive.writestr(_MANIFEST, json.dumps(manifest))
-                for name, content in files.items():
-                    archive.writestr(name, content)
-        os.replace(temporary, path)
-    except BaseException:
-        # an interrupt too must leave nothing half written
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
+    with written_whole(path) as file, zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(_MANIFEST, json.dumps(manifest))
+        for name, content in files.items():
+            archive.writestr(name, content)
 
 
 def open_cache(directory: str | None, enabled: bool, say: Callable[[str], None]) -> Cache:

@@ -312,7 +312,6 @@ class _Trial:
             [pool.inputs],
             lambda share: pool.progress(told, (self.done + share * work) / total),
         )
-        self.answers[name] = answers
         self.answers[name], self.done = answers, self.done + work
         right = float((answers.classes[:, 0] == pool.ingredients.splits["calibration"].labels).mean())
         spent = "found in the cache" if found else f"in {time.perf_counter() - started:.1f} s"

@@ -1,7 +1,6 @@
 """Records: per sample and stage, what each stage would have answered and how sure it was. All tuning works on them."""
 
 import os
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import RecordsError, nearest
+from ..files import written_whole
 from .checks import check_answers, check_chain, check_costs, check_shapes
 from .top_k import top_k
 
@@ -255,19 +255,12 @@ class Records:
         Raises:
             RecordsError: The file cannot be written.
         """
-        path = Path(path)
         named = {field.name: getattr(self, field.name) for field in fields(self)}
         arrays = {name: np.asarray(value) for name, value in named.items() if value is not None}
-        temporary = None
         try:
-            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-                temporary = file.name
+            with written_whole(path) as file:
                 np.savez(file, **arrays)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
         except OSError as error:
-            if temporary is not None and os.path.exists(temporary):
-                os.unlink(temporary)
             raise RecordsError(f"cannot write the records to '{path}': {error.strerror or error}") from error
 
     def take(self, rows: np.ndarray | slice) -> "Records":

@@ -3,13 +3,13 @@
 import json
 import math
 import os
-import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
 from ..errors import OperatingPointError, nearest
+from ..files import written_whole
 from ..records import Records
 from .evaluation import Configuration, Evaluation, check_configuration, evaluate
 
@@ -294,19 +294,10 @@ class OperatingPoints(_Model):
         Raises:
             OperatingPointError: The file cannot be written.
         """
-        path = Path(path)
-        temporary = None
         try:
-            with tempfile.NamedTemporaryFile(
-                "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8", newline="\n"
-            ) as file:
-                temporary = file.name
-                file.write(self.to_json())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
+            with written_whole(path) as file:
+                file.write(self.to_json().encode())
         except OSError as error:
-            if temporary is not None and os.path.exists(temporary):
-                os.unlink(temporary)
             raise OperatingPointError(
                 f"cannot write the operating points to '{path}': {error.strerror or error}"
             ) from error

@@ -1,16 +1,16 @@
 """Checkpoints of a training: one safetensors file, whose header holds the rest as JSON."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ...errors import PassError
+from ...files import written_whole
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -22,10 +22,9 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any
         state: Anything that JSON can say.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
     values = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    save_file(values, partial, metadata={"state": json.dumps(state)})
-    os.replace(partial, path)
+    with written_whole(path) as file:
+        file.write(save(values, metadata={"state": json.dumps(state)}))
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import mmap
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import PassError
+from ...files import written_whole
 from .augment import Augment
 
 #: Which features: index of the segment behind which they are taken (-1: of the inputs alone), and their key.
@@ -160,7 +160,8 @@ class CachedFeatures:
             self._check_room(limit)
             say(f"features: {size} in '{path}'")
             self._fill(live, batch_size, say)
-            _write(self._path.with_suffix(".json"), json.dumps(description))
+            with written_whole(self._path.with_suffix(".json")) as file:
+                file.write(json.dumps(description).encode())
         self._rows = np.memmap(self._path, np.float16, "r", shape=(self.samples * views, self.columns))
 
     @property
@@ -220,16 +221,11 @@ class CachedFeatures:
             )
 
     def _fill(self, live: LiveFeatures, batch_size: int, say: Callable[[str], None]) -> None:
-        partial = self._path.with_suffix(".partial")
-        try:
-            with open(partial, "wb") as file:
-                for view in range(self.views):
-                    for rows in torch.arange(self.samples).split(batch_size):
-                        _flat(*live.halves(rows, view)).numpy().tofile(file)
-                    say(f"features: view {view + 1} of {self.views} is done")
-            os.replace(partial, self._path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with written_whole(self._path) as file:
+            for view in range(self.views):
+                for rows in torch.arange(self.samples).split(batch_size):
+                    file.write(_flat(*live.halves(rows, view)).numpy().data)
+                say(f"features: view {view + 1} of {self.views} is done")
 
 
 def alike(one: Tensor, other: Tensor) -> bool:
@@ -244,9 +240,3 @@ def fingerprint(*tensors: Tensor) -> str:
         mark.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         mark.update(np.ascontiguousarray(tensor.numpy()).data)
     return mark.hexdigest()
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
