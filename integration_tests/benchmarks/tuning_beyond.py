@@ -36,9 +36,10 @@ from dynamic_exit.records import Records
 from dynamic_exit.tuning.beam import Beam
 from dynamic_exit.tuning.chain import Chain
 from dynamic_exit.tuning.evaluation import Configuration, evaluate
-from dynamic_exit.tuning.fit import Fit, Need, polish, rough_fits
+from dynamic_exit.tuning.fit import polish, rough_fits
 from dynamic_exit.tuning.operating_point import Goal
 from dynamic_exit.tuning.optimizer import optimize
+from dynamic_exit.tuning.table import Fit, Need
 
 BACKBONES = ("resnet152", "densenet161", "vgg19_bn")
 DROPS = (0.0, 0.005, 0.01)

@@ -11,9 +11,9 @@ import numpy as np
 
 from ..records import Records
 from .chain import Chains, CoarseChains
-from .fit import Need, Table, grid_for
 from .operating_point import Goal
 from .required import allowed
+from .table import Need, Table, grid_for
 
 # a longer chain must save this share more to be looked at
 _WORTH = 1e-4

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..records import Records
-from .fit import quantile_thresholds
+from .table import quantile_thresholds
 
 _SWEEPS = 12
 # sums of values stay below this

@@ -11,8 +11,8 @@ import numpy as np
 
 from ..records import Records
 from .chain import Chains
-from .fit import Fit
 from .line import OFF, Line, Option, PathPoint, ascend
+from .table import Fit
 
 _BINS = 256
 # positions, heads and rough thresholds are found on so many samples, the thresholds then set on all

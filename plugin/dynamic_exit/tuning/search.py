@@ -13,13 +13,15 @@ from ..records import Records
 from .beam import Beam, Stages, longer, need
 from .chain import Chains
 from .evaluation import Configuration
-from .fit import TABLE_CELLS, Fit, Need, polish, relax, restart, rough_fits, score
+from .fit import polish, relax, restart, rough_fits, score, spread
 from .operating_point import Goal
 from .path import Path
 from .required import always_run, needed, with_saver
+from .table import TABLE_CELLS, Fit, Need
 
 # chains are few when all their tables together are not larger than this
 _EXHAUSTIVE_CELLS = 1 << 21
+_EXHAUSTIVE_CELLS_WHERE_CHEAP = 1 << 22
 _PATH_POINTS = 40
 # so many chains of the beam get a full fit, all goals together, but not fewer a goal than the beam is wide
 _WIDE = 32
@@ -27,6 +29,9 @@ _FILL_ROWS = 8_000
 # more starts where they are cheap: stages times samples, and how many
 _RESTART_SIZE = 30_000
 _RESTARTS = 6
+# the same for starts from the grid
+_SPREAD_SIZE = 150_000
+_STARTS = 12
 
 
 @dataclass(frozen=True)
@@ -146,17 +151,25 @@ class Search:
     def _polished(self, goal: Need, rough: list[tuple[Found, bool]]) -> Found | None:
         rough.sort(key=lambda item: (_key(goal, item[0].fit), item[0].stages))
         # grids are coarser for longer chains, so the first is not always the best: look at all where that is cheap
-        cheap = self.restarts > 0 and len(self.records) * (self.chains.final + 1) <= _RESTART_SIZE
         best, best_exact = None, True
         for rank, (found, exact) in enumerate(rough):
-            if not exact and found.stages and (cheap or rank < self.polished):
+            if not exact and found.stages and (self._cheap or rank < self.polished):
                 found = Found(found.stages, polish(self.chains.chain(found.stages), goal, found.fit))
             if best is None or _key(goal, found.fit) < _key(goal, best.fit):
                 best, best_exact = found, exact
-        if cheap and not best_exact and len(best.stages) > 1:
-            chain = self.chains.chain(best.stages)
-            best = Found(best.stages, restart(chain, goal, best.fit, self.restarts, self.seed))
+        if self.restarts > 0 and not best_exact and len(best.stages) > 1:
+            best = Found(best.stages, self._from_elsewhere(goal, best))
         return best if best is not None and np.isfinite(_key(goal, best.fit)[0]) else None
+
+    def _from_elsewhere(self, goal: Need, best: Found) -> Fit:
+        chain, fit = self.chains.chain(best.stages), best.fit
+        if len(self.records) * len(best.stages) <= _SPREAD_SIZE:
+            fit = spread(chain, goal, fit, _STARTS)
+        return restart(chain, goal, fit, self.restarts, self.seed) if self._cheap else fit
+
+    @property
+    def _cheap(self) -> bool:
+        return self.restarts > 0 and len(self.records) * (self.chains.final + 1) <= _RESTART_SIZE
 
     def _pools(self, goals: Sequence[Goal]) -> list[list[_Candidate]]:
         # per goal, the chains worth a full fit, the backbone alone among them
@@ -222,10 +235,11 @@ class Search:
     def _all_chains(self) -> list[Stages] | None:
         # every chain that the rules allow, if they are few
         found, layer = [()], [()]
+        most = _EXHAUSTIVE_CELLS_WHERE_CHEAP if self._cheap else _EXHAUSTIVE_CELLS
         while layer:
             layer = sorted({chain for stages in layer for chain in longer(self.records, stages, self.max_savers)})
             found += layer
-            if sum(min(TABLE_CELLS, (len(self.records) + 1) ** len(stages)) for stages in found) > _EXHAUSTIVE_CELLS:
+            if sum(min(TABLE_CELLS, (len(self.records) + 1) ** len(stages)) for stages in found) > most:
                 return None
         return found
 
