@@ -16,7 +16,7 @@ from dynamic_exit.passes.early_exit.heads import Hidden, Places, Pooled, Standar
 
 KINDS = ["linear", "mlp", "conv", "attention"]
 #: maps first and last, a grid of tokens, with class token, without grid, of free length
-SHAPES = [(6, 12, 10), (9, 9, 6), (16, 6), (17, 6), (11, 6), ("length", 6)]
+SHAPES = [(6, 12, 10), (9, 9, 6), (16, 6), (17, 6), (12, 6), ("length", 6)]
 
 
 def sized(shape, length=7):
@@ -97,11 +97,12 @@ def test_standardising_by_hand():
 
 
 class Together(nn.Module):
-    """All kinds of heads side by side, so that one export tests all."""
+    """All kinds of heads side by side, so that one export tests all; on a grid a residual one too."""
 
     def __init__(self, shape, mask=None):
         super().__init__()
-        self.heads = nn.ModuleList(build_head(kind, shape, 4, mask=mask) for kind in KINDS)
+        kinds = [*KINDS, "residual"] if Hidden.of(shape, mask is not None).grid else KINDS
+        self.heads = nn.ModuleList(build_head(kind, shape, 4, mask=mask) for kind in kinds)
         self.dynamic_dims = self.heads[0].dynamic_dims
         self.eval()
 
@@ -120,7 +121,7 @@ def test_heads_answer_the_same_in_onnx_for_any_number_of_rows(shape):
         hidden = torch.randn(rows, *sized(shape, length))
         with torch.no_grad():
             logits = heads(hidden)
-        assert logits.shape == (rows, 4 * len(KINDS))
+        assert logits.shape == (rows, 4 * len(heads.heads))
         np.testing.assert_allclose(session(hidden).numpy(), logits.numpy(), rtol=1e-4, atol=1e-5)
 
 
@@ -161,6 +162,17 @@ def test_attention_finds_the_place_that_a_query_asks_for():
     torch.testing.assert_close(head(hidden), head.layer(torch.tensor([[1.0, 7.0]])))
 
 
+def test_a_residual_block_starts_as_its_first_convolution_and_adds_the_second():
+    head = build_head(name_heads([{"kind": "residual", "blocks": 1}])[0], (3, 6, 6), 2).eval()
+    hidden = torch.randn(4, 3, 6, 6)
+    block = head.blocks[0]
+    halved = torch.relu(nn.functional.conv2d(hidden, block.halving.weight, stride=2, padding=1))
+    torch.testing.assert_close(head(hidden), head.layer(halved.mean((2, 3))))
+    nn.init.normal_(block.added.weight)
+    added = torch.relu(halved + nn.functional.conv2d(halved, block.added.weight, padding=1))
+    torch.testing.assert_close(head(hidden), head.layer(added.mean((2, 3))))
+
+
 @pytest.mark.parametrize(
     ("head", "shape", "macs"),
     [
@@ -176,6 +188,8 @@ def test_attention_finds_the_place_that_a_query_asks_for():
             16 * (9 * 6 + 6 * 12) + 4 * (9 * 12 + 12 * 16) + 4 * (9 * 16 + 16 * 16) + 16 * 5,
         ),
         ({"kind": "attention", "queries": 2}, (16, 6), 2 * 16 * 6 * 2 + 2 * 6 * 5),
+        ("residual", (3, 8, 8), 9 * 16 * (3 * 6 + 6 * 6) + 9 * 4 * (6 * 12 + 12 * 12) + 12 * 5),
+        ({"kind": "residual", "blocks": 1, "width": 4, "side": 4}, (17, 6), 9 * 4 * (6 * 4 + 4 * 4) + 4 * 5),
     ],
 )
 def test_cost_by_hand(head, shape, macs):
@@ -226,6 +240,7 @@ def test_refusals_of_the_list(heads, sentence):
         ("conv", (8,), "it needs a map of known height and width, or tokens"),
         ("conv", (8, "height", 4), "it needs a map of known height and width, or tokens"),
         ("attention", (8, "height", "width"), "it needs a map of known height and width, or tokens"),
+        ("residual", (12, 8), "it needs a map of known height and width, or tokens that are a grid"),
     ],
 )
 def test_a_head_that_does_not_fit_is_refused_by_head_cut_and_shape(kind, shape, reason):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...records import Records
+from ...tuning.beam import shortlist
 from ...tuning.evaluation import Configuration, evaluate
 from ...tuning.optimizer import Goal, optimize
 
@@ -42,8 +43,8 @@ class Candidate:
         cost: Of the candidate alone, in the records' unit.
         answered: Share of samples that it answers at matched accuracy, with the backbone alone behind it, in 0..1.
         saving_alone: Share of the backbone's cost that this saves.
-        saving_in_chain: By how much the best chain would be dearer without it, over the backbone's cost; 0 where it is
-            in no best chain.
+        saving_in_chain: By how much the best chain would be dearer without it, over the backbone's cost, out of the
+            shortlist of a large pool; 0 where it is in no best chain.
         chosen: Whether it is in the chain.
         why: The reason, in a few words.
     """
@@ -157,19 +158,20 @@ def _single(alone: Sequence[Alone]) -> dict[str, float]:
 
 
 def _chain(records: Records, max_savers: int, fuse: str, drop: float, seed: int) -> dict[str, float]:
-    """Return the best chain's savers, each with what its absence would cost."""
+    """Return the best chain's savers, each with what its absence would cost in a chain of the shortlist's others."""
+    # stages chosen at the drop itself; their thresholds, tuned afterwards, leave room for what samples differ
+    goals, options = [Goal(max_accuracy_drop=drop)], {"fuse": fuse, "max_savers": max_savers, "seed": seed}
 
     def cheapest(pool: Records) -> tuple[list[str], float]:
-        # stages chosen at the drop itself; their thresholds, tuned afterwards, leave room for what samples differ
-        goal = Goal(max_accuracy_drop=drop)
-        (best,) = optimize(pool, [goal], fuse=fuse, max_savers=max_savers, seed=seed, crossfit=False)
+        (best,) = optimize(pool, goals, crossfit=False, **options)
         return [stage for stage, _ in best.stages], evaluate(pool, best).cost_ratio
 
-    stages, ratio = cheapest(records)
+    pool = shortlist(records, goals, **options)
+    stages, ratio = cheapest(pool)
     savings = {}
     for stage in stages:
-        others = [each for each in records.stages[:-1] if each != stage]
-        savings[stage] = max(0.0, cheapest(records.select(others))[1] - ratio)
+        others = [each for each in pool.stages[:-1] if each != stage]
+        savings[stage] = max(0.0, cheapest(pool.select(others))[1] - ratio)
     return savings
 
 

@@ -1,6 +1,6 @@
 """Kinds of exit heads, one file each; importing a file registers what is in it."""
 
-from . import attention, conv, linear, mlp
+from . import attention, conv, linear, mlp, residual
 from .base import ExitHead, HeadEntry, build_head, name_heads, register_head, registered_heads
 from .hidden import Hidden
 from .pooling import Places, Pooled, Standardise, Whole
@@ -21,4 +21,5 @@ __all__ = [
     "name_heads",
     "register_head",
     "registered_heads",
+    "residual",
 ]
