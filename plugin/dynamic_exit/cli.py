@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TimeRemainingColumn
 from rich.table import Table
 
+from . import parallel
 from .errors import DynamicExitError, RecipeError
 
 app = typer.Typer(
@@ -22,6 +24,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+# seconds in which the main process, where it fails too, has said so, and its launcher has ended all others
+_MAIN_ENDS = 5.0
 _RecipeFile = Annotated[Path, typer.Argument(help="recipe in YAML")]
 _Folder = Annotated[Path, typer.Argument(help="folder that `run` wrote")]
 _Json = Annotated[bool, typer.Option("--json", help="print JSON for a script")]
@@ -32,7 +36,11 @@ def main() -> None:
     try:
         app(standalone_mode=False)
     except DynamicExitError as error:
-        print(f"dynamic-exit: {error}", file=sys.stderr)
+        who = ""
+        if not parallel.speaks():
+            time.sleep(_MAIN_ENDS)
+            who = f", process {os.environ['RANK']}"
+        print(f"dynamic-exit{who}: {error}", file=sys.stderr)
         sys.exit(2)
     except typer.Exit as done:
         sys.exit(done.exit_code)
@@ -51,6 +59,7 @@ def run(
     recipe: _RecipeFile,
     output: Annotated[Path | None, typer.Option(help="folder to write, instead of the recipe's")] = None,
     override: Annotated[list[str] | None, typer.Option("--set", help="key=value, with a dotted key")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on where an interrupted run stopped")] = False,
     as_json: _Json = False,
 ) -> None:
     """Run a recipe and write the served model's folder."""
@@ -59,7 +68,9 @@ def run(
     console = Console(stderr=True)
     loaded = _read(recipe, override, output)
     with _progress(console) as progress:
-        result = run_recipe(loaded, say=_said(console), progress=progress)
+        result = run_recipe(loaded, say=_said(console), progress=progress, resume=resume)
+    if not parallel.speaks():
+        return
     if as_json:
         print(json.dumps({"folder": str(result.folder), **result.metrics}, indent=2))
         return
@@ -274,3 +285,7 @@ def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: boo
     # a pipe has no width: give the whole table, not one folded to 80 columns
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False)
     console.print(sheet)
+
+
+if __name__ == "__main__":
+    main()

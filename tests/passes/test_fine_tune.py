@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from dynamic_exit.errors import PassError
+from dynamic_exit.passes.augment import make_augment
 from dynamic_exit.passes.tiny_saver.fine_tune import FineTuneStanza, fine_tune, saver_loss
 
 
@@ -194,6 +195,29 @@ def test_augmented_images_are_trained_on_afresh_in_every_epoch():
     assert seen[0] == {(4, 5)}
     assert seen[1] <= {(row, column) for row in range(9) for column in range(1, 11)}
     assert len(seen[1]) > 50
+
+
+def test_turned_images_are_those_of_the_augmentation():
+    """Each epoch trains on the view of its own number, whole numbers kept."""
+    met = []
+
+    class Watching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(64, 2)
+
+        def forward(self, x):
+            met.append(x.clone())
+            return self.linear(x.flatten(1) / 255)
+
+    images = torch.randint(256, (4, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    labels = torch.arange(4) % 2
+    fine_tune(Watching(), images, labels, teacher(labels), stanza(epochs=3, augment="affine"), seed=5)
+    augment, rows = make_augment("affine", 4, 5), torch.arange(4)
+    for epoch, batch in enumerate(met, start=1):
+        views = augment(images, rows, epoch).float()
+        assert sorted(batch.flatten(1).tolist()) == sorted(views.flatten(1).tolist())
+    assert len(met) == 3
 
 
 def test_a_loss_that_is_not_finite_names_the_epoch():

@@ -52,7 +52,11 @@ def test_what_cannot_be_shown_is_not_promised():
     assert made.points[0].guarantee is None
     (note,) = made.notes
     assert note.startswith("accuracy-drop-1%: no guarantee, 30 calibration samples, on which the safest configuration")
-    assert note.endswith("such samples would: allow a larger drop")
+    assert note.endswith(("such samples would: allow a larger drop", "would be needed"))
+    everyone = [Configuration((("saver0", 0.0),), "none")]
+    verdict = certify(savers(1, 200), everyone, max_accuracy_drop=0.01, probability=0.95)
+    assert verdict.guarantee is None and verdict.samples_needed is None
+    assert verdict.reason.endswith("no number of such samples would: allow a larger drop")
     path = [Configuration((("saver0", 0.999),), "none")]
     verdict = certify(savers(1, 200), path, max_accuracy_drop=0.01, probability=0.95)
     assert verdict.guarantee is None and verdict.reason.endswith(f"about {verdict.samples_needed} would be needed")

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 
+from .. import parallel
 from ..cost import count_macs, node_macs
 from ..graph import Classifier, Cut, Segment, capture, find_cuts, split
 from ..onnx.int8 import Int8Options, quantize_part
@@ -194,11 +196,19 @@ class Shipper:
         feeds: Mapping[str, np.ndarray] | None,
     ) -> tuple[Part, Part]:
         """Return one module in float and as it ships: quantized, with `feeds` (what it really gets, by input name)."""
-        part = float_part = export_part(name, module, takes, gives, example)
-        if self.int8 and feeds is not None:
-            slices = (dict(zip(feeds, batch, strict=True)) for batch in batches([*feeds.values()], BATCH_SIZE))
-            part = quantize_part(part, slices, self.int8)
-        return float_part, part
+
+        def make() -> tuple[Part, Part]:
+            part = float_part = export_part(name, module, takes, gives, example)
+            if self.int8 and feeds is not None:
+                slices = (dict(zip(feeds, batch, strict=True)) for batch in batches([*feeds.values()], BATCH_SIZE))
+                part = quantize_part(part, slices, self.int8)
+            return float_part, part
+
+        def unpack(content: bytes) -> tuple[Part, Part]:
+            protos = map(onnx.load_from_string, parallel.unpack_files(content).values())
+            return tuple(Part(name, proto, tuple(takes), gives) for proto in protos)
+
+        return parallel.led(make, _pack_parts, unpack)
 
     def stage(self, module: nn.Module, float_part: Part, part: Part, example: tuple[Tensor, ...]) -> Stage:
         """Put a module and its parts together."""
@@ -232,6 +242,18 @@ class Shipper:
     def example(self) -> tuple[Tensor, ...]:
         """The model's inputs of two samples."""
         return tuple(torch.from_numpy(array[:2]) for array in self.calibration)
+
+
+def _pack_parts(parts: tuple[Part, Part]) -> bytes:
+    return parallel.pack_files({str(index): part.proto.SerializeToString() for index, part in enumerate(parts)})
+
+
+def _unsure(savers: Sequence[PartSession], inputs: Tensor) -> Tensor | None:
+    """How unsure the surest saver is of each sample; each process asks for rows of its own."""
+    rows = parallel.shard(len(inputs), BATCH_SIZE)
+    mine = inputs[rows.start : rows.stop]
+    logits = parallel.gathered(lambda: [run_in_batches(saver, [mine]).numpy() for saver in savers if len(mine)])
+    return how_unsure([torch.from_numpy(each) for each in logits])
 
 
 def ship_exits(
@@ -272,7 +294,7 @@ def ship_exits(
         seed,
         say,
         backbone_cost=sum(stage.macs for stage in stages.segments),
-        unsure=how_unsure([run_in_batches(saver, [*given.values()]) for saver in savers]),
+        unsure=_unsure(savers, *given.values()),
         saver=list(stages.savers.values())[-1].session if stages.savers and stanza.sequence else None,
         workdir=workdir,
         resume=resume,

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import parallel
 from ..files import written_whole
 
 _MANIFEST = "manifest.json"
@@ -47,7 +48,7 @@ def unpack(content: bytes) -> np.ndarray:
 
 
 class Cache:
-    """A folder of entries.
+    """A folder of entries; of processes that work together the main one reads and writes it, and tells the others.
 
     Args:
         directory: The folder, made when it is first written to; None takes a temporary one, which goes with the object.
@@ -63,10 +64,13 @@ class Cache:
         self.directory = Path(self._temporary.name if directory is None else directory)
 
     def __contains__(self, key: str) -> bool:
-        return self._path(key).is_file()
+        return parallel.led(lambda: self._path(key).is_file())
 
     def get(self, key: str) -> dict[str, bytes] | None:
         """Return an entry's content by name; None where there is none that can be trusted."""
+        return parallel.led(lambda: self._get(key), _pack_entry, _unpack_entry)
+
+    def _get(self, key: str) -> dict[str, bytes] | None:
         path = self._path(key)
         if not path.is_file():
             return None
@@ -83,6 +87,8 @@ class Cache:
             key: As `digest` makes it.
             files: Content by name.
         """
+        if not parallel.main():
+            return
         try:
             _write(self._path(key), key, files)
         except OSError as error:
@@ -92,6 +98,18 @@ class Cache:
             self.say(f"warning: {said}; what is made now will not be found again")
             self._use(None)
             self.put(key, files)
+
+    def files(self, key: str, make: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
+        """Return the content that `make` returned when this key was first asked for."""
+
+        def find() -> dict[str, bytes]:
+            found = self.get(key)
+            if found is None:
+                found = make()
+                self.put(key, found)
+            return found
+
+        return parallel.led(find, parallel.pack_files, parallel.unpack_files)
 
     def drop(self, key: str) -> None:
         """Remove an entry, if it is there."""
@@ -109,11 +127,23 @@ class Cache:
 
     def memo(self, key: str, make: Callable[[], Any]) -> Any:
         """Return what `make` returned when this key was first asked for: anything but None that JSON can hold."""
-        found = self.value(key)
-        return self.keep(key, make()) if found is None else found
+
+        def find() -> Any:
+            found = self.value(key)
+            return self.keep(key, make()) if found is None else found
+
+        return parallel.led(find)
 
     def _path(self, key: str) -> Path:
         return self.directory / key[:2] / f"{key}.zip"
+
+
+def _pack_entry(files: dict[str, bytes] | None) -> bytes:
+    return b"" if files is None else parallel.pack_files(files)
+
+
+def _unpack_entry(content: bytes) -> dict[str, bytes] | None:
+    return parallel.unpack_files(content) if content else None
 
 
 def _read(path: Path, key: str) -> dict[str, bytes]:

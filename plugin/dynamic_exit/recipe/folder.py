@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import onnx
 
+from .. import parallel
 from ..errors import OutputError
 from ..hub.card import model_card
 from ..hub.configuration import DynamicExitConfig
@@ -18,6 +20,9 @@ from ..tuning.operating_point import OperatingPoints
 from .build import Stages
 from .load import Ingredients
 from .schema import PARTIAL, check_output, recipe_text
+
+# in the folder until it is whole: features and checkpoint of a training
+_WORK = "work"
 
 
 class Workspace:
@@ -31,19 +36,46 @@ class Workspace:
     """
 
     def __init__(self, directory: str | Path):
-        self.directory = check_output(directory)
+        self.directory = Path(parallel.led(lambda: str(check_output(directory))))
         self.partial = self.directory.with_name(self.directory.name + PARTIAL)
+        self.work = self.partial / _WORK
 
-    def save(self, records: Records) -> None:
-        """Keep the records, so that a later failure does not lose them."""
+    def begin(self, resume: bool = False, say: Callable[[str], None] = lambda line: None) -> None:
+        """Make the folder, with what a training leaves behind in ``work`` where it shall go on; the main process does.
+
+        Args:
+            resume: Keep what an interrupted run has left in ``work``; else it is removed.
+            say: Told where there is nothing to go on from.
+
+        Raises:
+            OutputError: It cannot be made.
+        """
+        parallel.led(lambda: self._begin(resume, say))
+
+    def _begin(self, resume: bool, say: Callable[[str], None]) -> None:
+        kept = [path for path in self.work.glob("[!.]*")] if resume else []
+        if resume and not kept:
+            say(f"nothing to resume in '{self.partial}': training starts from the beginning")
+        # all but whole files of the training: what was cut short begins with a dot
+        for path in [*self.partial.glob("*"), *self.work.glob(".*")]:
+            if path.is_dir() and not (kept and path == self.work):
+                shutil.rmtree(path)
+            elif not path.is_dir():
+                path.unlink()
         try:
-            shutil.rmtree(self.partial, ignore_errors=True)
-            self.partial.mkdir(parents=True)
+            self.work.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
                 f"folder '{self.partial}' cannot be made: {error.strerror}; choose another one"
             ) from error
+
+    def save(self, records: Records) -> None:
+        """Keep the records, so that a later failure does not lose them."""
         records.write(self.partial / "records.npz")
+
+    def leave(self) -> None:
+        """Remove what is left on a machine whose processes only helped."""
+        shutil.rmtree(self.partial, ignore_errors=True)
 
     def finish(
         self,
@@ -53,7 +85,7 @@ class Workspace:
         points: OperatingPoints,
         metrics: dict[str, Any],
     ) -> Path:
-        """Write everything else and give the folder its name.
+        """Write everything else, remove what the training left, and give the folder its name.
 
         Args:
             ingredients: The recipe and its labels.
@@ -74,6 +106,7 @@ class Workspace:
         title = Path(recipe.model.name).name
         (self.partial / "report.html").write_text(report_page(title, points, metrics), encoding="utf-8")
         (self.partial / "README.md").write_text(model_card(title, points, metrics), encoding="utf-8")
+        shutil.rmtree(self.work)
         os.replace(self.partial, self.directory)
         return self.directory
 

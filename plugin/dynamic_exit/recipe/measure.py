@@ -11,13 +11,14 @@ import numpy as np
 import onnxruntime
 import torch
 
+from .. import parallel
 from ..cost import Latency, measure_latency
 from ..hub.modeling import point_thresholds
 from ..onnx.parts import export_part
 from ..onnx.session import open_session
 from ..onnx.verify import run_session
 from ..tuning.operating_point import OperatingPoints
-from .build import Stages
+from .build import Stage, Stages
 from .cache import Cache, digest
 from .load import Ingredients
 from .prove import File
@@ -149,6 +150,10 @@ def stage_seconds(stages: Stages, cache: Cache, batch_size: int = 64) -> dict[st
     every = (*stages.savers.values(), *stages.segments, *exits, *stages.notes.values())
     machine = [platform.node(), platform.machine(), str(os.cpu_count()), onnxruntime.__version__, str(batch_size)]
     keys = {stage.part.name: digest("seconds", stage.part.proto.SerializeToString(), machine) for stage in every}
+    return parallel.led(lambda: _seconds(every, keys, cache, batch_size))
+
+
+def _seconds(every: Sequence[Stage], keys: Mapping[str, str], cache: Cache, batch_size: int) -> dict[str, float]:
     known = {name: cache.value(key) for name, key in keys.items()}
     seconds = {name: value for name, value in known.items() if value is not None}
     if len(seconds) == len(keys):

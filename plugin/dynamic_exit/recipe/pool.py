@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import torch
 
+from .. import parallel
 from ..cost import count_macs
 from ..errors import DynamicExitError, ModelError
 from ..graph import Classifier
@@ -124,7 +125,7 @@ class Pool:
                 self.not_run.append(not_run(name, None, reason))
                 continue
             try:
-                known = self._look(name, source)
+                known = parallel.together(functools.partial(self._look, name, source))
             except DynamicExitError as error:
                 self.leave_out(name, str(error))
                 continue
@@ -210,7 +211,8 @@ class _Trial:
     def choose(self) -> list[Candidate]:
         """Choose savers; the same records give the same choice without a second search."""
         records, options = self._records(), {**self.options, "max_savers": self.pool.stanza.max_savers}
-        arrays = [array_fingerprint(np.asarray(getattr(records, field.name))) for field in dataclasses.fields(records)]
+        values = {field.name: getattr(records, field.name) for field in dataclasses.fields(records)}
+        arrays = [[name, array_fingerprint(np.asarray(value))] for name, value in values.items() if value is not None]
         key = digest("choice", surroundings(), arrays, json.dumps(options))
         rows = self.cache.memo(key, lambda: [vars(row) for row in select_savers(records, **options)])
         return [Candidate(**row) for row in rows]
@@ -226,10 +228,8 @@ class _Trial:
         for name in chosen:
             self._tune(name, tuner)
         again, records = self.choose(), self._records()
-        before, after = (
-            chain_ratio(records, names, **self.options)
-            for names in (chosen, [row.stage for row in again if row.chosen])
-        )
+        chains = (chosen, [row.stage for row in again if row.chosen])
+        before, after = parallel.led(lambda: [chain_ratio(records, names, **self.options) for names in chains])
         kept = "kept" if after < before else "not kept"
         pool.say(f"savers fine-tuned: the chain costs {after:.4f} of the backbone, {before:.4f} without; {kept}")
         if after < before:
@@ -287,13 +287,15 @@ class _Trial:
         options = str(self.shipper.int8 if quantize else None)
         names = self.stages.input_names
         key = digest("parts", self.common, self.known[name].fingerprint, options, names)
-        found = self.cache.get(key)
-        if found is None:
+
+        def export() -> dict[str, bytes]:
             float_part, part = self.shipper.saver_parts(name, self.known[name].load(), names, quantize)
-            found = {"float.onnx": float_part.proto.SerializeToString()}
+            made = {"float.onnx": float_part.proto.SerializeToString()}
             if part is not float_part:
-                found["shipped.onnx"] = part.proto.SerializeToString()
-            self.cache.put(key, found)
+                made["shipped.onnx"] = part.proto.SerializeToString()
+            return made
+
+        found = self.cache.files(key, export)
         parts = [Part(name, onnx.load_from_string(content), names, "logits") for content in found.values()]
         return parts[0], parts[-1], digest(*found.values())
 

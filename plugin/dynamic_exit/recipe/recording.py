@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from torch import Tensor
 
-from ..runtime.recorder import Answers, answer_batches
+from .. import parallel
+from ..runtime.recorder import BATCH_SIZE, Answers, answer_batches
 from .cache import Cache, digest, pack, unpack
 
 #: An interrupted recording loses at most so much: batches, and seconds where batches are slow.
@@ -39,28 +40,33 @@ def record(
     """
     found = _read(cache, key)
     if found is None:
-        unfinished = digest("unfinished", key)
-        before = _read(cache, unfinished)
-        found = _run(cache, unfinished, before, stage, run, inputs, progress)
+        rows = parallel.shard(len(inputs[0]), BATCH_SIZE)
+        unfinished = digest("unfinished", key, str(rows))
+        arrays = parallel.gathered(lambda: _run(cache, unfinished, rows, stage, run, inputs, progress))
+        found = Answers(*arrays)
         _write(cache, key, found)
-        cache.drop(unfinished)
+        with parallel.by_itself():
+            cache.drop(unfinished)
     progress(1.0)
     return found
 
 
-def _run(cache: Cache, unfinished: str, before: Answers | None, stage, run, inputs, progress) -> Answers:
+def _run(cache: Cache, unfinished: str, rows: range, stage, run, inputs, progress) -> Sequence[np.ndarray]:
+    if not rows:
+        return []
+    before = _read(cache, unfinished)
     parts = [before] if before else []
-    done = sum(map(len, parts))
+    done = rows.start + sum(map(len, parts))
     batches, saved = 0, time.perf_counter()
-    for part in answer_batches(stage, run, inputs, done):
+    for part in answer_batches(stage, run, inputs, done, rows.stop):
         parts.append(part)
         done, batches = done + len(part), batches + 1
-        progress(done / len(inputs[0]))
-        if done < len(inputs[0]) and (batches >= BATCHES or time.perf_counter() - saved >= SECONDS):
+        progress((done - rows.start) / len(rows))
+        if done < rows.stop and (batches >= BATCHES or time.perf_counter() - saved >= SECONDS):
             parts = [Answers.join(parts)]
             _write(cache, unfinished, parts[0])
             batches, saved = 0, time.perf_counter()
-    return Answers.join(parts)
+    return Answers.join(parts).arrays
 
 
 def _read(cache: Cache, key: str) -> Answers | None:

@@ -1,14 +1,17 @@
 """Runs a recipe: static passes, savers, exits, records, thresholds, one ONNX file, proof, figures, folder."""
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from .. import parallel
 from ..errors import DynamicExitError
 from ..passes.pruning import prune
 from ..passes.quantization import int8_options
@@ -47,6 +50,16 @@ class Result:
     points: OperatingPoints
     metrics: dict[str, Any]
 
+    def to_bytes(self) -> bytes:
+        """Return it as JSON, for other processes."""
+        return json.dumps([str(self.folder), self.points.to_json(), self.metrics]).encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Result":
+        """Return what `to_bytes` took."""
+        folder, points, metrics = json.loads(content)
+        return cls(Path(folder), OperatingPoints.from_json(points), metrics)
+
 
 def run(
     recipe: Recipe,
@@ -55,8 +68,11 @@ def run(
     splits: Mapping[str, Split] | None = None,
     say: Say = lambda line: None,
     progress: Progress | None = None,
+    resume: bool = False,
 ) -> Result:
     """Run a recipe from its ingredients to its folder.
+
+    Where a launcher started several processes (`torchrun`, `accelerate launch`) all must call this alike.
 
     Args:
         recipe: The recipe.
@@ -64,6 +80,7 @@ def run(
         splits: Samples to use in place of the recipe's.
         say: Takes one line for each step.
         progress: Takes how far the work on candidates is; None says it in lines.
+        resume: Go on where an interrupted run of this recipe stopped training exits; the result is the same.
 
     Returns:
         The folder, its operating points and everything measured.
@@ -71,50 +88,82 @@ def run(
     Raises:
         DynamicExitError: One sentence on what cannot be done and why.
     """
+    with parallel.processes():
+        if not parallel.main():
+            say, progress = (lambda line: None), (lambda what, share: None)
+        return _run(recipe, model, splits, say, progress, resume)
+
+
+def _run(recipe: Recipe, model, splits, say: Say, progress: Progress | None, resume: bool) -> Result:
+    """Run a recipe; of processes that work together, all train and make records, and the main one does the rest."""
     started = time.perf_counter()
     workspace = Workspace(recipe.export.directory)
-    ingredients = load(recipe, model, splits)
+    ingredients = parallel.together(lambda: load(recipe, model, splits))
     if recipe.pruning:
-        ingredients = _prune(ingredients, say)
+        ingredients = parallel.together(partial(_prune, ingredients, say))
     cache = open_cache(recipe.dynamic_exit.cache.directory, recipe.dynamic_exit.cache.enabled, say)
     pool = Pool(ingredients, cache, say, progress) if recipe.dynamic_exit.tiny_saver else None
-    backbone = cut_backbone(ingredients.backbone, ingredients.example, recipe.dynamic_exit.early_exit, say)
+    example, exits = ingredients.example, recipe.dynamic_exit.early_exit
+    backbone = parallel.together(lambda: cut_backbone(ingredients.backbone, example, exits, say))
     say(f"backbone: {backbone.depth} cuts found, {len(backbone.cuts)} in use")
     shipper = Shipper(int8_options(recipe.quantization), [ingredients.splits["calibration"].inputs], threads=1)
     stages = Stages(backbone.input_names, shipper.ship_backbone(backbone, say), {"final": backbone.depth})
     candidates = pool.pick(stages, shipper) if pool else []
-    if recipe.dynamic_exit.early_exit:
-        train = ingredients.splits["train"]
-        stanza = recipe.dynamic_exit.early_exit
-        ship_exits(stages, backbone, shipper, stanza, train.inputs, train.labels, recipe.seed, say)
+    workspace.begin(resume, say)
+    if exits:
+        train, place = ingredients.splits["train"], {"workdir": workspace.work, "resume": resume}
+        ship_exits(stages, backbone, shipper, exits, train.inputs, train.labels, recipe.seed, say, **place)
     costs = stage_costs(stages, recipe.dynamic_exit.tuning.cost, cache)
     calibration, test = (_records(stages, ingredients.splits[key], costs) for key in ("calibration", "test"))
-    workspace.save(calibration)
-    try:
-        points = _tune(ingredients, calibration, test, stages.fuse)
-        stages = stages.only([stage.stage for point in points.points for stage in point.stages])
-        say(f"stages in use: {', '.join((*stages.savers, *stages.exits)) or 'none, nothing pays off'}")
-        files = _stitch(stages, points, ingredients)
-        agreements = verify(stages, files, points, ingredients)
-        say("verified: at every operating point the file answers as its model does, on every test sample")
-        metrics = {
-            "_type": "dynamic_exit.metrics",
-            "_version": 1,
-            "seed": recipe.seed,
-            "samples": {key: len(samples) for key, samples in ingredients.splits.items()},
-            **measure(stages, files, points, ingredients),
-            "notes": list(points.notes),
-            "candidates": [vars(candidate) for candidate in candidates],
-            "baseline_cost": points.baseline.cost,
-            "candidates_seconds": round(pool.seconds, 1) if pool else 0.0,
-            "stages": _alone(calibration),
-            "verification": {key: vars(agreement) for key, agreement in agreements.items()},
-            "seconds": round(time.perf_counter() - started, 1),
-        }
-        folder = workspace.finish(ingredients, stages, files["shipped"].model, points, metrics)
-    except DynamicExitError as error:
-        raise type(error)(f"{error} (the records made so far are kept in '{workspace.partial}')") from error
-    return Result(folder, points, metrics)
+
+    def conclude() -> Result:
+        workspace.save(calibration)
+        try:
+            figures = {
+                "candidates": [vars(candidate) for candidate in candidates],
+                "candidates_seconds": round(pool.seconds, 1) if pool else 0.0,
+            }
+            return _conclude(workspace, ingredients, stages, calibration, test, figures, started, say)
+        except DynamicExitError as error:
+            raise type(error)(f"{error} (the records made so far are kept in '{workspace.partial}')") from error
+
+    result = parallel.led(conclude, Result.to_bytes, Result.from_bytes)
+    if not parallel.main():
+        workspace.leave()
+    return result
+
+
+def _conclude(
+    workspace: Workspace,
+    ingredients: Ingredients,
+    stages: Stages,
+    calibration: Records,
+    test: Records,
+    figures: dict[str, Any],
+    started: float,
+    say: Say,
+) -> Result:
+    """Tune, stitch, verify, measure and write what records show."""
+    points = _tune(ingredients, calibration, test, stages.fuse)
+    stages = stages.only([stage.stage for point in points.points for stage in point.stages])
+    say(f"stages in use: {', '.join((*stages.savers, *stages.exits)) or 'none, nothing pays off'}")
+    files = _stitch(stages, points, ingredients)
+    agreements = verify(stages, files, points, ingredients)
+    say("verified: at every operating point the file answers as its model does, on every test sample")
+    metrics = {
+        "_type": "dynamic_exit.metrics",
+        "_version": 1,
+        "seed": ingredients.recipe.seed,
+        "samples": {key: len(samples) for key, samples in ingredients.splits.items()},
+        **measure(stages, files, points, ingredients),
+        "notes": list(points.notes),
+        **figures,
+        "baseline_cost": points.baseline.cost,
+        "stages": _alone(calibration),
+        "verification": {key: vars(agreement) for key, agreement in agreements.items()},
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    return Result(workspace.finish(ingredients, stages, files["shipped"].model, points, metrics), points, metrics)
 
 
 def _prune(ingredients: Ingredients, say: Say) -> Ingredients:

@@ -72,8 +72,8 @@ class FineTuner:
         return load_tuned, key
 
     def _state(self, key: str, name: str, load: Callable[[], Classifier]) -> dict[str, Tensor]:
-        found = self.cache.get(key)
-        if found is None:
+
+        def train() -> dict[str, bytes]:
             candidate = load()
             if not any(True for _ in candidate.parameters()):
                 raise PassError(f"candidate '{name}' holds no weights that can be trained")
@@ -88,19 +88,19 @@ class FineTuner:
                 lambda line: self.say(f"{name}: {line}"),
             )
             state = {name: value.clone().contiguous() for name, value in tuned.state_dict().items()}
-            found = {_STATE: safetensors.torch.save(state)}
-            self.cache.put(key, found)
-        return safetensors.torch.load(found[_STATE])
+            return {_STATE: safetensors.torch.save(state)}
+
+        return safetensors.torch.load(self.cache.files(key, train)[_STATE])
 
     @functools.cached_property
     def teacher(self) -> Tensor:
         """The backbone's logits on the training split, float32 (N, C)."""
         key = digest("teacher", self.common)
-        found = self.cache.get(key)
-        if found is None:
+
+        def run() -> dict[str, bytes]:
             self.say("running the backbone on the training split, to teach savers")
             with torch.no_grad():
                 logits = torch.cat([self.backbone(*batch) for batch in batches([self.train.tensor], _BATCH_SIZE)])
-            found = {"logits.npy": pack(logits.float().numpy())}
-            self.cache.put(key, found)
-        return torch.from_numpy(unpack(found["logits.npy"]))
+            return {"logits.npy": pack(logits.float().numpy())}
+
+        return torch.from_numpy(unpack(self.cache.files(key, run)["logits.npy"]))

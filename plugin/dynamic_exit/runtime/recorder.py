@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .. import parallel
 from ..errors import ModelError
 from ..records import Records, top_k
 from .batches import batches
@@ -33,6 +35,11 @@ class Answers:
     def __len__(self) -> int:
         return len(self.classes)
 
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Classes and probabilities: what `Answers` takes."""
+        return self.classes, self.probabilities
+
     @classmethod
     def of(cls, stage: str, logits: Tensor, first: int = 0) -> "Answers":
         """Take the answers from logits (N, C); the first row is sample number `first`.
@@ -57,7 +64,7 @@ class Answers:
 
 @torch.no_grad()
 def answer_batches(
-    stage: str, run: Callable[..., Tensor], inputs: Sequence[np.ndarray], start: int = 0
+    stage: str, run: Callable[..., Tensor], inputs: Sequence[np.ndarray], start: int = 0, stop: int | None = None
 ) -> Iterator[Answers]:
     """Run one stage, a batch at a time.
 
@@ -65,7 +72,8 @@ def answer_batches(
         stage: Its name, for messages.
         run: Takes the inputs as tensors and gives logits (N, C).
         inputs: The model's inputs, each (N, ...).
-        start: Samples that are answered already: a multiple of the batch size.
+        start: First sample that is answered: a multiple of the batch size.
+        stop: Sample before which to stop; None for all.
 
     Returns:
         The answers batch by batch.
@@ -73,7 +81,7 @@ def answer_batches(
     Raises:
         ModelError: The stage gives NaN.
     """
-    for batch in batches([array[start:] for array in inputs], BATCH_SIZE):
+    for batch in batches([array[start:stop] for array in inputs], BATCH_SIZE):
         yield Answers.of(stage, run(*map(torch.from_numpy, batch)), start)
         start += len(batch[0])
 
@@ -82,24 +90,15 @@ def make_records(
     model: DynamicExitModel,
     inputs: Sequence[np.ndarray],
     labels: np.ndarray,
-    *,
-    own_cost: Mapping[str, float],
-    prefix_cost: Mapping[str, float],
-    positions: Mapping[str, int],
-    cost_unit: str,
-    needs: Mapping[str, str] | None = None,
+    **described: Any,
 ) -> Records:
-    """Make the records of a model.
+    """Make the records of a model; processes that work together each run whole batches of their own.
 
     Args:
         model: Its modules may be torch or onnxruntime.
         inputs: The model's inputs, each (N, ...).
         labels: int64 (N,), -1 where unknown.
-        own_cost: By stage, the final included.
-        prefix_cost: By stage, the final included.
-        positions: By exit and the final; savers stand at -1.
-        cost_unit: ``macs`` or ``seconds``.
-        needs: Exit -> the saver that must run wherever the exit is in use.
+        described: Costs and positions of the stages: the keywords of `join_answers`.
 
     Returns:
         Records with the stages of the model's chain and the final.
@@ -107,23 +106,22 @@ def make_records(
     Raises:
         ModelError: A stage gives NaN.
     """
-    found: dict[str, list[Answers]] = {}
-    first = 0
-    with torch.no_grad():
-        for batch in batches(inputs, BATCH_SIZE):
+    rows = parallel.shard(len(inputs[0]), BATCH_SIZE)
+
+    @torch.no_grad()
+    def mine() -> list[np.ndarray]:
+        found: dict[str, list[Answers]] = {}
+        first = rows.start
+        for batch in batches([array[rows.start : rows.stop] for array in inputs], BATCH_SIZE):
             for stage, logits in model.all_stage_logits(*map(torch.from_numpy, batch)).items():
                 found.setdefault(stage, []).append(Answers.of(stage, logits, first))
             first += len(batch[0])
-    answers = {stage: Answers.join(parts) for stage, parts in found.items()}
-    return join_answers(
-        answers,
-        labels,
-        own_cost=own_cost,
-        prefix_cost=prefix_cost,
-        positions=positions,
-        cost_unit=cost_unit,
-        needs=needs,
-    )
+        return [array for parts in found.values() for array in Answers.join(parts).arrays]
+
+    arrays = parallel.gathered(mine)
+    pairs = zip(arrays[::2], arrays[1::2], strict=True)
+    answers = {stage: Answers(*pair) for stage, pair in zip((*model.chain, "final"), pairs, strict=True)}
+    return join_answers(answers, labels, **described)
 
 
 def join_answers(
@@ -136,7 +134,20 @@ def join_answers(
     cost_unit: str,
     needs: Mapping[str, str] | None = None,
 ) -> Records:
-    """Make records of answers; arguments as for `make_records`, the answers by stage in chain order, the final last."""
+    """Make records of answers.
+
+    Args:
+        answers: By stage in chain order, the final last.
+        labels: int64 (N,), -1 where unknown.
+        own_cost: By stage, the final included.
+        prefix_cost: By stage, the final included.
+        positions: By exit and the final; savers stand at -1.
+        cost_unit: ``macs`` or ``seconds``.
+        needs: Exit -> the saver that must run wherever the exit is in use.
+
+    Returns:
+        The records.
+    """
     stages = tuple(answers)
     return Records(
         labels=np.asarray(labels).astype(np.int64),

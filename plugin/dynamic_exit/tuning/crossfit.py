@@ -17,15 +17,18 @@ from .search import Found, Search
 _FOLDS = 5
 # the fewer the samples, the noisier one round of folds is, and the cheaper another
 _FEW = 5_000
-_REPEATS_OF_FEW = 6
+_REPEATS_OF_FEW = 3
 _REPEATS = 2
 # beyond so many samples the correction is smaller than what it costs to find it
 _PLENTY = 200_000
 _FEWEST = 20
 # allowances around the wanted one at which the optimism is measured, in standard errors of the drop: it hardly differs
 # between them, so their mean is less noisy than any
-_LEVELS = (-0.5, 0.0, 0.5, 1.0)
+_LEVELS = (-0.25, 0.75)
 _MOST = 3.0
+# each fold's search had fewer samples than all: what thresholds fit of noise shrinks with the samples to the power of
+# two thirds, as for other estimators whose objective is a step function (Kim and Pollard, Ann. Statist. 18, 1990)
+_SHRINKING = ((_FOLDS - 1) / _FOLDS) ** (2 / 3)
 # what is tried in turn where the full correction asks for more than any configuration gives
 _PARTS = (1.0, 0.75, 0.5, 0.25, 0.0)
 
@@ -51,8 +54,7 @@ def optimism(records: Records, goals: Sequence[Goal], *, fuse: str, max_savers: 
     levels = {min(1.0, max(-1.0, g.max_accuracy_drop - step * error)) for g in wanted for step in _LEVELS}
     growth = _growth(records, [Goal(max_accuracy_drop=level) for level in sorted(levels)], fuse, max_savers, seed)
     growth = growth[np.isfinite(growth)]
-    # what fits noise shrinks with one over the samples, and each fold's search had fewer than all
-    shrunk = growth.mean() * (_FOLDS - 1) / _FOLDS if len(growth) else 0.0
+    shrunk = growth.mean() * _SHRINKING if len(growth) else 0.0
     return float(np.clip(shrunk, 0.0, _MOST * error))
 
 

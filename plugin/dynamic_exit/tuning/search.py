@@ -21,17 +21,23 @@ from .table import TABLE_CELLS, Fit, Need
 
 # chains are few when all their tables together are not larger than this
 _EXHAUSTIVE_CELLS = 1 << 21
-_EXHAUSTIVE_CELLS_WHERE_CHEAP = 1 << 22
 _PATH_POINTS = 40
+_ANY_COST = 1e6
 # so many chains of the beam get a full fit, all goals together, but not fewer a goal than the beam is wide
 _WIDE = 32
 _FILL_ROWS = 8_000
-# more starts where they are cheap: stages times samples, and how many
-_RESTART_SIZE = 30_000
-_RESTARTS = 6
-# the same for starts from the grid
-_SPREAD_SIZE = 150_000
+# so many of the best start again from so many places of the grid, up to so many stages times samples
+_ELSEWHERE = 3
 _STARTS = 12
+_SPREAD_SIZE = 150_000
+# where all stages times samples are cheap: more starts, more chains that are polished, chains that no path leads to
+_CHEAP_SIZE = 10_000
+_RESTARTS = 6
+_POLISHED_WHERE_CHEAP = 64
+_SHORT_CHAINS = 200
+# where they are tiny: all chains beside the path's
+_TINY_SIZE = 2_000
+_EXHAUSTIVE_CELLS_WHERE_TINY = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,19 @@ class Search:
         Returns:
             The best found per goal; None where nothing meets it.
         """
-        return self._finish([need(self.chains, goal) for goal in goals], self._pools(goals))
+        needs = [need(self.chains, goal) for goal in goals]
+        found = self._finish(needs, self._pools(goals))
+        known = [each for each in found if each is not None]
+        if len(known) < len(found):
+            # what is most accurate may meet a goal that the way to it missed
+            anything = Goal(budget=_ANY_COST)
+            known += self._finish([need(self.chains, anything)], self._pools([anything]))
+        # what one goal found may be better for another
+        return [self._meeting(goal, known) for goal in needs]
+
+    def _meeting(self, goal: Need, known: list[Found]) -> Found | None:
+        best = min(known, key=lambda found: _key(goal, found.fit), default=None)
+        return best if best is not None and np.isfinite(_key(goal, best.fit)[0]) else None
 
     def front(self, points: int) -> list[Found]:
         """Search for the whole front.
@@ -150,36 +168,49 @@ class Search:
 
     def _polished(self, goal: Need, rough: list[tuple[Found, bool]]) -> Found | None:
         rough.sort(key=lambda item: (_key(goal, item[0].fit), item[0].stages))
-        # grids are coarser for longer chains, so the first is not always the best: look at all where that is cheap
-        best, best_exact = None, True
+        # grids are coarser for longer chains, so the first is not always the best: look at more where that is cheap
+        polished = max(self.polished, _POLISHED_WHERE_CHEAP) if self._cheap else self.polished
+        tried = []
         for rank, (found, exact) in enumerate(rough):
-            if not exact and found.stages and (self._cheap or rank < self.polished):
+            if not exact and found.stages and rank < polished:
                 found = Found(found.stages, polish(self.chains.chain(found.stages), goal, found.fit))
-            if best is None or _key(goal, found.fit) < _key(goal, best.fit):
-                best, best_exact = found, exact
-        if self.restarts > 0 and not best_exact and len(best.stages) > 1:
-            best = Found(best.stages, self._from_elsewhere(goal, best))
-        return best if best is not None and np.isfinite(_key(goal, best.fit)[0]) else None
+            tried.append((found, exact or len(found.stages) < 2))
+        tried.sort(key=lambda item: _key(goal, item[0].fit))
+        if self.restarts > 0:
+            tried[:_ELSEWHERE] = [(f if e else self._from_elsewhere(goal, f), e) for f, e in tried[:_ELSEWHERE]]
+        return self._meeting(goal, [found for found, _ in tried])
 
-    def _from_elsewhere(self, goal: Need, best: Found) -> Fit:
-        chain, fit = self.chains.chain(best.stages), best.fit
-        if len(self.records) * len(best.stages) <= _SPREAD_SIZE:
+    def _from_elsewhere(self, goal: Need, found: Found) -> Found:
+        chain, fit = self.chains.chain(found.stages), found.fit
+        if len(self.records) * len(found.stages) <= _SPREAD_SIZE:
             fit = spread(chain, goal, fit, _STARTS)
-        return restart(chain, goal, fit, self.restarts, self.seed) if self._cheap else fit
+        if self._cheap:
+            fit = restart(chain, goal, fit, self.restarts, self.seed)
+        return Found(found.stages, fit)
 
     @property
     def _cheap(self) -> bool:
-        return self.restarts > 0 and len(self.records) * (self.chains.final + 1) <= _RESTART_SIZE
+        return self._size <= _CHEAP_SIZE
+
+    @property
+    def _tiny(self) -> bool:
+        return self._size <= _TINY_SIZE
+
+    @property
+    def _size(self) -> float:
+        return len(self.records) * (self.chains.final + 1) if self.restarts > 0 else np.inf
 
     def _pools(self, goals: Sequence[Goal]) -> list[list[_Candidate]]:
         # per goal, the chains worth a full fit, the backbone alone among them
         every = self._all_chains()
-        if every is not None:
-            return [[_Candidate(stages) for stages in every] for _ in goals]
-        exits = "exit" in self.records.kinds
-        if self.fuse == "none" and exits:
-            return self._path_pools(goals)
-        return self._beam_pools(goals)
+        pools: list[list[_Candidate]] = [[] for _ in goals]
+        if self.fuse == "none" and "exit" in self.records.kinds and (every is None or self._tiny):
+            pools = self._path_pools(goals)
+            # a path ends where no change of one stage helps: better chains may lie beyond
+            every = every or (self._short_chains() if self._cheap else [])
+        if every is None:
+            return self._beam_pools(goals)
+        return [pool + [_Candidate(stages) for stages in every] for pool in pools]
 
     def _path_pools(self, goals: Sequence[Goal]) -> list[list[_Candidate]]:
         found = self._path_found(_PATH_POINTS)
@@ -232,10 +263,20 @@ class Search:
         beam = Beam(self.records, self.fuse, width=width, **options)
         return [[_Candidate(()), *map(_Candidate, stages)] for stages in beam.best(goals, width)]
 
+    def _short_chains(self) -> list[Stages]:
+        # chains of few stages, as long as they are few
+        found, layer = [], [()]
+        while layer:
+            layer = sorted({chain for stages in layer for chain in longer(self.records, stages, self.max_savers)})
+            if len(found) + len(layer) > _SHORT_CHAINS:
+                break
+            found += layer
+        return found
+
     def _all_chains(self) -> list[Stages] | None:
         # every chain that the rules allow, if they are few
+        most = _EXHAUSTIVE_CELLS_WHERE_TINY if self._tiny else _EXHAUSTIVE_CELLS
         found, layer = [()], [()]
-        most = _EXHAUSTIVE_CELLS_WHERE_CHEAP if self._cheap else _EXHAUSTIVE_CELLS
         while layer:
             layer = sorted({chain for stages in layer for chain in longer(self.records, stages, self.max_savers)})
             found += layer

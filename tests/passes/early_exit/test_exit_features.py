@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dynamic_exit.errors import PassError
-from dynamic_exit.passes.early_exit.augment import SHIFT, Affine, FlipCrop
+from dynamic_exit.passes.augment import SHIFT, Affine, FlipCrop, make_augment
 from dynamic_exit.passes.early_exit.features import CachedFeatures, LiveFeatures, Wanted, fingerprint
 from dynamic_exit.passes.early_exit.heads import Hidden, Places, Pooled
 
@@ -212,6 +212,13 @@ def test_a_view_is_the_same_in_any_batch_and_differs_from_the_next(kind):
     picked = torch.tensor([5, 2, 11])
     assert torch.equal(augment(images[picked], picked, 0), whole[0][picked])
     assert not torch.equal(kind(20, 8)(images, rows, 0), whole[0])
+
+
+def test_names_of_a_recipe_give_their_augmentation():
+    assert make_augment("none", 20, 7) is None
+    images, rows = torch.randn(20, 1, 8, 8), torch.arange(20)
+    for name, kind in (("flip_crop", FlipCrop), ("affine", Affine)):
+        assert torch.equal(make_augment(name, 20, 7)(images, rows, 3), kind(20, 7)(images, rows, 3))
 
 
 def test_turned_scaled_and_moved_by_hand():

@@ -4,15 +4,17 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ... import parallel
 from ...cost import count_macs
 from ...errors import PassError
 from ...graph import Cut
-from .augment import AUGMENTS
-from .config import EarlyExitStanza
+from ..augment import make_augment
+from .config import EarlyExitStanza, Training
 from .exit_set import ExitSet, Placed
 from .features import CachedFeatures, Key, LiveFeatures, Wanted, fingerprint
 from .heads import ExitHead, build_head
@@ -81,40 +83,71 @@ def attach_exits(
     """
     _check_split(labels)
     exits = _build(segments, cuts, inputs, classes, stanza, seed, say, backbone_cost)
-    training = stanza.training
-    wanted: dict[Key, Wanted] = {each.key: Wanted(each.head.features, each.head.takes) for each in exits.values()}
     sequence = _sequence(segments, cuts, inputs, classes, stanza, seed, saver)
+    heads = ExitSet(exits, sequence)
+    wanted: dict[Key, Wanted] = {each.key: Wanted(each.head.features, each.head.takes) for each in exits.values()}
     if sequence:
         wanted |= sequence[1].wanted(saver, list(inputs))
-    augment = AUGMENTS[training.augment](len(labels), seed) if training.augment in AUGMENTS else None
-    live = LiveFeatures(segments, wanted, inputs, augment, [cut.name for cut in cuts])
+    augment = make_augment(stanza.training.augment, len(labels), seed)
+    part = parallel.shard(len(labels), batch_size)
+    live = LiveFeatures(segments, wanted, inputs, augment, [cut.name for cut in cuts], part)
     settings = {
         "stanza": stanza.model_dump(mode="json"),
         "exits": list(exits) + (["saver"] if saver else []),
         "seed": seed,
         "samples": fingerprint(*inputs.values(), labels),
+        "unsure": None if unsure is None else fingerprint(unsure),
     }
+    place = {"workdir": workdir, "resume": resume, "device": device}
+    _train(heads, live, labels, stanza.training, settings, say, batch_size, unsure=unsure, **place)
+    return _in_order(exits, sequence, cuts, say)
+
+
+def _train(
+    heads: ExitSet,
+    live: LiveFeatures,
+    labels: Tensor,
+    training: Training,
+    settings: dict[str, Any],
+    say: Say,
+    batch_size: int,
+    *,
+    unsure: Tensor | None,
+    workdir: str | Path | None,
+    resume: bool,
+    device: str | None,
+) -> None:
+    """Train heads in place; `settings` are what a checkpoint must have been made with."""
+    seed = settings["seed"]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(workdir or temporary)
         features = live
         if training.cache == "disk":
-            limit = training.cache_limit * 1e9
-            features = CachedFeatures(live, training.views, folder / "features.f16", limit, seed, say, batch_size)
+            name, limit = "features.f16", training.cache_limit * 1e9
+            if parallel.world() > 1:
+                name = f"features-{parallel.rank() + 1}of{parallel.world()}.f16"
+
+            def keep() -> CachedFeatures | LiveFeatures:
+                if not live.part:  # then nothing is ever asked
+                    return live
+                return CachedFeatures(live, training.views, folder / name, limit, seed, say, batch_size)
+
+            features = parallel.together(keep)
         trainer = Trainer(
-            ExitSet(exits, sequence),
+            heads,
             features,
             labels,
             training,
             seed,
             unsure=unsure,
-            device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            device=device or parallel.device(),
             checkpoint=folder / "exits.safetensors" if workdir else None,
             settings=settings,
             say=say,
+            part=live.part,
         )
         trainer.run(resume)
-        del features, trainer.features
-    return _in_order(exits, sequence, cuts, say)
+        del features, trainer.features  # the file is unmapped before its folder goes
 
 
 def _in_order(exits: Mapping[str, Placed], sequence, cuts: Sequence[Cut], say: Say) -> Exits:

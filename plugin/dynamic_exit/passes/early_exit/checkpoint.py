@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
+from ... import parallel
 from ...errors import PassError
 from ...files import written_whole
 
@@ -28,15 +29,15 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a checkpoint.
+    """Read a checkpoint; of processes that work together the main one reads it and tells the others.
 
     Raises:
         PassError: The file is none.
     """
     try:
-        with safe_open(path, "pt") as file:
-            state = json.loads(file.metadata()["state"])
-            return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118  no mapping
+        content = parallel.led(path.read_bytes, bytes, bytes)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return load(content), json.loads(header["__metadata__"]["state"])
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise PassError(f"checkpoint '{path}' cannot be read; remove it, or run without resume") from error
 

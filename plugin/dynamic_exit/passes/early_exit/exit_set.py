@@ -1,6 +1,6 @@
 """All heads under training as one module, and the loss of each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -61,6 +61,11 @@ class ExitSet(nn.Module):
             depths += self.sequence.places
         self.groups = [[i for i, depth in enumerate(depths) if depth == index] for index in sorted(set(depths))]
 
+    @property
+    def seen(self) -> list[Key]:
+        """Keys of all features that some head sees, each once."""
+        return list(dict.fromkeys([*self.keys, *(self.sequence.keys.values() if self.sequence else ())]))
+
     def forward(self, features: Mapping[Key, Tensor]) -> Tensor:
         """Answer from what is known at each position.
 
@@ -101,7 +106,13 @@ def losses(logits: Tensor, labels: Tensor, final: Tensor, distillation: float) -
 
 
 @torch.no_grad()
-def weights(logits: Tensor, groups: Sequence[Sequence[int]], before: Tensor, options: Training) -> Tensor | None:
+def weights(
+    logits: Tensor,
+    groups: Sequence[Sequence[int]],
+    before: Tensor,
+    options: Training,
+    mean: Callable[[Tensor], Tensor] = lambda values: values.mean(1),
+) -> Tensor | None:
     """Weigh each sample at each head by how unsure earlier stages are of it, so that a head learns what reaches it.
 
     Unsure is one minus the largest probability, the mean over the heads of one position. ``previous`` looks at the
@@ -112,6 +123,7 @@ def weights(logits: Tensor, groups: Sequence[Sequence[int]], before: Tensor, opt
         groups: Heads of each position, by depth.
         before: How unsure the savers are, (B,) in 0..1; ones where there are none.
         options: Which weighting.
+        mean: Takes (S, B) to the mean over samples (S,), of other processes' samples too where there are some.
 
     Returns:
         (S, B) with mean 1 over the samples of each head, or None where all weigh the same.
@@ -125,7 +137,7 @@ def weights(logits: Tensor, groups: Sequence[Sequence[int]], before: Tensor, opt
         now = unsure[list(group)].mean(0)
         before = torch.minimum(before, now) if options.weighting == "reach" else now
     found = found.clamp(min=0) + _LEAST_WEIGHT
-    return found / found.mean(1, keepdim=True)
+    return found / mean(found)[:, None]
 
 
 def how_unsure(savers: Sequence[Tensor]) -> Tensor | None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...errors import PassError
 from ...files import written_whole
-from .augment import Augment
+from ..augment import Augment
 
 #: Which features: index of the segment behind which they are taken (-1: of the inputs alone), and their key.
 Key = tuple[int, str]
@@ -49,6 +49,7 @@ class LiveFeatures:
         inputs: The model's inputs by name, each (N, ...).
         augment: Makes views, or None.
         names: Of the cuts, for messages.
+        part: The samples that this process looks after; None for all.
     """
 
     def __init__(
@@ -58,10 +59,12 @@ class LiveFeatures:
         inputs: Mapping[str, Tensor],
         augment: Augment | None = None,
         names: Sequence[str] = (),
+        part: range | None = None,
     ):
         self.segments, self.wanted, self.inputs = segments, dict(wanted), dict(inputs)
         self.augment, self.names = augment, names
         self.samples = len(next(iter(self.inputs.values())))
+        self.part = range(self.samples) if part is None else part
 
     def batch(self, rows: Tensor, epoch: int) -> tuple[dict[Key, Tensor], Tensor]:
         """Return features and the final's logits of some samples.
@@ -97,8 +100,8 @@ class LiveFeatures:
         }
 
     def probe(self) -> Tensor:
-        """Return all features of the first samples in one row each, float32 (B, D)."""
-        return _flat(*self.halves(torch.arange(min(PROBE, self.samples)), 0)).float()
+        """Return all features of the first samples of `part` in one row each, float32 (B, D)."""
+        return _flat(*self.halves(torch.tensor(self.part[:PROBE]), 0)).float()
 
 
 def _half(values: Tensor, wrong: str) -> Tensor:
@@ -112,9 +115,10 @@ def _flat(features: Mapping[Key, Tensor], logits: Tensor) -> Tensor:
 
 
 class CachedFeatures:
-    """Features of all samples and views in one memory-mapped file of float16, one row each; filled once.
+    """Features of all samples in `live.part` and all views in one memory-mapped file of float16, one row each.
 
-    A file of an earlier run is used again where it was made of the same inputs, views, features and backbone.
+    It is filled once. A file of an earlier run is used again where it was made of the same inputs, views, features and
+    backbone.
 
     Args:
         live: Runs the backbone.
@@ -139,12 +143,12 @@ class CachedFeatures:
         say: Callable[[str], None] = lambda line: None,
         batch_size: int = 64,
     ):
-        self.samples, self.views = live.samples, views
-        features, logits = live.halves(torch.arange(min(2, self.samples)), 0)
+        self.part, self.samples, self.views = live.part, len(live.part), views
+        features, logits = live.halves(torch.tensor(live.part[:2]), 0)
         self._shapes = {key: tuple(value.shape[1:]) for key, value in features.items()}
         self._shapes[(len(live.segments), "logits")] = tuple(logits.shape[1:])
         self.columns = sum(int(np.prod(shape)) for shape in self._shapes.values())
-        self._starts = torch.randint(views, (self.samples,), generator=torch.Generator().manual_seed(seed))
+        self._starts = torch.randint(views, (live.samples,), generator=torch.Generator().manual_seed(seed))
         self._path, self._probe = Path(path), live.probe()
         self._batches = 0
         size = f"{self.samples} samples x {views} views x {self.columns} values, {self.bytes / 1e9:.2f} GB"
@@ -153,6 +157,7 @@ class CachedFeatures:
             "views": views,
             "augment": [type(live.augment).__name__, seed] if live.augment else None,
             "inputs": fingerprint(*live.inputs.values()),
+            "part": [live.part.start, live.part.stop],
         }
         if self._is_filled(description):
             say(f"features: taken from '{path}' ({size})")
@@ -173,14 +178,14 @@ class CachedFeatures:
         """Return features and the final's logits of some samples.
 
         Args:
-            rows: int64 (B,), indices of samples.
+            rows: int64 (B,), indices of samples in `live.part`.
             epoch: From 0; every epoch sees another view, until all were seen.
 
         Returns:
             Features by key, float32 (B, ...), and logits float32 (B, C).
         """
         views = (self._starts[rows] + epoch) % self.views
-        values = torch.from_numpy(self._rows[(views * self.samples + rows).numpy()])
+        values = torch.from_numpy(self._rows[(views * self.samples + rows - self.part.start).numpy()])
         self._batches += 1
         if self._batches % _RELEASE == 0 and hasattr(mmap, "MADV_DONTNEED"):
             self._rows._mmap.madvise(mmap.MADV_DONTNEED)
@@ -223,7 +228,7 @@ class CachedFeatures:
     def _fill(self, live: LiveFeatures, batch_size: int, say: Callable[[str], None]) -> None:
         with written_whole(self._path) as file:
             for view in range(self.views):
-                for rows in torch.arange(self.samples).split(batch_size):
+                for rows in torch.tensor(self.part).split(batch_size):
                     file.write(_flat(*live.halves(rows, view)).numpy().data)
                 say(f"features: view {view + 1} of {self.views} is done")
 

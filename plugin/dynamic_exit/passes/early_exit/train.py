@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ... import parallel
 from ...errors import PassError
 from .checkpoint import load_checkpoint, load_optimizer, optimizer_tensors, save_checkpoint
 from .config import Training
@@ -24,7 +26,8 @@ class Trainer:
     """Trains the heads of an `ExitSet`; for each head the weights of its best epoch are kept.
 
     What an epoch does follows from the seed, the number of the epoch and the weights alone, so that a training that
-    goes on from a checkpoint ends where an uninterrupted one does.
+    goes on from a checkpoint ends where an uninterrupted one does. Processes that work together take the same batches,
+    each its own samples of a batch, and add up their gradients.
 
     Args:
         exits: The heads, in place.
@@ -37,6 +40,7 @@ class Trainer:
         checkpoint: File that is written after every epoch, or None.
         settings: What a checkpoint must have been made with to go on from it.
         say: Takes progress lines.
+        part: The samples of this process, of which it asks `features`; None for all.
     """
 
     def __init__(
@@ -52,9 +56,10 @@ class Trainer:
         checkpoint: Path | None = None,
         settings: dict[str, Any] | None = None,
         say: Callable[[str], None] = lambda line: None,
+        part: range | None = None,
     ):
         self.exits, self.features, self.options, self.seed = exits, features, options, seed
-        self.labels = labels
+        self.labels, self.part = labels, range(len(labels)) if part is None else part
         self.unsure = torch.ones(len(labels)) if unsure is None else unsure
         self.device, self.checkpoint, self.settings, self.say = torch.device(device), checkpoint, settings, say
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
@@ -77,11 +82,12 @@ class Trainer:
         """
         self._prepare()
         self.exits.to(self.device)
+        parallel.share([*self.exits.state_dict().values()])
         fused = all(each.device.type in ("cpu", "cuda") for each in self.exits.parameters())
         self.optimizer = torch.optim.AdamW(
             self.exits.parameters(), lr=self.options.learning_rate, weight_decay=self.options.weight_decay, fused=fused
         )
-        if resume and self.checkpoint and self.checkpoint.exists():
+        if resume and self.checkpoint and parallel.led(self.checkpoint.exists):
             self._resume()
         while self.epoch < self.options.epochs and not self._stalled():
             loss = self._train_epoch()
@@ -91,13 +97,23 @@ class Trainer:
             self._report(loss, accuracy)
         for (part, _), state in zip(self.exits.parts, self.best_states, strict=True):
             part.load_state_dict(state)
+        parallel.share([*self.exits.state_dict().values()])
         self.exits.to("cpu").eval()
 
     def _prepare(self) -> None:
         """Let every head see features of some samples."""
-        rows = self.training[:_LOOK].sort().values
-        parts = [self.features.batch(each, 0)[0] for each in rows.split(256)]
-        self.exits.prepare({key: torch.cat([part[key] for part in parts]) for key in parts[0]})
+        rows = self._mine(self.training[:_LOOK].sort().values)
+
+        def look() -> list[np.ndarray]:
+            parts = [self.features.batch(each, 0)[0] for each in rows.split(256)]
+            return [torch.cat([part[key] for part in parts]).numpy() for key in self.exits.seen if len(rows)]
+
+        found = map(torch.from_numpy, parallel.gathered(look))
+        self.exits.prepare(dict(zip(self.exits.seen, found, strict=True)))
+
+    def _mine(self, rows: Tensor) -> Tensor:
+        """Return those rows that this process looks after."""
+        return rows[(rows >= self.part.start) & (rows < self.part.stop)]
 
     def _train_epoch(self) -> Tensor:
         """Return the mean loss of each head (S,)."""
@@ -110,24 +126,55 @@ class Trainer:
             for step, rows in enumerate(order.tensor_split(self.steps)):
                 for group in self.optimizer.param_groups:
                     group["lr"] = self._rate(self.epoch * self.steps + step)
-                each, _, _ = self._losses(rows, self.epoch)
-                self._check(each)
+                each, _ = self._losses(rows, self.epoch)
                 self.optimizer.zero_grad()
-                each.sum().backward()
+                if each.requires_grad:
+                    each.sum().backward()
+                each = each.detach()
+                self._add_up(each)
+                self._check(each)
                 self.optimizer.step()
-                total += each.detach()
+                total += each
         return total / self.steps
 
-    def _losses(self, rows: Tensor, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the weighted mean loss of each head (S,), their logits (S, B, C) and the final's (B, C)."""
-        features, final = self.features.batch(rows, epoch)
+    def _losses(self, rows: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        """Return what this process's samples add to the weighted mean loss of each head over rows, and are right (S,).
+
+        Both are zeros where none of the rows is its own.
+        """
+        mine, none = self._mine(rows), torch.zeros(len(self.exits.names), device=self.device)
+
+        def mean(values: Tensor) -> Tensor:
+            # over all rows; in one process the plain mean
+            return values.mean(1) if len(mine) == len(rows) else values.sum(1) / len(rows)
+
+        def mean_of_all(values: Tensor) -> Tensor:
+            found = mean(values)
+            parallel.add([found])
+            return found
+
+        if not len(mine):
+            if self.options.weighting != "none":
+                parallel.add([none.clone()])  # the others wait for this
+            return none, none
+        features, final = self.features.batch(mine, epoch)
         features = {key: value.to(self.device) for key, value in features.items()}
-        labels, final, before = (each.to(self.device) for each in (self.labels[rows], final, self.unsure[rows]))
+        labels, final, before = (each.to(self.device) for each in (self.labels[mine], final, self.unsure[mine]))
         with self._precision():
             logits = self.exits(features)
         loss = losses(logits, labels, final, self.options.distillation)
-        share = weights(logits, self.exits.groups, before, self.options)
-        return (loss if share is None else loss * share).mean(1), logits, final
+        share = weights(logits, self.exits.groups, before, self.options, mean_of_all)
+        truth = torch.where(labels >= 0, labels, final.argmax(1))
+        return mean(loss if share is None else loss * share), (logits.argmax(2) == truth).sum(1)
+
+    def _add_up(self, each: Tensor) -> None:
+        """Add up gradients and losses over all processes, in place."""
+        if parallel.world() == 1:
+            return
+        for parameter in self.exits.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        parallel.add([*(parameter.grad for parameter in self.exits.parameters()), each])
 
     def _precision(self) -> contextlib.AbstractContextManager:
         if self.device.type == "cuda":
@@ -161,11 +208,10 @@ class Trainer:
         self.exits.eval()
         total, right = torch.zeros(2, len(self.exits.names), dtype=torch.float64)
         for rows in self.validation.split(_EVALUATED):
-            each, logits, final = self._losses(rows, 0)
-            labels = self.labels[rows].to(self.device)
-            truth = torch.where(labels >= 0, labels, final.argmax(1))
+            each, found = self._losses(rows, 0)
             total += each.double().cpu() * len(rows)
-            right += (logits.argmax(2) == truth).double().sum(1).cpu()
+            right += found.double().cpu()
+        parallel.add([total, right])
         means = [float(total[places].mean()) / len(self.validation) for _, places in self.exits.parts]
         better = [index for index, mean in enumerate(means) if mean < self.best[index]]
         for index in better:
@@ -192,7 +238,7 @@ class Trainer:
         self.say(f"exits, epoch {self.epoch} of {self.options.epochs}: mean loss {loss.mean():.3f}{held_out}")
 
     def _save(self) -> None:
-        if self.checkpoint is None:
+        if self.checkpoint is None or not parallel.main():
             return
         tensors = {f"model.{name}": value for name, value in self.exits.state_dict().items()}
         for index, state in enumerate(self.best_states):
@@ -204,7 +250,8 @@ class Trainer:
 
     def _resume(self) -> None:
         tensors, state = load_checkpoint(self.checkpoint)
-        if state["settings"] != self.settings or not alike(tensors["probe"], self.features.probe()):
+        same = state["settings"] == self.settings
+        if not parallel.led(lambda: same and alike(tensors["probe"], self.features.probe())):
             raise PassError(
                 f"checkpoint '{self.checkpoint}' was made with other heads, settings, data or backbone; remove it, or "
                 "run without resume"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...errors import PassError
-from ..early_exit.augment import FlipCrop
+from ..augment import make_augment
 from ..stanza import Stanza
 
 _WARM_UP = 0.1
@@ -33,8 +33,10 @@ class FineTuneStanza(Stanza):
         0.0, ge=0, le=1, description="share of the loss that follows the backbone; 0 where it has memorised the split"
     )
     temperature: float = Field(2.0, gt=0, le=100, description="divides both logits where the backbone is followed")
-    augment: Literal["none", "flip_crop"] = Field(
-        "none", description="flip_crop: images are mirrored at random and moved by up to 4 pixels"
+    augment: Literal["none", "flip_crop", "affine"] = Field(
+        "none",
+        description="flip_crop: images are mirrored at random and moved by up to 4 pixels; affine: mirrored, turned, "
+        "scaled and moved a little",
     )
 
 
@@ -74,7 +76,7 @@ def fine_tune(
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_up_and_cosine(options.epochs * batches))
     generator = torch.Generator().manual_seed(seed)
-    views = FlipCrop(len(inputs), seed) if options.augment == "flip_crop" else None
+    views = make_augment(options.augment, len(inputs), seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # dropout knows no other source of randomness
         for epoch in range(1, options.epochs + 1):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ...errors import PassError
+from ..errors import PassError
 
 #: Pixels that `flip_crop` moves an image by at most, in both directions.
 SHIFT = 4
@@ -100,5 +100,18 @@ class Affine(Augment):
         return views.to(images.dtype) if images.is_floating_point() else views.round().to(images.dtype)
 
 
-#: By the name that a recipe gives.
-AUGMENTS: dict[str, type[Augment]] = {"flip_crop": FlipCrop, "affine": Affine}
+_KINDS: dict[str, type[Augment]] = {"flip_crop": FlipCrop, "affine": Affine}
+
+
+def make_augment(name: str, samples: int, seed: int) -> Augment | None:
+    """Return what makes views of samples.
+
+    Args:
+        name: As a recipe gives it: ``none``, ``flip_crop`` or ``affine``.
+        samples: Number of samples N.
+        seed: Decides what is drawn.
+
+    Returns:
+        The augmentation, or None for ``none``.
+    """
+    return None if name == "none" else _KINDS[name](samples, seed)

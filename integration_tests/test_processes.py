@@ -1,0 +1,110 @@
+"""One recipe on two processes gives what it gives on one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from dynamic_exit.records import Records
+
+ROOT = Path(__file__).resolve().parents[1]
+LAUNCHER = Path(sys.executable).with_name("torchrun")
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    """The quickstart's largest saver as a backbone that is quick to run, its smallest as its saver, and exits."""
+    values = yaml.safe_load((ROOT / "recipes" / "quickstart.yaml").read_text())
+    small, _, large = values["dynamic_exit"]["tiny_saver"]["candidates"]
+    digits = ROOT / "recipes" / "digits"
+    for source in (small, large):
+        source["weights"] = str(digits.parent / source["weights"])
+    values["model"] = {key: value for key, value in large.items() if key != "stage"}
+    values["data"]["path"] = f"{digits / 'data.py'}:load"
+    values["dynamic_exit"]["tiny_saver"] = {"candidates": [small], "max_savers": 1, "fine_tune": {"epochs": 1}}
+    values["dynamic_exit"]["early_exit"] = {
+        "positions": "auto",
+        "count": 1,
+        "heads": ["linear"],
+        "sequence": {},
+        "training": {"epochs": 6, "weighting": "reach", "augment": "affine", "views": 2},
+    }
+    values["dynamic_exit"]["tuning"] = {"max_accuracy_drop": 0.01}
+    path = tmp_path_factory.mktemp("processes") / "recipe.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    return path
+
+
+def run(recipe, name, processes=1, *options):
+    """Run the command with a cache of its own; return the folder and what was done."""
+    folder = recipe.parent / name
+    command = [str(LAUNCHER), "--standalone", f"--nproc-per-node={processes}", "-m", "dynamic_exit.cli"]
+    start = command if processes > 1 else [sys.executable, "-m", "dynamic_exit.cli"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DYNAMIC_EXIT_CACHE": str(recipe.parent / f"cache-{name}")}
+    done = subprocess.run(
+        [*start, "run", str(recipe), "--output", str(folder), *options],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    return folder, done
+
+
+@pytest.fixture(scope="module")
+def one(recipe):
+    folder, done = run(recipe, "one")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two(recipe):
+    folder, done = run(recipe, "two", 2)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_two_processes_give_the_records_of_one(one, two):
+    alone, shared = (Records.read(folder / "records.npz") for folder in (one, two[0]))
+    assert alone.stages == shared.stages
+    assert {stage.rpartition(":")[2] for stage in alone.stages} == {"tuned", "linear", "sequence", "final"}
+    for index, stage in enumerate(alone.stages):
+        classes, probabilities = (
+            [getattr(each, name)[index] for each in (alone, shared)] for name in ("topk_classes", "topk_probabilities")
+        )
+        right = [(each[:, 0] == alone.labels).mean() for each in classes]
+        if alone.kinds[index] == "exit":  # trained on sums of gradients whose last bits differ
+            assert right[0] == pytest.approx(right[1], abs=0.003), stage
+            assert np.abs(probabilities[0] - probabilities[1]).max() < 0.01, stage
+        else:
+            assert np.array_equal(*classes) and np.array_equal(*probabilities), stage
+    assert np.array_equal(alone.own_cost, shared.own_cost) and np.array_equal(alone.prefix_cost, shared.prefix_cost)
+
+
+def test_two_processes_give_the_operating_points_of_one(one, two):
+    alone, shared = (json.loads((folder / "operating_points.json").read_text()) for folder in (one, two[0]))
+    assert alone["baseline"] == shared["baseline"]
+    for point, other in zip(alone["points"], shared["points"], strict=True):
+        assert point["name"] == other["name"]
+        assert point["accuracy"] == pytest.approx(other["accuracy"], abs=0.005)
+        assert point["cost_ratio"] == pytest.approx(other["cost_ratio"], abs=0.02)
+
+
+def test_both_processes_work_and_one_of_them_speaks_and_writes(one, two, recipe):
+    folder, done = two
+    assert {path.name for path in folder.iterdir()} == {path.name for path in one.iterdir()}
+    assert not folder.with_name("two.partial").exists()
+    assert "features: 512 samples x 2 views" in done.stderr  # of 900: the rest is the other's
+    assert done.stderr.count("exits, epoch 6 of 6") == done.stdout.count("wrote ") == 1
+    entries = [len(list((recipe.parent / f"cache-{name}").rglob("*.zip"))) for name in ("one", "two")]
+    assert entries[0] == entries[1] > 0
+
+
+def test_what_fails_ends_all_processes_with_one_sentence(recipe):
+    folder, done = run(recipe, "broken", 2, "--set", "dynamic_exit.early_exit.training.learning_rate=1e30")
+    assert done.returncode != 0
+    assert done.stderr.count("dynamic-exit: the loss of exit head") == 1
+    assert not folder.exists()
