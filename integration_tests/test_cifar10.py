@@ -112,13 +112,13 @@ def test_without_the_variable_one_sentence_says_so(monkeypatch):
 
 
 @pytest.mark.parametrize(("place", "allowed", "bar"), [(0, 0.0, 2.9), (1, 0.5, 3.6)])
-def test_two_savers_save_what_they_must_at_the_accuracy_allowed(figures, place, allowed, bar):
+def test_savers_save_what_they_must_at_the_accuracy_allowed(figures, place, allowed, bar):
     cost, change = figures["ours"][place]
     assert 1 / cost >= bar
     assert change >= -allowed - 0.15
 
 
-def test_two_savers_are_a_fifth_cheaper_than_the_single_one_of_the_paper(figures):
+def test_savers_are_a_fifth_cheaper_than_the_single_one_of_the_paper(figures):
     assert figures["ours"][1][0] <= 0.8 * figures["single saver"][1][0]
 
 

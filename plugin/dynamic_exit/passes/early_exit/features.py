@@ -23,6 +23,8 @@ PROBE = 16
 # batches after which pages of the file are given back, so that memory stays small however large the file is
 _RELEASE = 32
 _LARGEST = float(np.finfo(np.float16).max)
+# more samples at a time through the backbone take twice as long each: what they give does not fit the cache
+_FORWARD = 64
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,9 @@ class LiveFeatures:
         Returns:
             Features by key, float32 (B, ...), and logits float32 (B, C).
         """
-        features, logits = self.halves(rows, epoch)
-        return {key: value.float() for key, value in features.items()}, logits.float()
+        parts = [self.halves(each, epoch) for each in rows.split(_FORWARD)]
+        features = {key: torch.cat([found[key] for found, _ in parts]).float() for key in parts[0][0]}
+        return features, torch.cat([logits for _, logits in parts]).float()
 
     @torch.no_grad()
     def halves(self, rows: Tensor, view: int) -> tuple[dict[Key, Tensor], Tensor]:
