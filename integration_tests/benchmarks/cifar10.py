@@ -1,10 +1,10 @@
 """The bars on CIFAR-10: `python cifar10.py savers|exits|both [--records DIR]`, in float, costs in multiply-adds.
 
 Search on one random half of `dev`, report on the other, both ways round: by what the one half is easier, the other is
-harder, and over both it cancels. Mean over draws. savers: chains of up to three savers with fused
-evidence, against TinySaver's single one; up to two against all chains with all thresholds. exits: the recipe's exits alone,
-trained on `train`. both: savers alone against savers and exits, at equal measured accuracy. --records keeps what was
-run in a folder, so that a second call neither trains nor infers; --set key=value changes the recipe.
+harder, and over both it cancels. Mean over draws. savers: chains of up to three savers with fused evidence, against
+TinySaver's single one; up to two against all chains with all thresholds. exits: the recipe's exits alone, trained on
+`train`. both: savers alone against savers and exits, at equal measured accuracy. --records keeps what was run in a
+folder, so that a second call neither trains nor infers; --set key=value changes the recipe.
 """
 
 import argparse

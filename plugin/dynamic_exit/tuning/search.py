@@ -4,6 +4,7 @@ Few chains: all of them. No fused evidence: the front of ``path``. Else a beam s
 out, ``fit`` then sets their thresholds for the goal itself.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from ..records import Records
 from .beam import Beam, Stages, longer, need
 from .chain import Chains
 from .evaluation import Configuration
+from .exchange import Exchange
 from .fit import polish, relax, restart, rough_fits, score, spread
 from .operating_point import Goal
 from .path import Path
@@ -178,7 +180,16 @@ class Search:
         tried.sort(key=lambda item: _key(goal, item[0].fit))
         if self.restarts > 0:
             tried[:_ELSEWHERE] = [(f if e else self._from_elsewhere(goal, f), e) for f, e in tried[:_ELSEWHERE]]
-        return self._meeting(goal, [found for found, _ in tried])
+        best = self._meeting(goal, [found for found, _ in tried])
+        if best is None or not best.stages or self._exchange is None:
+            return best
+        return Found(*self._exchange.improve(goal, best.stages, best.fit))
+
+    @functools.cached_property
+    def _exchange(self) -> Exchange | None:
+        # where chains come from a path, whose front is convex
+        every = self.fuse == "mean" or "exit" not in self.records.kinds or self._all_chains() is not None
+        return None if every or self.restarts == 0 else Exchange(self.chains, self.max_savers, self.seed)
 
     def _from_elsewhere(self, goal: Need, found: Found) -> Found:
         chain, fit = self.chains.chain(found.stages), found.fit
