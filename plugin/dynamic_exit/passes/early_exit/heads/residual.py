@@ -46,7 +46,7 @@ class ResidualBlock(nn.Module):
 
 @register_head("residual")
 class ResidualHead(ExitHead):
-    """Residual blocks, mean over places, linear layer: dearer than other heads and far more accurate early on.
+    """Residual blocks, mean over places, linear layer: dearer than other heads, for early positions.
 
     With the default width a block costs about the same at every stage of a network that doubles its channels where it
     halves its maps.
