@@ -44,6 +44,13 @@ class Chain:
         return Chain(self.stages, self.confidence[:, rows], self.right[:, rows], self.cost)
 
 
+def some_rows(samples: int, most: int, seed: int) -> np.ndarray:
+    """Return which samples to look at where all are too many: rising int64, at most `most`, all if they are fewer."""
+    if samples <= most:
+        return np.arange(samples)
+    return np.sort(np.random.default_rng(seed).choice(samples, most, replace=False))
+
+
 class Chains:
     """Makes chains out of records, and remembers the evidence that chains share.
 

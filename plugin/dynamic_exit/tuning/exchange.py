@@ -8,9 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..records import Records
 from .beam import Stages, longer
-from .chain import Chains, CoarseChains
+from .chain import Chains, CoarseChains, some_rows
 from .fit import polish, relax, score
 from .required import allowed
 from .table import Fit, Need
@@ -31,10 +30,7 @@ class Exchange:
 
     def __init__(self, chains: Chains, max_savers: int | None, seed: int) -> None:
         self.chains, self.max_savers = chains, max_savers
-        rows = np.arange(len(chains.records))
-        if len(rows) > _ROWS:
-            rows = np.sort(np.random.default_rng(seed).choice(rows, _ROWS, replace=False))
-        self.coarse = CoarseChains(chains.records, "none", rows)
+        self.coarse = CoarseChains(chains.records, "none", some_rows(len(chains.records), _ROWS, seed))
 
     def improve(self, need: Need, stages: Stages, fit: Fit) -> tuple[Stages, Fit]:
         """Exchange stages until that does not help, a few times at most.
@@ -71,7 +67,7 @@ class Exchange:
         return [(others, thresholds) for _, others, thresholds in tried[:_FITTED] if others]
 
     def _neighbours(self, stages: Stages, thresholds: np.ndarray) -> Iterator[tuple[Stages, np.ndarray]]:
-        records: Records = self.chains.records
+        records = self.chains.records
         known = dict(zip(stages, thresholds, strict=True))
         for chain in longer(records, stages, self.max_savers):
             # nobody leaves at the new stage, until moves find who should

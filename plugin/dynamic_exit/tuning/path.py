@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..records import Records
-from .chain import Chains
+from .chain import Chains, some_rows
 from .line import OFF, Line, Option, PathPoint, ascend
 from .table import Fit
 
@@ -36,9 +36,7 @@ class Path:
         self.records, self.truth = chains.records, chains.truth
         stages = tuple(range(chains.final)) if allowed is None else allowed
         self.groups = _groups(self.records, stages)
-        rows = np.arange(len(self.records))
-        if len(rows) > _COARSE_ROWS:
-            rows = np.sort(np.random.default_rng(seed).choice(rows, _COARSE_ROWS, replace=False))
+        rows = some_rows(len(self.records), _COARSE_ROWS, seed)
         self.coarse = len(rows)
         scratch = np.empty(3 * max(map(len, self.groups), default=0) * (len(rows) + 1), dtype=np.int64)
         self.lines = [Line(self.records, self.truth, group, rows, _BINS, scratch) for group in self.groups]

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..records import Records
 from .beam import Beam, Stages, longer, need
-from .chain import Chains
+from .chain import Chains, some_rows
 from .evaluation import Configuration
 from .exchange import Exchange
 from .fit import polish, relax, restart, rough_fits, score, spread
@@ -106,14 +106,14 @@ class Search:
         known = [each for each in found if each is not None]
         if len(known) < len(found):
             # what is most accurate may meet a goal that the way to it missed
-            anything = Goal(budget=_ANY_COST)
-            known += self._finish([need(self.chains, anything)], self._pools([anything]))
+            known.append(self.most_accurate())
         # what one goal found may be better for another
-        return [self._meeting(goal, known) for goal in needs]
+        return [_meeting(goal, known) for goal in needs]
 
-    def _meeting(self, goal: Need, known: list[Found]) -> Found | None:
-        best = min(known, key=lambda found: _key(goal, found.fit), default=None)
-        return best if best is not None and np.isfinite(_key(goal, best.fit)[0]) else None
+    def most_accurate(self) -> Found:
+        """Search for the most right answers at any cost."""
+        anything = Goal(budget=_ANY_COST)
+        return self._finish([need(self.chains, anything)], self._pools([anything]))[0]
 
     def front(self, points: int) -> list[Found]:
         """Search for the whole front.
@@ -124,7 +124,7 @@ class Search:
         Returns:
             Found chains, none dominated, from cheap to dear.
         """
-        if self.fuse == "none" and self._all_chains() is None:
+        if self.fuse == "none" and self._all_chains is None:
             found = self._path_found(points)
             found.append(Found((), score(self.chains.chain(()), np.empty(0, dtype=np.float32))))
             return self._filled(undominated(found), points)
@@ -138,9 +138,7 @@ class Search:
     def _filled(self, found: list[Found], points: int) -> list[Found]:
         # best trade-offs lie on a convex curve; between two of them, relax the thresholds of the more accurate one
         samples = len(self.records)
-        rows = np.arange(samples)
-        if samples > _FILL_ROWS:
-            rows = np.sort(np.random.default_rng(self.seed).choice(samples, _FILL_ROWS, replace=False))
+        rows = some_rows(samples, _FILL_ROWS, self.seed)
         new: list[Found] = []
         for accurate, lower in _widest_gaps(found, points - len(found)):
             chain = self.chains.chain(accurate.stages)
@@ -180,7 +178,7 @@ class Search:
         tried.sort(key=lambda item: _key(goal, item[0].fit))
         if self.restarts > 0:
             tried[:_ELSEWHERE] = [(f if e else self._from_elsewhere(goal, f), e) for f, e in tried[:_ELSEWHERE]]
-        best = self._meeting(goal, [found for found, _ in tried])
+        best = _meeting(goal, [found for found, _ in tried])
         if best is None or not best.stages or self._exchange is None:
             return best
         return Found(*self._exchange.improve(goal, best.stages, best.fit))
@@ -188,7 +186,7 @@ class Search:
     @functools.cached_property
     def _exchange(self) -> Exchange | None:
         # where chains come from a path, whose front is convex
-        every = self.fuse == "mean" or "exit" not in self.records.kinds or self._all_chains() is not None
+        every = self.fuse == "mean" or "exit" not in self.records.kinds or self._all_chains is not None
         return None if every or self.restarts == 0 else Exchange(self.chains, self.max_savers, self.seed)
 
     def _from_elsewhere(self, goal: Need, found: Found) -> Found:
@@ -213,7 +211,7 @@ class Search:
 
     def _pools(self, goals: Sequence[Goal]) -> list[list[_Candidate]]:
         # per goal, the chains worth a full fit, the backbone alone among them
-        every = self._all_chains()
+        every = self._all_chains
         pools: list[list[_Candidate]] = [[] for _ in goals]
         if self.fuse == "none" and "exit" in self.records.kinds and (every is None or self._tiny):
             pools = self._path_pools(goals)
@@ -284,6 +282,7 @@ class Search:
             found += layer
         return found
 
+    @functools.cached_property
     def _all_chains(self) -> list[Stages] | None:
         # every chain that the rules allow, if they are few
         most = _EXHAUSTIVE_CELLS_WHERE_TINY if self._tiny else _EXHAUSTIVE_CELLS
@@ -318,6 +317,11 @@ class Search:
             reached &= ~leaves
         used |= needed(self.records, used)
         return Configuration(tuple((self.records.stages[s], limit) for s, limit in stages if s in used), self.fuse)
+
+
+def _meeting(goal: Need, known: list[Found]) -> Found | None:
+    best = min(known, key=lambda found: _key(goal, found.fit), default=None)
+    return best if best is not None and np.isfinite(_key(goal, best.fit)[0]) else None
 
 
 def undominated(found: list[Found]) -> list[Found]:
