@@ -4,12 +4,17 @@ Importing this package registers its passes with Neural Compressor.
 """
 
 from .host import EarlyExitConfig, PruningConfig, TinySaverConfig, compress
-from .hub import DynamicExitModelForImageClassification
+from .hub import DynamicExitModelForImageClassification, DynamicExitModelForSequenceClassification, register_exporter
+from .recipe.exporter import export_pretrained
 
 __all__ = [
     "DynamicExitModelForImageClassification",
+    "DynamicExitModelForSequenceClassification",
     "EarlyExitConfig",
     "PruningConfig",
     "TinySaverConfig",
     "compress",
 ]
+
+# from_pretrained(..., export=True) stands below recipes in the house and cannot import them
+register_exporter(export_pretrained)

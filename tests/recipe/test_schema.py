@@ -185,7 +185,7 @@ def test_every_default_is_written(tmp_path):
             "tuning": {"max_accuracy_drop": 0.005, "guarantee": None, "cost": "macs", "points": []},
             "cache": {"directory": None, "enabled": True},
         },
-        "export": {"directory": ".", "format": "onnx"},
+        "export": {"directory": ".", "format": "onnx", "layout": "single"},
     }
 
 

@@ -140,4 +140,4 @@ def test_the_card_holds_the_table_and_its_own_header(ran):
     assert cells[0] == [cell.strip() for cell in header]
     assert cells[2:] == rows
     assert f'set_operating_point("{ran.result.points.names[0]}")' in body
-    assert text == model_card("models.py:backbone", ran.result.points, ran.result.metrics)
+    assert text == model_card("models.py:backbone", "image-classification", ran.result.points, ran.result.metrics)

@@ -8,7 +8,8 @@ import numpy as np
 from torch import nn
 
 from ..errors import RecipeError
-from ..hub import DynamicExitModelForImageClassification
+from ..hub import load_any
+from ..hub.base import DynamicExitClassifier
 from ..recipe.run import run
 from ..recipe.schema import parse_recipe, read_recipe
 from ..recipe.sources import Split, check_samples, refuse_overlaps
@@ -20,7 +21,7 @@ def compress(
     *,
     data: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
     say=lambda line: None,
-) -> DynamicExitModelForImageClassification:
+) -> DynamicExitClassifier:
     """Compress a classifier by a recipe and load the result; the model itself stays as it was.
 
     Args:
@@ -51,4 +52,4 @@ def compress(
     else:
         loaded = read_recipe(recipe)
     result = run(loaded, model=model, splits=splits, say=say)
-    return DynamicExitModelForImageClassification.from_pretrained(result.folder)
+    return load_any(result.folder)

@@ -1,6 +1,19 @@
 """Models as users load them, in the manner of Optimum."""
 
 from .configuration import DynamicExitConfig
-from .modeling import DynamicExitModelForImageClassification, DynamicExitOutput
+from .exporting import register_exporter
+from .modeling import (
+    DynamicExitModelForImageClassification,
+    DynamicExitModelForSequenceClassification,
+    DynamicExitOutput,
+    load_any,
+)
 
-__all__ = ["DynamicExitConfig", "DynamicExitModelForImageClassification", "DynamicExitOutput"]
+__all__ = [
+    "DynamicExitConfig",
+    "DynamicExitModelForImageClassification",
+    "DynamicExitModelForSequenceClassification",
+    "DynamicExitOutput",
+    "load_any",
+    "register_exporter",
+]

@@ -6,31 +6,57 @@ from ..errors import ExportError
 
 #: Version of the folder's format that this program writes and the newest that it reads.
 VERSION = 1
+IMAGES, TEXT = "image-classification", "text-classification"
 
 
 class DynamicExitConfig(PretrainedConfig):
     """Configuration of a dynamic model.
 
     Args:
-        inputs: One entry for each input: ``{"name", "dtype", "shape"}``, the shape without batch.
+        inputs: One entry for each input: ``{"name", "dtype", "shape"}``, the shape without batch; a free dimension is
+            its name.
         preprocessing: By stage, what the file does to the common input; for the record, it is inside the graph.
         stages: The chain's names before the final.
+        task: ``image-classification`` or ``text-classification``; None tells by the inputs' names.
+        layout: ``single`` (one ONNX file) or ``segments`` (one a stage).
+        checksums: Of the ONNX files, by name in the folder: ``sha256:`` and the digest.
+        parts: With the layout ``segments``: which file is what in the chain.
         format_version: Version of the folder's format (``_version`` in the file).
         **kwargs: What every configuration takes, such as ``id2label``.
+
+    Raises:
+        ExportError: A newer version or an unknown layout.
     """
 
     model_type = "dynamic_exit"
 
-    def __init__(self, inputs=None, preprocessing=None, stages=None, format_version: int = VERSION, **kwargs):
+    def __init__(
+        self,
+        inputs=None,
+        preprocessing=None,
+        stages=None,
+        task: str | None = None,
+        layout: str = "single",
+        checksums=None,
+        parts=None,
+        format_version: int = VERSION,
+        **kwargs,
+    ):
         version = kwargs.pop("_version", format_version)
         if isinstance(version, int) and version > VERSION:
             raise ExportError(
                 f"config.json is of version {version}, this program reads up to {VERSION}; use a newer dynamic_exit"
             )
+        if layout not in ("single", "segments"):
+            raise ExportError(f"config.json names the layout '{layout}'; known are: segments, single")
         super().__init__(**kwargs)
         self.inputs = inputs or []
         self.preprocessing = preprocessing or {}
         self.stages = stages or []
+        self.task = task or (TEXT if any(each["name"] == "input_ids" for each in self.inputs) else IMAGES)
+        self.layout = layout
+        self.checksums = checksums or {}
+        self.parts = parts or {}
         self.format_version = version
 
     def to_dict(self):

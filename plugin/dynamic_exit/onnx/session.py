@@ -56,16 +56,17 @@ class PartSession(nn.Module):
     Args:
         part: The part.
         threads: Threads within an operator; None leaves it to onnxruntime.
+        session: Of the part, where it is open already.
 
     Attributes:
         width: Size of the last dimension that it gives.
     """
 
-    def __init__(self, part: Part, threads: int | None = None):
+    def __init__(self, part: Part, threads: int | None = None, session: onnxruntime.InferenceSession | None = None):
         super().__init__()
         self.takes, self.gives, self.name = part.takes, part.gives, part.name
         self.width = part.output_shape[-1]
-        self._session = open_session(part.proto, threads)
+        self._session = session or open_session(part.proto, threads)
 
     def run(self, *arrays: np.ndarray) -> np.ndarray:
         """Run on numpy arrays, batch first, in the order of `takes`."""

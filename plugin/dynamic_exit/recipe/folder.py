@@ -12,13 +12,15 @@ import onnx
 from .. import parallel
 from ..errors import OutputError
 from ..hub.card import model_card
-from ..hub.configuration import DynamicExitConfig
+from ..hub.configuration import IMAGES, DynamicExitConfig
 from ..passes.tiny_saver import TUNED
 from ..records import Records
 from ..report.page import report_page
 from ..tuning.operating_point import OperatingPoints
 from .build import Stages
+from .layout import write_model
 from .load import Ingredients
+from .processors import write_image_processor
 from .schema import PARTIAL, check_output, recipe_text
 
 # in the folder until it is whole: features and checkpoint of a training
@@ -98,20 +100,25 @@ class Workspace:
             The output folder.
         """
         recipe = ingredients.recipe
-        onnx.save(model, self.partial / "model.onnx")
+        default = points.names[recipe.dynamic_exit.tuning.default_goal]
+        files = write_model(self.partial, stages, model, recipe.export.layout, default)
         points.write(self.partial / "operating_points.json")
-        _config(ingredients, stages).save_pretrained(self.partial)
+        config = _config(ingredients, stages, files)
+        config.save_pretrained(self.partial)
+        if config.task == IMAGES:
+            images = ingredients.splits["calibration"].inputs
+            write_image_processor(self.partial, images, recipe.model.preprocessing.interpolation)
         (self.partial / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         (self.partial / "recipe.yaml").write_text(recipe_text(recipe, self.directory), encoding="utf-8")
         title = Path(recipe.model.name).name
         (self.partial / "report.html").write_text(report_page(title, points, metrics), encoding="utf-8")
-        (self.partial / "README.md").write_text(model_card(title, points, metrics), encoding="utf-8")
+        (self.partial / "README.md").write_text(model_card(title, config.task, points, metrics), encoding="utf-8")
         shutil.rmtree(self.work)
         os.replace(self.partial, self.directory)
         return self.directory
 
 
-def _config(ingredients: Ingredients, stages: Stages) -> DynamicExitConfig:
+def _config(ingredients: Ingredients, stages: Stages, files: dict[str, Any]) -> DynamicExitConfig:
     recipe, sample = ingredients.recipe, ingredients.splits["test"].inputs
     names = recipe.data.classes or [str(i) for i in range(ingredients.classes)]
     savers = {name: ingredients.candidates[name.removesuffix(TUNED)] for name in stages.savers}
@@ -124,4 +131,5 @@ def _config(ingredients: Ingredients, stages: Stages) -> DynamicExitConfig:
         stages=[*stages.savers, *stages.exits],
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
+        **files,
     )

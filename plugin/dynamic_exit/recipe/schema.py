@@ -121,7 +121,10 @@ class Export(Stanza):
     """What is written, and where."""
 
     directory: RecipePath = Field(description="a folder that does not exist yet, or an empty one")
-    format: Literal["onnx"] = Field("onnx", description="one ONNX file")
+    format: Literal["onnx"] = Field("onnx", description="the only one")
+    layout: Literal["single", "segments"] = Field(
+        "single", description="single: one ONNX file; segments: one a stage, for runtimes that are slow at `If`"
+    )
 
 
 class Recipe(Stanza):
@@ -201,17 +204,26 @@ def read_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     Raises:
         RecipeError: The file is missing, no YAML, or refused.
     """
+    values = read_stanzas(path)
+    for key, value in (overrides or {}).items() if values else ():
+        _put(values, key, value)
+    return parse_recipe(values, Path(path).parent)
+
+
+def read_stanzas(path: str | Path) -> Any:
+    """Return what a recipe file holds, not validated.
+
+    Raises:
+        RecipeError: The file is missing, no YAML, or holds a key twice.
+    """
     path = Path(path)
     if not path.is_file():
         raise RecipeError(f"recipe '{path}' does not exist; give the path of a YAML file")
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506  a subclass of SafeLoader
+        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506  a subclass of SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise RecipeError(f"recipe '{path}' is no YAML: {reason}") from None
-    for key, value in (overrides or {}).items() if values else ():
-        _put(values, key, value)
-    return parse_recipe(values, path.parent)
 
 
 def _put(values: Any, key: str, value: Any) -> None:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..errors import ModelError, OperatingPointError, nearest
-from .checks import HIDDEN, MEMORY, check_heads, check_notes, check_parts, head_takes, segment_takes
+from ..errors import ModelError, nearest
+from .checks import HIDDEN, MEMORY, check_heads, check_notes, check_parts, check_thresholds, head_takes, segment_takes
 
 _OFF = float("inf")
 
@@ -123,14 +123,7 @@ class DynamicExitModel(nn.Module):
         Raises:
             OperatingPointError: Another length, or a NaN.
         """
-        values = [float(value) for value in values]
-        if len(values) != len(self._stages):
-            raise OperatingPointError(
-                f"{len(values)} thresholds came in for a chain of {len(self._stages)}; give one for each of "
-                f"{', '.join(self.chain) or 'no stage'}"
-            )
-        if any(value != value for value in values):
-            raise OperatingPointError(f"a threshold must be a number; got {values} for {', '.join(self.chain)}")
+        values = check_thresholds(values, self.chain)
         # one assignment of a new tensor: a reader sees the old or the new, never a mixture
         self._thresholds = torch.tensor(values, dtype=torch.float32)
 
@@ -147,7 +140,19 @@ class DynamicExitModel(nn.Module):
         Raises:
             ModelError: An input that is missing, unknown or of another batch size, or an answer of a wrong shape.
         """
-        return _Run(self, self._bind(inputs, named), self._thresholds.tolist()).answer()
+        return self.answer(self._thresholds.tolist(), self._bind(inputs, named))
+
+    def answer(self, thresholds: Sequence[float], inputs: Mapping[str, Tensor]) -> DynamicOutput:
+        """Answer a batch at thresholds of its own, whatever others set meanwhile.
+
+        Args:
+            thresholds: One per stage of ``chain``, as float32 holds them; +inf for off.
+            inputs: By name, all of ``input_names``, the batch of one row or more first.
+
+        Returns:
+            As ``forward``.
+        """
+        return _Run(self, dict(inputs), list(thresholds)).answer()
 
     def all_stage_logits(self, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
         """Run every stage on every row, each segment once, whatever the thresholds.
