@@ -115,6 +115,7 @@ def test_the_readme_code_runs(demo):
         ["validate", "recipes/quickstart.yaml"],
         ["inspect", "{folder}"],
         ["evaluate", "{folder}", "--data", "recipes/quickstart.yaml"],
+        ["benchmark", "{folder}", "--batch-size", "64", "--operating-point", "accuracy-drop-0.5%"],
         ["tune", "{folder}/records.npz", "--output", "{folder}-points.json"],
         ["passes"],
     ],

@@ -31,10 +31,15 @@ _Folder = Annotated[Path, typer.Argument(help="folder that `run` wrote")]
 _Json = Annotated[bool, typer.Option("--json", help="print JSON for a script")]
 
 
-def main() -> None:
-    """Run the command; a refused input is one line on stderr and exit code 2."""
+def main(arguments: Sequence[str] | None = None, name: str = "dynamic-exit") -> None:
+    """Run the command; a refused input is one line on stderr and exit code 2.
+
+    Args:
+        arguments: None takes those of the process.
+        name: What the help calls the command.
+    """
     try:
-        app(standalone_mode=False)
+        app(arguments, prog_name=name, standalone_mode=False)
     except DynamicExitError as error:
         who = ""
         if not parallel.speaks():
@@ -126,6 +131,45 @@ def evaluate(
     ]
     _print_table(header, cells)
     print(f"{rows[0]['samples']} samples")
+
+
+@app.command()
+def benchmark(
+    folder: _Folder,
+    data: Annotated[
+        Path | None, typer.Option(help=".npz, or a recipe whose test split is used; default: its own")
+    ] = None,
+    operating_point: Annotated[list[str] | None, typer.Option(help="name; default: all")] = None,
+    batch_size: Annotated[list[int] | None, typer.Option(min=1, help="samples in one call; default: 1, 8, 64")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="threads within an operator")] = 1,
+    as_json: _Json = False,
+) -> None:
+    """Time a written model and its backbone alone, in float and int8, all in turn, beside the ideal."""
+    from .recipe.benchmark import BATCH_SIZES, benchmark_folder
+    from .recipe.evaluate import load_samples
+    from .report.page import benchmark_tables
+
+    split = load_samples(data or folder / "recipe.yaml")
+    found = benchmark_folder(
+        folder,
+        split.inputs,
+        split.labels,
+        operating_points=operating_point,
+        batch_sizes=batch_size or BATCH_SIZES,
+        threads=threads,
+    )
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for title, header, rows in benchmark_tables(found):
+        print(title)
+        _print_table(header, rows)
+        print()
+    print(
+        f"{found['samples']} samples; {found['runtime']}, threads: {found['threads']}; medians over rounds in which "
+        "all rows take turns, ± half the distance of the quartiles\n"
+        "ideal: the time of each stage alone, times the share of samples that reach it"
+    )
 
 
 @app.command()

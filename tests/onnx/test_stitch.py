@@ -213,6 +213,7 @@ def test_a_stage_that_gives_nan_gives_no_evidence():
 def test_metadata_names_the_stages_in_the_order_of_thresholds():
     model = build(full_chain(), [0.5] * 4, labels=["p", "q"])
     metadata = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+    assert metadata.pop("chain")["fuse"] == "none"  # test_unstitch reads the rest
     assert metadata == {"stages": ["a", "b", "e0", "e2"], "labels": ["p", "q"]}
 
 

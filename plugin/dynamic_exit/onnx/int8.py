@@ -3,9 +3,10 @@
 Quantizing the stitched file instead fails silently: onnxruntime's quantizer does not look inside branches.
 """
 
+import json
 import logging
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 import onnx
+from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -22,6 +24,8 @@ from .parts import Part
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
 # operators on integers, besides those that quantize
 _QUANTIZED = ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
+# key of a node's metadata
+_ACTIVATION = "dynamic_exit.activation"
 _METHODS = {"minmax": CalibrationMethod.MinMax, "kl": CalibrationMethod.Entropy}
 
 
@@ -54,6 +58,11 @@ class _Feeds(CalibrationDataReader):
         return next(self._feeds, None)
 
 
+def is_quantized(part: Part) -> bool:
+    """Tell whether any operator of a part works on, or makes, quantized numbers."""
+    return any("Quantize" in node.op_type or node.op_type in _QUANTIZED for node in part.proto.graph.node)
+
+
 def quantize_part(part: Part, feeds: Iterable[Mapping[str, np.ndarray]], options: Int8Options) -> Part:
     """Quantize one part.
 
@@ -68,7 +77,7 @@ def quantize_part(part: Part, feeds: Iterable[Mapping[str, np.ndarray]], options
     Raises:
         ExportError: The quantizer refuses the part.
     """
-    if any("Quantize" in node.op_type or node.op_type in _QUANTIZED for node in part.proto.graph.node):
+    if is_quantized(part):
         return part
     with tempfile.TemporaryDirectory() as folder, _quiet():
         source, prepared, target = (str(Path(folder, f"{name}.onnx")) for name in ("source", "prepared", "target"))
@@ -92,7 +101,78 @@ def quantize_part(part: Part, feeds: Iterable[Mapping[str, np.ndarray]], options
         except Exception as error:  # the quantizer raises whatever its steps raise
             reason = first_line(error)
             raise ExportError(f"stage '{part.name}' cannot be quantized: {reason}; leave it in float") from error
-        return part.with_proto(onnx.load(target))
+        return part.with_proto(_with_notes(onnx.load(target), onnx.load(prepared)))
+
+
+def _with_notes(quantized: onnx.ModelProto, plain: onnx.ModelProto) -> onnx.ModelProto:
+    """Note at each quantizing node the activation that it stands for: the quantizer lets it clip in its place."""
+    clipping = {node.output[0]: node for node in plain.graph.node if node.op_type in ("Relu", "Clip")}
+    kept = {node.output[0] for node in quantized.graph.node if node.op_type in ("Relu", "Clip")}
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in plain.graph.initializer}
+    for node in quantized.graph.node:
+        if node.op_type == "QuantizeLinear" and node.input[0] in clipping.keys() - kept:
+            lost = clipping[node.input[0]]
+            limits = [float(values[name]) if name else None for name in lost.input[1:]]
+            node.metadata_props.add(key=_ACTIVATION, value=json.dumps([lost.op_type, *limits]))
+    return quantized
+
+
+def without_int8(part: Part) -> Part:
+    """Take the quantization out of a part: the same graph in float, with weights rounded as they were.
+
+    Args:
+        part: What `quantize_part` gave; in float it comes back as it is.
+
+    Returns:
+        The part, for instance to time what int8 saves.
+    """
+    proto = onnx.ModelProto()
+    proto.CopyFrom(part.proto)
+    graph = proto.graph
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    nodes, float_name = [], {}
+    for node in graph.node:
+        if node.op_type == "QuantizeLinear":
+            source, activation = float_name.get(node.input[0], node.input[0]), _noted(node)
+            if activation:
+                limits = [f"{node.output[0]}/{index}" if value is not None else "" for index, value in activation[1]]
+                graph.initializer.extend(
+                    numpy_helper.from_array(np.float32(value), name)
+                    for name, (_, value) in zip(limits, activation[1], strict=True)
+                    if name
+                )
+                nodes.append(helper.make_node(activation[0], [source, *limits], [f"{node.output[0]}/float"]))
+                source = nodes[-1].output[0]
+            float_name[node.output[0]] = source
+        elif node.op_type == "DequantizeLinear" and node.input[0] in values:
+            axis = next((each.i for each in node.attribute if each.name == "axis"), 1)
+            whole = _dequantized([values[name] for name in node.input], axis)
+            graph.initializer.append(numpy_helper.from_array(whole, node.output[0]))
+        elif node.op_type == "DequantizeLinear":
+            float_name[node.output[0]] = float_name[node.input[0]]
+        else:
+            node.input[:] = [float_name.get(name, name) for name in node.input]
+            nodes.append(node)
+    ends = [value.name for value in graph.output if value.name in float_name]
+    nodes += [helper.make_node("Identity", [float_name[name]], [name]) for name in ends]
+    used = {name for node in nodes for name in node.input}
+    held = [tensor for tensor in graph.initializer if tensor.name in used]
+    plain = helper.make_graph(nodes, graph.name, graph.input, graph.output, initializer=held)
+    return part.with_proto(helper.make_model(plain, opset_imports=proto.opset_import, ir_version=proto.ir_version))
+
+
+def _noted(node: onnx.NodeProto) -> tuple[str, list[tuple[int, float | None]]] | None:
+    """The activation that a quantizing node stands for, with the numbers of its limits."""
+    told = [json.loads(entry.value) for entry in node.metadata_props if entry.key == _ACTIVATION]
+    return (told[0][0], list(enumerate(told[0][1:]))) if told else None
+
+
+def _dequantized(inputs: Sequence[np.ndarray], axis: int) -> np.ndarray:
+    """Numbers from whole numbers, scale and zero point, one for all or one for each slice along an axis."""
+    whole, scale = inputs[0], inputs[1]
+    zero = inputs[2] if len(inputs) > 2 else np.zeros_like(scale, dtype=whole.dtype)
+    shape = [-1 if place == axis else 1 for place in range(whole.ndim)] if scale.ndim else []
+    return ((whole.astype(np.int64) - zero.astype(np.int64).reshape(shape)) * scale.reshape(shape)).astype(np.float32)
 
 
 @contextmanager

@@ -43,6 +43,20 @@ class Chain:
         """Names of the stages before the final, in the order of `thresholds`."""
         return tuple(part.name for part in self.savers) + tuple(part.name for part, _ in self.exits)
 
+    def describe(self) -> dict[str, object]:
+        """Return what `unstitch` must know to find the parts in a file."""
+
+        def say(part: Part) -> dict[str, object]:
+            return {"name": part.name, "takes": part.takes, "shape": [BATCH, *part.output_shape]}
+
+        return {
+            "savers": [say(part) for part in self.savers],
+            "segments": [say(part) for part in self.segments],
+            "exits": [{**say(part), "behind": index} for part, index in self.exits],
+            "notes": sorted(self.notes),
+            "fuse": self.fuse,
+        }
+
 
 class _Block:
     """Nodes of one (sub)graph while it is being written."""
@@ -360,7 +374,7 @@ def stitch(
         inputs: The backbone's own inputs, batch first and free.
         classes: Number of classes C.
         thresholds: One for each stage before the final: the default of the optional input ``thresholds``.
-        metadata: Written to the file as JSON strings, beside ``stages``.
+        metadata: Written to the file as JSON strings, beside ``stages`` and ``chain``.
 
     Returns:
         A checked model with the inputs of the backbone and ``thresholds`` float32 (S,), and the outputs ``logits``
@@ -376,7 +390,8 @@ def stitch(
     parts = [*chain.savers, *chain.segments, *(part for part, _ in chain.exits), *chain.notes.values()]
     model = helper.make_model(graph, opset_imports=_opsets(parts), producer_name="dynamic_exit")
     model.ir_version = max(part.proto.ir_version for part in parts)
-    helper.set_model_props(model, {k: json.dumps(v) for k, v in {"stages": chain.stages, **metadata}.items()})
+    metadata = {"stages": chain.stages, "chain": chain.describe(), **metadata}
+    helper.set_model_props(model, {key: json.dumps(value) for key, value in metadata.items()})
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

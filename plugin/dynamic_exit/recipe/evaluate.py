@@ -32,7 +32,7 @@ def evaluate_folder(folder: Path, data: Path, operating_point: str | None, batch
         DynamicExitError: The folder, the data or the point cannot be used.
     """
     model = DynamicExitModelForImageClassification.from_pretrained(folder)
-    split = _load(data)
+    split = load_samples(data)
     check_alike({"data": split})
     check_labels({"data": split}, len(model.config.id2label), None)
     points = model.operating_points
@@ -65,7 +65,18 @@ def _cost_ratio(records: Records, point: OperatingPoint, rates: dict[str, float]
     return float(np.dot([rates[stage] for stage in kept.stages], paid) / kept.prefix_cost[-1])
 
 
-def _load(data: Path) -> Split:
+def load_samples(data: Path) -> Split:
+    """Load samples to judge a model on.
+
+    Args:
+        data: ``.npz`` with inputs and labels, or a recipe, whose test split is used.
+
+    Returns:
+        The samples.
+
+    Raises:
+        DataError: They cannot be read.
+    """
     if data.suffix == ".npz":
         return Split("data", *check_samples(*read_npz(data), split="data"))
     if data.suffix not in (".yaml", ".yml"):

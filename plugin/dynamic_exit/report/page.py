@@ -34,9 +34,7 @@ def table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     for row in metrics["rows"]:
         cells = [row["name"], f"{row['accuracy']:.1%}", f"{row['cost_ratio']:.3f}"]
         for size in sizes:
-            time = row["seconds_per_sample"][size]
-            spread = (time["high"] - time["low"]) / 2
-            cells += [f"{time['median'] * 1e6:.1f} ± {spread * 1e6:.1f}", f"{row['speed_up'][size]:.1f}x"]
+            cells += [_spread(row["seconds_per_sample"][size]), f"{row['speed_up'][size]:.1f}x"]
         rows.append(cells + [f"{row['exit_rates'][stage]:.0%}" for stage in stages])
     return header + stages, rows
 
@@ -59,6 +57,38 @@ def candidates_table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]
         cells += [_text(share, ".1%") for share in shares]
         rows.append([*cells, "yes" if row["chosen"] else "no", row["why"]])
     return header, rows
+
+
+def benchmark_tables(found: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Return title, header and cells of one table for each batch size.
+
+    Args:
+        found: What `recipe.benchmark.benchmark_folder` returned.
+    """
+    tables = []
+    for size in found["rows"][0]["seconds_per_sample"]:
+        cells = []
+        for row in found["rows"]:
+            time, ideal = row["seconds_per_sample"][size], row["ideal_seconds_per_sample"].get(size)
+            over = None if ideal is None else time["median"] / ideal
+            cells.append(
+                [
+                    f"{row['name']}, {row['numerics']}",
+                    _text(row["accuracy"], ".1%"),
+                    _spread(time),
+                    f"{row['speed_up'][size]:.2f}x",
+                    _text(None if ideal is None else ideal * 1e6, ".1f"),
+                    _text(over, ".2f"),
+                ]
+            )
+        header = ["", "accuracy", "µs/sample", "speed-up", "ideal", "measured / ideal"]
+        tables.append((f"batch {size}", header, cells))
+    return tables
+
+
+def _spread(time: dict[str, float]) -> str:
+    """Median and half the distance of the quartiles, in microseconds."""
+    return f"{time['median'] * 1e6:.1f} ± {(time['high'] - time['low']) / 2 * 1e6:.1f}"
 
 
 def _text(value: float | None, form: str) -> str:

@@ -1,0 +1,255 @@
+"""How fast a written model is: static and dynamic, in float and int8, beside the ideal."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from ..cost import Latency, measure_latency
+from ..errors import DataError, ExportError
+from ..hub.modeling import MODEL_FILE, POINTS_FILE, point_thresholds
+from ..onnx.int8 import is_quantized, without_int8
+from ..onnx.parts import Part
+from ..onnx.session import open_session
+from ..onnx.stitch import Chain, stitch
+from ..onnx.unstitch import static_model, unstitch
+from ..onnx.verify import run_session
+from ..tuning.operating_point import OperatingPoint, OperatingPoints
+
+#: Samples in one call that are timed.
+BATCH_SIZES = (1, 8, 64)
+# so many samples are enough for a steady mean: one at a time, and in batches
+_SINGLES, _BATCHED = 128, 512
+_ROUNDS = 15
+
+Feeds = Mapping[str, np.ndarray]
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class _Model:
+    """One numerics of a file: the backbone alone, the dynamic model, and each of its parts."""
+
+    numerics: str
+    chain: Chain
+    static: onnxruntime.InferenceSession
+    dynamic: onnxruntime.InferenceSession
+    parts: Mapping[str, onnxruntime.InferenceSession]
+
+
+def benchmark_folder(
+    folder: Path,
+    inputs: Feeds | np.ndarray,
+    labels: np.ndarray,
+    *,
+    operating_points: Sequence[str] | None = None,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+    threads: int = 1,
+    time_limit: float = 60.0,
+) -> dict[str, Any]:
+    """Time a written model against its backbone alone, all in turn, on real samples.
+
+    The float rows of an int8 file are its own graph with the quantization taken out. The ideal of a dynamic row is
+    what its samples would take if each stage cost what it costs alone, at the same batch size, and nothing else did.
+
+    Args:
+        folder: What a run wrote, as one file.
+        inputs: By name, each (N, ...), or the only one: their mix of easy and hard decides what a dynamic file saves.
+        labels: int64 (N,), -1 where unknown.
+        operating_points: Names; None takes all.
+        batch_sizes: Samples in one call.
+        threads: Within an operator.
+        time_limit: Seconds for one batch size, after which no further round is started.
+
+    Returns:
+        ``rows`` (each with ``name``, ``numerics``, ``operating_point``, ``accuracy``, ``exit_rates`` and, by batch
+        size, ``seconds_per_sample``, ``speed_up`` over static float, and ``ideal_seconds_per_sample``), ``samples``,
+        ``runtime`` and ``threads``.
+
+    Raises:
+        DynamicExitError: The folder, a name or the data cannot be used.
+    """
+    for name in (MODEL_FILE, POINTS_FILE):
+        if not (folder / name).is_file():
+            raise ExportError(f"'{folder}' has no {name}; give a folder that `dynamic-exit run` wrote as one file")
+    points = OperatingPoints.read(folder / POINTS_FILE)
+    chosen = [points.by_name(name) for name in operating_points or points.names]
+    models = _models(onnx.load(folder / MODEL_FILE), threads)
+    inputs = _named(models[0], inputs)
+    _check(inputs, batch_sizes)
+    rows = [_row(model, point, inputs, labels) for point in (None, *chosen) for model in models]
+    for size in batch_sizes:
+        _time(rows, {model.numerics: model for model in models}, points, inputs, size, time_limit)
+    return {
+        "rows": rows,
+        "samples": len(labels),
+        "runtime": f"onnxruntime {onnxruntime.__version__}",
+        "threads": threads,
+    }
+
+
+def _models(file: onnx.ModelProto, threads: int) -> list[_Model]:
+    chain = unstitch(file)
+    inputs = [value for value in file.graph.input if value.name != "thresholds"]
+    classes = file.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+
+    def opened(numerics: str, chain: Chain, dynamic: onnx.ModelProto) -> _Model:
+        parts = [*chain.savers, *chain.segments, *(part for part, _ in chain.exits)]
+        return _Model(
+            numerics,
+            chain,
+            open_session(static_model(chain.segments, inputs), threads),
+            open_session(dynamic, threads),
+            {part.name: open_session(part.proto, threads) for part in parts},
+        )
+
+    if not any(is_quantized(part) for part in (*chain.savers, *chain.segments)):
+        return [opened("float", chain, file)]
+    plain = replace(
+        chain,
+        savers=[without_int8(part) for part in chain.savers],
+        segments=[without_int8(part) for part in chain.segments],
+        exits=[(without_int8(part), index) for part, index in chain.exits],
+    )
+    dynamic = stitch(plain, inputs, classes, [np.inf] * len(plain.stages), {})
+    return [opened("float", plain, dynamic), opened("int8", chain, file)]
+
+
+def _named(model: _Model, inputs: Feeds | np.ndarray) -> Feeds:
+    wanted = [value.name for value in model.static.get_inputs()]
+    if isinstance(inputs, np.ndarray) and len(wanted) == 1:
+        return {wanted[0]: inputs}
+    given = list(inputs) if isinstance(inputs, Mapping) else ["one array"]
+    if set(given) != set(wanted):
+        raise DataError(f"the model takes the inputs {', '.join(wanted)}; the data hold {', '.join(given)}")
+    return inputs
+
+
+def _check(inputs: Feeds, batch_sizes: Sequence[int]) -> None:
+    count = len(next(iter(inputs.values())))
+    if min(batch_sizes) < 1 or count < max(batch_sizes):
+        raise DataError(f"batch sizes must lie within 1 and the {count} samples given; got {list(batch_sizes)}")
+
+
+def _row(model: _Model, point: OperatingPoint | None, inputs: Feeds, labels: np.ndarray) -> dict[str, Any]:
+    """One line of the table, without its times; without a point it is the backbone alone."""
+    stages = (*model.chain.stages, "final")
+    if point is None:
+        count, size = len(labels), max(BATCH_SIZES)
+        slices = [{name: array[i : i + size] for name, array in inputs.items()} for i in range(0, count, size)]
+        logits = np.concatenate([model.static.run(None, each)[0] for each in slices])
+        exits = np.full(count, len(stages) - 1)
+    else:
+        thresholds = point_thresholds(point, model.chain.stages)
+        logits, exits, _ = run_session(model.dynamic, inputs, thresholds, max(BATCH_SIZES))
+    known = labels >= 0
+    return {
+        "name": "backbone" if point is None else point.name,
+        "numerics": model.numerics,
+        "operating_point": None if point is None else point.name,
+        "accuracy": float((logits.argmax(1) == labels)[known].mean()) if known.any() else None,
+        "exit_rates": {stage: float((exits == index).mean()) for index, stage in enumerate(stages)},
+        "seconds_per_sample": {},
+        "speed_up": {},
+        "ideal_seconds_per_sample": {},
+    }
+
+
+def _time(
+    rows: list[dict[str, Any]],
+    models: Mapping[str, _Model],
+    points: OperatingPoints,
+    inputs: Feeds,
+    size: int,
+    time_limit: float,
+) -> None:
+    """Add the times at one batch size to all rows."""
+    count = len(next(iter(inputs.values())))
+    samples = min(count - count % size, _SINGLES if size == 1 else max(_BATCHED, size))
+    slices = [
+        {name: array[start : start + size] for name, array in inputs.items()} for start in range(0, samples, size)
+    ]
+    calls: dict[tuple[str, ...], Call] = {}
+    for row in rows:
+        model, name = models[row["numerics"]], row["operating_point"]
+        if name is None:
+            calls["row", row["name"], row["numerics"]] = _through(model.static, slices)
+        else:
+            thresholds = point_thresholds(points.by_name(name), model.chain.stages)
+            fed = [{**each, "thresholds": thresholds} for each in slices]
+            calls["row", row["name"], row["numerics"]] = _through(model.dynamic, fed)
+    timed = sum(len(next(iter(each.values()))) for each in slices)
+    for model in models.values():
+        for name, feeds in _part_feeds(model, slices[0]).items():
+            calls["part", name, model.numerics] = _through(model.parts[name], [feeds] * len(slices))
+    measured = measure_latency(calls, batch=timed, rounds=_ROUNDS, warmup=1, time_limit=time_limit)
+    key, base = str(size), measured["row", rows[0]["name"], rows[0]["numerics"]]
+    for row in rows:
+        found: Latency = measured["row", row["name"], row["numerics"]]
+        row["seconds_per_sample"][key] = found._asdict()
+        row["speed_up"][key] = base.median / found.median
+        if row["operating_point"] is not None:
+            model = models[row["numerics"]]
+            seconds = {name: measured["part", name, model.numerics].median for name in model.parts}
+            used = {stage.stage for stage in points.by_name(row["operating_point"]).stages}
+            row["ideal_seconds_per_sample"][key] = ideal_seconds(model.chain, used, row["exit_rates"], seconds)
+
+
+def ideal_seconds(chain: Chain, used: set[str], exit_rates: Mapping[str, float], seconds: Mapping[str, float]) -> float:
+    """Return what a sample takes on the mean if nothing but the stages that it needs cost time.
+
+    Args:
+        chain: The model.
+        used: Names of the stages that are on.
+        exit_rates: Share of samples that leave at each stage, ``final`` included.
+        seconds: Per sample, by part.
+
+    Returns:
+        Seconds per sample.
+    """
+    stages: list[tuple[str, list[Part]]] = [(part.name, [part]) for part in chain.savers]
+    begun = 0  # first segment that no stage so far has run
+    for part, behind in chain.exits:
+        stages.append((part.name, [*chain.segments[begun : behind + 1], part]))
+        begun = behind + 1
+    stages.append(("final", list(chain.segments[begun:])))
+    total, reaching, waiting = 0.0, 1.0, 0.0
+    for name, parts in stages:
+        on = name in used or name == "final"
+        waiting += sum(seconds[part.name] for part in parts if on or part.gives == "hidden")
+        if on:  # segments before an exit that is off run with those behind it
+            total, waiting = total + reaching * waiting, 0.0
+            reaching -= exit_rates.get(name, 0.0)
+    return total
+
+
+def _through(session: onnxruntime.InferenceSession, slices: Sequence[Feeds]) -> Call:
+    def once() -> None:
+        for each in slices:
+            session.run(None, each)
+
+    return once
+
+
+def _part_feeds(model: _Model, batch: Feeds) -> dict[str, Feeds]:
+    """What each part takes when a whole batch reaches it."""
+    hidden: dict[str, np.ndarray] = {}
+    feeds: dict[str, Feeds] = {}
+
+    def given(part: Part) -> Feeds:
+        return {name: hidden["hidden"] if name == "hidden" else batch[name] for name in part.takes}
+
+    for part in model.chain.savers:
+        feeds[part.name] = given(part)
+    for index, segment in enumerate(model.chain.segments):
+        feeds[segment.name] = given(segment)
+        hidden["hidden"] = model.parts[segment.name].run(None, feeds[segment.name])[0]
+        if index < len(model.chain.segments) - 1:
+            for part, behind in model.chain.exits:
+                if behind == index:
+                    feeds[part.name] = given(part)
+    return feeds

@@ -1,0 +1,99 @@
+"""Parts come out of a stitched file as they went in."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import helper
+from test_stitch import build, full_chain
+from torch import nn
+
+from dynamic_exit.errors import ExportError
+from dynamic_exit.onnx.int8 import Int8Options, quantize_part, without_int8
+from dynamic_exit.onnx.parts import OUTPUT, export_part
+from dynamic_exit.onnx.session import PartSession, open_session
+from dynamic_exit.onnx.unstitch import static_model, unstitch
+
+ROWS = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("fuse", ["none", "mean"])
+def test_every_part_answers_as_before_it_was_stitched(fuse):
+    chain = full_chain(fuse)
+    found = unstitch(build(chain, [0.5] * 4))
+    assert (found.stages, found.fuse) == (chain.stages, fuse)
+    assert [index for _, index in found.exits] == [0, 2]
+    before = [*chain.savers, *chain.segments, *(part for part, _ in chain.exits)]
+    after = [*found.savers, *found.segments, *(part for part, _ in found.exits)]
+    for old, new in zip(before, after, strict=True):
+        assert (new.name, new.takes, new.gives, new.output_shape) == (old.name, old.takes, old.gives, old.output_shape)
+        onnx.checker.check_model(new.proto, full_check=True)
+        assert np.array_equal(PartSession(new).run(ROWS), PartSession(old).run(ROWS))
+
+
+def test_a_file_made_of_taken_out_parts_is_the_same_file():
+    model = build(full_chain(), [0.5] * 4)
+    again = build(unstitch(model), [0.5] * 4)
+    assert again.SerializeToString() == model.SerializeToString()
+
+
+def test_segments_joined_are_the_backbone():
+    chain = full_chain()
+    file = build(chain, [0.5] * 4)
+    hidden = ROWS
+    for segment in chain.segments:
+        hidden = PartSession(segment).run(hidden)
+    static = static_model(unstitch(file).segments, file.graph.input[:1])
+    onnx.checker.check_model(static, full_check=True)
+    assert np.array_equal(open_session(static).run([OUTPUT], {"x": ROWS})[0], hidden)
+
+
+def test_a_file_that_does_not_say_what_it_holds_is_refused():
+    file = build(full_chain(), [0.5] * 4)
+    kept = [entry for entry in file.metadata_props if entry.key != "chain"]
+    del file.metadata_props[:]
+    file.metadata_props.extend(kept)
+    with pytest.raises(ExportError, match="no metadata 'chain'; export it anew"):
+        unstitch(file)
+
+
+def test_a_file_whose_parts_were_renamed_is_refused():
+    file = build(full_chain(), [0.5] * 4)
+    told = {entry.key: entry.value for entry in file.metadata_props}
+    helper.set_model_props(file, told | {"chain": told["chain"].replace('"s1"', '"other"')})
+    with pytest.raises(ExportError, match="holds no stage 'other'"):
+        unstitch(file)
+
+
+@pytest.fixture(scope="module")
+def quantized():
+    """A small network with the activations that a quantizer takes in, in float and int8, and its inputs."""
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU6(), nn.Flatten(), nn.Linear(64, 5))
+    module = nn.Sequential(*layers).eval()
+    with torch.no_grad():
+        module[2].weight *= 20  # so that ReLU6 is at its limit
+    images = torch.randn(64, 2, 8, 8)
+    part = export_part("net", module, ["x"], "logits", (images[:2],))
+    feeds = [{"x": images.numpy()}]
+    return part, quantize_part(part, feeds, Int8Options()), images.numpy()
+
+
+def test_without_int8_the_operators_are_those_of_the_float_part(quantized):
+    part, int8, _ = quantized
+    kinds = [sorted(node.op_type for node in each.proto.graph.node) for each in (part, without_int8(int8))]
+    assert [kind for kind in kinds[1] if kind != "Identity"] == [kind for kind in kinds[0] if kind != "Identity"]
+
+
+def test_without_int8_only_the_rounding_of_weights_is_left(quantized):
+    part, int8, images = quantized
+    answers = {key: PartSession(each).run(images) for key, each in
+               {"float": part, "int8": int8, "back": without_int8(int8)}.items()}  # fmt: skip
+    spread = answers["float"].std()
+    assert np.abs(answers["back"] - answers["float"]).max() < 0.1 * spread
+    assert np.abs(answers["back"] - answers["float"]).mean() < np.abs(answers["int8"] - answers["float"]).mean()
+
+
+def test_a_float_part_stays_as_it_is(quantized):
+    part, _, images = quantized
+    assert np.array_equal(PartSession(without_int8(part)).run(images), PartSession(part).run(images))
