@@ -21,8 +21,14 @@ def is_large(model: onnx.ModelProto, limit: int | None = None) -> bool:
         model: With its weights in memory.
         limit: Bytes; None is `LIMIT`.
     """
-    graphs = [model.graph, *(a.g for _, node in all_nodes(model.graph) for a in node.attribute if a.HasField("g"))]
-    return sum(_size(tensor) for graph in graphs for tensor in graph.initializer) > (LIMIT if limit is None else limit)
+    return sum(_size(tensor) for tensor in _weights(model)) > (LIMIT if limit is None else limit)
+
+
+def _weights(model: onnx.ModelProto) -> Iterator[TensorProto]:
+    """Yield all weights, those inside branches included."""
+    inner = (each.g for _, node in all_nodes(model.graph) for each in node.attribute if each.HasField("g"))
+    for graph in (model.graph, *inner):
+        yield from graph.initializer
 
 
 def _size(tensor: TensorProto) -> int:
@@ -49,7 +55,9 @@ def save_model(model: onnx.ModelProto, path: str | Path, limit: int | None = Non
     onnx.save(model, path, save_as_external_data=True, all_tensors_to_one_file=True, location=data.name)
     # saving takes the weights out of the model; a graph in memory that points to a file is of no use to others
     onnx.load_external_data_for_model(model, str(path.parent))
-    return [path, data]
+    for tensor in _weights(model):
+        tensor.ClearField("data_location")
+    return [each for each in (path, data) if each.exists()]  # small weights stay in the model
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ExportError, first_line
+from .large import for_onnx
 from .parts import Part
 
 
@@ -17,6 +18,7 @@ def open_session(
     threads: int | None = None,
     providers: Sequence[str] = ("CPUExecutionProvider",),
     options: onnxruntime.SessionOptions | None = None,
+    limit: int | None = None,
 ) -> onnxruntime.InferenceSession:
     """Open an onnxruntime session.
 
@@ -25,6 +27,7 @@ def open_session(
         threads: Threads within an operator; None leaves it to onnxruntime.
         providers: Execution providers in order of preference.
         options: Further options; they are used as they are.
+        limit: Bytes of weights from which a model goes through a temporary file; None is `large.LIMIT`.
 
     Returns:
         The session.
@@ -43,7 +46,15 @@ def open_session(
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
     if isinstance(model, onnx.ModelProto):
-        model = model.SerializeToString()
+        with for_onnx(model, limit) as form:
+            content = form if isinstance(form, str) else form.SerializeToString()
+            return _open(content, options, providers)
+    return _open(model, options, providers)
+
+
+def _open(
+    model: bytes | str, options: onnxruntime.SessionOptions, providers: Sequence[str]
+) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(model, options, providers=list(providers))
     except Exception as error:  # onnxruntime raises classes of its own that share no base below Exception

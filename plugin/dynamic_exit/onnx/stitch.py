@@ -14,6 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..errors import ExportError, first_line
+from .large import for_onnx
 from .parts import BATCH, OUTPUT, Part
 
 _TINY = float(np.finfo(np.float32).tiny)
@@ -366,6 +367,7 @@ def stitch(
     classes: int,
     thresholds: Sequence[float],
     metadata: Mapping[str, object],
+    limit: int | None = None,
 ) -> onnx.ModelProto:
     """Stitch a chain of parts into one ONNX model that skips what no row needs.
 
@@ -375,6 +377,7 @@ def stitch(
         classes: Number of classes C.
         thresholds: One for each stage before the final: the default of the optional input ``thresholds``.
         metadata: Written to the file as JSON strings, beside ``stages`` and ``chain``.
+        limit: Bytes of weights from which it is checked in a file, as a large one must be; None is `large.LIMIT`.
 
     Returns:
         A checked model with the inputs of the backbone and ``thresholds`` float32 (S,), and the outputs ``logits``
@@ -393,7 +396,8 @@ def stitch(
     metadata = {"stages": chain.stages, "chain": chain.describe(), **metadata}
     helper.set_model_props(model, {key: json.dumps(value) for key, value in metadata.items()})
     try:
-        onnx.checker.check_model(model, full_check=True)
+        with for_onnx(model, limit) as form:
+            onnx.checker.check_model(form, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"the stitched file is not valid ONNX: {first_line(error)}") from error
     return model
