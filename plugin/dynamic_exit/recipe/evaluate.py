@@ -1,6 +1,7 @@
 """What a written folder holds, and how it does on other samples."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import numpy as np
 import onnx
 
 from ..errors import DataError, ExportError
-from ..hub.modeling import MODEL_FILE, POINTS_FILE, DynamicExitModelForImageClassification
+from ..hub.configuration import DynamicExitConfig
+from ..hub.folder import CONFIG_FILE, MODEL_FILE, POINTS_FILE, STAGES_FOLDER, read_config
+from ..hub.modeling import load_any
 from ..records import Records
 from ..tuning.operating_point import OperatingPoint, OperatingPoints
 from .schema import read_recipe
@@ -31,7 +34,7 @@ def evaluate_folder(folder: Path, data: Path, operating_point: str | None, batch
     Raises:
         DynamicExitError: The folder, the data or the point cannot be used.
     """
-    model = DynamicExitModelForImageClassification.from_pretrained(folder)
+    model = load_any(folder)
     split = load_samples(data)
     check_alike({"data": split})
     check_labels({"data": split}, len(model.config.id2label), None)
@@ -97,30 +100,52 @@ def describe_folder(folder: Path) -> dict[str, Any]:
     Raises:
         DynamicExitError: The folder is missing or incomplete.
     """
-    for name in (MODEL_FILE, POINTS_FILE):
+    config = read_config(folder) if (folder / CONFIG_FILE).is_file() else None
+    single = config is None or config.layout == "single"
+    for name in (*[MODEL_FILE] * single, POINTS_FILE):
         if not (folder / name).is_file():
             raise ExportError(f"'{folder}' has no {name}; give a folder that `dynamic-exit run` wrote")
-    try:
-        model = onnx.load(folder / MODEL_FILE, load_external_data=False)
-    except Exception as error:  # protobuf raises classes of its own
-        raise ExportError(f"'{folder / MODEL_FILE}' is no ONNX file; export it anew") from error
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    if "stages" not in metadata:
-        raise ExportError(f"'{folder / MODEL_FILE}' has no metadata 'stages'; it is no dynamic model")
     points = OperatingPoints.read(folder / POINTS_FILE)
     return {
-        "stages": [*json.loads(metadata["stages"]), "final"],
-        "labels": json.loads(metadata["labels"]),
-        "inputs": [_input(value) for value in model.graph.input if value.name != "thresholds"],
+        **(_describe_file(folder / MODEL_FILE) if single else _describe_segments(config)),
         "fuse": points.points[0].fuse if points.points else "none",
-        "default": json.loads(metadata["default"]),
-        "version": json.loads(metadata["version"]),
         "operating_points": points.model_dump(mode="json", by_alias=True),
-        "files": {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()},
+        "files": {
+            path.relative_to(folder).as_posix(): path.stat().st_size
+            for path in sorted([*folder.iterdir(), *folder.glob(f"{STAGES_FOLDER}/*")])
+            if path.is_file()
+        },
+    }
+
+
+def _describe_file(path: Path) -> dict[str, Any]:
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf raises classes of its own
+        raise ExportError(f"'{path}' is no ONNX file; export it anew") from error
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    if "stages" not in metadata:
+        raise ExportError(f"'{path}' has no metadata 'stages'; it is no dynamic model")
+    said = {name: json.loads(metadata[name]) for name in ("labels", "default", "version")}
+    inputs = [_input(value) for value in model.graph.input if value.name != "thresholds"]
+    return {"stages": [*json.loads(metadata["stages"]), "final"], "inputs": inputs, **said}
+
+
+def _describe_segments(config: DynamicExitConfig) -> dict[str, Any]:
+    return {
+        "stages": [*config.stages, "final"],
+        "inputs": [_said(each["name"], each["dtype"], ["batch", *each["shape"]]) for each in config.inputs],
+        "labels": [config.id2label[index] for index in sorted(config.id2label)],
+        "default": config.parts["default"],
+        "version": config.format_version,
     }
 
 
 def _input(value: onnx.ValueInfoProto) -> str:
     kind = value.type.tensor_type
-    dims = ", ".join(dim.dim_param or str(dim.dim_value) for dim in kind.shape.dim)
-    return f"{value.name} {onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)} ({dims})"
+    dims = [dim.dim_param or dim.dim_value for dim in kind.shape.dim]
+    return _said(value.name, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type), dims)
+
+
+def _said(name: str, dtype: object, dims: Sequence[int | str]) -> str:
+    return f"{name} {dtype} ({', '.join(map(str, dims))})"
