@@ -65,6 +65,18 @@ def ran_float(tmp_path_factory, worker_id) -> Ran:
     return _once(tmp_path_factory.getbasetemp(), worker_id, **changes)
 
 
+@pytest.fixture(scope="session")
+def ran_segments(tmp_path_factory, worker_id) -> Ran:
+    """The tiny recipe in float as a folder of segments, with all that a chain can hold: fused evidence and notes."""
+    changes = {
+        "quantization": None,
+        "export__layout": "segments",
+        "dynamic_exit__early_exit": {"count": 2, "training": {"epochs": 3}, "sequence": {}},
+        "dynamic_exit__tiny_saver__fuse": "mean",
+    }
+    return _once(tmp_path_factory.getbasetemp(), worker_id, **changes)
+
+
 @pytest.fixture
 def command(monkeypatch, capsys):
     """The command line in this process: arguments to exit code, stdout and stderr."""

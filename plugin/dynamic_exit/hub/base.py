@@ -31,7 +31,7 @@ from .folder import (
     read_config,
 )
 from .inputs import check_inputs
-from .runner import FileRunner, Runner, SegmentsRunner
+from .runner import FileRunner, Runner, SegmentsRunner, part_files
 
 
 @dataclass
@@ -218,7 +218,7 @@ class DynamicExitClassifier(OptimizedModel):
             session = open_session(str(folder / MODEL_FILE), providers=[provider], options=session_options)
             runner: Runner = FileRunner(session)
         else:
-            check_files(folder, config.checksums, [POINTS_FILE])
+            check_files(folder, config.checksums, [POINTS_FILE, *part_files(config)])
             runner = SegmentsRunner(folder, config, [provider], session_options)
         return cls(runner, config, OperatingPoints.read(folder / POINTS_FILE), operating_point, folder)
 

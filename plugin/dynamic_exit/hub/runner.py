@@ -120,6 +120,12 @@ class SegmentsRunner:
             return tuple(value.numpy() for value in self._model.answer(thresholds.tolist(), tensors))
 
 
+def part_files(config: DynamicExitConfig) -> list[str]:
+    """Return the files that a configuration names as parts."""
+    entries = [entry for found in config.parts.values() if isinstance(found, list) for entry in found]
+    return [entry["file"] for entry in entries if "file" in entry]
+
+
 def _load_part(path: Path, takes, providers: list[str], options) -> PartSession:
     try:
         proto = onnx.load(path, load_external_data=False)
