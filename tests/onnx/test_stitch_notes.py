@@ -131,8 +131,8 @@ def test_a_file_without_an_exit_that_sees_them_holds_no_notes():
         Chain(parts.savers, parts.segments, kept, "none", parts.notes),
         parts.segments[0].proto.graph.input, CLASSES, [0.5] * 4, {},
     ).SerializeToString()  # fmt: skip
-    assert b"n1/" in shorter
-    assert b"n2/" not in shorter
+    assert b"n1:" in shorter
+    assert b"n2:" not in shorter
     none = Chain(parts.savers, parts.segments, [parts.exits[1]], "none", parts.notes)
     plain = Chain(parts.savers, parts.segments, [parts.exits[1]], "none")
     files = [stitch(each, each.segments[0].proto.graph.input, CLASSES, [0.5] * 3, {}) for each in (none, plain)]

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..errors import ExportError, first_line
 from .large import for_onnx
+from .names import with_short_names
 from .parts import BATCH, OUTPUT, Part
 
 _TINY = float(np.finfo(np.float32).tiny)
@@ -54,7 +55,7 @@ class Chain:
             "savers": [say(part) for part in self.savers],
             "segments": [say(part) for part in self.segments],
             "exits": [{**say(part), "behind": index} for part, index in self.exits],
-            "notes": sorted(self.notes),
+            "sequence": any("memory" in part.takes for part, _ in self.exits),
             "fuse": self.fuse,
         }
 
@@ -66,7 +67,6 @@ class _Block:
         self.prefix = prefix
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
-        self.value_info: list[onnx.ValueInfoProto] = []
 
     def add(self, operator: str, *inputs: str, out: str | None = None, **attributes) -> str:
         name = f"{self.prefix}{out or f'{operator.lower()}_{len(self.nodes)}'}"
@@ -80,19 +80,15 @@ class _Block:
 
     def include(self, part: Part, feeds: Mapping[str, str]) -> str:
         """Copy a part's nodes in, fed by the named values, and return the name of what it gives."""
-        prefix = f"{self.prefix}{part.name}/"
-        graph = onnx.compose.add_prefix_graph(part.proto.graph, prefix)
+        graph, prefix = with_short_names(part), f"{part.name}:"
         for name in part.takes:
-            self.nodes.append(helper.make_node("Identity", [feeds[name]], [prefix + name], name=prefix + name))
+            self.nodes.append(helper.make_node("Identity", [feeds[name]], [prefix + name]))
         self.nodes.extend(graph.node)
         self.initializers.extend(graph.initializer)
-        self.value_info.extend(graph.value_info)
         return prefix + OUTPUT
 
     def graph(self, name: str, outputs: Sequence[onnx.ValueInfoProto], inputs=()) -> onnx.GraphProto:
-        return helper.make_graph(
-            self.nodes, name, list(inputs), list(outputs), initializer=self.initializers, value_info=self.value_info
-        )
+        return helper.make_graph(self.nodes, name, list(inputs), list(outputs), initializer=self.initializers)
 
 
 @dataclass

@@ -1,0 +1,52 @@
+"""Names of values inside a file that is made of many parts."""
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import onnx
+
+from .parts import Part
+
+
+def inner_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Yield a graph and all graphs inside its nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from inner_graphs(attribute.g)
+
+
+def rename(graph: onnx.GraphProto, new_name: Callable[[str], str]) -> None:
+    """Give values new names, in place, inside branches too."""
+    for each in inner_graphs(graph):
+        for value in (*each.input, *each.output, *each.value_info, *each.initializer):
+            value.name = new_name(value.name)
+        for node in each.node:
+            node.input[:] = [new_name(name) if name else "" for name in node.input]
+            node.output[:] = [new_name(name) if name else "" for name in node.output]
+
+
+def with_short_names(part: Part) -> onnx.GraphProto:
+    """Return a part's graph under names that no other part of a file has, and short ones.
+
+    Inputs, weights and the output are called ``part:name``, what lies between them ``part:0``, ``part:1`` and so on;
+    the shapes in between are left out, as every runtime finds them anew.
+    """
+    graph = onnx.GraphProto()
+    graph.CopyFrom(part.proto.graph)
+    inside = [*inner_graphs(graph)]
+    kept = {value.name for value in (*graph.input, *graph.output)}
+    kept |= {tensor.name for each in inside for tensor in each.initializer}
+    free = (str(number) for number in itertools.count() if str(number) not in kept)
+    names = {name: name for name in kept}
+    for each in inside:
+        for name in (*(value.name for value in each.input), *(name for node in each.node for name in node.output)):
+            if name and name not in names:
+                names[name] = next(free)
+    rename(graph, lambda name: f"{part.name}:{names[name]}" if name in names else name)
+    for each in inside:
+        del each.value_info[:]
+        for node in each.node:  # onnxruntime refuses one name for two nodes
+            node.name = f"{part.name}:{node.name}" if node.name else ""
+    return graph
