@@ -8,9 +8,11 @@ from .modeling import (
     DynamicExitOutput,
     load_any,
 )
+from .processor import DynamicExitImageProcessor
 
 __all__ = [
     "DynamicExitConfig",
+    "DynamicExitImageProcessor",
     "DynamicExitModelForImageClassification",
     "DynamicExitModelForSequenceClassification",
     "DynamicExitOutput",

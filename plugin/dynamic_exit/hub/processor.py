@@ -1,0 +1,54 @@
+"""What transformers' pipelines must do to an image so that the written file gets what it was made for."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from transformers import AutoImageProcessor, ViTImageProcessor
+
+from .configuration import DynamicExitConfig
+
+_RESAMPLING = {"nearest": 0, "bilinear": 2, "bicubic": 3}
+
+
+class DynamicExitImageProcessor(ViTImageProcessor):
+    """For models of one channel: transformers' pipelines turn every image into colours, which this takes back."""
+
+    def process_image(self, image, *args, **kwargs):
+        """Make a tensor (1, H, W) of a Pillow image; arrays and tensors stay as they are."""
+        if isinstance(image, Image.Image):
+            image = image.convert("L")
+        return super().process_image(image, *args, **kwargs)
+
+
+_CLASSES = {"torchvision": DynamicExitImageProcessor, "pil": DynamicExitImageProcessor}
+AutoImageProcessor.register(DynamicExitConfig, image_processor_classes=_CLASSES, exist_ok=True)
+
+
+def write_image_processor(folder: Path, samples: np.ndarray, interpolation: str | None) -> bool:
+    """Write ``preprocessor_config.json``, if the samples are images of pixels or of pixels over 255.
+
+    Statistics are inside the file; the processor resizes, and where the samples lie in 0..1 it divides by 255.
+
+    Args:
+        folder: Where to.
+        samples: (N, C, H, W) as the file takes them, of one or three channels.
+        interpolation: How to resize: ``bilinear``, ``bicubic`` or ``nearest``; None is bilinear.
+
+    Returns:
+        Whether it was written; not where values below 0 or above 255 show that they are no pixels.
+    """
+    if samples.ndim != 4 or samples.shape[1] not in (1, 3) or samples.min() < 0 or samples.max() > 255:
+        return False
+    channels, height, width = samples.shape[1:]
+    processor = (DynamicExitImageProcessor if channels == 1 else ViTImageProcessor)(
+        do_resize=True,
+        size={"height": height, "width": width},
+        resample=_RESAMPLING[interpolation or "bilinear"],
+        do_rescale=samples.dtype.kind == "f" and bool(samples.max() <= 1),
+        rescale_factor=1 / 255,
+        do_normalize=False,
+        do_convert_rgb=channels == 3,
+    )
+    processor.save_pretrained(folder)
+    return True

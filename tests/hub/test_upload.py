@@ -1,0 +1,92 @@
+"""Uploading to a hub and loading from it, over HTTP, with huggingface_hub as it is."""
+
+import json
+import os
+import subprocess
+import sys
+
+import local_hub
+import pytest
+
+#: Run in a process of its own: huggingface_hub reads the hub's address on import.
+SCRIPT = """
+import json, sys
+import numpy as np
+from dynamic_exit import DynamicExitModelForImageClassification as Model
+from dynamic_exit.errors import ExportError
+
+folder, place, token = sys.argv[1:]
+images = np.random.default_rng(0).normal(size=(20, 1, 6, 6)).astype(np.float32)
+model = Model.from_pretrained(folder)
+there = {"token": token, "cache_dir": f"{place}/cache"}
+model.save_pretrained(f"{place}/saved", push_to_hub=True, repository_id="me/tiny", private=True, token=token)
+first = Model.from_pretrained("me/tiny", operating_point="frugal", **there)
+model.set_operating_point("frugal")
+said = {"same": bool(np.array_equal(first(images).logits, model(images).logits)), "stages": list(first.stages)}
+
+points = json.load(open(f"{place}/saved/operating_points.json"))
+points["points"][-1]["name"] = "thrifty"
+json.dump(points, open(f"{place}/saved/operating_points.json", "w"))
+open(f"{place}/saved/diary.txt", "w").write("private")
+said["address"] = model.push_to_hub(f"{place}/saved", "me/tiny", token=token, commit_message="other names")
+said["names"] = list(Model.from_pretrained("me/tiny", **there).operating_points.names)
+revision = first.folder.name
+said["names before"] = list(Model.from_pretrained("me/tiny", revision=revision, **there).operating_points.names)
+offline = {"local_files_only": True, "cache_dir": f"{place}/cache"}
+said["names offline"] = list(Model.from_pretrained("me/tiny", **offline).operating_points.names)
+
+def refused(*arguments, **options):
+    try:
+        Model.from_pretrained(*arguments, **options)
+    except ExportError as error:
+        return str(error)
+
+said["without token"] = refused("me/tiny", cache_dir=f"{place}/other", token=False)
+said["never downloaded"] = refused("me/other", **offline)
+said["no such subfolder"] = refused("me/tiny", subfolder="nowhere", **there)
+print(json.dumps(said))
+"""
+
+
+@pytest.fixture(scope="module")
+def story(ran, tmp_path_factory):
+    """What the script saw, and the hub afterwards."""
+    place = tmp_path_factory.mktemp("upload")
+    with local_hub.serve() as hub:
+        settings = {"HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(place), "HF_HUB_DISABLE_XET": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT, ran.folder, place, local_hub.TOKEN],
+            env={**os.environ, **settings, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout.splitlines()[-1]), hub, place
+
+
+def test_what_was_uploaded_loads_and_answers_the_same(story):
+    said, _, _ = story
+    assert said["same"]
+    assert said["stages"] == ["saver2", "block1:linear", "block3:linear"]
+
+
+def test_an_upload_is_one_commit_of_the_models_own_files(story, ran):
+    said, hub, _ = story
+    assert said["address"] == f"{hub.address}/me/tiny/commit/{hub.commits['me/tiny'][-1][0]}"
+    _, first, second = hub.commits["me/tiny"]
+    assert set(first[1]) == {path.name for path in ran.folder.iterdir()} == set(second[1])
+    assert first[1]["model.onnx"] == (ran.folder / "model.onnx").read_bytes()
+
+
+def test_revisions_and_the_cache(story):
+    said, _, _ = story
+    assert said["names before"] == ["accuracy-drop-1%", "accuracy-drop-10%", "frugal"]
+    assert said["names"] == said["names offline"] == ["accuracy-drop-1%", "accuracy-drop-10%", "thrifty"]
+
+
+def test_what_cannot_be_had_is_one_sentence(story):
+    said, _, _ = story
+    for key, name in (("without token", "me/tiny"), ("never downloaded", "me/other")):
+        assert said[key].startswith(f"'{name}' cannot be had from the hub: ")
+        assert "\n" not in said[key]
+    assert "/nowhere' has no config.json; it is no complete dynamic model, export it" in said["no such subfolder"]
