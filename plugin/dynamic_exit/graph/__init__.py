@@ -1,6 +1,6 @@
 """Any classifier as a graph: capture it, find where it can be cut, split it into segments."""
 
-from .capture import Program, capture, free_layout
+from .capture import Program, capture, free_layout, is_text
 from .cuts import Cut, find_cuts
 from .export import export_program
 from .inputs import Classifier, Preprocessing
@@ -16,6 +16,7 @@ __all__ = [
     "export_program",
     "find_cuts",
     "free_layout",
+    "is_text",
     "select_cuts",
     "split",
 ]

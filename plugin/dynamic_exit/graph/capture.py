@@ -34,6 +34,8 @@ class Program:
         stacks: Node name -> names of the user's module calls around it, outermost first.
         parametrised: Module name -> how many modules in it own parameters, itself included.
         route: ``export`` or ``fx``.
+        fixed_length: Why the length of token indices is that of the example inputs alone; None where it is free, or
+            where there are none.
     """
 
     graph_module: fx.GraphModule
@@ -45,6 +47,7 @@ class Program:
     stacks: dict[str, tuple[str, ...]] = field(repr=False)
     parametrised: dict[str, int] = field(repr=False)
     route: str = "export"
+    fixed_length: str | None = None
 
     @property
     def placeholders(self) -> list[fx.Node]:
@@ -58,7 +61,7 @@ def capture(classifier: Classifier, example_inputs: Sequence[Tensor]) -> Program
     Args:
         classifier: The wrapped model, in evaluation mode.
         example_inputs: One tensor per input, batch of at least two first. Integer (N, L) inputs that are handed on by
-            keyword get a free length as well.
+            keyword get a free length as well, where the model allows it.
 
     Returns:
         The program.
@@ -71,12 +74,31 @@ def capture(classifier: Classifier, example_inputs: Sequence[Tensor]) -> Program
     names = classifier.input_names(len(example_inputs))
     with torch.no_grad():
         try:
-            program = _by_export(classifier, example_inputs, names)
+            program = _with_free_length(classifier, example_inputs, names)
         except CaptureError:
             raise
         except Exception as failure:  # torch.export raises dozens of types
             program = _by_fx(classifier, example_inputs, names, failure)
         checks.after(program)
+    return program
+
+
+def _with_free_length(classifier: Classifier, example_inputs: tuple[Tensor, ...], names: tuple[str, ...]) -> Program:
+    """Capture with a free length of token indices, else with that of the example."""
+    if classifier.keywords is None or not any(map(is_text, example_inputs)):
+        return _by_export(classifier, example_inputs, names)
+    try:
+        program = _by_export(classifier, example_inputs, names, lengths=True)
+        reason = checks.length_is_fixed(program, classifier)
+    except CaptureError:
+        raise
+    except Exception as failure:  # as in capture; a graph of one length may still be possible
+        reason = checks.explain(failure)
+    if reason is None:
+        return program
+    logger.info("the length is fixed: %s", reason)
+    program = _by_export(classifier, example_inputs, names)
+    program.fixed_length = reason
     return program
 
 
@@ -93,14 +115,12 @@ def _by_fx(classifier, example_inputs, names, failure: Exception) -> Program:
     return _program(module, classifier, example_inputs, names, shapes, dtypes, route="fx")
 
 
-def _by_export(classifier: Classifier, example_inputs: tuple[Tensor, ...], names: tuple[str, ...]) -> Program:
+def _by_export(
+    classifier: Classifier, example_inputs: tuple[Tensor, ...], names: tuple[str, ...], lengths: bool = False
+) -> Program:
     batch = Dim("batch", min=1)
-    shapes = []
-    for tensor in example_inputs:
-        dims = {0: batch}
-        if is_text(tensor) and classifier.keywords is not None:
-            dims[1] = Dim.AUTO
-        shapes.append(dims)
+    free = {1: Dim.AUTO} if lengths else {}
+    shapes = [{0: batch, **(free if is_text(tensor) else {})} for tensor in example_inputs]
     exported = tracing.export(classifier, example_inputs, "inputs", tuple(shapes))
     signature = exported.graph_signature
     checks.unchanged(signature, names)

@@ -90,6 +90,46 @@ def after(program) -> None:
         raise CaptureError("a sample's logits depend on its neighbours in the batch; rows must be independent")
 
 
+def length_is_fixed(program, classifier) -> str | None:
+    """Say why a graph does not hold for token indices of other lengths; None where it does.
+
+    Tried are half the example's length, two tokens, and one and a half times the length where the model allows it.
+    """
+    texts = [place for place in program.placeholders if place.users and _is_text(program, place)]
+    fixed = [place for place in texts if isinstance(program.shapes[place.name][1], int)]
+    if fixed:
+        return f"the model's code works with {program.shapes[fixed[0].name][1]} tokens as with a constant"
+    if not texts:
+        return None
+    length = program.example_inputs[program.placeholders.index(texts[0])].shape[1]
+    for tried in dict.fromkeys((max(2, (length + 1) // 2), 2, length + (length + 1) // 2)):
+        inputs = [_cut_or_repeated(x, length, tried) for x in program.example_inputs]
+        try:
+            expected = classifier(*inputs)
+        except Exception:  # a model that has no place for more, or fewer, tokens promises nothing for them
+            continue
+        try:
+            found = program.graph_module(*inputs)
+        except Exception as failure:  # a guard of the example's length, which only other lengths trip over
+            return f"its graph fails with {tried} tokens: {explain(failure)}"
+        scale = expected.abs().nan_to_num().max().clamp(min=1e-6)
+        if not torch.allclose(found / scale, expected / scale, atol=_ROUNDING, equal_nan=True):
+            return f"its code takes another way with {tried} tokens than with {length}"
+    return None
+
+
+def _is_text(program, place) -> bool:
+    dtype = program.dtypes[place.name]
+    return len(program.shapes[place.name]) == 2 and not (dtype.is_floating_point or dtype.is_complex)
+
+
+def _cut_or_repeated(tensor: Tensor, length: int, wanted: int) -> Tensor:
+    """Bring an input (N, `length`) of whole numbers to another length; others stay as they are."""
+    if tensor.dim() != 2 or tensor.is_floating_point() or tensor.shape[1] != length:
+        return tensor
+    return torch.cat([tensor] * -(-wanted // length), dim=1)[:, :wanted]
+
+
 def _takes_batch_statistics(node) -> bool:
     name = str(node.target)
     if "no_training" in name:

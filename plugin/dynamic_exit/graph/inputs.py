@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -97,6 +98,7 @@ class Classifier(nn.Module):
     Args:
         model: The user's module. Its answer may be a tensor, a tuple, a dict or a Hugging Face ``ModelOutput``.
         keywords: Names under which the inputs are handed on, in order; None hands them on by position.
+        takes: Which inputs of a chain it takes, by their names there; None takes all, in order.
         preprocessing: Applied to the image input (the only input, else every one of four dimensions), or None.
         logits: Key, attribute or index of the logits in the answer; None finds them.
         class_order: For each class of the common order the model's own index; also drops classes.
@@ -110,6 +112,7 @@ class Classifier(nn.Module):
         model: nn.Module,
         *,
         keywords: Sequence[str] | None = None,
+        takes: Sequence[str] | None = None,
         preprocessing: Preprocessing | None = None,
         logits: str | int | None = None,
         class_order: Sequence[int] | None = None,
@@ -120,6 +123,7 @@ class Classifier(nn.Module):
         self.model = model
         self.preprocessing = preprocessing
         self.keywords = None if keywords is None else tuple(keywords)
+        self.takes = None if takes is None else tuple(takes)
         self.logits = logits
         order = None if class_order is None else torch.tensor(list(class_order), dtype=torch.int64)
         self.register_buffer("class_order", order, persistent=False)
@@ -158,6 +162,10 @@ class Classifier(nn.Module):
             names += [f"input_{index}" for index in range(len(names), count)]
         # "hidden" and "logits" are what segments hand on
         return tuple(f"{name}_" if name in ("hidden", "logits") else name for name in names)
+
+    def select(self, inputs: Mapping[str, Any]) -> tuple:
+        """Pick what the model takes out of a chain's inputs by name, in the order of ``forward``."""
+        return tuple(inputs.values() if self.takes is None else (inputs[name] for name in self.takes))
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Run the model.

@@ -26,6 +26,8 @@ _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
 _QUANTIZED = ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 # key of a node's metadata
 _ACTIVATION = "dynamic_exit.activation"
+#: What is quantized of models that read text: masks, positions and norms do not survive 8 bits.
+PRODUCTS = ("MatMul", "Gemm")
 _METHODS = {"minmax": CalibrationMethod.MinMax, "kl": CalibrationMethod.Entropy}
 
 
@@ -40,6 +42,7 @@ class Int8Options:
         activation_type: ``int8`` or ``uint8``.
         activation_symmetric: Zero point in the middle for activations.
         calibration: How ranges of activations are found: ``minmax`` or ``kl``.
+        operators: Kinds of operators that are quantized; None takes all that can be.
     """
 
     weight_type: Literal["int8", "uint8"] = "int8"
@@ -48,6 +51,7 @@ class Int8Options:
     activation_type: Literal["int8", "uint8"] = "uint8"
     activation_symmetric: bool = False
     calibration: Literal["minmax", "kl"] = "minmax"
+    operators: tuple[str, ...] | None = None
 
 
 class _Feeds(CalibrationDataReader):
@@ -93,6 +97,7 @@ def quantize_part(part: Part, feeds: Iterable[Mapping[str, np.ndarray]], options
                 weight_type=_TYPES[options.weight_type],
                 activation_type=_TYPES[options.activation_type],
                 calibrate_method=_METHODS[options.calibration],
+                op_types_to_quantize=options.operators,
                 extra_options={
                     "WeightSymmetric": options.weight_symmetric,
                     "ActivationSymmetric": options.activation_symmetric,

@@ -50,7 +50,12 @@ class Part:
 
 
 def export_part(
-    name: str, module: nn.Module, takes: Sequence[str], gives: str, example_inputs: Sequence[Tensor]
+    name: str,
+    module: nn.Module,
+    takes: Sequence[str],
+    gives: str,
+    example_inputs: Sequence[Tensor],
+    dynamic_dims: Sequence[dict[int, str]] | None = None,
 ) -> Part:
     """Export one stage's module to ONNX.
 
@@ -60,17 +65,21 @@ def export_part(
         takes: Names for the inputs, as many as `example_inputs`.
         gives: What the output is: ``hidden`` or ``logits``.
         example_inputs: Tensors with a batch of at least 2.
+        dynamic_dims: For each input its free dimensions, index -> name; None takes those that the module states. The
+            batch is always free.
 
     Returns:
         The part, with a free batch dimension.
 
     Raises:
-        ExportError: An operator has no ONNX counterpart.
+        ExportError: An operator has no ONNX counterpart, or a dimension cannot be free.
     """
     imported = getattr(module, "model", None)
     if hasattr(imported, "compose_part"):  # a candidate that came as an ONNX file, which torch cannot trace
         return imported.compose_part(name, module, takes, example_inputs)
-    program = export_program(module, tuple(example_inputs))
+    if dynamic_dims is None:
+        dynamic_dims = getattr(module, "dynamic_dims", None) or [{}] * len(example_inputs)
+    program = export_program(module, tuple(example_inputs), dynamic_dims)
     try:
         with _quiet():
             proto = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=OPSET).model_proto
@@ -83,7 +92,7 @@ def export_part(
     strip(graph)
     _rename(graph, [value.name for value in graph.input], list(takes))
     _rename(graph, [graph.output[0].name], [OUTPUT])
-    _name_batch(graph)
+    _name_dimensions(name, graph, dynamic_dims)
     return Part(name, proto, tuple(takes), gives)
 
 
@@ -130,10 +139,19 @@ def _rename(graph: onnx.GraphProto, old: list[str], new: list[str]) -> None:
         node.output[:] = [names.get(name, name) for name in node.output]
 
 
-def _name_batch(graph: onnx.GraphProto) -> None:
-    """Give the batch dimension one name, so that every part of a file speaks of the same dimension."""
-    symbol = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+def _name_dimensions(name: str, graph: onnx.GraphProto, dynamic_dims: Sequence[dict[int, str]]) -> None:
+    """Give free dimensions the same names in every part, so that all parts of a file speak of the same ones."""
+    names: dict[str, str] = {}
+    for value, dims in zip(graph.input, dynamic_dims, strict=True):
+        sides = value.type.tensor_type.shape.dim
+        for place, side in ({0: BATCH} | dims).items():
+            if not sides[place].dim_param:
+                raise ExportError(
+                    f"stage '{name}' takes {value.name} of {sides[place].dim_value} in dimension {place} alone, where "
+                    f"the backbone leaves '{side}' free; leave this stage out"
+                )
+            names.setdefault(sides[place].dim_param, side)
     for value in (*graph.input, *graph.output, *graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param == symbol:
-                dim.dim_param = BATCH
+            if dim.dim_param in names:
+                dim.dim_param = names[dim.dim_param]

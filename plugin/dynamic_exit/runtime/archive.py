@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError, OutputError
 from ..graph import export_program, free_layout
-from .checks import MEMORY, head_takes
+from .checks import MEMORY, head_takes, saver_takes
 from .model import DynamicExitModel
 
 _TYPE = "dynamic_exit.torch_model"
@@ -30,7 +30,7 @@ class ArchivedPart(nn.Module):
     """One part of a saved model: a segment, a saver or a head.
 
     Attributes:
-        takes: What ``forward`` wants, as in ``graph.Segment``; savers have none.
+        takes: What ``forward`` wants, as in ``graph.Segment``.
     """
 
     def __init__(self, body: nn.Module, takes: Sequence[str] | None = None):
@@ -69,7 +69,7 @@ def save_model(model: DynamicExitModel, folder: str | Path, example_inputs: Sequ
         "thresholds": [str(value) for value in model.thresholds],
         "segments": [{"file": f"segment_{place}.pt2", "takes": takes} for place, takes in enumerate(model.takes)],
         "stages": [
-            {"name": name, "position": position, "file": f"stage_{place}.pt2", **_head_takes(model, name, position)}
+            {"name": name, "position": position, "file": f"stage_{place}.pt2", "takes": _stage_takes(model, place)}
             for place, (name, position) in enumerate(zip(model.chain, model.positions, strict=True))
         ],
         "notes": [
@@ -88,8 +88,10 @@ def save_model(model: DynamicExitModel, folder: str | Path, example_inputs: Sequ
     (folder / _CONFIG).write_text(json.dumps(config, indent=1) + "\n")
 
 
-def _head_takes(model: DynamicExitModel, name: str, position: int) -> dict[str, tuple[str, ...]]:
-    return {} if position < 0 else {"takes": head_takes(model.stage_module(name))}
+def _stage_takes(model: DynamicExitModel, place: int) -> tuple[str, ...]:
+    name = model.chain[place]
+    module = model.stage_module(name)
+    return saver_takes(module, name, model.input_names) if model.positions[place] < 0 else head_takes(module)
 
 
 def _note_file(place: int) -> str:
@@ -102,7 +104,7 @@ def _programs(model: DynamicExitModel, inputs: tuple[Tensor, ...]) -> dict[str, 
     programs = {}
     with torch.no_grad():
         if -1 in model.note_places:
-            logits = model.savers[-1](*inputs)
+            logits = model.savers[-1](*(values[name] for name in _stage_takes(model, len(model.savers) - 1)))
             programs[_note_file(-1)] = export_program(model.note(-1).eval(), [logits], [{}])
             values[MEMORY] = model.note(-1)(logits)
         for place, segment in enumerate(model.segments):
@@ -123,9 +125,10 @@ def _programs(model: DynamicExitModel, inputs: tuple[Tensor, ...]) -> dict[str, 
                 if position == place:
                     head = model.stage_module(model.chain[index])
                     programs[f"stage_{index}.pt2"] = _head_program(head.eval(), values, known)
-    stated = [dims[name] for name in model.input_names]
     for index, saver in enumerate(model.savers):
-        programs[f"stage_{index}.pt2"] = export_program(saver, inputs, stated)
+        taken = _stage_takes(model, index)
+        stated = [dims[name] for name in taken]
+        programs[f"stage_{index}.pt2"] = export_program(saver, [values[name] for name in taken], stated)
     return programs
 
 
@@ -156,12 +159,11 @@ def load_model(folder: str | Path) -> DynamicExitModel:
         raise ModelError(f"'{folder / _CONFIG}' is {came}; this version reads {_TYPE} version {_VERSION}")
     savers, exits = {}, {}
     for stage in config["stages"]:
-        part = ArchivedPart(_body(folder / stage["file"]))
+        part = ArchivedPart(_body(folder / stage["file"]), stage.get("takes"))
         if stage["position"] < 0:
             savers[stage["name"]] = part
         else:
             exits[stage["name"]] = (stage["position"], part)
-            part.takes = tuple(stage.get("takes", ("hidden",)))
     notes = {}
     for note in config.get("notes", ()):
         notes[note["position"]] = part = ArchivedPart(_body(folder / note["file"]), note["takes"])

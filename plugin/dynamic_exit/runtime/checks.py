@@ -30,6 +30,15 @@ def segment_takes(segment: nn.Module, place: int, input_names: tuple[str, ...]) 
     return takes
 
 
+def saver_takes(saver: nn.Module, name: str, input_names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names of the model's inputs that a saver takes: those that it states in ``takes``, else all."""
+    takes = tuple(getattr(saver, "takes", None) or input_names)
+    for each in takes:
+        if each not in input_names:
+            raise ModelError(f"saver '{name}' takes '{each}', which nothing gives; {nearest(each, input_names)}")
+    return takes
+
+
 def check_parts(segments: Sequence, input_names: Sequence[str], savers: dict, exits: dict, fuse: str) -> None:
     """Refuse parts that make no chain."""
     if not segments or not input_names:

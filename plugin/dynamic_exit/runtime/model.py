@@ -7,7 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError, nearest
-from .checks import HIDDEN, MEMORY, check_heads, check_notes, check_parts, check_thresholds, head_takes, segment_takes
+from .checks import (
+    HIDDEN,
+    MEMORY,
+    check_heads,
+    check_notes,
+    check_parts,
+    check_thresholds,
+    head_takes,
+    saver_takes,
+    segment_takes,
+)
 
 _OFF = float("inf")
 
@@ -53,7 +63,7 @@ class DynamicExitModel(nn.Module):
         segments: The backbone in pieces; each may state what it takes in ``takes`` (names of inputs, ``hidden`` for
             what the previous one gave). Without it the first takes all inputs and the others ``hidden``.
         input_names: Names of the model's inputs, in order.
-        savers: Name -> module that takes all inputs and gives logits (N, C).
+        savers: Name -> module that takes all inputs, or those that it states in ``takes``, and gives logits (N, C).
         exits: Name -> (index of the segment after which it sits, head from that segment's output to logits (N, C)).
         fuse: ``none`` or ``mean``.
         thresholds: One per stage before the final, in chain order, on probabilities; None turns all stages off.
@@ -90,6 +100,7 @@ class DynamicExitModel(nn.Module):
         self.input_names = tuple(input_names)
         self.fuse = fuse
         self._takes = tuple(segment_takes(segment, place, self.input_names) for place, segment in enumerate(segments))
+        self._saver_takes = tuple(saver_takes(saver, name, self.input_names) for name, saver in savers.items())
         places = [("saver", name, 0) for name in savers] + [("exit", name, exits[name][0] + 1) for name in by_position]
         self._stages = tuple(_Stage(index, name, kind, segment) for index, (kind, name, segment) in enumerate(places))
         check_heads(self)
@@ -165,7 +176,10 @@ class DynamicExitModel(nn.Module):
             Stage name -> raw logits (N, C), in chain order, with ``final`` last.
         """
         values = self._bind(inputs, named)
-        answers = {stage.name: self.savers[stage.index](*values.values()) for stage in self._at(0)}
+        answers = {}
+        for stage in self._at(0):
+            taken = (values[name] for name in self._saver_takes[stage.index])
+            answers[stage.name] = self.savers[stage.index](*taken)
         if -1 in self.note_places:
             values[MEMORY] = self.note(-1)(list(answers.values())[-1])
         for place, segment in enumerate(self.segments):
@@ -276,7 +290,7 @@ class _Run:
         for stage in on:
             if stage.kind != "saver":
                 continue
-            logits = model._module(stage)(*self._inputs(model.input_names))
+            logits = model._module(stage)(*self._inputs(model._saver_takes[stage.index]))
             if stage.index == len(model.savers) - 1:
                 self._note(-1, logits)
             if self._offer(stage, logits):

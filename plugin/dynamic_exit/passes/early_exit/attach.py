@@ -59,7 +59,7 @@ def attach_exits(
         segments: One more than `cuts`, each with `takes`; torch modules or sessions.
         cuts: Where heads go.
         inputs: The model's inputs by name, each (N, ...), of the training split. An input (N, L) called ``..mask``
-            that the segment behind a cut takes beside tokens (N, L, C) is their mask.
+            that a segment takes is the mask of tokens (N, L, C).
         labels: int64 (N,), -1 where unknown.
         classes: Number of classes C.
         stanza: Kinds of heads and training.
@@ -166,7 +166,7 @@ def _sequence(segments, cuts, inputs, classes, stanza, seed, saver) -> tuple[lis
     """Build the sequence network over all cuts, where one is asked for."""
     if stanza.sequence is None:
         return None
-    masks = [_mask(cut, segments[index + 1].takes, inputs) for index, cut in enumerate(cuts)]
+    masks = [_mask(cut, segments, inputs) for cut in cuts]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = SequenceNetwork(
@@ -195,7 +195,7 @@ def _build(segments, cuts, inputs, classes, stanza, seed, say: Say, backbone_cos
     for index, cut in enumerate(cuts):
         with torch.no_grad():
             given["hidden"] = segments[index](*(given[name] for name in segments[index].takes))
-        mask = _mask(cut, segments[index + 1].takes, inputs)
+        mask = _mask(cut, segments, inputs)
         for entry in stanza.entries:
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
@@ -211,7 +211,14 @@ def _build(segments, cuts, inputs, classes, stanza, seed, say: Say, backbone_cos
     return exits
 
 
-def _mask(cut: Cut, takes: Sequence[str], inputs: Mapping[str, Tensor]) -> str | None:
+def _mask(cut: Cut, segments: Sequence[nn.Module], inputs: Mapping[str, Tensor]) -> str | None:
     """Name the input that is the mask of the tokens at a cut."""
-    fitting = [name for name in takes if name.endswith("mask") and name in inputs and inputs[name].dim() == 2]
-    return fitting[0] if fitting and len(cut.shape) == 2 else None
+    if len(cut.shape) != 2:
+        return None
+    taken = [name for segment in segments for name in segment.takes if name.endswith("mask") and name in inputs]
+    fitting = [
+        name
+        for name in taken
+        if inputs[name].dim() == 2 and (isinstance(cut.shape[0], str) or inputs[name].shape[1] == cut.shape[0])
+    ]
+    return fitting[0] if fitting else None

@@ -158,9 +158,10 @@ class SequenceNetwork(nn.Module):
         return {at: SAVER if at < 0 else (at, note.features.key) for at, note in self.notes.items()}
 
     def wanted(self, saver: nn.Module | None, input_names: Sequence[str]) -> dict[Key, Wanted]:
-        """Return the features that it is trained on; `saver` takes all inputs."""
+        """Return the features that it is trained on; `saver` takes all inputs, or those that it states."""
         found = {self.keys[at]: Wanted(note.features, note.takes) for at, note in self.notes.items() if at >= 0}
-        return found if saver is None else {SAVER: Wanted(saver, tuple(input_names)), **found}
+        taken = tuple(getattr(saver, "takes", None) or input_names)
+        return found if saver is None else {SAVER: Wanted(saver, taken), **found}
 
     def prepare(self, features: Mapping[Key, Tensor]) -> None:
         """Look at the features of some training samples before training."""
