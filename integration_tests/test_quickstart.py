@@ -62,7 +62,7 @@ def test_figures_are_what_onnxruntime_answers_on_the_test_split(demo, rows, ingr
     for point in json.loads((demo[0] / "operating_points.json").read_text())["points"]:
         used = {stage["stage"]: stage["threshold"] for stage in point["stages"]}
         thresholds = np.asarray([used.get(stage, np.inf) for stage in stages], np.float32)
-        logits, exits, _ = session.run(None, {session.get_inputs()[0].name: split.inputs, "thresholds": thresholds})
+        logits, exits, _ = session.run(None, {**split.inputs, "thresholds": thresholds})
         accuracy = (logits.argmax(1) == split.labels).mean()
         assert accuracy == pytest.approx(point["accuracy"], abs=1e-12)
         assert accuracy == pytest.approx(rows[point["name"]]["accuracy"], abs=1e-12)
@@ -73,13 +73,13 @@ def test_figures_are_what_onnxruntime_answers_on_the_test_split(demo, rows, ingr
 def test_the_float_row_is_the_torch_backbone(rows, ingredients):
     split = ingredients.splits["test"]
     with torch.no_grad():
-        predictions = ingredients.backbone(split.tensor).argmax(1).numpy()
+        predictions = ingredients.backbone(*split.tensors.values()).argmax(1).numpy()
     assert rows["backbone, float"]["accuracy"] == pytest.approx((predictions == split.labels).mean(), abs=1e-12)
 
 
 def test_nothing_trained_or_tuned_on_is_reported(ingredients):
-    seen = {row.tobytes() for key in ("train", "calibration") for row in ingredients.splits[key].inputs}
-    assert not any(row.tobytes() in seen for row in ingredients.splits["test"].inputs)
+    images = {key: [row.tobytes() for row in split.inputs["x"]] for key, split in ingredients.splits.items()}
+    assert not {*images["train"], *images["calibration"]}.intersection(images["test"])
 
 
 def test_verification_found_no_difference(demo):

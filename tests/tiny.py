@@ -134,6 +134,11 @@ def recipe(**changes):
         },
         "export": {"directory": "out"},
     }
+    return changed(values, changes)
+
+
+def changed(values, changes):
+    """Change a recipe's mapping: dotted keys with two underscores for a dot, None takes a key out."""
     for key, value in changes.items():
         *parents, last = key.split("__")
         place = values

@@ -85,7 +85,7 @@ def exit_records(recipe: Recipe, samples: int) -> Records:
     images, labels = (array[:samples] for array in load("train"))
     inputs, truth = load("dev")
     stanza = recipe.dynamic_exit.early_exit
-    backbone = cut_backbone(load_model(recipe.model), (torch.from_numpy(inputs[:2]),), stanza)
+    backbone = cut_backbone(load_model(recipe.model), {"x": torch.from_numpy(inputs[:2])}, stanza)
     macs = np.cumsum([count_macs(segment, segment.example_inputs) for segment in backbone.segments]).tolist()
     exits = attach_exits(
         backbone.segments,

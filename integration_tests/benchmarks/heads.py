@@ -23,7 +23,7 @@ from dynamic_exit.graph import Classifier, capture, find_cuts, split
 from dynamic_exit.passes.early_exit import EarlyExitStanza, attach_exits, cheapest_head, choose_cuts
 from dynamic_exit.recipe.models import load_model
 from dynamic_exit.recipe.schema import read_recipe
-from dynamic_exit.recipe.sources import load_splits
+from dynamic_exit.recipe.sources import UNNAMED, load_splits
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes/cifar10_resnet56.yaml"
 
@@ -34,7 +34,7 @@ def main() -> None:
     recipe = read_recipe(RECIPE)
     splits = load_splits(recipe.data, recipe.seed)
     train = splits["train"]
-    inputs, labels = train.tensor[: arguments.samples], torch.from_numpy(train.labels[: arguments.samples])
+    inputs, labels = train.tensors[UNNAMED][: arguments.samples], torch.from_numpy(train.labels[: arguments.samples])
     classifier = Classifier(load_model(recipe.model)).eval()
     program = capture(classifier, (inputs[:2],))
     macs = node_macs(program.graph_module, program.example_inputs)
@@ -81,7 +81,7 @@ def _accuracies(segments, exits, cuts, splits) -> None:
         labels = torch.from_numpy(splits[part].labels)
         count += len(labels)
         for rows in torch.arange(len(labels)).split(250):
-            hidden = splits[part].tensor[rows]
+            hidden = splits[part].tensors[UNNAMED][rows]
             for index, segment in enumerate(segments):
                 hidden = segment(hidden)
                 for name, (place, head) in exits.items():

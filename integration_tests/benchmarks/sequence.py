@@ -40,15 +40,18 @@ def exit_records(recipe: Recipe, saver: str | None, samples: int) -> Records:
     load = load_function(recipe.data.path)
     images, labels = (array[:samples] for array in load("train"))
     inputs, truth = load("dev")
-    backbone = cut_backbone(load_model(recipe.model), (torch.from_numpy(inputs[:2]),), recipe.dynamic_exit.early_exit)
-    shipper = Shipper(None, [images[:64]], threads=1)
+    model, example = load_model(recipe.model), torch.from_numpy(inputs[:2])
+    (name,) = model.input_names(1)
+    backbone = cut_backbone(model, {name: example}, recipe.dynamic_exit.early_exit)
+    shipper = Shipper(None, {name: images[:64]}, threads=1)
     stages = Stages(backbone.input_names, shipper.ship_backbone(backbone, print), {"final": backbone.depth})
     if saver:
         sources = {source.stage_name: source for source in recipe.dynamic_exit.tiny_saver.candidates}
         model = load_model(sources[saver])
-        stages.savers[saver] = shipper.ship(saver, model, backbone.input_names, "logits", shipper.example, None)
+        stages.savers[saver] = shipper.ship(saver, model, backbone.input_names, "logits", (example,), None)
     ship_exits(
-        stages, backbone, shipper, recipe.dynamic_exit.early_exit, images, labels, recipe.seed,
+        stages, backbone, shipper, recipe.dynamic_exit.early_exit, {name: torch.from_numpy(images)}, labels,
+        recipe.seed,
         lambda line: print(line, flush=True),
     )  # fmt: skip
     own, prefix = stages.costs(lambda stage: stage.macs)

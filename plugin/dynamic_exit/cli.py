@@ -147,12 +147,13 @@ def benchmark(
     """Time a written model and its backbone alone, in float and int8, all in turn, beside the ideal."""
     from .recipe.benchmark import BATCH_SIZES, benchmark_folder
     from .recipe.evaluate import load_samples
+    from .recipe.sources import UNNAMED
     from .report.page import benchmark_tables
 
     split = load_samples(data or folder / "recipe.yaml")
     found = benchmark_folder(
         folder,
-        split.inputs,
+        split.inputs if split.by_name else split.inputs[UNNAMED],
         split.labels,
         operating_points=operating_point,
         batch_sizes=batch_size or BATCH_SIZES,

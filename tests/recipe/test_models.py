@@ -44,7 +44,7 @@ def _hidden():
     return net2()
 '''
 ONE = torch.ones(2, 1)
-EXAMPLE = (ONE,)
+EXAMPLE = {"x": ONE}
 
 
 @pytest.fixture
@@ -293,11 +293,11 @@ def test_hugging_face_models_name_their_classes_and_preprocessing(folder):
     vision(folder / "plain")
     images = torch.randn(2, 3, 8, 8)
     own = load_model(source("./named", "transformers"))(images)
-    brought = load_candidate(source("./named", "transformers"), ["a", "b", "c"], (images,))
+    brought = load_candidate(source("./named", "transformers"), ["a", "b", "c"], {"x": images})
     torch.testing.assert_close(brought(images), own[:, [1, 2, 0]])
-    assert load_candidate(source("./plain", "transformers"), ["a", "b", "c"], (images,)).class_order is None
+    assert load_candidate(source("./plain", "transformers"), ["a", "b", "c"], {"x": images}).class_order is None
     with pytest.raises(ModelError, match="^class 1 is 'a' in candidate 'named' and 'x' in the backbone; "):
-        load_candidate(source("./named", "transformers"), ["c", "x", "b"], (images,))
+        load_candidate(source("./named", "transformers"), ["c", "x", "b"], {"x": images})
 
     steps = {"from_model": True, "scale": 0.5, "std": [2.0]}
     made_for = {
@@ -329,9 +329,9 @@ def test_an_onnx_files_own_size_and_what_the_recipe_says(folder):
     with pytest.raises(
         ModelError, match=r"^ONNX model 'net.onnx' takes samples of shape \[1, 4, 6\]; got \[1, 8, 12\]"
     ):
-        load_candidate(source("net.onnx", "onnx"), 3, (images,))
+        load_candidate(source("net.onnx", "onnx"), 3, {"x": images})
     made_for = source("net.onnx", "onnx", preprocessing={"from_model": True})
-    assert load_candidate(made_for, 3, (images,))(images)[0].tolist() == [2, 4, 6]
+    assert load_candidate(made_for, 3, {"x": images})(images)[0].tolist() == [2, 4, 6]
 
 
 def test_timm_models_know_what_they_were_made_for():

@@ -39,10 +39,10 @@ def recipe(tmp_path_factory) -> Path:
 @functools.cache
 def shipped_backbone(quantized):
     """The backbone's shipper and stages, made once."""
-    example = (torch.from_numpy(tiny.samples("calibration")[0][:2]),)
-    backbone = cut_backbone(Classifier(tiny.backbone()).eval(), example, None)
+    samples = tiny.samples("calibration")[0]
+    backbone = cut_backbone(Classifier(tiny.backbone()).eval(), {"input": torch.from_numpy(samples[:2])}, None)
     options = int8_options(INT8 if quantized else None)
-    shipper = Shipper(options, [tiny.samples("calibration")[0]], threads=1)
+    shipper = Shipper(options, {"input": samples}, threads=1)
     return shipper, backbone.input_names, shipper.ship_backbone(backbone, str), {"final": backbone.depth}
 
 

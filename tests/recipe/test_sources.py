@@ -12,7 +12,7 @@ from dynamic_exit.passes import ModelSource
 from dynamic_exit.recipe.models import load_model
 from dynamic_exit.recipe.own_code import load_function
 from dynamic_exit.recipe.schema import DataSource
-from dynamic_exit.recipe.sources import Split, check_samples, load_splits, refuse_overlaps
+from dynamic_exit.recipe.sources import UNNAMED, Split, check_samples, load_splits, refuse_overlaps
 
 
 def data(folder, path="data.npz", source="npz", splits=("train", "calibration", "test"), **more):
@@ -29,7 +29,7 @@ def numbered(count, start=0):
 
 
 def rows(split):
-    return split.inputs.reshape(len(split), -1)[:, 0].astype(int).tolist()
+    return split.inputs[UNNAMED].reshape(len(split), -1)[:, 0].astype(int).tolist()
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +104,8 @@ def test_npz_with_all_splits_in_one_file(tmp_path):
 
 def test_float64_becomes_float32_and_bytes_stay():
     inputs, labels = check_samples(np.eye(2), np.array([0, 1], np.uint8), split="test")
-    assert (inputs.dtype, labels.dtype) == (np.float32, np.int64)
-    assert check_samples(np.eye(2, dtype=np.uint8), [0, 1], split="test")[0].dtype == np.uint8
+    assert (inputs[UNNAMED].dtype, labels.dtype) == (np.float32, np.int64)
+    assert check_samples(np.eye(2, dtype=np.uint8), [0, 1], split="test")[0][UNNAMED].dtype == np.uint8
 
 
 def test_channels_last_is_turned(tmp_path):
@@ -116,15 +116,15 @@ def test_channels_last_is_turned(tmp_path):
     np.savez(tmp_path / "data.npz", **arrays)
     splits = load_splits(data(tmp_path, splits="abc", layout="channels_last"), 0)
     for index, split in enumerate(splits.values()):
-        assert split.inputs.shape == (1, 3, 2, 4)
+        assert split.inputs[UNNAMED].shape == (1, 3, 2, 4)
         for channel in range(3):
-            assert (split.inputs[0, channel] == images[index, :, :, channel]).all()
+            assert (split.inputs[UNNAMED][0, channel] == images[index, :, :, channel]).all()
 
 
 def make(**numbers):
     """Splits of numbered samples."""
     return {
-        key: Split(key, np.float32(values)[:, None] * np.ones(2, np.float32), np.arange(len(values)))
+        key: Split(key, {UNNAMED: np.float32(values)[:, None] * np.ones(2, np.float32)}, np.arange(len(values)))
         for key, values in numbers.items()
     }
 
@@ -175,7 +175,7 @@ def test_imagefolder_reads_classes_by_name_and_pixels_as_they_are(tmp_path):
     splits = load_splits(data(tmp_path, ".", "imagefolder", ("train", "val", "test")), 0)
     for index, split in enumerate(splits.values()):
         assert split.labels.tolist() == [0, 0, 1, 1]
-        assert (split.inputs == pixels[index].reshape(4, 4, 5, 3).transpose(0, 3, 1, 2)).all()
+        assert (split.inputs[UNNAMED] == pixels[index].reshape(4, 4, 5, 3).transpose(0, 3, 1, 2)).all()
 
 
 def test_imagefolder_refuses_what_it_cannot_stack(tmp_path):
@@ -197,7 +197,7 @@ def test_python_source_is_called_with_the_name_of_the_split(tmp_path):
         "    return np.float32([[number], [number + 0.5]]), [0, 1]\n"
     )
     splits = load_splits(data(tmp_path, "own.py:load", "python", ("three", "one", "two")), 0)
-    assert [split.inputs.tolist() for split in splits.values()] == [[[2], [2.5]], [[0], [0.5]], [[1], [1.5]]]
+    assert [split.inputs[UNNAMED].tolist() for split in splits.values()] == [[[2], [2.5]], [[0], [0.5]], [[1], [1.5]]]
     with pytest.raises(DataError, match=r"own.py:load' cannot load split 'tow': 'tow' is not in list"):
         load_splits(data(tmp_path, "own.py:load", "python", ("one", "three", "tow")), 0)
 

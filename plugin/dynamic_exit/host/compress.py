@@ -19,17 +19,17 @@ def compress(
     model: nn.Module,
     recipe: Mapping[str, Any] | str | Path,
     *,
-    data: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+    data: Mapping[str, tuple[np.ndarray | Mapping[str, np.ndarray], np.ndarray]] | None = None,
     say=lambda line: None,
 ) -> DynamicExitClassifier:
     """Compress a classifier by a recipe and load the result; the model itself stays as it was.
 
     Args:
-        model: Maps (N, ...) to logits (N, C).
+        model: Maps (N, ...), or its inputs by name, to logits (N, C).
         recipe: A recipe file, or its stanzas as a mapping; without the stanza `model`, and without `data` where the
             samples are given here.
-        data: ``train``, ``calibration`` and ``test``: inputs (N, ...) and labels int64 (N,), disjoint; None uses the
-            recipe's.
+        data: ``train``, ``calibration`` and ``test``: inputs (N, ...), or several by the names under which the models
+            take them, and labels int64 (N,), disjoint; None uses the recipe's.
         say: Takes one line for each step.
 
     Returns:

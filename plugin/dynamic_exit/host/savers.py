@@ -10,6 +10,7 @@ from ..errors import DynamicExitError, PassError
 from ..passes import TinySaverStanza
 from ..passes.tiny_saver import Shortlist, try_alone
 from ..recipe.models import expand_candidates, load_candidate
+from ..recipe.sources import UNNAMED
 from ..records import Records
 from ..runtime.recorder import Answers, answer_batches, join_answers
 
@@ -57,7 +58,7 @@ def _load(
     loaded, reasons = {}, []
     for source in expand_candidates(stanza.candidates):
         try:
-            candidate = load_candidate(source, classes, example)
+            candidate = load_candidate(source, classes, {UNNAMED: example[0]})
             reason = shortlist.too_dear(count_macs(candidate, example))
         except DynamicExitError as error:
             reason = str(error)

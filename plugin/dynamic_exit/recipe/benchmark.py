@@ -124,9 +124,9 @@ def _named(model: _Model, inputs: Feeds | np.ndarray) -> Feeds:
     if isinstance(inputs, np.ndarray) and len(wanted) == 1:
         return {wanted[0]: inputs}
     given = list(inputs) if isinstance(inputs, Mapping) else ["one array"]
-    if set(given) != set(wanted):
+    if not set(wanted) <= set(given):
         raise DataError(f"the model takes the inputs {', '.join(wanted)}; the data hold {', '.join(given)}")
-    return inputs
+    return {name: inputs[name] for name in wanted}
 
 
 def _check(inputs: Feeds, batch_sizes: Sequence[int]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from .. import parallel
 from ..cost import count_macs, node_macs
-from ..graph import Classifier, Cut, Segment, capture, find_cuts, split
+from ..graph import Classifier, Cut, Segment, capture, find_cuts, is_text, split
 from ..onnx.int8 import Int8Options, quantize_part
 from ..onnx.parts import Part, export_part
 from ..onnx.session import PartSession
@@ -58,6 +59,8 @@ class Backbone:
         cuts: The chosen cuts, by depth.
         depth: Number of cuts that the graph has, chosen or not: the final's position.
         segments: In torch, one more than `cuts`.
+        dims: Free dimensions of each input of the data besides the batch: index -> name.
+        fixed_length: Why the number of tokens is fixed; None where it is free or there are none.
     """
 
     input_names: tuple[str, ...]
@@ -65,6 +68,8 @@ class Backbone:
     cuts: list[Cut]
     depth: int
     segments: list[Segment]
+    dims: dict[str, dict[int, str]]
+    fixed_length: str | None = None
 
 
 @dataclass
@@ -106,18 +111,15 @@ class Stages:
         )
 
     def only(self, names: Sequence[str]) -> "Stages":
-        """Return the chain with only the named stages before the final."""
+        """Return the chain with only the named stages before the final, and only the inputs that they take."""
+        savers = {name: stage for name, stage in self.savers.items() if name in names}
         exits = {name: pair for name, pair in self.exits.items() if name in names}
         seen = max((index for index, stage in exits.values() if MEMORY in stage.part.takes), default=-2)
-        return Stages(
-            self.input_names,
-            self.segments,
-            self.positions,
-            {name: stage for name, stage in self.savers.items() if name in names},
-            exits,
-            self.fuse,
-            {index: stage for index, stage in self.notes.items() if index <= seen},
-        )
+        notes = {index: stage for index, stage in self.notes.items() if index <= seen}
+        every = (*savers.values(), *self.segments, *(stage for _, stage in exits.values()), *notes.values())
+        taken = {name for stage in every for name in stage.part.takes}
+        inputs = tuple(name for name in self.input_names if name in taken)
+        return Stages(inputs, self.segments, self.positions, savers, exits, self.fuse, notes)
 
     @property
     def needs(self) -> dict[str, str]:
@@ -145,7 +147,7 @@ class Stages:
 
 def cut_backbone(
     classifier: Classifier,
-    example: tuple[Tensor, ...],
+    example: Mapping[str, Tensor],
     exits: EarlyExitStanza | None,
     say: Say = lambda line: None,
 ) -> Backbone:
@@ -153,7 +155,7 @@ def cut_backbone(
 
     Args:
         classifier: In evaluation mode.
-        example: Inputs of at least two samples.
+        example: Inputs of at least two samples, by name.
         exits: Where; None leaves the backbone in one piece.
         say: Takes a line for each position that can never pay.
 
@@ -164,14 +166,32 @@ def cut_backbone(
         CaptureError: The graph cannot be captured.
         CutError: It has no usable cut, or a name is unknown.
     """
-    program = capture(classifier, example)
+    program = capture(classifier, classifier.select(example))
     macs = node_macs(program.graph_module, program.example_inputs)
     cuts = find_cuts(program, macs)
     chosen = []
     if exits:
         head_share = cheapest_head(exits.entries, program.classes, sum(macs.values()))
         chosen = choose_cuts(cuts, exits.positions, exits.count, head_share, say)
-    return Backbone(program.input_names, program.classes, chosen, len(cuts), split(program, chosen))
+    names = tuple(classifier.takes or program.input_names)
+    shapes = {name: program.shapes[node.name] for name, node in zip(names, program.placeholders, strict=True)}
+    segments = split(program, chosen)
+    return Backbone(
+        names, program.classes, chosen, len(cuts), segments, _free_dims(shapes, example), program.fixed_length
+    )
+
+
+def _free_dims(shapes: Mapping[str, Sequence[int | str]], example: Mapping[str, Tensor]) -> dict[str, dict[int, str]]:
+    """Find the free dimensions of all inputs: those that the backbone does not take are as long as those it takes."""
+    lengths = {
+        example[name].shape[1]: shape[1]
+        for name, shape in reversed(shapes.items())
+        if len(shape) == 2 and isinstance(shape[1], str)
+    }
+    return {
+        name: {1: lengths[tensor.shape[1]]} if is_text(tensor) and tensor.shape[1] in lengths else {}
+        for name, tensor in example.items()
+    }
 
 
 class Shipper:
@@ -179,12 +199,19 @@ class Shipper:
 
     Args:
         int8: Options, or None for float.
-        calibration: The model's inputs, each (N, ...): what ranges are found on.
+        calibration: The model's inputs by name, each (N, ...): what ranges are found on.
         threads: Threads of the sessions; None leaves it to onnxruntime.
+        dims: Free dimensions of inputs besides the batch: index -> name.
     """
 
-    def __init__(self, int8: Int8Options | None, calibration: Sequence[np.ndarray], threads: int | None = None):
-        self.int8, self.calibration, self.threads = int8, calibration, threads
+    def __init__(
+        self,
+        int8: Int8Options | None,
+        calibration: Mapping[str, np.ndarray],
+        threads: int | None = None,
+        dims: Mapping[str, dict[int, str]] = MappingProxyType({}),
+    ):
+        self.int8, self.calibration, self.threads, self.dims = int8, dict(calibration), threads, dims
 
     def parts(
         self,
@@ -196,9 +223,10 @@ class Shipper:
         feeds: Mapping[str, np.ndarray] | None,
     ) -> tuple[Part, Part]:
         """Return one module in float and as it ships: quantized, with `feeds` (what it really gets, by input name)."""
+        dims = getattr(module, "dynamic_dims", None) or [self.dims.get(each, {}) for each in takes]
 
         def make() -> tuple[Part, Part]:
-            part = float_part = export_part(name, module, takes, gives, example)
+            part = float_part = export_part(name, module, takes, gives, example, dims)
             if self.int8 and feeds is not None:
                 slices = (dict(zip(feeds, batch, strict=True)) for batch in batches([*feeds.values()], BATCH_SIZE))
                 part = quantize_part(part, slices, self.int8)
@@ -221,10 +249,9 @@ class Shipper:
 
     def ship_backbone(self, backbone: Backbone, say: Say) -> list[Stage]:
         """Ship all segments; each is calibrated on what the float segments before it give."""
-        inputs = dict(zip(backbone.input_names, self.calibration, strict=True))
         stages, hidden = [], None
         for index, segment in enumerate(backbone.segments):
-            feeds = {name: hidden if name == "hidden" else inputs[name] for name in segment.takes}
+            feeds = {name: hidden if name == "hidden" else self.calibration[name] for name in segment.takes}
             name = f"segment{index}"
             stages.append(self.ship(name, segment, segment.takes, segment.gives, segment.example_inputs, feeds))
             hidden = run_in_batches(segment, [torch.from_numpy(feeds[name]) for name in segment.takes]).numpy()
@@ -232,28 +259,27 @@ class Shipper:
         return stages
 
     def saver_parts(
-        self, name: str, candidate: nn.Module, input_names: Sequence[str], quantize: bool = True
+        self, name: str, candidate: nn.Module, takes: Sequence[str], quantize: bool = True
     ) -> tuple[Part, Part]:
         """Return a saver in float and as it ships; without `quantize` both are the same."""
-        feeds = dict(zip(input_names, self.calibration, strict=True)) if quantize else None
-        return self.parts(name, candidate, input_names, "logits", self.example, feeds)
-
-    @property
-    def example(self) -> tuple[Tensor, ...]:
-        """The model's inputs of two samples."""
-        return tuple(torch.from_numpy(array[:2]) for array in self.calibration)
+        feeds = {each: self.calibration[each] for each in takes}
+        example = tuple(torch.from_numpy(array[:2]) for array in feeds.values())
+        return self.parts(name, candidate, takes, "logits", example, feeds if quantize else None)
 
 
 def _pack_parts(parts: tuple[Part, Part]) -> bytes:
     return parallel.pack_files({str(index): part.proto.SerializeToString() for index, part in enumerate(parts)})
 
 
-def _unsure(savers: Sequence[PartSession], inputs: Tensor) -> Tensor | None:
+def _unsure(savers: Sequence[PartSession], inputs: Mapping[str, Tensor]) -> Tensor | None:
     """How unsure the surest saver is of each sample; each process asks for rows of its own."""
-    rows = parallel.shard(len(inputs), BATCH_SIZE)
-    mine = inputs[rows.start : rows.stop]
-    logits = parallel.gathered(lambda: [run_in_batches(saver, [mine]).numpy() for saver in savers if len(mine)])
-    return how_unsure([torch.from_numpy(each) for each in logits])
+    rows = parallel.shard(len(next(iter(inputs.values()))), BATCH_SIZE)
+    mine = {name: tensor[rows.start : rows.stop] for name, tensor in inputs.items()}
+
+    def answers() -> list[np.ndarray]:
+        return [run_in_batches(saver, [mine[name] for name in saver.takes]).numpy() for saver in savers if rows]
+
+    return how_unsure([torch.from_numpy(each) for each in parallel.gathered(answers)])
 
 
 def ship_exits(
@@ -261,7 +287,7 @@ def ship_exits(
     backbone: Backbone,
     shipper: Shipper,
     stanza: EarlyExitStanza,
-    inputs: np.ndarray,
+    given: Mapping[str, Tensor],
     labels: np.ndarray,
     seed: int,
     say: Say,
@@ -275,14 +301,13 @@ def ship_exits(
         backbone: The cuts.
         shipper: Exports the heads.
         stanza: Kinds of heads and training.
-        inputs: Of the training split (N, ...).
+        given: Inputs of the training split by name, each (N, ...).
         labels: int64 (N,), -1 where unknown.
         seed: Starts every head's weights and decides the order of samples.
         say: Takes progress lines.
         workdir: Folder of the cached features and the checkpoint; None keeps neither.
         resume: Go on from the checkpoint in `workdir`, where there is one.
     """
-    given = {stages.input_names[0]: torch.from_numpy(inputs)}
     savers = [stage.session for stage in stages.savers.values()] if stanza.training.weighting != "none" else []
     heads = attach_exits(
         [stage.session for stage in stages.segments],
@@ -294,25 +319,28 @@ def ship_exits(
         seed,
         say,
         backbone_cost=sum(stage.macs for stage in stages.segments),
-        unsure=_unsure(savers, *given.values()),
+        unsure=_unsure(savers, given),
         saver=list(stages.savers.values())[-1].session if stages.savers and stanza.sequence else None,
         workdir=workdir,
         resume=resume,
     )
     for index, note in heads.notes.items():
-        example = _example(backbone, index, note)
+        example = _example(backbone, index, note, given)
         stages.notes[index] = shipper.ship(f"note{index + 1}", note, note.takes, MEMORY, example, None)
     for name, (index, head) in heads.items():
-        example = _example(backbone, index, head)
+        example = _example(backbone, index, head, given)
         stages.exits[name] = (index, shipper.ship(name, head, head.takes, "logits", example, None))
         stages.positions[name] = backbone.cuts[index].index
 
 
-def _example(backbone: Backbone, index: int, head: ExitHead | SequenceHead) -> tuple[Tensor, ...]:
+def _example(
+    backbone: Backbone, index: int, head: ExitHead | SequenceHead, given: Mapping[str, Tensor]
+) -> tuple[Tensor, ...]:
     """What a head, or a note, takes behind the segment of an index, for two samples."""
     if isinstance(head, SequenceHead):
         return (torch.zeros(2, head.columns),)
     if index < 0:
         return (torch.zeros(2, backbone.classes),)
     following = backbone.segments[index + 1]
-    return tuple(following.example_inputs[following.takes.index(taken)] for taken in head.takes)
+    hidden = following.example_inputs[following.takes.index("hidden")]
+    return tuple(hidden if name == "hidden" else given[name][:2] for name in head.takes)

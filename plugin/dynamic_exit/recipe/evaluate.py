@@ -13,6 +13,7 @@ from ..hub.configuration import DynamicExitConfig
 from ..hub.folder import CONFIG_FILE, MODEL_FILE, POINTS_FILE, STAGES_FOLDER, read_config
 from ..hub.modeling import load_any
 from ..records import Records
+from ..runtime.batches import batches
 from ..tuning.operating_point import OperatingPoint, OperatingPoints
 from .schema import read_recipe
 from .sources import Split, check_alike, check_labels, check_samples, load_splits, read_npz
@@ -38,13 +39,15 @@ def evaluate_folder(folder: Path, data: Path, operating_point: str | None, batch
     split = load_samples(data)
     check_alike({"data": split})
     check_labels({"data": split}, len(model.config.id2label), None)
+    feeds = split.feeds(model.input_names)
     points = model.operating_points
     chosen = [points.by_name(operating_point)] if operating_point else [points.backbone, *points.points]
     records = Records.read(folder / "records.npz")
     rows = []
     for point in chosen:
         model.set_operating_point(point.name)
-        answers = [model(split.inputs[i : i + batch_size]) for i in range(0, len(split), batch_size)]
+        slices = batches([*feeds.values()], batch_size)
+        answers = [model(**dict(zip(feeds, batch, strict=True))) for batch in slices]
         predictions = np.concatenate([answer.logits.argmax(1) for answer in answers])
         exits = np.concatenate([answer.exit_index for answer in answers])
         rates = {stage: float((exits == i).mean()) for i, stage in enumerate((*model.stages, "final"))}
@@ -85,7 +88,7 @@ def load_samples(data: Path) -> Split:
     if data.suffix not in (".yaml", ".yml"):
         raise DataError(f"data '{data}' must be an .npz file with inputs and labels, or a recipe")
     recipe = read_recipe(data)
-    return load_splits(recipe.data, recipe.seed)["test"]
+    return load_splits(recipe.data, recipe.seed, recipe.model)["test"]
 
 
 def describe_folder(folder: Path) -> dict[str, Any]:

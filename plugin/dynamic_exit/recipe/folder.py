@@ -13,6 +13,7 @@ from .. import parallel
 from ..errors import OutputError
 from ..hub.card import model_card
 from ..hub.configuration import IMAGES, DynamicExitConfig
+from ..hub.processor import write_image_processor
 from ..passes.tiny_saver import TUNED
 from ..records import Records
 from ..report.page import report_page
@@ -20,8 +21,8 @@ from ..tuning.operating_point import OperatingPoints
 from .build import Stages
 from .layout import write_model
 from .load import Ingredients
-from .processors import write_image_processor
 from .schema import PARTIAL, check_output, recipe_text
+from .text import load_tokenizer
 
 # in the folder until it is whole: features and checkpoint of a training
 _WORK = "work"
@@ -103,10 +104,12 @@ class Workspace:
         default = points.names[recipe.dynamic_exit.tuning.default_goal]
         files = write_model(self.partial, stages, model, recipe.export.layout, default)
         points.write(self.partial / "operating_points.json")
-        config = _config(ingredients, stages, files)
+        config = _config(ingredients, stages, model, files)
         config.save_pretrained(self.partial)
+        if recipe.data.source == "text":
+            load_tokenizer(recipe.data, recipe.model).save_pretrained(self.partial)
         if config.task == IMAGES:
-            images = ingredients.splits["calibration"].inputs
+            images = next(iter(ingredients.splits["calibration"].inputs.values()))
             write_image_processor(self.partial, images, recipe.model.preprocessing.interpolation)
         (self.partial / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         (self.partial / "recipe.yaml").write_text(recipe_text(recipe, self.directory), encoding="utf-8")
@@ -118,12 +121,13 @@ class Workspace:
         return self.directory
 
 
-def _config(ingredients: Ingredients, stages: Stages, files: dict[str, Any]) -> DynamicExitConfig:
-    recipe, sample = ingredients.recipe, ingredients.splits["test"].inputs
-    names = recipe.data.classes or [str(i) for i in range(ingredients.classes)]
+def _config(
+    ingredients: Ingredients, stages: Stages, model: onnx.ModelProto, files: dict[str, Any]
+) -> DynamicExitConfig:
+    recipe, names = ingredients.recipe, ingredients.labels
     savers = {name: ingredients.candidates[name.removesuffix(TUNED)] for name in stages.savers}
     return DynamicExitConfig(
-        inputs=[{"name": stages.input_names[0], "dtype": str(sample.dtype), "shape": list(sample.shape[1:])}],
+        inputs=[_input(value) for value in model.graph.input if value.name in stages.input_names],
         preprocessing={
             name: source.preprocessing.model_dump(mode="json")
             for name, source in {"final": recipe.model, **savers}.items()
@@ -133,3 +137,11 @@ def _config(ingredients: Ingredients, stages: Stages, files: dict[str, Any]) -> 
         label2id={name: index for index, name in enumerate(names)},
         **files,
     )
+
+
+def _input(value: onnx.ValueInfoProto) -> dict[str, Any]:
+    """Describe one input of a file, without its batch; a free dimension is its name."""
+    kind = value.type.tensor_type
+    shape = [side.dim_value if side.HasField("dim_value") else side.dim_param for side in kind.shape.dim[1:]]
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
+    return {"name": value.name, "dtype": str(dtype), "shape": shape}

@@ -17,6 +17,7 @@ from ..hub.modeling import point_thresholds
 from ..onnx.parts import export_part
 from ..onnx.session import open_session
 from ..onnx.verify import run_session
+from ..runtime.batches import batches
 from ..tuning.operating_point import OperatingPoints
 from .build import Stage, Stages
 from .cache import Cache, digest
@@ -55,10 +56,12 @@ def measure(
         ``rows`` (the backbone in float first), ``timing`` (how it was measured) and ``bytes`` (sizes of files).
     """
     split, quantized = ingredients.splits["test"], ingredients.recipe.quantization is not None
-    name = stages.input_names[0]
-    feeds = {name: split.inputs}
-    static = export_part("backbone", ingredients.backbone, [name], "logits", ingredients.example).proto
-    chain = stages.chain
+    backbone, chain = ingredients.backbone, stages.chain
+    names = backbone.takes or tuple(ingredients.example)
+    feeds = split.feeds([*dict.fromkeys((*stages.input_names, *names))])
+    dims = _free_dims(files["shipped"])
+    example = backbone.select(ingredients.example)
+    static = export_part("backbone", backbone, names, "logits", example, [dims.get(name, {}) for name in names]).proto
     variants = {"backbone, float": Variant(open_session(static, threads=1))}
     if quantized:
         variants["backbone, int8"] = Variant(files["shipped"].session, point_thresholds(points.backbone, chain))
@@ -91,6 +94,15 @@ def measure(
     }
 
 
+def _free_dims(file: File) -> dict[str, dict[int, str]]:
+    """Return the free dimensions of a file's inputs besides the batch: index -> name."""
+    shapes = {value.name: value.shape for value in file.session.get_inputs()}
+    return {
+        name: {place: side for place, side in enumerate(shape) if place and isinstance(side, str)}
+        for name, shape in shapes.items()
+    }
+
+
 def time_variants(
     variants: Mapping[str, Variant], feeds: Mapping[str, np.ndarray], batch_sizes: Sequence[int] = BATCH_SIZES
 ) -> dict[str, dict[int, Latency]]:
@@ -109,9 +121,9 @@ def time_variants(
     for size in batch_sizes:
         samples = min(count, _SINGLES if size == 1 else _BATCHED)
         starts = range(0, max(samples - samples % size, 1), size)
-        batches = [{name: array[start : start + size] for name, array in feeds.items()} for start in starts]
-        timed = sum(len(next(iter(batch.values()))) for batch in batches)
-        calls = {name: _passes(variant, batches) for name, variant in variants.items()}
+        slices = [{name: array[start : start + size] for name, array in feeds.items()} for start in starts]
+        timed = sum(len(next(iter(each.values()))) for each in slices)
+        calls = {name: _passes(variant, slices) for name, variant in variants.items()}
         measured = measure_latency(calls, batch=timed, rounds=_ROUNDS, warmup=1, time_limit=_TIME_LIMIT)
         for name, latency in measured.items():
             results[name][size] = latency
@@ -172,15 +184,22 @@ def _seconds(every: Sequence[Stage], keys: Mapping[str, str], cache: Cache, batc
 
 def _answer(variant: Variant, feeds: Mapping[str, np.ndarray], final: int) -> tuple[np.ndarray, np.ndarray]:
     """Return logits (N, C) and exit index (N,); the backbone alone always answers with the final."""
+    feeds, size = _taken(variant, feeds), max(BATCH_SIZES)
     if variant.thresholds is not None:
-        return run_session(variant.session, feeds, variant.thresholds, max(BATCH_SIZES))[:2]
-    logits = variant.session.run(None, feeds)[0]
+        return run_session(variant.session, feeds, variant.thresholds, size)[:2]
+    slices = (dict(zip(feeds, batch, strict=True)) for batch in batches([*feeds.values()], size))
+    logits = np.concatenate([variant.session.run(None, each)[0] for each in slices])
     return logits, np.full(len(logits), final)
 
 
-def _passes(variant: Variant, batches: Sequence[Mapping[str, np.ndarray]]) -> Callable[[], None]:
+def _taken(variant: Variant, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Those of the inputs that a variant takes: a saver may take more than the backbone, or less."""
+    return {value.name: feeds[value.name] for value in variant.session.get_inputs() if value.name in feeds}
+
+
+def _passes(variant: Variant, slices: Sequence[Mapping[str, np.ndarray]]) -> Callable[[], None]:
     extra = {} if variant.thresholds is None else {"thresholds": variant.thresholds}
-    ready = [{**batch, **extra} for batch in batches]
+    ready = [{**_taken(variant, each), **extra} for each in slices]
 
     def once() -> None:
         for batch in ready:

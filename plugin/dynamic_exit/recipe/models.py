@@ -2,9 +2,11 @@
 
 import fnmatch
 import glob
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -19,26 +21,58 @@ from .own_code import function_names, load_function
 from .preprocessing import preprocessing_of
 
 
-def load_model(source: ModelSource) -> Classifier:
+def load_model(source: ModelSource, names: Sequence[str] | None = None, model: nn.Module | None = None) -> Classifier:
     """Build a classifier, load its weights and put its preprocessing in front.
 
     Args:
         source: The stanza.
+        names: Of the inputs, of which the model gets those that its ``forward`` takes by these names; None where there
+            is one without a name.
+        model: Used as it is, in place of the one that the stanza names.
 
     Returns:
         The classifier in evaluation mode.
 
     Raises:
-        ModelError: It cannot be built, or its weights do not fit.
+        ModelError: It cannot be built, its weights do not fit, or it takes other inputs.
     """
+    if model is not None:
+        keywords = None if names is None else _keywords(source.name, model, names)
+        return Classifier(model, keywords=keywords, takes=keywords).eval()
     model = _BUILD[source.source](source)
     if not isinstance(model, nn.Module):
         raise ModelError(f"model '{source.name}' must be a torch.nn.Module; got {type(model).__name__}")
     if source.weights:
         _load_weights(model, Path(source.weights), source.name)
     model.eval()
-    keywords = ["pixel_values"] if source.source == "transformers" else None
-    return Classifier(model, keywords=keywords, preprocessing=preprocessing_of(source, model))
+    if names is not None:
+        keywords = _keywords(source.name, model, names)
+    else:
+        keywords = [model.main_input_name] if source.source == "transformers" else None
+    preprocessing = preprocessing_of(source, model)
+    return Classifier(model, keywords=keywords, takes=names and keywords, preprocessing=preprocessing)
+
+
+def _keywords(name: str, model: nn.Module, names: Sequence[str]) -> list[str]:
+    """Return those of the named inputs that a model takes."""
+    if isinstance(model, ImportedModel):
+        raise ModelError(f"model '{name}' is an ONNX file of one input, the data hold {', '.join(names)}; leave it out")
+    known = input_parameters(model)
+    for key, parameter in known.items():
+        if parameter.default is parameter.empty and key not in names:
+            raise ModelError(f"model '{name}' needs the input '{key}'; the data hold {', '.join(names)}")
+    anything = any(each.kind is each.VAR_KEYWORD for each in inspect.signature(model.forward).parameters.values())
+    taken = [each for each in names if each in known] or [each for each in names if anything]
+    if not taken:
+        raise ModelError(f"model '{name}' takes none of the inputs {', '.join(names)}; {nearest(names[0], known)}")
+    return taken
+
+
+def input_parameters(model: nn.Module) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a model's ``forward`` that stand for one input each, by name."""
+    parameters = inspect.signature(model.forward).parameters
+    many = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {name: each for name, each in parameters.items() if each.kind not in many}
 
 
 def _build_timm(source: ModelSource) -> nn.Module:
@@ -60,14 +94,29 @@ def _nearest_timm(name: str) -> str:
 
 
 def _build_transformers(source: ModelSource) -> nn.Module:
-    from transformers import AutoModelForImageClassification
+    import transformers
 
     if Path(source.name).is_absolute() and not Path(source.name).is_dir():
         raise ModelError(f"model folder '{source.name}' does not exist; check the path")
     try:
-        return AutoModelForImageClassification.from_pretrained(source.name, **source.arguments)
+        config = transformers.AutoConfig.from_pretrained(source.name)
+        return getattr(transformers, _auto_class(config)).from_pretrained(source.name, **source.arguments)
     except Exception as error:  # the hub, the disk and the constructor all raise classes of their own
         raise ModelError(f"transformers model '{source.name}' cannot be loaded: {first_line(error)}") from error
+
+
+def _auto_class(config: Any) -> str:
+    """Say what a Hugging Face model classifies: as it was saved, else the first that its family can."""
+    from transformers.models.auto import modeling_auto as known
+
+    families = {
+        "ImageClassification": known.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+        "SequenceClassification": known.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    }
+    saved = " ".join(config.architectures or ())
+    fitting = [task for task in families if f"For{task}" in saved]
+    fitting += [task for task, family in families.items() if config.model_type in family]
+    return f"AutoModelFor{(fitting or list(families))[0]}"
 
 
 def _build_python(source: ModelSource) -> nn.Module:
@@ -189,13 +238,16 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part or 0), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
-def load_candidate(source: ModelSource, classes: Sequence[str] | int, example: tuple[Tensor, ...]) -> Classifier:
+def load_candidate(
+    source: ModelSource, classes: Sequence[str] | int, example: Mapping[str, Tensor], by_name: bool = False
+) -> Classifier:
     """Load a candidate and bring its classes into the backbone's order.
 
     Args:
         source: One model, no pattern.
         classes: The backbone's class names in the order of its logits, or only how many they are.
-        example: Inputs of at least two samples, as the backbone takes them.
+        example: Inputs of at least two samples by name, as the backbone takes them.
+        by_name: Hand the candidate those inputs that it takes by these names; else the only one by position.
 
     Returns:
         The classifier in evaluation mode; its logits are (N, C) in the backbone's order.
@@ -203,12 +255,13 @@ def load_candidate(source: ModelSource, classes: Sequence[str] | int, example: t
     Raises:
         ModelError: It does not load, refuses the example, gives NaN or probabilities, or has other classes.
     """
-    candidate = load_model(source)
+    candidate = load_model(source, list(example) if by_name else None)
     name = f"candidate '{source.stage_name}'"
+    inputs = candidate.select(example)
     if isinstance(candidate.model, ImportedModel):
         with torch.no_grad():
-            candidate.model.check(*map(candidate.preprocessing, example))
-    logits = answer_of(name, candidate, example)
+            candidate.model.check(*map(candidate.preprocessing, inputs))
+    logits = answer_of(name, candidate, inputs)
     if logits.shape[1] > 1 and (logits >= 0).all() and torch.allclose(logits.float().sum(1), torch.ones(1)):
         raise ModelError(f"{name} gives probabilities where logits are wanted; leave its softmax out")
     own = labels_of(source, candidate.model)
@@ -216,7 +269,11 @@ def load_candidate(source: ModelSource, classes: Sequence[str] | int, example: t
     if order is None:
         return candidate
     return Classifier(
-        candidate.model, keywords=candidate.keywords, preprocessing=candidate.preprocessing, class_order=order
+        candidate.model,
+        keywords=candidate.keywords,
+        takes=candidate.takes,
+        preprocessing=candidate.preprocessing,
+        class_order=order,
     )
 
 
@@ -238,10 +295,9 @@ def answer_of(name: str, classifier: Classifier, example: tuple[Tensor, ...]) ->
         with torch.no_grad():
             logits = classifier(*example)
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        shape = list(example[0].shape)
-        raise ModelError(
-            f"{name} refuses inputs of shape {shape}: {first_line(error)}; set its `preprocessing`"
-        ) from error
+        shapes = " and ".join(str(list(tensor.shape)) for tensor in example)
+        hint = "set `data.text.max_length`" if classifier.takes else "set its `preprocessing`"
+        raise ModelError(f"{name} refuses inputs of shape {shapes}: {first_line(error)}; {hint}") from error
     if logits.dim() != 2:
         raise ModelError(f"{name} must give logits (N, C); got the shape {list(logits.shape)}")
     if not torch.isfinite(logits).all():

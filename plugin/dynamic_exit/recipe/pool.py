@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,12 +43,14 @@ class Known:
         load: Loads it, each time the same.
         fingerprint: Covers its code, weights and preprocessing.
         macs: Multiply-adds per sample.
+        takes: Names of the inputs that it takes.
     """
 
     name: str
     load: Callable[[], Classifier]
     fingerprint: str
     macs: float
+    takes: tuple[str, ...]
 
 
 class Pool:
@@ -118,7 +120,9 @@ class Pool:
     def _survey(self) -> None:
         ingredients, latency = self.ingredients, self.ingredients.recipe.dynamic_exit.tuning.cost == "latency"
         shortlist = Shortlist(
-            count_macs(ingredients.backbone, ingredients.example), "macs", time_limit=self.stanza.time_limit
+            count_macs(ingredients.backbone, ingredients.backbone.select(ingredients.example)),
+            "macs",
+            time_limit=self.stanza.time_limit,
         )
         for name, source in ingredients.candidates.items():
             if self.known and (reason := shortlist.over()):
@@ -144,13 +148,15 @@ class Pool:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.ingredients.recipe.seed)
                 classes = self.ingredients.recipe.data.classes or self.ingredients.classes
-                return load_candidate(source, classes, self.ingredients.example)
+                return load_candidate(source, classes, self.ingredients.example, self.ingredients.by_name)
 
         candidate = load()
         fingerprint = digest(source.model_dump_json(exclude={"stage"}), module_fingerprint(candidate))
-        example = self.ingredients.example
-        key = digest("multiply-adds", surroundings(), fingerprint, [str(tensor.shape) for tensor in example])
-        return Known(name, load, fingerprint, self.cache.memo(key, lambda: count_macs(candidate, example)))
+        takes = tuple(candidate.takes or self.ingredients.example)
+        example = candidate.select(self.ingredients.example)
+        shapes = [str(tensor.shape) for tensor in example]
+        key = digest("multiply-adds", surroundings(), fingerprint, shapes, takes)
+        return Known(name, load, fingerprint, self.cache.memo(key, lambda: count_macs(candidate, example)), takes)
 
 
 class _Trial:
@@ -169,7 +175,8 @@ class _Trial:
         self.costs = stage_costs(stages, self.cost, self.cache)
         self.answers: dict[str, Answers] = {}
         # what the answers of every stage depend on besides itself
-        self.common = [surroundings(), array_fingerprint(pool.inputs), str([shipper.threads, BATCH_SIZE, KEPT_CLASSES])]
+        samples = [text for name, array in pool.inputs.items() for text in (name, array_fingerprint(array))]
+        self.common = [surroundings(), samples, str([shipper.threads, BATCH_SIZE, KEPT_CLASSES])]
         self.work = {"final": sum(stage.macs for stage in stages.segments)}
         self.work.update((name, known.macs) for name, known in self.known.items())
         self.done = 0.0
@@ -192,7 +199,7 @@ class _Trial:
 
     def run(self) -> None:
         """Record the backbone, and the candidates from cheap to dear."""
-        self._record("final", self.backbone_sum, self.backbone)
+        self._record("final", self.backbone_sum, self.backbone, self.stages.input_names)
         for name in self.known:
             self._consider(name)
         self.pool.demand(len(self.answers) > 1)
@@ -224,7 +231,8 @@ class _Trial:
             return table
         pool, train = self.pool, self.pool.ingredients.splits["train"]
         stanza, seed = pool.stanza.fine_tune, self.options["seed"]
-        tuner = FineTuner(stanza, train, self.backbone, self.backbone_sum, seed, self.cache, pool.say)
+        names = self.stages.input_names
+        tuner = FineTuner(stanza, train, self.backbone, self.backbone_sum, seed, self.cache, pool.say, names)
         for name in chosen:
             self._tune(name, tuner)
         again, records = self.choose(), self._records()
@@ -250,13 +258,15 @@ class _Trial:
         except DynamicExitError as error:
             self.pool.leave_out(tuned, str(error), cost)
             return
-        self.known[tuned], self.work[tuned] = Known(tuned, load, fingerprint, known.macs), known.macs
+        self.known[tuned] = dataclasses.replace(known, name=tuned, load=load, fingerprint=fingerprint)
+        self.work[tuned] = known.macs
         self._consider(tuned)
 
     def stage(self, name: str) -> Stage:
         """Make a candidate a stage of the chain."""
         float_part, part, _ = self._parts(name)
-        return self.shipper.stage(self.known[name].load(), float_part, part, self.pool.ingredients.example)
+        candidate = self.known[name].load()
+        return self.shipper.stage(candidate, float_part, part, candidate.select(self.pool.ingredients.example))
 
     def _try(self, name: str) -> None:
         """Run one candidate, unless its cost says that it cannot pay."""
@@ -273,7 +283,7 @@ class _Trial:
         self.costs["own_cost"][name], self.costs["prefix_cost"][name] = cost, 0.0
         _, part, content = self._parts(name)
         session = functools.cache(lambda: PartSession(part, self.shipper.threads))
-        self._record(name, content, lambda *inputs: session()(*inputs))
+        self._record(name, content, lambda *inputs: session()(*inputs), self.known[name].takes)
         if shortlist.single:
             shortlist.found(try_alone(self._records(name), name, self.options["fuse"], self.options["seed"]))
 
@@ -285,25 +295,25 @@ class _Trial:
         """Return a candidate in float, as it ships, and a sum over what ships."""
         quantize = self.pool.stanza.quantize
         options = str(self.shipper.int8 if quantize else None)
-        names = self.stages.input_names
-        key = digest("parts", self.common, self.known[name].fingerprint, options, names)
+        takes = self.known[name].takes
+        key = digest("parts", self.common, self.known[name].fingerprint, options, takes, str(self.shipper.dims))
 
         def export() -> dict[str, bytes]:
-            float_part, part = self.shipper.saver_parts(name, self.known[name].load(), names, quantize)
+            float_part, part = self.shipper.saver_parts(name, self.known[name].load(), takes, quantize)
             made = {"float.onnx": float_part.proto.SerializeToString()}
             if part is not float_part:
                 made["shipped.onnx"] = part.proto.SerializeToString()
             return made
 
         found = self.cache.files(key, export)
-        parts = [Part(name, onnx.load_from_string(content), names, "logits") for content in found.values()]
+        parts = [Part(name, onnx.load_from_string(content), takes, "logits") for content in found.values()]
         return parts[0], parts[-1], digest(*found.values())
 
-    def _record(self, name: str, content: str, run: Callable[..., torch.Tensor]) -> None:
+    def _record(self, name: str, content: str, run: Callable[..., torch.Tensor], takes: Sequence[str]) -> None:
         """Run one stage on the calibration split, or find what it answered; `content` covers what is run."""
         pool, started = self.pool, time.perf_counter()
         total, work = sum(self.work.values()), self.work[name]
-        key = digest("answers", self.common, content)
+        key = digest("answers", self.common, content, takes)
         found = key in self.cache
         told = f"records of {'the backbone' if name == 'final' else name}"
         answers = record(
@@ -311,7 +321,7 @@ class _Trial:
             key,
             name,
             run,
-            [pool.inputs],
+            [pool.inputs[each] for each in takes],
             lambda share: pool.progress(told, (self.done + share * work) / total),
         )
         self.answers[name], self.done = answers, self.done + work

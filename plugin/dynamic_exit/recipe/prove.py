@@ -1,6 +1,6 @@
 """One ONNX file in both numerics, and the proof that it answers what its model answers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -59,16 +59,27 @@ def stitch_file(
         stages.fuse,
         {index: getattr(stage, form) for index, stage in stages.notes.items()},
     )
-    labels = ingredients.recipe.data.classes or [str(i) for i in range(ingredients.classes)]
     metadata = {
         "version": 1,
         "operating_points": points.model_dump(mode="json", by_alias=True),
-        "labels": labels,
+        "labels": ingredients.labels,
         "default": default.name,
     }
     thresholds = point_thresholds(default, chain.stages)
-    model = stitch(chain, chain.segments[0].proto.graph.input, ingredients.classes, thresholds, metadata)
+    model = stitch(chain, _inputs(chain, stages.input_names), ingredients.classes, thresholds, metadata)
     return File(model, open_session(model, threads=1))
+
+
+def _shorter(length: int) -> list[int]:
+    """Numbers of tokens below a length: the fewest that a text has with its marks, and half."""
+    return sorted({tried for tried in (2, (length + 1) // 2) if 2 <= tried < length})
+
+
+def _inputs(chain: Chain, names: Sequence[str]) -> list[onnx.ValueInfoProto]:
+    """The file's inputs, as its parts declare them."""
+    parts = (*chain.segments, *chain.savers, *(part for part, _ in chain.exits), *chain.notes.values())
+    declared = {value.name: value for part in reversed(parts) for value in part.proto.graph.input}
+    return [declared[name] for name in names]
 
 
 def verify(
@@ -82,7 +93,7 @@ def verify(
         stages: Those in the files.
         files: ``float`` and ``shipped``.
         points: Where to compare.
-        ingredients: The test samples.
+        ingredients: The test samples; a few of them are also compared cut short, where the number of tokens is free.
 
     Returns:
         How well they agree.
@@ -90,15 +101,20 @@ def verify(
     Raises:
         VerificationError: They do not.
     """
-    inputs = ingredients.splits["test"].inputs
-    feeds = {stages.input_names[0]: inputs}
+    feeds = ingredients.splits["test"].feeds(stages.input_names)
     thresholds = [point_thresholds(point, stages.chain) for point in (*points.points, points.backbone)]
     found = {}
     for key, form in (("float", "module"), ("shipped", "session")):
         model, session = stages.model(form), files[key].session
         what = f"the {'file and the torch model' if key == 'float' else 'file that ships and its single stages'}"
+        few = {name: array[:_FEW] for name, array in feeds.items()}
         for size in _ODD_SIZES:
-            few = {name: array[:_FEW] for name, array in feeds.items()}
             demand(compare(model, session, few, thresholds, size), f"at batch size {size} {what}", LOGIT_TOLERANCE)
+        free = [
+            value.name for value in session.get_inputs() if len(value.shape) > 1 and isinstance(value.shape[1], str)
+        ]
+        for length in _shorter(max((few[name].shape[1] for name in free), default=0)):
+            cut = {name: array[:, :length] if name in free else array for name, array in few.items()}
+            demand(compare(model, session, cut, thresholds), f"with {length} tokens {what}", LOGIT_TOLERANCE)
         found[key] = demand(compare(model, session, feeds, thresholds), what, LOGIT_TOLERANCE)
     return found

@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from .. import parallel
-from ..errors import DynamicExitError
+from ..errors import DynamicExitError, PassError
+from ..graph import is_text
+from ..onnx.int8 import PRODUCTS
 from ..passes.pruning import prune
 from ..passes.quantization import int8_options
 from ..passes.tiny_saver import ALWAYS
@@ -106,13 +108,19 @@ def _run(recipe: Recipe, model, splits, say: Say, progress: Progress | None, res
     example, exits = ingredients.example, recipe.dynamic_exit.early_exit
     backbone = parallel.together(lambda: cut_backbone(ingredients.backbone, example, exits, say))
     say(f"backbone: {backbone.depth} cuts found, {len(backbone.cuts)} in use")
-    shipper = Shipper(int8_options(recipe.quantization), [ingredients.splits["calibration"].inputs], threads=1)
-    stages = Stages(backbone.input_names, shipper.ship_backbone(backbone, say), {"final": backbone.depth})
+    if backbone.fixed_length:
+        say(f"the file takes texts of {_length(ingredients)} tokens alone: {backbone.fixed_length}")
+    int8 = int8_options(recipe.quantization)
+    if int8 and ingredients.by_name and any(map(is_text, example.values())):
+        int8 = replace(int8, operators=PRODUCTS)
+    calibration_inputs = ingredients.splits["calibration"].inputs
+    shipper = Shipper(int8, calibration_inputs, threads=1, dims=backbone.dims)
+    stages = Stages(tuple(calibration_inputs), shipper.ship_backbone(backbone, say), {"final": backbone.depth})
     candidates = pool.pick(stages, shipper) if pool else []
     workspace.begin(resume, say)
     if exits:
         train, place = ingredients.splits["train"], {"workdir": workspace.work, "resume": resume}
-        ship_exits(stages, backbone, shipper, exits, train.inputs, train.labels, recipe.seed, say, **place)
+        ship_exits(stages, backbone, shipper, exits, train.tensors, train.labels, recipe.seed, say, **place)
     costs = stage_costs(stages, recipe.dynamic_exit.tuning.cost, cache)
     calibration, test = (_records(stages, ingredients.splits[key], costs) for key in ("calibration", "test"))
 
@@ -166,10 +174,17 @@ def _conclude(
     return Result(workspace.finish(ingredients, stages, files["shipped"].model, points, metrics), points, metrics)
 
 
+def _length(ingredients: Ingredients) -> int:
+    return next(tensor.shape[1] for tensor in ingredients.example.values() if is_text(tensor))
+
+
 def _prune(ingredients: Ingredients, say: Say) -> Ingredients:
     train, stanza = ingredients.splits["train"], ingredients.recipe.pruning
-    samples = (train.tensor, torch.from_numpy(train.labels))
-    pruned = prune(ingredients.backbone, ingredients.example, stanza, samples, ingredients.recipe.seed)
+    if len(train.inputs) > 1:
+        raise PassError(f"pruning takes models of one input; the data hold {', '.join(train.inputs)}; leave it out")
+    samples = (*train.tensors.values(), torch.from_numpy(train.labels))
+    example = tuple(ingredients.example.values())
+    pruned = prune(ingredients.backbone, example, stanza, samples, ingredients.recipe.seed)
     say(f"pruned: {stanza.ratio:.0%} of the channels")
     return replace(ingredients, backbone=pruned)
 
@@ -177,7 +192,7 @@ def _prune(ingredients: Ingredients, say: Say) -> Ingredients:
 def _records(stages: Stages, samples: Split, costs: Mapping[str, Any]) -> Records:
     """Make the records of one split, with the numerics that ship."""
     places = {"positions": stages.positions, "needs": stages.needs}
-    return make_records(stages.model("session"), [samples.inputs], samples.labels, **places, **costs)
+    return make_records(stages.model("session"), [*samples.inputs.values()], samples.labels, **places, **costs)
 
 
 def _tune(ingredients: Ingredients, calibration: Records, test: Records, fuse: str) -> OperatingPoints:

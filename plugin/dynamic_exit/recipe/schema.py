@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from ..errors import OutputError, RecipeError
 from ..passes import EarlyExitStanza, ModelSource, PruningStanza, Stanza, TinySaverStanza, explain
 from ..passes.quantization import int8_options
-from ..passes.stanza import RecipePath, refuse
+from ..passes.stanza import PathOrName, RecipePath, refuse
 from ..tuning.operating_point import BACKBONE, Goal
 
 #: Added to the output's name while it is written.
@@ -28,6 +28,36 @@ class Splits(Stanza):
     test: str = Field(description="every reported figure; nothing else sees it")
 
 
+class Columns(Stanza):
+    """Where text and label stand in a file: names of columns or keys, or numbers from 0 where no line names them."""
+
+    text: str | int = Field("text", description="what is classified")
+    pair: str | int | None = Field(None, description="a second text that belongs to the first")
+    label: str | int = Field("label", description="the class: its number, or its name")
+
+    @model_validator(mode="after")
+    def _all_alike(self):
+        given = [each for each in (self.text, self.pair, self.label) if each is not None]
+        if len({type(each) for each in given}) > 1:
+            raise refuse(f"must hold names alone or numbers alone; got {', '.join(map(repr, given))}")
+        return self
+
+
+class Text(Stanza):
+    """How text files are read and tokenized."""
+
+    tokenizer: PathOrName | None = Field(None, description="Hugging Face name or folder; null: the backbone's own")
+    max_length: int | None = Field(None, ge=2, description="tokens of a text, cut beyond; null: the tokenizer's limit")
+    padding: Literal["longest", "max_length"] = Field("longest", description="to how many tokens texts are filled up")
+    columns: Columns = Field(Columns(), description="where text and label stand")
+
+    @model_validator(mode="after")
+    def _length_is_known(self):
+        if self.padding == "max_length" and self.max_length is None:
+            raise refuse("fills up to `max_length`, which it does not hold; add it")
+        return self
+
+
 class DataSource(Stanza):
     """Where samples come from.
 
@@ -35,12 +65,26 @@ class DataSource(Stanza):
     recipe's seed decides.
     """
 
-    source: Literal["npz", "imagefolder", "python"] = Field(description="kind of source")
-    path: RecipePath = Field(description=".npz file, folder, or file.py:function")
+    source: Literal["npz", "imagefolder", "text", "python"] = Field(description="kind of source")
+    path: RecipePath = Field(description=".npz or text file, folder, or file.py:function")
     splits: Splits = Field(description="name of each split, with an optional slice")
     classes: list[str] | None = Field(None, description="names of the classes, in the order of the logits")
     layout: Literal["channels_first", "channels_last"] = Field("channels_first", description="of images in the source")
     duplicates: Literal["refuse", "drop"] = Field("refuse", description="drop: leave copies of test samples out")
+    text: Text | None = Field(None, description="of `source: text`")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_has_defaults(cls, values):
+        if isinstance(values, Mapping) and values.get("source") == "text" and values.get("text") is None:
+            return {**values, "text": {}}
+        return values
+
+    @model_validator(mode="after")
+    def _text_is_for_text(self):
+        if self.source != "text" and self.text is not None:
+            raise refuse(f"holds `text`, which is for `source: text`, not for `source: {self.source}`; remove it")
+        return self
 
 
 class PointGoal(Stanza):

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,15 @@ import numpy as np
 import torch
 
 from ..errors import DataError, first_line
+from ..passes import ModelSource
 from .own_code import load_function
 from .schema import DataSource
+from .text import TextReader
+
+#: How the only input is called that came without a name: models take it by position.
+UNNAMED = ""
+# what a file and its segments call values of their own
+_RESERVED = ("hidden", "logits", "memory", "thresholds")
 
 
 @dataclass(frozen=True)
@@ -21,29 +28,53 @@ class Split:
 
     Attributes:
         name: ``train``, ``calibration`` or ``test``.
-        inputs: (N, ...) as the model takes them.
+        inputs: By the name under which models take it, each (N, ...); the only one may be ``UNNAMED``.
         labels: int64 (N,), -1 where unknown.
     """
 
     name: str
-    inputs: np.ndarray
+    inputs: dict[str, np.ndarray]
     labels: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return len(self.labels)
 
     @property
-    def tensor(self) -> torch.Tensor:
-        """The inputs as a tensor that shares their memory."""
-        return torch.from_numpy(self.inputs)
+    def by_name(self) -> bool:
+        """Whether the inputs have names, by which models take them."""
+        return UNNAMED not in self.inputs
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The inputs as tensors that share their memory."""
+        return {name: torch.from_numpy(array) for name, array in self.inputs.items()}
+
+    def take(self, rows: np.ndarray) -> "Split":
+        """Return some of the samples."""
+        return Split(self.name, {name: array[rows] for name, array in self.inputs.items()}, self.labels[rows])
+
+    def feeds(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the inputs that a model takes, by its names for them.
+
+        Raises:
+            DataError: One is missing.
+        """
+        if not self.by_name and len(names) == 1:
+            return {names[0]: self.inputs[UNNAMED]}
+        for name in names:
+            if name not in self.inputs:
+                known = ", ".join(self.inputs) if self.by_name else "one without a name"
+                raise DataError(f"split '{self.name}' has no input '{name}', which the model takes; it has {known}")
+        return {name: self.inputs[name] for name in names}
 
 
-def load_splits(source: DataSource, seed: int) -> dict[str, Split]:
+def load_splits(source: DataSource, seed: int, model: ModelSource | None = None) -> dict[str, Split]:
     """Load the three splits and check that they can be used together.
 
     Args:
         source: The stanza.
         seed: Decides the order in which slices are taken.
+        model: The backbone's stanza: whose tokenizer and class names text has where `source` names none.
 
     Returns:
         ``train``, ``calibration`` and ``test``.
@@ -51,21 +82,25 @@ def load_splits(source: DataSource, seed: int) -> dict[str, Split]:
     Raises:
         DataError: A split is missing, empty, malformed, holds NaN, or shares samples with another.
     """
-    read = _reader(source)
+    slices = {key: _slice(getattr(source.splits, key)) for key in ("train", "calibration", "test")}
+    read = _reader(source, [name for name, _ in slices.values()], model)
     splits = {}
-    for key in ("train", "calibration", "test"):
-        name, share = _slice(getattr(source.splits, key))
-        inputs, labels = check_samples(*read(name), split=key)
-        rows = np.random.default_rng(seed).permutation(len(inputs)) if share else np.arange(len(inputs))
+    for key, (name, share) in slices.items():
+        split = Split(key, *check_samples(*read(name), split=key))
+        rows = np.random.default_rng(seed).permutation(len(split)) if share else np.arange(len(split))
         if share:
             rows = rows[int(share[0] * len(rows)) : int(share[1] * len(rows))]
         if not len(rows):
             raise DataError(f"split '{key}' is empty ('{getattr(source.splits, key)}'); give it at least one sample")
-        inputs = inputs[rows]
-        if source.layout == "channels_last" and inputs.ndim == 4:
-            inputs = np.ascontiguousarray(np.moveaxis(inputs, -1, 1))
-        splits[key] = Split(key, inputs, labels[rows])
+        split = split.take(rows)
+        if source.layout == "channels_last":
+            split.inputs.update({name: _channels_first(array) for name, array in split.inputs.items()})
+        splits[key] = split
     return refuse_overlaps(splits, source.duplicates)
+
+
+def _channels_first(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.moveaxis(array, -1, 1)) if array.ndim == 4 else array
 
 
 def _slice(text: str) -> tuple[str, tuple[float, float] | None]:
@@ -83,7 +118,7 @@ def _slice(text: str) -> tuple[str, tuple[float, float] | None]:
     return match[1], (low, high)
 
 
-def _reader(source: DataSource) -> Callable[[str], tuple[Any, Any]]:
+def _reader(source: DataSource, names: Sequence[str], model: ModelSource | None) -> Callable[[str], tuple[Any, Any]]:
     if source.source == "python":
         function = load_function(source.path)
 
@@ -97,14 +132,17 @@ def _reader(source: DataSource) -> Callable[[str], tuple[Any, Any]]:
     path = Path(source.path)
     if not path.exists():
         raise DataError(f"data path '{path}' does not exist; check the path")
+    if source.source == "text":
+        return TextReader(source, names, model)
     return (lambda name: read_npz(path, name)) if source.source == "npz" else (lambda name: _read_folder(path, name))
 
 
-def read_npz(path: Path, name: str = "") -> tuple[np.ndarray, np.ndarray]:
+def read_npz(path: Path, name: str = "") -> tuple[np.ndarray | dict[str, np.ndarray], np.ndarray]:
     """Read inputs and labels from ``path`` or, if it is a folder, from the file `name` in it.
 
-    Arrays are called ``inputs`` (or ``images``, ``x``) and ``labels`` (or ``y``); in one file with several splits
-    their names end in ``_name``, such as ``x_train``.
+    Labels are called ``labels`` (or ``y``), an only input ``inputs`` (or ``images``, ``x``); without such an array all
+    others are inputs, under the names by which models take them. In one file with several splits all names end in
+    ``_name``, such as ``x_train``.
 
     Raises:
         DataError: A file or array is not there.
@@ -115,19 +153,23 @@ def read_npz(path: Path, name: str = "") -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"data file '{path}' does not exist; check the path and the names of the splits")
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return tuple(_pick(arrays, path, kinds, name) for kinds in (("inputs", "images", "x"), ("labels", "y")))
+            return _pick(arrays, path, f"_{name}" if name else "")
     except DataError:
         raise
     except Exception as error:  # numpy and zipfile raise what they please on a file that is something else
         raise DataError(f"data file '{path}' is no .npz file of plain numbers; write it with numpy.savez") from error
 
 
-def _pick(arrays, path: Path, kinds: tuple[str, ...], name: str) -> np.ndarray:
-    wanted = [f"{kind}_{name}" if name else kind for kind in kinds]
-    for key in wanted:
-        if key in arrays:
-            return arrays[key]
-    raise DataError(f"data file '{path}' has no array '{wanted[0]}'; it has {', '.join(arrays)}")
+def _pick(arrays, path: Path, ending: str) -> tuple[np.ndarray | dict[str, np.ndarray], np.ndarray]:
+    ours = {key.removesuffix(ending): key for key in arrays if key.endswith(ending)}
+    label = next((kind for kind in ("labels", "y") if kind in ours), None)
+    only = next((kind for kind in ("inputs", "images", "x") if kind in ours), None)
+    named = {} if only else {kind: key for kind, key in ours.items() if kind not in ("labels", "y")}
+    for found, wanted in ((only or named, "inputs"), (label, "labels")):
+        if not found:
+            raise DataError(f"data file '{path}' has no array '{wanted}{ending}'; it has {', '.join(arrays)}")
+    inputs = arrays[ours[only]] if only else {kind: arrays[key] for kind, key in named.items()}
+    return inputs, arrays[ours[label]]
 
 
 def _read_folder(path: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -151,24 +193,67 @@ def _read_folder(path: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(images), np.asarray([label for _, label in files], np.int64)
 
 
-def check_samples(inputs: Any, labels: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return inputs and int64 labels as arrays, or refuse them.
+def check_samples(inputs: Any, labels: Any, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return inputs by name and int64 labels as arrays, or refuse them.
+
+    Args:
+        inputs: One array (N, ...), or several by name.
+        labels: Whole numbers (N,).
+        split: Whom messages speak of.
+
+    Returns:
+        The inputs, one that came alone as ``UNNAMED``, and the labels.
 
     Raises:
-        DataError: They are no numbers, of different lengths, or hold NaN.
+        DataError: They are no numbers, of different lengths, hold NaN, or a mask fits no input.
     """
-    inputs, labels = np.asarray(inputs), np.asarray(labels)
-    if inputs.dtype == np.float64:
-        inputs = inputs.astype(np.float32)
-    if not (np.issubdtype(inputs.dtype, np.number) and inputs.ndim >= 2):
-        raise DataError(f"split '{split}' must hold numbers of shape (N, ...); got {inputs.dtype} {list(inputs.shape)}")
-    if labels.shape != (len(inputs),) or not np.issubdtype(labels.dtype, np.integer):
-        said = f"got {labels.dtype} {list(labels.shape)} for {len(inputs)} samples"
+    given = dict(inputs) if isinstance(inputs, Mapping) else {UNNAMED: inputs}
+    arrays = {name: _check_input(name, array, split) for name, array in given.items()}
+    if not arrays:
+        raise DataError(f"split '{split}' has no inputs; give it at least one array")
+    count, labels = len(next(iter(arrays.values()))), np.asarray(labels)
+    for name, array in arrays.items():
+        if len(array) != count:
+            first = next(iter(arrays))
+            raise DataError(
+                f"split '{split}' has {len(array)} samples of input '{name}' and {count} of '{first}'; give all inputs "
+                "of every sample"
+            )
+    _check_lengths(arrays, split)
+    if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
+        said = f"got {labels.dtype} {list(labels.shape)} for {count} samples"
         raise DataError(f"split '{split}' must have one whole number as label for each sample; {said}")
-    if np.issubdtype(inputs.dtype, np.floating) and not np.isfinite(inputs).all():
-        row = int(np.argwhere(~np.isfinite(inputs.reshape(len(inputs), -1)).all(1))[0, 0])
-        raise DataError(f"split '{split}' holds NaN or infinity, first in sample {row}; repair or remove it")
-    return inputs, labels.astype(np.int64)
+    return arrays, labels.astype(np.int64)
+
+
+def _check_input(name: str, array: Any, split: str) -> np.ndarray:
+    array = np.asarray(array)
+    what = f"split '{split}'" + (f", input '{name}'," if name != UNNAMED else "")
+    if not isinstance(name, str) or name in _RESERVED:
+        raise DataError(f"{what} has a name that no input may have; call it as the model's forward does")
+    if array.dtype == np.float64:
+        array = array.astype(np.float32)
+    numbers = np.issubdtype(array.dtype, np.number) or (array.dtype == bool and name != UNNAMED)
+    if not (numbers and array.ndim >= 2):
+        raise DataError(f"{what} must hold numbers of shape (N, ...); got {array.dtype} {list(array.shape)}")
+    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+        row = int(np.argwhere(~np.isfinite(array.reshape(len(array), -1)).all(1))[0, 0])
+        raise DataError(f"{what} holds NaN or infinity, first in sample {row}; repair or remove it")
+    return array
+
+
+def _check_lengths(arrays: Mapping[str, np.ndarray], split: str) -> None:
+    """Refuse a mask, or other token indices, of another length than the token indices."""
+    tokens = {
+        name: array.shape for name, array in arrays.items() if name.endswith(("_ids", "mask")) and array.ndim == 2
+    }
+    for name, shape in tokens.items():
+        first = next(iter(tokens))
+        if shape != tokens[first]:
+            raise DataError(
+                f"split '{split}' has the input '{name}' of shape {list(shape)} and '{first}' of shape "
+                f"{list(tokens[first])}; give both one length"
+            )
 
 
 def refuse_overlaps(splits: dict[str, Split], duplicates: str = "refuse") -> dict[str, Split]:
@@ -176,7 +261,7 @@ def refuse_overlaps(splits: dict[str, Split], duplicates: str = "refuse") -> dic
     seen: dict[bytes, tuple[str, int]] = {}
     for key in ("test", "calibration", "train"):
         split = splits[key]
-        prints = [hashlib.blake2b(np.ascontiguousarray(row), digest_size=16).digest() for row in split.inputs]
+        prints = [_print(row) for row in zip(*split.inputs.values(), strict=True)]
         shared = [i for i, mark in enumerate(prints) if mark in seen]
         if shared and duplicates == "refuse":
             other, row = seen[prints[shared[0]]]
@@ -188,9 +273,16 @@ def refuse_overlaps(splits: dict[str, Split], duplicates: str = "refuse") -> dic
             keep = np.setdiff1d(np.arange(len(split)), shared)
             if not len(keep):
                 raise DataError(f"split '{key}' is empty once its copies of other splits are dropped; give it others")
-            splits[key] = Split(key, split.inputs[keep], split.labels[keep])
+            splits[key] = split.take(keep)
         seen.update({mark: (key, i) for i, mark in enumerate(prints) if mark not in seen})
     return splits
+
+
+def _print(row: Sequence[np.ndarray]) -> bytes:
+    mark = hashlib.blake2b(digest_size=16)
+    for values in row:
+        mark.update(np.ascontiguousarray(values))
+    return mark.digest()
 
 
 def check_alike(splits: Mapping[str, Split]) -> None:
@@ -204,12 +296,17 @@ def check_alike(splits: Mapping[str, Split]) -> None:
             raise DataError(f"split '{split.name}' is empty; give it at least one sample")
     first, *others = splits.values()
     for split in others:
-        kinds = [f"{each.inputs.dtype} {list(each.inputs.shape[1:])}" for each in (split, first)]
+        kinds = [_kinds(each) for each in (split, first)]
         if kinds[0] != kinds[1]:
             raise DataError(
                 f"split '{split.name}' holds samples of {kinds[0]} and split '{first.name}' of {kinds[1]}; "
                 "give all splits one shape and type"
             )
+
+
+def _kinds(split: Split) -> str:
+    kinds = {name: f"{array.dtype} {list(array.shape[1:])}" for name, array in sorted(split.inputs.items())}
+    return ", ".join(f"{name} {kind}".strip() for name, kind in kinds.items())
 
 
 def check_labels(splits: Mapping[str, Split], classes: int, names: list[str] | None) -> None:

@@ -1,7 +1,7 @@
 """Savers trained for their role in a run: once, and found again."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import safetensors.torch
 import torch
@@ -25,26 +25,28 @@ class FineTuner:
     Args:
         stanza: How to train.
         train: The training split.
-        backbone: Takes inputs as a tensor and gives the shipped backbone's logits (N, C).
+        backbone: Takes inputs as tensors and gives the shipped backbone's logits (N, C).
         backbone_sum: Covers the backbone's numerics.
         seed: Decides whatever is random.
         cache: Keeps the teacher's logits and the trained weights.
         say: Takes progress lines.
+        names: Of the inputs that the backbone takes, in order.
     """
 
     def __init__(
         self,
         stanza: FineTuneStanza,
         train: Split,
-        backbone: Callable[[Tensor], Tensor],
+        backbone: Callable[..., Tensor],
         backbone_sum: str,
         seed: int,
         cache: Cache,
         say: Callable[[str], None],
+        names: Sequence[str],
     ):
         self.stanza, self.train, self.backbone, self.seed = stanza, train, backbone, seed
-        self.cache, self.say = cache, say
-        samples = [array_fingerprint(train.inputs), array_fingerprint(train.labels)]
+        self.cache, self.say, self.names = cache, say, names
+        samples = [array_fingerprint(array) for array in (*train.inputs.values(), train.labels)]
         self.common = [surroundings(), backbone_sum, samples]
 
     def tune(self, name: str, load: Callable[[], Classifier], fingerprint: str) -> tuple[Callable[[], Classifier], str]:
@@ -80,7 +82,7 @@ class FineTuner:
             labels = torch.from_numpy(self.train.labels)
             tuned = fine_tune(
                 candidate,
-                self.train.tensor,
+                candidate.select(self.train.tensors),
                 labels,
                 self.teacher,
                 self.stanza,
@@ -100,7 +102,8 @@ class FineTuner:
         def run() -> dict[str, bytes]:
             self.say("running the backbone on the training split, to teach savers")
             with torch.no_grad():
-                logits = torch.cat([self.backbone(*batch) for batch in batches([self.train.tensor], _BATCH_SIZE)])
+                inputs = [self.train.tensors[name] for name in self.names]
+                logits = torch.cat([self.backbone(*batch) for batch in batches(inputs, _BATCH_SIZE)])
             return {"logits.npy": pack(logits.float().numpy())}
 
         return torch.from_numpy(unpack(self.cache.files(key, run)["logits.npy"]))

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -42,7 +42,7 @@ class FineTuneStanza(Stanza):
 
 def fine_tune(
     candidate: nn.Module,
-    inputs: Tensor,
+    inputs: Tensor | Sequence[Tensor],
     labels: Tensor,
     teacher_logits: Tensor,
     options: FineTuneStanza,
@@ -54,8 +54,8 @@ def fine_tune(
     Batch norms learn new statistics. A sample without a label counts as right when the answer is the backbone's.
 
     Args:
-        candidate: Classifier of one float input (N, ...), logits (N, C) out.
-        inputs: uint8 or float (N, ...), of the training split.
+        candidate: Classifier, logits (N, C) out.
+        inputs: What it takes of the training split: one uint8 or float (N, ...), handed on as float, or several.
         labels: int64 (N,), -1 where unknown.
         teacher_logits: The backbone's, float (N, C), for these inputs as they are.
         options: Epochs, rates, loss.
@@ -69,27 +69,28 @@ def fine_tune(
         PassError: The samples do not fit each other or the candidate, there are fewer than two, or the loss or its
             gradient became NaN or infinite, or `augment` does not suit the inputs.
     """
-    _check(inputs, labels, teacher_logits)
+    tensors = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    _check(tensors, labels, teacher_logits)
     model = copy.deepcopy(candidate).train().requires_grad_(True)
     truth = torch.where(labels >= 0, labels, teacher_logits.argmax(dim=1))
-    batches = max(1, len(inputs) // options.batch_size)  # a short last batch would disturb the batch statistics
+    batches = max(1, len(labels) // options.batch_size)  # a short last batch would disturb the batch statistics
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_up_and_cosine(options.epochs * batches))
     generator = torch.Generator().manual_seed(seed)
-    views = make_augment(options.augment, len(inputs), seed)
+    views = make_augment(options.augment, len(labels), seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # dropout knows no other source of randomness
         for epoch in range(1, options.epochs + 1):
             losses, right = 0.0, 0
-            for rows in torch.randperm(len(inputs), generator=generator).tensor_split(batches):
-                batch = inputs[rows] if views is None else views(inputs[rows], rows, epoch)
-                logits = model(batch.float())
+            for rows in torch.randperm(len(labels), generator=generator).tensor_split(batches):
+                batch = [each[rows] if views is None else views(each[rows], rows, epoch) for each in tensors]
+                logits = model(*map(_as_number, batch))
                 loss = saver_loss(logits, truth[rows], teacher_logits[rows], options)
                 _step(model, optimizer, loss, epoch)
                 schedule.step()
                 losses += loss.item() * len(rows)
                 right += int((logits.argmax(dim=1) == truth[rows]).sum())
-            count = len(inputs)
+            count = len(labels)
             say(f"epoch {epoch} of {options.epochs}: loss {losses / count:.4f}, right {100 * right / count:.1f} %")
     return model.eval()
 
@@ -153,15 +154,20 @@ def _warm_up_and_cosine(steps: int) -> Callable[[int], float]:
     return lambda step: min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * max(0, step - warm) / rest)))
 
 
-def _check(inputs: Tensor, labels: Tensor, teacher_logits: Tensor) -> None:
-    counts = (len(inputs), len(labels), len(teacher_logits))
+def _as_number(batch: Tensor) -> Tensor:
+    """Images as float; token indices and masks as they are."""
+    return batch if batch.dtype in (torch.int64, torch.int32, torch.bool) else batch.float()
+
+
+def _check(inputs: Sequence[Tensor], labels: Tensor, teacher_logits: Tensor) -> None:
+    counts = (len(inputs[0]), len(labels), len(teacher_logits))
     if len(set(counts)) != 1:
         raise PassError(
             "inputs, labels and the backbone's logits must be of the same samples; "
             f"got {counts[0]}, {counts[1]} and {counts[2]}"
         )
-    if len(inputs) < 2:
-        raise PassError(f"a saver needs at least 2 training samples; got {len(inputs)}")
+    if len(labels) < 2:
+        raise PassError(f"a saver needs at least 2 training samples; got {len(labels)}")
     if not torch.isfinite(teacher_logits).all():
         raise PassError(
             "the backbone's logits on the training split hold NaN or infinity; check its weights and inputs"
