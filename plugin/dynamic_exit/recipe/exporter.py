@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RecipeError
+from ..hub.configuration import IMAGES, TEXT
 from .run import run
 from .schema import Recipe, parse_recipe, read_stanzas
+
+_TASKS = {"imagefolder": IMAGES, "text": TEXT}
 
 
 def export_pretrained(
@@ -61,4 +64,7 @@ def export_pretrained(
         temporary = tempfile.TemporaryDirectory(prefix="dynamic_exit_")
         export["directory"] = str(Path(temporary.name, Path(name).name))
     parsed = parse_recipe({**values, "model": model, "export": export}, base)
+    certain = _TASKS.get(parsed.data.source, task)  # of other sources the model's inputs tell, once they are known
+    if certain != task:
+        raise RecipeError(f"the recipe is for {certain}, the class that loads it for {task}; use the other")
     return run(parsed).folder, temporary
