@@ -53,13 +53,34 @@ def test_nothing_of_this_machine_is_written_into_the_file(part):
         assert trace not in content
 
 
-def test_an_operator_without_a_counterpart_is_named():
-    class Odd(nn.Module):
-        def forward(self, x):
-            return torch.special.airy_ai(x)
+class Odd(nn.Module):
+    def forward(self, x):
+        return torch.special.airy_ai(x)
 
-    with pytest.raises(ExportError, match="stage 'odd' cannot be exported to ONNX: .*airy"):
-        export_part("odd", Odd().eval(), ("x",), "logits", (torch.zeros(2, 3),))
+
+class Svd(nn.Module):
+    """The exporter takes the operator apart before it gives up."""
+
+    def forward(self, x):
+        return torch.linalg.svdvals(x[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "operator"), [(Odd, "aten.special_airy_ai.default"), (Svd, "aten._linalg_svd.default")]
+)
+def test_an_operator_without_a_counterpart_is_named_with_its_module(kind, operator):
+    """Alone, inside a user's model, and in a segment that was cut out of it."""
+    images = torch.zeros(2, 1, 6, 6)
+    model = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Sequential(nn.ReLU(), kind()), nn.Flatten(), nn.LazyLinear(3)).eval()
+    model(images)
+    (segment,) = split(capture(Classifier(model).eval(), (images,)), [])
+    said = f"stage 'odd' cannot be exported to ONNX: operator '{operator}' of module %s has no counterpart there; "
+    inside = f"'1.1' ({kind.__name__})"
+    cases = (kind().eval(), kind.__name__), (model, inside), (Classifier(model).eval(), inside), (segment, inside)
+    for module, place in cases:
+        with pytest.raises(ExportError) as refused:
+            export_part("odd", module, ("x",), "logits", (images,))
+        assert str(refused.value) == said % place + "leave this stage out"
 
 
 def test_int8_keeps_answers_close_and_stores_weights_in_8_bits(part, images):

@@ -1,13 +1,17 @@
 """Export segments, heads and savers again, one by one, with a batch size that stays one symbol."""
 
+import re
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
 from ..errors import CaptureError
 from . import tracing
 from .checks import explain
+
+#: Under which key of its `meta` a segment's node says which of the user's modules it comes from.
+ORIGIN = "origin"
 
 
 class _Positional(nn.Module):
@@ -77,3 +81,32 @@ def _named(dims: dict[int, str], named: dict[str, object], lengths: bool) -> dic
 
 def _shapes(tensors: Sequence[Tensor]) -> list[tuple[int, ...]]:
     return [tuple(x.shape) for x in tensors]
+
+
+def origin(node: fx.Node) -> str | None:
+    """Name the innermost of the user's modules around a captured or exported node, such as ``'layer1.0' (Block)``."""
+    calls = list((node.meta.get("nn_module_stack") or {}).values())
+    if not calls:
+        return None
+    path, kind = calls[-1]
+    name = re.sub(r"^(module|model)(\.|$)", "", re.sub(r"^module(\.|$)", "", path))
+    kind = (kind if isinstance(kind, str) else kind.__qualname__).rpartition(".")[2]
+    return f"'{name}' ({kind})" if name else kind
+
+
+def origin_of_exported(node: fx.Node, module: nn.Module) -> str | None:
+    """Name the user's module behind a node that `export_program` made of a module.
+
+    Args:
+        node: Of the exported program.
+        module: What was exported; a segment is a graph already, whose nodes know where they come from.
+
+    Returns:
+        As `origin`; None where it is not known.
+    """
+    body = getattr(module, "body", None)
+    if not isinstance(body, fx.GraphModule):
+        return origin(node)
+    # the last line of the trace is one of the segment's code, which assigns to the name of its own node
+    names = re.findall(r"^\s*(\w+) = ", node.meta.get("stack_trace") or "", re.MULTILINE)[-1:]
+    return next((inner.meta.get(ORIGIN) for inner in body.graph.nodes if inner.name in names), None)

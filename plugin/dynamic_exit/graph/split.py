@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from ..errors import CutError, nearest
 from .capture import Program
 from .cuts import Cut
+from .export import ORIGIN, origin
 from .in_place import writing
 from .slicing import slice_back
 
@@ -172,7 +173,7 @@ def _segment(program: Program, start: fx.Node | None, end: fx.Node, last: bool) 
             copies[node] = graph.call_function(torch.ops.aten.sym_size.int, (copies[source], dimension))
         else:
             copies[node] = graph.node_copy(node, copies.__getitem__)
-            copies[node].meta = {}
+            copies[node].meta = {ORIGIN: origin(node)}
             copies[node].target = writing(program, node, start) or node.target
     graph.output(copies[end])
     graph.lint()

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import ExportError, first_line
 from ..graph import export_program
+from ..graph.export import origin_of_exported
 
 #: How the free batch dimension is named in every file.
 BATCH = "batch"
@@ -84,7 +86,7 @@ def export_part(
         with _quiet():
             proto = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=OPSET).model_proto
     except torch.onnx.errors.OnnxExporterError as error:
-        reason = _innermost(error)
+        reason = _reason(error, program, module)
         raise ExportError(f"stage '{name}' cannot be exported to ONNX: {reason}; leave this stage out") from error
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
@@ -112,10 +114,21 @@ def _quiet():
             logger.setLevel(level)
 
 
-def _innermost(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return first_line(error)
+def _reason(error: BaseException, program: torch.export.ExportedProgram, module: nn.Module) -> str:
+    """Say which operator is in the way and where it comes from, else what the exporter says."""
+    causes = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    names = [name for cause in causes for name in re.findall(r"translating node %(\w+)", str(cause))]
+    said = first_line(causes[-1])
+    # the exporter itself takes operators apart first
+    nodes = (node for form in (lambda: program, program.run_decompositions) for node in form().graph.nodes)
+    node = next((node for node in nodes if node.name in names[-1:]), None) if names else None
+    if node is None:
+        return said
+    place = origin_of_exported(node, module)
+    what = f"operator '{node.target}'" + (f" of module {place}" if place else "")
+    return f"{what} has no counterpart there" if said.startswith("No ONNX function") else f"{what}: {said}"
 
 
 def strip(graph: onnx.GraphProto) -> None:
