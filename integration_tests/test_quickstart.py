@@ -11,7 +11,10 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
+from transformers import pipeline
 
+from dynamic_exit import DynamicExitModelForImageClassification
 from dynamic_exit.recipe.load import load
 from dynamic_exit.recipe.schema import read_recipe
 
@@ -44,7 +47,7 @@ def ingredients():
 
 def test_the_folder_is_complete(demo):
     wanted = "model.onnx config.json operating_points.json metrics.json recipe.yaml records.npz report.html README.md"
-    assert {path.name for path in demo[0].iterdir()} == set(wanted.split())
+    assert {path.name for path in demo[0].iterdir()} == {*wanted.split(), "preprocessor_config.json"}
 
 
 def test_half_a_point_allowed_keeps_accuracy_and_saves_most_of_the_cost(rows):
@@ -105,6 +108,26 @@ def test_the_readme_shows_the_table_that_the_demo_prints(demo):
 def test_the_readme_code_runs(demo):
     code = re.search(r"```python\n(import numpy.*?)```", README, re.DOTALL)[1]
     code = code.replace("build/quickstart", str(demo[0])) + "\nassert answer.logits.shape == (3, 10)\n"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_pipeline_gives_for_an_image_what_the_model_gives_for_its_array(demo, ingredients):
+    split = ingredients.splits["test"]
+    (samples,) = split.inputs.values()
+    model = DynamicExitModelForImageClassification.from_pretrained(demo[0])
+    classify = pipeline("image-classification", model=model, image_processor=str(demo[0]), device="cpu")
+    images = [Image.fromarray(row[0].astype(np.uint8)) for row in samples]
+    found = classify(images, top_k=1)
+    answer = model(samples)
+    assert [each[0]["label"] for each in found] == [model.config.id2label[label] for label in answer.logits.argmax(1)]
+    assert [each[0]["score"] for each in found] == pytest.approx(answer.confidence.tolist(), abs=1e-5)
+
+
+def test_the_readme_pipeline_runs(demo, tmp_path):
+    Image.fromarray(np.full((8, 8), 9, np.uint8)).save(tmp_path / "digit.png")
+    code = re.search(r"```python\n(from transformers.*?)```", README, re.DOTALL)[1]
+    code = code.replace("build/quickstart", str(demo[0])).replace("digit.png", str(tmp_path / "digit.png"))
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

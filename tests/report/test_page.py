@@ -3,6 +3,7 @@ from html.parser import HTMLParser
 import tiny
 import yaml
 
+from dynamic_exit.hub import DynamicExitConfig
 from dynamic_exit.hub.card import model_card
 from dynamic_exit.report.page import candidates_table, report_page, table
 from dynamic_exit.tuning.operating_point import Baseline, OperatingPoints
@@ -140,4 +141,14 @@ def test_the_card_holds_the_table_and_its_own_header(ran):
     assert cells[0] == [cell.strip() for cell in header]
     assert cells[2:] == rows
     assert f'set_operating_point("{ran.result.points.names[0]}")' in body
-    assert text == model_card("models.py:backbone", "image-classification", ran.result.points, ran.result.metrics)
+    config = DynamicExitConfig.from_pretrained(ran.folder)
+    assert text == model_card("models.py:backbone", config, ran.result.points, ran.result.metrics)
+
+
+def test_the_card_of_text_and_of_segments_shows_how_to_call_them(ran):
+    inputs = [{"name": name, "dtype": "int64", "shape": ["length"]} for name in ("input_ids", "attention_mask")]
+    text = model_card("words", DynamicExitConfig(inputs, layout="segments"), ran.result.points, ran.result.metrics)
+    assert "\npipeline_tag: text-classification\n" in text
+    assert "import DynamicExitModelForSequenceClassification\n" in text
+    assert "answer = model(input_ids=input_ids, attention_mask=attention_mask)  # " in text
+    assert text.endswith("half the distance of the quartiles; times are those of the same stages in one file.\n")

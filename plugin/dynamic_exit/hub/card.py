@@ -4,24 +4,27 @@ from typing import Any
 
 from ..report.page import table
 from ..tuning.operating_point import OperatingPoints
-from .configuration import IMAGES
+from .configuration import IMAGES, DynamicExitConfig
 
 
-def model_card(title: str, task: str, points: OperatingPoints, metrics: dict[str, Any]) -> str:
+def model_card(title: str, config: DynamicExitConfig, points: OperatingPoints, metrics: dict[str, Any]) -> str:
     """Return the model card as Markdown.
 
     Args:
         title: Name of the backbone.
-        task: ``image-classification`` or ``text-classification``.
+        config: Task, layout and inputs.
         points: The operating points.
         metrics: Content of ``metrics.json``.
     """
     header, rows = table(metrics)
-    kind, inputs = ("Image", "images") if task == IMAGES else ("Sequence", "input_ids, attention_mask")
+    kind, inputs = "Image", "images"
+    if config.task != IMAGES:
+        kind, inputs = "Sequence", ", ".join(f"{each['name']}={each['name']}" for each in config.inputs)
+    timed = "" if config.layout == "single" else "; times are those of the same stages in one file"
     lines = [
         "---",
         "library_name: dynamic_exit",
-        f"pipeline_tag: {task}",
+        f"pipeline_tag: {config.task}",
         "tags: [dynamic-exit, early-exit, onnx]",
         "---",
         f"# {title}, dynamic",
@@ -42,6 +45,6 @@ def model_card(title: str, task: str, points: OperatingPoints, metrics: dict[str
         "",
         f"Measured on {metrics['samples']['test']} test samples that nothing was tuned on; "
         f"cost in {points.cost_unit} over the backbone's; {metrics['timing']['runtime']}, "
-        f"{metrics['timing']['threads']} thread, median and half the distance of the quartiles.",
+        f"{metrics['timing']['threads']} thread, median and half the distance of the quartiles{timed}.",
     ]
     return "\n".join(lines) + "\n"

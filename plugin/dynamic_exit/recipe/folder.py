@@ -115,7 +115,7 @@ class Workspace:
         (self.partial / "recipe.yaml").write_text(recipe_text(recipe, self.directory), encoding="utf-8")
         title = Path(recipe.model.name).name
         (self.partial / "report.html").write_text(report_page(title, points, metrics), encoding="utf-8")
-        (self.partial / "README.md").write_text(model_card(title, config.task, points, metrics), encoding="utf-8")
+        (self.partial / "README.md").write_text(model_card(title, config, points, metrics), encoding="utf-8")
         shutil.rmtree(self.work)
         os.replace(self.partial, self.directory)
         return self.directory
