@@ -158,12 +158,13 @@ def _name_dimensions(name: str, graph: onnx.GraphProto, dynamic_dims: Sequence[d
     for value, dims in zip(graph.input, dynamic_dims, strict=True):
         sides = value.type.tensor_type.shape.dim
         for place, side in ({0: BATCH} | dims).items():
-            if not sides[place].dim_param:
+            found = sides[place].dim_param or str(sides[place].dim_value)
+            if found.isdigit():  # the exporter writes some constants as if they were names
                 raise ExportError(
-                    f"stage '{name}' takes {value.name} of {sides[place].dim_value} in dimension {place} alone, where "
-                    f"the backbone leaves '{side}' free; leave this stage out"
+                    f"stage '{name}' takes {value.name} of {found} in dimension {place} alone, where the backbone "
+                    f"leaves '{side}' free; leave this stage out"
                 )
-            names.setdefault(sides[place].dim_param, side)
+            names.setdefault(found, side)
     for value in (*graph.input, *graph.output, *graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param in names:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .. import parallel
 from ..cost import count_macs, node_macs
+from ..errors import ExportError, first_line
 from ..graph import Classifier, Cut, Segment, capture, find_cuts, is_text, split
 from ..onnx.int8 import Int8Options, quantize_part
 from ..onnx.parts import Part, export_part
@@ -26,6 +27,8 @@ from ..runtime.model import DynamicExitModel
 Say = Callable[[str], None]
 #: Samples at a time while ranges for int8 are found.
 BATCH_SIZE = 64
+# largest difference of logits between a saver and what was exported of it
+_APART = 1e-3
 
 
 @dataclass(frozen=True)
@@ -264,7 +267,29 @@ class Shipper:
         """Return a saver in float and as it ships; without `quantize` both are the same."""
         feeds = {each: self.calibration[each] for each in takes}
         example = tuple(torch.from_numpy(array[:2]) for array in feeds.values())
-        return self.parts(name, candidate, takes, "logits", example, feeds if quantize else None)
+        parts = self.parts(name, candidate, takes, "logits", example, feeds if quantize else None)
+        free = [each for each in takes if self.dims.get(each)]
+        for length in shorter_lengths(min((feeds[each].shape[1] for each in free), default=0)):
+            cut = [x[:, :length] if each in free else x for each, x in zip(takes, example, strict=True)]
+            _demand_alike(name, candidate, parts[0], cut, length)
+        return parts
+
+
+def shorter_lengths(length: int) -> list[int]:
+    """Numbers of tokens below a length: the fewest that a text has with its marks, and half."""
+    return sorted({tried for tried in (2, (length + 1) // 2) if 2 <= tried < length})
+
+
+def _demand_alike(name: str, candidate: nn.Module, part: Part, inputs: Sequence[Tensor], length: int) -> None:
+    """Refuse a saver that takes, once exported or at all, one number of tokens alone."""
+    try:
+        with torch.no_grad():
+            apart = (candidate(*inputs) - PartSession(part)(*inputs)).abs().max()
+    except Exception as error:  # own code and onnxruntime raise anything
+        reason = first_line(error)
+        raise ExportError(f"stage '{name}' cannot take {length} tokens, the backbone can: {reason}") from error
+    if not apart <= _APART:
+        raise ExportError(f"stage '{name}' answers otherwise with {length} tokens once it is exported; leave it out")
 
 
 def _pack_parts(parts: tuple[Part, Part]) -> bytes:

@@ -11,7 +11,7 @@ from ..onnx.session import open_session
 from ..onnx.stitch import Chain, stitch
 from ..onnx.verify import Agreement, compare, demand
 from ..tuning.operating_point import OperatingPoint, OperatingPoints
-from .build import Stages
+from .build import Stages, shorter_lengths
 from .load import Ingredients
 
 #: Largest difference of logits between a file and its model.
@@ -70,11 +70,6 @@ def stitch_file(
     return File(model, open_session(model, threads=1))
 
 
-def _shorter(length: int) -> list[int]:
-    """Numbers of tokens below a length: the fewest that a text has with its marks, and half."""
-    return sorted({tried for tried in (2, (length + 1) // 2) if 2 <= tried < length})
-
-
 def _inputs(chain: Chain, names: Sequence[str]) -> list[onnx.ValueInfoProto]:
     """The file's inputs, as its parts declare them."""
     parts = (*chain.segments, *chain.savers, *(part for part, _ in chain.exits), *chain.notes.values())
@@ -113,7 +108,7 @@ def verify(
         free = [
             value.name for value in session.get_inputs() if len(value.shape) > 1 and isinstance(value.shape[1], str)
         ]
-        for length in _shorter(max((few[name].shape[1] for name in free), default=0)):
+        for length in shorter_lengths(max((few[name].shape[1] for name in free), default=0)):
             cut = {name: array[:, :length] if name in free else array for name, array in few.items()}
             demand(compare(model, session, cut, thresholds), f"with {length} tokens {what}", LOGIT_TOLERANCE)
         found[key] = demand(compare(model, session, feeds, thresholds), what, LOGIT_TOLERANCE)

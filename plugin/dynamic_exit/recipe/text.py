@@ -101,7 +101,7 @@ def find_file(path: Path, name: str) -> Path:
     found = [each for each in files if name in (each.name, each.name.removesuffix(".gz"), each.name.split(".")[0])]
     if len(found) != 1:
         said = f"{len(found)} files of the name '{name}'" if found else f"no text file '{name}'"
-        hint = "write the ending, too" if found else nearest(name, [each.name for each in files])
+        hint = "write the ending, too" if found else nearest(name, {each.name.split(".")[0] for each in files})
         raise DataError(f"data folder '{path}' has {said}; {hint}")
     return found[0]
 
