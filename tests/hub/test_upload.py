@@ -13,7 +13,7 @@ SCRIPT = """
 import json, sys
 import numpy as np
 from dynamic_exit import DynamicExitModelForImageClassification as Model
-from dynamic_exit.errors import ExportError
+from dynamic_exit.errors import ExportError, OutputError
 
 folder, place, token = sys.argv[1:]
 images = np.random.default_rng(0).normal(size=(20, 1, 6, 6)).astype(np.float32)
@@ -44,6 +44,10 @@ def refused(*arguments, **options):
 said["without token"] = refused("me/tiny", cache_dir=f"{place}/other", token=False)
 said["never downloaded"] = refused("me/other", **offline)
 said["no such subfolder"] = refused("me/tiny", subfolder="nowhere", **there)
+try:
+    model.push_to_hub(f"{place}/saved", "me/tiny", token="hf_of_somebody_else")
+except OutputError as error:
+    said["not allowed"] = str(error)
 print(json.dumps(said))
 """
 
@@ -84,9 +88,11 @@ def test_revisions_and_the_cache(story):
     assert said["names"] == said["names offline"] == ["accuracy-drop-1%", "accuracy-drop-10%", "thrifty"]
 
 
-def test_what_cannot_be_had_is_one_sentence(story):
-    said, _, _ = story
+def test_what_is_refused_is_one_sentence(story):
+    said, _, place = story
     for key, name in (("without token", "me/tiny"), ("never downloaded", "me/other")):
         assert said[key].startswith(f"'{name}' cannot be had from the hub: ")
         assert "\n" not in said[key]
     assert "/nowhere' has no config.json; it is no complete dynamic model, export it" in said["no such subfolder"]
+    assert said["not allowed"].startswith(f"'{place}/saved' cannot be uploaded to 'me/tiny': ")
+    assert "\n" not in said["not allowed"]

@@ -12,7 +12,7 @@ from huggingface_hub import HfApi
 from optimum.modeling_base import OptimizedModel
 from transformers.utils import ModelOutput, http_user_agent
 
-from ..errors import ExportError, OperatingPointError
+from ..errors import ExportError, OperatingPointError, OutputError, first_line
 from ..onnx.session import open_session
 from ..runtime.checks import check_thresholds
 from ..tuning.operating_point import OperatingPoint, OperatingPoints
@@ -226,7 +226,9 @@ class DynamicExitClassifier(OptimizedModel):
     def _from_pretrained(cls, model_id: str | Path, config: DynamicExitConfig, **options) -> "DynamicExitClassifier":
         return cls.from_pretrained(model_id, config, **options)
 
-    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs):
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs
+    ) -> str | None:
         """Save the model with all that belongs to it, so that `from_pretrained` loads it again.
 
         Args:
@@ -234,14 +236,18 @@ class DynamicExitClassifier(OptimizedModel):
             push_to_hub: Upload it, too.
             **kwargs: For `push_to_hub`.
 
+        Returns:
+            The commit's address where it was uploaded, else None.
+
         Raises:
-            OutputError: The folder cannot be written.
+            OutputError: The folder cannot be written, or not be uploaded.
         """
         folder = make_folder(save_directory)
         try:
-            return super().save_pretrained(folder, push_to_hub, **kwargs)
+            super().save_pretrained(folder)
         except OSError as error:
             raise cannot_write(folder, error) from error
+        return self.push_to_hub(folder, **kwargs) if push_to_hub else None
 
     def _save_pretrained(self, save_directory: str | Path) -> None:
         if self.folder is not None:
@@ -268,16 +274,23 @@ class DynamicExitClassifier(OptimizedModel):
 
         Returns:
             The commit's address.
+
+        Raises:
+            OutputError: The hub refuses it or cannot be reached.
         """
         api = HfApi(user_agent=http_user_agent(), token=token)
-        repository = api.create_repo(repository_id, private=private, exist_ok=True).repo_id
-        return api.upload_folder(
-            repo_id=repository,
-            folder_path=save_directory,
-            revision=revision,
-            commit_message=commit_message,
-            allow_patterns=[CONFIG_FILE, *PATTERNS],
-        ).commit_url
+        try:
+            repository = api.create_repo(repository_id, private=private, exist_ok=True).repo_id
+            return api.upload_folder(
+                repo_id=repository,
+                folder_path=save_directory,
+                revision=revision,
+                commit_message=commit_message,
+                allow_patterns=[CONFIG_FILE, *PATTERNS],
+            ).commit_url
+        except Exception as error:  # the hub raises dozens of types, with and without a common base
+            said = f"cannot be uploaded to '{repository_id}': {first_line(error)}"
+            raise OutputError(f"'{save_directory}' {said}") from error
 
 
 def point_thresholds(point: OperatingPoint, stages: Sequence[str]) -> np.ndarray:
