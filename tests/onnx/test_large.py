@@ -11,6 +11,7 @@ from torch import nn
 
 from dynamic_exit.errors import ExportError
 from dynamic_exit.onnx import large
+from dynamic_exit.onnx.int8 import Int8Options, quantize_part
 from dynamic_exit.onnx.parts import export_part
 from dynamic_exit.onnx.session import open_session
 from dynamic_exit.onnx.stitch import Chain, stitch
@@ -89,3 +90,15 @@ def test_saving_again_leaves_nothing_of_the_file_before(parts, tmp_path):
     model = stitched(parts)
     first = large.save_model(model, tmp_path / "model.onnx", LIMIT)[1].read_bytes()
     assert large.save_model(model, tmp_path / "model.onnx", LIMIT)[1].read_bytes() == first
+
+
+def test_a_large_part_is_quantized_to_the_same(parts):
+    feeds = [{"image": IMAGES}]
+    plain = quantize_part(parts[1], feeds, Int8Options())
+    large_one = quantize_part(parts[1], feeds, Int8Options(), LIMIT)
+    for part in (plain, large_one):
+        weights = {tensor.data_type for tensor in part.proto.graph.initializer if len(tensor.dims) == 2}
+        assert weights == {onnx.TensorProto.INT8}
+    wanted, found = (open_session(part.proto).run(None, feeds[0])[0] for part in (plain, large_one))
+    assert np.array_equal(found, wanted)
+    assert not any(tensor.external_data for tensor in large_one.proto.graph.initializer)

@@ -16,8 +16,8 @@ from ..errors import ExportError, OperatingPointError, OutputError, first_line
 from ..onnx.session import open_session
 from ..runtime.checks import check_thresholds
 from ..tuning.operating_point import OperatingPoint, OperatingPoints
+from . import exporting
 from .configuration import DynamicExitConfig
-from .exporting import export
 from .folder import (
     CONFIG_FILE,
     MODEL_FILE,
@@ -195,7 +195,7 @@ class DynamicExitClassifier(OptimizedModel):
         """
         kept = None
         if export:
-            folder, kept = cls._compressed(model_id, recipe, hub)
+            folder, kept = exporting.export(model_id, recipe, cls.task, **hub)
         elif recipe is not None:
             raise ExportError("a recipe came in without export=True; add it, or leave the recipe out")
         else:
@@ -206,10 +206,6 @@ class DynamicExitClassifier(OptimizedModel):
         model = cls._from_folder(folder, config, operating_point, provider, session_options)
         model._kept = kept  # a temporary folder lives as long as its model
         return model
-
-    @classmethod
-    def _compressed(cls, model_id, recipe, hub):
-        return export(model_id, recipe, cls.task, **hub)
 
     @classmethod
     def _from_folder(cls, folder: Path, config, operating_point, provider, session_options) -> "DynamicExitClassifier":

@@ -19,6 +19,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from ..errors import ExportError, first_line
+from .large import is_large, save_model
 from .parts import Part
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
@@ -67,13 +68,16 @@ def is_quantized(part: Part) -> bool:
     return any("Quantize" in node.op_type or node.op_type in _QUANTIZED for node in part.proto.graph.node)
 
 
-def quantize_part(part: Part, feeds: Iterable[Mapping[str, np.ndarray]], options: Int8Options) -> Part:
+def quantize_part(
+    part: Part, feeds: Iterable[Mapping[str, np.ndarray]], options: Int8Options, limit: int | None = None
+) -> Part:
     """Quantize one part.
 
     Args:
         part: A part in float; one that is quantized already, as an imported file may be, stays as it is.
         feeds: Batches of what the part really gets, by input name.
         options: Types, granularity and calibration.
+        limit: Bytes of weights from which they go through files of their own; None is `large.LIMIT`.
 
     Returns:
         The part in int8, with the same inputs and output in float32.
@@ -85,9 +89,11 @@ def quantize_part(part: Part, feeds: Iterable[Mapping[str, np.ndarray]], options
         return part
     with tempfile.TemporaryDirectory() as folder, _quiet():
         source, prepared, target = (str(Path(folder, f"{name}.onnx")) for name in ("source", "prepared", "target"))
-        onnx.save(part.proto, source)
+        save_model(part.proto, source, limit)
+        apart = is_large(part.proto, limit)
         try:
-            quant_pre_process(source, prepared, skip_symbolic_shape=True)
+            beside = {"save_as_external_data": apart, "all_tensors_to_one_file": apart}
+            quant_pre_process(source, prepared, skip_symbolic_shape=True, **beside)
             quantize_static(
                 prepared,
                 target,
@@ -98,6 +104,7 @@ def quantize_part(part: Part, feeds: Iterable[Mapping[str, np.ndarray]], options
                 activation_type=_TYPES[options.activation_type],
                 calibrate_method=_METHODS[options.calibration],
                 op_types_to_quantize=options.operators,
+                use_external_data_format=apart,
                 extra_options={
                     "WeightSymmetric": options.weight_symmetric,
                     "ActivationSymmetric": options.activation_symmetric,
