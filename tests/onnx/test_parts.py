@@ -12,7 +12,7 @@ from dynamic_exit.onnx.int8 import Int8Options, quantize_part
 from dynamic_exit.onnx.parts import BATCH, export_part
 from dynamic_exit.onnx.session import PartSession, open_session
 from dynamic_exit.onnx.stitch import Chain, stitch
-from dynamic_exit.onnx.verify import Agreement, compare, demand, run_session
+from dynamic_exit.onnx.verify import Agreement, agrees, compare, demand, run_session
 from dynamic_exit.runtime.model import DynamicExitModel
 
 
@@ -136,6 +136,35 @@ def test_compare_counts_exits_that_part_away_from_the_threshold(part, network, i
     assert (found.exits_apart, found.rounding) == (64, 0)
     near = compare(model, session, {"image": images}, [np.asarray([float(1 - 2.5e-4)], np.float32)])
     assert near.exits_apart + near.rounding == 64
+
+
+def test_an_8_bit_step_may_change_logits_exits_and_ties(part):
+    """By hand: rows have the logits (0, 0.01), in the file (0.01, 0): a step of 0.01 does that, one of 0.004 not."""
+
+    def constant(*logits):
+        made = nn.Sequential(nn.Flatten(), nn.Linear(36, 2)).eval()
+        nn.init.zeros_(made[1].weight)
+        made[1].bias.data = torch.tensor(logits)
+        return made
+
+    images = np.zeros((5, 1, 6, 6), np.float32)
+    parts = [export_part(name, constant(0.01, 0.0), part.takes, "logits", (torch.zeros(2, 1, 6, 6),)) for name in "ab"]
+    session = open_session(stitch(Chain(parts[:1], parts[1:], []), part.proto.graph.input, 2, [0.5], {}))
+    model = DynamicExitModel(
+        [constant(0.0, 0.01)], input_names=list(part.takes), savers={"a": constant(0.0, 0.01)}, thresholds=[0.5]
+    )
+    leaves, stays = np.float32([0.4]), np.float32([np.inf])
+    for thresholds in (leaves, stays):
+        found = [compare(model, session, {"image": images}, [thresholds], step=step) for step in (0.0, 0.004, 0.01)]
+        assert [each.predictions_apart for each in found] == [5, 5, 0]
+        assert [each.largest_difference for each in found] == pytest.approx([0.01] * 3, abs=1e-6)
+        assert [agrees(each, 0.011) for each in found] == [False, False, True]
+    sure = 1 / (1 + np.exp(-0.01))  # the file's rows of 0.502 leave, rows of 0.5 would not
+    model.savers[0][1].bias.data.zero_()
+    for below, expected in ((1e-5, [(0, 5), (0, 5)]), (1e-3, [(5, 0), (0, 5)])):
+        limits = [np.float32([sure - below])]
+        found = [compare(model, session, {"image": images}, limits, step=step) for step in (0.0, 0.01)]
+        assert [(each.exits_apart, each.rounding) for each in found] == expected
 
 
 def test_run_session_puts_batches_together_in_order(part, images):

@@ -24,7 +24,7 @@ class Agreement:
         points: Operating points compared.
         exits_apart: Rows whose exits differ although no confidence is within rounding of a threshold.
         rounding: Rows whose exits differ by rounding at a threshold.
-        predictions_apart: Rows with the same exit and different predictions.
+        predictions_apart: Rows with the same exit and different predictions, by more than rounding to 8 bits.
         largest_difference: Of the logits, over rows with the same exit.
     """
 
@@ -75,6 +75,7 @@ def compare(
     feeds: Mapping[str, np.ndarray],
     points: Sequence[np.ndarray],
     batch_size: int = 64,
+    step: float = 0.0,
 ) -> Agreement:
     """Compare a dynamic file with the model that it was made of.
 
@@ -84,6 +85,7 @@ def compare(
         feeds: Inputs by name, each (N, ...), in the model's order.
         points: Thresholds float32 (S,) of each operating point.
         batch_size: Samples at a time.
+        step: How much a logit may change where a number between two 8-bit steps falls on the other one; 0 in float.
 
     Returns:
         How well they agree.
@@ -95,22 +97,36 @@ def compare(
         ours = run_model(model, list(feeds.values()), thresholds, batch_size)
         theirs = run_session(session, feeds, thresholds, batch_size)
         differ = ours[1] != theirs[1]
-        near = _near_threshold(ours, theirs, thresholds) & differ
+        # a probability changes by at most half of what the logits change by
+        near = _near_threshold(ours, theirs, thresholds, max(ROUNDING, step / 2)) & differ
         rounding += int(near.sum())
         apart += int((differ & ~near).sum())
         same = ~differ
-        predictions += int((ours[0].argmax(1) != theirs[0].argmax(1))[same].sum())
+        other = same & (ours[0].argmax(1) != theirs[0].argmax(1))
+        predictions += int((_lead(ours[0][other]) > 2 * step).sum()) if other.any() else 0
         if same.any():
             largest = max(largest, float(np.abs(ours[0] - theirs[0])[same].max()))
     return Agreement(samples, len(points), apart, rounding, predictions, largest)
 
 
-def _near_threshold(ours, theirs, thresholds: np.ndarray) -> np.ndarray:
+def _lead(logits: np.ndarray) -> np.ndarray:
+    """By how much the largest logit of each row exceeds the second."""
+    second, first = np.sort(logits, axis=1)[:, -2:].T
+    return first - second
+
+
+def _near_threshold(ours, theirs, thresholds: np.ndarray, rounding: float) -> np.ndarray:
     """Rows whose earlier exit was taken with a confidence within rounding of its threshold."""
     first = np.minimum(ours[1], theirs[1])
     confidence = np.where(ours[1] <= theirs[1], ours[2], theirs[2])
     limits = np.append(thresholds, np.inf)[first]
-    return np.abs(confidence - limits) <= ROUNDING
+    return np.abs(confidence - limits) <= rounding
+
+
+def agrees(agreement: Agreement, largest_difference: float) -> bool:
+    """Whether a file answers like its model, with logits that differ by at most so much."""
+    apart = agreement.exits_apart or agreement.predictions_apart
+    return not apart and agreement.largest_difference <= largest_difference
 
 
 def demand(agreement: Agreement, what: str, largest_difference: float) -> Agreement:
