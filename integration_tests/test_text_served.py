@@ -18,9 +18,7 @@ def test_text_goes_in_and_the_measured_accuracy_comes_out(tmp_path):
     stanzas = sentences.recipe(export__layout="segments")
     del stanzas["model"], stanzas["export"]["directory"]
     recipe = tiny.write(tmp_path, stanzas, "without_model.yaml")
-    model = DynamicExitModelForSequenceClassification.from_pretrained(
-        tmp_path / "backbone", export=True, recipe=recipe
-    )
+    model = DynamicExitModelForSequenceClassification.from_pretrained(tmp_path / "backbone", export=True, recipe=recipe)
     model.save_pretrained(tmp_path / "kept")
     model = DynamicExitModelForSequenceClassification.from_pretrained(tmp_path / "kept")
     texts, labels = zip(*sentences.lines("dev"), strict=True)

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -59,14 +60,15 @@ def test_a_model_is_compressed_on_the_way(place, stanzas, tmp_path):
 
 
 def test_a_file_with_a_directory_and_options_of_loading(place, stanzas, tmp_path):
-    """`model` may say more than the name, and the result stays where the recipe says."""
+    """`model` may name the same folder and say more, and the result stays where the recipe says."""
+    shutil.copytree(place / "resnet", tmp_path / "resnet")
     values = {
         **stanzas,
-        "model": {"preprocessing": {"scale": 0.5}},
+        "model": {"name": "./resnet", "preprocessing": {"scale": 0.5}},
         "export": {"directory": "out", "layout": "segments"},
     }
     recipe = tiny.write(tmp_path, values)
-    model = Model.from_pretrained(place / "resnet", export=True, recipe=recipe, operating_point="backbone")
+    model = Model.from_pretrained(tmp_path / "resnet", export=True, recipe=recipe, operating_point="backbone")
     assert model.folder == tmp_path / "out"
     assert json.loads((tmp_path / "out" / "config.json").read_text())["layout"] == "segments"
     original = ResNetForImageClassification.from_pretrained(place / "resnet").eval()
@@ -88,6 +90,8 @@ def test_what_does_not_fit_is_refused_before_any_work(place, stanzas, tmp_path):
             Model.from_pretrained(resnet, export=True, recipe=stanzas, **option)
     with pytest.raises(RecipeError, match="^the recipe must be a mapping of stanzas; it needs at least data and dyn"):
         Model.from_pretrained(resnet, export=True, recipe=tiny.write(tmp_path, ["data"]))
+    with pytest.raises(RecipeError, match="^key 'export' must be a mapping; got 'out'$"):
+        Model.from_pretrained(resnet, export=True, recipe={**stanzas, "export": "out"})
     with pytest.raises(RecipeError, match="none.yaml' does not exist; give the path of a YAML file$"):
         Model.from_pretrained(resnet, export=True, recipe=tmp_path / "none.yaml")
     with pytest.raises(RecipeError, match="^key 'data' is missing; add it to the recipe$"):

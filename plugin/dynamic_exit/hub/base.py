@@ -222,9 +222,7 @@ class DynamicExitClassifier(OptimizedModel):
     def _from_pretrained(cls, model_id: str | Path, config: DynamicExitConfig, **options) -> "DynamicExitClassifier":
         return cls.from_pretrained(model_id, config, **options)
 
-    def save_pretrained(
-        self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs
-    ) -> str | None:
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> str | None:
         """Save the model with all that belongs to it, so that `from_pretrained` loads it again.
 
         Args:

@@ -54,12 +54,13 @@ def export_pretrained(
         values, base = read_stanzas(recipe), Path(recipe).parent
     if not isinstance(values, Mapping):
         raise RecipeError("the recipe must be a mapping of stanzas; it needs at least data and dynamic_exit")
-    model = {"source": "transformers", "name": name, **(values.get("model") or {})}
-    if model["source"] != "transformers" or str(base / model["name"]) != str(base / name):
+    model = {"source": "transformers", "name": name, **_stanza(values, "model")}
+    same = model["name"] == name or Path(base, model["name"]).resolve() == Path(name).resolve()
+    if model["source"] != "transformers" or not same:
         raise RecipeError(f"the recipe is for the model '{model['name']}', not for '{name}'; leave its `model` out")
     if revision is not None:
-        model["arguments"] = {**model.get("arguments", {}), "revision": revision}
-    export, temporary = dict(values.get("export") or {}), None
+        model["arguments"] = {**_stanza(model, "arguments"), "revision": revision}
+    export, temporary = _stanza(values, "export"), None
     if "directory" not in export:
         temporary = tempfile.TemporaryDirectory(prefix="dynamic_exit_")
         export["directory"] = str(Path(temporary.name, Path(name).name))
@@ -68,3 +69,10 @@ def export_pretrained(
     if certain != task:
         raise RecipeError(f"the recipe is for {certain}, the class that loads it for {task}; use the other")
     return run(parsed).folder, temporary
+
+
+def _stanza(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    found = values.get(key) or {}
+    if not isinstance(found, Mapping):
+        raise RecipeError(f"key '{key}' must be a mapping; got {found!r}")
+    return dict(found)
