@@ -11,15 +11,17 @@ of its parts'.
 import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 from zoo_models import HUGGING_FACE, Made, timm_family, torchvision_model
 
 from dynamic_exit.cost import node_macs
-from dynamic_exit.graph import Classifier, Program, capture, find_cuts, split
-from dynamic_exit.onnx.parts import export_part
+from dynamic_exit.graph import Classifier, capture, find_cuts, split
+from dynamic_exit.onnx.parts import Part, export_part
 from dynamic_exit.onnx.session import open_session
 from dynamic_exit.onnx.stitch import Chain, stitch
 from dynamic_exit.onnx.verify import Agreement, compare, run_model
@@ -95,58 +97,63 @@ def thresholds_for(model: DynamicExitModel, inputs: Sequence[np.ndarray]) -> np.
     return found
 
 
+@dataclass(frozen=True)
+class Built:
+    """A dynamic model with a saver and exits, in torch and as one file.
+
+    Attributes:
+        model: In torch.
+        inputs: Of all rows, in the model's order.
+        names: Of the inputs.
+        file: In ONNX, all stages off by default.
+        parts: What the file is made of.
+    """
+
+    model: DynamicExitModel
+    inputs: list[np.ndarray]
+    names: tuple[str, ...]
+    file: onnx.ModelProto
+    parts: list[Part]
+
+
 @torch.no_grad()
-def build(
-    model: nn.Module, example: tuple[Tensor, ...], keywords: Sequence[str] | None, inputs_of: Callable
-) -> tuple[Program, DynamicExitModel, dict[str, tuple[int, nn.Module]]]:
-    """Cut a model, with random heads that have seen some inputs, and a random saver in front."""
-    classifier = Classifier(model, keywords=keywords)
-    program = capture(classifier, example)
-    cuts = choose_cuts(find_cuts(program, node_macs(program, example)), "auto", EXITS)
-    segments = split(program, cuts)
-    inputs = inputs_of(program.input_names)
-    given = dict(zip(program.input_names, (torch.from_numpy(each) for each in inputs), strict=True))
-    exits, hidden = {}, None
-    for index, (cut, segment) in enumerate(zip(cuts, segments, strict=False)):
-        hidden = segment(*(hidden if name == "hidden" else given[name][:64] for name in segment.takes))
-        head = build_head("linear", cut.shape, program.classes, cut=cut.name).eval()
-        head.prepare(head.features(hidden))
-        exits[f"{cut.name}:linear"] = (index, head)
-    saver = Saver(example[0], program.classes).eval()
-    names = program.input_names
-    dynamic = DynamicExitModel(segments, input_names=names, savers={"saver": saver}, exits=exits, fuse="mean")
-    return program, dynamic, exits
+def build(made: Made, saver: nn.Module | None = None, count: int = 64, exits: int = EXITS) -> Built:
+    """Cut a model, put random heads that have seen some inputs on it and a saver in front, and export all."""
+    model, example, keywords = made
+    program = capture(Classifier(model, keywords=keywords), example)
+    cuts = choose_cuts(find_cuts(program, node_macs(program, example)), "auto", exits)
+    segments, names = split(program, cuts), program.input_names
+    inputs = rows_of(example, names, count)
+    given = dict(zip(names, (torch.from_numpy(each[:64]) for each in inputs), strict=True))
+    saver = Saver(example[0], program.classes).eval() if saver is None else saver
+    parts, heads, placed = [export_part("saver", saver, names, "logits", example)], [], {}
+    for index, segment in enumerate(segments):
+        taken = [given[name] for name in segment.takes]
+        parts.append(
+            export_part(f"segment{index}", segment, segment.takes, segment.gives, [each[:2] for each in taken])
+        )
+        given["hidden"] = segment(*taken)
+        if index < len(cuts):
+            name, head = f"{cuts[index].name}:linear", build_head("linear", cuts[index].shape, program.classes).eval()
+            head.prepare(head.features(given["hidden"]))
+            placed[name] = (index, head)
+            heads.append((export_part(name, head, head.takes, "logits", (given["hidden"][:2],)), index))
+    dynamic = DynamicExitModel(segments, input_names=names, savers={"saver": saver}, exits=placed, fuse="mean")
+    chain = Chain(parts[:1], parts[1:], heads, "mean")
+    file = stitch(chain, parts[0].proto.graph.input, program.classes, [np.inf] * len(chain.stages), {})
+    return Built(dynamic, inputs, names, file, [*parts, *(head for head, _ in heads)])
 
 
 def check(make: Callable[[], Made], count: int) -> tuple[Agreement, np.ndarray, float, float]:
     """Return how torch and the file agree, rows by stage, the largest logit, and the file's size over its parts'."""
-    model, example, keywords = make()
-    inputs: list[np.ndarray] = []
-
-    def inputs_of(names: Sequence[str]) -> list[np.ndarray]:
-        inputs.extend(rows_of(example, names, count))
-        return inputs
-
-    program, dynamic, exits = build(model, example, keywords, inputs_of)
-    names, given = program.input_names, dict(zip(program.input_names, example, strict=True))
-    savers = [export_part("saver", dynamic.savers[0], names, "logits", example)]
-    segments, heads, hidden = [], [], None
-    for index, segment in enumerate(dynamic.segments):
-        segments.append(export_part(f"segment{index}", segment, segment.takes, segment.gives, segment.example_inputs))
-        with torch.no_grad():
-            hidden = segment(*(hidden if name == "hidden" else given[name] for name in segment.takes))
-        for name, (behind, head) in exits.items():
-            if behind == index:
-                heads.append((export_part(name, head, head.takes, "logits", (hidden,)), index))
-    chain = Chain(savers, segments, heads, "mean")
-    file = stitch(chain, savers[0].proto.graph.input, program.classes, [np.inf] * len(chain.stages), {})
-    thresholds = thresholds_for(dynamic, inputs)
-    feeds = dict(zip(names, inputs, strict=True))
-    agreement = compare(dynamic, open_session(file, threads=1), feeds, [thresholds], BATCH)
-    logits, exits, _ = run_model(dynamic, inputs, thresholds, BATCH)
-    parts = sum(part.proto.ByteSize() for part in (*savers, *segments, *(head for head, _ in heads)))
-    rows = np.bincount(exits, minlength=len(chain.stages) + 1)
-    return agreement, rows, float(np.abs(logits).max()), file.ByteSize() / parts
+    built = build(make(), count=count)
+    thresholds = thresholds_for(built.model, built.inputs)
+    feeds = dict(zip(built.names, built.inputs, strict=True))
+    agreement = compare(built.model, open_session(built.file, threads=1), feeds, [thresholds], BATCH)
+    logits, exits, _ = run_model(built.model, built.inputs, thresholds, BATCH)
+    rows = np.bincount(exits, minlength=len(thresholds) + 1)
+    size = built.file.ByteSize() / sum(part.proto.ByteSize() for part in built.parts)
+    return agreement, rows, float(np.abs(logits).max()), size
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ def measure_latency(
     threads: int | None = None,
     synchronize: Callable[[], object] | None = None,
     time_limit: float | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Latency]:
     """Time several callables in turn, so that a slow moment of the machine hits them all.
 
@@ -42,6 +43,7 @@ def measure_latency(
         threads: torch's threads while measuring; None leaves them. Other runtimes set their own.
         synchronize: Called before each reading of the clock, such as ``torch.cuda.synchronize``.
         time_limit: Seconds after which no further round is started (one is always run); None for no limit.
+        clock: Gives seconds; ``time.process_time`` leaves out what other programs take, for work on one thread.
 
     Returns:
         Name -> seconds per sample.
@@ -61,11 +63,11 @@ def measure_latency(
         for _ in range(rounds):
             for name, call in calls.items():
                 wait()
-                begin = time.perf_counter()
+                begin = clock()
                 for _ in range(repeats):
                     call()
                 wait()
-                seconds[name].append((time.perf_counter() - begin) / repeats / batch)
+                seconds[name].append((clock() - begin) / repeats / batch)
             if time_limit is not None and time.perf_counter() - started > time_limit:
                 break
     return {name: _summary(each) for name, each in seconds.items()}

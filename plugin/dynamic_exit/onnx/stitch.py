@@ -1,7 +1,8 @@
 """One ONNX file out of many parts: a flat chain of `If` nodes, in which a stage that nobody needs does not run.
 
 For every stage the rows still in play are gathered, the stage runs in the then-branch only if any remain, and what it
-is sure of is written back to the caller's order. Weights live inside the branches: onnxruntime keeps its fast memory
+answers is written back to the caller's order. Exits and the final stand in one more branch, which is skipped where the
+savers leave nothing over. Weights live inside the branches: onnxruntime keeps its fast memory
 layouts only for those.
 """
 
@@ -14,11 +15,13 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..errors import ExportError, first_line
+from .blocks import Block
 from .large import for_onnx
-from .names import with_short_names
-from .parts import BATCH, OUTPUT, Part
+from .parts import BATCH, Part
 
 _TINY = float(np.finfo(np.float32).tiny)
+# name of the batch size, as a shape
+_ALL = "batch_size"
 
 
 @dataclass(frozen=True)
@@ -60,59 +63,28 @@ class Chain:
         }
 
 
-class _Block:
-    """Nodes of one (sub)graph while it is being written."""
-
-    def __init__(self, prefix: str):
-        self.prefix = prefix
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: list[onnx.TensorProto] = []
-
-    def add(self, operator: str, *inputs: str, out: str | None = None, **attributes) -> str:
-        name = f"{self.prefix}{out or f'{operator.lower()}_{len(self.nodes)}'}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
-        return name
-
-    def constant(self, value, dtype) -> str:
-        name = f"{self.prefix}constant_{len(self.initializers)}"
-        self.initializers.append(numpy_helper.from_array(np.asarray(value, dtype=dtype), name))
-        return name
-
-    def include(self, part: Part, feeds: Mapping[str, str]) -> str:
-        """Copy a part's nodes in, fed by the named values, and return the name of what it gives."""
-        graph, prefix = with_short_names(part), f"{part.name}:"
-        for name in part.takes:
-            self.nodes.append(helper.make_node("Identity", [feeds[name]], [prefix + name]))
-        self.nodes.extend(graph.node)
-        self.initializers.extend(graph.initializer)
-        return prefix + OUTPUT
-
-    def graph(self, name: str, outputs: Sequence[onnx.ValueInfoProto], inputs=()) -> onnx.GraphProto:
-        return helper.make_graph(self.nodes, name, list(inputs), list(outputs), initializer=self.initializers)
-
-
 @dataclass
 class _State:
-    """Names of the values that one stage hands to the next."""
+    """Names of the values that one stage hands to the next; empty where there is no such value yet."""
 
-    rows: str = ""  # caller's indices of the rows still in play
-    logits: str = ""
+    rows: str = ""  # caller's indices of the rows still in play; empty while these are all
+    logits: str = ""  # of all rows, the latest answer; with `fuse: mean` its probabilities
     exit_index: str = ""
     confidence: str = ""
     evidence: str = ""  # sum of probabilities, for the rows in play
-    seen: str = ""  # how many stages are in that sum, for the rows in play
-    hidden: str = ""  # before `keep` is applied to it
-    keep: str = ""  # positions in `hidden` of the rows in play
+    hidden: str = ""  # before those rows are taken out of it that do not `stay`
+    stay: str = ""  # which rows of `hidden`, or of those offered an answer, are still in play
     hidden_shape: tuple[int | str, ...] = ()
-    memory: str = ""  # all notes so far side by side; before `keep` is applied to it
+    memory: str = ""  # all notes so far side by side, with the rows of `hidden`
     memory_width: int = 0
-    stay: str = ""  # which of the rows offered an answer go on
 
 
 class _Stitcher:
+    """Every stage writes its answers for all rows in play; those that go on are written over by a later stage."""
+
     def __init__(self, chain: Chain, inputs: Sequence[onnx.ValueInfoProto], classes: int):
         self.chain, self.inputs, self.classes = chain, inputs, classes
-        self.main = _Block("")
+        self.main = Block("")
         self.fused = chain.fuse == "mean"
         first = len(chain.savers)
         # position -> indices of the exits from there on that see notes
@@ -121,82 +93,80 @@ class _Stitcher:
         self.last_seeing = max((index for _, index in seeing), default=-1)
 
     def stitch(self) -> onnx.GraphProto:
-        state, index = self._start(), 0
-        for part in self.chain.savers:
+        main, state = self.main, _State()
+        self._start()
+        for index, part in enumerate(self.chain.savers):
             state = self._saver(index, part, state)
-            index += 1
-        heads: dict[int, list[Part]] = {}
-        for part, position in self.chain.exits:
-            heads.setdefault(position, []).append(part)
-        group: list[tuple[int, Part]] = []
-        for position, segment in enumerate(self.chain.segments[:-1]):
-            group.append((position, segment))
-            for head in heads.get(position, ()):  # a second head finds its segments run
-                state = self._exit(index, group, head, state)
-                group, index = [], index + 1
-        self._final([*group, (len(self.chain.segments) - 1, self.chain.segments[-1])], state)
+        done = self._backbone(len(self.chain.savers), state)
+        names = {done.logits: "answers" if self.fused else "logits"}
+        names |= {done.exit_index: "exit_index", done.confidence: "confidence"}
+        main.nodes[-1].output[:] = [names.get(name, name) for name in main.nodes[-1].output]
+        if self.fused:
+            main.add("Log", main.add("Max", "answers", main.constant(_TINY, np.float32)), out="logits")
         outputs = [
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, [BATCH, self.classes]),
             helper.make_tensor_value_info("exit_index", TensorProto.INT64, [BATCH]),
             helper.make_tensor_value_info("confidence", TensorProto.FLOAT, [BATCH]),
         ]
         thresholds = helper.make_tensor_value_info("thresholds", TensorProto.FLOAT, [len(self.chain.stages)])
-        return self.main.graph("dynamic_exit", outputs, [*self.inputs, thresholds])
+        return main.graph("dynamic_exit", outputs, [*self.inputs, thresholds])
 
-    def _start(self) -> _State:
-        main, zero, one = self.main, self.main.constant(0, np.int64), self.main.constant(1, np.int64)
-        count = main.add("Shape", self.inputs[0].name, start=0, end=1, out="batch_size")
-        shape = main.add("Concat", count, main.constant([self.classes], np.int64), axis=0, out="logits_shape")
-        empty = main.add("ConstantOfShape", shape, value=_scalar(0, np.float32), out="logits_start")
-        last = _scalar(len(self.chain.stages), np.int64)
-        state = _State(
-            rows=main.add("Range", zero, main.add("Squeeze", count, out="batch_scalar"), one, out="rows_start"),
-            logits=empty,
-            exit_index=main.add("ConstantOfShape", count, value=last, out="exit_index_start"),
-            confidence=main.add("ConstantOfShape", count, value=_scalar(0, np.float32), out="confidence_start"),
-        )
-        if self.fused:
-            column = main.add("Concat", count, main.constant([1], np.int64), axis=0, out="seen_shape")
-            seen = main.add("ConstantOfShape", column, value=_scalar(0, np.float32), out="seen_start")
-            state.evidence, state.seen = empty, seen
-        return state
+    def _start(self) -> None:
+        main, count = self.main, len(self.chain.stages)
+        main.add("Shape", self.inputs[0].name, start=0, end=1, out=_ALL)
+        if count:
+            on = main.add("Less", "thresholds", main.constant(np.inf, np.float32), out="stages_on")
+            for source, parts in (("thresholds", "threshold"), (on, "on")):
+                names = [f"{parts}_{index}" for index in range(count)]
+                main.nodes.append(helper.make_node("Split", [source], names, name=parts, axis=0, num_outputs=count))
 
-    def _any(self, rows: str, out: str) -> str:
-        size = self.main.add("Size", rows, out=f"{out}/size")
-        return self.main.add("Greater", size, self.main.constant(0, np.int64), out=f"{out}/any")
-
-    def _threshold(self, block: _Block, index: int) -> tuple[str, str]:
-        """Return a stage's threshold and whether the stage is on."""
-        threshold = block.add("Gather", "thresholds", block.constant(index, np.int64), axis=0)
-        return threshold, block.add("Less", threshold, block.constant(np.inf, np.float32))
+    def _backbone(self, index: int, state: _State) -> _State:
+        """All behind the savers, in one branch: where they leave nothing over, one look at it is all it costs."""
+        if not self.chain.exits:
+            return self._final(self.main, [*enumerate(self.chain.segments)], state)
+        block = Block("backbone/then/")
+        heads: dict[int, list[Part]] = {}
+        for part, position in self.chain.exits:
+            heads.setdefault(position, []).append(part)
+        group: list[tuple[int, Part]] = []
+        after = state
+        for position, segment in enumerate(self.chain.segments[:-1]):
+            group.append((position, segment))
+            for head in heads.get(position, ()):  # a second head finds its segments run
+                after = self._exit(block, index, group, head, after)
+                group, index = [], index + 1
+        after = self._final(block, [*group, (len(self.chain.segments) - 1, self.chain.segments[-1])], after)
+        anything = self._any(self.main, state, "backbone")
+        return self._branch(self.main, "backbone", anything, block, after, Block("backbone/else/"), state)
 
     def _saver(self, index: int, part: Part, state: _State) -> _State:
         """Runs when it is on and rows remain."""
         tag = f"stage{index}"
-        threshold, on = self._threshold(self.main, index)
-        block = _Block(f"{tag}/then/")
-        feeds = {name: block.add("Gather", name, state.rows, axis=0) for name in part.takes}
-        logits, others = block.include(part, feeds), _Block(f"{tag}/else/")
-        after, same = self._offer(block, index, logits, threshold, state), state
+        block, others = Block(f"{tag}/then/"), Block(f"{tag}/else/")
+        logits = block.include(part, {name: self._gathered(block, name, state) for name in part.takes})
+        after, same = self._offer(block, index, logits, state), state
         if index == len(self.chain.savers) - 1 and self.wanted.get(-1):
             width = self.chain.notes[-1].output_shape[0]
-            note = self._note(block, -1, {"logits": logits}, state.rows)
+            note = self._note(block, -1, {"logits": logits}, state)
             after.memory, after.memory_width = block.add("Compress", note, after.stay, axis=0), width
-            same = replace(state, memory=_zeros(others, state.rows, width))
-        runs = self.main.add("And", on, self._any(state.rows, tag), out=f"{tag}/runs")
+            same = replace(state, memory=others.zeros(_length(others, state), width))
+        after.stay = ""
+        runs = self.main.add("And", f"on_{index}", self._any(self.main, state, tag), out=f"{tag}/runs")
         return self._branch(self.main, tag, runs, block, after, others, same)
 
-    def _note(self, block: _Block, position: int, feeds: Mapping[str, str], rows: str) -> str:
+    def _note(self, block: Block, position: int, feeds: Mapping[str, str], state: _State) -> str:
         """Take a note when an exit that sees it is on; else nobody looks at it and it is all zeros."""
         part, tag = self.chain.notes[position], f"{block.prefix}note_{position}"
         limits = block.add("Gather", "thresholds", block.constant(self.wanted[position], np.int64), axis=0)
         least = block.add("ReduceMin", limits, block.constant([0], np.int64), keepdims=0)
         on = block.add("Less", least, block.constant(np.inf, np.float32))
-        then, other = _Block(f"{tag}/then/"), _Block(f"{tag}/else/")
+        then, other = Block(f"{tag}/then/"), Block(f"{tag}/else/")
         shape = [f"{tag}_rows", part.output_shape[0]]
         out = [
             helper.make_tensor_value_info(then.include(part, feeds), TensorProto.FLOAT, shape),
-            helper.make_tensor_value_info(_zeros(other, rows, shape[1]), TensorProto.FLOAT, _else_shape(shape)),
+            helper.make_tensor_value_info(
+                other.zeros(_length(other, state), shape[1]), TensorProto.FLOAT, _else_shape(shape)
+            ),
         ]
         branches = {
             "then_branch": then.graph(f"{tag}_then", out[:1]),
@@ -205,104 +175,110 @@ class _Stitcher:
         block.nodes.append(helper.make_node("If", [on], [tag], name=tag, **branches))
         return tag
 
-    def _exit(self, index: int, group: Sequence[tuple[int, Part]], head: Part, state: _State) -> _State:
-        """Runs the segments up to an exit when rows remain, and its head when it is on."""
-        tag = f"stage{index}"
-        block, others = _Block(f"{tag}/then/"), _Block(f"{tag}/else/")
-        hidden, memory, width = self._run(block, group, state)
-        threshold, on = self._threshold(block, index)
-        inner, off = _Block(f"{tag}/head/then/"), _Block(f"{tag}/head/else/")
-        carried = {"hidden": hidden, "memory": memory}
-        feeds = {name: inner.add("Gather", name, state.rows, axis=0) for name in head.takes if name not in carried}
-        offered = self._offer(inner, index, inner.include(head, {**feeds, **carried}), threshold, state)
-        offered.keep = inner.add("Compress", _positions(inner, state.rows), offered.stay, axis=0)
-        stays = replace(state, keep=_positions(off, state.rows))
-        after = self._branch(block, f"{tag}/head", on, inner, offered, off, stays)
-        after.hidden, after.hidden_shape = hidden, group[-1][1].output_shape if group else state.hidden_shape
-        same = replace(state, keep=state.rows, hidden=_nothing(others, after.hidden_shape))
-        if memory and index < self.last_seeing:
-            after.memory, after.memory_width, same.memory = memory, width, _nothing(others, (width,))
-        return self._branch(self.main, tag, self._any(state.rows, tag), block, after, others, same)
+    def _gathered(self, block: Block, name: str, state: _State) -> str:
+        """One of the model's inputs, of the rows in play."""
+        return block.add("Gather", name, state.rows, axis=0) if state.rows else name
 
-    def _offer(self, block: _Block, index: int, logits: str, threshold: str, state: _State) -> _State:
+    def _any(self, into: Block, state: _State, out: str) -> str:
+        return into.any(state.rows or self.inputs[0].name, out)
+
+    def _exit(self, into: Block, index: int, group: Sequence[tuple[int, Part]], head: Part, state: _State) -> _State:
+        """Runs the segments up to an exit when rows remain, and its head when it is on."""
+        tag, first = f"stage{index}", not state.hidden
+        block = into if first else Block(f"{tag}/then/")  # rows remain wherever the backbone begins
+        hidden, memory, width = self._run(block, group, state)
+        inner, off = Block(f"{tag}/head/then/"), Block(f"{tag}/head/else/")
+        carried = {"hidden": hidden, "memory": memory}
+        feeds = {name: self._gathered(inner, name, state) for name in head.takes if name not in carried}
+        offered = self._offer(inner, index, inner.include(head, {**feeds, **carried}), state)
+        stays = replace(state, stay=off.filled(_length(off, state), np.True_))
+        after = self._branch(block, f"{tag}/head", f"on_{index}", inner, offered, off, stays)
+        after.hidden, after.hidden_shape = hidden, group[-1][1].output_shape if group else state.hidden_shape
+        if memory and index < self.last_seeing:
+            after.memory, after.memory_width = memory, width
+        if first:
+            return after
+        others = Block(f"{tag}/else/")
+        same = replace(state, hidden=others.nothing(after.hidden_shape))
+        same.stay = others.filled(_length(others, state), np.True_)
+        if after.memory:
+            same.memory = others.nothing((width,))
+        return self._branch(into, tag, self._any(into, state, tag), block, after, others, same)
+
+    def _offer(self, block: Block, index: int, logits: str, state: _State) -> _State:
         """Let the rows leave that a stage is sure of."""
-        answer, confidence, evidence, seen = self._evidence(block, logits, state)
-        leave = block.add("Greater", confidence, threshold)
-        stay = block.add("Not", leave)  # so that a confidence of NaN goes on
-        after = self._write(block, state, answer, confidence, leave, index)
-        after.rows, after.stay = block.add("Compress", state.rows, stay, axis=0), stay
+        answer, confidence, evidence = self._evidence(block, logits, state)
+        stay = block.add("Not", block.add("Greater", confidence, f"threshold_{index}"))  # a confidence of NaN goes on
+        after = self._write(block, state, answer, confidence, index)
+        after.stay = stay
+        if state.rows:
+            after.rows = block.add("Compress", state.rows, stay, axis=0)
+        else:
+            after.rows = block.add("Squeeze", block.add("NonZero", stay), block.constant([0], np.int64))
         if self.fused:
             after.evidence = block.add("Compress", evidence, stay, axis=0)
-            after.seen = block.add("Compress", seen, stay, axis=0)
         return after
 
-    def _evidence(self, block: _Block, logits: str, state: _State) -> tuple[str, str, str, str]:
-        probabilities = block.add("Softmax", logits, axis=1)
-        evidence = seen = ""
-        answer = logits
+    def _evidence(self, block: Block, logits: str, state: _State) -> tuple[str, str, str]:
+        """Return answer, confidence and the sum of evidence so far, of the rows in play."""
+        probabilities, answer, evidence = block.add("Softmax", logits, axis=1), logits, ""
         if self.fused:
             # the softmax of a row with a NaN is NaN throughout: that stage gives the row no evidence
-            unknown = block.add("IsNaN", block.add("Gather", probabilities, block.constant([0], np.int64), axis=1))
-            known = block.add("Where", unknown, block.constant(0, np.float32), probabilities)
-            evidence = block.add("Add", state.evidence, known)
-            one = block.add("Cast", block.add("Not", unknown), to=TensorProto.FLOAT)
-            seen = block.add("Add", state.seen, one)
-            probabilities = block.add("Div", evidence, seen)
-            answer = block.add("Log", block.add("Max", probabilities, block.constant(_TINY, np.float32)))
+            unknown = block.add("IsNaN", probabilities)
+            evidence = block.add("Where", unknown, block.constant(0, np.float32), probabilities)
+            if state.evidence:
+                evidence = block.add("Add", state.evidence, evidence)
+                # each stage's probabilities add up to 1: the sum of all, rounded, is how many there are
+                total = block.add("ReduceSum", evidence, block.constant([1], np.int64), keepdims=1)
+                probabilities = block.add("Div", evidence, block.add("Round", total))
+            answer = probabilities
         # over axis 1: onnxruntime's reduction over axis -1 gives a wrong shape on zero rows
         confidence = block.add("ReduceMax", probabilities, block.constant([1], np.int64), keepdims=0)
-        return answer, confidence, evidence, seen
+        return answer, confidence, evidence
 
-    def _write(self, block, state, answer, confidence, leave=None, index=None) -> _State:
-        """Write answers back to the caller's order: those of `leave`, or all where it is None."""
-        pick = (lambda value: block.add("Compress", value, leave, axis=0)) if leave else (lambda value: value)
-        rows, exit_index = pick(state.rows), state.exit_index
-        where = block.add("Unsqueeze", rows, block.constant([1], np.int64))
-        if index is not None:
-            exits = block.add("Expand", block.constant([index], np.int64), block.add("Shape", rows))
-            exit_index = block.add("ScatterND", state.exit_index, where, exits)
-        return _State(
-            rows=state.rows,
-            logits=block.add("ScatterND", state.logits, where, pick(answer)),
-            exit_index=exit_index,
-            confidence=block.add("ScatterND", state.confidence, where, pick(confidence)),
-        )
+    def _write(self, block: Block, state: _State, answer: str, confidence: str, index: int) -> _State:
+        """Write the answers of all rows in play in the caller's order."""
+        exits = block.filled(_length(block, state), np.int64(index))
+        written = {"logits": answer, "exit_index": exits, "confidence": confidence}
+        if state.rows:
+            where = block.add("Unsqueeze", state.rows, block.constant([1], np.int64))
+            written = {
+                name: block.add("ScatterND", getattr(state, name), where, value) for name, value in written.items()
+            }
+        return _State(rows=state.rows, **written)
 
-    def _run(self, block: _Block, group: Sequence[tuple[int, Part]], state: _State) -> tuple[str, str, int]:
+    def _run(self, block: Block, group: Sequence[tuple[int, Part]], state: _State) -> tuple[str, str, int]:
         """Run segments and take notes of what they give; return hidden state, memory and the memory's width."""
         hidden, memory, width = state.hidden, state.memory, state.memory_width
         if hidden:
-            hidden = block.add("Gather", hidden, state.keep, axis=0)
-            memory = block.add("Gather", memory, state.keep, axis=0) if memory else ""
+            hidden = block.add("Compress", hidden, state.stay, axis=0)
+            memory = block.add("Compress", memory, state.stay, axis=0) if memory else ""
         gathered: dict[str, str] = {}
 
         def feeds(part: Part) -> dict[str, str]:
             for name in part.takes:
                 if name != "hidden" and name not in gathered:
-                    gathered[name] = block.add("Gather", name, state.rows, axis=0)
+                    gathered[name] = self._gathered(block, name, state)
             return {**gathered, "hidden": hidden}
 
         for position, part in group:
             hidden = block.include(part, feeds(part))
             if self.wanted.get(position):
                 part = self.chain.notes[position]
-                note = self._note(block, position, feeds(part), state.rows)
+                note = self._note(block, position, feeds(part), state)
                 memory = block.add("Concat", memory, note, axis=1) if memory else note
                 width += part.output_shape[0]
         return hidden, memory, width
 
-    def _final(self, group: Sequence[tuple[int, Part]], state: _State) -> None:
-        block = _Block("final/then/")
-        answer, confidence, _, _ = self._evidence(block, self._run(block, group, state)[0], state)
-        after = self._write(block, state, answer, confidence)
-        outer = self._any(state.rows, "final")
-        written = {"logits": after.logits, "confidence": after.confidence}
-        done = self._branch(self.main, "final", outer, block, _State(**written), _Block("final/else/"), state)
-        for value, name in ((done.logits, "logits"), (state.exit_index, "exit_index"), (done.confidence, "confidence")):
-            self.main.nodes.append(helper.make_node("Identity", [value], [name], name=f"output/{name}"))
+    def _final(self, into: Block, group: Sequence[tuple[int, Part]], state: _State) -> _State:
+        block = Block("final/then/")
+        answer, confidence, _ = self._evidence(block, self._run(block, group, state)[0], state)
+        after = self._write(block, state, answer, confidence, len(self.chain.stages))
+        after.rows = ""
+        return self._branch(into, "final", self._any(into, state, "final"), block, after, Block("final/else/"), state)
 
     def _branch(
-        self, into: _Block, tag: str, condition: str, block: _Block, after: _State, others: _Block, same: _State
+        self, into: Block, tag: str, condition: str, block: Block, after: _State, others: Block, same: _State
     ) -> _State:
         """Add an `If`: `after` is what its then-branch leaves, `same` what the else-branch hands through."""
         kinds = {
@@ -311,8 +287,7 @@ class _Stitcher:
             "exit_index": (TensorProto.INT64, [BATCH]),
             "confidence": (TensorProto.FLOAT, [BATCH]),
             "evidence": (TensorProto.FLOAT, [f"{tag}_left", self.classes]),
-            "seen": (TensorProto.FLOAT, [f"{tag}_left", 1]),
-            "keep": (TensorProto.INT64, [f"{tag}_left"]),
+            "stay": (TensorProto.BOOL, [f"{tag}_rows"]),
             "hidden": (TensorProto.FLOAT, [f"{tag}_rows", *after.hidden_shape]),
             "memory": (TensorProto.FLOAT, [f"{tag}_rows" if after.hidden else f"{tag}_left", after.memory_width]),
         }
@@ -320,7 +295,7 @@ class _Stitcher:
         then, other = [], []
         for name in fields:
             kind, shape = kinds[name]
-            handed = others.add("Identity", getattr(same, name))
+            handed = others.add("Identity", getattr(same, name) or self._unwritten(others, name, same))
             then.append(helper.make_tensor_value_info(getattr(after, name), kind, shape))
             other.append(helper.make_tensor_value_info(handed, kind, _else_shape(shape)))
         outputs = [f"{tag}/{name}" for name in fields]
@@ -332,29 +307,24 @@ class _Stitcher:
         named = dict(zip(fields, outputs, strict=True))
         return _State(**named, hidden_shape=after.hidden_shape, memory_width=after.memory_width)
 
+    def _unwritten(self, block: Block, name: str, state: _State) -> str:
+        """What is handed on while no stage has answered; it is written over, or there are no rows at all."""
+        length = _length(block, state)
+        if name == "rows":
+            zero, one = block.constant(0, np.int64), block.constant(1, np.int64)
+            return block.add("Range", zero, block.add("Squeeze", length), one)
+        if name == "exit_index":
+            return block.filled(length, np.int64(len(self.chain.stages)))
+        return block.filled(length, np.float32(0)) if name == "confidence" else block.zeros(length, self.classes)
+
+
+def _length(block: Block, state: _State) -> str:
+    """How many rows are in play, as a shape."""
+    return block.add("Shape", state.rows) if state.rows else _ALL
+
 
 def _else_shape(shape: Sequence[int | str]) -> list[int | str]:
     return [f"{dim}_else" if isinstance(dim, str) and dim != BATCH else dim for dim in shape]
-
-
-def _scalar(value, dtype) -> onnx.TensorProto:
-    return numpy_helper.from_array(np.asarray([value], dtype=dtype))
-
-
-def _nothing(block: _Block, shape: Sequence[int | str]) -> str:
-    """Zero rows of a shape whose free dimensions are its names."""
-    values = np.zeros([0] + [d if isinstance(d, int) else 0 for d in shape], np.float32)
-    return block.add("Identity", block.constant(values, np.float32))
-
-
-def _zeros(block: _Block, rows: str, width: int) -> str:
-    """Zeros (rows, width)."""
-    shape = block.add("Concat", block.add("Shape", rows), block.constant([width], np.int64), axis=0)
-    return block.add("ConstantOfShape", shape, value=_scalar(0, np.float32))
-
-
-def _positions(block: _Block, rows: str) -> str:
-    return block.add("Range", block.constant(0, np.int64), block.add("Size", rows), block.constant(1, np.int64))
 
 
 def stitch(
