@@ -1,8 +1,10 @@
 import copy
 
 import pytest
+import sentences
 import tiny
 import torch
+from safetensors.torch import save_file
 
 import dynamic_exit
 from dynamic_exit.errors import DataError, RecipeError
@@ -72,3 +74,24 @@ def test_refusals_write_nothing(tmp_path, data, recipe, error, message):
         dynamic_exit.compress(tiny.backbone(), stanzas(tmp_path, **recipe), data=data)
     assert str(refused.value) == message
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_of_several_inputs_takes_them_by_name(tmp_path):
+    inputs, labels = sentences.arrays("dev")
+    rows = {"train": slice(0, 60), "calibration": slice(60, 200), "test": slice(200, 320)}
+    data = {key: ({name: array[part] for name, array in inputs.items()}, labels[part]) for key, part in rows.items()}
+    candidate = {
+        "source": "python",
+        "name": str(tmp_path / "models.py:bag"),
+        "weights": str(tmp_path / "bag.safetensors"),
+    }
+    (tmp_path / "models.py").write_text(sentences.MODELS)
+    save_file(sentences.bag().state_dict(), tmp_path / "bag.safetensors")
+    passes = {"tiny_saver": {"candidates": [candidate]}, "tuning": {"max_accuracy_drop": 0.05}}
+    dynamic = dynamic_exit.compress(sentences.bag(4), stanzas(tmp_path, dynamic_exit=passes), data=data)
+    dynamic.set_operating_point("backbone")
+    tensors = {name: torch.from_numpy(array[:9, :7]) for name, array in inputs.items()}
+    with torch.no_grad():
+        expected = sentences.bag(4)(**tensors).log_softmax(1)  # evidence is added up
+    torch.testing.assert_close(dynamic(**tensors).logits, expected, atol=1e-4, rtol=1e-4)
+    assert type(dynamic).__name__ == "DynamicExitModelForSequenceClassification"

@@ -77,7 +77,7 @@ TABLE = [
         "key near nothing",
         {"export__where": "x"},
         None,
-        "unknown key 'export.where'; known are: directory, format",
+        "unknown key 'export.where'; known are: directory, format, layout",
     ),
     (
         "key three deep",
