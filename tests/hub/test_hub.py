@@ -226,6 +226,14 @@ def test_files_of_something_else_are_refused(copy):
         Model.from_pretrained(copy)
 
 
+def test_a_folder_that_says_the_least_answers_the_same(copy, model):
+    edit(copy / "config.json", checksums={}, inputs=[], stages=[])
+    least = Model.from_pretrained(copy)
+    assert np.array_equal(least(INPUTS[:9]).logits, model(INPUTS[:9]).logits)
+    with pytest.raises(ExportError, match=r"must be of shape \(batch, 1, 6, 6\); got \(9, 1, 5, 6\)"):
+        least(INPUTS[:9, :, :5])
+
+
 def test_points_of_another_file_are_refused(copy):
     content = json.loads((copy / "operating_points.json").read_text())
     content["points"][0]["stages"][0]["stage"] = "stranger"

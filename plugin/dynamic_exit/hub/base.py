@@ -136,7 +136,7 @@ class DynamicExitClassifier(OptimizedModel):
         self, inputs: Mapping[str, torch.Tensor | np.ndarray], thresholds: Sequence[float] | None = None
     ) -> DynamicExitOutput:
         """Answer a batch at the point in force, or at thresholds that are for this call alone."""
-        feeds = check_inputs(inputs, self.input_names, self.config.inputs)
+        feeds = check_inputs(inputs, self.input_names, self.config.inputs or self.runner.inputs)
         limits = self._active[1]
         if thresholds is not None:
             limits = np.asarray(check_thresholds(thresholds, self.stages), np.float32)

@@ -1,7 +1,7 @@
 """What answers inside a loaded model: one session of the whole file, or one session a stage."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,10 +28,12 @@ class Runner(Protocol):
         input_names: Of the model's inputs.
         default: Name of the operating point to start with, or None.
         fuse: ``none`` or ``mean``; None where it is not said.
+        inputs: For each input ``name``, ``dtype`` and ``shape`` without batch; a free dimension is its name.
     """
 
     stages: tuple[str, ...]
     input_names: tuple[str, ...]
+    inputs: Sequence[Mapping[str, Any]]
     default: str | None
     fuse: str | None
 
@@ -63,7 +65,8 @@ class FileRunner:
         self.default = json.loads(metadata.get("default", "null"))
         points = json.loads(metadata.get("operating_points", "{}")).get("points")
         self.fuse = points[0]["fuse"] if points else None
-        self.input_names = tuple(value.name for value in session.get_inputs() if value.name != "thresholds")
+        self.inputs = [_spec(value) for value in session.get_inputs() if value.name != "thresholds"]
+        self.input_names = tuple(spec["name"] for spec in self.inputs)
 
     def run(self, feeds: Mapping[str, np.ndarray], thresholds: np.ndarray) -> Answer:
         """Answer a batch, as `Runner` says."""
@@ -96,6 +99,7 @@ class SegmentsRunner:
         try:
             parts = config.parts
             self.default, self.fuse = parts["default"], parts["fuse"]
+            self.inputs = config.inputs
             self.input_names = tuple(each["name"] for each in config.inputs)
             self._model = DynamicExitModel(
                 [load(entry) for entry in parts["segments"]],
@@ -124,6 +128,12 @@ def part_files(config: DynamicExitConfig) -> list[str]:
     """Return the files that a configuration names as parts."""
     entries = [entry for found in config.parts.values() if isinstance(found, list) for entry in found]
     return [entry["file"] for entry in entries if "file" in entry]
+
+
+def _spec(value: onnxruntime.NodeArg) -> dict[str, Any]:
+    kind = value.type.removeprefix("tensor(").removesuffix(")")
+    dtype = {"float": "float32", "double": "float64"}.get(kind, kind)
+    return {"name": value.name, "dtype": dtype, "shape": [side or "free" for side in value.shape[1:]]}
 
 
 def _load_part(path: Path, takes, providers: list[str], options) -> PartSession:
