@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ..errors import ExportError, first_line
 from .blocks import Block
 from .large import for_onnx
+from .layout import with_layout
 from .parts import BATCH, Part
 
 _TINY = float(np.finfo(np.float32).tiny)
@@ -262,7 +263,7 @@ class _Stitcher:
             return {**gathered, "hidden": hidden}
 
         for position, part in group:
-            hidden = block.include(part, feeds(part))
+            hidden = block.include(with_layout(part), feeds(part))
             if self.wanted.get(position):
                 part = self.chain.notes[position]
                 note = self._note(block, position, feeds(part), state)
