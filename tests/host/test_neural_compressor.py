@@ -16,7 +16,8 @@ from dynamic_exit import EarlyExitConfig, PruningConfig, TinySaverConfig
 from dynamic_exit.errors import PassError
 from dynamic_exit.host import describe_algorithms
 from dynamic_exit.host.adapter import register
-from dynamic_exit.host.algorithms import MAX_DISAGREEMENT
+from dynamic_exit.host.dynamic import MAX_DISAGREEMENT
+from dynamic_exit.passes import PruningStanza
 from dynamic_exit.runtime.model import DynamicExitModel
 
 INPUTS = torch.from_numpy(tiny.samples("train")[0])
@@ -210,7 +211,7 @@ def test_the_passes_stand_beside_the_hosts_own():
 
 def test_a_taken_name_is_refused():
     with pytest.raises(PassError) as refused:
-        register("rtn", lambda model, stanza: model)
+        register("rtn", PruningStanza, lambda model, *others: model)
     assert str(refused.value) == "Neural Compressor already has an algorithm 'rtn'; choose another name"
 
 

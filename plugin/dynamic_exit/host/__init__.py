@@ -5,8 +5,15 @@ import os
 os.environ.setdefault("LOGLEVEL", "ERROR")  # Neural Compressor reads it once, on import
 import transformers  # noqa: E402, F401, I001  must be imported before Neural Compressor
 
-from .adapter import EarlyExitConfig, PruningConfig, TinySaverConfig  # noqa: E402
+from .registered import DynamicExitConfig, EarlyExitConfig, PruningConfig, TinySaverConfig  # noqa: E402
 from .compress import compress  # noqa: E402
 from .describe import describe_algorithms  # noqa: E402
 
-__all__ = ["EarlyExitConfig", "PruningConfig", "TinySaverConfig", "compress", "describe_algorithms"]
+__all__ = [
+    "DynamicExitConfig",
+    "EarlyExitConfig",
+    "PruningConfig",
+    "TinySaverConfig",
+    "compress",
+    "describe_algorithms",
+]

@@ -21,7 +21,7 @@ def describe_algorithms() -> dict[str, dict[str, Any]]:
         Name -> ``from``, ``summary`` and ``parameters``, each with ``name``, ``default``, ``range`` and ``meaning``.
     """
     found = {
-        name: {"from": "dynamic_exit", "summary": info.summary, "parameters": [*_fields(info.stanza)]}
+        name: {"from": info.origin, "summary": info.summary, "parameters": [*_fields(info.stanza)]}
         for name, info in registered_passes().items()
     }
     for name, parameters in known_algorithms().items():

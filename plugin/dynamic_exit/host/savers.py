@@ -16,7 +16,7 @@ from ..runtime.recorder import Answers, answer_batches, join_answers
 
 
 def try_savers(
-    stanza: TinySaverStanza, backbone: nn.Module, classes: int, inputs: Tensor
+    stanza: TinySaverStanza, backbone: nn.Module, classes: int, inputs: Tensor, cost: float
 ) -> tuple[dict[str, nn.Module], Records]:
     """Run candidates and the backbone on samples without labels.
 
@@ -25,6 +25,7 @@ def try_savers(
         backbone: Takes the inputs and gives logits (N, C).
         classes: Its number C.
         inputs: (N, ...), two samples or more.
+        cost: The backbone's multiply-adds per sample.
 
     Returns:
         The candidates that were run, from cheap to dear, and their records; one that cannot be used is left out with a
@@ -38,7 +39,6 @@ def try_savers(
             "pass 'tiny_saver' trains savers only in a recipe, on its training split; leave `fine_tune` out"
         )
     example = (inputs[:2],)
-    cost = count_macs(backbone, example)
     shortlist = Shortlist(cost, "macs", single=stanza.selection == "single", time_limit=stanza.time_limit)
     loaded = _load(stanza, classes, example, shortlist)
     macs = {name: count_macs(module, example) for name, module in loaded.items()}

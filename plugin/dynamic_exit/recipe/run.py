@@ -8,14 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from .. import parallel
-from ..errors import DynamicExitError, PassError
+from ..errors import DynamicExitError
 from ..graph import is_text
 from ..onnx.int8 import PRODUCTS
-from ..passes.pruning import prune
 from ..passes.quantization import int8_options
 from ..passes.tiny_saver import ALWAYS
 from ..records import Records
@@ -33,6 +31,7 @@ from .pool import Pool
 from .progress import Progress
 from .prove import File, stitch_file, verify
 from .schema import Recipe
+from .shrink import shrink
 from .sources import Split
 
 Say = Callable[[str], None]
@@ -101,8 +100,8 @@ def _run(recipe: Recipe, model, splits, say: Say, progress: Progress | None, res
     started = time.perf_counter()
     workspace = Workspace(recipe.export.directory)
     ingredients = parallel.together(lambda: load(recipe, model, splits))
-    if recipe.pruning:
-        ingredients = parallel.together(partial(_prune, ingredients, say))
+    if recipe.static_passes:
+        ingredients = parallel.together(partial(shrink, ingredients, say))
     cache = open_cache(recipe.dynamic_exit.cache.directory, recipe.dynamic_exit.cache.enabled, say)
     pool = Pool(ingredients, cache, say, progress) if recipe.dynamic_exit.tiny_saver else None
     example, exits = ingredients.example, recipe.dynamic_exit.early_exit
@@ -176,17 +175,6 @@ def _conclude(
 
 def _length(ingredients: Ingredients) -> int:
     return next(tensor.shape[1] for tensor in ingredients.example.values() if is_text(tensor))
-
-
-def _prune(ingredients: Ingredients, say: Say) -> Ingredients:
-    train, stanza = ingredients.splits["train"], ingredients.recipe.pruning
-    if len(train.inputs) > 1:
-        raise PassError(f"pruning takes models of one input; the data hold {', '.join(train.inputs)}; leave it out")
-    samples = (*train.tensors.values(), torch.from_numpy(train.labels))
-    example = tuple(ingredients.example.values())
-    pruned = prune(ingredients.backbone, example, stanza, samples, ingredients.recipe.seed)
-    say(f"pruned: {stanza.ratio:.0%} of the channels")
-    return replace(ingredients, backbone=pruned)
 
 
 def _records(stages: Stages, samples: Split, costs: Mapping[str, Any]) -> Records:

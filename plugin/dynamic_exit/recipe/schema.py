@@ -15,6 +15,7 @@ from ..passes import EarlyExitStanza, ModelSource, PruningStanza, Stanza, TinySa
 from ..passes.quantization import int8_options
 from ..passes.stanza import PathOrName, RecipePath, refuse
 from ..tuning.operating_point import BACKBONE, Goal
+from .static import StaticPasses, in_written_order, with_passes
 
 #: Added to the output's name while it is written.
 PARTIAL = ".partial"
@@ -171,8 +172,8 @@ class Export(Stanza):
     )
 
 
-class Recipe(Stanza):
-    """A whole recipe."""
+class Recipe(StaticPasses):
+    """A whole recipe; `with_passes` adds the stanzas of passes of other distributions."""
 
     seed: int = Field(0, ge=0, description="governs all randomness of a run")
     model: ModelSource = Field(description="the backbone")
@@ -181,14 +182,6 @@ class Recipe(Stanza):
     quantization: dict[str, dict[str, Any] | None] | None = Field(None, description="Neural Compressor's own stanza")
     dynamic_exit: DynamicExit = Field(description="the dynamic passes")
     export: Export = Field(description="the folder that is written")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _static_passes_in_order(cls, values):
-        keys = list(values) if isinstance(values, Mapping) else []
-        if "pruning" in keys and "quantization" in keys and keys.index("quantization") < keys.index("pruning"):
-            raise refuse("the recipe prunes after it quantizes; write `pruning` before `quantization`")
-        return values
 
     @model_validator(mode="after")
     def _stages_are_unique(self):
@@ -228,7 +221,7 @@ def parse_recipe(values: Mapping[str, Any], base: Path) -> Recipe:
         said = f"must be a mapping, not a {type(values).__name__}" if values else "is empty"
         raise RecipeError(f"the recipe {said}; it needs the stanzas model, data, dynamic_exit and export")
     try:
-        recipe = Recipe.model_validate(dict(values), context={"base": Path(base)})
+        recipe = with_passes(Recipe).model_validate(dict(values), context={"base": Path(base)})
     except ValidationError as error:
         raise RecipeError(explain(error)) from None
     int8_options(recipe.quantization)
@@ -283,7 +276,7 @@ def _put(values: Any, key: str, value: Any) -> None:
 
 def recipe_text(recipe: Recipe, folder: Path) -> str:
     """Return the resolved recipe as YAML, every default written out and paths relative to `folder`."""
-    values = recipe.model_dump(mode="json", context={"base": str(Path(folder).absolute())})
+    values = in_written_order(recipe, recipe.model_dump(mode="json", context={"base": str(Path(folder).absolute())}))
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
 
 

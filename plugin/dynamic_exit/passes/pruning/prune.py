@@ -1,6 +1,8 @@
 """Structured magnitude pruning (torch-pruning's dependency graph) with a short fine-tuning."""
 
 import copy
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 import torch_pruning
@@ -16,6 +18,8 @@ def prune(
     stanza: PruningStanza,
     train: tuple[Tensor, Tensor] | None = None,
     seed: int = 0,
+    *,
+    ratios: Mapping[str, float] = MappingProxyType({}),
 ) -> nn.Module:
     """Return a smaller copy of a classifier; the given one stays as it was.
 
@@ -28,6 +32,7 @@ def prune(
         stanza: Ratio and fine-tuning.
         train: Inputs (N, ...) and labels int64 (N,) for fine-tuning, or None for none.
         seed: Order of the samples.
+        ratios: By module's name, what is removed there instead of the stanza's ratio.
 
     Returns:
         The pruned model in evaluation mode.
@@ -50,11 +55,12 @@ def prune(
         example_inputs,
         importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
         pruning_ratio=stanza.ratio,
+        pruning_ratio_dict={pruned.get_submodule(name): ratio for name, ratio in ratios.items()},
         ignored_layers=heads,
         num_heads=attention,
     ).step()
     after = sum(p.numel() for p in pruned.parameters())
-    if stanza.ratio > 0 and after == before:
+    if max(stanza.ratio, *ratios.values(), 0) > 0 and after == before:
         raise PassError(f"pruning with ratio {stanza.ratio} removed nothing; choose a larger ratio")
     if train is not None and stanza.fine_tune.epochs:
         _fine_tune(pruned, *train, stanza, seed)
