@@ -37,7 +37,7 @@ def _data():
 
 @pytest.fixture(scope="module")
 def load(_data):
-    from dynamic_exit.recipe.own_code import load_function
+    from dynamic_exit.passes.own_code import load_function
 
     return load_function(f"{ROOT / 'recipes' / 'cifar10' / 'data.py'}:load")
 

@@ -20,9 +20,9 @@ from tuning_baselines import best_single_saver
 
 from dynamic_exit.cost import count_macs
 from dynamic_exit.passes.early_exit import attach_exits
+from dynamic_exit.passes.own_code import load_function
 from dynamic_exit.recipe.build import cut_backbone
 from dynamic_exit.recipe.models import load_model
-from dynamic_exit.recipe.own_code import load_function
 from dynamic_exit.recipe.schema import Recipe, read_recipe
 from dynamic_exit.records import Records
 from dynamic_exit.runtime.model import DynamicExitModel

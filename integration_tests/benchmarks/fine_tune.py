@@ -14,9 +14,9 @@ from cifar10 import BATCH, RECIPE, halves
 from torch import Tensor, nn
 
 from dynamic_exit.cost import count_macs
+from dynamic_exit.passes.own_code import load_function
 from dynamic_exit.passes.tiny_saver.fine_tune import FineTuneStanza, fine_tune
 from dynamic_exit.recipe.models import load_model
-from dynamic_exit.recipe.own_code import load_function
 from dynamic_exit.recipe.schema import read_recipe
 from dynamic_exit.records import Records
 from dynamic_exit.tuning.evaluation import evaluate

@@ -9,8 +9,8 @@ from torch import nn
 
 from dynamic_exit.errors import DataError
 from dynamic_exit.passes import ModelSource
+from dynamic_exit.passes.own_code import load_function
 from dynamic_exit.recipe.models import load_model
-from dynamic_exit.recipe.own_code import load_function
 from dynamic_exit.recipe.schema import DataSource
 from dynamic_exit.recipe.sources import UNNAMED, Split, check_samples, load_splits, refuse_overlaps
 

@@ -1,13 +1,18 @@
-"""Random views of images: what a backbone has memorised looks unlike what it meets later."""
+"""Random views of samples: what a backbone has memorised looks unlike what it meets later."""
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Annotated
 
 import torch
+from pydantic import AfterValidator, PlainSerializer
 from torch import Tensor
 from torch.nn import functional
 
-from ..errors import PassError
+from ..errors import PassError, first_line, nearest
+from .own_code import load_function
+from .stanza import absolute, refuse, relative
 
 #: Pixels that `flip_crop` moves an image by at most, in both directions.
 SHIFT = 4
@@ -100,18 +105,76 @@ class Affine(Augment):
         return views.to(images.dtype) if images.is_floating_point() else views.round().to(images.dtype)
 
 
+class Own:
+    """Makes views by a function of the user's, one sample at a time.
+
+    Args:
+        name: ``file.py:function`` or ``package.module:function``; from a sample, a tensor without batch, and a
+            `torch.Generator` to a tensor of the same shape and type.
+        samples: Number of samples N.
+        seed: With the index of a sample and the number of its view the seed of the generator.
+    """
+
+    def __init__(self, name: str, samples: int, seed: int):
+        self.name, self.samples, self.seed = name, samples, seed
+        self.function: Callable[[Tensor, torch.Generator], Tensor] = load_function(name)
+
+    def __call__(self, inputs: Tensor, rows: Tensor, view: int) -> Tensor:
+        """Return one view of samples (B, ...); arguments as for `Augment`.
+
+        Raises:
+            PassError: The function raises, or gives another shape or type.
+        """
+        views, generator = [], torch.Generator()
+        for sample, row in zip(inputs, rows.tolist(), strict=True):
+            generator.manual_seed((self.seed * 1_000_003 + view) * self.samples + row)
+            try:
+                found = self.function(sample.clone(), generator)
+            except Exception as error:  # own code may raise anything
+                raise PassError(f"`augment` '{self.name}' fails on sample {row}: {first_line(error)}") from error
+            if not isinstance(found, Tensor) or (found.shape, found.dtype) != (sample.shape, sample.dtype):
+                said = f"{found.dtype} {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+                wanted = f"{sample.dtype} {list(sample.shape)}"
+                raise PassError(f"`augment` '{self.name}' must return a tensor like the sample, {wanted}; got {said}")
+            views.append(found)
+        return torch.stack(views)
+
+
 _KINDS: dict[str, type[Augment]] = {"flip_crop": FlipCrop, "affine": Affine}
+_NONE = "none"
 
 
-def make_augment(name: str, samples: int, seed: int) -> Augment | None:
+def _known(text: str, info) -> str:
+    if text == _NONE or text in _KINDS:
+        return text
+    if ":" not in text:
+        raise refuse(f"must be a known augmentation or file.py:function; {nearest(text, [_NONE, *_KINDS])}")
+    return absolute(text, info)
+
+
+#: An augmentation as a recipe names it.
+AugmentName = Annotated[str, AfterValidator(_known), PlainSerializer(relative)]
+#: What the field of a stanza says of it.
+AUGMENTS = (
+    "none; flip_crop: images are mirrored at random and moved by up to 4 pixels; affine: mirrored, turned, scaled and "
+    "moved a little; or file.py:function, from a sample (a tensor) and a torch.Generator to a sample"
+)
+
+
+def make_augment(name: str, samples: int, seed: int) -> Augment | Own | None:
     """Return what makes views of samples.
 
     Args:
-        name: As a recipe gives it: ``none``, ``flip_crop`` or ``affine``.
+        name: As a recipe gives it: ``none``, ``flip_crop``, ``affine`` or ``file.py:function``.
         samples: Number of samples N.
         seed: Decides what is drawn.
 
     Returns:
         The augmentation, or None for ``none``.
+
+    Raises:
+        RecipeError: There is no such function.
     """
-    return None if name == "none" else _KINDS[name](samples, seed)
+    if name == _NONE:
+        return None
+    return _KINDS[name](samples, seed) if name in _KINDS else Own(name, samples, seed)

@@ -74,7 +74,8 @@ def _expand(text: str) -> str:
     return expanded
 
 
-def _absolute(text: str, info: ValidationInfo) -> str:
+def absolute(text: str, info: ValidationInfo) -> str:
+    """Make a path, or ``file.py:function``, of a recipe absolute; ``package.module:function`` stays as it is."""
     if re.fullmatch(r"[A-Za-z_][\w.]*:\w+", text) and ".py:" not in text:
         return text  # package.module:function
     return os.path.normpath(Path((info.context or {}).get("base", Path.cwd()), _expand(text)).absolute())
@@ -82,27 +83,28 @@ def _absolute(text: str, info: ValidationInfo) -> str:
 
 def _absolute_name(text: str, info: ValidationInfo) -> str:
     file = info.data.get("source") == "onnx" or re.search(r"\.py(:[^/:]+)?$|^[.~$/]", text)
-    return _absolute(text, info) if file else text
+    return absolute(text, info) if file else text
 
 
 def _absolute_labels(labels: list[str] | str | None, info: ValidationInfo) -> list[str] | str | None:
-    return _absolute(labels, info) if isinstance(labels, str) else labels
+    return absolute(labels, info) if isinstance(labels, str) else labels
 
 
 def _relative_labels(labels: list[str] | str | None, info) -> list[str] | str | None:
-    return _relative(labels, info) if isinstance(labels, str) else labels
+    return relative(labels, info) if isinstance(labels, str) else labels
 
 
-def _relative(text: str, info) -> str:
+def relative(text: str, info) -> str:
+    """Make a path relative to the folder that a recipe is written to; other names stay as they are."""
     base = (info.context or {}).get("base")
     return os.path.relpath(text, base) if base and os.path.isabs(text) else text
 
 
 #: A path in a recipe, or ``file.py:function``: environment variables expand, absolute in memory, relative to the recipe
 #: when written. ``package.module:function`` stays as it is.
-RecipePath = Annotated[str, AfterValidator(_absolute), PlainSerializer(_relative)]
+RecipePath = Annotated[str, AfterValidator(absolute), PlainSerializer(relative)]
 #: A name that is taken for a path only where it looks like one.
-PathOrName = Annotated[str, AfterValidator(_absolute_name), PlainSerializer(_relative)]
+PathOrName = Annotated[str, AfterValidator(_absolute_name), PlainSerializer(relative)]
 #: Class names, or the path of a file that holds them.
 Labels = Annotated[list[str] | str | None, AfterValidator(_absolute_labels), PlainSerializer(_relative_labels)]
 

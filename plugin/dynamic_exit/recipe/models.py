@@ -16,8 +16,8 @@ from ..errors import ModelError, RecipeError, first_line, nearest
 from ..graph import Classifier
 from ..onnx.imported import ImportedModel, import_onnx
 from ..passes import ModelSource
+from ..passes.own_code import function_names, load_function
 from .labels import class_order, labels_of
-from .own_code import function_names, load_function
 from .preprocessing import preprocessing_of
 
 

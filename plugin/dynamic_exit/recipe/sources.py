@@ -12,7 +12,7 @@ import torch
 
 from ..errors import DataError, first_line
 from ..passes import ModelSource
-from .own_code import load_function
+from ..passes.own_code import load_function
 from .schema import DataSource
 from .text import TextReader
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from ...errors import nearest
+from ..augment import AUGMENTS, AugmentName
 from ..registry import register_pass
 from ..stanza import Stanza, explain, refuse
 from .heads import HeadEntry, name_heads, registered_heads
@@ -58,11 +59,7 @@ class Training(Stanza):
     weighting: Literal["none", "previous", "reach"] = Field(
         "none", description="weigh samples by how unsure the previous stage, or the surest of all earlier ones, is"
     )
-    augment: Literal["none", "flip_crop", "affine"] = Field(
-        "none",
-        description="flip_crop: images are mirrored at random and moved by up to 4 pixels; affine: mirrored, turned, "
-        "scaled and moved a little",
-    )
+    augment: AugmentName = Field("none", description=AUGMENTS)
     views: int = Field(1, ge=1, description="augmented copies of each sample that the cache holds")
     validation: float = Field(0.1, ge=0, lt=1, description="share of the split that decides which epoch is kept")
     patience: int = Field(10, ge=1, description="epochs without a better one, in any head, after which training stops")

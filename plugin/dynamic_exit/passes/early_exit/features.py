@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...errors import PassError
 from ...files import written_whole
-from ..augment import Augment
+from ..augment import Augment, Own
 
 #: Which features: index of the segment behind which they are taken (-1: of the inputs alone), and their key.
 Key = tuple[int, str]
@@ -59,7 +59,7 @@ class LiveFeatures:
         segments: Sequence[nn.Module],
         wanted: Mapping[Key, Wanted],
         inputs: Mapping[str, Tensor],
-        augment: Augment | None = None,
+        augment: Augment | Own | None = None,
         names: Sequence[str] = (),
         part: range | None = None,
     ):
@@ -158,7 +158,7 @@ class CachedFeatures:
         description = {
             "shapes": [[*key, shape] for key, shape in self._shapes.items()],
             "views": views,
-            "augment": [type(live.augment).__name__, seed] if live.augment else None,
+            "augment": [getattr(live.augment, "name", type(live.augment).__name__), seed] if live.augment else None,
             "inputs": fingerprint(*live.inputs.values()),
             "part": [live.part.start, live.part.stop],
         }

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...errors import PassError
-from ..augment import make_augment
+from ..augment import AUGMENTS, AugmentName, make_augment
 from ..stanza import Stanza
 
 _WARM_UP = 0.1
@@ -33,11 +33,7 @@ class FineTuneStanza(Stanza):
         0.0, ge=0, le=1, description="share of the loss that follows the backbone; 0 where it has memorised the split"
     )
     temperature: float = Field(2.0, gt=0, le=100, description="divides both logits where the backbone is followed")
-    augment: Literal["none", "flip_crop", "affine"] = Field(
-        "none",
-        description="flip_crop: images are mirrored at random and moved by up to 4 pixels; affine: mirrored, turned, "
-        "scaled and moved a little",
-    )
+    augment: AugmentName = Field("none", description=AUGMENTS)
 
 
 def fine_tune(
