@@ -192,7 +192,7 @@ def register(name: str, stanza: type[Stanza], apply: Callable[..., nn.Module], l
             refuse_quantized(model)
             return Prepared(model)
         if mode == Mode.CONVERT:
-            if not isinstance(model, Prepared):
+            if not isinstance(model, Prepared) or not model.made:
                 raise PassError(f"pass '{name}' has seen no batches; call prepare(), feed its model, then convert()")
             return run_pass(model.model, chosen, lambda inner: [inner(*a, **n) for a, n in model.made], None, None)
         return run_pass(model, chosen, run_fn, run_args, example_inputs)

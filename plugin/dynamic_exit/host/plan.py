@@ -52,6 +52,9 @@ class Plan:
         quantizing = [config.name for config in self.configs if not isinstance(config, PassConfig)]
         if len(quantizing) > 1:
             raise PassError(f"passes '{quantizing[0]}' and '{quantizing[1]}' both quantize; keep one")
+        for config in self.configs:
+            if config.name == _STATIC_QUANT and config.local_config:
+                raise PassError("'static_quant' is set for the whole model here; leave `set_local` out")
         for before, after in zip(self.configs, self.configs[1:], strict=False):
             if _rank(before) > _rank(after):
                 raise PassError(f"pass '{after.name}' cannot come after '{before.name}'; write '{after.name}' first")
@@ -82,7 +85,7 @@ class Plan:
         Raises:
             DynamicExitError: One sentence on what cannot be done and why.
         """
-        current, later = copy.deepcopy(model), {}
+        current, later = copy.deepcopy(model).eval(), {}
         for config in self.configs:
             if config.name in (_STATIC_QUANT, _SAVERS, _EXITS):
                 later[config.name] = config

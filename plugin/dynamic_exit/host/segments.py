@@ -1,15 +1,27 @@
 """The backbone in pieces, and Neural Compressor's static quantization of each piece on what it really gets."""
 
+import copy
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
 
 from ..errors import DynamicExitError, PassError, first_line
 from ..graph import Segment
 from ..runtime.batches import batches, run_in_batches
 from ..runtime.checks import HIDDEN
+from .quantized import what_is_quantized
 
+aten = torch.ops.aten
+# operators of a captured graph, the functions with the same arguments, and what tells those apart
+_FUNCTIONS = {
+    aten.conv2d.default: (F.conv2d, {}),
+    aten.linear.default: (F.linear, {}),
+    aten.relu.default: (F.relu, {}),
+    aten.relu_.default: (F.relu, {"inplace": True}),
+    aten.add.Tensor: (torch.add, {}),
+}
 # samples at a time while ranges are found
 _BATCH_SIZE = 64
 
@@ -61,7 +73,7 @@ def quantize_segments(
         quantize: Takes an exported module and its calibration function.
 
     Raises:
-        PassError: A segment cannot be exported or quantized.
+        PassError: A segment cannot be exported or quantized, or nothing in any of them was.
     """
     from neural_compressor.torch.export import export
 
@@ -76,7 +88,7 @@ def quantize_segments(
         shapes = tuple({0: torch.export.Dim("batch")} for _ in segment.takes)
         try:
             with torch.no_grad():
-                body = export(segment.body, segment.example_inputs, dynamic_shapes=shapes)
+                body = export(_in_functions(segment.body), segment.example_inputs, dynamic_shapes=shapes)
                 quantized.append(QuantizedSegment(segment, quantize(body, run)))
         except DynamicExitError:
             raise
@@ -84,4 +96,17 @@ def quantize_segments(
             where = f"segment {index + 1} of {len(segments)}"
             raise PassError(f"static_quant cannot quantize {where}: {first_line(error)}; leave it out") from error
         hidden = run_in_batches(segment, feeds)
+    if not any(what_is_quantized(segment) for segment in quantized):
+        raise PassError("static_quant found nothing to quantize in this model; leave it out")
     return quantized
+
+
+def _in_functions(body: fx.GraphModule) -> fx.GraphModule:
+    """Return a copy that calls torch's functions: the quantizer looks for them, and finds nothing in operators."""
+    body = copy.deepcopy(body)
+    for node in body.graph.nodes:
+        if node.target in _FUNCTIONS:
+            node.target, named = _FUNCTIONS[node.target]
+            node.kwargs = {**node.kwargs, **named}
+    body.recompile()
+    return body
