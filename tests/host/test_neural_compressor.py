@@ -1,21 +1,22 @@
 """The passes through Neural Compressor's own door, with its own functions."""
 
 import copy
+import json
 
 import pytest
 import tiny
 import torch
 from neural_compressor.common.base_config import config_registry
-from neural_compressor.torch.quantization import RTNConfig, get_default_rtn_config, quantize
+from neural_compressor.torch.quantization import RTNConfig, convert, get_default_rtn_config, prepare, quantize
 from neural_compressor.torch.utils import algos_mapping
 from safetensors.torch import save_file
 from torch import nn
 
 import dynamic_exit
-from dynamic_exit import EarlyExitConfig, PruningConfig, TinySaverConfig
-from dynamic_exit.errors import PassError
+from dynamic_exit import DynamicExitConfig, EarlyExitConfig, PruningConfig, TinySaverConfig
+from dynamic_exit.errors import PassError, RecipeError
 from dynamic_exit.host import describe_algorithms
-from dynamic_exit.host.adapter import register
+from dynamic_exit.host.adapter import check_version, register
 from dynamic_exit.host.dynamic import MAX_DISAGREEMENT
 from dynamic_exit.passes import PruningStanza
 from dynamic_exit.runtime.model import DynamicExitModel
@@ -34,9 +35,11 @@ def feed(model, batch_size=50):
 def candidates(tmp_path_factory):
     folder = tmp_path_factory.mktemp("candidates")
     (folder / "models.py").write_text(tiny.MODELS)
-    save_file(tiny.saver(2).state_dict(), folder / "saver2.safetensors")
+    taught = tiny.saver(2).state_dict()
+    save_file(taught, folder / "saver2.safetensors")
+    save_file({key: value * 0 for key, value in taught.items()}, folder / "blank.safetensors")
     known = {"source": "python", "name": f"{folder}/models.py:saver", "weights": f"{folder}/saver2.safetensors"}
-    return [{**known, "stage": "taught"}, {**known, "stage": "blank", "weights": None}]
+    return [{**known, "stage": "taught"}, {**known, "stage": "blank", "weights": f"{folder}/blank.safetensors"}]
 
 
 @pytest.fixture
@@ -191,12 +194,16 @@ def test_a_dynamic_model_is_not_made_dynamic_again(model):
         EarlyExitConfig(positions=["a", "b"], heads=["mlp"], training={"epochs": 3}),
         PruningConfig(ratio=0.4),
         TinySaverConfig(candidates=[{"source": "timm", "name": "resnet18"}], fuse="mean"),
+        DynamicExitConfig(pruning={"ratio": 0.1}, quantization={"static_quant": {}}, early_exit={"count": 2}),
     ],
     ids=lambda config: config.name,
 )
 def test_configs_survive_dict_and_json(config):
     again = type(config).from_dict(config.to_dict())
-    assert again.stanza == config.stanza
+    assert again == config and again.stanza == config.stanza
+    assert type(config).from_dict(json.loads(config.to_json_string())) == config
+    values = config.to_dict()
+    assert type(config).from_dict(values).to_dict() == values
     assert again.to_json_string() == config.to_json_string()
 
 
@@ -206,7 +213,131 @@ def test_the_passes_stand_beside_the_hosts_own():
         registered
     )
     assert registered["early_exit"] is dynamic_exit.EarlyExitConfig
-    assert {"early_exit", "tiny_saver", "pruning", "rtn", "static_quant"} <= set(algos_mapping)
+    ours = {"early_exit", "tiny_saver", "pruning", "dynamic_exit"}
+    assert ours <= set(registered) and {*ours, "rtn", "static_quant"} <= set(algos_mapping)
+
+
+@pytest.mark.parametrize("form", ["of the model", "of a copy"])
+def test_prepare_and_convert(model, form):
+    inplace = form == "of the model"
+    prepared = prepare(model, EarlyExitConfig(**EARLY_EXIT), inplace=inplace)
+    feed(prepared)
+    dynamic = convert(prepared, inplace=inplace)
+    at_once = quantize(model, EarlyExitConfig(**EARLY_EXIT), run_fn=feed)
+    assert dynamic.thresholds == at_once.thresholds
+    torch.testing.assert_close(dynamic(OTHERS).logits, at_once(OTHERS).logits)
+
+
+@pytest.mark.parametrize("fed", [False, None])
+def test_convert_without_calibration_is_refused(model, fed):
+    given = model if fed is None else prepare(model, EarlyExitConfig())
+    with pytest.raises(PassError) as refused:
+        convert(given, EarlyExitConfig() if fed is None else None)
+    assert str(refused.value) == (
+        "pass 'early_exit' has seen no batches; call prepare(), feed its model, then convert()"
+    )
+
+
+@pytest.mark.parametrize(
+    ("place", "widths"),
+    [
+        ("block3", [1, 2, 8, 4]),
+        (["block1", "block2.0"], [2, 4, 4, 4]),
+        ("block[34].*", [1, 2, 8, 8]),
+    ],
+)
+def test_pruning_takes_local_ratios(model, place, widths):
+    config = PruningConfig(ratio=0.5).set_local(place, PruningConfig(ratio=0.0))
+    for given in (config, PruningConfig.from_dict(config.to_dict())):
+        pruned = quantize(model, given, example_inputs=INPUTS[:2])
+        assert [m.out_channels for m in pruned.modules() if isinstance(m, nn.Conv2d)] == widths
+
+
+def test_local_ratios_by_kind_of_module(model):
+    config = PruningConfig(ratio=0.0).set_local(nn.Conv2d, PruningConfig(ratio=0.5))
+    pruned = quantize(model, config, example_inputs=INPUTS[:2])
+    assert [m.out_channels for m in pruned.modules() if isinstance(m, nn.Conv2d)] == [1, 2, 4, 4]
+
+
+def test_a_combination_in_neural_compressor(model):
+    """One algorithm that runs its passes in order; each has what it has by itself."""
+    stanza = {"pruning": {"ratio": 0.5}, "early_exit": EARLY_EXIT}
+    for config in (DynamicExitConfig(**stanza), {"dynamic_exit": stanza}):
+        dynamic = quantize(model, config, run_fn=feed)
+        pruned = quantize(model, PruningConfig(ratio=0.5), example_inputs=INPUTS[:2])
+        dynamic.set_thresholds([float("inf")] * len(dynamic.chain))
+        torch.testing.assert_close(dynamic(OTHERS).logits, pruned(OTHERS))
+
+
+def _changed(config, key, value):
+    setattr(config, key, value)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: _changed(PruningConfig(), "ratoi", 0.5), "unknown key 'pruning.ratoi'; did you mean 'ratio'?"),
+        (lambda: _changed(PruningConfig(), "ratio", 2), "key 'pruning.ratio' must be less than 1; got 2"),
+        (
+            lambda: EarlyExitConfig().set_local("block1", EarlyExitConfig()),
+            "pass 'early_exit' works on the whole model and has no local parameters; set them once",
+        ),
+        (
+            lambda: PruningConfig().set_local("block1", RTNConfig()),
+            "pass 'pruning' takes local configs of its own kind; got RTNConfig",
+        ),
+        (
+            lambda: quantize(
+                tiny.backbone(), PruningConfig().set_local("blok1", PruningConfig()), example_inputs=INPUTS[:2]
+            ),
+            "pass 'pruning' finds no module 'blok1'; did you mean 'block1'?",
+        ),
+        (lambda: PruningConfig(["block1"]), "pass 'pruning' works on the whole model; leave `white_list` out"),
+        (
+            lambda: PruningConfig.from_dict({"global": {"ratio": 0.1}, "ratio": 0.2}),
+            "key 'pruning.ratio' stands beside 'global' or 'local'; write it below",
+        ),
+        (
+            lambda: DynamicExitConfig(early_exit={"haeds": ["mlp"]}),
+            "unknown key 'dynamic_exit.early_exit.haeds'; did you mean 'heads'?",
+        ),
+        (
+            lambda: DynamicExitConfig(pruning={}),
+            "key 'dynamic_exit' holds neither `tiny_saver` nor `early_exit`; add one of them",
+        ),
+        (
+            lambda: DynamicExitConfig(quantization={"static_quant": {}}, pruning={}, early_exit={}),
+            "key 'dynamic_exit' prunes after it quantizes; write `pruning` before `quantization`",
+        ),
+        (
+            lambda: DynamicExitConfig(early_exit={}, pruning={}),
+            "key 'dynamic_exit' runs `pruning` after `early_exit`; write `pruning` before `early_exit`",
+        ),
+        (
+            lambda: DynamicExitConfig(early_exit={}, tuning={"guarantee": 0.9}),
+            "key 'dynamic_exit' holds `tuning.guarantee`, which needs labels and an export; run a recipe for it",
+        ),
+        (lambda: check_version("3.9.1"), "Neural Compressor 3.9.1 is too old; install 3.10 or newer"),
+    ],
+)
+def test_refusals_of_configs(make, message):
+    with pytest.raises(PassError) as refused:
+        make()
+    assert str(refused.value) == message
+
+
+def test_a_misspelt_algorithm_in_a_combination_is_refused():
+    with pytest.raises(RecipeError) as refused:
+        DynamicExitConfig(quantization={"static_qant": {}}, early_exit={})
+    assert str(refused.value) == "unknown key 'quantization.static_qant'; did you mean 'static_quant'?"
+
+
+def test_what_is_set_later_counts(model):
+    config = _changed(PruningConfig(ratio=0.1), "ratio", 0.5)
+    pruned = quantize(model, config, example_inputs=INPUTS[:2])
+    assert pruned.block4[0].out_channels == 4
+    assert config == PruningConfig(ratio=0.5)
 
 
 def test_a_taken_name_is_refused():
