@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 import dynamic_exit
-from dynamic_exit.errors import DataError, RecipeError
+from dynamic_exit.errors import DataError, PassError, RecipeError
 
 DATA = {key: tiny.samples(key) for key in tiny.SIZES}
 
@@ -34,6 +34,23 @@ def test_a_model_and_samples_in_memory_give_a_model_that_answers(tmp_path):
     dynamic.set_operating_point("backbone")
     with torch.no_grad():
         torch.testing.assert_close(dynamic(inputs).logits, model(inputs), atol=1e-4, rtol=1e-4)
+
+
+def test_a_recipe_and_an_evaluation_function(tmp_path):
+    """The function sees logits from both models, as its model gave logits."""
+    inputs, labels = (torch.from_numpy(array) for array in DATA["test"])
+    said, model = [], tiny.backbone()
+
+    def score(model):
+        with torch.no_grad():
+            return (model(inputs).argmax(1) == labels).double().mean()
+
+    dynamic = dynamic_exit.compress(model, stanzas(tmp_path), data=DATA, eval_fn=score, say=said.append)
+    point = dynamic.operating_points.points[0]
+    assert said[-1] == f"eval_fn: {score(model):g} before, {point.accuracy:g} after"
+    with pytest.raises(PassError, match="^`eval_fn` must return one number"):
+        dynamic_exit.compress(model, stanzas(tmp_path / "other"), data=DATA, eval_fn=lambda model: None)
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(

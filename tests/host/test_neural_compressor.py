@@ -327,10 +327,13 @@ def test_refusals_of_configs(make, message):
     assert str(refused.value) == message
 
 
-def test_a_misspelt_algorithm_in_a_combination_is_refused():
+@pytest.mark.parametrize(
+    ("name", "hint"), [("static_qant", "did you mean 'static_quant'?"), ("early_exit", "known are")]
+)
+def test_what_does_not_quantize_in_a_combination_is_refused(name, hint):
     with pytest.raises(RecipeError) as refused:
-        DynamicExitConfig(quantization={"static_qant": {}}, early_exit={})
-    assert str(refused.value) == "unknown key 'quantization.static_qant'; did you mean 'static_quant'?"
+        DynamicExitConfig(quantization={name: {}}, early_exit={})
+    assert str(refused.value).startswith(f"unknown key 'quantization.{name}'; {hint}")
 
 
 def test_what_is_set_later_counts(model):
@@ -380,6 +383,9 @@ def test_algorithms_are_described_with_parameters_defaults_and_ranges():
     savers = {p["name"]: p for p in found["tiny_saver"]["parameters"]}
     assert (savers["candidates"]["default"], savers["candidates"]["range"]) == ("required", "at least 1")
     assert savers["fuse"]["range"] == "'none' or 'mean'"
+    combined = {p["name"]: p["default"] for p in found["dynamic_exit"]["parameters"]}
+    assert found["dynamic_exit"]["from"] == "dynamic_exit"
+    assert (combined["pruning"], combined["tuning.max_accuracy_drop"]) == ("None", "0.005")
     assert found["rtn"]["from"] == "Neural Compressor"
     assert {p["name"]: p["default"] for p in found["rtn"]["parameters"]}["bits"] == "4"
     static = {p["name"]: p["default"] for p in found["static_quant"]["parameters"]}

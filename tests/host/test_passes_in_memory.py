@@ -219,6 +219,9 @@ REFUSALS = {
     "twice": ([PruningConfig(), {"pruning": {"ratio": 0.1}}], {}, "pass 'pruning' is written twice; keep one"),
     "twice in one": ([EarlyExitConfig(), DynamicExitConfig(early_exit={})], {},
                      "pass 'early_exit' is written twice; keep one"),
+    "two goals": (
+        [DynamicExitConfig(early_exit={}, tuning={"max_accuracy_drop": drop}) for drop in (0.1, 0.2)], {},
+        "pass 'dynamic_exit' is written twice, each with a goal of its own; put them together"),
     "quantized twice": ({"rtn": RTN, **STATIC}, {}, "passes 'rtn' and 'static_quant' both quantize; keep one"),
     "nothing": ([], {}, "the list of passes is empty; name at least one"),
     "no passes": (7, {}, "passes must be configs, mappings or a list of them; got int"),

@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from ..passes import Stanza, registered_passes
 from ..passes.quantization.config import known_algorithms
+from .registered import DynamicExitConfig
 
 _SIGNS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt"), MinLen: ("at least", "min_length")}
 
@@ -24,6 +25,9 @@ def describe_algorithms() -> dict[str, dict[str, Any]]:
         name: {"from": info.origin, "summary": info.summary, "parameters": [*_fields(info.stanza)]}
         for name, info in registered_passes().items()
     }
+    combination = DynamicExitConfig.stanza_class
+    summary = combination.__doc__.splitlines()[0]
+    found["dynamic_exit"] = {"from": "dynamic_exit", "summary": summary, "parameters": [*_fields(combination)]}
     for name, parameters in known_algorithms().items():
         if name not in found:
             rows = [

@@ -42,7 +42,10 @@ class Plan:
 
     def __init__(self, given: Any):
         self.limit = MAX_DISAGREEMENT
-        self.configs = [step for config in _configs(given) for step in self._steps(config)]
+        configs = _configs(given)
+        if sum(config.name == COMBINATION for config in configs) > 1:  # each has a goal
+            raise PassError(f"pass '{COMBINATION}' is written twice, each with a goal of its own; put them together")
+        self.configs = [step for config in configs for step in self._steps(config)]
         if not self.configs:
             raise RecipeError("the list of passes is empty; name at least one")
         names = [config.name for config in self.configs]

@@ -25,7 +25,8 @@ def known_algorithms() -> dict[str, dict[str, Any]]:
     from neural_compressor.common.base_config import config_registry
     from neural_compressor.torch.quantization import INT8StaticQuantConfig
 
-    classes = dict(config_registry.get_cls_configs()["torch"])
+    registered = config_registry.get_cls_configs()["torch"]
+    classes = {name: kind for name, kind in registered.items() if not hasattr(kind, "stanza_class")}  # passes have one
     classes["static_quant"] = INT8StaticQuantConfig  # the registered class is a dispatcher without parameters
     return {name: _parameters(config) for name, config in classes.items()}
 
