@@ -157,8 +157,17 @@ print(json.dumps(found))
 '''
 
 
+def in_a_process(folder, script):
+    """Run a script where the distribution is installed; return what it printed last, and what it complained of."""
+    place = os.pathsep.join([str(folder / "site"), str(Path(tiny.__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": place, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", script, str(folder)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1], done.stderr
+
+
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def installed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("external")
     site = folder / "site"
     info = site / "rounding_pass-1.0.dist-info"
@@ -166,14 +175,22 @@ def found(tmp_path_factory):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rounding-pass\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(ENTRIES)
     (site / "rounding_pass.py").write_text(MODULE)
-    tiny.build(folder)
-    place = os.pathsep.join([str(site), str(Path(tiny.__file__).parent), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": place, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT, str(folder)], env=environment, capture_output=True, text=True
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(installed):
+    tiny.build(installed)
+    return json.loads(in_a_process(installed, SCRIPT)[0])
+
+
+def test_a_pass_whose_module_comes_first_is_told_what_to_do(installed):
+    said, complaints = in_a_process(installed, "import rounding_pass, dynamic_exit; print('fine')")
+    assert said == "fine"
+    assert (
+        "pass 'rounding' of 'rounding-pass' is left out: 'rounding_pass' was imported first; import dynamic_exit "
+        "before it" in complaints
     )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_it_is_registered_beside_the_others(found):

@@ -92,6 +92,8 @@ def load_entry_points(taken: Collection[str] = ()) -> None:
             register_static(entry.name, entry.load(), _origin(entry))
         except Exception as error:  # code of others raises anything
             reason = str(error) if isinstance(error, PassError) else f"{type(error).__name__}: {first_line(error)}"
+            if isinstance(error, AttributeError) and "circular import" in reason:
+                reason = f"'{entry.module}' was imported first; import dynamic_exit before it"
             _BROKEN[entry.name] = reason
             warnings.warn(f"pass '{entry.name}' of '{_origin(entry)}' is left out: {reason}", stacklevel=2)
 
