@@ -7,21 +7,30 @@ from dynamic_exit.passes.quantization import check_algorithms, int8_options
 
 @pytest.mark.parametrize("stanza", [None, {}])
 def test_without_a_stanza_everything_stays_in_float(stanza):
-    assert int8_options(stanza) is None
+    assert int8_options(stanza) == []
 
 
 def test_defaults_are_neural_compressors_own():
     from neural_compressor.torch.quantization import INT8StaticQuantConfig
 
     theirs = INT8StaticQuantConfig()
-    assert int8_options({"static_quant": None}) == Int8Options(
-        weight_type=theirs.w_dtype,
-        weight_symmetric=theirs.w_sym,
-        per_channel=theirs.w_granularity == "per_channel",
-        activation_type=theirs.act_dtype,
-        activation_symmetric=theirs.act_sym,
-        calibration=theirs.act_algo,
-    )
+    assert int8_options({"static_quant": None}) == [
+        Int8Options(
+            weight_type=theirs.w_dtype,
+            weight_symmetric=theirs.w_sym,
+            per_channel=theirs.w_granularity == "per_channel",
+            activation_type=theirs.act_dtype,
+            activation_symmetric=theirs.act_sym,
+            calibration=theirs.act_algo,
+        )
+    ]
+
+
+def test_several_algorithms_are_told_apart():
+    dynamic, weights = int8_options({"pt2e_dynamic_quant": {}, "rtn": {"bits": 8, "group_size": 64, "use_sym": False}})
+    assert (dynamic.method, dynamic.label, dynamic.per_channel) == ("dynamic", "int8", False)
+    assert weights == Int8Options("weights", weight_symmetric=False, bits=8, group=64)
+    assert weights.label == "8-bit weights"
 
 
 @pytest.mark.parametrize(
@@ -38,7 +47,7 @@ def test_defaults_are_neural_compressors_own():
     ],
 )
 def test_each_parameter_means_what_it_says(given, field, value):
-    found, default = int8_options({"static_quant": given}), int8_options({"static_quant": {}})
+    (found,), (default,) = int8_options({"static_quant": given}), int8_options({"static_quant": {}})
     assert getattr(found, field) == value
     others = [name for name in vars(found) if name != field]
     assert all(getattr(found, name) == getattr(default, name) for name in others)
@@ -52,8 +61,12 @@ def test_each_parameter_means_what_it_says(given, field, value):
             {"static_quant": {"w_algos": "kl"}},
             "unknown key 'quantization.static_quant.w_algos'; did you mean 'w_algo'?",
         ),
-        ({"static_quant": {}, "rtn": {}}, "key 'quantization' must name one algorithm; got 2: static_quant, rtn"),
-        ({"rtn": {"bits": 4}}, "key 'quantization.rtn' cannot be exported to ONNX yet; use 'static_quant'"),
+        (
+            {"gptq": {}},
+            "key 'quantization.gptq' cannot be exported to ONNX; use 'static_quant' or 'pt2e_dynamic_quant' or 'rtn'",
+        ),
+        ({"rtn": {"bits": 3}}, "key 'quantization.rtn.bits' must be 4 or 8 for ONNX; got 3"),
+        ({"rtn": {"group_dim": 0}}, "key 'quantization.rtn.group_dim' has no effect on ONNX; leave it out"),
         (
             {"static_quant": {"w_dtype": "fp8"}},
             "key 'quantization.static_quant.w_dtype' must be 'int8' or 'uint8' for ONNX; got 'fp8'",
@@ -64,7 +77,7 @@ def test_each_parameter_means_what_it_says(given, field, value):
         ),
         (
             {"static_quant": {"w_sym": "yes"}},
-            "key 'quantization.static_quant.w_sym' must be true or false; got 'yes'",
+            "key 'quantization.static_quant.w_sym' must be true or false for ONNX; got 'yes'",
         ),
         (
             {"static_quant": {"excluded_precisions": ["bf16"]}},
@@ -80,6 +93,8 @@ def test_refusals(stanza, message):
 
 def test_parameters_of_other_algorithms_are_known_too():
     check_algorithms({"rtn": {"bits": 4, "group_size": 32}})
+    with pytest.raises(RecipeError, match="must name one algorithm; got 2: static_quant, rtn"):
+        check_algorithms({"static_quant": {}, "rtn": {}})
     with pytest.raises(RecipeError) as refused:
         check_algorithms({"rtn": {"group_sise": 32}})
     assert str(refused.value) == "unknown key 'quantization.rtn.group_sise'; did you mean 'group_size'?"

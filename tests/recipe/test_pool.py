@@ -41,7 +41,7 @@ def shipped_backbone(quantized):
     """The backbone's shipper and stages, made once."""
     samples = tiny.samples("calibration")[0]
     backbone = cut_backbone(Classifier(tiny.backbone()).eval(), {"input": torch.from_numpy(samples[:2])}, None)
-    options = int8_options(INT8 if quantized else None)
+    options = next(iter(int8_options(INT8 if quantized else None)), None)
     shipper = Shipper(options, {"input": samples}, threads=1)
     return shipper, backbone.input_names, shipper.ship_backbone(backbone, str), {"final": backbone.depth}
 

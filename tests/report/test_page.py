@@ -29,6 +29,7 @@ METRICS = {
     "samples": {"train": 1, "calibration": 20, "test": 30},
     "timing": {"runtime": "onnxruntime 9", "threads": 1, "measure": "median"},
     "candidates": [],
+    "numerics": [],
     "stages": [],
     "verification": {},
 }

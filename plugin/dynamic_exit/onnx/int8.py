@@ -1,4 +1,4 @@
-"""Static int8 quantization of single parts: each is calibrated on what it really gets, then stitched.
+"""Quantization of single parts: in static int8 each is calibrated on what it really gets; then they are stitched.
 
 Quantizing the stitched file instead fails silently: onnxruntime's quantizer does not look inside branches.
 """
@@ -15,7 +15,14 @@ from typing import Literal
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from ..errors import ExportError, first_line
@@ -24,7 +31,7 @@ from .parts import Part
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
 # operators on integers, besides those that quantize
-_QUANTIZED = ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
+_QUANTIZED = ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulNBits")
 # key of a node's metadata
 _ACTIVATION = "dynamic_exit.activation"
 #: What is quantized of models that read text: masks, positions and norms do not survive 8 bits.
@@ -34,9 +41,11 @@ _METHODS = {"minmax": CalibrationMethod.MinMax, "kl": CalibrationMethod.Entropy}
 
 @dataclass(frozen=True)
 class Int8Options:
-    """How weights and activations become 8-bit integers (QDQ format).
+    """How weights and activations become small integers.
 
     Attributes:
+        method: ``static`` (ranges of activations from calibration, QDQ format), ``dynamic`` (found anew for every
+            batch; products alone) or ``weights`` (activations stay in float; products alone).
         weight_type: ``int8`` or ``uint8``.
         weight_symmetric: Zero point at 0 for weights.
         per_channel: One scale for each output channel of a weight instead of one for the whole.
@@ -44,8 +53,11 @@ class Int8Options:
         activation_symmetric: Zero point in the middle for activations.
         calibration: How ranges of activations are found: ``minmax`` or ``kl``.
         operators: Kinds of operators that are quantized; None takes all that can be.
+        bits: Of weights, with ``weights``: 4 or 8.
+        group: Weights that share a scale, with ``weights``.
     """
 
+    method: Literal["static", "dynamic", "weights"] = "static"
     weight_type: Literal["int8", "uint8"] = "int8"
     weight_symmetric: bool = True
     per_channel: bool = True
@@ -53,6 +65,13 @@ class Int8Options:
     activation_symmetric: bool = False
     calibration: Literal["minmax", "kl"] = "minmax"
     operators: tuple[str, ...] | None = None
+    bits: Literal[4, 8] = 8
+    group: int = 32
+
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        return f"{self.bits}-bit weights" if self.method == "weights" else "int8"
 
 
 class _Feeds(CalibrationDataReader):
@@ -94,26 +113,63 @@ def quantize_part(
         try:
             beside = {"save_as_external_data": apart, "all_tensors_to_one_file": apart}
             quant_pre_process(source, prepared, skip_symbolic_shape=True, **beside)
-            quantize_static(
-                prepared,
-                target,
-                _Feeds(feeds),
-                quant_format=QuantFormat.QDQ,
-                per_channel=options.per_channel,
-                weight_type=_TYPES[options.weight_type],
-                activation_type=_TYPES[options.activation_type],
-                calibrate_method=_METHODS[options.calibration],
-                op_types_to_quantize=options.operators,
-                use_external_data_format=apart,
-                extra_options={
-                    "WeightSymmetric": options.weight_symmetric,
-                    "ActivationSymmetric": options.activation_symmetric,
-                },
-            )
+            _METHOD[options.method](prepared, target, feeds, options, apart)
         except Exception as error:  # the quantizer raises whatever its steps raise
             reason = first_line(error)
             raise ExportError(f"stage '{part.name}' cannot be quantized: {reason}; leave it in float") from error
-        return part.with_proto(_with_notes(onnx.load(target), onnx.load(prepared)))
+        quantized = onnx.load(target)
+        return part.with_proto(_with_notes(quantized, onnx.load(prepared)) if options.method == "static" else quantized)
+
+
+def _static(prepared: str, target: str, feeds, options: Int8Options, apart: bool) -> None:
+    quantize_static(
+        prepared,
+        target,
+        _Feeds(feeds),
+        quant_format=QuantFormat.QDQ,
+        per_channel=options.per_channel,
+        weight_type=_TYPES[options.weight_type],
+        activation_type=_TYPES[options.activation_type],
+        calibrate_method=_METHODS[options.calibration],
+        op_types_to_quantize=options.operators,
+        use_external_data_format=apart,
+        extra_options={
+            "WeightSymmetric": options.weight_symmetric,
+            "ActivationSymmetric": options.activation_symmetric,
+        },
+    )
+
+
+def _dynamic(prepared: str, target: str, feeds, options: Int8Options, apart: bool) -> None:
+    model = onnx.load(prepared)
+    del model.graph.value_info[:]  # the quantizer turns weights round, and trips over the shapes that they had
+    source = f"{prepared}.free.onnx"
+    onnx.save(model, source, save_as_external_data=apart, location=f"{Path(source).name}.data")
+    quantize_dynamic(
+        source,
+        target,
+        op_types_to_quantize=["MatMul"],  # it makes one of every Gemm
+        per_channel=options.per_channel,
+        weight_type=_TYPES[options.weight_type],
+        use_external_data_format=apart,
+        extra_options={"WeightSymmetric": options.weight_symmetric},
+    )
+
+
+def _weights(prepared: str, target: str, feeds, options: Int8Options, apart: bool) -> None:
+    root = logging.getLogger()
+    before = root.handlers[:]
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    root.handlers[:] = before  # that module sets up logging for the whole program
+    quantizer = MatMulNBitsQuantizer(
+        prepared, options.bits, options.group, is_symmetric=options.weight_symmetric, accuracy_level=4
+    )
+    quantizer.process()
+    quantizer.model.save_model_to_file(target, apart)
+
+
+_METHOD = {"static": _static, "dynamic": _dynamic, "weights": _weights}
 
 
 def _with_notes(quantized: onnx.ModelProto, plain: onnx.ModelProto) -> onnx.ModelProto:
@@ -130,14 +186,20 @@ def _with_notes(quantized: onnx.ModelProto, plain: onnx.ModelProto) -> onnx.Mode
 
 
 def without_int8(part: Part) -> Part:
-    """Take the quantization out of a part: the same graph in float, with weights rounded as they were.
+    """Take static quantization out of a part: the same graph in float, with weights rounded as they were.
 
     Args:
         part: What `quantize_part` gave; in float it comes back as it is.
 
     Returns:
         The part, for instance to time what int8 saves.
+
+    Raises:
+        ExportError: It is quantized in another way.
     """
+    others = [node.op_type for node in part.proto.graph.node if node.op_type in (*_QUANTIZED, "DynamicQuantizeLinear")]
+    if others:
+        raise ExportError(f"stage '{part.name}' holds {others[0]}: only static int8 can be taken out again")
     proto = onnx.ModelProto()
     proto.CopyFrom(part.proto)
     graph = proto.graph

@@ -25,6 +25,8 @@ from ..runtime.checks import MEMORY
 from ..runtime.model import DynamicExitModel
 
 Say = Callable[[str], None]
+#: What is not quantized.
+FLOAT = "float"
 #: Samples at a time while ranges for int8 are found.
 BATCH_SIZE = 64
 # largest difference of logits between a saver and what was exported of it
@@ -87,6 +89,7 @@ class Stages:
         positions: By exit's name and ``final``: index of the cut in the whole graph.
         fuse: ``none`` or ``mean``.
         notes: What exits of a sequence network see: by index of the segment, -1 for the last saver.
+        numerics: What tables call the numbers that the backbone's pieces ship in.
     """
 
     input_names: tuple[str, ...]
@@ -96,6 +99,7 @@ class Stages:
     exits: dict[str, tuple[int, Stage]] = field(default_factory=dict)
     fuse: str = "none"
     notes: dict[int, Stage] = field(default_factory=dict)
+    numerics: str = FLOAT
 
     @property
     def chain(self) -> tuple[str, ...]:
@@ -122,7 +126,7 @@ class Stages:
         every = (*savers.values(), *self.segments, *(stage for _, stage in exits.values()), *notes.values())
         taken = {name for stage in every for name in stage.part.takes}
         inputs = tuple(name for name in self.input_names if name in taken)
-        return Stages(inputs, self.segments, self.positions, savers, exits, self.fuse, notes)
+        return Stages(inputs, self.segments, self.positions, savers, exits, self.fuse, notes, self.numerics)
 
     @property
     def needs(self) -> dict[str, str]:

@@ -19,7 +19,7 @@ from ..onnx.session import open_session
 from ..onnx.verify import run_session
 from ..runtime.batches import batches
 from ..tuning.operating_point import OperatingPoints
-from .build import Stage, Stages
+from .build import FLOAT, Stage, Stages
 from .cache import Cache, digest
 from .load import Ingredients
 from .prove import File
@@ -55,20 +55,21 @@ def measure(
     Returns:
         ``rows`` (the backbone in float first), ``timing`` (how it was measured) and ``bytes`` (sizes of files).
     """
-    split, quantized = ingredients.splits["test"], ingredients.recipe.quantization is not None
-    backbone, chain = ingredients.backbone, stages.chain
+    split, backbone, chain = ingredients.splits["test"], ingredients.backbone, stages.chain
     names = backbone.takes or tuple(ingredients.example)
     feeds = split.feeds([*dict.fromkeys((*stages.input_names, *names))])
     dims = _free_dims(files["shipped"])
     example = backbone.select(ingredients.example)
     static = export_part("backbone", backbone, names, "logits", example, [dims.get(name, {}) for name in names]).proto
-    variants = {"backbone, float": Variant(open_session(static, threads=1))}
-    if quantized:
-        variants["backbone, int8"] = Variant(files["shipped"].session, point_thresholds(points.backbone, chain))
+    variants = {f"backbone, {FLOAT}": Variant(open_session(static, threads=1))}
+    if stages.numerics != FLOAT:
+        variants[f"backbone, {stages.numerics}"] = Variant(
+            files["shipped"].session, point_thresholds(points.backbone, chain)
+        )
     for point in points.points:
         variants[point.name] = Variant(files["shipped"].session, point_thresholds(point, chain))
     seconds = time_variants(variants, feeds)
-    rows, base = [], seconds["backbone, float"]
+    rows, base = [], seconds[f"backbone, {FLOAT}"]
     for key, variant in variants.items():
         point = points.by_name(key) if key in points.names else points.backbone
         answer = _answer(variant, feeds, len(chain))

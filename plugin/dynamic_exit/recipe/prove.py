@@ -15,7 +15,7 @@ from ..onnx.verify import Agreement, agrees, compare, demand
 from ..runtime.batches import batches
 from ..runtime.recorder import BATCH_SIZE
 from ..tuning.operating_point import OperatingPoint, OperatingPoints
-from .build import Stages, shorter_lengths
+from .build import FLOAT, Stages, shorter_lengths
 from .load import Ingredients
 
 #: Largest difference of logits between a file and its model.
@@ -103,7 +103,7 @@ def verify(
     """
     feeds = ingredients.splits["test"].feeds(stages.input_names)
     thresholds = [point_thresholds(point, stages.chain) for point in (*points.points, points.backbone)]
-    quantized = ingredients.recipe.quantization is not None
+    quantized = stages.numerics != FLOAT
     found = {}
     for key, form in (("float", "module"), ("shipped", "session")):
         model, session = stages.model(form), files[key].session

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,6 @@ from torch import nn
 from .. import parallel
 from ..errors import DynamicExitError
 from ..graph import is_text
-from ..onnx.int8 import PRODUCTS
-from ..passes.quantization import int8_options
 from ..passes.tiny_saver import ALWAYS
 from ..records import Records
 from ..runtime.recorder import make_records
@@ -27,6 +25,7 @@ from .cache import open_cache
 from .folder import Workspace
 from .load import Ingredients, load
 from .measure import measure, stage_costs
+from .numerics import FLOAT, choose_numerics
 from .pool import Pool
 from .progress import Progress
 from .prove import File, stitch_file, verify
@@ -109,12 +108,11 @@ def _run(recipe: Recipe, model, splits, say: Say, progress: Progress | None, res
     say(f"backbone: {backbone.depth} cuts found, {len(backbone.cuts)} in use")
     if backbone.fixed_length:
         say(f"the file takes texts of {_length(ingredients)} tokens alone: {backbone.fixed_length}")
-    int8 = int8_options(recipe.quantization)
-    if int8 and ingredients.by_name and any(map(is_text, example.values())):
-        int8 = replace(int8, operators=PRODUCTS)
+    int8, numerics = choose_numerics(ingredients, backbone, say)
     calibration_inputs = ingredients.splits["calibration"].inputs
     shipper = Shipper(int8, calibration_inputs, threads=1, dims=backbone.dims)
     stages = Stages(tuple(calibration_inputs), shipper.ship_backbone(backbone, say), {"final": backbone.depth})
+    stages.numerics = int8.label if int8 else FLOAT
     candidates = pool.pick(stages, shipper) if pool else []
     workspace.begin(resume, say)
     if exits:
@@ -127,6 +125,7 @@ def _run(recipe: Recipe, model, splits, say: Say, progress: Progress | None, res
         workspace.save(calibration)
         try:
             figures = {
+                "numerics": numerics,
                 "candidates": [vars(candidate) for candidate in candidates],
                 "candidates_seconds": round(pool.seconds, 1) if pool else 0.0,
             }

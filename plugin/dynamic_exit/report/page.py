@@ -91,6 +91,25 @@ def _spread(time: dict[str, float]) -> str:
     return f"{time['median'] * 1e6:.1f} ± {(time['high'] - time['low']) / 2 * 1e6:.1f}"
 
 
+def numerics_table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return header and cells of the table of quantizations that were tried.
+
+    Args:
+        metrics: Content of ``metrics.json``.
+    """
+    rows = [
+        [
+            row["algorithm"],
+            _text(row["accuracy"], ".2%"),
+            _text(row["seconds_per_sample"] and row["seconds_per_sample"] * 1e6, ".1f"),
+            _text(row["bytes"] and row["bytes"] / 1e6, ".2f"),
+            row["why"],
+        ]
+        for row in metrics["numerics"]
+    ]
+    return ["quantization", "accuracy", "µs/sample, batch 64", "MB", "why"], rows
+
+
 def _text(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
@@ -111,4 +130,5 @@ def report_page(title: str, points: OperatingPoints, metrics: dict[str, Any]) ->
         header=header,
         rows=rows,
         candidates=candidates_table(metrics),
+        numerics=numerics_table(metrics),
     )

@@ -7,15 +7,21 @@ from typing import Any
 from ...errors import RecipeError, nearest
 from ...onnx.int8 import Int8Options
 
-# parameters of Neural Compressor that have no meaning for an exported file, and may only stand at their defaults
-_NOT_EXPORTED = ("excluded_precisions", "white_list", "model_info")
-_CHOICES = {
+_STATIC = {
     "w_dtype": ("int8", "uint8"),
+    "w_sym": (True, False),
     "w_granularity": ("per_channel", "per_tensor"),
     "w_algo": ("minmax",),
     "act_dtype": ("uint8", "int8"),
+    "act_sym": (False, True),
     "act_granularity": ("per_tensor",),
     "act_algo": ("minmax", "kl"),
+}
+# what an exported file can have of each algorithm; every other parameter may only stand at its default
+_EXPORTED: dict[str, dict[str, tuple]] = {
+    "static_quant": _STATIC,
+    "pt2e_dynamic_quant": _STATIC | {"act_dtype": ("uint8",), "act_sym": (False,), "act_algo": ("minmax", "kl")},
+    "rtn": {"dtype": ("int",), "bits": (4, 8), "use_sym": (True, False), "group_size": (16, 32, 64, 128, 256)},
 }
 
 
@@ -36,57 +42,63 @@ def _parameters(config: type) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.name != "self" and p.kind is p.POSITIONAL_OR_KEYWORD}
 
 
-def check_algorithms(stanza: Mapping[str, Mapping[str, Any] | None]) -> None:
+def check_algorithms(stanza: Mapping[str, Mapping[str, Any] | None], *, several: bool = False) -> None:
     """Refuse algorithms and parameters that Neural Compressor does not know (it would accept them silently).
 
     Args:
         stanza: Algorithm name -> parameters, as written under `quantization`.
+        several: Whether there may be more than one algorithm, or none.
 
     Raises:
-        RecipeError: An unknown algorithm or parameter, or more than one algorithm.
+        RecipeError: An unknown algorithm or parameter, or a wrong number of algorithms.
     """
     algorithms = known_algorithms()
-    if len(stanza) != 1:
+    if not several and len(stanza) != 1:
         raise RecipeError(f"key 'quantization' must name one algorithm; got {len(stanza)}: {', '.join(stanza)}")
-    ((name, parameters),) = stanza.items()
-    if name not in algorithms:
-        raise RecipeError(f"unknown key 'quantization.{name}'; {nearest(name, algorithms)}")
-    for key in parameters or {}:
-        if key not in algorithms[name]:
-            raise RecipeError(f"unknown key 'quantization.{name}.{key}'; {nearest(key, algorithms[name])}")
+    for name, parameters in stanza.items():
+        if name not in algorithms:
+            raise RecipeError(f"unknown key 'quantization.{name}'; {nearest(name, algorithms)}")
+        for key in parameters or {}:
+            if key not in algorithms[name]:
+                raise RecipeError(f"unknown key 'quantization.{name}.{key}'; {nearest(key, algorithms[name])}")
 
 
-def int8_options(stanza: Mapping[str, Mapping[str, Any] | None] | None) -> Int8Options | None:
+def int8_options(stanza: Mapping[str, Mapping[str, Any] | None] | None) -> list[Int8Options]:
     """Translate the stanza for the exported file.
 
     Args:
-        stanza: Algorithm name -> parameters, or None for float.
+        stanza: Algorithm name -> parameters, or None for float. Of several algorithms measurements choose one.
 
     Returns:
-        Options for the quantization of each exported stage, or None where everything stays in float.
+        For each algorithm the options for the quantization of exported stages; none where everything stays in float.
 
     Raises:
         RecipeError: Something that onnxruntime cannot do.
     """
-    if not stanza:
-        return None
-    check_algorithms(stanza)
-    ((name, given),) = stanza.items()
-    if name != "static_quant":
-        raise RecipeError(f"key 'quantization.{name}' cannot be exported to ONNX yet; use 'static_quant'")
+    check_algorithms(stanza or {}, several=True)
+    return [_translated(name, given or {}) for name, given in (stanza or {}).items()]
+
+
+def _translated(name: str, given: Mapping[str, Any]) -> Int8Options:
+    if name not in _EXPORTED:
+        raise RecipeError(
+            f"key 'quantization.{name}' cannot be exported to ONNX; use {' or '.join(map(repr, _EXPORTED))}"
+        )
     defaults = known_algorithms()[name]
-    values = {**defaults, **(given or {})}
-    for key, choices in _CHOICES.items():
-        if values[key] not in choices:
-            known = " or ".join(f"'{choice}'" for choice in choices)
-            raise RecipeError(f"key 'quantization.{name}.{key}' must be {known} for ONNX; got {values[key]!r}")
-    for key in _NOT_EXPORTED:
+    values, choices = {**defaults, **given}, _EXPORTED[name]
+    for key, known in choices.items():
+        if values[key] not in known or isinstance(values[key], bool) != isinstance(known[0], bool):
+            said = " or ".join(str(choice).lower() if isinstance(choice, bool) else repr(choice) for choice in known)
+            raise RecipeError(f"key 'quantization.{name}.{key}' must be {said} for ONNX; got {values[key]!r}")
+    for key in defaults.keys() - choices.keys():
         if values[key] != defaults[key]:
             raise RecipeError(f"key 'quantization.{name}.{key}' has no effect on ONNX; leave it out")
-    for key in ("w_sym", "act_sym"):
-        if not isinstance(values[key], bool):
-            raise RecipeError(f"key 'quantization.{name}.{key}' must be true or false; got {values[key]!r}")
+    if name == "rtn":
+        return Int8Options(
+            "weights", weight_symmetric=values["use_sym"], bits=values["bits"], group=values["group_size"]
+        )
     return Int8Options(
+        "static" if name == "static_quant" else "dynamic",
         weight_type=values["w_dtype"],
         weight_symmetric=values["w_sym"],
         per_channel=values["w_granularity"] == "per_channel",
