@@ -1,12 +1,15 @@
 """Which quantization ships: measured where several are named, every kind of it on a small transformer."""
 
 import numpy as np
+import onnx
 import pytest
 import sentences
+import tiny
 
-from dynamic_exit.onnx.int8 import PRODUCTS, Int8Options, quantize_part
+from dynamic_exit.onnx.int8 import PRODUCTS, Int8Options, is_quantized, quantize_part
 from dynamic_exit.onnx.parts import export_part
 from dynamic_exit.onnx.session import PartSession
+from dynamic_exit.onnx.unstitch import unstitch
 from dynamic_exit.recipe.build import cut_backbone
 from dynamic_exit.recipe.load import load
 from dynamic_exit.recipe.numerics import _best, choose_numerics
@@ -86,3 +89,18 @@ def test_one_algorithm_is_taken_without_measuring(tmp_path):
     backbone = cut_backbone(ingredients.backbone, ingredients.example, None)
     options, rows = choose_numerics(ingredients, backbone, lambda line: None)
     assert (options.method, options.bits, rows) == ("weights", 8, [])
+
+
+@pytest.mark.parametrize(
+    "change, quantized",
+    [("model__quantize", {"saver2"}), ("dynamic_exit__tiny_saver__candidates__0__quantize", {"segment0"})],
+    ids=["the backbone", "a saver"],
+)
+def test_a_stage_stays_in_float_where_the_recipe_says_so(tmp_path, change, quantized):
+    path = tiny.build(tmp_path, dynamic_exit__early_exit=None, **{change: False})
+    result = run(read_recipe(path))
+    chain = unstitch(onnx.load(result.folder / "model.onnx"))
+    assert [part.name for part in (*chain.savers, *chain.segments)] == ["saver2", "segment0"]
+    assert {part.name for part in (*chain.savers, *chain.segments) if is_quantized(part)} == quantized
+    told = [row["name"] for row in result.metrics["rows"][:2]]
+    assert (told[1] == "backbone, int8") == ("segment0" in quantized)

@@ -137,7 +137,7 @@ def test_every_default_is_written(tmp_path):
     preprocessing = {"size": None, "interpolation": None, "scale": 1.0, "mean": None, "std": None}
     preprocessing["from_model"] = False
     source = {"source": "timm", "weights": None, "arguments": {}, "preprocessing": preprocessing, "labels": None}
-    source["stage"] = None
+    source |= {"quantize": True, "stage": None}
     assert yaml.safe_load(recipe_text(recipe, tmp_path / "out")) == {
         "seed": 0,
         "model": {**source, "name": "resnet18"},
@@ -148,7 +148,7 @@ def test_every_default_is_written(tmp_path):
             "classes": None,
             "layout": "channels_first",
             "duplicates": "refuse",
-                "text": None,
+            "text": None,
         },
         "pruning": None,
         "quantization": None,

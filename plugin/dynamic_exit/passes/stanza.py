@@ -149,6 +149,7 @@ class ModelSource(Stanza):
         description="the model's own classes in the order of its logits: a list, a .json file (list, or index: name) "
         "or a .txt file (a name a line); null: what the model says, else the backbone's",
     )
+    quantize: bool = Field(True, description="false: it ships in float whatever `quantization` says")
     stage: str | None = Field(None, description="name of the stage; default: the last part of `name`")
 
     @property

@@ -129,6 +129,11 @@ class Stages:
         return Stages(inputs, self.segments, self.positions, savers, exits, self.fuse, notes, self.numerics)
 
     @property
+    def quantized(self) -> bool:
+        """Whether any stage ships in other numbers than float."""
+        return any(stage.part is not stage.float_part for stage in (*self.savers.values(), *self.segments))
+
+    @property
     def needs(self) -> dict[str, str]:
         """Stages that are only of use behind another one: exits that build on the last saver, and its name."""
         if -1 not in self.notes:
@@ -254,13 +259,14 @@ class Shipper:
         """Make a stage of one module; arguments as for `parts`."""
         return self.stage(module, *self.parts(name, module, takes, gives, example, feeds), example)
 
-    def ship_backbone(self, backbone: Backbone, say: Say) -> list[Stage]:
+    def ship_backbone(self, backbone: Backbone, say: Say, quantize: bool = True) -> list[Stage]:
         """Ship all segments; each is calibrated on what the float segments before it give."""
         stages, hidden = [], None
         for index, segment in enumerate(backbone.segments):
             feeds = {name: hidden if name == "hidden" else self.calibration[name] for name in segment.takes}
             name = f"segment{index}"
-            stages.append(self.ship(name, segment, segment.takes, segment.gives, segment.example_inputs, feeds))
+            seen = feeds if quantize else None
+            stages.append(self.ship(name, segment, segment.takes, segment.gives, segment.example_inputs, seen))
             hidden = run_in_batches(segment, [torch.from_numpy(feeds[name]) for name in segment.takes]).numpy()
             say(f"segment {index + 1} of {len(backbone.segments)}: {stages[-1].macs / 1e6:.2f} M multiply-adds")
         return stages

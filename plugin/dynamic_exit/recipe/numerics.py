@@ -30,7 +30,8 @@ def choose_numerics(
     """Choose how stages are quantized.
 
     With several algorithms in the recipe the whole backbone is quantized each way, and the fastest is taken that loses
-    at most half of the default point's allowed drop on calibration samples; that may be no quantization at all.
+    at most half of the default point's allowed drop on calibration samples; that may be no quantization at all. Where
+    the backbone is to stay in float, the first algorithm is for savers.
 
     Args:
         ingredients: The recipe, the backbone and calibration samples.
@@ -48,7 +49,7 @@ def choose_numerics(
     ways = dict(zip(recipe.quantization or {}, int8_options(recipe.quantization), strict=True))
     if ingredients.by_name and any(map(is_text, ingredients.example.values())):
         ways = {name: replace(options, operators=PRODUCTS) for name, options in ways.items()}
-    if len(ways) < 2:
+    if len(ways) < 2 or not recipe.model.quantize:
         return next(iter(ways.values()), None), []
     rows = parallel.led(lambda: _measured(ingredients, backbone, ways))
     allowed = _SHARE * recipe.dynamic_exit.tuning.max_accuracy_drop

@@ -44,6 +44,7 @@ class Known:
         fingerprint: Covers its code, weights and preprocessing.
         macs: Multiply-adds per sample.
         takes: Names of the inputs that it takes.
+        quantize: Whether it ships as `quantization` says.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Known:
     fingerprint: str
     macs: float
     takes: tuple[str, ...]
+    quantize: bool = True
 
 
 class Pool:
@@ -156,7 +158,14 @@ class Pool:
         example = candidate.select(self.ingredients.example)
         shapes = [str(tensor.shape) for tensor in example]
         key = digest("multiply-adds", surroundings(), fingerprint, shapes, takes)
-        return Known(name, load, fingerprint, self.cache.memo(key, lambda: count_macs(candidate, example)), takes)
+        return Known(
+            name,
+            load,
+            fingerprint,
+            self.cache.memo(key, lambda: count_macs(candidate, example)),
+            takes,
+            source.quantize,
+        )
 
 
 class _Trial:
@@ -293,7 +302,7 @@ class _Trial:
 
     def _parts(self, name: str) -> tuple[Part, Part, str]:
         """Return a candidate in float, as it ships, and a sum over what ships."""
-        quantize = self.pool.stanza.quantize
+        quantize = self.pool.stanza.quantize and self.known[name].quantize
         options = str(self.shipper.int8 if quantize else None)
         takes = self.known[name].takes
         key = digest("parts", self.common, self.known[name].fingerprint, options, takes, str(self.shipper.dims))

@@ -15,7 +15,7 @@ from ..onnx.verify import Agreement, agrees, compare, demand
 from ..runtime.batches import batches
 from ..runtime.recorder import BATCH_SIZE
 from ..tuning.operating_point import OperatingPoint, OperatingPoints
-from .build import FLOAT, Stages, shorter_lengths
+from .build import Stages, shorter_lengths
 from .load import Ingredients
 
 #: Largest difference of logits between a file and its model.
@@ -103,14 +103,13 @@ def verify(
     """
     feeds = ingredients.splits["test"].feeds(stages.input_names)
     thresholds = [point_thresholds(point, stages.chain) for point in (*points.points, points.backbone)]
-    quantized = stages.numerics != FLOAT
     found = {}
     for key, form in (("float", "module"), ("shipped", "session")):
         model, session = stages.model(form), files[key].session
         what = f"the {'file and the torch model' if key == 'float' else 'file that ships and its single stages'}"
         for size, inputs, when in _cases(feeds, session):
             agreement, limit = compare(model, session, inputs, thresholds, size), LOGIT_TOLERANCE
-            if quantized and key == "shipped" and not agrees(agreement, limit):
+            if stages.quantized and key == "shipped" and not agrees(agreement, limit):
                 step = _int8_change(stages, inputs)
                 agreement, limit = compare(model, session, inputs, thresholds, size, step), max(limit, step)
             found[key] = demand(agreement, f"{when}{what}", limit)

@@ -111,8 +111,9 @@ def _run(recipe: Recipe, model, splits, say: Say, progress: Progress | None, res
     int8, numerics = choose_numerics(ingredients, backbone, say)
     calibration_inputs = ingredients.splits["calibration"].inputs
     shipper = Shipper(int8, calibration_inputs, threads=1, dims=backbone.dims)
-    stages = Stages(tuple(calibration_inputs), shipper.ship_backbone(backbone, say), {"final": backbone.depth})
-    stages.numerics = int8.label if int8 else FLOAT
+    segments = shipper.ship_backbone(backbone, say, recipe.model.quantize)
+    stages = Stages(tuple(calibration_inputs), segments, {"final": backbone.depth})
+    stages.numerics = int8.label if int8 and recipe.model.quantize else FLOAT
     candidates = pool.pick(stages, shipper) if pool else []
     workspace.begin(resume, say)
     if exits:
