@@ -57,6 +57,12 @@ def test_half_a_point_allowed_keeps_accuracy_and_saves_most_of_the_cost(rows):
     assert 1 / point["speed_up"]["64"] <= 0.6
 
 
+def test_the_file_is_hardly_larger_than_its_parts(demo):
+    sizes = json.loads((demo[0] / "metrics.json").read_text())["bytes"]
+    assert sizes["model"] == (demo[0] / "model.onnx").stat().st_size
+    assert sizes["model"] <= 1.03 * sizes["parts"]
+
+
 def test_figures_are_what_onnxruntime_answers_on_the_test_split(demo, rows, ingredients):
     """Accuracy and exits once more, from the file and the data alone."""
     session = onnxruntime.InferenceSession(demo[0] / "model.onnx", providers=["CPUExecutionProvider"])

@@ -129,9 +129,15 @@ class Stages:
         return Stages(inputs, self.segments, self.positions, savers, exits, self.fuse, notes, self.numerics)
 
     @property
+    def every(self) -> tuple[Stage, ...]:
+        """All pieces of the model."""
+        exits = (stage for _, stage in self.exits.values())
+        return (*self.savers.values(), *self.segments, *exits, *self.notes.values())
+
+    @property
     def quantized(self) -> bool:
         """Whether any stage ships in other numbers than float."""
-        return any(stage.part is not stage.float_part for stage in (*self.savers.values(), *self.segments))
+        return any(stage.part is not stage.float_part for stage in self.every)
 
     @property
     def needs(self) -> dict[str, str]:

@@ -53,7 +53,8 @@ def measure(
         ingredients: Backbone and test samples.
 
     Returns:
-        ``rows`` (the backbone in float first), ``timing`` (how it was measured) and ``bytes`` (sizes of files).
+        ``rows`` (the backbone in float first), ``timing`` (how it was measured) and ``bytes`` (sizes of the
+        backbone alone, of the file, and of its parts together).
     """
     split, backbone, chain = ingredients.splits["test"], ingredients.backbone, stages.chain
     names = backbone.takes or tuple(ingredients.example)
@@ -91,7 +92,11 @@ def measure(
             "machine": platform.machine(),
             "measure": "median over rounds of the mean per sample, rows in turn in each round; low and high: quartiles",
         },
-        "bytes": {"static": static.ByteSize(), "model": files["shipped"].model.ByteSize()},
+        "bytes": {
+            "static": static.ByteSize(),
+            "model": files["shipped"].model.ByteSize(),
+            "parts": sum(stage.part.proto.ByteSize() for stage in stages.every),
+        },
     }
 
 
@@ -159,8 +164,7 @@ def stage_seconds(stages: Stages, cache: Cache, batch_size: int = 64) -> dict[st
     Returns:
         Median seconds per sample by the part's name.
     """
-    exits = (stage for _, stage in stages.exits.values())
-    every = (*stages.savers.values(), *stages.segments, *exits, *stages.notes.values())
+    every = stages.every
     machine = [platform.node(), platform.machine(), str(os.cpu_count()), onnxruntime.__version__, str(batch_size)]
     keys = {stage.part.name: digest("seconds", stage.part.proto.SerializeToString(), machine) for stage in every}
     return parallel.led(lambda: _seconds(every, keys, cache, batch_size))
