@@ -67,6 +67,11 @@ def world() -> int:
     return _state().num_processes if _together() else 1
 
 
+def workers(threads: int = 1) -> int:
+    """Return how many threads of this process keep all cores busy where each of them uses `threads` cores."""
+    return max(1, (os.cpu_count() or 1) // (threads * world()))
+
+
 def rank() -> int:
     """Return the number of this process, in 0..world - 1."""
     return _state().process_index if _together() else 0

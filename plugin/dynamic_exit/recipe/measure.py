@@ -23,11 +23,11 @@ from .build import FLOAT, Stage, Stages
 from .cache import Cache, digest
 from .load import Ingredients
 from .prove import File
+from .schema import Tuning
 
-#: Batch sizes that a run reports.
-BATCH_SIZES = (1, 64)
 # so many samples are enough for a steady mean: one at a time, and in batches
 _SINGLES, _BATCHED = 128, 512
+_AT_A_TIME = 64
 _ROUNDS = 15
 # seconds for one batch size, after which no further round starts
 _TIME_LIMIT = 10.0
@@ -57,19 +57,19 @@ def measure(
         backbone alone, of the file, and of its parts together).
     """
     split, backbone, chain = ingredients.splits["test"], ingredients.backbone, stages.chain
-    names = backbone.takes or tuple(ingredients.example)
+    tuning, names = ingredients.recipe.dynamic_exit.tuning, backbone.takes or tuple(ingredients.example)
     feeds = split.feeds([*dict.fromkeys((*stages.input_names, *names))])
     dims = _free_dims(files["shipped"])
     example = backbone.select(ingredients.example)
     static = export_part("backbone", backbone, names, "logits", example, [dims.get(name, {}) for name in names]).proto
-    variants = {f"backbone, {FLOAT}": Variant(open_session(static, threads=1))}
+    variants = {f"backbone, {FLOAT}": Variant(open_session(static, threads=tuning.threads))}
     if stages.numerics != FLOAT:
         variants[f"backbone, {stages.numerics}"] = Variant(
             files["shipped"].session, point_thresholds(points.backbone, chain)
         )
     for point in points.points:
         variants[point.name] = Variant(files["shipped"].session, point_thresholds(point, chain))
-    seconds = time_variants(variants, feeds)
+    seconds = time_variants(variants, feeds, sorted({1, tuning.batch_size}))
     rows, base = [], seconds[f"backbone, {FLOAT}"]
     for key, variant in variants.items():
         point = points.by_name(key) if key in points.names else points.backbone
@@ -88,7 +88,7 @@ def measure(
         "rows": rows,
         "timing": {
             "runtime": f"onnxruntime {onnxruntime.__version__}",
-            "threads": 1,
+            "threads": tuning.threads,
             "machine": platform.machine(),
             "measure": "median over rounds of the mean per sample, rows in turn in each round; low and high: quartiles",
         },
@@ -110,7 +110,7 @@ def _free_dims(file: File) -> dict[str, dict[int, str]]:
 
 
 def time_variants(
-    variants: Mapping[str, Variant], feeds: Mapping[str, np.ndarray], batch_sizes: Sequence[int] = BATCH_SIZES
+    variants: Mapping[str, Variant], feeds: Mapping[str, np.ndarray], batch_sizes: Sequence[int]
 ) -> dict[str, dict[int, Latency]]:
     """Time variants on real samples, in turn within every round.
 
@@ -125,7 +125,7 @@ def time_variants(
     count = len(next(iter(feeds.values())))
     results: dict[str, dict[int, Latency]] = {name: {} for name in variants}
     for size in batch_sizes:
-        samples = min(count, _SINGLES if size == 1 else _BATCHED)
+        samples = min(count, _SINGLES if size == 1 else max(_BATCHED, size))
         starts = range(0, max(samples - samples % size, 1), size)
         slices = [{name: array[start : start + size] for name, array in feeds.items()} for start in starts]
         timed = sum(len(next(iter(each.values()))) for each in slices)
@@ -136,36 +136,38 @@ def time_variants(
     return results
 
 
-def stage_costs(stages: Stages, cost: str, cache: Cache) -> dict[str, Any]:
+def stage_costs(stages: Stages, tuning: Tuning, cache: Cache) -> dict[str, Any]:
     """Return the cost of every stage in one unit, as records take it.
 
     Args:
         stages: All stages.
-        cost: ``macs`` or ``latency``.
+        tuning: Multiply-adds or seconds, and how these are measured.
         cache: Keeps what was measured.
 
     Returns:
         ``own_cost`` and ``prefix_cost`` by stage, and ``cost_unit``.
     """
-    latency = cost == "latency"
-    seconds = stage_seconds(stages, cache) if latency else {}
+    latency = tuning.cost == "latency"
+    seconds = stage_seconds(stages, cache, tuning.batch_size, tuning.threads) if latency else {}
     own, prefix = stages.costs(lambda stage: seconds[stage.part.name] if latency else stage.macs)
     return {"own_cost": own, "prefix_cost": prefix, "cost_unit": "seconds" if latency else "macs"}
 
 
-def stage_seconds(stages: Stages, cache: Cache, batch_size: int = 64) -> dict[str, float]:
+def stage_seconds(stages: Stages, cache: Cache, batch_size: int = 64, threads: int = 1) -> dict[str, float]:
     """Measure each stage as it ships, alone; each once on a machine, so that all records agree.
 
     Args:
         stages: All stages.
         cache: Keeps what was measured.
         batch_size: Samples in one call.
+        threads: What the stages' sessions use within an operator.
 
     Returns:
         Median seconds per sample by the part's name.
     """
     every = stages.every
-    machine = [platform.node(), platform.machine(), str(os.cpu_count()), onnxruntime.__version__, str(batch_size)]
+    machine = [platform.node(), platform.machine(), str(os.cpu_count()), onnxruntime.__version__]
+    machine += [str(batch_size), str(threads)]
     keys = {stage.part.name: digest("seconds", stage.part.proto.SerializeToString(), machine) for stage in every}
     return parallel.led(lambda: _seconds(every, keys, cache, batch_size))
 
@@ -189,7 +191,7 @@ def _seconds(every: Sequence[Stage], keys: Mapping[str, str], cache: Cache, batc
 
 def _answer(variant: Variant, feeds: Mapping[str, np.ndarray], final: int) -> tuple[np.ndarray, np.ndarray]:
     """Return logits (N, C) and exit index (N,); the backbone alone always answers with the final."""
-    feeds, size = _taken(variant, feeds), max(BATCH_SIZES)
+    feeds, size = _taken(variant, feeds), _AT_A_TIME
     if variant.thresholds is not None:
         return run_session(variant.session, feeds, variant.thresholds, size)[:2]
     slices = (dict(zip(feeds, batch, strict=True)) for batch in batches([*feeds.values()], size))

@@ -180,8 +180,9 @@ class _Trial:
     def __init__(self, pool: Pool, stages: Stages, shipper: Shipper):
         self.pool, self.stages, self.shipper, self.cache = pool, stages, shipper, pool.cache
         self.known = {known.name: known for known in pool.known}
-        self.cost = pool.ingredients.recipe.dynamic_exit.tuning.cost
-        self.costs = stage_costs(stages, self.cost, self.cache)
+        self.tuning = pool.ingredients.recipe.dynamic_exit.tuning
+        self.cost = self.tuning.cost
+        self.costs = stage_costs(stages, self.tuning, self.cache)
         self.answers: dict[str, Answers] = {}
         # what the answers of every stage depend on besides itself
         samples = [text for name, array in pool.inputs.items() for text in (name, array_fingerprint(array))]
@@ -281,7 +282,7 @@ class _Trial:
         """Run one candidate, unless its cost says that it cannot pay."""
         shortlist, cost = self.shortlist, self.known[name].macs
         if self.cost == "latency":
-            cost = stage_costs(self._with(name), self.cost, self.cache)["own_cost"][name]
+            cost = stage_costs(self._with(name), self.tuning, self.cache)["own_cost"][name]
             if reason := shortlist.too_dear(cost):
                 self.pool.leave_out(name, reason, cost)
                 return
@@ -332,6 +333,7 @@ class _Trial:
             run,
             [pool.inputs[each] for each in takes],
             lambda share: pool.progress(told, (self.done + share * work) / total),
+            parallel.workers(self.tuning.threads),
         )
         self.answers[name], self.done = answers, self.done + work
         right = float((answers.classes[:, 0] == pool.ingredients.splits["calibration"].labels).mean())

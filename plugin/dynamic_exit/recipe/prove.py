@@ -71,7 +71,7 @@ def stitch_file(
     }
     thresholds = point_thresholds(default, chain.stages)
     model = stitch(chain, _inputs(chain, stages.input_names), ingredients.classes, thresholds, metadata)
-    return File(model, open_session(model, threads=1))
+    return File(model, open_session(model, threads=ingredients.recipe.dynamic_exit.tuning.threads))
 
 
 def _inputs(chain: Chain, names: Sequence[str]) -> list[onnx.ValueInfoProto]:

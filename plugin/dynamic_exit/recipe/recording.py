@@ -21,6 +21,7 @@ def record(
     run: Callable[..., Tensor],
     inputs: Sequence[np.ndarray],
     progress: Callable[[float], None] = lambda share: None,
+    workers: int = 1,
 ) -> Answers:
     """Return what a stage answers, bit for bit the same whether it is found or made.
 
@@ -31,6 +32,7 @@ def record(
         run: Takes the inputs as tensors and gives logits (N, C).
         inputs: The model's inputs, each (N, ...).
         progress: Takes the share of samples that are answered.
+        workers: Batches that are run at a time, each in a thread.
 
     Returns:
         The answers.
@@ -42,7 +44,7 @@ def record(
     if found is None:
         rows = parallel.shard(len(inputs[0]), BATCH_SIZE)
         unfinished = digest("unfinished", key, str(rows))
-        arrays = parallel.gathered(lambda: _run(cache, unfinished, rows, stage, run, inputs, progress))
+        arrays = parallel.gathered(lambda: _run(cache, unfinished, rows, stage, run, inputs, progress, workers))
         found = Answers(*arrays)
         _write(cache, key, found)
         with parallel.by_itself():
@@ -51,14 +53,14 @@ def record(
     return found
 
 
-def _run(cache: Cache, unfinished: str, rows: range, stage, run, inputs, progress) -> Sequence[np.ndarray]:
+def _run(cache: Cache, unfinished: str, rows: range, stage, run, inputs, progress, workers) -> Sequence[np.ndarray]:
     if not rows:
         return []
     before = _read(cache, unfinished)
     parts = [before] if before else []
     done = rows.start + sum(map(len, parts))
     batches, saved = 0, time.perf_counter()
-    for part in answer_batches(stage, run, inputs, done, rows.stop):
+    for part in answer_batches(stage, run, inputs, done, rows.stop, workers):
         parts.append(part)
         done, batches = done + len(part), batches + 1
         progress((done - rows.start) / len(rows))

@@ -110,7 +110,7 @@ def _run(recipe: Recipe, model, splits, say: Say, progress: Progress | None, res
         say(f"the file takes texts of {_length(ingredients)} tokens alone: {backbone.fixed_length}")
     int8, numerics = choose_numerics(ingredients, backbone, say)
     calibration_inputs = ingredients.splits["calibration"].inputs
-    shipper = Shipper(int8, calibration_inputs, threads=1, dims=backbone.dims)
+    shipper = Shipper(int8, calibration_inputs, threads=recipe.dynamic_exit.tuning.threads, dims=backbone.dims)
     segments = shipper.ship_backbone(backbone, say, recipe.model.quantize)
     stages = Stages(tuple(calibration_inputs), segments, {"final": backbone.depth})
     stages.numerics = int8.label if int8 and recipe.model.quantize else FLOAT
@@ -119,8 +119,8 @@ def _run(recipe: Recipe, model, splits, say: Say, progress: Progress | None, res
     if exits:
         train, place = ingredients.splits["train"], {"workdir": workspace.work, "resume": resume}
         ship_exits(stages, backbone, shipper, exits, train.tensors, train.labels, recipe.seed, say, **place)
-    costs = stage_costs(stages, recipe.dynamic_exit.tuning.cost, cache)
-    calibration, test = (_records(stages, ingredients.splits[key], costs) for key in ("calibration", "test"))
+    costs = stage_costs(stages, recipe.dynamic_exit.tuning, cache)
+    calibration, test = (_records(stages, ingredients, key, costs, say) for key in ("calibration", "test"))
 
     def conclude() -> Result:
         workspace.save(calibration)
@@ -177,10 +177,12 @@ def _length(ingredients: Ingredients) -> int:
     return next(tensor.shape[1] for tensor in ingredients.example.values() if is_text(tensor))
 
 
-def _records(stages: Stages, samples: Split, costs: Mapping[str, Any]) -> Records:
-    """Make the records of one split, with the numerics that ship."""
-    places = {"positions": stages.positions, "needs": stages.needs}
-    return make_records(stages.model("session"), [*samples.inputs.values()], samples.labels, **places, **costs)
+def _records(stages: Stages, ingredients: Ingredients, key: str, costs: Mapping[str, Any], say: Say) -> Records:
+    """Make the records of one split, with the numerics that ship, on all cores."""
+    split, workers = ingredients.splits[key], parallel.workers(ingredients.recipe.dynamic_exit.tuning.threads)
+    described = {"positions": stages.positions, "needs": stages.needs, **costs}
+    model, inputs = stages.model("session"), [*split.inputs.values()]
+    return make_records(model, inputs, split.labels, workers=workers, say=say, **described)
 
 
 def _tune(ingredients: Ingredients, calibration: Records, test: Records, fuse: str) -> OperatingPoints:

@@ -113,6 +113,8 @@ class Tuning(Stanza):
     max_accuracy_drop: float = Field(0.005, ge=0, le=1, description="of the point that is exported as the default")
     guarantee: float | None = Field(None, gt=0.5, lt=1, description="probability with which the drop holds, or null")
     cost: Literal["macs", "latency"] = Field("macs", description="what is saved: multiply-adds or measured seconds")
+    batch_size: int = Field(64, ge=1, description="samples in one call where seconds are measured")
+    threads: int = Field(1, ge=1, description="threads within an operator where seconds are measured")
     points: list[PointGoal] = Field([], description="further operating points")
 
     @property

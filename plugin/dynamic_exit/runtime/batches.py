@@ -1,6 +1,8 @@
 """Many samples, some at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -8,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 Samples = TypeVar("Samples", np.ndarray, Tensor)
+Item, Made = TypeVar("Item"), TypeVar("Made")
 
 
 def batches(arrays: Sequence[Samples], batch_size: int) -> Iterator[tuple[Samples, ...]]:
@@ -37,3 +40,35 @@ def run_in_batches(module: nn.Module, tensors: Sequence[Tensor], batch_size: int
         Its output (N, ...), without gradients.
     """
     return torch.cat([module(*batch) for batch in batches(tensors, batch_size)])
+
+
+def side_by_side(run: Callable[[Item], Made], items: Iterable[Item], workers: int) -> Iterator[Made]:
+    """Run a function on items in several threads.
+
+    Args:
+        run: Safe to be called from several threads once it was called a first time.
+        items: What it takes.
+        workers: Threads, at least 1; items are taken ahead of what is asked for, two for each.
+
+    Returns:
+        What it made, in the order of the items.
+    """
+    if workers == 1:
+        yield from map(run, items)
+        return
+    rest = iter(items)
+    for first in rest:
+        yield run(first)
+        break
+    waiting: deque[Future[Made]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for item in rest:
+                waiting.append(pool.submit(run, item))
+                if len(waiting) >= 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

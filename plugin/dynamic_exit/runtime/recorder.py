@@ -11,13 +11,15 @@ from torch import Tensor
 from .. import parallel
 from ..errors import ModelError
 from ..records import Records, top_k
-from .batches import batches
+from .batches import batches, side_by_side
 from .model import DynamicExitModel
 
 #: Classes kept per sample; with `fuse: mean` classes beyond these count as 0.
 KEPT_CLASSES = 20
 #: Samples at a time; what a stage answers may depend on it in the last bits.
 BATCH_SIZE = 64
+# batches from which progress is said
+_MANY = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +64,13 @@ class Answers:
         )
 
 
-@torch.no_grad()
 def answer_batches(
-    stage: str, run: Callable[..., Tensor], inputs: Sequence[np.ndarray], start: int = 0, stop: int | None = None
+    stage: str,
+    run: Callable[..., Tensor],
+    inputs: Sequence[np.ndarray],
+    start: int = 0,
+    stop: int | None = None,
+    workers: int = 1,
 ) -> Iterator[Answers]:
     """Run one stage, a batch at a time.
 
@@ -74,6 +80,7 @@ def answer_batches(
         inputs: The model's inputs, each (N, ...).
         start: First sample that is answered: a multiple of the batch size.
         stop: Sample before which to stop; None for all.
+        workers: Batches that are run at a time, each in a thread.
 
     Returns:
         The answers batch by batch.
@@ -81,15 +88,22 @@ def answer_batches(
     Raises:
         ModelError: The stage gives NaN.
     """
-    for batch in batches([array[start:stop] for array in inputs], BATCH_SIZE):
-        yield Answers.of(stage, run(*map(torch.from_numpy, batch)), start)
-        start += len(batch[0])
+
+    @torch.no_grad()
+    def answer(numbered: tuple[int, tuple[np.ndarray, ...]]) -> Answers:
+        number, batch = numbered
+        return Answers.of(stage, run(*map(torch.from_numpy, batch)), start + number * BATCH_SIZE)
+
+    return side_by_side(answer, enumerate(batches([array[start:stop] for array in inputs], BATCH_SIZE)), workers)
 
 
 def make_records(
     model: DynamicExitModel,
     inputs: Sequence[np.ndarray],
     labels: np.ndarray,
+    *,
+    workers: int = 1,
+    say: Callable[[str], None] = lambda line: None,
     **described: Any,
 ) -> Records:
     """Make the records of a model; processes that work together each run whole batches of their own.
@@ -98,6 +112,8 @@ def make_records(
         model: Its modules may be torch or onnxruntime.
         inputs: The model's inputs, each (N, ...).
         labels: int64 (N,), -1 where unknown.
+        workers: Batches that are run at a time, each in a thread.
+        say: Takes a line for each tenth of the samples, where they are many.
         described: Costs and positions of the stages: the keywords of `join_answers`.
 
     Returns:
@@ -109,13 +125,20 @@ def make_records(
     rows = parallel.shard(len(inputs[0]), BATCH_SIZE)
 
     @torch.no_grad()
+    def answer(numbered: tuple[int, tuple[np.ndarray, ...]]) -> dict[str, Answers]:
+        number, batch = numbered
+        logits = model.all_stage_logits(*map(torch.from_numpy, batch))
+        return {stage: Answers.of(stage, each, rows.start + number * BATCH_SIZE) for stage, each in logits.items()}
+
     def mine() -> list[np.ndarray]:
         found: dict[str, list[Answers]] = {}
-        first = rows.start
-        for batch in batches([array[rows.start : rows.stop] for array in inputs], BATCH_SIZE):
-            for stage, logits in model.all_stage_logits(*map(torch.from_numpy, batch)).items():
-                found.setdefault(stage, []).append(Answers.of(stage, logits, first))
-            first += len(batch[0])
+        slices = batches([array[rows.start : rows.stop] for array in inputs], BATCH_SIZE)
+        count, tenth = -(-len(rows) // BATCH_SIZE), -(-len(rows) // BATCH_SIZE // 10) or 1
+        for done, answers in enumerate(side_by_side(answer, enumerate(slices), workers), start=1):
+            for stage, each in answers.items():
+                found.setdefault(stage, []).append(each)
+            if count >= _MANY and not done % tenth:
+                say(f"records: {done / count:.0%} of {len(inputs[0])} samples")
         return [array for parts in found.values() for array in Answers.join(parts).arrays]
 
     arrays = parallel.gathered(mine)
