@@ -31,7 +31,7 @@ from dynamic_exit.runtime.model import DynamicExitModel
 
 TIMM = (
     "resnet", "vision_transformer", "swin_transformer", "convnext", "efficientnet", "mobilenetv3", "regnet",
-    "densenet", "deit", "mlp_mixer", "efficientformer_v2", "ghostnet", "repvgg", "metaformer", "levit", "beit",
+    "densenet", "deit", "mlp_mixer", "efficientformer_v2", "ghostnet", "byobnet", "metaformer", "levit", "beit",
 )  # fmt: skip
 TORCHVISION = ("vgg11_bn", "shufflenet_v2_x0_5", "squeezenet1_1")
 TEXT = ("bert", "distilbert", "roberta", "albert", "electra", "mpnet", "deberta-v2")
