@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto
 
-from .ready import all_nodes
+from .names import inner_graphs
 
 #: Bytes of weights from which a model counts as large; protobuf's own limit is 2**31, names and shapes included.
 LIMIT = 1_900_000_000
@@ -26,8 +26,7 @@ def is_large(model: onnx.ModelProto, limit: int | None = None) -> bool:
 
 def _weights(model: onnx.ModelProto) -> Iterator[TensorProto]:
     """Yield all weights, those inside branches included."""
-    inner = (each.g for _, node in all_nodes(model.graph) for each in node.attribute if each.HasField("g"))
-    for graph in (model.graph, *inner):
+    for graph in inner_graphs(model.graph):
         yield from graph.initializer
 
 

@@ -5,16 +5,21 @@ from collections.abc import Callable, Iterator
 
 import onnx
 
-from .parts import Part
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Yield the graphs that a node holds itself."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
 
 
 def inner_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """Yield a graph and all graphs inside its nodes."""
     yield graph
     for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from inner_graphs(attribute.g)
+        for inner in subgraphs(node):
+            yield from inner_graphs(inner)
 
 
 def rename(graph: onnx.GraphProto, new_name: Callable[[str], str]) -> None:
@@ -27,26 +32,26 @@ def rename(graph: onnx.GraphProto, new_name: Callable[[str], str]) -> None:
             node.output[:] = [new_name(name) if name else "" for name in node.output]
 
 
-def with_short_names(part: Part) -> onnx.GraphProto:
-    """Return a part's graph under names that no other part of a file has, and short ones.
+def with_short_names(name: str, whole: onnx.GraphProto) -> onnx.GraphProto:
+    """Return the graph of a part of that name under names that no other part of a file has, and short ones.
 
     Inputs, weights and the output are called ``part:name``, what lies between them ``part:0``, ``part:1`` and so on;
     the shapes in between are left out, as every runtime finds them anew.
     """
     graph = onnx.GraphProto()
-    graph.CopyFrom(part.proto.graph)
+    graph.CopyFrom(whole)
     inside = [*inner_graphs(graph)]
     kept = {value.name for value in (*graph.input, *graph.output)}
     kept |= {tensor.name for each in inside for tensor in each.initializer}
     free = (str(number) for number in itertools.count() if str(number) not in kept)
-    names = {name: name for name in kept}
+    names = {value: value for value in kept}
     for each in inside:
-        for name in (*(value.name for value in each.input), *(name for node in each.node for name in node.output)):
-            if name and name not in names:
-                names[name] = next(free)
-    rename(graph, lambda name: f"{part.name}:{names[name]}" if name in names else name)
+        for made in (*(value.name for value in each.input), *(made for node in each.node for made in node.output)):
+            if made and made not in names:
+                names[made] = next(free)
+    rename(graph, lambda value: f"{name}:{names[value]}" if value in names else value)
     for each in inside:
         del each.value_info[:]
         for node in each.node:  # onnxruntime refuses one name for two nodes
-            node.name = f"{part.name}:{node.name}" if node.name else ""
+            node.name = f"{name}:{node.name}" if node.name else ""
     return graph

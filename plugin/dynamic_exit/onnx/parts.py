@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..errors import ExportError, first_line
 from ..graph import export_program
 from ..graph.export import origin_of_exported
+from .names import rename
 
 #: How the free batch dimension is named in every file.
 BATCH = "batch"
@@ -145,11 +146,7 @@ def _rename(graph: onnx.GraphProto, old: list[str], new: list[str]) -> None:
     for name in set(new) - set(old):
         if name in taken:
             names[name] = f"{name}_inner"
-    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        value.name = names.get(value.name, value.name)
-    for node in graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
+    rename(graph, lambda name: names.get(name, name))
 
 
 def _name_dimensions(name: str, graph: onnx.GraphProto, dynamic_dims: Sequence[dict[int, str]]) -> None:

@@ -7,6 +7,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..errors import ModelError, first_line
+from .names import subgraphs
 from .parts import BATCH, IR_VERSION, OPSET, OUTPUT, strip
 
 #: How the one input of a file that was made ready is called.
@@ -86,15 +87,8 @@ def all_nodes(graph: onnx.GraphProto) -> Iterator[tuple[int, onnx.NodeProto]]:
     """Yield every node with its depth, those of branches and loops included."""
     for node in graph.node:
         yield 0, node
-        for inner in _subgraphs(node):
+        for inner in subgraphs(node):
             yield from ((depth + 1, each) for depth, each in all_nodes(inner))
-
-
-def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, list[int | str]]:
@@ -135,7 +129,7 @@ def _needed(graph: onnx.GraphProto, output: str) -> list[onnx.NodeProto]:
         if names.intersection(node.output):
             kept.append(onnx.NodeProto.FromString(node.SerializeToString()))
             names.update(node.input)
-            for inner in _subgraphs(node):
+            for inner in subgraphs(node):
                 names.update(name for _, each in all_nodes(inner) for name in each.input)
                 names.update(value.name for value in inner.output)
     return kept[::-1]

@@ -56,7 +56,7 @@ def static_model(segments: Sequence[Part], inputs: Sequence[onnx.ValueInfoProto]
     """
     nodes, initializers, hidden = [], [], ""
     for segment in segments:
-        graph, prefix = with_short_names(segment), f"{segment.name}:"
+        graph, prefix = with_short_names(segment.name, segment.proto.graph), f"{segment.name}:"
         for name in segment.takes:
             nodes.append(helper.make_node("Identity", [hidden if name == _HIDDEN else name], [prefix + name]))
         nodes.extend(graph.node)

@@ -8,7 +8,7 @@ import onnxruntime
 import torch
 
 from ..errors import VerificationError
-from ..runtime.batches import batches
+from ..runtime.batches import batches, named_batches
 from ..runtime.model import DynamicExitModel
 
 #: Confidences this close to a threshold may fall on either side by rounding.
@@ -51,8 +51,8 @@ def run_session(
         Logits (N, C), exit index (N,), confidence (N,).
     """
     outputs = []
-    for batch in batches([*feeds.values()], batch_size):
-        told = {**dict(zip(feeds, batch, strict=True)), "thresholds": thresholds}
+    for batch in named_batches(feeds, batch_size):
+        told = {**batch, "thresholds": thresholds}
         outputs.append(session.run(["logits", "exit_index", "confidence"], told))
     return tuple(np.concatenate(parts) for parts in zip(*outputs, strict=True))
 

@@ -17,17 +17,13 @@ from ..onnx.parts import Part
 from ..onnx.session import open_session
 from ..onnx.stitch import Chain, stitch
 from ..onnx.unstitch import static_model, unstitch
-from ..onnx.verify import run_session
 from ..tuning.operating_point import OperatingPoint, OperatingPoints
+from .measure import ROUNDS, Variant, answer, passes, timed_slices
 
 #: Samples in one call that are timed.
 BATCH_SIZES = (1, 8, 64)
-# so many samples are enough for a steady mean: one at a time, and in batches
-_SINGLES, _BATCHED = 128, 512
-_ROUNDS = 15
 
 Feeds = Mapping[str, np.ndarray]
-Call = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,12 @@ class _Model:
     static: onnxruntime.InferenceSession
     dynamic: onnxruntime.InferenceSession
     parts: Mapping[str, onnxruntime.InferenceSession]
+
+    def variant(self, point: OperatingPoint | None) -> Variant:
+        """Return what answers at a point; without one the backbone alone."""
+        if point is None:
+            return Variant(self.static)
+        return Variant(self.dynamic, point_thresholds(point, self.chain.stages))
 
 
 def benchmark_folder(
@@ -138,14 +140,7 @@ def _check(inputs: Feeds, batch_sizes: Sequence[int]) -> None:
 def _row(model: _Model, point: OperatingPoint | None, inputs: Feeds, labels: np.ndarray) -> dict[str, Any]:
     """One line of the table, without its times; without a point it is the backbone alone."""
     stages = (*model.chain.stages, "final")
-    if point is None:
-        count, size = len(labels), max(BATCH_SIZES)
-        slices = [{name: array[i : i + size] for name, array in inputs.items()} for i in range(0, count, size)]
-        logits = np.concatenate([model.static.run(None, each)[0] for each in slices])
-        exits = np.full(count, len(stages) - 1)
-    else:
-        thresholds = point_thresholds(point, model.chain.stages)
-        logits, exits, _ = run_session(model.dynamic, inputs, thresholds, max(BATCH_SIZES))
+    logits, exits = answer(model.variant(point), inputs, len(stages) - 1)
     known = labels >= 0
     return {
         "name": "backbone" if point is None else point.name,
@@ -168,25 +163,17 @@ def _time(
     time_limit: float,
 ) -> None:
     """Add the times at one batch size to all rows."""
-    count = len(next(iter(inputs.values())))
-    samples = min(count - count % size, _SINGLES if size == 1 else max(_BATCHED, size))
-    slices = [
-        {name: array[start : start + size] for name, array in inputs.items()} for start in range(0, samples, size)
-    ]
-    calls: dict[tuple[str, ...], Call] = {}
+    slices = timed_slices(inputs, size)
+    calls: dict[tuple[str, ...], Callable[[], None]] = {}
     for row in rows:
         model, name = models[row["numerics"]], row["operating_point"]
-        if name is None:
-            calls["row", row["name"], row["numerics"]] = _through(model.static, slices)
-        else:
-            thresholds = point_thresholds(points.by_name(name), model.chain.stages)
-            fed = [{**each, "thresholds": thresholds} for each in slices]
-            calls["row", row["name"], row["numerics"]] = _through(model.dynamic, fed)
+        variant = model.variant(name and points.by_name(name))
+        calls["row", row["name"], row["numerics"]] = passes(variant, slices)
     timed = sum(len(next(iter(each.values()))) for each in slices)
     for model in models.values():
         for name, feeds in _part_feeds(model, slices[0]).items():
-            calls["part", name, model.numerics] = _through(model.parts[name], [feeds] * len(slices))
-    measured = measure_latency(calls, batch=timed, rounds=_ROUNDS, warmup=1, time_limit=time_limit)
+            calls["part", name, model.numerics] = passes(Variant(model.parts[name]), [feeds] * len(slices))
+    measured = measure_latency(calls, batch=timed, rounds=ROUNDS, warmup=1, time_limit=time_limit)
     key, base = str(size), measured["row", rows[0]["name"], rows[0]["numerics"]]
     for row in rows:
         found: Latency = measured["row", row["name"], row["numerics"]]
@@ -225,14 +212,6 @@ def ideal_seconds(chain: Chain, used: set[str], exit_rates: Mapping[str, float],
             total, waiting = total + reaching * waiting, 0.0
             reaching -= exit_rates.get(name, 0.0)
     return total
-
-
-def _through(session: onnxruntime.InferenceSession, slices: Sequence[Feeds]) -> Call:
-    def once() -> None:
-        for each in slices:
-            session.run(None, each)
-
-    return once
 
 
 def _part_feeds(model: _Model, batch: Feeds) -> dict[str, Feeds]:

@@ -20,7 +20,7 @@ from ..onnx.session import PartSession
 from ..passes.early_exit import EarlyExitStanza, attach_exits, cheapest_head, choose_cuts, how_unsure
 from ..passes.early_exit.heads import ExitHead
 from ..passes.early_exit.sequence import SequenceHead
-from ..runtime.batches import batches, run_in_batches
+from ..runtime.batches import named_batches, run_in_batches
 from ..runtime.checks import MEMORY
 from ..runtime.model import DynamicExitModel
 
@@ -212,6 +212,19 @@ def _free_dims(shapes: Mapping[str, Sequence[int | str]], example: Mapping[str, 
     }
 
 
+def export_whole(classifier: Classifier, example: Mapping[str, Tensor], dims: Mapping[str, dict[int, str]]) -> Part:
+    """Export a classifier in one piece.
+
+    Args:
+        classifier: The backbone.
+        example: The data's inputs of two samples, by name.
+        dims: Free dimensions of inputs besides the batch: index -> name.
+    """
+    names = classifier.takes or tuple(example)
+    free = [dims.get(name, {}) for name in names]
+    return export_part("backbone", classifier, names, "logits", classifier.select(example), free)
+
+
 class Shipper:
     """Turns torch modules into stages as they ship: exported, and quantized where the recipe says so.
 
@@ -246,8 +259,7 @@ class Shipper:
         def make() -> tuple[Part, Part]:
             part = float_part = export_part(name, module, takes, gives, example, dims)
             if self.int8 and feeds is not None:
-                slices = (dict(zip(feeds, batch, strict=True)) for batch in batches([*feeds.values()], BATCH_SIZE))
-                part = quantize_part(part, slices, self.int8)
+                part = quantize_part(part, named_batches(feeds, BATCH_SIZE), self.int8)
             return float_part, part
 
         def unpack(content: bytes) -> tuple[Part, Part]:

@@ -13,7 +13,7 @@ from ..hub.configuration import DynamicExitConfig
 from ..hub.folder import CONFIG_FILE, MODEL_FILE, POINTS_FILE, STAGES_FOLDER, read_config
 from ..hub.modeling import load_any
 from ..records import Records
-from ..runtime.batches import batches
+from ..runtime.batches import named_batches
 from ..tuning.operating_point import OperatingPoint, OperatingPoints
 from .schema import read_recipe
 from .sources import Split, check_alike, check_labels, check_samples, load_splits, read_npz
@@ -46,8 +46,7 @@ def evaluate_folder(folder: Path, data: Path, operating_point: str | None, batch
     rows = []
     for point in chosen:
         model.set_operating_point(point.name)
-        slices = batches([*feeds.values()], batch_size)
-        answers = [model(**dict(zip(feeds, batch, strict=True))) for batch in slices]
+        answers = [model(**batch) for batch in named_batches(feeds, batch_size)]
         predictions = np.concatenate([answer.logits.argmax(1) for answer in answers])
         exits = np.concatenate([answer.exit_index for answer in answers])
         rates = {stage: float((exits == i).mean()) for i, stage in enumerate((*model.stages, "final"))}

@@ -14,12 +14,11 @@ import torch
 from .. import parallel
 from ..cost import Latency, measure_latency
 from ..hub.modeling import point_thresholds
-from ..onnx.parts import export_part
 from ..onnx.session import open_session
 from ..onnx.verify import run_session
-from ..runtime.batches import batches
+from ..runtime.batches import named_batches
 from ..tuning.operating_point import OperatingPoints
-from .build import FLOAT, Stage, Stages
+from .build import FLOAT, Stage, Stages, export_whole
 from .cache import Cache, digest
 from .load import Ingredients
 from .prove import File
@@ -28,7 +27,8 @@ from .schema import Tuning
 # so many samples are enough for a steady mean: one at a time, and in batches
 _SINGLES, _BATCHED = 128, 512
 _AT_A_TIME = 64
-_ROUNDS = 15
+#: Rounds in which everything that is compared takes its turn.
+ROUNDS = 15
 # seconds for one batch size, after which no further round starts
 _TIME_LIMIT = 10.0
 
@@ -60,8 +60,7 @@ def measure(
     tuning, names = ingredients.recipe.dynamic_exit.tuning, backbone.takes or tuple(ingredients.example)
     feeds = split.feeds([*dict.fromkeys((*stages.input_names, *names))])
     dims = _free_dims(files["shipped"])
-    example = backbone.select(ingredients.example)
-    static = export_part("backbone", backbone, names, "logits", example, [dims.get(name, {}) for name in names]).proto
+    static = export_whole(backbone, ingredients.example, dims).proto
     variants = {f"backbone, {FLOAT}": Variant(open_session(static, threads=tuning.threads))}
     if stages.numerics != FLOAT:
         variants[f"backbone, {stages.numerics}"] = Variant(
@@ -73,15 +72,15 @@ def measure(
     rows, base = [], seconds[f"backbone, {FLOAT}"]
     for key, variant in variants.items():
         point = points.by_name(key) if key in points.names else points.backbone
-        answer = _answer(variant, feeds, len(chain))
+        logits, exits = answer(variant, feeds, len(chain))
         rows.append(
             {
                 "name": key,
-                "accuracy": float((answer[0].argmax(1) == split.labels).mean()),
+                "accuracy": float((logits.argmax(1) == split.labels).mean()),
                 "cost_ratio": point.cost_ratio,
                 "seconds_per_sample": {str(size): latency._asdict() for size, latency in seconds[key].items()},
                 "speed_up": {str(size): base[size].median / each.median for size, each in seconds[key].items()},
-                "exit_rates": {s: float((answer[1] == i).mean()) for i, s in enumerate((*chain, "final"))},
+                "exit_rates": {s: float((exits == i).mean()) for i, s in enumerate((*chain, "final"))},
             }
         )
     return {
@@ -122,18 +121,26 @@ def time_variants(
     Returns:
         Seconds per sample by variant and batch size: median over rounds, with quartiles.
     """
-    count = len(next(iter(feeds.values())))
     results: dict[str, dict[int, Latency]] = {name: {} for name in variants}
     for size in batch_sizes:
-        samples = min(count, _SINGLES if size == 1 else max(_BATCHED, size))
-        starts = range(0, max(samples - samples % size, 1), size)
-        slices = [{name: array[start : start + size] for name, array in feeds.items()} for start in starts]
+        slices = timed_slices(feeds, size)
         timed = sum(len(next(iter(each.values()))) for each in slices)
-        calls = {name: _passes(variant, slices) for name, variant in variants.items()}
-        measured = measure_latency(calls, batch=timed, rounds=_ROUNDS, warmup=1, time_limit=_TIME_LIMIT)
+        calls = {name: passes(variant, slices) for name, variant in variants.items()}
+        measured = measure_latency(calls, batch=timed, rounds=ROUNDS, warmup=1, time_limit=_TIME_LIMIT)
         for name, latency in measured.items():
             results[name][size] = latency
     return results
+
+
+def timed_slices(feeds: Mapping[str, np.ndarray], size: int) -> list[dict[str, np.ndarray]]:
+    """Return the samples that are timed in slices of a size, as many as a steady mean needs; all are of that size.
+
+    Fewer samples than that make one shorter slice.
+    """
+    count = len(next(iter(feeds.values())))
+    samples = min(count, _SINGLES if size == 1 else max(_BATCHED, size))
+    starts = range(0, max(samples - samples % size, 1), size)
+    return [{name: array[start : start + size] for name, array in feeds.items()} for start in starts]
 
 
 def stage_costs(stages: Stages, tuning: Tuning, cache: Cache) -> dict[str, Any]:
@@ -189,13 +196,12 @@ def _seconds(every: Sequence[Stage], keys: Mapping[str, str], cache: Cache, batc
     return seconds
 
 
-def _answer(variant: Variant, feeds: Mapping[str, np.ndarray], final: int) -> tuple[np.ndarray, np.ndarray]:
+def answer(variant: Variant, feeds: Mapping[str, np.ndarray], final: int) -> tuple[np.ndarray, np.ndarray]:
     """Return logits (N, C) and exit index (N,); the backbone alone always answers with the final."""
     feeds, size = _taken(variant, feeds), _AT_A_TIME
     if variant.thresholds is not None:
         return run_session(variant.session, feeds, variant.thresholds, size)[:2]
-    slices = (dict(zip(feeds, batch, strict=True)) for batch in batches([*feeds.values()], size))
-    logits = np.concatenate([variant.session.run(None, each)[0] for each in slices])
+    logits = np.concatenate([variant.session.run(None, each)[0] for each in named_batches(feeds, size)])
     return logits, np.full(len(logits), final)
 
 
@@ -204,7 +210,8 @@ def _taken(variant: Variant, feeds: Mapping[str, np.ndarray]) -> dict[str, np.nd
     return {value.name: feeds[value.name] for value in variant.session.get_inputs() if value.name in feeds}
 
 
-def _passes(variant: Variant, slices: Sequence[Mapping[str, np.ndarray]]) -> Callable[[], None]:
+def passes(variant: Variant, slices: Sequence[Mapping[str, np.ndarray]]) -> Callable[[], None]:
+    """Return what runs a variant once over slices of samples."""
     extra = {} if variant.thresholds is None else {"thresholds": variant.thresholds}
     ready = [{**_taken(variant, each), **extra} for each in slices]
 

@@ -11,11 +11,11 @@ from ..cost import measure_latency
 from ..errors import ExportError
 from ..graph import is_text
 from ..onnx.int8 import PRODUCTS, Int8Options, quantize_part
-from ..onnx.parts import Part, export_part
+from ..onnx.parts import Part
 from ..onnx.session import PartSession
 from ..passes.quantization import int8_options
-from ..runtime.batches import batches
-from .build import BATCH_SIZE, FLOAT, Backbone
+from ..runtime.batches import batches, named_batches
+from .build import BATCH_SIZE, FLOAT, Backbone, export_whole
 from .load import Ingredients
 
 Say = Callable[[str], None]
@@ -77,17 +77,13 @@ def _reason(row: dict[str, Any], best: dict[str, Any], least: float) -> str:
 
 def _measured(ingredients: Ingredients, backbone: Backbone, ways: dict[str, Int8Options]) -> list[dict[str, Any]]:
     classifier, split = ingredients.backbone, ingredients.splits["calibration"]
-    names = classifier.takes or tuple(ingredients.example)
-    feeds, example = split.feeds(names), classifier.select(ingredients.example)
-    plain = export_part(
-        "backbone", classifier, names, "logits", example, [backbone.dims.get(name, {}) for name in names]
-    )
+    plain = export_whole(classifier, ingredients.example, backbone.dims)
+    feeds = split.feeds(plain.takes)
     parts: dict[str, Part] = {FLOAT: plain}
     failed = {}
     for name, options in ways.items():
-        slices = (dict(zip(names, batch, strict=True)) for batch in batches([*feeds.values()], BATCH_SIZE))
         try:
-            parts[name] = quantize_part(plain, slices, options)
+            parts[name] = quantize_part(plain, named_batches(feeds, BATCH_SIZE), options)
         except ExportError as error:
             failed[name] = str(error)
     sessions = {name: PartSession(part, threads=1) for name, part in parts.items()}

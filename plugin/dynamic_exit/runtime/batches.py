@@ -1,7 +1,7 @@
 """Many samples, some at a time."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -25,6 +25,11 @@ def batches(arrays: Sequence[Samples], batch_size: int) -> Iterator[tuple[Sample
     """
     for start in range(0, len(arrays[0]), batch_size):
         yield tuple(array[start : start + batch_size] for array in arrays)
+
+
+def named_batches(arrays: Mapping[str, Samples], batch_size: int) -> Iterator[dict[str, Samples]]:
+    """Slice named arrays (N, ...) as `batches` does, and keep the names."""
+    return (dict(zip(arrays, batch, strict=True)) for batch in batches([*arrays.values()], batch_size))
 
 
 @torch.no_grad()

@@ -133,7 +133,8 @@ def make_records(
     def mine() -> list[np.ndarray]:
         found: dict[str, list[Answers]] = {}
         slices = batches([array[rows.start : rows.stop] for array in inputs], BATCH_SIZE)
-        count, tenth = -(-len(rows) // BATCH_SIZE), -(-len(rows) // BATCH_SIZE // 10) or 1
+        count = -(-len(rows) // BATCH_SIZE)
+        tenth = -(-count // 10)
         for done, answers in enumerate(side_by_side(answer, enumerate(slices), workers), start=1):
             for stage, each in answers.items():
                 found.setdefault(stage, []).append(each)
