@@ -8,7 +8,6 @@ from .modeling import (
     DynamicExitOutput,
     load_any,
 )
-from .processor import DynamicExitImageProcessor
 
 __all__ = [
     "DynamicExitConfig",
@@ -19,3 +18,12 @@ __all__ = [
     "load_any",
     "register_exporter",
 ]
+
+
+def __getattr__(name: str):
+    # on first use only: transformers' image processors bring all of its quantizers with them, and a second of imports
+    if name == "DynamicExitImageProcessor":
+        from .processor import DynamicExitImageProcessor
+
+        return DynamicExitImageProcessor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,7 +17,7 @@ from ..onnx.session import open_session
 from ..runtime.checks import check_thresholds
 from ..tuning.operating_point import OperatingPoint, OperatingPoints
 from . import exporting
-from .configuration import DynamicExitConfig
+from .configuration import IMAGES, DynamicExitConfig
 from .folder import (
     CONFIG_FILE,
     MODEL_FILE,
@@ -27,6 +27,7 @@ from .folder import (
     check_files,
     copy_files,
     find_folder,
+    has_own_processor,
     make_folder,
     read_config,
 )
@@ -209,6 +210,9 @@ class DynamicExitClassifier(OptimizedModel):
 
     @classmethod
     def _from_folder(cls, folder: Path, config, operating_point, provider, session_options) -> "DynamicExitClassifier":
+        if config.task == IMAGES and has_own_processor(folder):
+            from . import processor  # noqa: F401  makes it known to transformers, at a second of imports
+
         if config.layout == "single":
             check_files(folder, config.checksums, [MODEL_FILE, POINTS_FILE])
             session = open_session(str(folder / MODEL_FILE), providers=[provider], options=session_options)

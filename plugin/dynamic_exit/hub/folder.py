@@ -16,6 +16,7 @@ CONFIG_FILE = "config.json"
 MODEL_FILE = "model.onnx"
 POINTS_FILE = "operating_points.json"
 STAGES_FOLDER = "stages"
+PROCESSOR_FILE = "preprocessor_config.json"
 #: Everything that belongs to a dynamic model besides its configuration; the rest of a folder is left alone.
 PATTERNS = (
     MODEL_FILE,
@@ -29,7 +30,7 @@ PATTERNS = (
     "report.html",
     "README.md",
     # what transformers' pipelines read
-    "preprocessor_config.json",
+    PROCESSOR_FILE,
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
@@ -105,6 +106,12 @@ def read_config(folder: Path) -> DynamicExitConfig:
     if not isinstance(config, DynamicExitConfig):
         raise ExportError(f"'{folder}' holds a model of type '{config.model_type}'; give one of type 'dynamic_exit'")
     return config
+
+
+def has_own_processor(folder: Path) -> bool:
+    """Whether the folder's images are prepared by our own class, which transformers must be told of."""
+    file = folder / PROCESSOR_FILE
+    return file.is_file() and "DynamicExit" in file.read_text(encoding="utf-8")
 
 
 def check_files(folder: Path, checksums: Mapping[str, str], needed: Iterable[str]) -> None:

@@ -13,7 +13,6 @@ from .. import parallel
 from ..errors import OutputError
 from ..hub.card import model_card
 from ..hub.configuration import IMAGES, DynamicExitConfig
-from ..hub.processor import write_image_processor
 from ..passes.tiny_saver import TUNED
 from ..records import Records
 from ..report.page import report_page
@@ -109,6 +108,8 @@ class Workspace:
         if recipe.data.source == "text":
             load_tokenizer(recipe.data, recipe.model).save_pretrained(self.partial)
         if config.task == IMAGES:
+            from ..hub.processor import write_image_processor  # a second of imports that only this line needs
+
             images = next(iter(ingredients.splits["calibration"].inputs.values()))
             write_image_processor(self.partial, images, recipe.model.preprocessing.interpolation)
         (self.partial / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
