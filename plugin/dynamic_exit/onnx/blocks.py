@@ -20,13 +20,13 @@ class Block:
 
     def add(self, operator: str, *inputs: str, out: str | None = None, **attributes) -> str:
         """Add a node of one output and return the output's name."""
-        name = f"{self.prefix}{out or f'{operator.lower()}_{len(self.nodes)}'}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
+        name = f"{self.prefix}{out or len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, list(inputs), [name], **attributes))
         return name
 
     def constant(self, value, dtype) -> str:
         """Add a constant and return its name."""
-        name = f"{self.prefix}constant_{len(self.initializers)}"
+        name = f"{self.prefix}c{len(self.initializers)}"
         self.initializers.append(numpy_helper.from_array(np.asarray(value, dtype=dtype), name))
         return name
 

@@ -31,15 +31,20 @@ def with_layout(part: Part) -> Part:
     convolves = any(node.op_type == "Conv" for node in graph.node)
     if not convolves or len(shape) != 4 or not shape[1] or shape[1] % _BLOCK or is_quantized(part):
         return part
-    if any(node.name == _NAME for node in graph.node):
+    if any(_sets_layout(node) for node in graph.node):
         return part
     proto = onnx.ModelProto()
     proto.CopyFrom(part.proto)
     nodes = list(proto.graph.node)
     for node in nodes:
         node.input[:] = [_NAME if name == _HIDDEN else name for name in node.input]
-    first = helper.make_node("MaxPool", [_HIDDEN], [_NAME], name=_NAME, kernel_shape=[1, 1])
+    first = helper.make_node("MaxPool", [_HIDDEN], [_NAME], kernel_shape=[1, 1])
     copies = [first, *nodes]
     del proto.graph.node[:]
     proto.graph.node.extend(copies)
     return part.with_proto(proto)
+
+
+def _sets_layout(node: onnx.NodeProto) -> bool:
+    steps = {each.name: list(each.ints) for each in node.attribute}
+    return node.op_type == "MaxPool" and list(node.input) == [_HIDDEN] and steps == {"kernel_shape": [1, 1]}

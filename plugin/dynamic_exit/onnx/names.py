@@ -36,7 +36,7 @@ def with_short_names(name: str, whole: onnx.GraphProto) -> onnx.GraphProto:
     """Return the graph of a part of that name under names that no other part of a file has, and short ones.
 
     Inputs, weights and the output are called ``part:name``, what lies between them ``part:0``, ``part:1`` and so on;
-    the shapes in between are left out, as every runtime finds them anew.
+    names of nodes and the shapes in between are left out, as every runtime finds them anew.
     """
     graph = onnx.GraphProto()
     graph.CopyFrom(whole)
@@ -52,6 +52,6 @@ def with_short_names(name: str, whole: onnx.GraphProto) -> onnx.GraphProto:
     rename(graph, lambda value: f"{name}:{names[value]}" if value in names else value)
     for each in inside:
         del each.value_info[:]
-        for node in each.node:  # onnxruntime refuses one name for two nodes
-            node.name = f"{name}:{node.name}" if node.name else ""
+        for node in each.node:  # what it gives names it as well
+            node.ClearField("name")
     return graph

@@ -125,7 +125,7 @@ class _Stitcher:
         """All behind the savers, in one branch: where they leave nothing over, one look at it is all it costs."""
         if not self.chain.exits:
             return self._final(self.main, [*enumerate(self.chain.segments)], state)
-        block = Block("backbone/then/")
+        block = Block("backbone/")
         heads: dict[int, list[Part]] = {}
         for part, position in self.chain.exits:
             heads.setdefault(position, []).append(part)
@@ -138,12 +138,12 @@ class _Stitcher:
                 group, index = [], index + 1
         after = self._final(block, [*group, (len(self.chain.segments) - 1, self.chain.segments[-1])], after)
         anything = self._any(self.main, state, "backbone")
-        return self._branch(self.main, "backbone", anything, block, after, Block("backbone/else/"), state)
+        return self._branch(self.main, "backbone", anything, block, after, Block("backbone/no/"), state)
 
     def _saver(self, index: int, part: Part, state: _State) -> _State:
         """Runs when it is on and rows remain."""
         tag = f"stage{index}"
-        block, others = Block(f"{tag}/then/"), Block(f"{tag}/else/")
+        block, others = Block(f"{tag}/"), Block(f"{tag}/no/")
         logits = block.include(part, {name: self._gathered(block, name, state) for name in part.takes})
         after, same = self._offer(block, index, logits, state), state
         if index == len(self.chain.savers) - 1 and self.wanted.get(-1):
@@ -161,7 +161,7 @@ class _Stitcher:
         limits = block.add("Gather", "thresholds", block.constant(self.wanted[position], np.int64), axis=0)
         least = block.add("ReduceMin", limits, block.constant([0], np.int64), keepdims=0)
         on = block.add("Less", least, block.constant(np.inf, np.float32))
-        then, other = Block(f"{tag}/then/"), Block(f"{tag}/else/")
+        then, other = Block(f"{tag}/"), Block(f"{tag}/no/")
         shape = [f"{tag}_rows", part.output_shape[0]]
         out = [
             helper.make_tensor_value_info(then.include(part, feeds), TensorProto.FLOAT, shape),
@@ -186,9 +186,9 @@ class _Stitcher:
     def _exit(self, into: Block, index: int, group: Sequence[tuple[int, Part]], head: Part, state: _State) -> _State:
         """Runs the segments up to an exit when rows remain, and its head when it is on."""
         tag, first = f"stage{index}", not state.hidden
-        block = into if first else Block(f"{tag}/then/")  # rows remain wherever the backbone begins
+        block = into if first else Block(f"{tag}/")  # rows remain wherever the backbone begins
         hidden, memory, width = self._run(block, group, state)
-        inner, off = Block(f"{tag}/head/then/"), Block(f"{tag}/head/else/")
+        inner, off = Block(f"{tag}/head/"), Block(f"{tag}/head/no/")
         carried = {"hidden": hidden, "memory": memory}
         feeds = {name: self._gathered(inner, name, state) for name in head.takes if name not in carried}
         offered = self._offer(inner, index, inner.include(head, {**feeds, **carried}), state)
@@ -199,7 +199,7 @@ class _Stitcher:
             after.memory, after.memory_width = memory, width
         if first:
             return after
-        others = Block(f"{tag}/else/")
+        others = Block(f"{tag}/no/")
         same = replace(state, hidden=others.nothing(after.hidden_shape))
         same.stay = others.filled(_length(others, state), np.True_)
         if after.memory:
@@ -272,11 +272,11 @@ class _Stitcher:
         return hidden, memory, width
 
     def _final(self, into: Block, group: Sequence[tuple[int, Part]], state: _State) -> _State:
-        block = Block("final/then/")
+        block = Block("final/")
         answer, confidence, _ = self._evidence(block, self._run(block, group, state)[0], state)
         after = self._write(block, state, answer, confidence, len(self.chain.stages))
         after.rows = ""
-        return self._branch(into, "final", self._any(into, state, "final"), block, after, Block("final/else/"), state)
+        return self._branch(into, "final", self._any(into, state, "final"), block, after, Block("final/no/"), state)
 
     def _branch(
         self, into: Block, tag: str, condition: str, block: Block, after: _State, others: Block, same: _State
@@ -361,7 +361,7 @@ def stitch(
     model = helper.make_model(graph, opset_imports=_opsets(parts), producer_name="dynamic_exit")
     model.ir_version = max(part.proto.ir_version for part in parts)
     metadata = {"stages": chain.stages, "chain": chain.describe(), **metadata}
-    helper.set_model_props(model, {key: json.dumps(value) for key, value in metadata.items()})
+    helper.set_model_props(model, {key: json.dumps(value, separators=(",", ":")) for key, value in metadata.items()})
     try:
         with for_onnx(model, limit) as form:
             onnx.checker.check_model(form, full_check=True)

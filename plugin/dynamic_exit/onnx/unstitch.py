@@ -91,8 +91,6 @@ class _Taker:
         output = helper.make_tensor_value_info(prefix + OUTPUT, TensorProto.FLOAT, told["shape"])
         graph = helper.make_graph(nodes, name, inputs, [output], initializer=held)
         rename(graph, lambda value: value.removeprefix(prefix))
-        for node in graph.node:
-            node.name = node.name.removeprefix(prefix)
         proto = helper.make_model(graph, opset_imports=self.model.opset_import, ir_version=self.model.ir_version)
         return Part(name, proto, takes, gives)
 
