@@ -64,7 +64,7 @@ def main() -> None:
         return found, time.perf_counter() - marks[0]
 
     exits, seconds = trained(stanza)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     print(f"with a cache: {seconds:.0f} s for {arguments.epochs} epochs, {peak:.2f} GB of memory at its peak")
     if arguments.live:
         once = stanza.training.model_copy(update={"cache": "none", "epochs": 1})

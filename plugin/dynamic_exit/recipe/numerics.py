@@ -86,8 +86,9 @@ def _measured(ingredients: Ingredients, backbone: Backbone, ways: dict[str, Int8
             parts[name] = quantize_part(plain, named_batches(feeds, BATCH_SIZE), options)
         except ExportError as error:
             failed[name] = str(error)
-    sessions = {name: PartSession(part, threads=1) for name, part in parts.items()}
-    first = [array[:BATCH_SIZE] for array in feeds.values()]
+    tuning = ingredients.recipe.dynamic_exit.tuning
+    sessions = {name: PartSession(part, threads=tuning.threads) for name, part in parts.items()}
+    first = [array[: tuning.batch_size] for array in feeds.values()]
     calls = {name: (lambda session=session: session.run(*first)) for name, session in sessions.items()}
     times = measure_latency(calls, batch=len(first[0]), rounds=_ROUNDS, warmup=1, time_limit=_TIME_LIMIT)
     rows = []

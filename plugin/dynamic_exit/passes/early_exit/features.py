@@ -20,8 +20,8 @@ from ..augment import Augment, Own
 Key = tuple[int, str]
 #: Samples that are run anew to see whether a file, or a checkpoint, is of this backbone.
 PROBE = 16
-# batches after which pages of the file are given back, so that memory stays small however large the file is
-_RELEASE = 32
+# bytes read after which pages of the file are given back, so that memory stays small however large the file is
+_RELEASE = 256e6
 _LARGEST = float(np.finfo(np.float16).max)
 # more samples at a time through the backbone take twice as long each: what they give does not fit the cache
 _FORWARD = 64
@@ -153,7 +153,7 @@ class CachedFeatures:
         self.columns = sum(int(np.prod(shape)) for shape in self._shapes.values())
         self._starts = torch.randint(views, (live.samples,), generator=torch.Generator().manual_seed(seed))
         self._path, self._probe = Path(path), live.probe()
-        self._batches = 0
+        self._read = 0
         size = f"{self.samples} samples x {views} views x {self.columns} values, {self.bytes / 1e9:.2f} GB"
         description = {
             "shapes": [[*key, shape] for key, shape in self._shapes.items()],
@@ -189,9 +189,10 @@ class CachedFeatures:
         """
         views = (self._starts[rows] + epoch) % self.views
         values = torch.from_numpy(self._rows[(views * self.samples + rows - self.part.start).numpy()])
-        self._batches += 1
-        if self._batches % _RELEASE == 0 and hasattr(mmap, "MADV_DONTNEED"):
+        self._read += values.nbytes
+        if self._read > _RELEASE and hasattr(mmap, "MADV_DONTNEED"):
             self._rows._mmap.madvise(mmap.MADV_DONTNEED)
+            self._read = 0
         found, start = {}, 0
         for key, shape in self._shapes.items():
             width = int(np.prod(shape))
