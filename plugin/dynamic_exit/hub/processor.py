@@ -1,12 +1,20 @@
 """What transformers' pipelines must do to an image so that the written file gets what it was made for."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from transformers import AutoImageProcessor, ViTImageProcessor
 
-from .configuration import DynamicExitConfig
+_torch = logging.getLogger("torch.utils._pytree")
+_level = _torch.level
+_torch.setLevel(logging.ERROR)  # image processors bring quantizers that speak of their own deprecations
+try:
+    from transformers import AutoImageProcessor, ViTImageProcessor
+finally:
+    _torch.setLevel(_level)
+
+from .configuration import DynamicExitConfig  # noqa: E402
 
 _RESAMPLING = {"nearest": 0, "bilinear": 2, "bicubic": 3}
 

@@ -20,7 +20,7 @@ from ..tuning.evaluation import Configuration, evaluate
 from ..tuning.operating_point import Goal, OperatingPoints
 from ..tuning.optimizer import split, tune
 from ..tuning.required import NOBODY, needed
-from .build import Shipper, Stages, cut_backbone, ship_exits
+from .build import Stages, cut_backbone
 from .cache import open_cache
 from .folder import Workspace
 from .load import Ingredients, load
@@ -30,6 +30,7 @@ from .pool import Pool
 from .progress import Progress
 from .prove import File, stitch_file, verify
 from .schema import Recipe
+from .shipper import Shipper, ship_exits
 from .shrink import shrink
 from .sources import Split
 
@@ -167,6 +168,7 @@ def _conclude(
         **figures,
         "baseline_cost": points.baseline.cost,
         "stages": _alone(calibration),
+        "multiply_adds": dict(zip(("own", "prefix"), stages.costs(lambda stage: stage.macs), strict=True)),
         "verification": {key: vars(agreement) for key, agreement in agreements.items()},
         "seconds": round(time.perf_counter() - started, 1),
     }
