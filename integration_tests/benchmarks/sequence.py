@@ -15,9 +15,10 @@ from cifar10 import RECIPE, halves
 
 from dynamic_exit.errors import TuningError
 from dynamic_exit.passes.own_code import load_function
-from dynamic_exit.recipe.build import Shipper, Stages, cut_backbone, ship_exits
+from dynamic_exit.recipe.build import Stages, cut_backbone
 from dynamic_exit.recipe.models import load_model
 from dynamic_exit.recipe.schema import Recipe, read_recipe
+from dynamic_exit.recipe.shipper import Shipper, ship_exits
 from dynamic_exit.records import Records
 from dynamic_exit.runtime.recorder import make_records
 from dynamic_exit.tuning.evaluation import evaluate

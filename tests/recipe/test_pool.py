@@ -14,7 +14,7 @@ from torch import nn
 from dynamic_exit.graph import Classifier
 from dynamic_exit.passes.quantization import int8_options
 from dynamic_exit.recipe import pool as pools
-from dynamic_exit.recipe.build import Shipper, Stages, cut_backbone
+from dynamic_exit.recipe.build import Stages, cut_backbone
 from dynamic_exit.recipe.cache import Cache, digest
 from dynamic_exit.recipe.fingerprint import module_fingerprint
 from dynamic_exit.recipe.load import load
@@ -23,6 +23,7 @@ from dynamic_exit.recipe.progress import Lines
 from dynamic_exit.recipe.recording import BATCHES, record
 from dynamic_exit.recipe.run import run
 from dynamic_exit.recipe.schema import read_recipe
+from dynamic_exit.recipe.shipper import Shipper
 from dynamic_exit.runtime.recorder import BATCH_SIZE
 from dynamic_exit.tuning.operating_point import OperatingPoints
 

@@ -18,11 +18,12 @@ from ..onnx.session import open_session
 from ..onnx.verify import run_session
 from ..runtime.batches import named_batches
 from ..tuning.operating_point import OperatingPoints
-from .build import FLOAT, Stage, Stages, export_whole
+from .build import FLOAT, Stage, Stages
 from .cache import Cache, digest
 from .load import Ingredients
 from .prove import File
 from .schema import Tuning
+from .shipper import export_whole
 
 # so many samples are enough for a steady mean: one at a time, and in batches
 _SINGLES, _BATCHED = 128, 512

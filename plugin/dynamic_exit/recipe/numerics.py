@@ -15,8 +15,9 @@ from ..onnx.parts import Part
 from ..onnx.session import PartSession
 from ..passes.quantization import int8_options
 from ..runtime.batches import batches, named_batches
-from .build import BATCH_SIZE, FLOAT, Backbone, export_whole
+from .build import FLOAT, Backbone
 from .load import Ingredients
+from .shipper import BATCH_SIZE, export_whole
 
 Say = Callable[[str], None]
 # share of the default point's allowed drop that quantization alone may use up

@@ -21,7 +21,7 @@ from ..passes import ModelSource
 from ..passes.tiny_saver import TUNED, Candidate, Shortlist, chain_ratio, not_run, select_savers, try_alone
 from ..records import Records
 from ..runtime.recorder import BATCH_SIZE, KEPT_CLASSES, Answers, join_answers
-from .build import Shipper, Stage, Stages
+from .build import Stage, Stages
 from .cache import Cache, digest
 from .fingerprint import array_fingerprint, module_fingerprint, surroundings
 from .load import Ingredients
@@ -29,6 +29,7 @@ from .measure import stage_costs
 from .models import load_candidate
 from .progress import Lines, Progress
 from .recording import record
+from .shipper import Shipper
 from .tuned import FineTuner
 
 Say = Callable[[str], None]

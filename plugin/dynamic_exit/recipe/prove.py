@@ -15,8 +15,9 @@ from ..onnx.verify import Agreement, agrees, compare, demand
 from ..runtime.batches import batches
 from ..runtime.recorder import BATCH_SIZE
 from ..tuning.operating_point import OperatingPoint, OperatingPoints
-from .build import Stages, shorter_lengths
+from .build import Stages
 from .load import Ingredients
+from .shipper import shorter_lengths
 
 #: Largest difference of logits between a file and its model.
 LOGIT_TOLERANCE = 1e-4
