@@ -42,17 +42,21 @@ class Workspace:
         self.partial = self.directory.with_name(self.directory.name + PARTIAL)
         self.work = self.partial / _WORK
 
-    def begin(self, resume: bool = False, say: Callable[[str], None] = lambda line: None) -> None:
+    def begin(self, resume: bool = False, say: Callable[[str], None] = lambda line: None) -> Path:
         """Make the folder, with what a training leaves behind in ``work`` where it shall go on; the main process does.
 
         Args:
             resume: Keep what an interrupted run has left in ``work``; else it is removed.
             say: Told where there is nothing to go on from.
 
+        Returns:
+            ``work``.
+
         Raises:
             OutputError: It cannot be made.
         """
         parallel.led(lambda: self._begin(resume, say))
+        return self.work
 
     def _begin(self, resume: bool, say: Callable[[str], None]) -> None:
         kept = [path for path in self.work.glob("[!.]*")] if resume else []

@@ -12,25 +12,22 @@ from torch import nn
 
 from .. import parallel
 from ..errors import DynamicExitError
-from ..graph import is_text
 from ..passes.tiny_saver import ALWAYS
 from ..records import Records
-from ..runtime.recorder import make_records
 from ..tuning.evaluation import Configuration, evaluate
 from ..tuning.operating_point import Goal, OperatingPoints
 from ..tuning.optimizer import split, tune
 from ..tuning.required import NOBODY, needed
-from .build import Stages, cut_backbone
+from .build import Stages
 from .cache import open_cache
+from .chain import grow, record_chain, ship
 from .folder import Workspace
 from .load import Ingredients, load
-from .measure import measure, stage_costs
-from .numerics import FLOAT, choose_numerics
+from .measure import measure
 from .pool import Pool
 from .progress import Progress
 from .prove import File, stitch_file, verify
 from .schema import Recipe
-from .shipper import Shipper, ship_exits
 from .shrink import shrink
 from .sources import Split
 
@@ -104,34 +101,19 @@ def _run(recipe: Recipe, model, splits, say: Say, progress: Progress | None, res
         ingredients = parallel.together(partial(shrink, ingredients, say))
     cache = open_cache(recipe.dynamic_exit.cache.directory, recipe.dynamic_exit.cache.enabled, say)
     pool = Pool(ingredients, cache, say, progress) if recipe.dynamic_exit.tiny_saver else None
-    example, exits = ingredients.example, recipe.dynamic_exit.early_exit
-    backbone = parallel.together(lambda: cut_backbone(ingredients.backbone, example, exits, say))
-    say(f"backbone: {backbone.depth} cuts found, {len(backbone.cuts)} in use")
-    if backbone.fixed_length:
-        say(f"the file takes texts of {_length(ingredients)} tokens alone: {backbone.fixed_length}")
-    int8, numerics = choose_numerics(ingredients, backbone, say)
-    calibration_inputs = ingredients.splits["calibration"].inputs
-    shipper = Shipper(int8, calibration_inputs, threads=recipe.dynamic_exit.tuning.threads, dims=backbone.dims)
-    segments = shipper.ship_backbone(backbone, say, recipe.model.quantize)
-    stages = Stages(tuple(calibration_inputs), segments, {"final": backbone.depth})
-    stages.numerics = int8.label if int8 and recipe.model.quantize else FLOAT
-    candidates = pool.pick(stages, shipper) if pool else []
-    workspace.begin(resume, say)
-    if exits:
-        train, place = ingredients.splits["train"], {"workdir": workspace.work, "resume": resume}
-        ship_exits(stages, backbone, shipper, exits, train.tensors, train.labels, recipe.seed, say, **place)
-    costs = stage_costs(stages, recipe.dynamic_exit.tuning, cache)
-    calibration, test = (_records(stages, ingredients, key, costs, say) for key in ("calibration", "test"))
+    chain = ship(ingredients, say)
+    grow(chain, pool, cache, partial(workspace.begin, resume, say), resume, say)
+    calibration, test = (record_chain(chain, key, say) for key in ("calibration", "test"))
+    figures = {
+        "numerics": chain.numerics,
+        "candidates": [vars(candidate) for candidate in chain.candidates],
+        "candidates_seconds": round(pool.seconds, 1) if pool else 0.0,
+    }
 
     def conclude() -> Result:
         workspace.save(calibration)
         try:
-            figures = {
-                "numerics": numerics,
-                "candidates": [vars(candidate) for candidate in candidates],
-                "candidates_seconds": round(pool.seconds, 1) if pool else 0.0,
-            }
-            return _conclude(workspace, ingredients, stages, calibration, test, figures, started, say)
+            return _conclude(workspace, ingredients, chain.stages, calibration, test, figures, started, say)
         except DynamicExitError as error:
             raise type(error)(f"{error} (the records made so far are kept in '{workspace.partial}')") from error
 
@@ -173,18 +155,6 @@ def _conclude(
         "seconds": round(time.perf_counter() - started, 1),
     }
     return Result(workspace.finish(ingredients, stages, files["shipped"].model, points, metrics), points, metrics)
-
-
-def _length(ingredients: Ingredients) -> int:
-    return next(tensor.shape[1] for tensor in ingredients.example.values() if is_text(tensor))
-
-
-def _records(stages: Stages, ingredients: Ingredients, key: str, costs: Mapping[str, Any], say: Say) -> Records:
-    """Make the records of one split, with the numerics that ship, on all cores."""
-    split, workers = ingredients.splits[key], parallel.workers(ingredients.recipe.dynamic_exit.tuning.threads)
-    described = {"positions": stages.positions, "needs": stages.needs, **costs}
-    model, inputs = stages.model("session"), [*split.inputs.values()]
-    return make_records(model, inputs, split.labels, workers=workers, say=say, **described)
 
 
 def _tune(ingredients: Ingredients, calibration: Records, test: Records, fuse: str) -> OperatingPoints:
