@@ -79,6 +79,7 @@ def run(
     if as_json:
         print(json.dumps({"folder": str(result.folder), **result.metrics}, indent=2))
         return
+    _print_stacks(result.metrics)
     _print_candidates(result.metrics)
     _print_figures(result.metrics)
     for note in result.metrics["notes"]:
@@ -301,6 +302,14 @@ def _progress(console: Console) -> Iterator[Callable[[str, float], None] | None]
             bar.update(tasks[0], description=what, completed=share, visible=share < 1, refresh=share >= 1)
 
         yield move
+
+
+def _print_stacks(metrics: dict[str, Any]) -> None:
+    from .report.page import stack_summary, stacks_table
+
+    if metrics["static_search"]:
+        _print_table(*stacks_table(metrics))
+        print(f"{stack_summary(metrics)}\n")
 
 
 def _print_candidates(metrics: dict[str, Any]) -> None:

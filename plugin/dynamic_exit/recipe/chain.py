@@ -33,6 +33,7 @@ class Chain:
         stages: What has been made so far.
         numerics: What was measured where several quantizations were to choose from.
         candidates: The table of savers that were tried.
+        candidates_seconds: What that took.
         costs: As `stage_costs` gives them; empty until `grow`.
     """
 
@@ -42,6 +43,7 @@ class Chain:
     stages: Stages
     numerics: list[dict[str, Any]]
     candidates: list[Candidate] = field(default_factory=list)
+    candidates_seconds: float = 0.0
     costs: dict[str, Any] = field(default_factory=dict)
 
 
@@ -90,7 +92,9 @@ def grow(chain: Chain, pool: Pool | None, cache: Cache, begin: Callable[[], Path
     """
     ingredients, stages = chain.ingredients, chain.stages
     recipe = ingredients.recipe
-    chain.candidates = pool.pick(stages, chain.shipper) if pool else []
+    if pool:
+        chain.candidates = pool.pick(stages, chain.shipper)
+        chain.candidates_seconds = pool.seconds
     work, exits = begin(), recipe.dynamic_exit.early_exit
     if exits:
         train, place = ingredients.splits["train"], {"workdir": work, "resume": resume}

@@ -173,22 +173,36 @@ def stage_seconds(stages: Stages, cache: Cache, batch_size: int = 64, threads: i
     Returns:
         Median seconds per sample by the part's name.
     """
-    every = stages.every
+    return time_stages({stage.part.name: stage for stage in stages.every}, cache, batch_size, threads)
+
+
+def time_stages(stages: Mapping[str, Stage], cache: Cache, batch_size: int = 64, threads: int = 1) -> dict[str, float]:
+    """Measure stages in turn, as `stage_seconds`, under names of the caller's.
+
+    Args:
+        stages: By name; those of one part are measured once.
+        cache: Keeps what was measured.
+        batch_size: Samples in one call.
+        threads: What the stages' sessions use within an operator.
+
+    Returns:
+        Median seconds per sample by name.
+    """
     machine = [platform.node(), platform.machine(), str(os.cpu_count()), onnxruntime.__version__]
     machine += [str(batch_size), str(threads)]
-    keys = {stage.part.name: digest("seconds", stage.part.proto.SerializeToString(), machine) for stage in every}
-    return parallel.led(lambda: _seconds(every, keys, cache, batch_size))
+    keys = {name: digest("seconds", stage.part.proto.SerializeToString(), machine) for name, stage in stages.items()}
+    return parallel.led(lambda: _seconds(stages, keys, cache, batch_size))
 
 
-def _seconds(every: Sequence[Stage], keys: Mapping[str, str], cache: Cache, batch_size: int) -> dict[str, float]:
+def _seconds(stages: Mapping[str, Stage], keys: Mapping[str, str], cache: Cache, batch_size: int) -> dict[str, float]:
     known = {name: cache.value(key) for name, key in keys.items()}
     seconds = {name: value for name, value in known.items() if value is not None}
     if len(seconds) == len(keys):
         return seconds
     calls = {}
-    for stage in every:
+    for name, stage in stages.items():
         batch = tuple(torch.cat([tensor] * -(-batch_size // len(tensor)))[:batch_size] for tensor in stage.example)
-        calls[stage.part.name] = partial(stage.session, *batch)
+        calls[name] = partial(stage.session, *batch)
     measured = {name: each.median for name, each in measure_latency(calls, batch=batch_size, time_limit=10.0).items()}
     # what was known before says how slow the machine is at the moment
     slowness = sum(measured[name] for name in seconds) / sum(seconds.values()) if seconds else 1.0

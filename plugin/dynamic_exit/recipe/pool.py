@@ -1,5 +1,6 @@
 """The candidates of a run: surveyed from their cost, tried from cheap to dear, and the best of them shipped."""
 
+import copy
 import dataclasses
 import functools
 import json
@@ -108,6 +109,12 @@ class Pool:
         names = ", ".join(stages.savers) or "none saves anything"
         self.say(f"savers: {names} out of {len(self.ingredients.candidates)} candidates, in {self.seconds:.1f} s")
         return table
+
+    def against(self, ingredients: Ingredients) -> "Pool":
+        """Return the same candidates for another backbone and recipe, without another survey."""
+        other = copy.copy(self)
+        other.ingredients, other.not_run, other.seconds = ingredients, [*self.not_run], 0.0
+        return other
 
     def leave_out(self, name: str, reason: str, cost: float | None = None) -> None:
         """Say that a candidate cannot be used, and go on without it."""

@@ -20,7 +20,7 @@ from ..tuning.optimizer import split, tune
 from ..tuning.required import NOBODY, needed
 from .build import Stages
 from .cache import open_cache
-from .chain import grow, record_chain, ship
+from .chain import Chain, grow, record_chain, ship
 from .folder import Workspace
 from .load import Ingredients, load
 from .measure import measure
@@ -30,6 +30,8 @@ from .prove import File, stitch_file, verify
 from .schema import Recipe
 from .shrink import shrink
 from .sources import Split
+from .stack import Stack
+from .static_search import search_static
 
 Say = Callable[[str], None]
 
@@ -97,23 +99,24 @@ def _run(recipe: Recipe, model, splits, say: Say, progress: Progress | None, res
     started = time.perf_counter()
     workspace = Workspace(recipe.export.directory)
     ingredients = parallel.together(lambda: load(recipe, model, splits))
-    if recipe.static_passes:
-        ingredients = parallel.together(partial(shrink, ingredients, say))
     cache = open_cache(recipe.dynamic_exit.cache.directory, recipe.dynamic_exit.cache.enabled, say)
-    pool = Pool(ingredients, cache, say, progress) if recipe.dynamic_exit.tiny_saver else None
-    chain = ship(ingredients, say)
-    grow(chain, pool, cache, partial(workspace.begin, resume, say), resume, say)
-    calibration, test = (record_chain(chain, key, say) for key in ("calibration", "test"))
-    figures = {
-        "numerics": chain.numerics,
-        "candidates": [vars(candidate) for candidate in chain.candidates],
-        "candidates_seconds": round(pool.seconds, 1) if pool else 0.0,
-    }
+    begin, stack = partial(workspace.begin, resume, say), None
+    if recipe.dynamic_exit.tuning.static_search:
+        pool = Pool(ingredients, cache, say, progress) if recipe.dynamic_exit.tiny_saver else None
+        stack = search_static(ingredients, pool, cache, begin, resume, say)
+        chain, calibration, test = stack.chain, stack.calibration, stack.test_records(say)
+    else:
+        if recipe.static_passes:
+            ingredients = parallel.together(partial(shrink, ingredients, say))
+        pool = Pool(ingredients, cache, say, progress) if recipe.dynamic_exit.tiny_saver else None
+        chain = ship(ingredients, say)
+        grow(chain, pool, cache, begin, resume, say)
+        calibration, test = (record_chain(chain, key, say) for key in ("calibration", "test"))
 
     def conclude() -> Result:
         workspace.save(calibration)
         try:
-            return _conclude(workspace, ingredients, chain.stages, calibration, test, figures, started, say)
+            return _conclude(workspace, chain, calibration, test, stack, started, say)
         except DynamicExitError as error:
             raise type(error)(f"{error} (the records made so far are kept in '{workspace.partial}')") from error
 
@@ -125,17 +128,17 @@ def _run(recipe: Recipe, model, splits, say: Say, progress: Progress | None, res
 
 def _conclude(
     workspace: Workspace,
-    ingredients: Ingredients,
-    stages: Stages,
+    chain: Chain,
     calibration: Records,
     test: Records,
-    figures: dict[str, Any],
+    stack: Stack | None,
     started: float,
     say: Say,
 ) -> Result:
     """Tune, stitch, verify, measure and write what records show."""
-    points = _tune(ingredients, calibration, test, stages.fuse)
-    stages = stages.only([stage.stage for point in points.points for stage in point.stages])
+    ingredients = chain.ingredients
+    points = _tune(ingredients, calibration, test, chain.stages.fuse, stack)
+    stages = chain.stages.only([stage.stage for point in points.points for stage in point.stages])
     say(f"stages in use: {', '.join((*stages.savers, *stages.exits)) or 'none, nothing pays off'}")
     files = _stitch(stages, points, ingredients)
     agreements = verify(stages, files, points, ingredients)
@@ -147,7 +150,10 @@ def _conclude(
         "samples": {key: len(samples) for key, samples in ingredients.splits.items()},
         **measure(stages, files, points, ingredients),
         "notes": list(points.notes),
-        **figures,
+        "numerics": chain.numerics,
+        "candidates": [vars(candidate) for candidate in chain.candidates],
+        "candidates_seconds": round(chain.candidates_seconds, 1),
+        "static_search": stack.figures(points) if stack else None,
         "baseline_cost": points.baseline.cost,
         "stages": _alone(calibration),
         "multiply_adds": dict(zip(("own", "prefix"), stages.costs(lambda stage: stage.macs), strict=True)),
@@ -157,7 +163,9 @@ def _conclude(
     return Result(workspace.finish(ingredients, stages, files["shipped"].model, points, metrics), points, metrics)
 
 
-def _tune(ingredients: Ingredients, calibration: Records, test: Records, fuse: str) -> OperatingPoints:
+def _tune(
+    ingredients: Ingredients, calibration: Records, test: Records, fuse: str, stack: Stack | None
+) -> OperatingPoints:
     """Search on calibration samples, report on test samples; a guarantee is tested on a part of its own."""
     recipe = ingredients.recipe
     tuning, proof = recipe.dynamic_exit.tuning, None
@@ -165,14 +173,15 @@ def _tune(ingredients: Ingredients, calibration: Records, test: Records, fuse: s
         searched, _, proven = split(len(calibration), 0.5, False, recipe.seed)
         calibration, proof = calibration.take(searched), calibration.take(proven)
     goals = [Goal(max_accuracy_drop=goal.max_accuracy_drop, budget=goal.budget) for goal in tuning.goals]
+    goals, notes = (stack.goals, stack.notes) if stack else (goals, [])
     points = tune(
         calibration, test, goals, fuse=fuse, seed=recipe.seed, guarantee_records=proof, guarantee=tuning.guarantee
     )
     named = [
-        point.model_copy(update={"name": goal.name or point.name})
+        point.model_copy(update={"name": goal.point_name})
         for goal, point in zip(tuning.goals, points.points, strict=True)
     ]
-    return points.model_copy(update={"points": tuple(named)})
+    return points.model_copy(update={"points": tuple(named), "notes": (*points.notes, *notes)})
 
 
 def _stitch(stages: Stages, points: OperatingPoints, ingredients: Ingredients) -> dict[str, File]:

@@ -15,6 +15,7 @@ from ..passes import EarlyExitStanza, ModelSource, PruningStanza, Stanza, TinySa
 from ..passes.quantization import int8_options
 from ..passes.stanza import PathOrName, RecipePath, refuse
 from ..tuning.operating_point import BACKBONE, Goal
+from .choices import Choice, StaticSearch, choices_of
 from .static import StaticPasses, in_written_order, with_passes
 
 #: Added to the output's name while it is written.
@@ -116,6 +117,7 @@ class Tuning(Stanza):
     batch_size: int = Field(64, ge=1, description="samples in one call where seconds are measured")
     threads: int = Field(1, ge=1, description="threads within an operator where seconds are measured")
     points: list[PointGoal] = Field([], description="further operating points")
+    static_search: StaticSearch | None = Field(None, description="static choices to search for the best stack")
 
     @property
     def goals(self) -> list[PointGoal]:
@@ -128,6 +130,15 @@ class Tuning(Stanza):
     def default_goal(self) -> int:
         """Index in `goals` of the point that is exported as the default."""
         return [goal.max_accuracy_drop for goal in self.goals].index(self.max_accuracy_drop)
+
+    @model_validator(mode="after")
+    def _no_promise_for_a_stack(self):
+        if self.static_search is not None and self.guarantee is not None:
+            raise refuse(
+                "has both `guarantee`, a drop against the backbone that ships, and `static_search`, whose drops are "
+                "against the given one; keep one"
+            )
+        return self
 
     @model_validator(mode="after")
     def _unique_points(self):
@@ -185,6 +196,25 @@ class Recipe(StaticPasses):
     dynamic_exit: DynamicExit = Field(description="the dynamic passes")
     export: Export = Field(description="the folder that is written")
 
+    @property
+    def choices(self) -> list[Choice]:
+        """The choices of `tuning.static_search`; none without one.
+
+        Raises:
+            RecipeError: One is unknown, wrong or there twice, or their costs cannot be compared.
+        """
+        tuning = self.dynamic_exit.tuning
+        if tuning.static_search is None:
+            return []
+        choices = choices_of(tuning.static_search, self.pruning, self.quantization)
+        ways = {choice.names[1] for choice in choices}
+        if len(ways) > 1 and tuning.cost == "macs":
+            raise RecipeError(
+                "key 'dynamic_exit.tuning.static_search' compares quantizations; their multiply-adds differ, "
+                "set dynamic_exit.tuning.cost to latency"
+            )
+        return choices
+
     @model_validator(mode="after")
     def _stages_are_unique(self):
         saver = self.dynamic_exit.tiny_saver
@@ -227,6 +257,7 @@ def parse_recipe(values: Mapping[str, Any], base: Path) -> Recipe:
     except ValidationError as error:
         raise RecipeError(explain(error)) from None
     int8_options(recipe.quantization)
+    recipe.choices  # noqa: B018  refuses what cannot be chosen
     return recipe
 
 

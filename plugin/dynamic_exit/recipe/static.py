@@ -25,6 +25,20 @@ class StaticPasses(Stanza):
         """The stanzas of the static passes before quantization, by name in the written order."""
         return {name: getattr(self, name) for name in self._order}
 
+    def with_static(self: Kind, pruning: Stanza | None, quantization: dict[str, Any] | None) -> Kind:
+        """Return the stanza with another choice of pruning and quantization.
+
+        Args:
+            pruning: In its written place, else the last of the passes before quantization; None for none.
+            quantization: None for none.
+        """
+        order = [name for name in self._order if name != "pruning" or pruning is not None]
+        if pruning is not None and "pruning" not in order:
+            order.append("pruning")
+        made = self.model_copy(update={"pruning": pruning, "quantization": quantization})
+        made._order = tuple(order)
+        return made
+
     @model_validator(mode="wrap")
     @classmethod
     def _in_order(cls, values, handler):

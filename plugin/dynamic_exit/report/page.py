@@ -110,6 +110,45 @@ def numerics_table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]
     return ["quantization", "accuracy", "µs/sample, batch 64", "MB", "why"], rows
 
 
+def stacks_table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return header and cells of the table of static choices; what was not measured is empty.
+
+    Args:
+        metrics: Content of ``metrics.json``.
+    """
+    rows = [
+        [
+            row["pruning"],
+            row["quantization"],
+            _text(row["backbone_accuracy"], ".2%"),
+            _text(row["backbone_cost_ratio"], ".3f"),
+            _text(row["accuracy"], ".2%"),
+            _text(row["cost_ratio"], ".4f"),
+            _text(row["seconds"], ".0f"),
+            row["why"],
+        ]
+        for row in metrics["static_search"]["variants"]
+    ]
+    header = ["pruning", "quantization", "backbone right", "its cost", "stack right", "its cost", "s", "why"]
+    return header, rows
+
+
+def stack_summary(metrics: dict[str, Any]) -> str:
+    """Return what the best stack does against the backbone as it was given, on test samples, in one sentence.
+
+    Args:
+        metrics: Content of ``metrics.json``.
+    """
+    found = metrics["static_search"]
+    points = "; ".join(
+        f"{row['name']} loses {row['accuracy_drop']:.2%} at {row['cost_ratio']:.4f} of its cost"
+        for row in found["points"]
+    )
+    return (
+        f"Against the backbone as it was given ({found['given']['accuracy']:.2%} of the test samples right): {points}."
+    )
+
+
 def _text(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
@@ -131,4 +170,6 @@ def report_page(title: str, points: OperatingPoints, metrics: dict[str, Any]) ->
         rows=rows,
         candidates=candidates_table(metrics),
         numerics=numerics_table(metrics),
+        stacks=stacks_table(metrics) if metrics["static_search"] else None,
+        stack_summary=stack_summary(metrics) if metrics["static_search"] else None,
     )

@@ -1,0 +1,174 @@
+"""What a search over static choices is held against, and what it finds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from .. import parallel
+from ..cost import count_macs
+from ..onnx.session import PartSession
+from ..records import Records
+from ..runtime.batches import batches
+from ..runtime.recorder import BATCH_SIZE
+from ..tuning.operating_point import Goal, OperatingPoints
+from .build import Stage, cut_backbone
+from .chain import Chain, record_chain
+from .choices import Choice
+from .load import Ingredients
+from .shipper import export_whole
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Given:
+    """The backbone as it was given, in float and in one piece: what drops and budgets count against.
+
+    Attributes:
+        stage: The backbone.
+        cost: Per sample, in the recipe's unit.
+        answers: int64 (N,) by split, of calibration and test: its predictions.
+        truth: int64 (N,) by split: the labels, its predictions where they are unknown.
+    """
+
+    stage: Stage
+    cost: float
+    answers: dict[str, np.ndarray]
+    truth: dict[str, np.ndarray]
+
+    def accuracy(self, key: str) -> float:
+        """Share of right answers on a split."""
+        return float(self.right(key).mean())
+
+    def right(self, key: str) -> np.ndarray:
+        """bool (N,): whether it is right."""
+        return self.answers[key] == self.truth[key]
+
+    def judge(self, records: Records, key: str) -> Records:
+        """Return a split's records with the truth for all stages, this backbone included."""
+        return replace(records, labels=self.truth[key])
+
+
+@dataclass
+class Variant:
+    """One static choice on its way.
+
+    Attributes:
+        choice: What it is.
+        chain: Its stages; None before they are made, and once it is out.
+        right: bool (N,): whether its backbone alone is right, on calibration samples.
+        backbone_cost: Of its backbone alone.
+        first_cost: Of the backbone up to its first exit.
+        accuracy: Of its stack at the default point, on calibration samples; None where it was not tried.
+        cost: Of its stack at the default point.
+        seconds: Spent on it.
+        why: What became of it.
+    """
+
+    choice: Choice
+    chain: Chain | None = None
+    right: np.ndarray | None = None
+    backbone_cost: float | None = None
+    first_cost: float | None = None
+    accuracy: float | None = None
+    cost: float | None = None
+    seconds: float = 0.0
+    why: str = ""
+
+
+@dataclass
+class Stack:
+    """What the search has found.
+
+    Attributes:
+        chain: The best variant's, with the recipe that leads to it alone.
+        given: The backbone as it was given.
+        variants: All, as the recipe names them.
+        best: One of them.
+        goals: What its points are tuned for, against its own backbone; one for each goal of the chain's recipe.
+        calibration: Its records of that split.
+        notes: Goals that it cannot reach, one sentence each.
+    """
+
+    chain: Chain
+    given: Given
+    variants: list[Variant]
+    best: Variant
+    calibration: Records
+    goals: list[Goal] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def test_records(self, say: Say) -> Records:
+        """Make the records that figures are reported from."""
+        return self.given.judge(record_chain(self.chain, "test", say), "test")
+
+    def figures(self, points: OperatingPoints) -> dict[str, Any]:
+        """Return what ``metrics.json`` says of the search.
+
+        Args:
+            points: Measured on the test records.
+        """
+        given, accuracy = self.given, self.given.accuracy("test")
+        return {
+            "cost_unit": points.cost_unit,
+            "given": {
+                "accuracy": accuracy,
+                "calibration_accuracy": given.accuracy("calibration"),
+                "cost": given.cost,
+            },
+            "variants": [self._row(variant) for variant in self.variants],
+            "points": [
+                {
+                    "name": point.name,
+                    "accuracy": point.accuracy,
+                    "accuracy_drop": accuracy - point.accuracy,
+                    "cost_ratio": point.cost / given.cost,
+                }
+                for point in points.points
+            ],
+            "seconds": round(sum(variant.seconds for variant in self.variants), 1),
+        }
+
+    def _row(self, variant: Variant) -> dict[str, Any]:
+        cost, backbone = variant.cost, variant.backbone_cost
+        return {
+            "pruning": variant.choice.names[0],
+            "quantization": variant.choice.names[1],
+            "backbone_accuracy": None if variant.right is None else float(variant.right.mean()),
+            "backbone_cost_ratio": None if backbone is None else backbone / self.given.cost,
+            "accuracy": variant.accuracy,
+            "cost": cost,
+            "cost_ratio": None if cost is None else cost / self.given.cost,
+            "seconds": round(variant.seconds, 1),
+            "chosen": variant is self.best,
+            "why": variant.why,
+        }
+
+
+def look_at_given(ingredients: Ingredients) -> Given:
+    """Export the backbone as it was given, and ask it on calibration and test samples.
+
+    Args:
+        ingredients: No static pass has run.
+
+    Returns:
+        The backbone, its cost in multiply-adds.
+
+    Raises:
+        ExportError: It cannot be exported.
+    """
+    backbone, example = ingredients.backbone, ingredients.example
+    dims = parallel.together(lambda: cut_backbone(backbone, example, None)).dims
+    part = parallel.together(lambda: export_whole(backbone, example, dims))
+    inputs = backbone.select(example)
+    session = PartSession(part, ingredients.recipe.dynamic_exit.tuning.threads)
+    stage = Stage(backbone, part, session, count_macs(backbone, inputs), part, inputs)
+    answers, truth = {}, {}
+    for key in ("calibration", "test"):
+        split = ingredients.splits[key]
+        feeds = [*split.feeds(part.takes).values()]
+        answers[key] = np.concatenate([session.run(*batch).argmax(1) for batch in batches(feeds, BATCH_SIZE)])
+        truth[key] = np.where(split.labels < 0, answers[key], split.labels)
+    return Given(stage, stage.macs, answers, truth)
