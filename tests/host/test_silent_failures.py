@@ -146,7 +146,7 @@ def test_static_quantization_of_a_captured_graph():
 
     with pytest.raises(PassError) as refused:
         compress(Sums(), StaticQuantConfig(), run_fn=feed)
-    assert str(refused.value) == "static_quant found nothing to quantize in this model; leave it out"
+    assert str(refused.value) == "'static_quant' found nothing to quantize in this model; leave it out"
 
 
 def test_json_files(tmp_path):

@@ -14,11 +14,9 @@ from ..hub.base import DynamicExitClassifier
 from ..recipe.run import run
 from ..recipe.schema import parse_recipe, read_recipe
 from ..recipe.sources import Split, check_samples, refuse_overlaps
-from .adapter import refuse_dynamic
 from .calls import record_calls
 from .dynamic import evaluating
 from .plan import Plan
-from .quantized import refuse_quantized
 from .score import Judge
 
 Say = Callable[[str], None]
@@ -117,8 +115,7 @@ def _check_goals(by_recipe: bool, run_fn, eval_fn, tolerable_loss, inplace: bool
 
 def _prepare_passes(model: nn.Module, plan: Plan, run_fn, run_args, example_inputs) -> Callable[[], nn.Module]:
     """Check all that can be checked before the first pass, and return what runs the passes."""
-    refuse_dynamic(plan.configs[0].name, model)
-    refuse_quantized(model)
+    plan.check(model)
     needy = plan.needs_calls(example_inputs)
     if needy and run_fn is None:
         raise PassError(f"pass '{needy}' needs `run_fn`, which calls the model on calibration batches")

@@ -35,7 +35,7 @@ def make_dynamic(
     savers: TinySaverStanza | None = None,
     exits: EarlyExitStanza | None = None,
     limit: float = MAX_DISAGREEMENT,
-    quantize: Callable[[Sequence[Segment], Tensor], list[nn.Module]] | None = None,
+    pieces: Callable[[Program, Sequence[Cut]], Sequence[nn.Module]] = split,
 ) -> DynamicExitModel:
     """Put savers before a model and exits into it, and set the thresholds of least cost at which it agrees.
 
@@ -46,7 +46,7 @@ def make_dynamic(
         savers: None for none.
         exits: None for none.
         limit: Largest share of answers that may differ from the model's, in 0..1.
-        quantize: Quantizes the segments; None leaves them in float.
+        pieces: Gives what answers between the cuts; default: the model's own segments.
 
     Raises:
         DynamicExitError: One sentence on what cannot be done and why.
@@ -56,14 +56,15 @@ def make_dynamic(
     inputs, keyword = calls.only_input(name)
     trained, rest = (inputs[::2], inputs[1::2]) if exits else (inputs[:0], inputs)
     with evaluating(model):
+        with torch.no_grad():  # Neural Compressor's weight-only layers unpack at their first call, which no graph can
+            model(**{keyword: inputs[:2]}) if keyword else model(inputs[:2])
         program = capture(Classifier(model, keywords=keyword and [keyword]), (inputs[:2],))
     macs = node_macs(program.graph_module, program.example_inputs)
     cuts, total = find_cuts(program, macs), sum(macs.values())
     chosen = []
     if exits:
         chosen = choose_cuts(cuts, exits.positions, exits.count, cheapest_head(exits.entries, program.classes, total))
-    plain = split(program, chosen)
-    segments = quantize(plain, inputs) if quantize else plain
+    plain, segments = split(program, chosen), pieces(program, chosen)
     kept = _pick(savers, plain, segments, program.classes, rest, limit, alone=not exits) if savers else {}
     attached = _attach(exits, segments, chosen, program, trained, kept, total) if exits else {}
     fuse = savers.fuse if kept else "none"

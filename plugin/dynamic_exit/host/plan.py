@@ -1,28 +1,28 @@
 """Passes in the written order, read from configs and mappings and checked before anything is done."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from neural_compressor.common.base_config import BaseConfig, ComposableConfig, config_registry
 from neural_compressor.common.utils import GLOBAL, LOCAL
-from neural_compressor.torch.quantization import quantize
 from torch import nn
 
-from ..errors import DynamicExitError, PassError, RecipeError, first_line, nearest
-from ..graph import Classifier, capture, split
+from ..errors import PassError, RecipeError, nearest
 from ..passes.quantization.config import known_algorithms
-from .adapter import PassConfig
+from .adapter import PassConfig, refuse_dynamic
 from .algorithms import needed
 from .calls import Calls
-from .dynamic import MAX_DISAGREEMENT, evaluating, make_dynamic
-from .segments import quantize_segments
+from .dynamic import MAX_DISAGREEMENT, make_dynamic
+from .possible import PT2E, refuse_impossible
+from .quantized import refuse_quantized
+from .quantizing import quantize_modules, run_algorithm
+from .segments import quantize_whole, split_quantized
 
 COMBINATION = "dynamic_exit"
-_STATIC_QUANT = "static_quant"
-# algorithms of Neural Compressor that look at weights alone
-_WEIGHTS_ALONE = ("rtn", "hqq", "mx_quant", "pt2e_dynamic_quant", "mixed_precision")
+# algorithms of Neural Compressor that look at weights alone, and passes for which the shape of the input is enough
+_WEIGHTS_ALONE, _SHAPE_ALONE = ("rtn", "hqq", "mx_quant", "mixed_precision"), ("pruning", "pt2e_dynamic_quant")
 _SAVERS, _EXITS = "tiny_saver", "early_exit"
 
 
@@ -55,9 +55,6 @@ class Plan:
         quantizing = [config.name for config in self.configs if not isinstance(config, PassConfig)]
         if len(quantizing) > 1:
             raise PassError(f"passes '{quantizing[0]}' and '{quantizing[1]}' both quantize; keep one")
-        for config in self.configs:
-            if config.name == _STATIC_QUANT and config.local_config:
-                raise PassError("'static_quant' is set for the whole model here; leave `set_local` out")
         for before, after in zip(self.configs, self.configs[1:], strict=False):
             if _rank(before) > _rank(after):
                 raise PassError(f"pass '{after.name}' cannot come after '{before.name}'; write '{after.name}' first")
@@ -72,9 +69,23 @@ class Plan:
         dynamic = {_SAVERS: stanza.tiny_saver, _EXITS: stanza.early_exit}
         return steps + [known[name].from_dict(each.model_dump()) for name, each in dynamic.items() if each]
 
+    def check(self, model: nn.Module) -> None:
+        """Refuse a model on which a pass cannot run.
+
+        Raises:
+            PassError: The model is dynamic, quantized or exported already, or an algorithm is impossible here.
+        """
+        refuse_dynamic(self.configs[0].name, model)
+        refuse_quantized(model)
+        if getattr(model, "_exported", False):
+            raise PassError("the model is an exported graph, which has no modules to cut; give what it was made of")
+        for config in self.configs:
+            if not isinstance(config, PassConfig):
+                refuse_impossible(config, model)
+
     def needs_calls(self, example_inputs: Any) -> str | None:
         """Return the first pass that cannot do without calibration batches, or None."""
-        free = [*_WEIGHTS_ALONE, *(["pruning"] if example_inputs is not None else [])]
+        free = [*_WEIGHTS_ALONE, *(_SHAPE_ALONE if example_inputs is not None else ())]
         return next((config.name for config in self.configs if config.name not in free), None)
 
     def run(self, model: nn.Module, calls: Calls | None, example_inputs: Any = None) -> nn.Module:
@@ -88,42 +99,24 @@ class Plan:
         Raises:
             DynamicExitError: One sentence on what cannot be done and why.
         """
-        current, later = copy.deepcopy(model).eval(), {}
+        current, later, whole = copy.deepcopy(model).eval(), {}, None
         for config in self.configs:
-            if config.name in (_STATIC_QUANT, _SAVERS, _EXITS):
+            if config.name in (_SAVERS, _EXITS):
                 later[config.name] = config
             elif isinstance(config, PassConfig):
                 current = type(config).apply(current, config, calls, example_inputs)
+            elif config.name in PT2E:
+                whole = quantize_whole(config.name, current, calls, example_inputs, partial(run_algorithm, config))
             else:
-                current = _quantized(config, current, calls and calls.replay, example_inputs)
-        int8 = None
-        if _STATIC_QUANT in later:
-            run_one = partial(_quantized, later.pop(_STATIC_QUANT))
-            int8 = partial(quantize_segments, quantize=lambda body, run_fn: run_one(body, run_fn))
-        if later:
-            stanzas = {_SAVERS: "savers", _EXITS: "exits"}
-            given = {stanzas[name]: config.stanza for name, config in later.items()}
-            name = next(iter(later))
-            return make_dynamic(name, current, needed(name, calls), limit=self.limit, quantize=int8, **given)
-        return _static_quant(current, needed(_STATIC_QUANT, calls), int8) if int8 else current
-
-
-def _static_quant(model: nn.Module, calls: Calls, int8: Callable) -> nn.Module:
-    inputs, keyword = calls.only_input(_STATIC_QUANT)
-    with evaluating(model):
-        program = capture(Classifier(model, keywords=keyword and [keyword]), (inputs[:2],))
-    (whole,) = int8(split(program, []), inputs)
-    return whole
-
-
-def _quantized(config: BaseConfig, model: nn.Module, run_fn: Callable | None, example_inputs: Any = None) -> nn.Module:
-    try:
-        return quantize(model, copy.deepcopy(config), run_fn=run_fn, example_inputs=example_inputs)
-    except DynamicExitError:
-        raise
-    except Exception as error:  # Neural Compressor raises anything
-        said = f"{type(error).__name__}: {first_line(error)}"
-        raise PassError(f"Neural Compressor's '{config.name}' failed with {said}; the model is as it was") from error
+                current = quantize_modules(config, current, calls, example_inputs)
+        if not later:
+            return current if whole is None else whole
+        stanzas = {_SAVERS: "savers", _EXITS: "exits"}
+        given = {stanzas[name]: config.stanza for name, config in later.items()}
+        name = next(iter(later))
+        if whole is not None:
+            given["pieces"] = partial(split_quantized, whole)
+        return make_dynamic(name, current, needed(name, calls), limit=self.limit, **given)
 
 
 def _rank(config: BaseConfig) -> int:
@@ -146,7 +139,7 @@ def _configs(given: Any) -> list[BaseConfig]:
 
 def _of_torch(config: BaseConfig) -> BaseConfig:
     known = config_registry.get_cls_configs()
-    if not isinstance(config, tuple(known["torch"].values())) and config.name != _STATIC_QUANT:
+    if not isinstance(config, tuple(known["torch"].values())) and config.name not in PT2E:
         _refuse_framework(config.name, type(config))
         raise RecipeError(f"config {type(config).__name__} is not registered with Neural Compressor; register it")
     return config

@@ -15,7 +15,9 @@ from .plan import COMBINATION, Plan
 
 
 def _combination(model: nn.Module, config: PassConfig, calls: Calls | None, example_inputs) -> nn.Module:
-    return Plan(config).run(model, calls, example_inputs)
+    plan = Plan(config)
+    plan.check(model)
+    return plan.run(model, calls, example_inputs)
 
 
 check_version(__version__)

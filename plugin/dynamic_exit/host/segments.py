@@ -1,29 +1,21 @@
-"""The backbone in pieces, and Neural Compressor's static quantization of each piece on what it really gets."""
+"""The backbone in pieces, and Neural Compressor's PT2E result: quantized whole, then cut like its float form."""
 
-import copy
+import dataclasses
+import operator
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from ..errors import DynamicExitError, PassError, first_line
-from ..graph import Segment
-from ..runtime.batches import batches, run_in_batches
+from ..cost import node_macs
+from ..errors import CutError, DynamicExitError, PassError, first_line
+from ..graph import Classifier, Cut, Program, Segment, capture, find_cuts, select_cuts, split
 from ..runtime.checks import HIDDEN
-from .quantized import what_is_quantized
+from .calls import Calls
 
-aten = torch.ops.aten
-# operators of a captured graph, the functions with the same arguments, and what tells those apart
-_FUNCTIONS = {
-    aten.conv2d.default: (F.conv2d, {}),
-    aten.linear.default: (F.linear, {}),
-    aten.relu.default: (F.relu, {}),
-    aten.relu_.default: (F.relu, {"inplace": True}),
-    aten.add.Tensor: (torch.add, {}),
-}
-# samples at a time while ranges are found
-_BATCH_SIZE = 64
+#: Takes an exported module and its calibration function, and returns it quantized.
+Quantize = Callable[[nn.Module, Callable[[nn.Module], None]], fx.GraphModule]
 
 
 class Chain(nn.Module):
@@ -43,70 +35,107 @@ class Chain(nn.Module):
         return hidden
 
 
-class QuantizedSegment(nn.Module):
-    """A segment whose body Neural Compressor has quantized; it has one mode, whatever is asked for."""
+class QuantizedModel(nn.Module):
+    """A whole model as Neural Compressor has quantized it; it has one mode, whatever is asked for.
 
-    def __init__(self, segment: Segment, body: nn.Module):
+    Attributes:
+        body: Neural Compressor's own result.
+    """
+
+    def __init__(self, body: fx.GraphModule):
         super().__init__()
         self.body = body
-        self.takes, self.gives, self.classes = segment.takes, segment.gives, segment.classes
-        self.dynamic_dims, self.example_inputs = segment.dynamic_dims, segment.example_inputs
-        self.training = False
+        for module in self.modules():
+            module.training = False
 
-    def train(self, mode: bool = True) -> "QuantizedSegment":
+    def train(self, mode: bool = True) -> "QuantizedModel":
         """Stay as it is: an exported body refuses to change its mode."""
         return self
 
-    def forward(self, *tensors: Tensor) -> Tensor:
-        """Run the quantized body."""
-        return self.body(*tensors)
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
+        """Return logits (N, C) for the one input, by position or by name."""
+        return self.body(*inputs, *named.values())
 
 
-def quantize_segments(
-    segments: Sequence[Segment], inputs: Tensor, quantize: Callable[[nn.Module, Callable], nn.Module]
-) -> list[QuantizedSegment]:
-    """Quantize segments, each calibrated on what the float segments before it give.
+class _NodeByNode(nn.Module):
+    """Runs a graph so that capturing it again keeps what its nodes say of the user's modules."""
+
+    def __init__(self, body: fx.GraphModule):
+        super().__init__()
+        self.body = body
+        self.training = False
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        with fx.traceback.preserve_node_meta():
+            return fx.Interpreter(self.body).run(*inputs)
+
+
+def quantize_whole(
+    name: str, model: nn.Module, calls: Calls | None, example_inputs: Any, quantize: Quantize
+) -> QuantizedModel:
+    """Export and quantize a model as Neural Compressor's users do, calibrated on the very batches of the calls.
 
     Args:
-        segments: In float, of one input.
-        inputs: Calibration samples (N, ...).
-        quantize: Takes an exported module and its calibration function.
+        name: Of the algorithm, for messages.
+        model: In float, in evaluation mode; of one input.
+        calls: What it is calibrated on; None where the shape of the example inputs is enough.
+        example_inputs: A tensor, or one in a tuple; not looked at where there are calls.
+        quantize: What the algorithm does.
+
+    Returns:
+        Maps (N, ...) to logits (N, C).
 
     Raises:
-        PassError: A segment cannot be exported or quantized, or nothing in any of them was.
+        PassError: The model cannot be exported or quantized.
     """
     from neural_compressor.torch.export import export
 
-    quantized, hidden = [], inputs
-    for index, segment in enumerate(segments):
-        feeds = [hidden if name == HIDDEN else inputs for name in segment.takes]
+    if calls is None:
+        given = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
+        calls = Calls(((given, {}),) * 4)
+    inputs, keyword = calls.only_input(name)
+    batch = {0: torch.export.Dim("batch", min=1)}
 
-        def run(body: nn.Module, feeds=feeds) -> None:
-            for batch in batches([feed.numpy() for feed in feeds], _BATCH_SIZE):
-                body(*map(torch.from_numpy, batch))
+    def run(body: nn.Module) -> None:
+        for arguments, named in calls.made:
+            body(*arguments, *named.values())
 
-        shapes = tuple({0: torch.export.Dim("batch")} for _ in segment.takes)
-        try:
-            with torch.no_grad():
-                body = export(_in_functions(segment.body), segment.example_inputs, dynamic_shapes=shapes)
-                quantized.append(QuantizedSegment(segment, quantize(body, run)))
-        except DynamicExitError:
-            raise
-        except Exception as error:  # Neural Compressor and torch.export raise anything
-            where = f"segment {index + 1} of {len(segments)}"
-            raise PassError(f"static_quant cannot quantize {where}: {first_line(error)}; leave it out") from error
-        hidden = run_in_batches(segment, feeds)
-    if not any(what_is_quantized(segment) for segment in quantized):
-        raise PassError("static_quant found nothing to quantize in this model; leave it out")
-    return quantized
+    try:
+        with torch.no_grad():
+            classifier = Classifier(model, keywords=keyword and [keyword])
+            return QuantizedModel(quantize(export(classifier, (inputs[:2],), {"inputs": (batch,)}), run))
+    except DynamicExitError:
+        raise
+    except Exception as error:  # Neural Compressor and torch.export raise anything
+        raise PassError(f"'{name}' cannot quantize this model: {first_line(error)}; leave it out") from error
 
 
-def _in_functions(body: fx.GraphModule) -> fx.GraphModule:
-    """Return a copy that calls torch's functions: the quantizer looks for them, and finds nothing in operators."""
-    body = copy.deepcopy(body)
-    for node in body.graph.nodes:
-        if node.target in _FUNCTIONS:
-            node.target, named = _FUNCTIONS[node.target]
-            node.kwargs = {**node.kwargs, **named}
-    body.recompile()
-    return body
+def split_quantized(whole: QuantizedModel, program: Program, cuts: Sequence[Cut]) -> list[Segment]:
+    """Cut a quantized model where its float form is cut; in sequence the segments answer bit for bit as it does.
+
+    Args:
+        whole: The quantized model.
+        program: Its float form.
+        cuts: Some of the float form's.
+
+    Raises:
+        PassError: The quantized graph has no such cut.
+    """
+    graph = Classifier(QuantizedModel(_NodeByNode(whole.body)))
+    captured = capture(graph, program.example_inputs, rows_mix=True)  # the float form's do not
+    stacks = dict(captured.stacks)
+    for node in reversed(captured.graph_module.graph.nodes):
+        if _converts(node) and node.users:  # as if the layer that reads the integers had made them
+            stacks[node.name] = stacks[next(iter(node.users)).name]
+    alike = {"input_names": program.input_names, "parametrised": program.parametrised}
+    captured = dataclasses.replace(captured, stacks=stacks, **alike)
+    known = find_cuts(captured, node_macs(captured, captured.example_inputs))
+    try:
+        return split(captured, select_cuts(known, [cut.name for cut in cuts]))
+    except CutError as error:
+        raise PassError(f"the quantized model cannot be cut alike: {first_line(error)}") from error
+
+
+def _converts(node: fx.Node) -> bool:
+    maker = node.args[0] if node.target is operator.getitem else node
+    return maker.op == "call_function" and "quantized_decomposed" in str(maker.target)
