@@ -38,9 +38,10 @@ WORDS = torch.randint(1, 50, (16, 8), generator=torch.Generator().manual_seed(0)
 NUMBERS = torch.randn(32, 64, generator=torch.Generator().manual_seed(0))
 
 
-def layers():
+def layers(count=3):
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 3)).eval()
+    parts = [part for _ in range(count - 1) for part in (nn.Linear(64, 64), nn.ReLU())]
+    return nn.Sequential(*parts, nn.Linear(64, 3)).eval()
 
 
 def language_model(family, **sizes):
@@ -84,8 +85,7 @@ WORKING = {
         tiny.backbone, IMAGES,
         lambda path: StaticQuantConfig().set_local(["block2", nn.Linear], StaticQuantConfig(**FLOAT)), "quantize"),
     "pt2e_dynamic_quant": (layers, NUMBERS, lambda path: DynamicQuantConfig(), "quantize"),
-    "hqq": (  # of one layer: it calls the garbage collector thrice for each
-        layers, NUMBERS, lambda path: HQQConfig().set_local("[24]", HQQConfig(dtype="fp32")), "quantize"),
+    "hqq": (lambda: layers(2), NUMBERS, lambda path: HQQConfig(), "quantize"),  # collects garbage thrice a layer
     "mx_quant": (layers, NUMBERS, lambda path: MXQuantConfig(), "prepare"),
     "mixed_precision": (layers, NUMBERS, lambda path: MixedPrecisionConfig(dtype="bf16"), "quantize"),
     "fp8_quant": (
