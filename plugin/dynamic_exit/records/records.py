@@ -1,7 +1,6 @@
 """Records: per sample and stage, what each stage would have answered and how sure it was. All tuning works on them."""
 
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from ..errors import RecordsError, nearest
 from ..files import written_whole
+from .arrays import read_arrays
 from .checks import check_answers, check_chain, check_costs, check_shapes
 from .top_k import top_k
 
@@ -216,24 +216,7 @@ class Records:
         Raises:
             RecordsError: The file is missing, is no archive of arrays, lacks an array or holds a malformed one.
         """
-        path = Path(path)
-        names = [field.name for field in fields(cls)]
-        if not path.is_file():
-            raise RecordsError(f"there is no records file '{path}'; check the path")
-        try:
-            with zipfile.ZipFile(path) as archive:
-                members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-                names = [name for name in names if name != "needs" or name in members]
-                missing = [name for name in names if name not in members]
-                if missing:
-                    raise RecordsError(
-                        f"'{path}' lacks the array '{missing[0]}'; a records file holds {', '.join(names)}"
-                    )
-                arrays = {name: _read_array(path, archive, members[name], mmap) for name in names}
-        except (zipfile.BadZipFile, OSError, ValueError, EOFError, SyntaxError) as error:
-            raise RecordsError(
-                f"'{path}' is not a records file ({error}); write it with Records.write or numpy.savez"
-            ) from error
+        arrays = read_arrays(Path(path), [field.name for field in fields(cls)], mmap)
         for name in ("stages", "kinds", "cost_unit"):
             wanted = 0 if name == "cost_unit" else 1
             if arrays[name].dtype.kind != "U" or arrays[name].ndim != wanted:
@@ -368,27 +351,6 @@ def _needed(part: Records, stage: int, places: dict[tuple[Records, int], int]) -
 def _softmax(logits: np.ndarray) -> np.ndarray:
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return shifted / shifted.sum(axis=-1, keepdims=True)
-
-
-def _read_array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, mmap: bool) -> np.ndarray:
-    if not mmap or info.compress_type != zipfile.ZIP_STORED:
-        with archive.open(info) as member:
-            return np.lib.format.read_array(member, allow_pickle=False)
-    with open(path, "rb") as file:
-        # the local header repeats name and extra field, whose lengths stand at its bytes 26..30
-        file.seek(info.header_offset + 26)
-        name_length, extra_length = np.frombuffer(file.read(4), dtype="<u2")
-        file.seek(info.header_offset + 30 + int(name_length) + int(extra_length))
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file)
-        if dtype.hasobject:
-            raise ValueError(f"'{info.filename}' holds pickled objects")
-        if not shape or 0 in shape or dtype.kind == "U":
-            with archive.open(info) as member:
-                return np.lib.format.read_array(member, allow_pickle=False)
-        order = "F" if fortran else "C"
-        return np.memmap(path, dtype=dtype, mode="r", offset=file.tell(), shape=shape, order=order)
 
 
 def _join_samples(parts: Sequence[Records], k: int) -> Records:
