@@ -17,7 +17,8 @@ from .model import DynamicExitModel
 
 _TYPE = "dynamic_exit.torch_model"
 _VERSION = 1
-_CONFIG = "dynamic_model.json"
+#: Describes the parts, and is written last.
+CONFIG = "dynamic_model.json"
 # all that a torch.export archive needs; the older formats and custom objects are pickles
 _HARMLESS = re.compile(
     r"archive_format|archive_version|byteorder|version|\.data/\w+|\.format_version|\.storage_alignment|models/model\.json"
@@ -27,7 +28,7 @@ _HARMLESS = re.compile(
 
 
 class ArchivedPart(nn.Module):
-    """One part of a saved model: a segment, a saver or a head.
+    """One part of a saved model: a segment, a saver or a head; it has one mode, that of evaluation.
 
     Attributes:
         takes: What ``forward`` wants, as in ``graph.Segment``.
@@ -38,6 +39,12 @@ class ArchivedPart(nn.Module):
         self.body = body
         if takes is not None:
             self.takes = tuple(takes)
+        for module in self.modules():
+            module.training = False
+
+    def train(self, mode: bool = True) -> "ArchivedPart":
+        """Stay as it is: an exported body refuses to change its mode."""
+        return self
 
     def forward(self, *tensors: Tensor) -> Tensor:
         """Run the part: positional tensors in, one tensor out."""
@@ -85,7 +92,7 @@ def save_model(model: DynamicExitModel, folder: str | Path, example_inputs: Sequ
     folder.mkdir(parents=True, exist_ok=True)
     for name, program in parts.items():
         torch.export.save(program, folder / name)
-    (folder / _CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+    (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
 
 
 def _stage_takes(model: DynamicExitModel, place: int) -> tuple[str, ...]:
@@ -151,25 +158,25 @@ def load_model(folder: str | Path) -> DynamicExitModel:
     """
     folder = Path(folder)
     try:
-        config = json.loads((folder / _CONFIG).read_text())
+        config = json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError) as failure:
-        raise ModelError(f"'{folder}' holds no saved dynamic model ({_CONFIG}): {failure}") from failure
+        raise ModelError(f"'{folder}' holds no saved dynamic model ({CONFIG}): {failure}") from failure
     if config.get("_type") != _TYPE or config.get("_version") != _VERSION:
         came = f"{config.get('_type')} version {config.get('_version')}"
-        raise ModelError(f"'{folder / _CONFIG}' is {came}; this version reads {_TYPE} version {_VERSION}")
+        raise ModelError(f"'{folder / CONFIG}' is {came}; this version reads {_TYPE} version {_VERSION}")
     savers, exits = {}, {}
     for stage in config["stages"]:
-        part = ArchivedPart(_body(folder / stage["file"]), stage.get("takes"))
+        part = ArchivedPart(read_part(folder / stage["file"]), stage.get("takes"))
         if stage["position"] < 0:
             savers[stage["name"]] = part
         else:
             exits[stage["name"]] = (stage["position"], part)
     notes = {}
     for note in config.get("notes", ()):
-        notes[note["position"]] = part = ArchivedPart(_body(folder / note["file"]), note["takes"])
+        notes[note["position"]] = part = ArchivedPart(read_part(folder / note["file"]), note["takes"])
         part.width = note["width"]
     return DynamicExitModel(
-        [ArchivedPart(_body(folder / each["file"]), each["takes"]) for each in config["segments"]],
+        [ArchivedPart(read_part(folder / each["file"]), each["takes"]) for each in config["segments"]],
         input_names=config["input_names"],
         savers=savers,
         exits=exits,
@@ -179,7 +186,12 @@ def load_model(folder: str | Path) -> DynamicExitModel:
     )
 
 
-def _body(path: Path) -> nn.Module:
+def read_part(path: Path) -> nn.Module:
+    """Read one ``torch.export`` archive as a module of positional tensors.
+
+    Raises:
+        ModelError: It is damaged, or holds pickled objects.
+    """
     try:
         _refuse_pickles(path)
         return free_layout(torch.export.load(path).module(check_guards=False))
