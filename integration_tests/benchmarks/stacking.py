@@ -1,0 +1,157 @@
+"""Static compression and savers on CIFAR-10 resnet56, each alone and on top of each other.
+
+    DYNAMIC_EXIT_DATA=... python integration_tests/benchmarks/stacking.py [--work DIR] [--rounds 15] [--set key=value]
+
+Four runs of the recipe without exits, at latency cost: in float, int8, pruned, and pruned and int8. Savers and
+thresholds are tuned on one half of `dev`, each run against its own backbone; accuracy and times are those on the other
+half, where all eight models take turns in one process. A folder given with --work is filled once and measured again the
+next time.
+Bars: dynamic on top of each static variant at least 2x at 0.5 points more at most; the best stack at least 6x faster
+than static float at batch 64 at a total change no worse than -1.0 point.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import yaml
+
+from dynamic_exit.cost import Latency, measure_latency
+from dynamic_exit.hub.modeling import MODEL_FILE, POINTS_FILE, point_thresholds
+from dynamic_exit.onnx.session import open_session
+from dynamic_exit.onnx.unstitch import static_model, unstitch
+from dynamic_exit.recipe.measure import Variant, answer, passes, timed_slices
+from dynamic_exit.recipe.run import run
+from dynamic_exit.recipe.schema import read_recipe
+from dynamic_exit.recipe.sources import load_splits
+from dynamic_exit.tuning.operating_point import OperatingPoints
+
+RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "cifar10_resnet56.yaml"
+PRUNING = yaml.safe_load((RECIPE.parent / "cifar10_resnet56_pruned.yaml").read_text())["pruning"]
+ALWAYS = {"dynamic_exit.early_exit": None, "dynamic_exit.tuning.cost": "latency"}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "float": {"quantization": None},
+    "int8": {},
+    "pruned": {"quantization": None, "pruning": PRUNING},
+    "pruned, int8": {"pruning": PRUNING},
+}
+BATCH_SIZES = (1, 64)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what answers, its mean multiply-adds for one sample, and its bytes."""
+
+    name: str
+    variant: Variant
+    stages: tuple[str, ...]
+    macs: Mapping[str, Mapping[str, float]]
+    bytes: int
+
+    def cost(self, exits: np.ndarray) -> float:
+        """Multiply-adds of a sample on the mean, given where each left."""
+        own, prefix, paid = self.macs["own"], self.macs["prefix"], []
+        passed = 0.0
+        for index, stage in enumerate((*self.stages, "final")):
+            if index == len(self.stages) or np.isfinite(self._threshold(index)):
+                passed += own[stage]
+            paid.append(passed + prefix[stage])
+        return float(np.asarray(paid)[exits].mean())
+
+    def _threshold(self, index: int) -> float:
+        return np.inf if self.variant.thresholds is None else float(self.variant.thresholds[index])
+
+
+def folder_of(work: Path, name: str, overrides: Mapping[str, Any]) -> Path:
+    """Where a variant's run wrote, run now if it has not been."""
+    folder = work / name.replace(", ", "_")
+    if not (folder / MODEL_FILE).is_file():
+        recipe = read_recipe(RECIPE, {**ALWAYS, **VARIANTS[name], **overrides, "export.directory": str(folder)})
+        run(recipe, say=lambda line: print(f"  {name}: {line}", flush=True))
+    return folder
+
+
+def rows_of(name: str, folder: Path) -> list[Row]:
+    """A variant's backbone alone, and behind savers at the default operating point."""
+    file = onnx.load(folder / MODEL_FILE)
+    chain, metrics = unstitch(file), json.loads((folder / "metrics.json").read_text())
+    inputs = [value for value in file.graph.input if value.name != "thresholds"]
+    static = static_model(chain.segments, inputs)
+    point = OperatingPoints.read(folder / POINTS_FILE).by_name("accuracy-drop-0.5%")
+    dynamic = Variant(open_session(file, threads=1), point_thresholds(point, chain.stages))
+    macs = metrics["multiply_adds"]
+    return [
+        Row(f"{name}, static", Variant(open_session(static, threads=1)), chain.stages, macs, static.ByteSize()),
+        Row(f"{name}, dynamic", dynamic, chain.stages, macs, file.ByteSize()),
+    ]
+
+
+def times(rows: Sequence[Row], inputs: Mapping[str, np.ndarray], size: int, rounds: int) -> dict[str, Latency]:
+    """Seconds per sample, all in turn within every round."""
+    slices = timed_slices(inputs, size)
+    calls = {row.name: passes(row.variant, slices) for row in rows}
+    return measure_latency(calls, batch=size * len(slices), rounds=rounds, warmup=1)
+
+
+def table(rows: Sequence[Row], inputs: Mapping[str, np.ndarray], labels: np.ndarray, rounds: int) -> list[dict]:
+    """Measure all rows and print them."""
+    seconds = {size: times(rows, inputs, size, rounds) for size in BATCH_SIZES}
+    found = []
+    head = "".join(f"{f'us, batch {size}':>26}{'faster':>8}" for size in BATCH_SIZES)
+    print(f"{'':22}{'accuracy':>9}{'change':>8}{'M macs':>8}{'MB':>7}{head}")
+    for row in rows:
+        logits, exits = answer(row.variant, inputs, len(row.stages))
+        accuracy = float((logits.argmax(1) == labels).mean())
+        base = found[0]["accuracy"] if found else accuracy
+        faster = {size: seconds[size][rows[0].name].median / seconds[size][row.name].median for size in BATCH_SIZES}
+        line = {"name": row.name, "accuracy": accuracy, "change": accuracy - base, "macs": row.cost(exits)}
+        found.append({**line, "bytes": row.bytes, "faster": faster})
+        spread = "".join(
+            f"{f'{1e6 * s.median:.1f} ({1e6 * s.low:.1f}-{1e6 * s.high:.1f})':>26}{faster[size]:7.2f}x"
+            for size, s in ((size, seconds[size][row.name]) for size in BATCH_SIZES)
+        )
+        print(
+            f"{row.name:22}{accuracy:9.2%}{100 * (accuracy - base):+8.2f}{line['macs'] / 1e6:8.1f}"
+            f"{row.bytes / 1e6:7.2f}{spread}"
+        )
+    return found
+
+
+def say_bars(found: Sequence[dict]) -> None:
+    """Print what the bars speak of."""
+    for static, dynamic in zip(found[::2], found[1::2], strict=True):
+        gain = dynamic["faster"][64] / static["faster"][64]
+        points = 100 * (dynamic["accuracy"] - static["accuracy"])
+        print(f"{dynamic['name']}: {gain:.2f}x at batch 64 on top of static, {points:+.2f} points")
+    fitting = [row for row in found if row["change"] >= -0.01]
+    best = max(fitting, key=lambda row: row["faster"][64])
+    said = f"{best['faster'][64]:.2f}x at batch 64, {100 * best['change']:+.2f} points"
+    print(f"best within 1 point: {best['name']}, {said}")
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, help="folder that keeps the runs")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--set", action="append", default=[], help="key=value of the recipe")
+    arguments = parser.parse_args()
+    overrides = {key: yaml.safe_load(value) for key, value in (pair.split("=", 1) for pair in arguments.set)}
+    recipe = read_recipe(RECIPE, overrides)
+    test = load_splits(recipe.data, recipe.seed)["test"]
+    with tempfile.TemporaryDirectory() as scratch:
+        work = arguments.work or Path(scratch)
+        folders = {name: folder_of(work, name, overrides) for name in VARIANTS}
+        rows = [row for name, folder in folders.items() for row in rows_of(name, folder)]
+        names = [value.name for value in rows[0].variant.session.get_inputs()]
+        say_bars(table(rows, test.feeds(names), test.labels, arguments.rounds))
+
+
+if __name__ == "__main__":
+    main()
