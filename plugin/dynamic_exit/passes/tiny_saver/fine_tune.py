@@ -10,12 +10,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...errors import PassError
-from ..augment import AUGMENTS, AugmentName, make_augment
+from ..augment import AUGMENTS, AugmentName
 from ..stanza import Stanza
-
-_WARM_UP = 0.1
-_LARGEST_GRADIENT = 1.0
+from ..training import check_samples, follow, train
 
 
 class FineTuneStanza(Stanza):
@@ -66,28 +63,14 @@ def fine_tune(
             gradient became NaN or infinite, or `augment` does not suit the inputs.
     """
     tensors = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
-    _check(tensors, labels, teacher_logits)
-    model = copy.deepcopy(candidate).train().requires_grad_(True)
+    check_samples(tensors, labels, teacher_logits, "a saver")
+    model = copy.deepcopy(candidate)
     truth = torch.where(labels >= 0, labels, teacher_logits.argmax(dim=1))
-    batches = max(1, len(labels) // options.batch_size)  # a short last batch would disturb the batch statistics
-    optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_up_and_cosine(options.epochs * batches))
-    generator = torch.Generator().manual_seed(seed)
-    views = make_augment(options.augment, len(labels), seed)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)  # dropout knows no other source of randomness
-        for epoch in range(1, options.epochs + 1):
-            losses, right = 0.0, 0
-            for rows in torch.randperm(len(labels), generator=generator).tensor_split(batches):
-                batch = [each[rows] if views is None else views(each[rows], rows, epoch) for each in tensors]
-                logits = model(*map(_as_number, batch))
-                loss = saver_loss(logits, truth[rows], teacher_logits[rows], options)
-                _step(model, optimizer, loss, epoch)
-                schedule.step()
-                losses += loss.item() * len(rows)
-                right += int((logits.argmax(dim=1) == truth[rows]).sum())
-            count = len(labels)
-            say(f"epoch {epoch} of {options.epochs}: loss {losses / count:.4f}, right {100 * right / count:.1f} %")
+
+    def loss_of(logits: Tensor, rows: Tensor, batch: list[Tensor]) -> Tensor:
+        return saver_loss(logits, truth[rows], teacher_logits[rows], options)
+
+    train(model, tensors, truth, loss_of, options, seed, whose="a saver", say=say)
     return model.eval()
 
 
@@ -119,54 +102,10 @@ def saver_loss(logits: Tensor, truth: Tensor, teacher_logits: Tensor, options: F
         own = cross_entropy.mean()
     if options.distillation == 0:
         return own
-    return (1 - options.distillation) * own + options.distillation * _from_teacher(
-        logits, teacher_logits, options.temperature
-    )
+    followed = follow(logits, teacher_logits, options.temperature)
+    return (1 - options.distillation) * own + options.distillation * followed
 
 
 def _from_uniform(logits: Tensor) -> Tensor:
     logarithms = functional.log_softmax(logits, dim=1)
     return (logarithms.exp() * logarithms).sum(dim=1) + math.log(logits.shape[1])
-
-
-def _from_teacher(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    saver, teacher = (functional.log_softmax(each / temperature, dim=1) for each in (logits, teacher_logits))
-    return temperature**2 * functional.kl_div(saver, teacher, reduction="batchmean", log_target=True)
-
-
-def _step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, epoch: int) -> None:
-    optimizer.zero_grad()
-    loss.backward()
-    gradient = nn.utils.clip_grad_norm_(model.parameters(), _LARGEST_GRADIENT)
-    for name, value in (("loss", loss), ("gradient", gradient)):
-        if not torch.isfinite(value):
-            raise PassError(f"the {name} of a saver became {value.item()} in epoch {epoch}; lower its learning_rate")
-    optimizer.step()
-
-
-def _warm_up_and_cosine(steps: int) -> Callable[[int], float]:
-    warm = max(1, round(_WARM_UP * steps))
-    rest = max(1, steps - warm)
-    return lambda step: min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * max(0, step - warm) / rest)))
-
-
-def _as_number(batch: Tensor) -> Tensor:
-    """Images as float; token indices and masks as they are."""
-    return batch if batch.dtype in (torch.int64, torch.int32, torch.bool) else batch.float()
-
-
-def _check(inputs: Sequence[Tensor], labels: Tensor, teacher_logits: Tensor) -> None:
-    counts = (len(inputs[0]), len(labels), len(teacher_logits))
-    if len(set(counts)) != 1:
-        raise PassError(
-            "inputs, labels and the backbone's logits must be of the same samples; "
-            f"got {counts[0]}, {counts[1]} and {counts[2]}"
-        )
-    if len(labels) < 2:
-        raise PassError(f"a saver needs at least 2 training samples; got {len(labels)}")
-    if not torch.isfinite(teacher_logits).all():
-        raise PassError(
-            "the backbone's logits on the training split hold NaN or infinity; check its weights and inputs"
-        )
-    if len(labels) and int(labels.max()) >= teacher_logits.shape[1]:
-        raise PassError(f"label {int(labels.max())} is not one of the backbone's {teacher_logits.shape[1]} classes")
