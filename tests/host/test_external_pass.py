@@ -218,7 +218,7 @@ def test_it_stands_in_combinations_where_it_was_written(found):
 
 def test_recipes_run_it_in_the_written_order(found):
     labels = tiny.samples("train")[1][:3].tolist()
-    assert found["said"] == ["rounding: done", "pruned: 50% of the channels"]
+    assert found["said"] == ["rounding: done", "pruning, step 1 of 1: 25.5% of the multiply-adds remain"]
     assert found["order"] == f"3 {labels} [2, 4, 8, 8]\n3 {labels} [1, 2, 4, 4]\n"
     assert found["resolved"] == [["rounding", "pruning"], ["pruning", "rounding"]]
 

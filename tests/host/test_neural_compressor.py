@@ -264,7 +264,7 @@ def test_a_combination_in_neural_compressor(model):
     stanza = {"pruning": {"ratio": 0.5}, "early_exit": EARLY_EXIT}
     for config in (DynamicExitConfig(**stanza), {"dynamic_exit": stanza}):
         dynamic = quantize(model, config, run_fn=feed)
-        pruned = quantize(model, PruningConfig(ratio=0.5), example_inputs=INPUTS[:2])
+        pruned = quantize(model, PruningConfig(ratio=0.5), run_fn=feed)
         dynamic.set_thresholds([float("inf")] * len(dynamic.chain))
         torch.testing.assert_close(dynamic(OTHERS).logits, pruned(OTHERS))
 

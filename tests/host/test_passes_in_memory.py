@@ -112,7 +112,7 @@ def test_weights_alone_need_no_calibration_and_carry_exits(model):
 
 def test_pruned_then_exits(model):
     dynamic = compress(model, PruningConfig(**PRUNING) + EarlyExitConfig(**EXITS), run_fn=feed)
-    pruned = compress(model, PruningConfig(**PRUNING), example_inputs=INPUTS[:2])
+    pruned = compress(model, PruningConfig(**PRUNING), run_fn=feed)
     assert channels(pruned) == [1, 2, 4, 4]
     dynamic.set_thresholds([math.inf] * len(dynamic.chain))
     torch.testing.assert_close(dynamic(OTHERS).logits, pruned(OTHERS))

@@ -1,12 +1,14 @@
 """The passes on a model in memory, as Neural Compressor calls them: no labels, inputs from its calibration function."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import PassError, nearest
+from ..graph import Classifier
 from ..passes import Samples, apply_static, registered_passes
 from ..passes.pruning import prune
 from ..runtime.model import DynamicExitModel
@@ -16,18 +18,26 @@ from .dynamic import make_dynamic
 
 
 def pruning(model: nn.Module, config: PassConfig, calls: Calls | None, example_inputs: Any) -> nn.Module:
-    """Return a pruned copy; without labels there is no fine-tuning."""
-    inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
-    if inputs is None:
-        inputs = (needed("pruning", calls).only_input("pruning")[0][:2],)
+    """Return a pruned copy, fine-tuned on calibration inputs, where there are some, to answer as the model itself."""
+    named, train, keywords = isinstance(example_inputs, Mapping), None, None
+    inputs = example_inputs.values() if named else example_inputs
+    inputs = (inputs,) if isinstance(inputs, Tensor) else inputs
+    if calls is not None or inputs is None:
+        fed, keywords = needed("pruning", calls).inputs("pruning")
+        train = (*fed, torch.full((len(fed[0]),), -1))
+        inputs = tuple(each[:2] for each in fed)
+    elif named:
+        keywords = tuple(example_inputs)
     ratios = {}
     for key, local in config.local_config.items():
         names = [name for name, module in model.named_modules() if name and _stands_for(key, name, module)]
         if not names:
             known = [name for name, _ in model.named_modules() if name]
             raise PassError(f"pass 'pruning' finds no module '{key}'; {nearest(key, known)}")
+        if local.ratio is None:
+            raise PassError(f"pass 'pruning' has `target_cost` for '{key}', but it counts the whole model; set `ratio`")
         ratios |= dict.fromkeys(names, local.ratio)
-    return prune(model, tuple(inputs), config.stanza, ratios=ratios)
+    return prune(Classifier(model, keywords=keywords), tuple(inputs), config.stanza, train, ratios=ratios).model
 
 
 def _stands_for(key: str, name: str, module: nn.Module) -> bool:

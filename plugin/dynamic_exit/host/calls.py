@@ -34,25 +34,45 @@ class Calls:
         Raises:
             PassError: Other than one tensor a call, or too few samples.
         """
-        keywords = set()
         for arguments, named in self.made:
             values = (*arguments, *named.values())
             if len(values) != 1 or not isinstance(values[0], Tensor):
-                told = ", ".join([type(value).__name__ for value in arguments] + list(named)) or "nothing"
-                raise PassError(f"pass '{name}' takes models of one tensor in memory; `run_fn` gives {told}; "
-                                "run a recipe instead")  # fmt: skip
-            keywords.add(next(iter(named), None))
-        if len(keywords) > 1:
-            raise PassError(f"`run_fn` gives pass '{name}' its input in different ways; use one name in all calls")
-        batches = [tensor for arguments, named in self.made for tensor in (*arguments, *named.values())]
-        if sum(map(len, batches)) < _FEWEST:
+                raise PassError(f"pass '{name}' takes models of one tensor in memory; `run_fn` gives "
+                                f"{_told(arguments, named)}; run a recipe instead")  # fmt: skip
+        tensors, keywords = self.inputs(name)
+        return tensors[0], keywords and keywords[0]
+
+    def inputs(self, name: str) -> tuple[tuple[Tensor, ...], tuple[str, ...] | None]:
+        """Return the inputs of all calls, each (N, ...), and their names where they were given by name.
+
+        Args:
+            name: Of the pass that asks, for messages.
+
+        Raises:
+            PassError: Other things than tensors, too few samples, or calls that are unlike each other.
+        """
+        keywords = tuple(self.made[0][1])
+        for arguments, named in self.made:
+            values = (*arguments, *named.values())
+            if not values or not all(isinstance(value, Tensor) for value in values) or (arguments and named):
+                raise PassError(f"pass '{name}' takes tensors, all by position or all by name; `run_fn` gives "
+                                f"{_told(arguments, named)}; run a recipe instead")  # fmt: skip
+            if len(arguments) != len(self.made[0][0]) or named.keys() != set(keywords):
+                raise PassError(f"`run_fn` gives pass '{name}' its input in different ways; use one name in all calls")
+        rows = [(*arguments, *(named[keyword] for keyword in keywords)) for arguments, named in self.made]
+        if sum(len(batch[0]) for batch in rows) < _FEWEST:
             raise PassError(
                 f"`run_fn` gave pass '{name}' fewer than {_FEWEST} samples; let it call the model on more batches"
             )
         try:
-            return torch.cat([batch.detach().cpu() for batch in batches]), keywords.pop()
+            joined = tuple(torch.cat([tensor.detach().cpu() for tensor in each]) for each in zip(*rows, strict=True))
         except RuntimeError as error:
             raise PassError(f"`run_fn` gives pass '{name}' batches of unlike samples: {first_line(error)}") from error
+        return joined, keywords or None
+
+
+def _told(arguments: tuple, named: dict[str, Any]) -> str:
+    return ", ".join([type(value).__name__ for value in arguments] + list(named)) or "nothing"
 
 
 class Prepared(nn.Module):

@@ -1,23 +1,11 @@
-"""Tells whether a model holds quantized parts, whatever its flags say."""
+"""Refuses models that are quantized already."""
 
-from torch import fx, nn
+from torch import nn
 
 from ..errors import PassError
+from ..passes.quantization.detect import what_is_quantized
 
-_PLACES = ("neural_compressor.torch.algorithms", "torch.ao.nn.", "torchao.", "bitsandbytes.")
-
-
-def what_is_quantized(model: nn.Module) -> str | None:
-    """Return the first part of a model that is quantized, or None."""
-    for name, module in model.named_modules():
-        what = None
-        if type(module).__module__.startswith(_PLACES):
-            what = type(module).__name__
-        elif isinstance(module, fx.GraphModule):
-            what = next((str(node.target) for node in module.graph.nodes if "quantize_per_" in str(node.target)), None)
-        if what:
-            return f"{what} in '{name}'" if name else what
-    return None
+__all__ = ["refuse_quantized", "what_is_quantized"]
 
 
 def refuse_quantized(model: nn.Module) -> None:

@@ -139,8 +139,9 @@ class ModelSource(Stanza):
     )
     weights: RecipePath | None = Field(
         None,
-        description=".safetensors, or a torch file of plain tensors; {name} stands for the name of each model of a "
-        "pattern; null: timm's are random unless `arguments` say pretrained: true (downloads)",
+        description=".safetensors, a torch file of plain tensors, or a folder that `save_pruned` wrote; {name} stands "
+        "for the name of each model of a pattern; null: timm's are random unless `arguments` say pretrained: true "
+        "(downloads)",
     )
     arguments: dict[str, Any] = Field({}, description="keyword arguments for the model's constructor")
     preprocessing: Preprocessing = Field(Preprocessing(), description="applied inside the graph")

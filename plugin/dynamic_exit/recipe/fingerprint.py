@@ -17,6 +17,7 @@ import onnxruntime
 import torch
 from torch import nn
 
+from ..passes.own_code import load_function
 from .cache import digest
 
 _PACKAGE = Path(__file__).parents[1]
@@ -59,6 +60,27 @@ def surroundings() -> str:
         [*(f"{name} {metadata.version(name)}" for name in _LIBRARIES), f"onnxruntime {onnxruntime.__version__}"],
         [sys.platform, platform.machine(), torch.backends.cpu.get_cpu_capability()],
     )
+
+
+@functools.cache
+def training_surroundings() -> str:
+    """Return a sum over the code that prunes and trains, its libraries, and the kind of processor."""
+    passes = _PACKAGE / "passes"
+    own = sorted([*passes.glob("pruning/*.py"), passes / "training.py", passes / "augment.py"])
+    libraries = [f"{name} {metadata.version(name)}" for name in ("torch", "torch-pruning")]
+    return digest([_file_sum(path) for path in own], libraries, torch.backends.cpu.get_cpu_capability())
+
+
+def function_fingerprint(name: str) -> str:
+    """Return a sum over a function as a recipe names it, and over the file that it stands in.
+
+    Args:
+        name: ``file.py:function``, ``package.module:function``, or a name that this project knows.
+    """
+    if ":" not in name:
+        return digest(name)
+    path = inspect.getsourcefile(inspect.unwrap(load_function(name)))
+    return digest(name.rpartition(":")[2], *([_file_sum(path)] if path else []))
 
 
 def _tensor(tensor: torch.Tensor) -> tuple[str, str, bytes]:

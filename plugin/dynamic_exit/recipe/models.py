@@ -17,6 +17,7 @@ from ..graph import Classifier
 from ..onnx.imported import ImportedModel, import_onnx
 from ..passes import ModelSource
 from ..passes.own_code import function_names, load_function
+from ..passes.pruning import load_pruned
 from .labels import class_order, labels_of
 from .preprocessing import preprocessing_of
 
@@ -142,6 +143,9 @@ _BUILD = {
 
 
 def _load_weights(model: nn.Module, path: Path, name: str) -> None:
+    if path.is_dir():
+        load_pruned(model, path)
+        return
     if not path.is_file():
         raise ModelError(f"weights '{path}' do not exist; check the path")
     try:

@@ -107,7 +107,7 @@ def _run(recipe: Recipe, model, splits, say: Say, progress: Progress | None, res
         chain, calibration, test = stack.chain, stack.calibration, stack.test_records(say)
     else:
         if recipe.static_passes:
-            ingredients = parallel.together(partial(shrink, ingredients, say))
+            ingredients = shrink(ingredients, say, cache)
         pool = Pool(ingredients, cache, say, progress) if recipe.dynamic_exit.tiny_saver else None
         chain = ship(ingredients, say)
         grow(chain, pool, cache, begin, resume, say)

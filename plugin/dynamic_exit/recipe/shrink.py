@@ -1,26 +1,33 @@
 """Runs the static passes of a recipe before quantization, in the written order."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 
+from .. import parallel
+from ..cost import count_macs
 from ..errors import PassError
 from ..graph import Classifier
 from ..passes import PruningStanza, Samples, apply_static, registered_passes
-from ..passes.pruning import prune
+from ..passes.pruning import pack_pruned, prune, unpack_pruned
+from .cache import Cache, digest
+from .fingerprint import array_fingerprint, function_fingerprint, module_fingerprint, training_surroundings
 from .load import Ingredients
 from .models import answer_of
 
 Say = Callable[[str], None]
 
 
-def shrink(ingredients: Ingredients, say: Say) -> Ingredients:
+def shrink(ingredients: Ingredients, say: Say, cache: Cache | None = None) -> Ingredients:
     """Run the static passes.
 
     Args:
         ingredients: What the recipe names; it stays as it was.
-        say: Takes one line for each pass.
+        say: Takes one line for each pass, and for each epoch of fine-tuning.
+        cache: Keeps a pruned and fine-tuned backbone for the next run with the same weights, stanza, samples and seed;
+            None: nothing is kept.
 
     Returns:
         The ingredients with the smaller backbone.
@@ -28,29 +35,49 @@ def shrink(ingredients: Ingredients, say: Say) -> Ingredients:
     Raises:
         PassError: A pass failed, or what it made does not answer as a classifier of as many classes.
     """
+    cache = Cache(None) if cache is None else cache
     for name, stanza in ingredients.recipe.static_passes.items():
         run = _prune if isinstance(stanza, PruningStanza) else _run_external
-        ingredients = run(name, stanza, ingredients, say)
+        ingredients = run(name, stanza, ingredients, cache, say)
     return ingredients
 
 
-def _prune(name: str, stanza: PruningStanza, ingredients: Ingredients, say: Say) -> Ingredients:
-    train = ingredients.splits["train"]
-    if len(train.inputs) > 1:
-        raise PassError(f"pruning takes models of one input; the data hold {', '.join(train.inputs)}; leave it out")
-    samples = (*train.tensors.values(), torch.from_numpy(train.labels))
-    example = tuple(ingredients.example.values())
-    pruned = prune(ingredients.backbone, example, stanza, samples, ingredients.recipe.seed)
-    say(f"pruned: {stanza.ratio:.0%} of the channels")
-    return replace(ingredients, backbone=pruned)
+def _prune(name: str, stanza: PruningStanza, ingredients: Ingredients, cache: Cache, say: Say) -> Ingredients:
+    before, train, seed = ingredients.backbone, ingredients.splits["train"], ingredients.recipe.seed
+    inputs, example = before.select(train.tensors), before.select(ingredients.example)
+    key = digest(
+        "pruned",
+        training_surroundings(),
+        module_fingerprint(before),
+        stanza.model_dump_json(),
+        function_fingerprint(stanza.fine_tune.augment),
+        [array_fingerprint(each.numpy()) for each in (*inputs, *example)],
+        array_fingerprint(train.labels),
+        str(seed),
+    )
+
+    def make() -> dict[str, bytes]:
+        made = prune(before, example, stanza, (*inputs, torch.from_numpy(train.labels)), seed, say=say)
+        return pack_pruned(made.model, before.model)
+
+    files = cache.files(key, make)
+    # every run goes on from what was kept, the first one too: the two cannot differ
+    pruned = copy.deepcopy(before)
+    unpack_pruned(pruned.model, files)
+    share = count_macs(pruned, example) / count_macs(before, example)
+    say(f"pruned: {share:.1%} of the multiply-adds remain")
+    return replace(ingredients, backbone=pruned.eval())
 
 
-def _run_external(name: str, stanza, ingredients: Ingredients, say: Say) -> Ingredients:
+def _run_external(name: str, stanza, ingredients: Ingredients, cache: Cache, say: Say) -> Ingredients:
     train, before = ingredients.splits["train"], ingredients.backbone
     samples = Samples(tuple(before.select(train.tensors)), torch.from_numpy(train.labels))
-    made = apply_static(registered_passes()[name], before, stanza, samples, ingredients.recipe.seed)
-    if not isinstance(made, Classifier):
-        made = Classifier(made, takes=before.takes)
+
+    def make() -> Classifier:
+        made = apply_static(registered_passes()[name], before, stanza, samples, ingredients.recipe.seed)
+        return made if isinstance(made, Classifier) else Classifier(made, takes=before.takes)
+
+    made = parallel.together(make)
     classes = answer_of(f"what pass '{name}' made", made, made.select(ingredients.example)).shape[1]
     if classes != ingredients.classes:
         raise PassError(f"pass '{name}' made a model of {classes} classes from one of {ingredients.classes}; mend it")

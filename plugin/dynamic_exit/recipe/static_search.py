@@ -106,7 +106,7 @@ class _Search:
         if not recipe.static_passes:
             return ingredients
         try:
-            return parallel.together(partial(shrink, ingredients, self.say))
+            return shrink(ingredients, self.say, self.cache)
         except DynamicExitError as error:
             return error
 

@@ -1,25 +1,64 @@
 """The stanza of the pruning pass."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from ..augment import AUGMENTS, AugmentName
 from ..registry import register_pass
-from ..stanza import Stanza
+from ..stanza import Stanza, refuse
+from .importance import MEASURES, ImportanceName
 
 
 class FineTune(Stanza):
     """Training after pruning, on the training split."""
 
-    epochs: int = Field(2, ge=0, description="passes over the training split")
-    learning_rate: float = Field(1e-3, gt=0, description="peak of the one-cycle schedule of AdamW")
-    batch_size: int = Field(64, ge=1, description="samples in a step")
+    epochs: int = Field(2, ge=0, description="passes over the training split after the last step")
+    step_epochs: int = Field(1, ge=0, description="passes after each earlier step")
+    batch_size: int = Field(
+        64, ge=1, description="samples in a step of the optimizer at least, where there are as many"
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="peak of AdamW's, after a warm-up and before a cosine decay")
+    weight_decay: float = Field(1e-4, ge=0, description="of AdamW")
+    distillation: float = Field(0.5, ge=0, le=1, description="share of the loss that follows the unpruned model")
+    temperature: float = Field(2.0, gt=0, le=100, description="divides both logits where the unpruned is followed")
+    augment: AugmentName = Field("none", description=AUGMENTS)
 
 
 @register_pass("pruning")
 class PruningStanza(Stanza):
-    """Structured pruning: removes whole channels, smallest norm first, then fine-tunes."""
+    """Structured pruning: removes whole channels and attention heads, the least important first, then fine-tunes."""
 
     method: Literal["structured"] = Field("structured", description="whole channels, so that any runtime gains")
-    ratio: float = Field(0.3, ge=0, lt=1, description="share of channels removed from every layer")
+    scope: Literal["layer", "global"] = Field(
+        "layer", description="layer: every layer loses the same share; global: all layers' channels compete"
+    )
+    ratio: float | None = Field(0.3, ge=0, lt=1, description="share of the channels that goes; null with `target_cost`")
+    target_cost: float | None = Field(
+        None, gt=0, lt=1, description="instead of `ratio`: share of the backbone's multiply-adds that remains at most"
+    )
+    max_ratio: float = Field(
+        0.9, gt=0, lt=1, description="share of one layer that may go at most, or `ratio` if larger"
+    )
+    importance: ImportanceName = Field("magnitude_l2", description=MEASURES)
+    attention: Literal["heads", "keep"] = Field("heads", description="heads: whole heads go; keep: all stay")
+    round_to: int = Field(1, ge=1, description="channels that stay in a layer are a multiple of this")
+    steps: int = Field(1, ge=1, description="rounds of pruning, with fine-tuning after each")
+    ignored_layers: list[str] = Field([], description="names of modules whose outputs all stay, with all inside them")
     fine_tune: FineTune = Field(FineTune(), description="training after pruning; epochs: 0 turns it off")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ratio_gives_way(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("target_cost") is not None:
+            return {"ratio": None, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _one_goal(self):
+        if self.ratio is not None and self.target_cost is not None:
+            raise refuse(f"has both `ratio` {self.ratio:g} and `target_cost` {self.target_cost:g}; give one of them")
+        if self.ratio is None and self.target_cost is None:
+            raise refuse("has neither `ratio` nor `target_cost`; give one of them")
+        return self

@@ -1,83 +1,196 @@
-"""Structured magnitude pruning (torch-pruning's dependency graph) with a short fine-tuning."""
+"""Structured pruning on torch-pruning's dependency graph, in steps, with fine-tuning after each."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import torch
-import torch_pruning
 from torch import Tensor, nn
 
-from ...errors import PassError
+from ...cost import count_macs
+from ...errors import PassError, nearest
+from ...graph import Classifier
+from ...runtime.model import DynamicExitModel
+from ..quantization.detect import what_is_quantized
 from .config import PruningStanza
+from .fine_tune import Teacher, fine_tune
+from .importance import accumulate_gradients, make_importance, needs_gradients
+from .order import Block, Rules, by_name, removal_order, within_ratio
+from .structure import Structure, prunable
+
+Say = Callable[[str], None]
 
 
 def prune(
     model: nn.Module,
-    example_inputs: tuple[Tensor, ...],
+    example_inputs: Sequence[Tensor],
     stanza: PruningStanza,
-    train: tuple[Tensor, Tensor] | None = None,
+    train: Sequence[Tensor] | None = None,
     seed: int = 0,
     *,
     ratios: Mapping[str, float] = MappingProxyType({}),
+    say: Say = lambda line: None,
 ) -> nn.Module:
     """Return a smaller copy of a classifier; the given one stays as it was.
 
-    Channels are ranked by group norm (DepGraph, arXiv 2301.12900) and the smallest are removed with everything that
-    depends on them. The last linear layer, which holds the classes, keeps its outputs.
+    Channels go with everything that depends on them, the least important first, and attention heads as a whole. The
+    layers that give the classes keep their outputs.
 
     Args:
-        model: Classifier, logits (N, C) out.
-        example_inputs: What it takes, batch first.
-        stanza: Ratio and fine-tuning.
-        train: Inputs (N, ...) and labels int64 (N,) for fine-tuning, or None for none.
-        seed: Order of the samples.
-        ratios: By module's name, what is removed there instead of the stanza's ratio.
+        model: Classifier in float, logits (N, C) out or something that holds them.
+        example_inputs: What it takes, batch first; multiply-adds are counted on them.
+        stanza: How much goes, by which measure, and the fine-tuning.
+        train: Inputs, each (N, ...), and labels int64 (N,), -1 where unknown; None: no fine-tuning.
+        seed: Order of the samples, their augmentation, and what goes at random.
+        ratios: By module's name, what is removed there instead of what the stanza says.
+        say: Takes a line for each step and epoch.
 
     Returns:
         The pruned model in evaluation mode.
 
     Raises:
-        PassError: Nothing could be removed, or the model has no linear layer to protect.
+        PassError: Nothing could be removed, the goal is out of reach, the model is dynamic or quantized already or
+            cannot be followed, there are no samples where some are needed, or training fails.
     """
-    pruned = copy.deepcopy(model).eval()
-    with torch.no_grad():
-        classes = pruned(*example_inputs).shape[-1]
-    heads = [m for m in pruned.modules() if isinstance(m, nn.Linear) and m.out_features == classes]
-    if not heads:
-        raise PassError(f"pruning found no linear layer with {classes} outputs to protect; prune the model beforehand")
-    attention = {m.qkv: m.num_heads for m in pruned.modules() if hasattr(m, "qkv") and hasattr(m, "num_heads")}
-    before = sum(p.numel() for p in pruned.parameters())
-    for parameter in pruned.parameters():
-        parameter.requires_grad_(True)
-    torch_pruning.pruner.MagnitudePruner(
-        pruned,
-        example_inputs,
-        importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
-        pruning_ratio=stanza.ratio,
-        pruning_ratio_dict={pruned.get_submodule(name): ratio for name, ratio in ratios.items()},
-        ignored_layers=heads,
-        num_heads=attention,
-    ).step()
-    after = sum(p.numel() for p in pruned.parameters())
-    if max(stanza.ratio, *ratios.values(), 0) > 0 and after == before:
-        raise PassError(f"pruning with ratio {stanza.ratio} removed nothing; choose a larger ratio")
-    if train is not None and stanza.fine_tune.epochs:
-        _fine_tune(pruned, *train, stanza, seed)
+    if not isinstance(model, Classifier):
+        return prune(Classifier(model), example_inputs, stanza, train, seed, ratios=ratios, say=say).model
+    _check(model, stanza, train)
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # the random measure knows no other source of randomness
+        pruned = _Pruning(model, tuple(example_inputs), stanza, train, seed, ratios, say).run()
+    for parameter, flag in zip(pruned.parameters(), flags, strict=True):
+        parameter.requires_grad_(flag)
+        parameter.grad = None
     return pruned.eval()
 
 
-def _fine_tune(model: nn.Module, inputs: Tensor, labels: Tensor, stanza: PruningStanza, seed: int) -> None:
-    options = stanza.fine_tune
-    generator = torch.Generator().manual_seed(seed)
-    steps = options.epochs * -(-len(inputs) // options.batch_size)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, total_steps=steps)
-    model.train()
-    for _ in range(options.epochs):
-        for rows in torch.randperm(len(inputs), generator=generator).split(options.batch_size):
-            loss = nn.functional.cross_entropy(model(inputs[rows]), labels[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+def _check(model: Classifier, stanza: PruningStanza, train: Sequence[Tensor] | None) -> None:
+    for part in model.modules():
+        if isinstance(part, DynamicExitModel):
+            raise PassError("pruning got a model that is dynamic already; prune it before savers and exits are added")
+    what = what_is_quantized(model.model)
+    if what:
+        raise PassError(f"pruning got a model that is quantized already ({what}); prune it before it is quantized")
+    for name in stanza.ignored_layers:
+        known = [known for known, _ in model.model.named_modules() if known]
+        if name not in known:
+            raise PassError(
+                f"key 'pruning.ignored_layers' names no module of the model: '{name}'; {nearest(name, known)}"
+            )
+    if needs_gradients(stanza.importance) and train is None:
+        raise PassError(f"importance '{stanza.importance}' needs samples to take gradients on, and there are none; use "
+                        "another measure, such as magnitude_l2")  # fmt: skip
+
+
+class _Pruning:
+    """One run of the pass.
+
+    Attributes:
+        model: As it came in.
+        names: Of the layers whose units may go.
+        initial: By layer, the units at the beginning.
+        macs: Multiply-adds of the model as it came in.
+    """
+
+    def __init__(self, model, example, stanza, train, seed, ratios, say):
+        self.model, self.example, self.stanza, self.seed, self.say = model, example, stanza, seed, say
+        self.train, self.ratios = train, ratios
+        options = stanza.fine_tune
+        learns = options.epochs or (stanza.steps > 1 and options.step_epochs) or needs_gradients(stanza.importance)
+        self.teacher = None if train is None or not learns else Teacher(model, train[:-1], train[-1])
+        self.macs = count_macs(model, example)
+        self.names = prunable(model, example, stanza.ignored_layers, stanza.attention == "heads")
+        units = self._structure(model).units
+        self.initial = {name: len(units[name].members) for name in sorted(self.names)}
+
+    def run(self) -> Classifier:
+        """Return the pruned model."""
+        current, steps = copy.deepcopy(self.model), self.stanza.steps
+        for step in range(1, steps + 1):
+            smaller = self._step(current, step / steps)
+            left = count_macs(smaller, self.example) / self.macs
+            self.say(f"pruning, step {step} of {steps}: {left:.1%} of the multiply-adds remain")
+            if step == steps:
+                self._refuse_nothing(smaller)
+            epochs = self.stanza.fine_tune.epochs if step == steps else self.stanza.fine_tune.step_epochs
+            if self.teacher is not None and epochs:
+                options = self.stanza.fine_tune.model_copy(update={"epochs": epochs})
+                whose = "the pruned model" if steps == 1 else f"the model pruned in step {step} of {steps}"
+                fine_tune(smaller, self.teacher, options, self.seed + step - 1, whose, self.say)
+            current = smaller
+        return current
+
+    def _structure(self, model: Classifier) -> Structure:
+        stanza = self.stanza
+        return Structure(copy.deepcopy(model), self.example, stanza.ignored_layers, stanza.attention == "heads")
+
+    def _step(self, model: Classifier, share: float) -> Classifier:
+        """Return a copy without what must be gone after a share of all steps."""
+        structure = self._structure(model)
+        scores = self._scores(structure)
+        own = {name: ratio for name in scores if (ratio := self._own_ratio(structure, name)) is not None}
+        fixed = [block for name, ratio in own.items() for block in self._least(name, scores[name], ratio * share)]
+        free = {name: score for name, score in scores.items() if name not in own}
+        cap = max(self.stanza.max_ratio, self.stanza.ratio or 0)
+        rules = Rules(self.stanza.scope, self.initial, cap, self.stanza.round_to)
+        order = removal_order(free, rules)
+        if self.stanza.target_cost is None:
+            count = within_ratio(order, self.stanza.ratio * share, rules, free)
+        else:
+            count = self._reach(model, fixed, order, 1 - (1 - self.stanza.target_cost) * share)
+        return self._without(model, [*fixed, *order[:count]])
+
+    def _own_ratio(self, structure: Structure, name: str) -> float | None:
+        """Return the ratio that is set for one of the modules that lose outputs with a layer."""
+        ours = {structure.model.model.get_submodule(module): ratio for module, ratio in self.ratios.items()}
+        return next((ours[module] for module in structure.units[name].outputs if module in ours), None)
+
+    def _least(self, name: str, score: Tensor, ratio: float) -> list[Block]:
+        rules = Rules("layer", self.initial, ratio, self.stanza.round_to)
+        return removal_order({name: score}, rules)
+
+    def _scores(self, structure: Structure) -> dict[str, Tensor]:
+        """Score every unit that may go; a measure may know nothing of a layer, which then stays as it is."""
+        stanza, scores = self.stanza, {}
+        if needs_gradients(stanza.importance):
+            options = stanza.fine_tune
+            accumulate_gradients(structure.model, self.teacher.inputs, self.teacher.truth, options.augment,
+                                 options.batch_size, self.seed)  # fmt: skip
+        measure = make_importance(stanza.importance)
+        for name in self.initial:
+            units = structure.units[name]
+            score = measure(units.group)
+            if score is not None:
+                # a layer of zeros has no mean to divide by
+                score = torch.nan_to_num(score.detach().float())
+                scores[name] = torch.stack([score[list(member)].mean() for member in units.members])
+        return scores
+
+    def _without(self, model: Classifier, blocks: list[Block]) -> Classifier:
+        return self._structure(model).remove(by_name(blocks))
+
+    def _reach(self, model: Classifier, fixed: list[Block], order: list[Block], target: float) -> int:
+        """Return how many blocks must go at least for no more than a share of the multiply-adds to remain."""
+
+        def left(count: int) -> float:
+            return count_macs(self._without(model, [*fixed, *order[:count]]), self.example) / self.macs
+
+        below, enough = -1, len(order)
+        least = left(enough)
+        if least > target:
+            raise PassError(f"`target_cost` {target:g} is out of reach: without all that may go {least:.3f} of the "
+                            "multiply-adds remain; raise it, or `max_ratio`")  # fmt: skip
+        while enough - below > 1:
+            middle = (below + enough) // 2
+            below, enough = (below, middle) if left(middle) <= target else (middle, enough)
+        return enough
+
+    def _refuse_nothing(self, pruned: Classifier) -> None:
+        asked = max(self.stanza.ratio or 0, *self.ratios.values(), 0)
+        count, now = (sum(p.numel() for p in model.parameters()) for model in (self.model, pruned))
+        if now < count or (self.stanza.target_cost is None and asked == 0):
+            return
+        goal = f"ratio {asked:g}" if self.stanza.target_cost is None else f"target_cost {self.stanza.target_cost:g}"
+        advice = "choose a larger ratio" if self.initial else "the model has no layer that can lose channels"
+        raise PassError(f"pruning with {goal} removed nothing; {advice}")
