@@ -60,12 +60,17 @@ class Branches(nn.Module):
 
 @functools.cache
 def samples(split):
+    """Inputs float32 (N, 1, 6, 6) and labels of a split."""
+    return draw(SIZES[split], list(SIZES).index(split))
+
+
+def draw(count, seed):
     """Inputs float32 (N, 1, 6, 6) and labels. Stripes tell the class, whose phase is random: across, upright, checks.
 
     Two samples of three show it in a bright pair of columns too, which a saver sees, and it sees no stripes.
     """
-    generator = np.random.default_rng(list(SIZES).index(split))
-    count, labels = SIZES[split], generator.integers(CLASSES, size=SIZES[split])
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(CLASSES, size=count)
     rows, columns = np.indices((6, 6)) % 2
     stripes = 1.0 - 2 * np.stack([rows, columns, (rows + columns) % 2])
     bright = np.stack([np.repeat(np.arange(3) == label, 2) * np.ones((6, 1)) for label in range(CLASSES)])

@@ -3,11 +3,19 @@
 Importing this package registers its passes with Neural Compressor.
 """
 
-from .host import DynamicExitConfig, EarlyExitConfig, PruningConfig, TinySaverConfig, compress
+from .host import (
+    ConfigurationOptimizer,
+    DynamicExitConfig,
+    EarlyExitConfig,
+    PruningConfig,
+    TinySaverConfig,
+    compress,
+)
 from .hub import DynamicExitModelForImageClassification, DynamicExitModelForSequenceClassification, register_exporter
 from .recipe.exporter import export_pretrained
 
 __all__ = [
+    "ConfigurationOptimizer",
     "DynamicExitConfig",
     "DynamicExitModelForImageClassification",
     "DynamicExitModelForSequenceClassification",

@@ -8,8 +8,10 @@ import transformers  # noqa: E402, F401, I001  must be imported before Neural Co
 from .registered import DynamicExitConfig, EarlyExitConfig, PruningConfig, TinySaverConfig  # noqa: E402
 from .compress import compress  # noqa: E402
 from .describe import describe_algorithms  # noqa: E402
+from .strategy import ConfigurationOptimizer  # noqa: E402
 
 __all__ = [
+    "ConfigurationOptimizer",
     "DynamicExitConfig",
     "EarlyExitConfig",
     "PruningConfig",

@@ -142,6 +142,7 @@ def _tuned(
         prefix[name] = before[place]
     costs = {"own_cost": own, "prefix_cost": prefix, "positions": positions, "cost_unit": "macs"}
     records = make_records(model, [inputs.numpy()], torch.full((len(inputs),), -1).numpy(), **costs)
+    model.records = records
     (best,) = optimize(records, [Goal(max_accuracy_drop=limit)], fuse=model.fuse)
     used = dict(best.stages)
     model.set_thresholds([used.get(stage, float("inf")) for stage in model.chain])

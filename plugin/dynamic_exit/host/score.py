@@ -66,8 +66,7 @@ class Judge:
             PassError: The function fails or gives no finite number.
             TuningError: The model loses more than is tolerable.
         """
-        dynamic = isinstance(made, DynamicExitModel | DynamicExitClassifier)
-        score = self._score(_Logits(made) if dynamic and self._plain else made)
+        score = self.score(made)
         loss = (self.baseline - score) / self.baseline
         self.say(f"eval_fn: {self.baseline:g} before, {score:g} after")
         if self.limit is not None and loss > self.limit:
@@ -75,6 +74,15 @@ class Judge:
                 f"the compressed model scores {score:g} and the given one {self.baseline:g}, a loss of {loss:.2%}; "
                 f"`tolerable_loss` is {self.limit:.2%}; allow more or compress less"
             )
+
+    def score(self, made: nn.Module | DynamicExitClassifier) -> float:
+        """Return a compressed model's score.
+
+        Raises:
+            PassError: The function fails or gives no finite number.
+        """
+        dynamic = isinstance(made, DynamicExitModel | DynamicExitClassifier)
+        return self._score(_Logits(made) if dynamic and self._plain else made)
 
     def _score(self, model: nn.Module) -> float:
         try:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError, nearest
+from ..records import Records
 from .checks import (
     HIDDEN,
     MEMORY,
@@ -70,6 +71,9 @@ class DynamicExitModel(nn.Module):
         notes: Index of a segment -> module from what it takes (a head's ``takes``) after that segment to (N, W);
             -1 -> module from the last saver's logits to (N, W), which states W as ``width``.
 
+    Attributes:
+        records: What its thresholds were tuned on, where that was done in memory; else None. It is not saved.
+
     Raises:
         ModelError: Parts that do not fit together, or a head whose output has the wrong shape.
         OperatingPointError: Thresholds that do not fit the chain.
@@ -108,6 +112,7 @@ class DynamicExitModel(nn.Module):
         self.register_buffer("_thresholds", torch.full((len(places),), _OFF, dtype=torch.float32))
         if thresholds is not None:
             self.set_thresholds(thresholds)
+        self.records: Records | None = None
         self.training = False
 
     @property

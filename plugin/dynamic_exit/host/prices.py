@@ -1,0 +1,158 @@
+"""What models in memory cost, over the model that they were made of."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import islice, product
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..cost import count_macs, measure_latency
+from ..records import Records
+from ..runtime.checks import HIDDEN, head_takes
+from ..runtime.model import DynamicExitModel
+from ..tuning.evaluation import Configuration, Evaluation, evaluate
+from ..tuning.optimizer import front
+from .dynamic import evaluating
+
+COSTS = ("macs", "latency")
+# samples in a call that is timed, seconds for one model, and points of a front
+_BATCH_SIZE, _TIME_LIMIT, _POINTS = 64, 10.0, 60
+_GIVEN = "the given model"
+# of a neighbour: by what the distance of a threshold from 1 is multiplied, where a stage that was off begins, how many
+# are looked at, and what one must cost over the point itself
+_STEPS, _ON, _MOVES = (0.5, 0.8, 1.0, 1.25, 2.0), 0.9, 3000
+_BOLDEST, _SHYEST = 0.75, 0.99
+
+
+class Prices:
+    """The given model, and what others cost over it.
+
+    Args:
+        given: The model.
+        inputs: Some samples, (N, ...).
+        cost: One of `COSTS`.
+    """
+
+    def __init__(self, given: nn.Module, inputs: Tensor, cost: str):
+        self.given, self.cost = given, cost
+        self.batch = inputs.detach().cpu()[:_BATCH_SIZE]
+        if cost == "macs":
+            with evaluating(given):
+                self.macs = count_macs(given, (self._two(),))
+
+    def _two(self) -> Tensor:
+        return torch.cat([self.batch, self.batch])[:2]
+
+    def of(self, made: nn.Module) -> float:
+        """Return the cost of a model that is not dynamic, over the given one's."""
+        if self.cost == "macs":
+            return count_macs(made, (self._two(),)) / self.macs
+        return self.seconds({"made": partial(made, self.batch)})["made"]
+
+    def seconds(self, calls: dict) -> dict[str, float]:
+        """Time calls on the batch in turn with the given model, and return their times over its own."""
+        with evaluating(self.given):
+            timed = measure_latency(
+                {_GIVEN: partial(self.given, self.batch), **calls}, batch=len(self.batch), time_limit=_TIME_LIMIT
+            )
+        return {name: each.median / timed[_GIVEN].median for name, each in timed.items() if name != _GIVEN}
+
+    def measured(self, model: DynamicExitModel) -> tuple[np.ndarray, np.ndarray]:
+        """Time every stage of a dynamic model; return own and prefix costs as records have them."""
+        values = dict.fromkeys(model.input_names, self.batch)
+        calls = {
+            name: partial(model.stage_module(name), self.batch)
+            for name, place in zip(model.chain, model.positions, strict=True)
+            if place < 0
+        }
+        with torch.no_grad():
+            for place, segment in enumerate(model.segments):
+                inputs = [values[name] for name in model.takes[place]]
+                calls[f"segment {place}"] = partial(segment, *inputs)
+                values[HIDDEN] = segment(*inputs)
+                for name, at in zip(model.chain, model.positions, strict=True):
+                    if at == place:
+                        head = model.stage_module(name)
+                        calls[name] = partial(head, *(values[each] for each in head_takes(head)))
+        seconds = self.seconds(calls)
+        reached = np.cumsum([seconds[f"segment {place}"] for place in range(len(model.segments))])
+        own = np.array([*(seconds[name] for name in model.chain), 0.0])
+        prefix = np.array([*(reached[place] if place >= 0 else 0.0 for place in model.positions), reached[-1]])
+        return own, prefix
+
+
+def points_of(model: DynamicExitModel, prices: Prices) -> list[tuple[Configuration, float]]:
+    """Return the points of a dynamic model's front, and of all its stages off, with their costs, from dear to cheap.
+
+    Args:
+        model: It knows the records that it was tuned on.
+        prices: What costs are over.
+    """
+    records = priced(model, prices)
+    found = [*front(records, _POINTS, fuse=model.fuse), Configuration()]
+    costs = [evaluate(records, configuration).cost for configuration in found]
+    order = np.argsort(costs)[::-1]
+    return [(found[place], costs[place]) for place in order]
+
+
+def priced(model: DynamicExitModel, prices: Prices) -> Records:
+    """Return the records of a dynamic model with costs over the given one's."""
+    records = model.records
+    if prices.cost == "macs":
+        own, prefix = records.own_cost / prices.macs, records.prefix_cost / prices.macs
+    else:
+        own, prefix = prices.measured(model)
+    return replace(records, own_cost=own, prefix_cost=prefix)
+
+
+class Neighbours:
+    """Points around a point of a dynamic model: each threshold moved up, down, or off.
+
+    Args:
+        model: It knows the records that it was tuned on.
+        prices: What costs are over.
+    """
+
+    def __init__(self, model: DynamicExitModel, prices: Prices):
+        self.chain, self.fuse, self.records = model.chain, model.fuse, priced(model, prices)
+
+    def cheaper(
+        self, thresholds: tuple[float, ...], cost: float, seen: Collection[tuple[float, ...]]
+    ) -> tuple[tuple[float, ...], float] | None:
+        """Return a neighbour that costs less: of those not seen, the one that loses least agreement for what it saves.
+
+        Args:
+            thresholds: One per stage, +inf for off.
+            cost: At these.
+            seen: Thresholds that are known.
+
+        Returns:
+            Thresholds and cost; None where there is none.
+        """
+        agreed = self._at(thresholds).accuracy
+        best = None
+        for moved in self._moves(thresholds):
+            if moved in seen:
+                continue
+            found = self._at(moved)
+            if not _BOLDEST * cost <= found.cost <= _SHYEST * cost:
+                continue
+            price = max(agreed - found.accuracy, 0.0) / (cost - found.cost)
+            if best is None or price < best[0]:
+                best = (price, moved, found.cost)
+        return best and best[1:]
+
+    def _at(self, thresholds: tuple[float, ...]) -> Evaluation:
+        used = [(name, value) for name, value in zip(self.chain, thresholds, strict=True) if value < np.inf]
+        return evaluate(self.records, Configuration(tuple(used), self.fuse))
+
+    def _moves(self, thresholds: tuple[float, ...]) -> Iterator[tuple[float, ...]]:
+        steps = [
+            [_ON, np.inf] if value == np.inf else [*(1 - (1 - value) * step for step in _STEPS), np.inf]
+            for value in thresholds
+        ]
+        for moved in islice(product(*steps), _MOVES):
+            yield tuple(float(np.float32(value)) for value in moved)
