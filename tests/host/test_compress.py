@@ -36,6 +36,36 @@ def test_a_model_and_samples_in_memory_give_a_model_that_answers(tmp_path):
         torch.testing.assert_close(dynamic(inputs).logits, model(inputs), atol=1e-4, rtol=1e-4)
 
 
+def test_a_recipe_file_says_what_a_mapping_says(tmp_path):
+    path = tiny.write(tmp_path, stanzas(tmp_path))
+    model, inputs = tiny.backbone(), torch.from_numpy(DATA["test"][0])
+    by_file = dynamic_exit.compress(model, path, data=DATA)
+    assert by_file.folder == tmp_path / "out"
+    by_file.set_operating_point("backbone")
+    with torch.no_grad():
+        torch.testing.assert_close(by_file(inputs).logits, model(inputs), atol=1e-4, rtol=1e-4)
+    with pytest.raises(RecipeError, match="^key 'data' is missing; add it to the recipe$"):
+        dynamic_exit.compress(model, str(path))
+
+
+@pytest.mark.parametrize(
+    ("passes", "message"),
+    [
+        ({"rtn": {"bits": 8}}, "the model is quantized already (INCWeightOnlyLinear in 'head.2'); give it in float and "
+         "name all passes at once"),
+        ({"early_exit": {"count": 1, "training": {"epochs": 1}}},
+         "pass 'dynamic_exit' got a model that is dynamic already; name all passes in one recipe instead"),
+    ],
+)  # fmt: skip
+def test_what_is_compressed_already_is_refused(tmp_path, passes, message):
+    inputs = torch.from_numpy(DATA["train"][0])
+    given = dynamic_exit.compress(tiny.backbone(), passes, run_fn=lambda model: model(inputs))
+    with pytest.raises(PassError) as refused:
+        dynamic_exit.compress(given, stanzas(tmp_path), data=DATA)
+    assert str(refused.value) == message
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_recipe_and_an_evaluation_function(tmp_path):
     """The function sees logits from both models, as its model gave logits."""
     inputs, labels = (torch.from_numpy(array) for array in DATA["test"])

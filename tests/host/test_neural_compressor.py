@@ -178,6 +178,23 @@ def test_prepare_and_convert(model, form):
     torch.testing.assert_close(dynamic(OTHERS).logits, at_once(OTHERS).logits)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [PruningConfig(ratio=0.5), DynamicExitConfig(pruning={"ratio": 0.5}, early_exit={**EARLY_EXIT, "count": 1})],
+    ids=lambda config: config.name,
+)
+def test_prepare_and_convert_of_other_passes(model, config):
+    prepared = prepare(model, config, inplace=False)
+    expected = model(OTHERS)
+    assert torch.equal(prepared(OTHERS), expected)
+    prepared = prepare(model, config, inplace=False)
+    feed(prepared)
+    made, at_once = convert(prepared), quantize(model, config, run_fn=feed)
+    one, two = made(OTHERS), at_once(OTHERS)
+    assert torch.equal(getattr(one, "logits", one), getattr(two, "logits", two))
+    assert type(made) is type(at_once) and type(made) is not type(prepared)
+
+
 @pytest.mark.parametrize("fed", [False, None])
 def test_convert_without_calibration_is_refused(model, fed):
     given = model if fed is None else prepare(model, EarlyExitConfig())

@@ -16,6 +16,7 @@ from dynamic_exit.errors import PassError, RecipeError
 from dynamic_exit.host import describe_algorithms
 from dynamic_exit.host.adapter import check_version, register
 from dynamic_exit.passes import PruningStanza
+from dynamic_exit.recipe.schema import DynamicExit, Recipe
 
 INPUTS = torch.from_numpy(tiny.samples("train")[0])
 
@@ -142,6 +143,14 @@ def test_what_is_set_later_counts(model):
     pruned = quantize(model, config, example_inputs=INPUTS[:2])
     assert pruned.block4[0].out_channels == 4
     assert config == PruningConfig(ratio=0.5)
+
+
+def test_configs_are_made_of_the_recipes_own_models():
+    assert PruningConfig.stanza_class is Recipe.model_fields["pruning"].annotation.__args__[0]
+    for name, config in (("early_exit", EarlyExitConfig), ("tiny_saver", TinySaverConfig)):
+        assert config.stanza_class in DynamicExit.model_fields[name].annotation.__args__
+        assert config.__mro__[1] is PruningConfig.__mro__[1]
+    assert issubclass(DynamicExitConfig.stanza_class, DynamicExit)
 
 
 def test_a_taken_name_is_refused():

@@ -155,6 +155,17 @@ def test_in_place_the_given_object_becomes_the_result():
     assert given.thresholds == again.thresholds
 
 
+@pytest.mark.parametrize("passes", [STATIC, {"rtn": RTN}, {"pruning": PRUNING}], ids=lambda passes: next(iter(passes)))
+def test_in_place_without_stages(passes):
+    given = tiny.backbone()
+    made = compress(given, passes, run_fn=feed, inplace=True)
+    assert made is given
+    again = compress(tiny.backbone(), passes, run_fn=feed)
+    assert type(given) is type(again)
+    assert torch.equal(given(OTHERS), again(OTHERS))
+    assert not torch.equal(given(OTHERS), tiny.backbone()(OTHERS))
+
+
 class Named(nn.Module):
     def __init__(self):
         super().__init__()

@@ -12,11 +12,13 @@ from ..errors import ModelError, PassError, RecipeError
 from ..hub import load_any
 from ..hub.base import DynamicExitClassifier
 from ..recipe.run import run
-from ..recipe.schema import parse_recipe, read_recipe
+from ..recipe.schema import parse_recipe, read_stanzas
 from ..recipe.sources import Split, check_samples, refuse_overlaps
+from .adapter import refuse_dynamic
 from .calls import record_calls
 from .dynamic import evaluating
 from .plan import Plan
+from .quantized import refuse_quantized
 from .score import Judge
 
 Say = Callable[[str], None]
@@ -129,19 +131,20 @@ def _prepare_passes(model: nn.Module, plan: Plan, run_fn, run_args, example_inpu
 def _prepare_recipe(
     model: nn.Module, recipe: Mapping[str, Any] | str | Path, data: Data | None, say: Say
 ) -> Callable[[], DynamicExitClassifier]:
+    refuse_dynamic("dynamic_exit", model)
+    refuse_quantized(model)
     splits = None
     if data is not None:
         if set(data) != {"train", "calibration", "test"}:
             raise RecipeError(f"data must hold train, calibration and test; got {', '.join(data) or 'nothing'}")
         splits = {key: Split(key, *check_samples(*data[key], split=key)) for key in data}
         splits = refuse_overlaps(splits)
-    if isinstance(recipe, Mapping):
+    given, base = (recipe, Path.cwd()) if isinstance(recipe, Mapping) else (read_stanzas(recipe), Path(recipe).parent)
+    if given and isinstance(given, Mapping):
         here = {"source": "python", "name": type(model).__name__}
         names = {"source": "python", "path": "memory", "splits": {key: key for key in ("train", "calibration", "test")}}
-        values = {"model": here, **({"data": names} if splits else {}), **recipe}
-        loaded = parse_recipe(values, Path.cwd())
-    else:
-        loaded = read_recipe(recipe)
+        given = {"model": here, **({"data": names} if splits else {}), **given}
+    loaded = parse_recipe(given, base)
     return lambda: load_any(run(loaded, model=model, splits=splits, say=say).folder)
 
 
