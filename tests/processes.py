@@ -8,12 +8,13 @@ import numpy as np
 import torch
 
 from dynamic_exit import parallel
+from dynamic_exit.digest import digest
 from dynamic_exit.errors import DataError, PassError
 from dynamic_exit.passes.early_exit.config import Training
 from dynamic_exit.passes.early_exit.exit_set import ExitSet, Placed
 from dynamic_exit.passes.early_exit.heads.base import ExitHead
 from dynamic_exit.passes.early_exit.train import Trainer
-from dynamic_exit.recipe.cache import Cache, digest
+from dynamic_exit.recipe.cache import Cache
 
 SAMPLES, CLASSES = 60, 3
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from dynamic_exit.recipe.cache import Cache, digest, open_cache, pack, unpack
+from dynamic_exit.digest import digest
+from dynamic_exit.recipe.cache import Cache, open_cache, pack, unpack
 
 KEY = digest("a key")
 

@@ -11,11 +11,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from dynamic_exit.digest import digest
 from dynamic_exit.graph import Classifier
 from dynamic_exit.passes.quantization import int8_options
 from dynamic_exit.recipe import pool as pools
 from dynamic_exit.recipe.build import Stages, cut_backbone
-from dynamic_exit.recipe.cache import Cache, digest
+from dynamic_exit.recipe.cache import Cache
 from dynamic_exit.recipe.fingerprint import module_fingerprint
 from dynamic_exit.recipe.load import load
 from dynamic_exit.recipe.measure import stage_seconds

@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,6 @@ from .. import parallel
 from ..files import written_whole
 
 _MANIFEST = "manifest.json"
-
-
-def digest(*parts: bytes | memoryview | str | Iterable) -> str:
-    """Return the sha256 sum of texts, bytes and lists of them, in hexadecimal; each part's length counts too."""
-    total = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, str):
-            part = part.encode()
-        elif not isinstance(part, bytes | memoryview):
-            part = bytes.fromhex(digest(*part))
-        total.update(len(part).to_bytes(8, "little"))
-        total.update(part)
-    return total.hexdigest()
 
 
 def pack(array: np.ndarray) -> bytes:

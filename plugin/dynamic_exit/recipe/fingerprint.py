@@ -17,8 +17,8 @@ import onnxruntime
 import torch
 from torch import nn
 
+from ..digest import array_fingerprint, digest
 from ..passes.own_code import load_function
-from .cache import digest
 
 _PACKAGE = Path(__file__).parents[1]
 _LIBRARIES = ("torch", "onnx", "onnxscript", "numpy", "timm", "transformers")
@@ -44,11 +44,6 @@ def module_fingerprint(module: nn.Module) -> str:
         sorted(_file_sum(path) for path in files),
         [part for name, tensor in tensors for part in (name, *_tensor(tensor))],
     )
-
-
-def array_fingerprint(array: np.ndarray) -> str:
-    """Return a sum over an array's type, shape and numbers."""
-    return digest(str(array.dtype), str(array.shape), memoryview(np.ascontiguousarray(array)).cast("B"))
 
 
 @functools.cache

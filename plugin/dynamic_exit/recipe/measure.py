@@ -13,13 +13,14 @@ import torch
 
 from .. import parallel
 from ..cost import Latency, measure_latency
+from ..digest import digest
 from ..hub.modeling import point_thresholds
 from ..onnx.session import open_session
 from ..onnx.verify import run_session
 from ..runtime.batches import named_batches
 from ..tuning.operating_point import OperatingPoints
 from .build import FLOAT, Stage, Stages
-from .cache import Cache, digest
+from .cache import Cache
 from .load import Ingredients
 from .prove import File
 from .schema import Tuning

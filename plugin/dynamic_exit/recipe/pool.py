@@ -14,6 +14,7 @@ import torch
 
 from .. import parallel
 from ..cost import count_macs
+from ..digest import array_fingerprint, digest
 from ..errors import DynamicExitError, ModelError
 from ..graph import Classifier
 from ..onnx.parts import Part
@@ -23,8 +24,8 @@ from ..passes.tiny_saver import TUNED, Candidate, Shortlist, chain_ratio, not_ru
 from ..records import Records
 from ..runtime.recorder import BATCH_SIZE, KEPT_CLASSES, Answers, join_answers
 from .build import Stage, Stages
-from .cache import Cache, digest
-from .fingerprint import array_fingerprint, module_fingerprint, surroundings
+from .cache import Cache
+from .fingerprint import module_fingerprint, surroundings
 from .load import Ingredients
 from .measure import stage_costs
 from .models import load_candidate

@@ -7,8 +7,9 @@ import numpy as np
 from torch import Tensor
 
 from .. import parallel
+from ..digest import digest
 from ..runtime.recorder import BATCH_SIZE, Answers, answer_batches
-from .cache import Cache, digest, pack, unpack
+from .cache import Cache, pack, unpack
 
 #: An interrupted recording loses at most so much: batches, and seconds where batches are slow.
 BATCHES, SECONDS = 20, 10.0

@@ -8,12 +8,13 @@ import torch
 
 from .. import parallel
 from ..cost import count_macs
+from ..digest import array_fingerprint, digest
 from ..errors import PassError
 from ..graph import Classifier
 from ..passes import PruningStanza, Samples, apply_static, registered_passes
 from ..passes.pruning import pack_pruned, prune, unpack_pruned
-from .cache import Cache, digest
-from .fingerprint import array_fingerprint, function_fingerprint, module_fingerprint, training_surroundings
+from .cache import Cache
+from .fingerprint import function_fingerprint, module_fingerprint, training_surroundings
 from .load import Ingredients
 from .models import answer_of
 

@@ -7,12 +7,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from ..digest import array_fingerprint, digest
 from ..errors import PassError
 from ..graph import Classifier
 from ..passes.tiny_saver import FineTuneStanza, fine_tune
 from ..runtime.batches import batches
-from .cache import Cache, digest, pack, unpack
-from .fingerprint import array_fingerprint, surroundings
+from .cache import Cache, pack, unpack
+from .fingerprint import surroundings
 from .sources import Split
 
 _BATCH_SIZE = 64

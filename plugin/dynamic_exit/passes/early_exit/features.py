@@ -1,6 +1,5 @@
 """What heads see of the training split: from the backbone anew, or from a file that holds it all."""
 
-import hashlib
 import json
 import mmap
 import shutil
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...digest import array_fingerprint, digest
 from ...errors import PassError
 from ...files import written_whole
 from ..augment import Augment, Own
@@ -244,8 +244,4 @@ def alike(one: Tensor, other: Tensor) -> bool:
 
 def fingerprint(*tensors: Tensor) -> str:
     """Return a short text that differs where types, shapes or values do."""
-    mark = hashlib.blake2b(digest_size=16)
-    for tensor in tensors:
-        mark.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        mark.update(np.ascontiguousarray(tensor.numpy()).data)
-    return mark.hexdigest()
+    return digest([array_fingerprint(tensor.numpy()) for tensor in tensors])
