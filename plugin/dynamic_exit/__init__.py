@@ -10,6 +10,8 @@ from .host import (
     PruningConfig,
     TinySaverConfig,
     compress,
+    load,
+    save,
 )
 from .hub import DynamicExitModelForImageClassification, DynamicExitModelForSequenceClassification, register_exporter
 from .recipe.exporter import export_pretrained
@@ -23,6 +25,8 @@ __all__ = [
     "PruningConfig",
     "TinySaverConfig",
     "compress",
+    "load",
+    "save",
 ]
 
 # from_pretrained(..., export=True) stands below recipes in the house and cannot import them

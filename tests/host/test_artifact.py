@@ -13,9 +13,8 @@ from neural_compressor.torch.quantization import save as host_save
 from safetensors.torch import save_file
 from torch import nn
 
-from dynamic_exit import EarlyExitConfig, compress
+from dynamic_exit import EarlyExitConfig, compress, load, save
 from dynamic_exit.errors import DynamicExitError
-from dynamic_exit.host.artifact import load, save
 
 INPUTS = torch.from_numpy(tiny.samples("train")[0])
 OTHERS = torch.from_numpy(tiny.samples("test")[0])
