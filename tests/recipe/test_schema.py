@@ -190,10 +190,17 @@ def test_every_default_is_written(tmp_path):
                 "batch_size": 64,
                 "threads": 1,
                 "points": [],
+                "static_search": None,
             },
             "cache": {"directory": None, "enabled": True},
         },
-        "export": {"directory": ".", "format": "onnx", "layout": "single"},
+        "export": {
+            "directory": ".",
+            "target": "onnxruntime",
+            "format": "onnx",
+            "layout": "single",
+            "compile": False,
+        },
     }
 
 

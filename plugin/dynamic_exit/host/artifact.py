@@ -13,7 +13,7 @@ from ..files import written_whole
 from ..graph import Classifier, export_program
 from ..hub import load_any
 from ..hub.base import DynamicExitClassifier
-from ..runtime.archive import CONFIG, ArchivedPart, load_model, read_part, save_model
+from ..runtime.archive import CONFIG, ArchivedPart, load_model, pack, save_model, unpack
 from ..runtime.model import DynamicExitModel
 from .dynamic import evaluating
 
@@ -87,7 +87,7 @@ def load(folder: str | Path) -> DynamicExitModel | StaticModel | DynamicExitClas
         raise ModelError(f"'{folder / _STATIC}' is damaged; save the model anew") from error
     if came != (_TYPE, _VERSION):
         raise ModelError(f"'{folder / _STATIC}' is of version {came[1]}; this version reads {_VERSION}")
-    return StaticModel(read_part(folder / _PART))
+    return StaticModel(unpack(folder / _PART, None).body)
 
 
 def _save_static(model: nn.Module, keywords: list[str] | None, inputs: tuple[Tensor, ...], folder: Path) -> None:
@@ -97,6 +97,6 @@ def _save_static(model: nn.Module, keywords: list[str] | None, inputs: tuple[Ten
         program = export_program(classifier, inputs)
     folder.mkdir(parents=True, exist_ok=True)
     with written_whole(folder / _PART) as file:
-        torch.export.save(program, file)
+        file.write(pack(program))
     with written_whole(folder / _STATIC) as file:
         file.write((json.dumps({"_type": _TYPE, "_version": _VERSION}) + "\n").encode())

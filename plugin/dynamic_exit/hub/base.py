@@ -1,4 +1,4 @@
-"""What every dynamic model on onnxruntime has in common, whatever it classifies."""
+"""What every dynamic model has in common, whatever it classifies."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -13,18 +13,15 @@ from optimum.modeling_base import OptimizedModel
 from transformers.utils import ModelOutput, http_user_agent
 
 from ..errors import ExportError, OperatingPointError, OutputError, first_line
-from ..onnx.session import open_session
 from ..runtime.checks import check_thresholds
 from ..tuning.operating_point import OperatingPoint, OperatingPoints
 from . import exporting
 from .configuration import IMAGES, DynamicExitConfig
 from .folder import (
     CONFIG_FILE,
-    MODEL_FILE,
     PATTERNS,
     POINTS_FILE,
     cannot_write,
-    check_files,
     copy_files,
     find_folder,
     has_own_processor,
@@ -32,7 +29,7 @@ from .folder import (
     read_config,
 )
 from .inputs import check_inputs
-from .runner import FileRunner, Runner, SegmentsRunner, part_files
+from .runner import Runner, open_runner
 
 
 @dataclass
@@ -51,7 +48,7 @@ class DynamicExitOutput(ModelOutput):
 
 
 class DynamicExitClassifier(OptimizedModel):
-    """A classifier that leaves early where it is sure, on onnxruntime; loaded and saved like Optimum's own classes.
+    """A classifier that leaves early where it is sure; loaded and saved like Optimum's own classes.
 
     Args:
         runner: What answers.
@@ -153,7 +150,8 @@ class DynamicExitClassifier(OptimizedModel):
     def to(self, device) -> "DynamicExitClassifier":
         """Accept the CPU, which is where it runs; the execution provider is chosen when loading."""
         if torch.device(device).type != "cpu":
-            said = "cannot be chosen here; load the model with provider=, and make a pipeline with device='cpu'"
+            load = "load the model with provider=" if self.config.target == "onnxruntime" else "it runs on the CPU"
+            said = f"cannot be chosen here; {load}, and make a pipeline with device='cpu'"
             raise ExportError(f"device '{device}' {said}")
         return self
 
@@ -166,8 +164,9 @@ class DynamicExitClassifier(OptimizedModel):
         *,
         recipe=None,
         operating_point: str | None = None,
-        provider: str = "CPUExecutionProvider",
+        provider: str | None = None,
         session_options: onnxruntime.SessionOptions | None = None,
+        compile: bool | None = None,
         trust_remote_code: bool = False,
         **hub,
     ) -> "DynamicExitClassifier":
@@ -181,8 +180,10 @@ class DynamicExitClassifier(OptimizedModel):
             recipe: With `export`: a recipe's file, its stanzas as a mapping, or a `Recipe`; `model` may be left out,
                 and so may `export`, for a temporary folder.
             operating_point: Name of the point to start with.
-            provider: onnxruntime's execution provider.
+            provider: onnxruntime's execution provider; None is ``CPUExecutionProvider``.
             session_options: onnxruntime's further options.
+            compile: Of a model for torch: whether its stages are compiled with inductor, which takes minutes and makes
+                8-bit ones fast; None: as the folder says.
             trust_remote_code: Without effect: no code of a folder is run.
             **hub: ``revision``, ``token``, ``subfolder``, ``cache_dir``, ``force_download`` and ``local_files_only``.
 
@@ -190,7 +191,9 @@ class DynamicExitClassifier(OptimizedModel):
             The model.
 
         Raises:
-            ExportError: The folder is not there, incomplete, altered, of a newer version, or for another class.
+            ExportError: The folder is not there, incomplete, altered, of a newer version, or for another class, or an
+                option is for another target.
+            ModelError: A stage cannot be compiled.
             OperatingPointError: The operating point is unknown.
             DynamicExitError: With `export`: what cannot be compressed and why.
         """
@@ -204,23 +207,13 @@ class DynamicExitClassifier(OptimizedModel):
         config = config or read_config(folder)
         if config.task != cls.task:
             raise ExportError(f"'{folder}' is for {config.task}, {cls.__name__} is for {cls.task}; use the other class")
-        model = cls._from_folder(folder, config, operating_point, provider, session_options)
-        model._kept = kept  # a temporary folder lives as long as its model
-        return model
-
-    @classmethod
-    def _from_folder(cls, folder: Path, config, operating_point, provider, session_options) -> "DynamicExitClassifier":
         if config.task == IMAGES and has_own_processor(folder):
             from . import processor  # noqa: F401  makes it known to transformers, at a second of imports
 
-        if config.layout == "single":
-            check_files(folder, config.checksums, [MODEL_FILE, POINTS_FILE])
-            session = open_session(str(folder / MODEL_FILE), providers=[provider], options=session_options)
-            runner: Runner = FileRunner(session)
-        else:
-            check_files(folder, config.checksums, [POINTS_FILE, *part_files(config)])
-            runner = SegmentsRunner(folder, config, [provider], session_options)
-        return cls(runner, config, OperatingPoints.read(folder / POINTS_FILE), operating_point, folder)
+        runner = open_runner(folder, config, provider, session_options, compile)
+        model = cls(runner, config, OperatingPoints.read(folder / POINTS_FILE), operating_point, folder)
+        model._kept = kept  # a temporary folder lives as long as its model
+        return model
 
     @classmethod
     def _from_pretrained(cls, model_id: str | Path, config: DynamicExitConfig, **options) -> "DynamicExitClassifier":

@@ -19,13 +19,15 @@ class DynamicExitConfig(PretrainedConfig):
         stages: The chain's names before the final.
         task: ``image-classification`` or ``text-classification``; None tells by the inputs' names.
         layout: ``single`` (one ONNX file) or ``segments`` (one a stage).
-        checksums: Of the ONNX files, by name in the folder: ``sha256:`` and the digest.
+        target: What runs the files: ``onnxruntime``, or ``torch``, whose layout is ``segments``.
+        compile: With the target ``torch``: whether the stages are compiled when they are loaded.
+        checksums: Of the files with weights, by name in the folder: ``sha256:`` and the digest.
         parts: With the layout ``segments``: which file is what in the chain.
         format_version: Version of the folder's format (``_version`` in the file).
         **kwargs: What every configuration takes, such as ``id2label``.
 
     Raises:
-        ExportError: A newer version or an unknown layout.
+        ExportError: A newer version, an unknown layout or an unknown target.
     """
 
     model_type = "dynamic_exit"
@@ -37,6 +39,8 @@ class DynamicExitConfig(PretrainedConfig):
         stages=None,
         task: str | None = None,
         layout: str = "single",
+        target: str = "onnxruntime",
+        compile: bool = False,
         checksums=None,
         parts=None,
         format_version: int = VERSION,
@@ -49,12 +53,15 @@ class DynamicExitConfig(PretrainedConfig):
             )
         if layout not in ("single", "segments"):
             raise ExportError(f"config.json names the layout '{layout}'; known are: segments, single")
+        if target not in ("onnxruntime", "torch"):
+            raise ExportError(f"config.json names the target '{target}'; known are: onnxruntime, torch")
         super().__init__(**kwargs)
         self.inputs = inputs or []
         self.preprocessing = preprocessing or {}
         self.stages = stages or []
         self.task = task or (TEXT if any(each["name"] == "input_ids" for each in self.inputs) else IMAGES)
         self.layout = layout
+        self.target, self.compile = target, compile
         self.checksums = checksums or {}
         self.parts = parts or {}
         self.format_version = version

@@ -23,6 +23,7 @@ PATTERNS = (
     f"{MODEL_FILE}.data",
     f"{STAGES_FOLDER}/*.onnx",
     f"{STAGES_FOLDER}/*.onnx.data",
+    f"{STAGES_FOLDER}/*.pt2",
     POINTS_FILE,
     "metrics.json",
     "recipe.yaml",

@@ -27,7 +27,7 @@ Values = torch.Tensor | np.ndarray
 
 
 class DynamicExitModelForImageClassification(DynamicExitClassifier):
-    """An image classifier that leaves early where it is sure, on onnxruntime.
+    """An image classifier that leaves early where it is sure, on onnxruntime or torch.
 
     Args:
         runner: What answers.
@@ -65,7 +65,7 @@ class DynamicExitModelForImageClassification(DynamicExitClassifier):
 
 
 class DynamicExitModelForSequenceClassification(DynamicExitClassifier):
-    """A text classifier that leaves early where it is sure, on onnxruntime.
+    """A text classifier that leaves early where it is sure, on onnxruntime or torch.
 
     Args:
         runner: What answers.

@@ -1,7 +1,8 @@
-"""What answers inside a loaded model: one session of the whole file, or one session a stage."""
+"""What answers inside a loaded model: one session of the whole file, or one session or torch module a stage."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,14 +10,18 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from torch import nn
 
 from ..errors import ExportError, first_line
 from ..onnx.parts import Part
 from ..onnx.session import PartSession, open_session
+from ..runtime.archive import ArchivedPart, unpack
+from ..runtime.compiled import compile_part, fold_constants
 from ..runtime.model import DynamicExitModel
 from .configuration import DynamicExitConfig
-from .folder import CONFIG_FILE, MODEL_FILE
+from .folder import CONFIG_FILE, MODEL_FILE, POINTS_FILE, check_files
 
+_PROVIDER = "CPUExecutionProvider"
 Answer = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -79,29 +84,22 @@ class SegmentsRunner:
     Args:
         folder: Where the files lie.
         config: Says in `parts` which file is what.
-        providers: Execution providers of every session.
-        options: Of every session.
+        load_part: Opens one file, for inputs of given names.
 
     Raises:
         ExportError: A file is missing or no part of a chain.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        config: DynamicExitConfig,
-        providers: list[str],
-        options: onnxruntime.SessionOptions | None = None,
-    ):
-        def load(entry: Mapping[str, Any]) -> PartSession:
-            return _load_part(folder / entry["file"], entry["takes"], providers, options)
+    def __init__(self, folder: Path, config: DynamicExitConfig, load_part: Callable[[Path, Sequence[str]], nn.Module]):
+        def load(entry: Mapping[str, Any]) -> nn.Module:
+            return load_part(folder / entry["file"], entry["takes"])
 
         try:
             parts = config.parts
             self.default, self.fuse = parts["default"], parts["fuse"]
             self.inputs = config.inputs
             self.input_names = tuple(each["name"] for each in config.inputs)
-            self._model = DynamicExitModel(
+            self.model = DynamicExitModel(
                 [load(entry) for entry in parts["segments"]],
                 input_names=self.input_names,
                 savers={entry["name"]: load(entry) for entry in parts["savers"]},
@@ -112,8 +110,8 @@ class SegmentsRunner:
         except (KeyError, TypeError) as error:
             said = f"breaks the format of `parts` at {error}; export it anew"
             raise ExportError(f"'{folder / CONFIG_FILE}' {said}") from error
-        self.stages = self._model.chain
-        self._classes = self._model.segments[-1].width
+        self.stages = self.model.chain
+        self._classes = self.model.segments[-1].width
 
     def run(self, feeds: Mapping[str, np.ndarray], thresholds: np.ndarray) -> Answer:
         """Answer a batch, as `Runner` says."""
@@ -121,7 +119,40 @@ class SegmentsRunner:
         if not len(next(iter(tensors.values()))):
             return np.zeros((0, self._classes), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32)
         with torch.no_grad():
-            return tuple(value.numpy() for value in self._model.answer(thresholds.tolist(), tensors))
+            return tuple(value.numpy() for value in self.model.answer(thresholds.tolist(), tensors))
+
+
+def open_runner(
+    folder: Path,
+    config: DynamicExitConfig,
+    provider: str | None = None,
+    options: onnxruntime.SessionOptions | None = None,
+    compiled: bool | None = None,
+) -> Runner:
+    """Open what a folder holds.
+
+    Args:
+        folder: Where the files lie.
+        config: The folder's.
+        provider: onnxruntime's execution provider; None is ``CPUExecutionProvider``.
+        options: onnxruntime's further options.
+        compiled: With the target ``torch``: whether to compile; None: as the configuration says.
+
+    Raises:
+        ExportError: A file is missing, altered or unreadable, or an option is of another target.
+    """
+    if config.target == "torch" and (provider is not None or options is not None):
+        said = "provider= and session_options= are for onnxruntime; leave them out"
+        raise ExportError(f"'{folder}' is for torch, {said}")
+    if config.target == "onnxruntime" and compiled:
+        raise ExportError(f"'{folder}' is for onnxruntime, compile= is for torch; leave it out")
+    if config.layout == "single":
+        check_files(folder, config.checksums, [MODEL_FILE, POINTS_FILE])
+        return FileRunner(open_session(str(folder / MODEL_FILE), providers=[provider or _PROVIDER], options=options))
+    check_files(folder, config.checksums, [POINTS_FILE, *part_files(config)])
+    if config.target == "torch":
+        return SegmentsRunner(folder, config, partial(_load_archive, config.compile if compiled is None else compiled))
+    return SegmentsRunner(folder, config, partial(_load_part, [provider or _PROVIDER], options))
 
 
 def part_files(config: DynamicExitConfig) -> list[str]:
@@ -136,7 +167,12 @@ def _spec(value: onnxruntime.NodeArg) -> dict[str, Any]:
     return {"name": value.name, "dtype": dtype, "shape": [side or "free" for side in value.shape[1:]]}
 
 
-def _load_part(path: Path, takes, providers: list[str], options) -> PartSession:
+def _load_archive(compiled: bool, path: Path, takes: Sequence[str]) -> ArchivedPart:
+    part = unpack(path, takes)
+    return compile_part(part, path.stem) if compiled else fold_constants(part)
+
+
+def _load_part(providers: list[str], options, path: Path, takes: Sequence[str]) -> PartSession:
     try:
         proto = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf raises classes of its own

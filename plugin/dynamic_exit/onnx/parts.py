@@ -9,6 +9,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 
 import onnx
+import onnxruntime
 import torch
 from torch import Tensor, nn
 
@@ -44,6 +45,21 @@ class Part:
     def with_proto(self, proto: onnx.ModelProto) -> "Part":
         """Return the same part with other numerics."""
         return replace(self, proto=proto)
+
+    @property
+    def content(self) -> bytes:
+        """The model as it is written."""
+        return self.proto.SerializeToString()
+
+    @property
+    def size(self) -> int:
+        """Bytes of `content`."""
+        return self.proto.ByteSize()
+
+    @property
+    def runtime(self) -> str:
+        """What runs it."""
+        return f"onnxruntime {onnxruntime.__version__}"
 
     @property
     def output_shape(self) -> tuple[int | str, ...]:

@@ -1,5 +1,6 @@
 """The stages of a dynamic model while a recipe runs: in torch, and as they ship."""
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -9,7 +10,6 @@ from torch import Tensor, nn
 from ..cost import node_macs
 from ..graph import Classifier, Cut, Segment, capture, find_cuts, is_text, split
 from ..onnx.parts import Part
-from ..onnx.session import PartSession
 from ..passes.early_exit import EarlyExitStanza, cheapest_head, choose_cuts
 from ..runtime.checks import MEMORY
 from ..runtime.model import DynamicExitModel
@@ -25,7 +25,7 @@ class Stage:
 
     Attributes:
         module: In torch, float.
-        part: As it ships.
+        part: As it ships; parts of every target have `name`, `takes`, `gives`, `content`, `size` and `runtime`.
         session: Runs the part.
         macs: Multiply-adds per sample.
         float_part: The part before quantization.
@@ -34,7 +34,7 @@ class Stage:
 
     module: nn.Module
     part: Part
-    session: PartSession
+    session: nn.Module
     macs: float
     float_part: Part
     example: tuple[Tensor, ...]
@@ -92,15 +92,20 @@ class Stages:
         """Names of the stages before the final, in the order of thresholds."""
         return (*self.savers, *self.exits)
 
-    def model(self, form: str) -> DynamicExitModel:
-        """Return the dynamic model of these stages; `form` is ``module`` (torch) or ``session`` (what ships)."""
+    def model(self, form: str | Callable[[Stage], nn.Module]) -> DynamicExitModel:
+        """Return the dynamic model of these stages.
+
+        Args:
+            form: ``module`` (torch), ``session`` (what ships), or what makes a module of a stage.
+        """
+        made = form if callable(form) else operator.attrgetter(form)
         return DynamicExitModel(
-            [getattr(stage, form) for stage in self.segments],
+            [made(stage) for stage in self.segments],
             input_names=self.input_names,
-            savers={name: getattr(stage, form) for name, stage in self.savers.items()},
-            exits={name: (index, getattr(stage, form)) for name, (index, stage) in self.exits.items()},
+            savers={name: made(stage) for name, stage in self.savers.items()},
+            exits={name: (index, made(stage)) for name, (index, stage) in self.exits.items()},
             fuse=self.fuse,
-            notes={index: getattr(stage, form) for index, stage in self.notes.items()},
+            notes={index: made(stage) for index, stage in self.notes.items()},
         )
 
     def only(self, names: Sequence[str]) -> "Stages":

@@ -15,9 +15,9 @@ from .build import FLOAT, Backbone, Stages, cut_backbone
 from .cache import Cache
 from .load import Ingredients
 from .measure import stage_costs
-from .numerics import choose_numerics
 from .pool import Pool
 from .shipper import Shipper, ship_exits
+from .targets import make_shipper
 
 Say = Callable[[str], None]
 
@@ -63,12 +63,11 @@ def ship(ingredients: Ingredients, say: Say) -> Chain:
     say(f"backbone: {backbone.depth} cuts found, {len(backbone.cuts)} in use")
     if backbone.fixed_length:
         say(f"the file takes texts of {_length(ingredients)} tokens alone: {backbone.fixed_length}")
-    int8, numerics = choose_numerics(ingredients, backbone, say)
     inputs = ingredients.splits["calibration"].inputs
-    shipper = Shipper(int8, inputs, threads=recipe.dynamic_exit.tuning.threads, dims=backbone.dims)
+    shipper, numerics = make_shipper(ingredients, backbone, say)
     segments = shipper.ship_backbone(backbone, say, recipe.model.quantize)
     stages = Stages(tuple(inputs), segments, {"final": backbone.depth})
-    stages.numerics = int8.label if int8 and recipe.model.quantize else FLOAT
+    stages.numerics = shipper.int8.label if shipper.int8 and recipe.model.quantize else FLOAT
     return Chain(ingredients, backbone, shipper, stages, numerics)
 
 
@@ -112,7 +111,7 @@ def record_chain(chain: Chain, key: str, say: Say, costs: Mapping[str, Any] | No
         costs: As `stage_costs` gives them; None: those of the chain.
     """
     ingredients, stages = chain.ingredients, chain.stages
-    split, workers = ingredients.splits[key], parallel.workers(ingredients.recipe.dynamic_exit.tuning.threads)
+    split, workers = ingredients.splits[key], chain.shipper.workers()
     described = {"positions": stages.positions, "needs": stages.needs, **(costs or chain.costs)}
     model, inputs = stages.model("session"), [*split.inputs.values()]
     return make_records(model, inputs, split.labels, workers=workers, say=say, **described)

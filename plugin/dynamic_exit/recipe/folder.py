@@ -7,18 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from .. import parallel
 from ..errors import OutputError
 from ..hub.card import model_card
 from ..hub.configuration import IMAGES, DynamicExitConfig
+from ..hub.folder import POINTS_FILE
 from ..passes.tiny_saver import TUNED
 from ..records import Records
 from ..report.page import report_page
 from ..tuning.operating_point import OperatingPoints
 from .build import Stages
-from .layout import write_model
 from .load import Ingredients
 from .schema import PARTIAL, check_output, recipe_text
 from .text import load_tokenizer
@@ -75,6 +73,10 @@ class Workspace:
                 f"folder '{self.partial}' cannot be made: {error.strerror}; choose another one"
             ) from error
 
+    def save_points(self, points: OperatingPoints) -> None:
+        """Write the operating points, without which no model can be loaded."""
+        points.write(self.partial / POINTS_FILE)
+
     def save(self, records: Records) -> None:
         """Keep the records, so that a later failure does not lose them."""
         records.write(self.partial / "records.npz")
@@ -87,7 +89,7 @@ class Workspace:
         self,
         ingredients: Ingredients,
         stages: Stages,
-        model: onnx.ModelProto,
+        files: dict[str, Any],
         points: OperatingPoints,
         metrics: dict[str, Any],
     ) -> Path:
@@ -95,8 +97,8 @@ class Workspace:
 
         Args:
             ingredients: The recipe and its labels.
-            stages: Those in the file.
-            model: The file.
+            stages: Those in the model.
+            files: What the configuration says of the model's files, which are written.
             points: The operating points.
             metrics: Everything measured.
 
@@ -104,10 +106,7 @@ class Workspace:
             The output folder.
         """
         recipe = ingredients.recipe
-        default = points.names[recipe.dynamic_exit.tuning.default_goal]
-        files = write_model(self.partial, stages, model, recipe.export.layout, default)
-        points.write(self.partial / "operating_points.json")
-        config = _config(ingredients, stages, model, files)
+        config = _config(ingredients, stages, files)
         config.save_pretrained(self.partial)
         if recipe.data.source == "text":
             load_tokenizer(recipe.data, recipe.model).save_pretrained(self.partial)
@@ -126,13 +125,10 @@ class Workspace:
         return self.directory
 
 
-def _config(
-    ingredients: Ingredients, stages: Stages, model: onnx.ModelProto, files: dict[str, Any]
-) -> DynamicExitConfig:
+def _config(ingredients: Ingredients, stages: Stages, files: dict[str, Any]) -> DynamicExitConfig:
     recipe, names = ingredients.recipe, ingredients.labels
     savers = {name: ingredients.candidates[name.removesuffix(TUNED)] for name in stages.savers}
     return DynamicExitConfig(
-        inputs=[_input(value) for value in model.graph.input if value.name in stages.input_names],
         preprocessing={
             name: source.preprocessing.model_dump(mode="json")
             for name, source in {"final": recipe.model, **savers}.items()
@@ -142,11 +138,3 @@ def _config(
         label2id={name: index for index, name in enumerate(names)},
         **files,
     )
-
-
-def _input(value: onnx.ValueInfoProto) -> dict[str, Any]:
-    """Describe one input of a file, without its batch; a free dimension is its name."""
-    kind = value.type.tensor_type
-    shape = [side.dim_value if side.HasField("dim_value") else side.dim_param for side in kind.shape.dim[1:]]
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
-    return {"name": value.name, "dtype": str(dtype), "shape": shape}

@@ -1,5 +1,6 @@
-"""The ONNX files of a written folder: one for all, or one a stage."""
+"""The files of a written folder that hold its model: one for all, or one a stage."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,30 @@ def write_model(folder: Path, stages: Stages, model: onnx.ModelProto, layout: st
     if layout == "single":
         written = save_model(model, folder / MODEL_FILE)
         return {"layout": layout, "checksums": _checksums(folder, written)}
+    return write_stages(folder, stages, default, "onnx", lambda part, path: save_model(part.proto, path))
+
+
+def write_stages(
+    folder: Path, stages: Stages, default: str, ending: str, write: Callable[[Any, Path], list[Path]]
+) -> dict[str, Any]:
+    """Write one file a stage.
+
+    Args:
+        folder: Where to.
+        stages: Those in the model.
+        default: Name of the operating point to start with.
+        ending: Of the files.
+        write: Writes a part to a path; returns the files that it wrote.
+
+    Returns:
+        What the configuration says of them.
+    """
     (folder / STAGES_FOLDER).mkdir()
-    written = []
+    written: list[Path] = []
 
     def put(kind: str, stage, **said) -> dict[str, Any]:
-        name = f"{STAGES_FOLDER}/{kind}.onnx"
-        written.extend(save_model(stage.part.proto, folder / name))
+        name = f"{STAGES_FOLDER}/{kind}.{ending}"
+        written.extend(write(stage.part, folder / name))
         return {**said, "file": name, "takes": list(stage.part.takes)}
 
     parts = {
@@ -45,7 +64,7 @@ def write_model(folder: Path, stages: Stages, model: onnx.ModelProto, layout: st
         ],
         "notes": [put(f"note{place + 1}", stage, position=place) for place, stage in stages.notes.items()],
     }
-    return {"layout": layout, "checksums": _checksums(folder, written), "parts": parts}
+    return {"layout": "segments", "checksums": _checksums(folder, written), "parts": parts}
 
 
 def _checksums(folder: Path, files: list[Path]) -> dict[str, str]:

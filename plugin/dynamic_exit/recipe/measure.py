@@ -15,7 +15,6 @@ from .. import parallel
 from ..cost import Latency, measure_latency
 from ..digest import digest
 from ..hub.modeling import point_thresholds
-from ..onnx.session import open_session
 from ..onnx.verify import run_session
 from ..runtime.batches import named_batches
 from ..tuning.operating_point import OperatingPoints
@@ -24,7 +23,6 @@ from .cache import Cache
 from .load import Ingredients
 from .prove import File
 from .schema import Tuning
-from .shipper import export_whole
 
 # so many samples are enough for a steady mean: one at a time, and in batches
 _SINGLES, _BATCHED = 128, 512
@@ -50,7 +48,7 @@ def measure(
 
     Args:
         stages: Those in the files.
-        files: ``float`` and ``shipped``.
+        files: ``static`` (the backbone alone, in float) and ``shipped``.
         points: With their costs.
         ingredients: Backbone and test samples.
 
@@ -61,16 +59,14 @@ def measure(
     split, backbone, chain = ingredients.splits["test"], ingredients.backbone, stages.chain
     tuning, names = ingredients.recipe.dynamic_exit.tuning, backbone.takes or tuple(ingredients.example)
     feeds = split.feeds([*dict.fromkeys((*stages.input_names, *names))])
-    dims = _free_dims(files["shipped"])
-    static = export_whole(backbone, ingredients.example, dims).proto
-    variants = {f"backbone, {FLOAT}": Variant(open_session(static, threads=tuning.threads))}
+    variants = {f"backbone, {FLOAT}": Variant(files["static"].session)}
     if stages.numerics != FLOAT:
         variants[f"backbone, {stages.numerics}"] = Variant(
             files["shipped"].session, point_thresholds(points.backbone, chain)
         )
     for point in points.points:
         variants[point.name] = Variant(files["shipped"].session, point_thresholds(point, chain))
-    seconds = time_variants(variants, feeds, sorted({1, tuning.batch_size}))
+    seconds = time_variants(variants, feeds, sorted({1, tuning.batch_size}), tuning.threads)
     rows, base = [], seconds[f"backbone, {FLOAT}"]
     for key, variant in variants.items():
         point = points.by_name(key) if key in points.names else points.backbone
@@ -88,30 +84,24 @@ def measure(
     return {
         "rows": rows,
         "timing": {
-            "runtime": f"onnxruntime {onnxruntime.__version__}",
+            "runtime": stages.segments[0].part.runtime,
             "threads": tuning.threads,
             "machine": platform.machine(),
             "measure": "median over rounds of the mean per sample, rows in turn in each round; low and high: quartiles",
         },
         "bytes": {
-            "static": static.ByteSize(),
-            "model": files["shipped"].model.ByteSize(),
-            "parts": sum(stage.part.proto.ByteSize() for stage in stages.every),
+            "static": files["static"].size,
+            "model": files["shipped"].size,
+            "parts": sum(stage.part.size for stage in stages.every),
         },
     }
 
 
-def _free_dims(file: File) -> dict[str, dict[int, str]]:
-    """Return the free dimensions of a file's inputs besides the batch: index -> name."""
-    shapes = {value.name: value.shape for value in file.session.get_inputs()}
-    return {
-        name: {place: side for place, side in enumerate(shape) if place and isinstance(side, str)}
-        for name, shape in shapes.items()
-    }
-
-
 def time_variants(
-    variants: Mapping[str, Variant], feeds: Mapping[str, np.ndarray], batch_sizes: Sequence[int]
+    variants: Mapping[str, Variant],
+    feeds: Mapping[str, np.ndarray],
+    batch_sizes: Sequence[int],
+    threads: int | None = None,
 ) -> dict[str, dict[int, Latency]]:
     """Time variants on real samples, in turn within every round.
 
@@ -119,6 +109,7 @@ def time_variants(
         variants: By name.
         feeds: Inputs by name, each (N, ...); their mix of easy and hard samples decides what a dynamic file saves.
         batch_sizes: Samples in one call.
+        threads: torch's, within an operator; those of onnxruntime's sessions are theirs.
 
     Returns:
         Seconds per sample by variant and batch size: median over rounds, with quartiles.
@@ -128,7 +119,8 @@ def time_variants(
         slices = timed_slices(feeds, size)
         timed = sum(len(next(iter(each.values()))) for each in slices)
         calls = {name: passes(variant, slices) for name, variant in variants.items()}
-        measured = measure_latency(calls, batch=timed, rounds=ROUNDS, warmup=1, time_limit=_TIME_LIMIT)
+        options = {"rounds": ROUNDS, "warmup": 1, "time_limit": _TIME_LIMIT, "threads": threads}
+        measured = measure_latency(calls, batch=timed, **options)
         for name, latency in measured.items():
             results[name][size] = latency
     return results
@@ -189,13 +181,15 @@ def time_stages(stages: Mapping[str, Stage], cache: Cache, batch_size: int = 64,
     Returns:
         Median seconds per sample by name.
     """
-    machine = [platform.node(), platform.machine(), str(os.cpu_count()), onnxruntime.__version__]
-    machine += [str(batch_size), str(threads)]
-    keys = {name: digest("seconds", stage.part.proto.SerializeToString(), machine) for name, stage in stages.items()}
-    return parallel.led(lambda: _seconds(stages, keys, cache, batch_size))
+    machine = [platform.node(), platform.machine(), str(os.cpu_count()), str(batch_size), str(threads)]
+    parts = {name: stage.part for name, stage in stages.items()}
+    keys = {name: digest("seconds", part.content, part.runtime, machine) for name, part in parts.items()}
+    return parallel.led(lambda: _seconds(stages, keys, cache, batch_size, threads))
 
 
-def _seconds(stages: Mapping[str, Stage], keys: Mapping[str, str], cache: Cache, batch_size: int) -> dict[str, float]:
+def _seconds(
+    stages: Mapping[str, Stage], keys: Mapping[str, str], cache: Cache, batch_size: int, threads: int
+) -> dict[str, float]:
     known = {name: cache.value(key) for name, key in keys.items()}
     seconds = {name: value for name, value in known.items() if value is not None}
     if len(seconds) == len(keys):
@@ -204,7 +198,8 @@ def _seconds(stages: Mapping[str, Stage], keys: Mapping[str, str], cache: Cache,
     for name, stage in stages.items():
         batch = tuple(torch.cat([tensor] * -(-batch_size // len(tensor)))[:batch_size] for tensor in stage.example)
         calls[name] = partial(stage.session, *batch)
-    measured = {name: each.median for name, each in measure_latency(calls, batch=batch_size, time_limit=10.0).items()}
+    latencies = measure_latency(calls, batch=batch_size, time_limit=10.0, threads=threads)
+    measured = {name: each.median for name, each in latencies.items()}
     # what was known before says how slow the machine is at the moment
     slowness = sum(measured[name] for name in seconds) / sum(seconds.values()) if seconds else 1.0
     for name in keys.keys() - seconds.keys():

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 
 from .. import parallel
@@ -18,7 +17,6 @@ from ..digest import array_fingerprint, digest
 from ..errors import DynamicExitError, ModelError
 from ..graph import Classifier
 from ..onnx.parts import Part
-from ..onnx.session import PartSession
 from ..passes import ModelSource
 from ..passes.tiny_saver import TUNED, Candidate, Shortlist, chain_ratio, not_run, select_savers, try_alone
 from ..records import Records
@@ -195,7 +193,8 @@ class _Trial:
         self.answers: dict[str, Answers] = {}
         # what the answers of every stage depend on besides itself
         samples = [text for name, array in pool.inputs.items() for text in (name, array_fingerprint(array))]
-        self.common = [surroundings(), samples, str([shipper.threads, BATCH_SIZE, KEPT_CLASSES])]
+        runtime = stages.segments[0].part.runtime
+        self.common = [surroundings(), samples, runtime, str([shipper.threads, BATCH_SIZE, KEPT_CLASSES])]
         self.work = {"final": sum(stage.macs for stage in stages.segments)}
         self.work.update((name, known.macs) for name, known in self.known.items())
         self.done = 0.0
@@ -208,7 +207,7 @@ class _Trial:
         )
         model = stages.model("session")
         self.backbone = lambda *inputs: model.all_stage_logits(*inputs)["final"]
-        self.backbone_sum = digest(*(stage.part.proto.SerializeToString() for stage in stages.segments))
+        self.backbone_sum = digest(*(stage.part.content for stage in stages.segments))
         self.options = {
             "fuse": stanza.fuse,
             "max_accuracy_drop": pool.ingredients.recipe.dynamic_exit.tuning.max_accuracy_drop,
@@ -301,7 +300,7 @@ class _Trial:
             return
         self.costs["own_cost"][name], self.costs["prefix_cost"][name] = cost, 0.0
         _, part, content = self._parts(name)
-        session = functools.cache(lambda: PartSession(part, self.shipper.threads))
+        session = functools.cache(lambda: self.shipper.open(part))
         self._record(name, content, lambda *inputs: session()(*inputs), self.known[name].takes)
         if shortlist.single:
             shortlist.found(try_alone(self._records(name), name, self.options["fuse"], self.options["seed"]))
@@ -319,13 +318,13 @@ class _Trial:
 
         def export() -> dict[str, bytes]:
             float_part, part = self.shipper.saver_parts(name, self.known[name].load(), takes, quantize)
-            made = {"float.onnx": float_part.proto.SerializeToString()}
+            made = {f"float.{self.shipper.ending}": float_part.content}
             if part is not float_part:
-                made["shipped.onnx"] = part.proto.SerializeToString()
+                made[f"shipped.{self.shipper.ending}"] = part.content
             return made
 
         found = self.cache.files(key, export)
-        parts = [Part(name, onnx.load_from_string(content), takes, "logits") for content in found.values()]
+        parts = [self.shipper.load(name, content, takes, "logits") for content in found.values()]
         return parts[0], parts[-1], digest(*found.values())
 
     def _record(self, name: str, content: str, run: Callable[..., torch.Tensor], takes: Sequence[str]) -> None:
@@ -342,7 +341,7 @@ class _Trial:
             run,
             [pool.inputs[each] for each in takes],
             lambda share: pool.progress(told, (self.done + share * work) / total),
-            parallel.workers(self.tuning.threads),
+            self.shipper.workers(),
         )
         self.answers[name], self.done = answers, self.done + work
         right = float((answers.classes[:, 0] == pool.ingredients.splits["calibration"].labels).mean())

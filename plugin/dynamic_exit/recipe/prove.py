@@ -13,6 +13,7 @@ from ..onnx.session import open_session
 from ..onnx.stitch import Chain, stitch
 from ..onnx.verify import Agreement, agrees, compare, demand
 from ..runtime.batches import batches
+from ..runtime.model import DynamicExitModel
 from ..runtime.recorder import BATCH_SIZE
 from ..tuning.operating_point import OperatingPoint, OperatingPoints
 from .build import Stages
@@ -37,6 +38,11 @@ class File:
 
     model: onnx.ModelProto
     session: onnxruntime.InferenceSession
+
+    @property
+    def size(self) -> int:
+        """Bytes of the model."""
+        return self.model.ByteSize()
 
 
 def stitch_file(
@@ -106,14 +112,42 @@ def verify(
     thresholds = [point_thresholds(point, stages.chain) for point in (*points.points, points.backbone)]
     found = {}
     for key, form in (("float", "module"), ("shipped", "session")):
-        model, session = stages.model(form), files[key].session
         what = f"the {'file and the torch model' if key == 'float' else 'file that ships and its single stages'}"
-        for size, inputs, when in _cases(feeds, session):
-            agreement, limit = compare(model, session, inputs, thresholds, size), LOGIT_TOLERANCE
-            if stages.quantized and key == "shipped" and not agrees(agreement, limit):
-                step = _int8_change(stages, inputs)
-                agreement, limit = compare(model, session, inputs, thresholds, size, step), max(limit, step)
-            found[key] = demand(agreement, f"{when}{what}", limit)
+        stepped = stages if stages.quantized and key == "shipped" else None
+        found[key] = demand_alike(stages.model(form), files[key].session, feeds, thresholds, what, stepped)
+    return found
+
+
+def demand_alike(
+    model: DynamicExitModel,
+    session: onnxruntime.InferenceSession,
+    feeds: Mapping[str, np.ndarray],
+    thresholds: Sequence[np.ndarray],
+    what: str,
+    stepped: Stages | None = None,
+) -> Agreement:
+    """Demand that a session answers like a model, at several batch sizes and lengths.
+
+    Args:
+        model: In memory.
+        session: Of what was exported.
+        feeds: Inputs by name, each (N, ...).
+        thresholds: float32 (S,) of each point at which they are compared.
+        what: Is compared, for messages.
+        stepped: Where logits may differ by as much as int8 changes them: the stages, which tell.
+
+    Returns:
+        How well they agree.
+
+    Raises:
+        VerificationError: They do not.
+    """
+    for size, inputs, when in _cases(feeds, session):
+        agreement, limit = compare(model, session, inputs, thresholds, size), LOGIT_TOLERANCE
+        if stepped and not agrees(agreement, limit):
+            step = _int8_change(stepped, inputs)
+            agreement, limit = compare(model, session, inputs, thresholds, size, step), max(limit, step)
+        found = demand(agreement, f"{when}{what}", limit)
     return found
 
 

@@ -18,7 +18,6 @@ from ..tuning.evaluation import Configuration, evaluate
 from ..tuning.operating_point import Goal, OperatingPoints
 from ..tuning.optimizer import split, tune
 from ..tuning.required import NOBODY, needed
-from .build import Stages
 from .cache import open_cache
 from .chain import Chain, grow, record_chain, ship
 from .folder import Workspace
@@ -26,12 +25,12 @@ from .load import Ingredients, load
 from .measure import measure
 from .pool import Pool
 from .progress import Progress
-from .prove import File, stitch_file, verify
 from .schema import Recipe
 from .shrink import shrink
 from .sources import Split
 from .stack import Stack
 from .static_search import search_static
+from .targets import assemble
 
 Say = Callable[[str], None]
 
@@ -135,20 +134,24 @@ def _conclude(
     started: float,
     say: Say,
 ) -> Result:
-    """Tune, stitch, verify, measure and write what records show."""
+    """Tune, assemble, verify, measure and write what records show."""
     ingredients = chain.ingredients
     points = _tune(ingredients, calibration, test, chain.stages.fuse, stack)
     stages = chain.stages.only([stage.stage for point in points.points for stage in point.stages])
     say(f"stages in use: {', '.join((*stages.savers, *stages.exits)) or 'none, nothing pays off'}")
-    files = _stitch(stages, points, ingredients)
-    agreements = verify(stages, files, points, ingredients)
+    model = assemble(stages, points, ingredients, chain.shipper.dims)
+    workspace.save_points(points)
+    files = model.write(workspace.partial)
+    agreements = model.verify(workspace.partial, files)
     say("verified: at every operating point the file answers as its model does, on every test sample")
     metrics = {
         "_type": "dynamic_exit.metrics",
         "_version": 1,
         "seed": ingredients.recipe.seed,
         "samples": {key: len(samples) for key, samples in ingredients.splits.items()},
-        **measure(stages, files, points, ingredients),
+        **measure(stages, model.files, points, ingredients),
+        "target": ingredients.recipe.export.target,
+        "backbone_numerics": stages.numerics,
         "notes": list(points.notes),
         "numerics": chain.numerics,
         "candidates": [vars(candidate) for candidate in chain.candidates],
@@ -160,7 +163,7 @@ def _conclude(
         "verification": {key: vars(agreement) for key, agreement in agreements.items()},
         "seconds": round(time.perf_counter() - started, 1),
     }
-    return Result(workspace.finish(ingredients, stages, files["shipped"].model, points, metrics), points, metrics)
+    return Result(workspace.finish(ingredients, stages, files, points, metrics), points, metrics)
 
 
 def _tune(
@@ -182,15 +185,6 @@ def _tune(
         for goal, point in zip(tuning.goals, points.points, strict=True)
     ]
     return points.model_copy(update={"points": tuple(named), "notes": (*points.notes, *notes)})
-
-
-def _stitch(stages: Stages, points: OperatingPoints, ingredients: Ingredients) -> dict[str, File]:
-    default = ingredients.recipe.dynamic_exit.tuning.default_goal
-    point = points.points[default]
-    return {
-        "float": stitch_file(stages, "float_part", points, point, ingredients),
-        "shipped": stitch_file(stages, "part", points, point, ingredients),
-    }
 
 
 def _alone(records: Records) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from ..errors import OutputError, RecipeError
 from ..passes import EarlyExitStanza, ModelSource, PruningStanza, Stanza, TinySaverStanza, explain
-from ..passes.quantization import int8_options
+from ..passes.quantization import int8_options, torch_options
 from ..passes.stanza import PathOrName, RecipePath, refuse
 from ..tuning.operating_point import BACKBONE, Goal
 from .choices import Choice, StaticSearch, choices_of
@@ -179,10 +179,32 @@ class Export(Stanza):
     """What is written, and where."""
 
     directory: RecipePath = Field(description="a folder that does not exist yet, or an empty one")
-    format: Literal["onnx"] = Field("onnx", description="the only one")
+    target: Literal["onnxruntime", "torch"] = Field("onnxruntime", description="what runs the model")
+    format: Literal["onnx", "pt2"] = Field("onnx", description="onnx for onnxruntime; pt2, torch.export's, for torch")
     layout: Literal["single", "segments"] = Field(
-        "single", description="single: one ONNX file; segments: one a stage, for runtimes that are slow at `If`"
+        "single",
+        description="single: one ONNX file; segments: one a stage, for runtimes that are slow at `If` and for torch",
     )
+    compile: bool = Field(False, description="for torch: stages are compiled with inductor here and when loaded")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _torch_has_defaults(cls, values):
+        if isinstance(values, Mapping) and values.get("target") == "torch":
+            return {"format": "pt2", "layout": "segments", **values}
+        return values
+
+    @model_validator(mode="after")
+    def _one_target(self):
+        onnx = self.target == "onnxruntime"
+        if onnx != (self.format == "onnx"):
+            held = f"holds `format: {self.format}`, but `target: {self.target}` has {'onnx' if onnx else 'pt2'}"
+            raise refuse(f"{held}; leave `format` out")
+        if not onnx and self.layout == "single":
+            raise refuse("holds `layout: single`, but `target: torch` has one file a stage; leave `layout` out")
+        if onnx and self.compile:
+            raise refuse("holds `compile`, which is for `target: torch`, not for `target: onnxruntime`; remove it")
+        return self
 
 
 class Recipe(StaticPasses):
@@ -214,6 +236,13 @@ class Recipe(StaticPasses):
                 "set dynamic_exit.tuning.cost to latency"
             )
         return choices
+
+    @model_validator(mode="after")
+    def _search_is_for_onnxruntime(self):
+        if self.export.target == "torch" and self.dynamic_exit.tuning.static_search is not None:
+            raise refuse("holds `dynamic_exit.tuning.static_search`, which compares ONNX files, and `target: torch`; "
+                         "search for onnxruntime, then set the target in the recipe that was found")  # fmt: skip
+        return self
 
     @model_validator(mode="after")
     def _stages_are_unique(self):
@@ -256,7 +285,10 @@ def parse_recipe(values: Mapping[str, Any], base: Path) -> Recipe:
         recipe = with_passes(Recipe).model_validate(dict(values), context={"base": Path(base)})
     except ValidationError as error:
         raise RecipeError(explain(error)) from None
-    int8_options(recipe.quantization)
+    if recipe.export.target == "torch":
+        torch_options(recipe.quantization)
+    else:
+        int8_options(recipe.quantization)
     recipe.choices  # noqa: B018  refuses what cannot be chosen
     return recipe
 

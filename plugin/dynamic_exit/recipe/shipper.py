@@ -45,12 +45,19 @@ def export_whole(classifier: Classifier, example: Mapping[str, Tensor], dims: Ma
 class Shipper:
     """Turns torch modules into stages as they ship: exported, and quantized where the recipe says so.
 
+    This one ships for onnxruntime; one for another target has `make`, `load` and `open` of its own.
+
     Args:
         int8: Options, or None for float.
         calibration: The model's inputs by name, each (N, ...): what ranges are found on.
         threads: Threads of the sessions; None leaves it to onnxruntime.
         dims: Free dimensions of inputs besides the batch: index -> name.
+
+    Attributes:
+        ending: Of the files that it ships.
     """
+
+    ending = "onnx"
 
     def __init__(
         self,
@@ -71,24 +78,47 @@ class Shipper:
         feeds: Mapping[str, np.ndarray] | None,
     ) -> tuple[Part, Part]:
         """Return one module in float and as it ships: quantized, with `feeds` (what it really gets, by input name)."""
-        dims = getattr(module, "dynamic_dims", None) or [self.dims.get(each, {}) for each in takes]
-
-        def make() -> tuple[Part, Part]:
-            part = float_part = export_part(name, module, takes, gives, example, dims)
-            if self.int8 and feeds is not None:
-                part = quantize_part(part, named_batches(feeds, BATCH_SIZE), self.int8)
-            return float_part, part
 
         def unpack(content: bytes) -> tuple[Part, Part]:
-            protos = map(onnx.load_from_string, parallel.unpack_files(content).values())
-            return tuple(Part(name, proto, tuple(takes), gives) for proto in protos)
+            return tuple(self.load(name, each, takes, gives) for each in parallel.unpack_files(content).values())
 
-        return parallel.led(make, _pack_parts, unpack)
+        return parallel.led(lambda: self.make(name, module, takes, gives, example, feeds), _pack_parts, unpack)
+
+    def make(
+        self,
+        name: str,
+        module: nn.Module,
+        takes: Sequence[str],
+        gives: str,
+        example: tuple[Tensor, ...],
+        feeds: Mapping[str, np.ndarray] | None,
+    ) -> tuple[Part, Part]:
+        """Do in one process what `parts` says."""
+        part = float_part = export_part(name, module, takes, gives, example, self.free_dims(module, takes))
+        if self.int8 and feeds is not None:
+            part = quantize_part(part, named_batches(feeds, BATCH_SIZE), self.int8)
+        return float_part, part
+
+    def free_dims(self, module: nn.Module, takes: Sequence[str]) -> list[dict[int, str]]:
+        """Return, for each of its inputs, a module's free dimensions besides the batch: index -> name."""
+        return getattr(module, "dynamic_dims", None) or [self.dims.get(each, {}) for each in takes]
+
+    def load(self, name: str, content: bytes, takes: Sequence[str], gives: str) -> Part:
+        """Return a part of its content."""
+        return Part(name, onnx.load_from_string(content), tuple(takes), gives)
+
+    def open(self, part: Part) -> nn.Module:
+        """Return what runs a part."""
+        return PartSession(part, self.threads)
+
+    def workers(self) -> int:
+        """Return how many batches are run at a time, each in a thread of its own."""
+        return parallel.workers(self.threads)
 
     def stage(self, module: nn.Module, float_part: Part, part: Part, example: tuple[Tensor, ...]) -> Stage:
         """Put a module and its parts together."""
         macs = count_macs(module, example)
-        return Stage(module, part, PartSession(part, self.threads), macs, float_part, example)
+        return Stage(module, part, self.open(part), macs, float_part, example)
 
     def ship(self, name: str, module: nn.Module, takes, gives, example, feeds) -> Stage:
         """Make a stage of one module; arguments as for `parts`."""
@@ -116,7 +146,7 @@ class Shipper:
         free = [each for each in takes if self.dims.get(each)]
         for length in shorter_lengths(min((feeds[each].shape[1] for each in free), default=0)):
             cut = [x[:, :length] if each in free else x for each, x in zip(takes, example, strict=True)]
-            _demand_alike(name, candidate, parts[0], cut, length)
+            _demand_alike(name, candidate, self.open(parts[0]), cut, length)
         return parts
 
 
@@ -125,11 +155,11 @@ def shorter_lengths(length: int) -> list[int]:
     return sorted({tried for tried in (2, (length + 1) // 2) if 2 <= tried < length})
 
 
-def _demand_alike(name: str, candidate: nn.Module, part: Part, inputs: Sequence[Tensor], length: int) -> None:
+def _demand_alike(name: str, candidate: nn.Module, shipped: nn.Module, inputs: Sequence[Tensor], length: int) -> None:
     """Refuse a saver that takes, once exported or at all, one number of tokens alone."""
     try:
         with torch.no_grad():
-            apart = (candidate(*inputs) - PartSession(part)(*inputs)).abs().max()
+            apart = (candidate(*inputs) - shipped(*inputs)).abs().max()
     except Exception as error:  # own code and onnxruntime raise anything
         reason = first_line(error)
         raise ExportError(f"stage '{name}' cannot take {length} tokens, the backbone can: {reason}") from error
@@ -138,7 +168,7 @@ def _demand_alike(name: str, candidate: nn.Module, part: Part, inputs: Sequence[
 
 
 def _pack_parts(parts: tuple[Part, Part]) -> bytes:
-    return parallel.pack_files({str(index): part.proto.SerializeToString() for index, part in enumerate(parts)})
+    return parallel.pack_files({str(index): part.content for index, part in enumerate(parts)})
 
 
 def _unsure(savers: Sequence[PartSession], inputs: Mapping[str, Tensor]) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import re
 import zipfile
 from collections.abc import Sequence
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
-from ..errors import ModelError, OutputError
+from ..errors import ModelError, OutputError, first_line
 from ..graph import export_program, free_layout
 from .checks import MEMORY, head_takes, saver_takes
 from .model import DynamicExitModel
@@ -25,6 +27,8 @@ _HARMLESS = re.compile(
     r"|data/weights/weight_\d+|data/constants/tensor_\d+|data/(weights|constants)/model_(weights|constants)_config\.json"
     r"|data/sample_inputs/model\.pt"
 )
+# what nodes tell of the files and modules that they come from: it differs between machines, and nothing reads it
+_TRACES = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node")
 
 
 class ArchivedPart(nn.Module):
@@ -32,13 +36,19 @@ class ArchivedPart(nn.Module):
 
     Attributes:
         takes: What ``forward`` wants, as in ``graph.Segment``.
+        width: Size of the last dimension that it gives, where it is known.
+        example: What it was exported with, two rows each.
     """
 
-    def __init__(self, body: nn.Module, takes: Sequence[str] | None = None):
+    def __init__(self, body: nn.Module, takes: Sequence[str] | None = None, program: ExportedProgram | None = None):
         super().__init__()
         self.body = body
+        self.width, self.example = None, ()
         if takes is not None:
             self.takes = tuple(takes)
+        if program is not None:
+            self.width = int(program.graph.output_node().args[0][0].meta["val"].shape[-1])
+            self.example = tuple(program.example_inputs[0])
         for module in self.modules():
             module.training = False
 
@@ -49,6 +59,40 @@ class ArchivedPart(nn.Module):
     def forward(self, *tensors: Tensor) -> Tensor:
         """Run the part: positional tensors in, one tensor out."""
         return self.body(*tensors)
+
+
+def pack(program: ExportedProgram) -> bytes:
+    """Return a program as the bytes of an archive; the same program gives the same bytes.
+
+    Nothing of this machine goes in, and no sample of the user's.
+
+    Args:
+        program: As `graph.export_program` gives it.
+    """
+    for node in program.graph.nodes:
+        for key in _TRACES:
+            node.meta.pop(key, None)
+    examples = [torch.zeros_like(each) if each.is_floating_point() else torch.ones_like(each)
+                for each in program.example_inputs[0]]  # fmt: skip
+    program.example_inputs = (tuple(examples), {})
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    return file.getvalue()
+
+
+def unpack(source: bytes | Path, takes: Sequence[str] | None, name: str = "") -> ArchivedPart:
+    """Return the part that `pack` took.
+
+    Args:
+        source: The bytes, or a file that holds them.
+        takes: What the part wants.
+        name: What messages call the source; default: the file's path.
+
+    Raises:
+        ModelError: It cannot be read, or holds pickled objects.
+    """
+    program = _program(source, name or str(source))
+    return ArchivedPart(free_layout(program.module(check_guards=False)), takes, program)
 
 
 def save_model(model: DynamicExitModel, folder: str | Path, example_inputs: Sequence[Tensor]) -> None:
@@ -91,7 +135,7 @@ def save_model(model: DynamicExitModel, folder: str | Path, example_inputs: Sequ
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, program in parts.items():
-        torch.export.save(program, folder / name)
+        (folder / name).write_bytes(pack(program))
     (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
 
 
@@ -105,7 +149,7 @@ def _note_file(place: int) -> str:
     return f"note_{place}.pt2" if place >= 0 else "note_saver.pt2"
 
 
-def _programs(model: DynamicExitModel, inputs: tuple[Tensor, ...]) -> dict[str, torch.export.ExportedProgram]:
+def _programs(model: DynamicExitModel, inputs: tuple[Tensor, ...]) -> dict[str, ExportedProgram]:
     values = dict(zip(model.input_names, inputs, strict=True))
     dims = {name: {} for name in values}
     programs = {}
@@ -139,7 +183,7 @@ def _programs(model: DynamicExitModel, inputs: tuple[Tensor, ...]) -> dict[str, 
     return programs
 
 
-def _head_program(head: nn.Module, values: dict[str, Tensor], dims: dict) -> torch.export.ExportedProgram:
+def _head_program(head: nn.Module, values: dict[str, Tensor], dims: dict) -> ExportedProgram:
     taken = head_takes(head)
     return export_program(head, [values[name] for name in taken], [dims.get(name, {}) for name in taken])
 
@@ -166,17 +210,17 @@ def load_model(folder: str | Path) -> DynamicExitModel:
         raise ModelError(f"'{folder / CONFIG}' is {came}; this version reads {_TYPE} version {_VERSION}")
     savers, exits = {}, {}
     for stage in config["stages"]:
-        part = ArchivedPart(read_part(folder / stage["file"]), stage.get("takes"))
+        part = unpack(folder / stage["file"], stage.get("takes"))
         if stage["position"] < 0:
             savers[stage["name"]] = part
         else:
             exits[stage["name"]] = (stage["position"], part)
     notes = {}
     for note in config.get("notes", ()):
-        notes[note["position"]] = part = ArchivedPart(read_part(folder / note["file"]), note["takes"])
+        notes[note["position"]] = part = unpack(folder / note["file"], note["takes"])
         part.width = note["width"]
     return DynamicExitModel(
-        [ArchivedPart(read_part(folder / each["file"]), each["takes"]) for each in config["segments"]],
+        [unpack(folder / each["file"], each["takes"]) for each in config["segments"]],
         input_names=config["input_names"],
         savers=savers,
         exits=exits,
@@ -186,36 +230,40 @@ def load_model(folder: str | Path) -> DynamicExitModel:
     )
 
 
-def read_part(path: Path) -> nn.Module:
-    """Read one ``torch.export`` archive as a module of positional tensors.
-
-    Raises:
-        ModelError: It is damaged, or holds pickled objects.
-    """
+def _program(source: bytes | Path, name: str) -> ExportedProgram:
+    logger = logging.getLogger("torch._export.serde.serialize")  # it warns of symbols that a graph has no use for
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
-        _refuse_pickles(path)
-        return free_layout(torch.export.load(path).module(check_guards=False))
+        _refuse_pickles(_readable(source), name)
+        return torch.export.load(_readable(source))
     except ModelError:
         raise
     except Exception as failure:  # a damaged archive fails in many ways
-        raise ModelError(f"'{path}' cannot be read as a torch.export archive: {failure}") from failure
+        raise ModelError(f"'{name}' cannot be read as a torch.export archive: {first_line(failure)}") from failure
+    finally:
+        logger.setLevel(level)
 
 
-def _refuse_pickles(path: Path) -> None:
+def _readable(source: bytes | Path) -> io.BytesIO | Path:
+    return io.BytesIO(source) if isinstance(source, bytes) else source
+
+
+def _refuse_pickles(source: io.BytesIO | Path, name: str) -> None:
     """Check an archive before torch reads it: torch itself would unpickle whatever the file calls a pickled weight."""
-    refusal = f"'{path}' holds pickled objects, which can run any code; save the model anew"
-    with zipfile.ZipFile(path) as archive:
+    refusal = f"'{name}' holds pickled objects, which can run any code; save the model anew"
+    with zipfile.ZipFile(source) as archive:
         for full in archive.namelist():
-            name = full.partition("/")[2]
-            if not _HARMLESS.fullmatch(name):
-                raise ModelError(f"{refusal} ({name})")
-            if name.endswith("_config.json"):
+            entry = full.partition("/")[2]
+            if not _HARMLESS.fullmatch(entry):
+                raise ModelError(f"{refusal} ({entry})")
+            if entry.endswith("_config.json"):
                 entries = json.loads(archive.read(full)).get("config", {})
-                if any(entry.get("use_pickle") for entry in entries.values()):
-                    raise ModelError(f"{refusal} ({name})")
-            if name.startswith("data/sample_inputs/"):
+                if any(each.get("use_pickle") for each in entries.values()):
+                    raise ModelError(f"{refusal} ({entry})")
+            if entry.startswith("data/sample_inputs/"):
                 try:
                     # torch goes on with an unrestricted unpickler where this fails
                     torch.load(io.BytesIO(archive.read(full)), weights_only=True)
                 except Exception as failure:
-                    raise ModelError(f"{refusal} ({name})") from failure
+                    raise ModelError(f"{refusal} ({entry})") from failure

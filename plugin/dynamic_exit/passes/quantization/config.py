@@ -7,7 +7,8 @@ from typing import Any
 from ...errors import RecipeError, nearest
 from ...onnx.int8 import Int8Options
 
-_STATIC = {
+#: Known values of what static quantization can be told.
+STATIC = {
     "w_dtype": ("int8", "uint8"),
     "w_sym": (True, False),
     "w_granularity": ("per_channel", "per_tensor"),
@@ -19,8 +20,8 @@ _STATIC = {
 }
 # what an exported file can have of each algorithm; every other parameter may only stand at its default
 _EXPORTED: dict[str, dict[str, tuple]] = {
-    "static_quant": _STATIC,
-    "pt2e_dynamic_quant": _STATIC | {"act_dtype": ("uint8",), "act_sym": (False,), "act_algo": ("minmax", "kl")},
+    "static_quant": STATIC,
+    "pt2e_dynamic_quant": STATIC | {"act_dtype": ("uint8",), "act_sym": (False,), "act_algo": ("minmax", "kl")},
     "rtn": {"dtype": ("int",), "bits": (4, 8), "use_sym": (True, False), "group_size": (16, 32, 64, 128, 256)},
 }
 
@@ -63,6 +64,24 @@ def check_algorithms(stanza: Mapping[str, Mapping[str, Any] | None], *, several:
                 raise RecipeError(f"unknown key 'quantization.{name}.{key}'; {nearest(key, algorithms[name])}")
 
 
+def check_choices(name: str, values: Mapping[str, Any], choices: Mapping[str, tuple], target: str) -> None:
+    """Refuse a parameter's value that is none of the known ones.
+
+    Args:
+        name: Of the algorithm.
+        values: All of its parameters.
+        choices: Parameter -> known values, all of one type.
+        target: What they are known for.
+
+    Raises:
+        RecipeError: Another value.
+    """
+    for key, known in choices.items():
+        if values[key] not in known or isinstance(values[key], bool) != isinstance(known[0], bool):
+            said = " or ".join(str(choice).lower() if isinstance(choice, bool) else repr(choice) for choice in known)
+            raise RecipeError(f"key 'quantization.{name}.{key}' must be {said} for {target}; got {values[key]!r}")
+
+
 def int8_options(stanza: Mapping[str, Mapping[str, Any] | None] | None) -> list[Int8Options]:
     """Translate the stanza for the exported file.
 
@@ -86,10 +105,7 @@ def _translated(name: str, given: Mapping[str, Any]) -> Int8Options:
         )
     defaults = known_algorithms()[name]
     values, choices = {**defaults, **given}, _EXPORTED[name]
-    for key, known in choices.items():
-        if values[key] not in known or isinstance(values[key], bool) != isinstance(known[0], bool):
-            said = " or ".join(str(choice).lower() if isinstance(choice, bool) else repr(choice) for choice in known)
-            raise RecipeError(f"key 'quantization.{name}.{key}' must be {said} for ONNX; got {values[key]!r}")
+    check_choices(name, values, choices, "ONNX")
     for key in defaults.keys() - choices.keys():
         if values[key] != defaults[key]:
             raise RecipeError(f"key 'quantization.{name}.{key}' has no effect on ONNX; leave it out")
