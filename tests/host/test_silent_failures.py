@@ -22,7 +22,7 @@ from neural_compressor.torch.quantization import (
 from neural_compressor.torch.utils import register_algo
 from torch import nn
 
-from dynamic_exit import EarlyExitConfig, PruningConfig, compress
+from dynamic_exit import ConfigurationOptimizer, EarlyExitConfig, PruningConfig, compress
 from dynamic_exit.errors import DynamicExitError, PassError
 from dynamic_exit.graph import Classifier, capture, split
 from dynamic_exit.host.quantized import what_is_quantized
@@ -183,6 +183,58 @@ def test_a_loss_beyond_what_is_tolerable():
     scores = iter([1.0, 0.3])
     with pytest.raises(DynamicExitError, match="a loss of 70.00%"):
         compress(tiny.backbone(), {"rtn": RTN}, eval_fn=lambda model: next(scores), tolerable_loss=0.1)
+
+
+def pruned(ratio):
+    return PruningConfig(ratio=ratio, fine_tune={"epochs": 0})
+
+
+def likes_channels(model):
+    """Nearly as good with half of the channels, and useless with fewer."""
+    model(INPUTS)
+    return {8: 1.0, 4: 0.99}.get(channels(model)[-1], 0.1)
+
+
+class FirstAlone:
+    """A sampler that proposes one config of several."""
+
+    def __call__(self, config_set):
+        return self
+
+    def __iter__(self):
+        yield 0
+
+
+def ours(configs, **options):
+    optimizer = ConfigurationOptimizer(**options)
+    return optimizer, tune(configs, optimizer.scoring(likes_channels), sampler=optimizer)
+
+
+def test_tuning_by_score_alone():
+    """The host takes what it finds first, however dear; the optimizer what costs least."""
+    configs = [pruned(0.0), pruned(0.5)]
+    assert channels(tune(configs, likes_channels, tolerable_loss=0.05)) == [2, 4, 8, 8]
+    assert channels(ours(configs, tolerable_loss=0.05)[1]) == [1, 2, 4, 4]
+
+
+def test_nothing_comes_back_when_configs_run_out():
+    configs = [pruned(0.8), pruned(0.9)]
+    assert tune(configs, likes_channels, sampler=FirstAlone()) is None
+    with pytest.warns(UserWarning, match="keeps the loss at or under"):
+        optimizer, made = ours(configs, tolerable_loss=0.0)
+    assert made is not None and not optimizer.best.meets
+
+
+def test_no_more_trials_than_configs():
+    """The host cuts what it is allowed to the number of configs; thresholds are tried within one of them here."""
+    tuning = TuningConfig(config_set=[pruned(0.8)], max_trials=100)
+    autotune(tiny.backbone(), tuning, eval_fn=likes_channels, run_fn=feed)
+    assert tuning.max_trials == 1
+    optimizer = ConfigurationOptimizer(tolerable_loss=0.5)
+    agree = tiny.backbone()(INPUTS).argmax(1)
+    scoring = optimizer.scoring(lambda model: (model(INPUTS).argmax(1) == agree).double().mean().item())
+    tune([EarlyExitConfig(count=1, training={"epochs": 5})], scoring, sampler=optimizer, max_trials=1)
+    assert optimizer.evaluations > 2
 
 
 def test_tuning_by_the_host_takes_our_configs():
