@@ -247,6 +247,8 @@ def test_gptq_of_a_model_without_blocks_is_silently_wrong_in_the_host():
 def test_a_model_without_what_an_algorithm_quantizes_is_refused(passes):
     model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     (name,) = passes
+    host = quantize(copy.deepcopy(model), passes, run_fn=feed(IMAGES))
+    assert host.is_quantized and what_is_quantized(host) is None
     with pytest.raises(DynamicExitError) as refused:
         compress(model, passes, run_fn=feed(IMAGES))
     assert str(refused.value) == f"'{name}' found nothing to quantize in this model; leave it out"
@@ -261,6 +263,7 @@ def test_a_model_without_what_an_algorithm_quantizes_is_refused(passes):
     ],
 )
 def test_a_local_configuration_of_nothing_is_refused(config, message):
+    """The host says nothing."""
     with pytest.raises(DynamicExitError) as refused:
         compress(tiny.backbone(), config, run_fn=feed(IMAGES))
     assert str(refused.value).startswith(f"algorithm '{config.name}' finds no module {message}")
