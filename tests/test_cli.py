@@ -136,6 +136,19 @@ def test_validate_writes_nothing(ran, command, tmp_path):
     assert tiny.tree(tmp_path) == before
 
 
+def test_plan_shows_what_would_run_and_writes_nothing(command, tmp_path):
+    recipe = tiny.build(tmp_path)
+    before = tiny.tree(tmp_path)
+    code, out, err = command("plan", recipe, "--set", "dynamic_exit.early_exit.training.epochs=3")
+    assert code == 0 and tiny.tree(tmp_path) == before
+    assert "splits: 192 train, 160 calibration, 150 test" in out
+    assert "backbone: 34.44 k multiply-adds" in out and "cuts: 3 found, 2 in use" in out
+    for line in ("exits", "candidates for savers", "estimated time", "export the backbone", "train exits"):
+        assert line in out
+    code, out, err = command("plan", recipe, "--set", "dynamic_exit.early_exit.positions=[nowhere]")
+    assert (code, out) == (2, "") and err.startswith("dynamic-exit: the backbone has no cut 'nowhere'")
+
+
 def test_run_writes_where_it_is_told_and_prints_what_it_measured(command, tmp_path, monkeypatch):
     """A small run: one exit, in float, no saver, with a key from the command line."""
     monkeypatch.chdir(tmp_path)

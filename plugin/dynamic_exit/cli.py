@@ -109,6 +109,26 @@ def validate(
 
 
 @app.command()
+def plan(
+    recipe: _RecipeFile,
+    override: Annotated[list[str] | None, typer.Option("--set", help="key=value, with a dotted key")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Show what a recipe would run, with shapes, costs and an estimate of the time; nothing is trained or written."""
+    from .recipe.plan import plan as plan_recipe
+    from .report.plan import plan_lines, plan_tables
+
+    found = plan_recipe(_read(recipe, override), _said(Console(stderr=True)))
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    print("\n".join(plan_lines(found)))
+    for title, header, rows in plan_tables(found):
+        print(f"\n{title}")
+        _print_table(header, rows)
+
+
+@app.command()
 def evaluate(
     folder: _Folder,
     data: Annotated[Path, typer.Option(help=".npz with inputs and labels, or a recipe whose test split is used")],
