@@ -5,7 +5,7 @@ shows by how much the accuracy drop grows on samples that the search has not see
 then asked for that much less. Both measurements are on the same samples, so most of their own noise cancels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from .evaluation import evaluate
 from .operating_point import Goal
 from .search import Found, Search
 
-_FOLDS = 5
+#: Parts of the samples, each of which is left out in turn.
+FOLDS = 5
 # the fewer the samples, the noisier one round of folds is, and the cheaper another
 _FEW = 5_000
 _REPEATS_OF_FEW = 3
@@ -53,6 +54,14 @@ def optimism(records: Records, goals: Sequence[Goal], *, fuse: str, max_savers: 
     growth = growth[np.isfinite(growth)]
     # each fold's search had four fifths of the samples, so that this is a little too much rather than too little
     return float(np.clip(growth.mean(), 0.0, _MOST * error)) if len(growth) else 0.0
+
+
+def folds(samples: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield which samples are searched and which are left out, bool (samples,) each; several rounds of `FOLDS`."""
+    for repeat in range(_REPEATS_OF_FEW if samples <= _FEW else _REPEATS):
+        fold = np.random.default_rng([seed, repeat]).permutation(samples) % FOLDS
+        for out in range(FOLDS):
+            yield fold != out, fold == out
 
 
 def careful_run(search: Search, goals: Sequence[Goal], growth: float) -> list[Found | None]:
@@ -98,20 +107,17 @@ def _standard_error(records: Records, goals: Sequence[Goal], fuse: str, max_save
 
 def _growth(records: Records, goals: Sequence[Goal], fuse: str, max_savers: int | None, seed: int) -> np.ndarray:
     # per goal, the drop on samples left out less the drop on those searched
-    samples = len(records)
     inside, outside, counts = np.zeros((3, len(goals)))
-    for repeat in range(_REPEATS_OF_FEW if samples <= _FEW else _REPEATS):
-        fold = np.random.default_rng([seed, repeat]).permutation(samples) % _FOLDS
-        for out in range(_FOLDS):
-            train, held = records.take(fold != out), records.take(fold == out)
-            # as many chains as in the search itself, whose choice among them fits noise as well
-            search = Search(train, fuse, max_savers=max_savers, seed=seed, restarts=0)
-            for place, found in enumerate(search.run(goals)):
-                if found is None:
-                    continue
-                configuration = search.configuration(found)
-                inside[place] += evaluate(train, configuration).accuracy_drop * len(held)
-                outside[place] += evaluate(held, configuration).accuracy_drop * len(held)
-                counts[place] += len(held)
+    for searched, left in folds(len(records), seed):
+        train, held = records.take(searched), records.take(left)
+        # as many chains as in the search itself, whose choice among them fits noise as well
+        search = Search(train, fuse, max_savers=max_savers, seed=seed, restarts=0)
+        for place, found in enumerate(search.run(goals)):
+            if found is None:
+                continue
+            configuration = search.configuration(found)
+            inside[place] += evaluate(train, configuration).accuracy_drop * len(held)
+            outside[place] += evaluate(held, configuration).accuracy_drop * len(held)
+            counts[place] += len(held)
     with np.errstate(invalid="ignore"):
         return np.where(counts > 0, (outside - inside) / np.maximum(counts, 1), np.nan)

@@ -13,6 +13,7 @@ from .evaluation import FUSES, Configuration, evaluate
 from .guarantee import check_probability, promised
 from .operating_point import Baseline, Goal, OperatingPoint, OperatingPoints
 from .search import Search
+from .worth import with_exits_that_pay
 
 __all__ = ["Goal", "front", "optimize", "split", "tune", "tune_file"]
 
@@ -47,6 +48,8 @@ def optimize(
     """
     check_options(fuse, max_savers)
     records = shortlist(records, goals, fuse=fuse, max_savers=max_savers, seed=seed)
+    if crossfit:
+        records = with_exits_that_pay(records, goals, fuse=fuse, max_savers=max_savers, seed=seed)
     search = Search(records, fuse, max_savers=max_savers, seed=seed)
     growth = optimism(records, goals, fuse=fuse, max_savers=max_savers, seed=seed) if crossfit else 0.0
     return _meet(search, goals, growth)
@@ -123,6 +126,7 @@ def tune(
             raise TuningError("a guarantee needs calibration samples of its own; pass guarantee_records")
     check_tunable(search_records)
     search_records = shortlist(search_records, goals, fuse=fuse, max_savers=max_savers, seed=seed)
+    search_records = with_exits_that_pay(search_records, goals, fuse=fuse, max_savers=max_savers, seed=seed)
     search = Search(search_records, fuse, max_savers=max_savers, seed=seed)
     growth = optimism(search_records, goals, fuse=fuse, max_savers=max_savers, seed=seed)
     points, notes = [], []
