@@ -163,6 +163,32 @@ def test_a_stanza_leaves_the_static_part_as_it_was(case, tmp_path):
     assert all(torch.equal(value, make().state_dict()[name]) for name, value in model.state_dict().items())
 
 
+class Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = tiny.backbone()
+
+    def forward(self, pixels):
+        return {"logits": self.inner(pixels)}
+
+
+def test_inputs_by_name_one_at_a_time_and_answers_in_a_mapping():
+    config = StaticQuantConfig().set_local("inner.block2", StaticQuantConfig(**FLOAT))
+    body = export(Named().eval(), (IMAGES[:2],), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    host = quantize(body, copy.deepcopy(config), run_fn=lambda model: [model(rows) for rows in IMAGES[:12].split(1)])
+    with torch.no_grad():
+        expected = host(IMAGES)["logits"]
+
+    def calibrate(model):
+        for rows in IMAGES[:12].split(1):
+            model(pixels=rows)
+
+    assert torch.equal(compress(Named().eval(), config, run_fn=calibrate)(pixels=IMAGES), expected)
+    dynamic = compress(Named().eval(), [config, {"early_exit": EXITS}], run_fn=calibrate)
+    dynamic.set_thresholds([math.inf])
+    assert torch.equal(dynamic(pixels=IMAGES).logits, expected)
+
+
 @pytest.mark.parametrize(
     "recipe",
     [
