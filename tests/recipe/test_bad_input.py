@@ -77,7 +77,7 @@ TABLE = [
         "key near nothing",
         {"export__where": "x"},
         None,
-        "unknown key 'export.where'; known are: directory, format, layout",
+        "unknown key 'export.where'; known are: compile, directory, format, layout, target",
     ),
     (
         "key three deep",
