@@ -44,6 +44,9 @@ def test_a_dynamic_model_answers_the_same_once_loaded(static, tmp_path):
     assert (loaded.chain, loaded.thresholds, loaded.fuse) == (dynamic.chain, dynamic.thresholds, dynamic.fuse)
     assert alike(dynamic, loaded)
     assert 0 < (loaded(OTHERS).exit_index == 0).sum() < len(OTHERS)
+    if static and isinstance(static[0], type(StaticQuantConfig()) | DynamicQuantConfig):
+        weights = [tensor for tensor in loaded.segments.state_dict().values() if tensor.dim() > 1]
+        assert {tensor.dtype for tensor in weights} == {torch.int8}
     save(loaded, tmp_path / "again", OTHERS[:2])
     assert alike(dynamic, load(tmp_path / "again"))
 

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from ..cost import node_macs
 from ..errors import CutError, DynamicExitError, PassError, first_line
 from ..graph import Classifier, Cut, Program, Segment, capture, find_cuts, select_cuts, split
+from ..passes.quantization.for_torch import fold_weights
 from ..runtime.checks import HIDDEN
 from .calls import Calls
 
@@ -114,14 +115,14 @@ def split_quantized(whole: QuantizedModel, program: Program, cuts: Sequence[Cut]
     """Cut a quantized model where its float form is cut; in sequence the segments answer bit for bit as it does.
 
     Args:
-        whole: The quantized model.
+        whole: The quantized model, of no use afterwards.
         program: Its float form.
         cuts: Some of the float form's.
 
     Raises:
         PassError: The quantized graph has no such cut.
     """
-    graph = Classifier(QuantizedModel(_NodeByNode(whole.body)))
+    graph = Classifier(QuantizedModel(_NodeByNode(fold_weights(whole.body))))
     captured = capture(graph, program.example_inputs, rows_mix=True)  # the float form's do not
     stacks = dict(captured.stacks)
     for node in reversed(captured.graph_module.graph.nodes):

@@ -111,8 +111,6 @@ def quantize_for_torch(name: str, segment: Segment, feeds: Sequence[Tensor], opt
 def _exported(segment: Segment, feeds: Sequence[Tensor], options: TorchOptions) -> nn.Module:
     from neural_compressor.torch.export import export
     from neural_compressor.torch.quantization import quantize
-    from torchao.quantization.pt2e.constant_fold import constant_fold
-    from torchao.quantization.pt2e.quantize_pt2e import _quant_node_constraint
 
     def run(body: nn.Module) -> None:
         for batch in batches(list(feeds), _BATCH_SIZE):
@@ -122,12 +120,23 @@ def _exported(segment: Segment, feeds: Sequence[Tensor], options: TorchOptions) 
     batch, length = torch.export.Dim("batch", min=1), torch.export.Dim.AUTO
     shapes = tuple({0: batch} | {place: length for place in dims if place} for dims in segment.dynamic_dims)
     body = export(_in_functions(segment.body), segment.example_inputs, dynamic_shapes=shapes)
-    made = quantize(body, config_of(options.algorithm, options.parameters), run_fn=run)
-    constant_fold(made, _quant_node_constraint)  # integers in place of the weights that they were made of
-    made = fx.GraphModule(made, made.graph)  # without those weights
+    made = fold_weights(quantize(body, config_of(options.algorithm, options.parameters), run_fn=run))
     for module in made.modules():
         module.training = False  # an exported body refuses to change its mode
     return made
+
+
+def fold_weights(made: fx.GraphModule) -> fx.GraphModule:
+    """Return what PT2E made of a model with integers in place of the weights that they were made of.
+
+    Args:
+        made: As Neural Compressor quantizes an exported model; it is changed.
+    """
+    from torchao.quantization.pt2e.constant_fold import constant_fold
+    from torchao.quantization.pt2e.quantize_pt2e import _quant_node_constraint
+
+    constant_fold(made, _quant_node_constraint)
+    return fx.GraphModule(made, made.graph)  # without those weights
 
 
 def _in_functions(body: fx.GraphModule) -> fx.GraphModule:
