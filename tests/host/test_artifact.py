@@ -47,7 +47,14 @@ def test_a_dynamic_model_answers_the_same_once_loaded(static, tmp_path):
     if static and isinstance(static[0], type(StaticQuantConfig()) | DynamicQuantConfig):
         weights = [tensor for tensor in loaded.segments.state_dict().values() if tensor.dim() > 1]
         assert {tensor.dtype for tensor in weights} == {torch.int8}
-    save(loaded, tmp_path / "again", OTHERS[:2])
+
+
+def test_what_was_loaded_can_be_saved_again(tmp_path):
+    dynamic = compress(tiny.backbone(), EarlyExitConfig(**{**EXITS, "count": 1}), run_fn=feed)
+    save(dynamic, tmp_path / "saved")
+    with pytest.raises(DynamicExitError, match="`example_inputs` are needed; give two rows of them$"):
+        save(load(tmp_path / "saved"), tmp_path / "again")
+    save(load(tmp_path / "saved"), tmp_path / "again", OTHERS[:2])
     assert alike(dynamic, load(tmp_path / "again"))
 
 

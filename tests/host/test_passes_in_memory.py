@@ -301,6 +301,21 @@ def test_a_failure_after_passes_have_run_changes_nothing(model, inplace):
     )
 
 
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("second", [math.nan, {"accuracy": 0.9}, KeyError("no such table")])
+def test_an_evaluation_function_that_fails_in_the_end_changes_nothing(model, second, inplace):
+    answers = iter([0.9, second])
+
+    def score(model):
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with pytest.raises(DynamicExitError, match="^`eval_fn` (must return|failed with KeyError)"):
+        compress(model, {"pruning": PRUNING}, run_fn=feed, eval_fn=score, inplace=inplace)
+
+
 def test_an_algorithm_of_the_host_that_fails_is_named(model):
     with pytest.raises(DynamicExitError) as refused:
         compress(model, [{"pruning": PRUNING}, {"rtn": {"dtype": "int5000"}}], run_fn=feed)
