@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...cost import count_macs
-from ...errors import PassError, nearest
+from ...errors import PassError, first_line, nearest
 from ...graph import Classifier
 from ...runtime.model import DynamicExitModel
 from ..quantization.detect import what_is_quantized
@@ -168,7 +168,14 @@ class _Pruning:
         return scores
 
     def _without(self, model: Classifier, blocks: list[Block]) -> Classifier:
-        return self._structure(model).remove(by_name(blocks))
+        try:
+            pruned = self._structure(model).remove(by_name(blocks))
+            with torch.no_grad():
+                pruned(*self.example)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:  # as wrong shapes are noticed
+            raise PassError(f"pruned, the model no longer runs: {first_line(error)}; remove less, or name layers in "
+                            "`ignored_layers`") from error  # fmt: skip
+        return pruned
 
     def _reach(self, model: Classifier, fixed: list[Block], order: list[Block], target: float) -> int:
         """Return how many blocks must go at least for no more than a share of the multiply-adds to remain."""

@@ -1,0 +1,40 @@
+"""The recipe's pruning of a real ResNet-56, fine-tuned on a few images only."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dynamic_exit.cost import count_macs
+from dynamic_exit.passes.own_code import load_function
+from dynamic_exit.passes.pruning import load_pruned
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("DYNAMIC_EXIT_DATA", ROOT.parent / "shared" / "data")).absolute()
+FEW = '{train: "train[:2%]", calibration: "dev[:3%]", test: "dev[3%:6%]"}'
+
+pytestmark = pytest.mark.skipif(
+    not (DATA / "cifar10").is_dir(), reason=f"needs CIFAR-10 in {DATA}; set DYNAMIC_EXIT_DATA to another folder"
+)
+
+
+def test_the_benchmark_prunes_to_its_goal_and_saves_what_it_made(tmp_path):
+    command = [sys.executable, ROOT / "integration_tests" / "benchmarks" / "pruning.py", "--threads", "1"]
+    options = ["--set", f"data.splits={FEW}", "--set", "pruning.fine_tune.epochs=1", "--save", tmp_path / "pruned"]
+    surroundings = {**os.environ, "DYNAMIC_EXIT_DATA": str(DATA)}
+    done = subprocess.run([*command, *options], capture_output=True, text=True, env=surroundings, check=True)
+    before, after, fewer = re.search(r"(\S+) M before, (\S+) M after, (\S+)% fewer", done.stdout).groups()
+    assert (float(before), float(fewer) >= 40) == (125.5, True)
+    resnet = load_function(f"{ROOT / 'recipes' / 'cifar10' / 'models.py'}:resnet")
+    pruned = load_pruned(resnet(depth=56), tmp_path / "pruned")
+    assert count_macs(pruned, (torch.zeros(2, 3, 32, 32),)) == pytest.approx(1e6 * float(after), rel=1e-3)
+    for number, width in enumerate((16, 32, 64), start=1):
+        blocks = getattr(pruned, f"layer{number}")
+        # what the shortcuts add up stays, as channels of zeros are put beside it; inside, widths are multiples of 8
+        assert {block.conv2.out_channels for block in blocks} == {width}
+        assert all(block.conv1.out_channels % 8 == 0 for block in blocks)
+    assert float(re.search(r"before, (\S+)% after", done.stdout)[1]) > 50
