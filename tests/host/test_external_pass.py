@@ -52,6 +52,7 @@ ROUNDING = StaticPass(Rounding, apply)
 BREAKS = StaticPass(Rounding, breaks)
 OTHER = StaticPass(Rounding, other_classes)
 NEW = StaticPass(Rounding, apply, version=2)
+ZERO = StaticPass(Rounding, apply)
 THREE = StaticPass(Rounding, three)
 '''
 ENTRIES = """[dynamic_exit.passes]
@@ -68,6 +69,7 @@ lost = no_such_module:PASS
 odd = rounding_pass:Rounding
 """
 REFUSED = {
+    "rounding": "pass 'rounding' is already registered by rounding_pass; choose another name",
     "newer": "pass 'newer' is written for version 2 of passes, here is 1; update it",
     "short": "pass 'short' must take (model, stanza, samples, seed); its `apply` does not",
     "early_exit": "pass 'early_exit' is already registered by dynamic_exit.passes.early_exit.config; "
@@ -175,6 +177,10 @@ def installed(tmp_path_factory):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rounding-pass\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(ENTRIES)
     (site / "rounding_pass.py").write_text(MODULE)
+    second = site / "rounding_again-1.0.dist-info"
+    second.mkdir()
+    (second / "METADATA").write_text("Metadata-Version: 2.1\nName: rounding-again\nVersion: 1.0\n")
+    (second / "entry_points.txt").write_text("[dynamic_exit.passes]\nrounding = rounding_pass:ZERO\n")
     return folder
 
 
