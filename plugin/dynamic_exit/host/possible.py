@@ -6,7 +6,6 @@ from importlib.util import find_spec
 
 import transformers
 from neural_compressor.common.base_config import BaseConfig
-from neural_compressor.torch.algorithms.weight_only.gptq import trace_gptq_target_blocks
 from neural_compressor.torch.utils import get_accelerator
 from torch import nn
 from torch.nn import functional
@@ -67,6 +66,8 @@ def _trains(config: BaseConfig, model: nn.Module) -> str:
 
 
 def _gptq(config: BaseConfig, model: nn.Module) -> str | None:
+    from neural_compressor.torch.algorithms.weight_only.gptq import trace_gptq_target_blocks
+
     blocks = trace_gptq_target_blocks(model)["transformers"]
     if not _alike(blocks):
         return f"{_STACK}; use 'rtn'"
