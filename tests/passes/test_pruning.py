@@ -245,11 +245,15 @@ def test_a_loss_that_is_no_number_stops_and_says_where(train):
 
 def test_stanza_refuses_two_goals_and_none():
     for values, message in (
-        ({"ratio": 0.2, "target_cost": 0.5}, "has both `ratio` 0.2 and `target_cost` 0.5; give one of them"),
-        ({"ratio": None}, "has neither `ratio` nor `target_cost`; give one of them"),
-    ):
+        ({"ratio": 0.2, "target_cost": 0.5}, "' has both `ratio` 0.2 and `target_cost` 0.5; give one of them"),
+        ({"ratio": None}, "' has neither `ratio` nor `target_cost`; give one of them"),
+        ({"target_cost": 1.0}, ".target_cost' must be less than 1; got 1.0"),
+        ({"importance": "hessian"}, ".importance' must be 'magnitude_l2', 'magnitude_l1', 'bn_scale', 'lamp', 'fpgm', "
+                                    "'taylor' or 'random'; got 'hessian'"),
+        ({"fine_tune": {"batch_size": 1}}, ".fine_tune.batch_size' must be greater than or equal to 2; got 1"),
+    ):  # fmt: skip
         with pytest.raises(ValidationError) as refused:
             PruningStanza.model_validate(values)
-        assert explain(refused.value, "pruning") == f"key 'pruning' {message}"
+        assert explain(refused.value, "pruning") == f"key 'pruning{message}"
     assert (PruningStanza().ratio, PruningStanza(target_cost=0.5).ratio) == (0.3, None)
     assert PruningStanza.model_validate(PruningStanza(target_cost=0.5).model_dump()).target_cost == 0.5

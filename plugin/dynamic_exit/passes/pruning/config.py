@@ -17,7 +17,7 @@ class FineTune(Stanza):
     epochs: int = Field(2, ge=0, description="passes over the training split after the last step")
     step_epochs: int = Field(1, ge=0, description="passes after each earlier step")
     batch_size: int = Field(
-        64, ge=1, description="samples in a step of the optimizer at least, where there are as many"
+        64, ge=2, description="samples in a step of the optimizer at least, where there are as many"
     )
     learning_rate: float = Field(1e-3, gt=0, description="peak of AdamW's, after a warm-up and before a cosine decay")
     weight_decay: float = Field(1e-4, ge=0, description="of AdamW")
