@@ -84,18 +84,37 @@ class Prices:
         return own, prefix
 
 
-def points_of(model: DynamicExitModel, prices: Prices) -> list[tuple[Configuration, float]]:
-    """Return the points of a dynamic model's front, and of all its stages off, with their costs, from dear to cheap.
+#: A configuration and its cost over the given model.
+Point = tuple[Configuration, float]
+
+
+def fronts_of(model: DynamicExitModel, prices: Prices) -> list[list[Point]]:
+    """Return two fronts of a dynamic model's thresholds, each from dear to cheap.
+
+    There are no labels, so what is right is guessed in two ways: the final's answer, and what all stages together say,
+    which is right more often where they are many. Neither knows the score; that chooses among the points of both.
 
     Args:
         model: It knows the records that it was tuned on.
         prices: What costs are over.
     """
     records = priced(model, prices)
-    found = [*front(records, _POINTS, fuse=model.fuse), Configuration()]
-    costs = [evaluate(records, configuration).cost for configuration in found]
-    order = np.argsort(costs)[::-1]
-    return [(found[place], costs[place]) for place in order]
+    guesses = (records.topk_classes[-1, :, 0].astype(np.int64), _consensus(records))
+    return [_points(replace(records, labels=truth), model.fuse) for truth in guesses]
+
+
+def _points(records: Records, fuse: str) -> list[Point]:
+    found = [*front(records, _POINTS, fuse=fuse), Configuration()]
+    points = [(configuration, evaluate(records, configuration).cost) for configuration in found]
+    return sorted(points, key=lambda point: point[1], reverse=True)
+
+
+def _consensus(records: Records) -> np.ndarray:
+    """int64 (N,): the class of the largest mean probability over all stages."""
+    total = np.zeros((len(records), 1 + int(records.topk_classes.max())))
+    for classes, probabilities in zip(records.topk_classes, records.topk_probabilities, strict=True):
+        total[np.arange(len(records))[:, None], classes] += probabilities
+    return total.argmax(axis=1).astype(np.int64)
 
 
 def priced(model: DynamicExitModel, prices: Prices) -> Records:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from neural_compressor.common.base_config import BaseConfig
 from neural_compressor.common.base_tuning import ConfigSet
 from neural_compressor.torch.quantization import quantize
@@ -22,15 +23,17 @@ from ..tuning.evaluation import Configuration
 from .adapter import PassConfig
 from .dynamic import evaluating
 from .plan import COMBINATION
-from .prices import COSTS, Neighbours, Prices, points_of
+from .prices import COSTS, Neighbours, Point, Prices, fronts_of
 from .score import Judge
 
 # merits of what misses the goal, and of what could not be made, lie below those of everything that meets it
 _MISSED, _FAILED = -1e6, -1e12
-# cheaper points that are tried beyond the first one that misses: losses of neighbours differ by a few samples
-_BEYOND = 2
-# neighbours of the best point that are scored in the end
-_REFINEMENTS = 24
+# cheaper points that are tried beyond the first that misses: losses of neighbours differ by a few samples
+_BEYOND = 1
+# neighbours of the best point that are scored in the end, and so many misses one after the other end it
+_REFINEMENTS, _MISSES = 24, 12
+# answers that differ from the model's are not all wrong: savers are picked for so many times the loss
+_LOOSER = 5.0
 
 
 @dataclass
@@ -98,6 +101,7 @@ class ConfigurationOptimizer:
         self._configs: list[BaseConfig] = []
         self._judge: Judge | None = None
         self._prices: Prices | None = None
+        self._best_config: BaseConfig | None = None
 
     @property
     def evaluations(self) -> int:
@@ -121,7 +125,8 @@ class ConfigurationOptimizer:
             raise PassError("`config_set` compares quantizations; their multiply-adds differ, set cost to 'latency'")
         config_set.config_list = [_as_trial(config, self) for config in given]
         self.trials = [Trial(config) for config in given]
-        self._configs, self.best, self._kept, self._failure = config_set.config_list, None, None, None
+        self._configs, self._failure = config_set.config_list, None
+        self.best, self._kept, self._best_config = None, None, None
         self._current, self._prices = -1, None
         return self
 
@@ -220,7 +225,7 @@ class ConfigurationOptimizer:
             self._score(trial, made, self._prices.of(made), ())
         self.say(f"config {self._current + 1} of {len(self.trials)}, {trial.config.name}: {trial.why}")
         if trial.score is not None and (self.best is None or trial.merit > self.best.merit):
-            self.best, self._kept = trial, made
+            self.best, self._kept, self._best_config = trial, made, self._configs[self._current]
         merit = trial.merit
         if self._current == len(self.trials) - 1:
             self._end()
@@ -241,13 +246,17 @@ class ConfigurationOptimizer:
             )
 
     def _descend(self, trial: Trial, made: DynamicExitModel) -> None:
-        """Go down the front of a model's thresholds to the cheapest point that keeps the loss."""
-        points = points_of(made, self._prices)
-        if self.best is not None and self.best.meets:
-            points = [point for point in points if point[1] < self.best.cost_ratio]
-            if not points:
-                trial.why = f"not scored: nothing of it costs less than {self.best.cost_ratio:.4f}"
-                return
+        """Go down the fronts of a model's thresholds to the cheapest point that keeps the loss."""
+        for points in fronts_of(made, self._prices):
+            known = [each.cost_ratio for each in (self.best, trial) if each is not None and each.meets]
+            self._halve(trial, made, [point for point in points if point[1] < min(known, default=np.inf)])
+        if trial.score is None:
+            trial.why = f"not scored: nothing of it costs less than {self.best.cost_ratio:.4f}"
+        else:
+            made.set_thresholds(trial.thresholds)
+
+    def _halve(self, trial: Trial, made: DynamicExitModel, points: Sequence[Point]) -> None:
+        """Score the dearest point, and where it meets the goal halve the way to the first that does not."""
         tried: dict[int, bool] = {}
 
         def meets(place: int) -> bool:
@@ -256,27 +265,27 @@ class ConfigurationOptimizer:
                 tried[place] = self._score(trial, made, cost, _thresholds(made, configuration))
             return tried[place]
 
-        # points go from dear to cheap: the dearest that meets the goal, then halves
         low, high = 0, len(points)
-        if meets(0):
-            while high - low > 1:
-                middle = (low + high) // 2
-                low, high = (middle, high) if meets(middle) else (low, middle)
-            for place in range(high + 1, min(high + 1 + _BEYOND, len(points))):
-                meets(place)
-        if trial.score is not None:
-            made.set_thresholds(trial.thresholds)
+        if not points or not meets(0):
+            return
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if meets(middle) else (low, middle)
+        for place in range(high + 1, min(high + 1 + _BEYOND, len(points))):
+            meets(place)
 
     def _refine(self, trial: Trial, made: DynamicExitModel) -> None:
-        """Score cheaper neighbours of the best point: its front knows no labels, only how often answers agree."""
-        around, seen = Neighbours(made, self._prices), {trial.thresholds}
+        """Score cheaper neighbours of the best point: fronts know no labels."""
+        around, seen, misses = Neighbours(made, self._prices), {trial.thresholds}, 0
         for _ in range(_REFINEMENTS):
+            if misses == _MISSES:
+                break
             found = around.cheaper(trial.thresholds, trial.cost_ratio, seen)
             if found is None:
                 break
             thresholds, cost = found
             seen.add(thresholds)
-            self._score(trial, made, cost, thresholds)
+            misses = 0 if self._score(trial, made, cost, thresholds) else misses + 1
         made.set_thresholds(trial.thresholds)
 
     def _score(self, trial: Trial, made: nn.Module, cost: float, thresholds: Sequence[float]) -> bool:
@@ -310,7 +319,7 @@ def _as_trial(config: BaseConfig, optimizer: ConfigurationOptimizer) -> BaseConf
     kind = type(config)
 
     def apply(model: nn.Module, trial: PassConfig, calls, example_inputs) -> nn.Module:
-        if optimizer.best is not None and optimizer._configs[optimizer.trials.index(optimizer.best)] is trial:
+        if optimizer._best_config is trial:
             return optimizer._kept  # `autotune` asks for the best config's model again
         try:
             return kind.apply(model, trial, calls, example_inputs)
@@ -320,8 +329,9 @@ def _as_trial(config: BaseConfig, optimizer: ConfigurationOptimizer) -> BaseConf
 
     made = copy.deepcopy(config)
     if config.name == COMBINATION:
-        # so that savers are picked for the loss that is allowed here; thresholds follow the score
-        made.tuning = {**config.tuning, "max_accuracy_drop": optimizer.tolerable_loss}
+        # savers are picked for the loss that is allowed here; thresholds then follow the score
+        allowed = max(config.tuning["max_accuracy_drop"], min(1.0, _LOOSER * optimizer.tolerable_loss))
+        made.tuning = {**config.tuning, "max_accuracy_drop": allowed}
     # the same parameters, those of single modules included, applied in another way
     made.__class__ = type(kind.__name__, (kind,), {"apply": staticmethod(apply)})
     return made
