@@ -25,7 +25,7 @@ from ..tuning.optimizer import optimize
 from .build import Backbone
 from .choices import Choice
 from .load import Ingredients
-from .measure import ROUNDS
+from .measure import ROUNDS, TIME_LIMIT
 from .pool import Pool
 from .shipper import BATCH_SIZE, export_whole
 
@@ -224,16 +224,17 @@ class Estimate:
         records = _random_records(savers, exits, len(self.backbone.cuts), few)
         started = time.perf_counter()
         fuse = dynamic.tiny_saver.fuse if dynamic.tiny_saver else "none"
-        optimize(records, [Goal(max_accuracy_drop=dynamic.tuning.max_accuracy_drop)], fuse=fuse)
-        spent = (time.perf_counter() - started) * self.sizes["calibration"] / few
-        return spent * len(dynamic.tuning.goals)
+        goals = [Goal(max_accuracy_drop=goal.max_accuracy_drop, budget=goal.budget) for goal in dynamic.tuning.goals]
+        optimize(records, goals, fuse=fuse)
+        return (time.perf_counter() - started) * self.sizes["calibration"] / few
 
     @cached_property
     def proof(self) -> float:
         """Seconds to hold two files against their models at every point, and to time the points."""
         points = len(self.recipe.dynamic_exit.tuning.goals)
         compared = 2 * 2 * (points + 1) * self.sizes["test"] * self.forward
-        return compared + ROUNDS * _IN_A_ROUND * (points + _BACKBONES) * self.forward
+        a_round = _IN_A_ROUND * (points + _BACKBONES) * self.forward
+        return compared + min(ROUNDS * a_round, 2 * TIME_LIMIT + a_round)
 
 
 def _random_records(savers: int, exits: Sequence[int], depth: int, samples: int) -> Records:

@@ -29,8 +29,8 @@ _SINGLES, _BATCHED = 128, 512
 _AT_A_TIME = 64
 #: Rounds in which everything that is compared takes its turn.
 ROUNDS = 15
-# seconds for one batch size, after which no further round starts
-_TIME_LIMIT = 10.0
+#: Seconds for one batch size, after which no further round starts
+TIME_LIMIT = 10.0
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def time_variants(
         slices = timed_slices(feeds, size)
         timed = sum(len(next(iter(each.values()))) for each in slices)
         calls = {name: passes(variant, slices) for name, variant in variants.items()}
-        options = {"rounds": ROUNDS, "warmup": 1, "time_limit": _TIME_LIMIT, "threads": threads}
+        options = {"rounds": ROUNDS, "warmup": 1, "time_limit": TIME_LIMIT, "threads": threads}
         measured = measure_latency(calls, batch=timed, **options)
         for name, latency in measured.items():
             results[name][size] = latency
