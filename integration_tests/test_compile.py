@@ -3,20 +3,28 @@
 import copy
 import shutil
 
+import numpy as np
 import pytest
+import tiny
 import torch
 from torch import nn
 
+from dynamic_exit import DynamicExitModelForImageClassification
 from dynamic_exit.cost import node_macs
 from dynamic_exit.graph import Classifier, capture, find_cuts, split
+from dynamic_exit.recipe.run import run
+from dynamic_exit.recipe.schema import read_recipe
 from dynamic_exit.runtime.model import DynamicExitModel
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("g++") is None and shutil.which("clang++") is None, reason="torch.compile needs a C++ compiler"
+)
 
 
 def block(width_in: int, width: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(width_in, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU())
 
 
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="the default backend of torch.compile needs a C++ compiler")
 def test_compiled_parts_answer_like_eager_ones():
     torch.manual_seed(0)
     network = nn.Sequential(block(1, 8), block(8, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)).eval()
@@ -37,3 +45,19 @@ def test_compiled_parts_answer_like_eager_ones():
             assert torch.equal(wanted.exit_index, found.exit_index)
             torch.testing.assert_close(found.logits, wanted.logits, atol=1e-5, rtol=1e-5)
     assert model(images).exit_index.unique().tolist() == [0, 1]
+
+
+def test_a_folder_for_torch_answers_alike_compiled_and_not(tmp_path):
+    changes = {"dynamic_exit__tiny_saver": None, "dynamic_exit__early_exit__count": 1}
+    changes["dynamic_exit__tuning__points"] = [{"max_accuracy_drop": 0.1}]
+    folder = run(read_recipe(tiny.build(tmp_path, export__target="torch", **changes))).folder
+    eager = DynamicExitModelForImageClassification.from_pretrained(folder)
+    compiled = DynamicExitModelForImageClassification.from_pretrained(folder, compile=True)
+    inputs, _ = tiny.samples("test")
+    for name in (*eager.operating_points.names, "backbone"):
+        for model in (eager, compiled):
+            model.set_operating_point(name)
+        for batch in (150, 7, 1):
+            wanted, found = eager(inputs[:batch]), compiled(inputs[:batch])
+            assert np.array_equal(wanted.exit_index, found.exit_index)
+            np.testing.assert_allclose(found.logits, wanted.logits, atol=1e-4)

@@ -77,6 +77,12 @@ def ran_segments(tmp_path_factory, worker_id) -> Ran:
     return _once(tmp_path_factory.getbasetemp(), worker_id, **changes)
 
 
+@pytest.fixture(scope="session")
+def ran_torch(tmp_path_factory, worker_id) -> Ran:
+    """The tiny recipe in int8 with savers and two exits, for torch."""
+    return _once(tmp_path_factory.getbasetemp(), worker_id, export__target="torch")
+
+
 @pytest.fixture
 def command(monkeypatch, capsys):
     """The command line in this process: arguments to exit code, stdout and stderr."""

@@ -203,7 +203,7 @@ def inspect(folder: _Folder, as_json: _Json = False) -> None:
     if as_json:
         print(json.dumps(found, indent=2))
         return
-    for key in ("stages", "labels", "inputs", "fuse", "default", "version"):
+    for key in ("target", "stages", "labels", "inputs", "fuse", "default", "version"):
         value = found[key]
         print(f"{key + ':':9} {', '.join(map(str, value)) if isinstance(value, list) else value}")
     print(f"{'files:':9} {', '.join(f'{name} ({size / 1000:.0f} kB)' for name, size in found['files'].items())}")

@@ -20,16 +20,18 @@ def model_card(title: str, config: DynamicExitConfig, points: OperatingPoints, m
     kind, inputs = "Image", "images"
     if config.task != IMAGES:
         kind, inputs = "Sequence", ", ".join(f"{each['name']}={each['name']}" for each in config.inputs)
-    timed = "" if config.layout == "single" else "; times are those of the same stages in one file"
+    in_one = config.layout == "single" or config.target == "torch"
+    timed = "" if in_one else "; times are those of the same stages in one file"
     lines = [
         "---",
         "library_name: dynamic_exit",
         f"pipeline_tag: {config.task}",
-        "tags: [dynamic-exit, early-exit, onnx]",
+        f"tags: [dynamic-exit, early-exit, {'onnx' if config.target == 'onnxruntime' else 'pytorch'}]",
         "---",
         f"# {title}, dynamic",
         "",
-        "A classifier that answers easy inputs early. The operating point is chosen when calling.",
+        f"A classifier that answers easy inputs early. The operating point is chosen when calling. It runs in "
+        f"{config.target}{', compiled with inductor' if config.compile else ''}, its backbone in {config.numerics}.",
         "",
         "```python",
         f"from dynamic_exit import DynamicExitModelFor{kind}Classification",

@@ -21,6 +21,7 @@ class DynamicExitConfig(PretrainedConfig):
         layout: ``single`` (one ONNX file) or ``segments`` (one a stage).
         target: What runs the files: ``onnxruntime``, or ``torch``, whose layout is ``segments``.
         compile: With the target ``torch``: whether the stages are compiled when they are loaded.
+        numerics: What the backbone's pieces are in, such as ``float`` or ``int8``; None where it is not said.
         checksums: Of the files with weights, by name in the folder: ``sha256:`` and the digest.
         parts: With the layout ``segments``: which file is what in the chain.
         format_version: Version of the folder's format (``_version`` in the file).
@@ -41,6 +42,7 @@ class DynamicExitConfig(PretrainedConfig):
         layout: str = "single",
         target: str = "onnxruntime",
         compile: bool = False,
+        numerics: str | None = None,
         checksums=None,
         parts=None,
         format_version: int = VERSION,
@@ -61,7 +63,7 @@ class DynamicExitConfig(PretrainedConfig):
         self.stages = stages or []
         self.task = task or (TEXT if any(each["name"] == "input_ids" for each in self.inputs) else IMAGES)
         self.layout = layout
-        self.target, self.compile = target, compile
+        self.target, self.compile, self.numerics = target, compile, numerics
         self.checksums = checksums or {}
         self.parts = parts or {}
         self.format_version = version

@@ -1,4 +1,4 @@
-"""How fast a written model is: static and dynamic, in float and int8, beside the ideal."""
+"""How fast a written model is: static and dynamic, beside the ideal; of an ONNX file in float and int8."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import torch
 
 from ..cost import Latency, measure_latency
 from ..errors import DataError, ExportError
+from ..hub.folder import CONFIG_FILE, read_config
 from ..hub.modeling import MODEL_FILE, POINTS_FILE, point_thresholds
 from ..onnx.int8 import is_quantized, without_int8
 from ..onnx.parts import Part
@@ -19,6 +21,7 @@ from ..onnx.stitch import Chain, stitch
 from ..onnx.unstitch import static_model, unstitch
 from ..tuning.operating_point import OperatingPoint, OperatingPoints
 from .measure import ROUNDS, Variant, answer, passes, timed_slices
+from .torch_benchmark import torch_pieces
 
 #: Samples in one call that are timed.
 BATCH_SIZES = (1, 8, 64)
@@ -55,11 +58,12 @@ def benchmark_folder(
 ) -> dict[str, Any]:
     """Time a written model against its backbone alone, all in turn, on real samples.
 
-    The float rows of an int8 file are its own graph with the quantization taken out. The ideal of a dynamic row is
+    The float rows of an int8 file are its own graph with the quantization taken out; a folder for torch has none. The
+    ideal of a dynamic row is
     what its samples would take if each stage cost what it costs alone, at the same batch size, and nothing else did.
 
     Args:
-        folder: What a run wrote, as one file.
+        folder: What a run wrote, as one file or for torch.
         inputs: By name, each (N, ...), or the only one: their mix of easy and hard decides what a dynamic file saves.
         labels: int64 (N,), -1 where unknown.
         operating_points: Names; None takes all.
@@ -75,21 +79,26 @@ def benchmark_folder(
     Raises:
         DynamicExitError: The folder, a name or the data cannot be used.
     """
-    for name in (MODEL_FILE, POINTS_FILE):
+    config = read_config(folder) if (folder / CONFIG_FILE).is_file() else None
+    for_torch = config is not None and config.target == "torch"
+    for name in (*[MODEL_FILE] * (not for_torch), POINTS_FILE):
         if not (folder / name).is_file():
             raise ExportError(f"'{folder}' has no {name}; give a folder that `dynamic-exit run` wrote as one file")
     points = OperatingPoints.read(folder / POINTS_FILE)
     chosen = [points.by_name(name) for name in operating_points or points.names]
-    models = _models(onnx.load(folder / MODEL_FILE), threads)
+    if for_torch:
+        models = [_Model(config.numerics or "as shipped", *torch_pieces(folder, config))]
+    else:
+        models = _models(onnx.load(folder / MODEL_FILE), threads)
     inputs = _named(models[0], inputs)
     _check(inputs, batch_sizes)
     rows = [_row(model, point, inputs, labels) for point in (None, *chosen) for model in models]
     for size in batch_sizes:
-        _time(rows, {model.numerics: model for model in models}, points, inputs, size, time_limit)
+        _time(rows, {model.numerics: model for model in models}, points, inputs, size, time_limit, threads)
     return {
         "rows": rows,
         "samples": len(labels),
-        "runtime": f"onnxruntime {onnxruntime.__version__}",
+        "runtime": f"torch {torch.__version__}" if for_torch else f"onnxruntime {onnxruntime.__version__}",
         "threads": threads,
     }
 
@@ -161,6 +170,7 @@ def _time(
     inputs: Feeds,
     size: int,
     time_limit: float,
+    threads: int,
 ) -> None:
     """Add the times at one batch size to all rows."""
     slices = timed_slices(inputs, size)
@@ -173,7 +183,8 @@ def _time(
     for model in models.values():
         for name, feeds in _part_feeds(model, slices[0]).items():
             calls["part", name, model.numerics] = passes(Variant(model.parts[name]), [feeds] * len(slices))
-    measured = measure_latency(calls, batch=timed, rounds=ROUNDS, warmup=1, time_limit=time_limit)
+    options = {"rounds": ROUNDS, "warmup": 1, "time_limit": time_limit, "threads": threads}
+    measured = measure_latency(calls, batch=timed, **options)
     key, base = str(size), measured["row", rows[0]["name"], rows[0]["numerics"]]
     for row in rows:
         found: Latency = measured["row", row["name"], row["numerics"]]

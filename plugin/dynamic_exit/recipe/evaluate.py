@@ -97,7 +97,8 @@ def describe_folder(folder: Path) -> dict[str, Any]:
         folder: What a run wrote.
 
     Returns:
-        ``stages``, ``labels``, ``inputs``, ``fuse``, ``default``, ``version``, ``operating_points`` and ``files``.
+        ``target``, ``stages``, ``labels``, ``inputs``, ``fuse``, ``default``, ``version``, ``operating_points`` and
+        ``files``.
 
     Raises:
         DynamicExitError: The folder is missing or incomplete.
@@ -109,6 +110,7 @@ def describe_folder(folder: Path) -> dict[str, Any]:
             raise ExportError(f"'{folder}' has no {name}; give a folder that `dynamic-exit run` wrote")
     points = OperatingPoints.read(folder / POINTS_FILE)
     return {
+        "target": "onnxruntime" if config is None else config.target,
         **(_describe_file(folder / MODEL_FILE) if single else _describe_segments(config)),
         "fuse": points.points[0].fuse if points.points else "none",
         "operating_points": points.model_dump(mode="json", by_alias=True),

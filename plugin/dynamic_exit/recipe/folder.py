@@ -134,6 +134,7 @@ def _config(ingredients: Ingredients, stages: Stages, files: dict[str, Any]) -> 
             for name, source in {"final": recipe.model, **savers}.items()
         },
         stages=[*stages.savers, *stages.exits],
+        numerics=stages.numerics,
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
         **files,

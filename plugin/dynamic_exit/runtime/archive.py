@@ -92,7 +92,11 @@ def unpack(source: bytes | Path, takes: Sequence[str] | None, name: str = "") ->
         ModelError: It cannot be read, or holds pickled objects.
     """
     program = _program(source, name or str(source))
-    return ArchivedPart(free_layout(program.module(check_guards=False)), takes, program)
+    body = free_layout(program.module(check_guards=False))
+    # torch demands lengths that its tracing took for granted, such as 3 tokens, where fewer work as well
+    body._forward_pre_hooks.clear()
+    body._forward_pre_hooks_with_kwargs.clear()
+    return ArchivedPart(body, takes, program)
 
 
 def save_model(model: DynamicExitModel, folder: str | Path, example_inputs: Sequence[Tensor]) -> None:
