@@ -211,13 +211,18 @@ def exits(records: Records, draws: int) -> dict[str, list]:
 def both(records: Records, draws: int) -> dict[str, list]:
     """Savers alone against savers and exits."""
     alone = [stage for stage, kind in zip(records.stages, records.kinds, strict=True) if kind == "saver"]
-    # more goals than asked for, so that costs between them can be read off
-    goals = [Goal(max_accuracy_drop=drop) for drop in np.linspace(0, 0.02, 9).tolist()]
-    ways = {"savers": lambda part, draw: ours(part.select(alone), draw, goals=goals), "savers and exits": ours}
+    # more goals than asked for, to read off costs between them; both have the same, as goals share a correction
+    drops = np.linspace(0, 0.02, 9).tolist()
+    goals = [Goal(max_accuracy_drop=drop) for drop in drops]
+    ways = {
+        "savers": lambda part, draw: ours(part.select(alone), draw, goals=goals),
+        "savers and exits": lambda part, draw: ours(part, draw, goals=goals),
+    }
     found = repeat(records, ways, draws)
     figures = {name: summary(name, rows) for name, rows in found.items()}
     cost, accuracy = np.array(figures["savers"])[::-1].T
-    together = [c / np.interp(a, accuracy, cost) - 1 for c, a in figures["savers and exits"]]
+    reached = [figures["savers and exits"][drops.index(drop)] for drop in DROPS]
+    together = [c / np.interp(a, accuracy, cost) - 1 for c, a in reached]
     print(f"savers and exits cost at equal measured accuracy: {' / '.join(f'{share:+.1%}' for share in together)}")
     return {**figures, "together": together}
 
