@@ -1,6 +1,6 @@
 """The configuration optimizer under Neural Compressor's `autotune` beside a whole grid, on CIFAR-10 resnet56.
 
-    DYNAMIC_EXIT_DATA=... python integration_tests/benchmarks/autotune.py [--loss 0.01] [--samples 600] [--steps 12]
+    DYNAMIC_EXIT_DATA=... python integration_tests/benchmarks/autotune.py [--loss 0.01] [--samples 600] [--steps 16]
 
 Static choices: none, and channels pruned without training. Dynamic ones: resnet8 and resnet20 as savers, their evidence
 added up or not. The grid is every static choice and way of adding up with every pair of thresholds, or none, and its
@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--loss", type=float, default=0.01, help="tolerable relative loss of accuracy")
     parser.add_argument("--samples", type=int, default=600, help="images to calibrate on, and as many to score on")
-    parser.add_argument("--steps", type=int, default=12, help="thresholds of each saver in the grid, off included")
+    parser.add_argument("--steps", type=int, default=16, help="thresholds of each saver in the grid, off included")
     arguments = parser.parse_args()
     ingredients = load(read_recipe(RECIPE))
     model = ingredients.backbone.eval()

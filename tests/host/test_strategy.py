@@ -56,7 +56,7 @@ def model():
 def configs(candidates):
     dynamic = {
         "tiny_saver": {"candidates": candidates, "max_savers": 2},
-        "early_exit": {"count": 2, "training": {"epochs": 5}},
+        "early_exit": {"count": 1, "training": {"epochs": 5}},
         "tuning": {"max_accuracy_drop": 5 * LOSS},
     }
     pruned = {"pruning": {"ratio": 0.2, "fine_tune": {"epochs": 0}}}
@@ -84,9 +84,9 @@ def test_under_autotune_it_ends_where_our_own_loop_does_and_near_the_best_of_a_g
 
 
 def _grid(model, config, given):
-    """Cost over the given model and score of each place of a grid of thresholds: 5 steps and off for each stage."""
+    """Cost over the given model and score of each place of a grid of thresholds: 15 steps and off for each stage."""
     made = quantize(copy.deepcopy(model), config, run_fn=feed)
-    steps = [*np.quantile(made.records.topk_probabilities[:-1, :, 0], np.linspace(0, 0.9, 5)), np.inf]
+    steps = [*np.quantile(made.records.topk_probabilities[:-1, :, 0], np.linspace(0, 0.95, 15)), np.inf]
     for thresholds in itertools.product(steps, repeat=len(made.chain)):
         used = [(name, float(value)) for name, value in zip(made.chain, thresholds, strict=True) if value < np.inf]
         cost = evaluate(made.records, Configuration(tuple(used), made.fuse)).cost

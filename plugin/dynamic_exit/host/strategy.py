@@ -201,16 +201,22 @@ class ConfigurationOptimizer:
     def _begin(self, model: nn.Module) -> float:
         """Score the given model, and see what it is fed."""
         seen: list[Tensor] = []
-        hook = model.register_forward_pre_hook(
-            lambda _, inputs, named: seen.extend((*inputs, *named.values())), with_kwargs=True
-        )
+
+        def look(_, inputs, named) -> None:
+            if not seen:
+                seen.extend((*inputs, *named.values()))
+
+        hook = model.register_forward_pre_hook(look, with_kwargs=True)
         try:
             with evaluating(model):
                 self._judge.score_baseline(model)
         finally:
             hook.remove()
-        if not seen or not isinstance(seen[0], Tensor):
-            raise PassError("`eval_fn` never called the model with a tensor; let it call the model that it is given")
+        if not seen:
+            raise PassError("`eval_fn` never called the model; let it call the model that it is given")
+        if len(seen) > 1 or not isinstance(seen[0], Tensor):
+            raise PassError("the optimizer takes models of one tensor in memory; for others run a recipe, with "
+                            "`tuning.static_search` for several static choices")  # fmt: skip
         self._prices = Prices(model, seen[0], self.cost)
         return self._judge.baseline
 
