@@ -224,7 +224,8 @@ class Estimate:
         records = _random_records(savers, exits, len(self.backbone.cuts), few)
         started = time.perf_counter()
         fuse = dynamic.tiny_saver.fuse if dynamic.tiny_saver else "none"
-        goals = [Goal(max_accuracy_drop=goal.max_accuracy_drop, budget=goal.budget) for goal in dynamic.tuning.goals]
+        # a budget takes as long as an allowed drop, and none of the random stages may fit it
+        goals = [Goal(max_accuracy_drop=goal.max_accuracy_drop or 0.0) for goal in dynamic.tuning.goals]
         optimize(records, goals, fuse=fuse)
         return (time.perf_counter() - started) * self.sizes["calibration"] / few
 
