@@ -9,6 +9,7 @@ import tiny
 import torch
 
 from dynamic_exit import cli
+from dynamic_exit.recipe import measure
 from dynamic_exit.recipe.run import Result, run
 from dynamic_exit.recipe.schema import read_recipe
 from dynamic_exit.tuning.operating_point import OperatingPoints
@@ -21,6 +22,14 @@ def cache_of_the_tests(tmp_path_factory):
     """Nothing that a test makes goes into the user's cache, or comes from there."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DYNAMIC_EXIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_timing():
+    """How many rounds of timing there are says nothing here; compiled or eager torch would take all it is given."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "TIME_LIMIT", 1.0)
         yield
 
 

@@ -198,7 +198,7 @@ def _seconds(
     for name, stage in stages.items():
         batch = tuple(torch.cat([tensor] * -(-batch_size // len(tensor)))[:batch_size] for tensor in stage.example)
         calls[name] = partial(stage.session, *batch)
-    latencies = measure_latency(calls, batch=batch_size, time_limit=10.0, threads=threads)
+    latencies = measure_latency(calls, batch=batch_size, time_limit=TIME_LIMIT, threads=threads)
     measured = {name: each.median for name, each in latencies.items()}
     # what was known before says how slow the machine is at the moment
     slowness = sum(measured[name] for name in seconds) / sum(seconds.values()) if seconds else 1.0

@@ -170,6 +170,6 @@ def report_page(title: str, points: OperatingPoints, metrics: dict[str, Any]) ->
         rows=rows,
         candidates=candidates_table(metrics),
         numerics=numerics_table(metrics),
-        stacks=stacks_table(metrics) if metrics["static_search"] else None,
-        stack_summary=stack_summary(metrics) if metrics["static_search"] else None,
+        stacks=stacks_table(metrics) if metrics.get("static_search") else None,
+        stack_summary=stack_summary(metrics) if metrics.get("static_search") else None,
     )

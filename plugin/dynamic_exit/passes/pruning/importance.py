@@ -1,15 +1,19 @@
 """How important channels are: torch-pruning's measures by name."""
 
-from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
-from torch_pruning.pruner import importance as measures
 
 from ...errors import PassError
 from ..augment import make_augment
 from ..training import as_number
+
+if TYPE_CHECKING:
+    from torch_pruning.pruner import importance as measures
 
 ImportanceName = Literal["magnitude_l2", "magnitude_l1", "bn_scale", "lamp", "fpgm", "taylor", "random"]
 #: What the field of the stanza says of it.
@@ -20,21 +24,21 @@ MEASURES = (
 # samples that the gradients of the loss are taken on
 _SAMPLES = 1024
 
-_MEASURES: dict[str, Callable[[], measures.Importance]] = {
-    "magnitude_l2": lambda: measures.GroupMagnitudeImportance(p=2),
-    "magnitude_l1": lambda: measures.GroupMagnitudeImportance(p=1),
-    "bn_scale": measures.BNScaleImportance,
-    "lamp": measures.LAMPImportance,
-    "fpgm": measures.FPGMImportance,
-    "taylor": measures.GroupTaylorImportance,
-    "random": measures.RandomImportance,
-}
-assert _MEASURES.keys() == set(get_args(ImportanceName))
-
 
 def make_importance(name: ImportanceName) -> measures.Importance:
     """Return one of torch-pruning's measures: from a group to a score of each of its indices, the smallest go first."""
-    return _MEASURES[name]()
+    from torch_pruning.pruner import importance as measures
+
+    if name.startswith("magnitude"):
+        return measures.GroupMagnitudeImportance(p=1 if name == "magnitude_l1" else 2)
+    kinds = {
+        "bn_scale": measures.BNScaleImportance,
+        "lamp": measures.LAMPImportance,
+        "fpgm": measures.FPGMImportance,
+        "taylor": measures.GroupTaylorImportance,
+        "random": measures.RandomImportance,
+    }
+    return kinds[name]()
 
 
 def needs_gradients(name: ImportanceName) -> bool:

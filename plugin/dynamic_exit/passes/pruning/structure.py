@@ -1,18 +1,24 @@
 """What can be removed from a model as a whole, by torch-pruning's dependency graph (DepGraph, arXiv 2301.12900)."""
 
+from __future__ import annotations
+
 import copy
+import importlib
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch_pruning import DependencyGraph, ops
-from torch_pruning.dependency import Group
 
 from ...errors import PassError, first_line
 from ...graph import Classifier
 from .attention import Attention, find_attentions
+
+if TYPE_CHECKING:  # it brings timm, torchvision and torch's compiler: seconds of every import of this package
+    from torch_pruning import DependencyGraph
+    from torch_pruning.dependency import Group
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ class Structure:
         """Whether some outputs are the model's answer, or go on to it."""
         for dep, _ in group:
             last = not dep.target.outputs and self.graph.is_out_channel_pruning_fn(dep.handler)
-            if last or dep.target.type == ops.OPTYPE.OUTPUT:
+            if last or dep.target.type == _torch_pruning().ops.OPTYPE.OUTPUT:
                 return True
         return False
 
@@ -118,7 +124,7 @@ class Structure:
         pruner = self.graph.get_pruner_of_module(module)
         if pruner is None or isinstance(module, nn.Parameter):
             return 1
-        if isinstance(module, ops.TORCH_CONV) and module.groups == module.out_channels:
+        if isinstance(module, _torch_pruning().ops.TORCH_CONV) and module.groups == module.out_channels:
             return 1
         if self.graph.is_out_channel_pruning_fn(dep.handler):
             return pruner.get_out_channel_groups(module)
@@ -150,7 +156,7 @@ def _trace(model: Classifier, example: tuple[Tensor, ...]) -> DependencyGraph:
     try:
         with torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return DependencyGraph().build_dependency(model, example, forward_fn=_run, verbose=False)
+            return _torch_pruning().DependencyGraph().build_dependency(model, example, forward_fn=_run, verbose=False)
     except Exception as error:  # torch-pruning raises what it pleases on what it cannot follow
         raise PassError(f"torch-pruning cannot follow the model: {first_line(error)}; leave `pruning` out") from error
     finally:
@@ -205,3 +211,7 @@ def prunable(model: Classifier, example: Sequence[Tensor], ignored: Collection[s
         raise PassError("torch-pruning cannot follow the model: pruned, it no longer runs; name layers in "
                         "`ignored_layers`, or leave `pruning` out")  # fmt: skip
     return sound
+
+
+def _torch_pruning():
+    return importlib.import_module("torch_pruning")
