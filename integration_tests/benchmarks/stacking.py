@@ -2,7 +2,7 @@
 
     DYNAMIC_EXIT_DATA=... python integration_tests/benchmarks/stacking.py [--work DIR] [--rounds 15] [--set key=value]
 
-Four runs of the recipe without exits, at latency cost: in float, int8, pruned, and pruned and int8. Savers and
+Four runs of the recipes without exits, at latency cost: in float, int8, pruned, and pruned and int8. Savers and
 thresholds are tuned on one half of `dev`, each run against its own backbone; accuracy and times are those on the other
 half, where all eight models take turns in one process. A folder given with --work is filled once and measured again the
 next time.
@@ -33,13 +33,13 @@ from dynamic_exit.recipe.sources import load_splits
 from dynamic_exit.tuning.operating_point import OperatingPoints
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "cifar10_resnet56.yaml"
-PRUNING = yaml.safe_load((RECIPE.parent / "cifar10_resnet56_pruned.yaml").read_text())["pruning"]
+PRUNED = RECIPE.with_name("cifar10_resnet56_pruned.yaml")
 ALWAYS = {"dynamic_exit.early_exit": None, "dynamic_exit.tuning.cost": "latency"}
-VARIANTS: dict[str, dict[str, Any]] = {
-    "float": {"quantization": None},
-    "int8": {},
-    "pruned": {"quantization": None, "pruning": PRUNING},
-    "pruned, int8": {"pruning": PRUNING},
+VARIANTS: dict[str, tuple[Path, dict[str, Any]]] = {
+    "float": (RECIPE, {"quantization": None}),
+    "int8": (RECIPE, {}),
+    "pruned": (PRUNED, {"quantization": None}),
+    "pruned, int8": (PRUNED, {}),
 }
 BATCH_SIZES = (1, 64)
 
@@ -72,7 +72,8 @@ def folder_of(work: Path, name: str, overrides: Mapping[str, Any]) -> Path:
     """Where a variant's run wrote, run now if it has not been."""
     folder = work / name.replace(", ", "_")
     if not (folder / MODEL_FILE).is_file():
-        recipe = read_recipe(RECIPE, {**ALWAYS, **VARIANTS[name], **overrides, "export.directory": str(folder)})
+        file, static = VARIANTS[name]
+        recipe = read_recipe(file, {**ALWAYS, **static, **overrides, "export.directory": str(folder)})
         run(recipe, say=lambda line: print(f"  {name}: {line}", flush=True))
     return folder
 
