@@ -56,7 +56,7 @@ def measure_latency(
     wait = synchronize or (lambda: None)
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     started = time.perf_counter()
-    with _threads(threads), torch.no_grad():
+    with using_threads(threads), torch.no_grad():
         for call in calls.values():
             for _ in range(warmup):
                 call()
@@ -79,7 +79,12 @@ def _summary(seconds: list[float]) -> Latency:
 
 
 @contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def using_threads(count: int | None) -> Iterator[None]:
+    """Set torch's threads within operators for a while.
+
+    Args:
+        count: None leaves them.
+    """
     before = torch.get_num_threads()
     if count is not None:
         torch.set_num_threads(count)

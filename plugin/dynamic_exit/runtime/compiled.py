@@ -1,11 +1,9 @@
 """Archived parts made fast: by torch's inductor, or by working out once what depends on weights alone."""
 
-import contextlib
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
+from ..cost.latency import using_threads
 from ..errors import ModelError, first_line
 from .archive import ArchivedPart
 
@@ -69,19 +67,3 @@ def _compile(part: CompiledPart, threads: int | None, frozen: bool) -> None:
         part.body.compile(dynamic=True)
         for rows in _ROWS:
             part(*(tensor[:1].repeat(rows, *[1] * (tensor.dim() - 1)) for tensor in part.example))
-
-
-@contextlib.contextmanager
-def using_threads(count: int | None) -> Iterator[None]:
-    """Set torch's threads within operators for a while.
-
-    Args:
-        count: None leaves them.
-    """
-    before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
