@@ -1,6 +1,7 @@
 """What one dynamic ONNX file costs where it cannot save anything, and where it saves everything, in onnxruntime.
 
     python integration_tests/benchmarks/onnx_overhead.py [--models resnet50 ...] [--batches 1 8 64] [--rounds 15]
+        [--time-limit 60]
 
 Random weights, seed 0, one thread. Two comparisons, each interleaved in one run; medians and quartiles of processor
 time, which other programs disturb least:
@@ -42,7 +43,7 @@ def made(name: str) -> tuple[Made, torch.nn.Module]:
     return (model.eval(), (torch.randn(2, 3, side, side),), None), saver.eval()
 
 
-def measure(name: str, batches: list[int], rounds: int) -> Iterator[str]:
+def measure(name: str, batches: list[int], rounds: int, time_limit: float) -> Iterator[str]:
     """Yield a line for each batch size and case."""
     (model, example, _), saver = made(name)
     built = build((model, example, None), saver)
@@ -61,7 +62,12 @@ def measure(name: str, batches: list[int], rounds: int) -> Iterator[str]:
             given = {**feeds, "thresholds": np.asarray(thresholds[case], np.float32)}
             calls = {"static": lambda: static.run(None, feeds), "dynamic": lambda: dynamic.run(None, given)}  # noqa: B023
             found = measure_latency(
-                calls, batch=batch, rounds=rounds, repeats=max(1, 8 // batch), time_limit=60, clock=time.process_time
+                calls,
+                batch=batch,
+                rounds=rounds,
+                repeats=max(1, 8 // batch),
+                time_limit=time_limit,
+                clock=time.process_time,
             )
             ours, plain = found["dynamic"], found["static"]
             times = [f"{1e3 * t.median:.3f} ms ({1e3 * t.low:.3f} to {1e3 * t.high:.3f})" for t in (ours, plain)]
@@ -77,12 +83,13 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 64])
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--time-limit", type=float, default=60, help="seconds of a batch size and case")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     np.random.seed(0)
     torch.set_num_threads(1)
     for name in arguments.models:
-        for line in measure(name, arguments.batches, arguments.rounds):
+        for line in measure(name, arguments.batches, arguments.rounds, arguments.time_limit):
             print(line, flush=True)
 
 
