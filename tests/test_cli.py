@@ -94,7 +94,7 @@ def test_evaluate_one_point_in_small_batches_on_other_samples(ran, command):
         ),
         (
             ("--data", "good.npz", "--operating-point", "frugl"),
-            "there is no operating point 'frugl'; did you mean 'frugal'?",
+            "there is no operating point 'frugl'; known are: accuracy-drop-1%, accuracy-drop-10%, backbone, frugal",
         ),
         (("--data", "empty.npz"), "split 'data' is empty; give it at least one sample"),
     ],

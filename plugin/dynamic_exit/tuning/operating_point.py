@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
-from ..errors import OperatingPointError, nearest
+from ..errors import OperatingPointError
 from ..files import written_whole
 from ..records import Records
 from .evaluation import Configuration, Evaluation, check_configuration, evaluate
@@ -312,12 +312,13 @@ class OperatingPoints(_Model):
             The point.
 
         Raises:
-            OperatingPointError: There is none; the message names the nearest.
+            OperatingPointError: There is none; the message lists those there are.
         """
         for point in (*self.points, self.backbone):
             if point.name == name:
                 return point
-        raise OperatingPointError(f"there is no operating point '{name}'; {nearest(name, (*self.names, BACKBONE))}")
+        known = ", ".join(sorted((*self.names, BACKBONE)))
+        raise OperatingPointError(f"there is no operating point '{name}'; known are: {known}")
 
     def nearest(self, *, max_accuracy_drop: float | None = None, budget: float | None = None) -> OperatingPoint:
         """Return the best point for a wish: by its measured figures, not by what it was tuned for.
