@@ -117,6 +117,19 @@ class Built:
 
 
 @torch.no_grad()
+def awake(made: Made) -> Made:
+    """Untrained scales can be so small that all inputs get one answer, down to rounding: such become 1."""
+    model, example, keywords = made
+    if example[0].is_floating_point():
+        hidden = Classifier(model, keywords=keywords)(*example)
+        if (hidden[0] - hidden[1]).abs().max() < 1e-4 * hidden.abs().max():
+            for module in model.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    nn.init.ones_(module.weight)
+    return made
+
+
+@torch.no_grad()
 def build(made: Made, saver: nn.Module | None = None, count: int = 64, exits: int = EXITS) -> Built:
     """Cut a model, put random heads that have seen some inputs on it and a saver in front, and export all."""
     model, example, keywords = made
@@ -146,7 +159,7 @@ def build(made: Made, saver: nn.Module | None = None, count: int = 64, exits: in
 
 def check(make: Callable[[], Made], count: int) -> tuple[Agreement, np.ndarray, float, float]:
     """Return how torch and the file agree, rows by stage, the largest logit, and the file's size over its parts'."""
-    built = build(make(), count=count)
+    built = build(awake(make()), count=count)
     thresholds = thresholds_for(built.model, built.inputs)
     feeds = dict(zip(built.names, built.inputs, strict=True))
     agreement = compare(built.model, open_session(built.file, threads=1), feeds, [thresholds], BATCH)
