@@ -1,6 +1,7 @@
 """The configuration optimizer under Neural Compressor's `autotune` beside a whole grid, on CIFAR-10 resnet56.
 
     DYNAMIC_EXIT_DATA=... python integration_tests/benchmarks/autotune.py [--loss 0.01] [--samples 600] [--steps 16]
+        [--skip 0]
 
 Static choices: none, and channels pruned without training. Dynamic ones: resnet8 and resnet20 as savers, their evidence
 added up or not. The grid is every static choice and way of adding up with every pair of thresholds, or none, and its
@@ -40,13 +41,14 @@ def main() -> None:
     parser.add_argument("--loss", type=float, default=0.01, help="tolerable relative loss of accuracy")
     parser.add_argument("--samples", type=int, default=600, help="images to calibrate on, and as many to score on")
     parser.add_argument("--steps", type=int, default=16, help="thresholds of each saver in the grid, off included")
+    parser.add_argument("--skip", type=int, default=0, help="images of each half that are left out before the first")
     arguments = parser.parse_args()
     ingredients = load(read_recipe(RECIPE))
     model = ingredients.backbone.eval()
     images, fresh = (ingredients.splits[key] for key in ("calibration", "test"))
-    inputs = torch.from_numpy(next(iter(images.inputs.values()))[: arguments.samples])
-    scored = next(iter(fresh.inputs.values()))[: arguments.samples]
-    labels = fresh.labels[: arguments.samples]
+    taken = slice(arguments.skip, arguments.skip + arguments.samples)
+    inputs = torch.from_numpy(next(iter(images.inputs.values()))[taken])
+    scored, labels = next(iter(fresh.inputs.values()))[taken], fresh.labels[taken]
     candidates = [each.model_dump() for name, each in ingredients.candidates.items() if name in SAVERS]
 
     def configs() -> list[DynamicExitConfig]:

@@ -1,9 +1,7 @@
 """What models in memory cost, over the model that they were made of."""
 
-from collections.abc import Collection, Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import islice, product
 
 import numpy as np
 import torch
@@ -13,7 +11,7 @@ from ..cost import count_macs, measure_latency
 from ..records import Records
 from ..runtime.checks import HIDDEN, head_takes
 from ..runtime.model import DynamicExitModel
-from ..tuning.evaluation import Configuration, Evaluation, evaluate
+from ..tuning.evaluation import Configuration, evaluate
 from ..tuning.optimizer import front
 from .dynamic import evaluating
 
@@ -21,10 +19,6 @@ COSTS = ("macs", "latency")
 # samples in a call that is timed, seconds for one model, and points of a front
 _BATCH_SIZE, _TIME_LIMIT, _POINTS = 64, 10.0, 60
 _GIVEN = "the given model"
-# of a neighbour: by what the distance of a threshold from 1 is multiplied, where a stage that was off begins, how many
-# are looked at, and what one must cost over the point itself
-_STEPS, _ON, _MOVES = (0.5, 0.8, 1.0, 1.25, 2.0), 0.9, 3000
-_BOLDEST, _SHYEST = 0.75, 0.99
 
 
 class Prices:
@@ -125,53 +119,3 @@ def priced(model: DynamicExitModel, prices: Prices) -> Records:
     else:
         own, prefix = prices.measured(model)
     return replace(records, own_cost=own, prefix_cost=prefix)
-
-
-class Neighbours:
-    """Points around a point of a dynamic model: each threshold moved up, down, or off.
-
-    Args:
-        model: It knows the records that it was tuned on.
-        prices: What costs are over.
-    """
-
-    def __init__(self, model: DynamicExitModel, prices: Prices):
-        self.chain, self.fuse, self.records = model.chain, model.fuse, priced(model, prices)
-
-    def cheaper(
-        self, thresholds: tuple[float, ...], cost: float, seen: Collection[tuple[float, ...]]
-    ) -> tuple[tuple[float, ...], float] | None:
-        """Return a neighbour that costs less: of those not seen, the one that loses least agreement for what it saves.
-
-        Args:
-            thresholds: One per stage, +inf for off.
-            cost: At these.
-            seen: Thresholds that are known.
-
-        Returns:
-            Thresholds and cost; None where there is none.
-        """
-        agreed = self._at(thresholds).accuracy
-        best = None
-        for moved in self._moves(thresholds):
-            if moved in seen:
-                continue
-            found = self._at(moved)
-            if not _BOLDEST * cost <= found.cost <= _SHYEST * cost:
-                continue
-            price = max(agreed - found.accuracy, 0.0) / (cost - found.cost)
-            if best is None or price < best[0]:
-                best = (price, moved, found.cost)
-        return best and best[1:]
-
-    def _at(self, thresholds: tuple[float, ...]) -> Evaluation:
-        used = [(name, value) for name, value in zip(self.chain, thresholds, strict=True) if value < np.inf]
-        return evaluate(self.records, Configuration(tuple(used), self.fuse))
-
-    def _moves(self, thresholds: tuple[float, ...]) -> Iterator[tuple[float, ...]]:
-        steps = [
-            [_ON, np.inf] if value == np.inf else [*(1 - (1 - value) * step for step in _STEPS), np.inf]
-            for value in thresholds
-        ]
-        for moved in islice(product(*steps), _MOVES):
-            yield tuple(float(np.float32(value)) for value in moved)

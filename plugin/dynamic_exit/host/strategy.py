@@ -22,16 +22,17 @@ from ..runtime.model import DynamicExitModel
 from ..tuning.evaluation import Configuration
 from .adapter import PassConfig
 from .dynamic import evaluating
+from .expected import Expected
 from .plan import COMBINATION
-from .prices import COSTS, Neighbours, Point, Prices, fronts_of
+from .prices import COSTS, Point, Prices, fronts_of
 from .score import Judge
 
 # merits of what misses the goal, and of what could not be made, lie below those of everything that meets it
 _MISSED, _FAILED = -1e6, -1e12
 # cheaper points that are tried beyond the first that misses: losses of neighbours differ by a few samples
 _BEYOND = 1
-# neighbours of the best point that are scored in the end, and so many misses one after the other end it
-_REFINEMENTS, _MISSES = 24, 12
+# points that are scored in the end at most, and the saving expected of one, over the best cost, that ends it
+_REFINEMENTS, _TOO_LITTLE = 40, 0.0005
 # answers that differ from the model's are not all wrong: savers are picked for so many times the loss
 _LOOSER = 5.0
 
@@ -68,8 +69,19 @@ class Trial:
         return -self.cost_ratio if self.meets else _MISSED * (1 + max(self.loss, 0.0))
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """A dynamic model that thresholds can still be set on."""
+
+    trial: Trial
+    made: DynamicExitModel
+    expected: Expected
+
+
 class ConfigurationOptimizer:
     """Finds, among configs and all thresholds, what costs least at a tolerable loss of the score.
+
+    Dynamic models of all configs are kept to the end, as thresholds of any of them may turn out best.
 
     Args:
         tolerable_loss: Largest relative loss of the score, in 0..1.
@@ -101,7 +113,7 @@ class ConfigurationOptimizer:
         self._configs: list[BaseConfig] = []
         self._judge: Judge | None = None
         self._prices: Prices | None = None
-        self._best_config: BaseConfig | None = None
+        self._ended = False
 
     @property
     def evaluations(self) -> int:
@@ -126,7 +138,8 @@ class ConfigurationOptimizer:
         config_set.config_list = [_as_trial(config, self) for config in given]
         self.trials = [Trial(config) for config in given]
         self._configs, self._failure = config_set.config_list, None
-        self.best, self._kept, self._best_config = None, None, None
+        self.best, self._kept, self._ended = None, None, False
+        self._choices: list[_Choice] = []
         self._current, self._prices = -1, None
         return self
 
@@ -226,12 +239,12 @@ class ConfigurationOptimizer:
         if self._failure is not None:
             trial.why, self._failure = f"left out: {self._failure}", None
         elif isinstance(made, DynamicExitModel) and made.records is not None:
-            self._descend(trial, made)
+            self._descend(_Choice(trial, made, Expected(made, self._prices)))
         else:
-            self._score(trial, made, self._prices.of(made), ())
+            self._score(trial, made, self._prices.of(made))
         self.say(f"config {self._current + 1} of {len(self.trials)}, {trial.config.name}: {trial.why}")
         if trial.score is not None and (self.best is None or trial.merit > self.best.merit):
-            self.best, self._kept, self._best_config = trial, made, self._configs[self._current]
+            self.best, self._kept = trial, made
         merit = trial.merit
         if self._current == len(self.trials) - 1:
             self._end()
@@ -242,8 +255,9 @@ class ConfigurationOptimizer:
         if self.best is None:
             reason = next(trial.why for trial in self.trials)
             raise TuningError(f"no config of `config_set` can be made, the first is {reason}")
-        if self.best.meets and self.best.thresholds:
-            self._refine(self.best, self._kept)
+        if self.best.meets:
+            self._refine()
+        self._ended = True
         if not self.best.meets:
             warnings.warn(
                 f"no config of `config_set` keeps the loss at or under {self.tolerable_loss:.2%}; the least that was "
@@ -251,24 +265,26 @@ class ConfigurationOptimizer:
                 stacklevel=5,
             )
 
-    def _descend(self, trial: Trial, made: DynamicExitModel) -> None:
+    def _descend(self, choice: _Choice) -> None:
         """Go down the fronts of a model's thresholds to the cheapest point that keeps the loss."""
-        for points in fronts_of(made, self._prices):
+        trial = choice.trial
+        for points in fronts_of(choice.made, self._prices):
             known = [each.cost_ratio for each in (self.best, trial) if each is not None and each.meets]
-            self._halve(trial, made, [point for point in points if point[1] < min(known, default=np.inf)])
+            self._halve(choice, [point for point in points if point[1] < min(known, default=np.inf)])
         if trial.score is None:
             trial.why = f"not scored: nothing of it costs less than {self.best.cost_ratio:.4f}"
         else:
-            made.set_thresholds(trial.thresholds)
+            choice.made.set_thresholds(trial.thresholds)
+            self._choices.append(choice)
 
-    def _halve(self, trial: Trial, made: DynamicExitModel, points: Sequence[Point]) -> None:
+    def _halve(self, choice: _Choice, points: Sequence[Point]) -> None:
         """Score the dearest point, and where it meets the goal halve the way to the first that does not."""
         tried: dict[int, bool] = {}
 
         def meets(place: int) -> bool:
             if place not in tried:
                 configuration, cost = points[place]
-                tried[place] = self._score(trial, made, cost, _thresholds(made, configuration))
+                tried[place] = self._try(choice, cost, _thresholds(choice.made, configuration))
             return tried[place]
 
         low, high = 0, len(points)
@@ -280,22 +296,30 @@ class ConfigurationOptimizer:
         for place in range(high + 1, min(high + 1 + _BEYOND, len(points))):
             meets(place)
 
-    def _refine(self, trial: Trial, made: DynamicExitModel) -> None:
-        """Score cheaper neighbours of the best point: fronts know no labels."""
-        around, seen, misses = Neighbours(made, self._prices), {trial.thresholds}, 0
+    def _refine(self) -> None:
+        """Score what is expected to save most, of all dynamic models: fronts know no labels, losses of points do."""
         for _ in range(_REFINEMENTS):
-            if misses == _MISSES:
+            cost, best = self.best.cost_ratio, None
+            for choice in self._choices:
+                found = choice.expected.best(choice.trial.thresholds, cost, self.tolerable_loss)
+                if found is not None and (best is None or found[0] > best[1][0]):
+                    best = choice, found
+            if best is None or best[1][0] < _TOO_LITTLE * cost:
                 break
-            found = around.cheaper(trial.thresholds, trial.cost_ratio, seen)
-            if found is None:
-                break
-            thresholds, cost = found
-            seen.add(thresholds)
-            misses = 0 if self._score(trial, made, cost, thresholds) else misses + 1
-        made.set_thresholds(trial.thresholds)
+            choice, (_, thresholds, price) = best
+            if self._try(choice, price, thresholds):
+                self.best, self._kept = choice.trial, choice.made
+        for choice in self._choices:
+            choice.made.set_thresholds(choice.trial.thresholds)
 
-    def _score(self, trial: Trial, made: nn.Module, cost: float, thresholds: Sequence[float]) -> bool:
-        """Score a model at some thresholds and keep what is best so far; return whether it meets the goal."""
+    def _try(self, choice: _Choice, cost: float, thresholds: Sequence[float]) -> bool:
+        """Score a point of a dynamic model, learn from it, and return whether it meets the goal."""
+        found = self._score(choice.trial, choice.made, cost, thresholds)
+        choice.expected.learn(found.thresholds, found.loss)
+        return found.meets
+
+    def _score(self, trial: Trial, made: nn.Module, cost: float, thresholds: Sequence[float] = ()) -> Trial:
+        """Score a model, keep it if it is the config's best so far, and return what was found."""
         if thresholds:
             made.set_thresholds(thresholds)
         score = self._judge.score(made)
@@ -306,7 +330,7 @@ class ConfigurationOptimizer:
             trial.score, trial.loss, trial.cost_ratio, trial.meets = score, loss, cost, found.meets
             trial.thresholds = found.thresholds
             trial.why = f"costs {cost:.4f} of the given model, loses {loss:.2%}" + ("" if found.meets else ", too much")
-        return found.meets
+        return found
 
 
 def _thresholds(model: DynamicExitModel, configuration: Configuration) -> list[float]:
@@ -325,7 +349,7 @@ def _as_trial(config: BaseConfig, optimizer: ConfigurationOptimizer) -> BaseConf
     kind = type(config)
 
     def apply(model: nn.Module, trial: PassConfig, calls, example_inputs) -> nn.Module:
-        if optimizer._best_config is trial:
+        if optimizer._ended:
             return optimizer._kept  # `autotune` asks for the best config's model again
         try:
             return kind.apply(model, trial, calls, example_inputs)
