@@ -77,6 +77,28 @@ def test_every_row_has_a_time_at_every_batch_size_and_dynamic_ones_an_ideal(foun
         assert set(row["ideal_seconds_per_sample"]) == (set() if row["operating_point"] is None else {"1", "8"})
 
 
+def test_a_folder_of_segments_is_timed_in_float_and_int8_too(folder, tmp_path):
+    segments = run(read_recipe(tiny.build(tmp_path), {"export.layout": "segments"})).folder
+    inputs, labels = tiny.samples("test")
+    rows, as_file = (benchmark_folder(each, inputs, labels, batch_sizes=(8,), time_limit=1.0)["rows"]
+                     for each in (segments, folder))  # fmt: skip
+    assert [(row["name"], row["numerics"]) for row in rows] == [(row["name"], row["numerics"]) for row in as_file]
+    for row, other in zip(rows, as_file, strict=True):
+        assert row["accuracy"] == pytest.approx(other["accuracy"], abs=0.01)
+        assert row["seconds_per_sample"]["8"]["median"] > 0
+        assert bool(row["ideal_seconds_per_sample"]) == (row["operating_point"] is not None)
+
+
+def test_what_is_quantized_in_another_way_is_timed_as_it_ships(tmp_path):
+    recipe = read_recipe(tiny.build(tmp_path), {"quantization": {"pt2e_dynamic_quant": {}}})
+    made = run(recipe).folder
+    found = benchmark_folder(made, *tiny.samples("test"), batch_sizes=(8,), time_limit=1.0)
+    measured = {row["name"]: row["accuracy"] for row in json.loads((made / "metrics.json").read_text())["rows"]}
+    assert {row["numerics"] for row in found["rows"]} == {"int8"}
+    for row in found["rows"][1:]:
+        assert row["accuracy"] == pytest.approx(measured[row["name"]])
+
+
 def test_bad_input_is_refused(folder, tmp_path):
     inputs, labels = tiny.samples("test")
     with pytest.raises(DataError, match="takes the inputs input; the data hold y"):

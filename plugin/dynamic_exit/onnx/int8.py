@@ -87,6 +87,11 @@ def is_quantized(part: Part) -> bool:
     return any("Quantize" in node.op_type or node.op_type in _QUANTIZED for node in part.proto.graph.node)
 
 
+def is_static_int8(part: Part) -> bool:
+    """Tell whether `without_int8` takes all quantization out of a part, if it has any."""
+    return not _other_quantization(part)
+
+
 def quantize_part(
     part: Part, feeds: Iterable[Mapping[str, np.ndarray]], options: Int8Options, limit: int | None = None
 ) -> Part:
@@ -197,7 +202,7 @@ def without_int8(part: Part) -> Part:
     Raises:
         ExportError: It is quantized in another way.
     """
-    others = [node.op_type for node in part.proto.graph.node if node.op_type in (*_QUANTIZED, "DynamicQuantizeLinear")]
+    others = _other_quantization(part)
     if others:
         raise ExportError(f"stage '{part.name}' holds {others[0]}: only static int8 can be taken out again")
     proto = onnx.ModelProto()
@@ -233,6 +238,10 @@ def without_int8(part: Part) -> Part:
     held = [tensor for tensor in graph.initializer if tensor.name in used]
     plain = helper.make_graph(nodes, graph.name, graph.input, graph.output, initializer=held)
     return part.with_proto(helper.make_model(plain, opset_imports=proto.opset_import, ir_version=proto.ir_version))
+
+
+def _other_quantization(part: Part) -> list[str]:
+    return [node.op_type for node in part.proto.graph.node if node.op_type in (*_QUANTIZED, "DynamicQuantizeLinear")]
 
 
 def _noted(node: onnx.NodeProto) -> tuple[str, list[tuple[int, float | None]]] | None:

@@ -1,4 +1,4 @@
-"""How fast a written model is: static and dynamic, beside the ideal; of an ONNX file in float and int8."""
+"""How fast a written model is: static and dynamic, beside the ideal; of ONNX files in float and int8."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,14 +14,14 @@ from ..cost import Latency, measure_latency
 from ..errors import DataError, ExportError
 from ..hub.folder import CONFIG_FILE, read_config
 from ..hub.modeling import MODEL_FILE, POINTS_FILE, point_thresholds
-from ..onnx.int8 import is_quantized, without_int8
+from ..onnx.int8 import is_quantized, is_static_int8, without_int8
 from ..onnx.parts import Part
 from ..onnx.session import open_session
 from ..onnx.stitch import Chain, stitch
 from ..onnx.unstitch import static_model, unstitch
 from ..tuning.operating_point import OperatingPoint, OperatingPoints
 from .measure import ROUNDS, Variant, answer, passes, timed_slices
-from .torch_benchmark import torch_pieces
+from .pieces import file_pieces, torch_pieces
 
 #: Samples in one call that are timed.
 BATCH_SIZES = (1, 8, 64)
@@ -58,12 +58,12 @@ def benchmark_folder(
 ) -> dict[str, Any]:
     """Time a written model against its backbone alone, all in turn, on real samples.
 
-    The float rows of an int8 file are its own graph with the quantization taken out; a folder for torch has none. The
-    ideal of a dynamic row is
-    what its samples would take if each stage cost what it costs alone, at the same batch size, and nothing else did.
+    The float rows of an int8 file are its own graph with the quantization taken out; a folder for torch has none, nor
+    files quantized in another way than static int8. The ideal of a dynamic row is what its samples would take if each
+    stage cost what it costs alone, at the same batch size, and nothing else did.
 
     Args:
-        folder: What a run wrote, as one file or for torch.
+        folder: What a run wrote, as one file or one a stage.
         inputs: By name, each (N, ...), or the only one: their mix of easy and hard decides what a dynamic file saves.
         labels: int64 (N,), -1 where unknown.
         operating_points: Names; None takes all.
@@ -81,15 +81,18 @@ def benchmark_folder(
     """
     config = read_config(folder) if (folder / CONFIG_FILE).is_file() else None
     for_torch = config is not None and config.target == "torch"
-    for name in (*[MODEL_FILE] * (not for_torch), POINTS_FILE):
+    single = config is None or config.layout == "single"
+    for name in (*[MODEL_FILE] * single, POINTS_FILE):
         if not (folder / name).is_file():
-            raise ExportError(f"'{folder}' has no {name}; give a folder that `dynamic-exit run` wrote as one file")
+            raise ExportError(f"'{folder}' has no {name}; give a folder that `dynamic-exit run` wrote")
     points = OperatingPoints.read(folder / POINTS_FILE)
     chosen = [points.by_name(name) for name in operating_points or points.names]
-    if for_torch:
-        models = [_Model(config.numerics or "as shipped", *torch_pieces(folder, config))]
+    shipped = config.numerics if config is not None and config.numerics else "as shipped"
+    if single:
+        models = _models(onnx.load(folder / MODEL_FILE), threads, shipped)
     else:
-        models = _models(onnx.load(folder / MODEL_FILE), threads)
+        pieces = [torch_pieces(folder, config)] if for_torch else file_pieces(folder, config, threads)
+        models = [_Model(name, *each) for name, each in zip(("float", shipped)[-len(pieces) :], pieces, strict=True)]
     inputs = _named(models[0], inputs)
     _check(inputs, batch_sizes)
     rows = [_row(model, point, inputs, labels) for point in (None, *chosen) for model in models]
@@ -103,7 +106,7 @@ def benchmark_folder(
     }
 
 
-def _models(file: onnx.ModelProto, threads: int) -> list[_Model]:
+def _models(file: onnx.ModelProto, threads: int, shipped: str) -> list[_Model]:
     chain = unstitch(file)
     inputs = [value for value in file.graph.input if value.name != "thresholds"]
     classes = file.graph.output[0].type.tensor_type.shape.dim[1].dim_value
@@ -118,8 +121,11 @@ def _models(file: onnx.ModelProto, threads: int) -> list[_Model]:
             {part.name: open_session(part.proto, threads) for part in parts},
         )
 
-    if not any(is_quantized(part) for part in (*chain.savers, *chain.segments)):
+    parts = (*chain.savers, *chain.segments, *(part for part, _ in chain.exits))
+    if not any(map(is_quantized, parts)):
         return [opened("float", chain, file)]
+    if not all(map(is_static_int8, parts)):
+        return [opened(shipped, chain, file)]
     plain = replace(
         chain,
         savers=[without_int8(part) for part in chain.savers],

@@ -1,15 +1,20 @@
-"""A folder for torch in the pieces that the benchmark times."""
+"""A folder of one file a stage in the pieces that the benchmark times."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 
 from ..errors import ExportError
 from ..hub.configuration import DynamicExitConfig
-from ..hub.runner import SegmentsRunner, open_runner
+from ..hub.folder import POINTS_FILE, check_files
+from ..hub.runner import SegmentsRunner, open_runner, part_files
+from ..onnx.int8 import is_quantized, is_static_int8, without_int8
 from ..onnx.parts import Part
+from ..onnx.session import PartSession
 from ..onnx.stitch import Chain
 from ..runtime.checks import HIDDEN
 from .torch_target import TorchSession
@@ -17,9 +22,10 @@ from .torch_target import TorchSession
 Feeds = Mapping[str, np.ndarray]
 
 
-def torch_pieces(
-    folder: Path, config: DynamicExitConfig
-) -> tuple[Chain, TorchSession, TorchSession, dict[str, TorchSession]]:
+Pieces = tuple[Chain, TorchSession, TorchSession, dict[str, TorchSession]]
+
+
+def torch_pieces(folder: Path, config: DynamicExitConfig) -> Pieces:
     """Return the chain, the backbone alone, the dynamic model, and every stage by name.
 
     Args:
@@ -29,9 +35,42 @@ def torch_pieces(
     Raises:
         ExportError: It cannot be read, or has exits of a sequence network.
     """
+    return _pieces(folder, config, open_runner(folder, config))
+
+
+def file_pieces(folder: Path, config: DynamicExitConfig, threads: int) -> list[Pieces]:
+    """Return the same of a folder of one ONNX file a stage: first in float, where that can be had, then as it ships.
+
+    Args:
+        folder: What a run wrote in segments.
+        config: The folder's.
+        threads: Within an operator.
+
+    Raises:
+        ExportError: It cannot be read, or has exits of a sequence network.
+    """
+    check_files(folder, config.checksums, [POINTS_FILE, *part_files(config)])
+    parts = {name: Part(Path(name).stem, onnx.load(folder / name), (), "") for name in part_files(config)}
+    plain = [part for part in parts.values() if not is_quantized(part)]
+    ways = [lambda part: part]
+    if len(plain) < len(parts) and all(map(is_static_int8, parts.values())):
+        ways.insert(0, without_int8)
+    return [
+        _pieces(folder, config, SegmentsRunner(folder, config, _opener(parts, folder, way, threads))) for way in ways
+    ]
+
+
+def _opener(parts: Mapping[str, Part], folder: Path, way: Callable[[Part], Part], threads: int):
+    def load(path: Path, takes: Sequence[str]) -> PartSession:
+        part = replace(parts[path.relative_to(folder).as_posix()], takes=tuple(takes))
+        return PartSession(way(part), threads)
+
+    return load
+
+
+def _pieces(folder: Path, config: DynamicExitConfig, runner: SegmentsRunner) -> Pieces:
     if config.parts.get("notes"):
-        raise ExportError(f"'{folder}' has exits of a sequence network, which are not timed for torch; train others")
-    runner = open_runner(folder, config)
+        raise ExportError(f"'{folder}' has exits of a sequence network, which are not timed; train others")
     model, carried = runner.model, [*config.inputs, {"name": HIDDEN, "shape": []}]
     last = len(model.segments) - 1
     segments = {f"segment{place}": each for place, each in enumerate(model.segments)}
