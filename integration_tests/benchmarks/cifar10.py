@@ -121,9 +121,11 @@ def halves(records: Records, draw: int) -> tuple[Records, Records]:
     return records.take(order[:middle]), records.take(order[middle:])
 
 
-def ours(records: Records, draw: int, fuse: str = "mean", goals: Sequence[Goal] = GOALS) -> list[Configuration]:
+def ours(
+    records: Records, draw: int, fuse: str = "mean", goals: Sequence[Goal] = GOALS, max_savers: int = SAVERS
+) -> list[Configuration]:
     """What ships, one configuration per allowed drop."""
-    return optimize(records, goals, fuse=fuse, max_savers=SAVERS, seed=draw)
+    return optimize(records, goals, fuse=fuse, max_savers=max_savers, seed=draw)
 
 
 def single_saver(records: Records, draw: int) -> list[Configuration]:
@@ -219,13 +221,11 @@ def exits(records: Records, draws: int) -> dict[str, list]:
     return figures
 
 
-def both(records: Records, draws: int) -> dict[str, list]:
+def both(records: Records, draws: int, max_savers: int = SAVERS) -> dict[str, list]:
     """Savers alone against savers and exits."""
     alone = [stage for stage, kind in zip(records.stages, records.kinds, strict=True) if kind == "saver"]
-    ways = {
-        "savers": lambda part, draw: ours(part.select(alone), draw, goals=MANY_GOALS),
-        "savers and exits": lambda part, draw: ours(part, draw, goals=MANY_GOALS),
-    }
+    find = partial(ours, goals=MANY_GOALS, max_savers=max_savers)
+    ways = {"savers": lambda part, draw: find(part.select(alone), draw), "savers and exits": find}
     found = repeat(records, ways, draws)
     figures = {name: summary(name, rows) for name, rows in found.items()}
     reached = [figures["savers and exits"][MANY.index(drop)] for drop in DROPS]
@@ -245,10 +245,10 @@ def load_records(what: str, folder: Path | None, recipe: Recipe, samples: int) -
 def main() -> None:
     """Run one benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    what = {"savers": savers, "exits": exits, "both": both}
-    parser.add_argument("what", choices=what)
+    parser.add_argument("what", choices=("savers", "exits", "both"))
     parser.add_argument("--records", type=Path, help="folder that keeps the records")
     parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--max-savers", type=int, default=SAVERS, help="savers in a chain at most, for both")
     parser.add_argument("--samples", type=int, default=50_000, help="training images for exits")
     parser.add_argument("--set", action="append", default=[], help="key=value of the recipe")
     arguments = parser.parse_args()
@@ -256,6 +256,7 @@ def main() -> None:
     records = load_records(arguments.what, arguments.records, read_recipe(RECIPE, overrides), arguments.samples)
     allowed = DROPS if arguments.what == "savers" else MANY
     print(f"{'':24} backbone cost / mean cost and accuracy change in points, at {allowed} allowed")
+    what = {"savers": savers, "exits": exits, "both": partial(both, max_savers=arguments.max_savers)}
     what[arguments.what](records, arguments.draws)
 
 
