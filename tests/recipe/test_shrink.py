@@ -12,7 +12,8 @@ from dynamic_exit.passes.pruning import save_pruned
 from dynamic_exit.recipe.cache import Cache
 from dynamic_exit.recipe.load import load
 from dynamic_exit.recipe.schema import read_recipe
-from dynamic_exit.recipe.shrink import shrink
+from dynamic_exit.recipe.shrink import shrink, shrinkage
+from dynamic_exit.report.page import shrinkage_notes
 
 PRUNING = {"ratio": 0.5, "fine_tune": {"epochs": 2}}
 OWN_VIEW = "def noisy(sample, generator):\n    return sample {sign} 0.1\n"
@@ -68,6 +69,23 @@ def test_own_augmentation_counts_by_its_code(world, tmp_path):
 def test_what_does_not_count_finds_it_again(world):
     world()
     assert not world(dynamic_exit__early_exit={"count": 1}, export__directory="elsewhere")[1]
+
+
+def test_what_pruning_cost_is_told_against_the_backbone_that_was_given(tmp_path):
+    given = load(read_recipe(tiny.build(tmp_path, quantization=None, pruning=PRUNING)))
+    made = shrink(given, lambda line: None)
+    images, labels = (torch.from_numpy(array) for array in tiny.samples("test"))
+    right = [float((each.backbone(images).argmax(1) == labels).float().mean()) for each in (given, made)]
+    macs = [count_macs(each.backbone, (images[:2],)) for each in (given, made)]
+    found = shrinkage(made)
+    assert found["passes"] == ["pruning"]
+    assert [found[key]["accuracy"] for key in ("given", "made")] == pytest.approx(right)
+    assert [found[key]["multiply_adds"] for key in ("given", "made")] == macs and macs[1] < macs[0]
+    assert shrinkage_notes(found) == [
+        f"pruning: {macs[1] / macs[0]:.1%} of the multiply-adds remain, {right[1]:.2%} of the test samples are right, "
+        f"{right[0]:.2%} before (both in float); other figures are against the backbone after that."
+    ]
+    assert shrinkage(given) is None and shrinkage_notes(None) == []
 
 
 def test_a_saved_folder_serves_as_weights(world, tmp_path):

@@ -48,5 +48,6 @@ def model_card(title: str, config: DynamicExitConfig, points: OperatingPoints, m
         f"Measured on {metrics['samples']['test']} test samples that nothing was tuned on; "
         f"cost in {points.cost_unit} over the backbone's; {metrics['timing']['runtime']}, "
         f"{metrics['timing']['threads']} thread, median and half the distance of the quartiles{timed}.",
+        *metrics["notes"],
     ]
     return "\n".join(lines) + "\n"

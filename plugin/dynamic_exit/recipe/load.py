@@ -27,6 +27,7 @@ class Ingredients:
         by_name: Whether models take the inputs by name; else each takes the only one by position.
         classes: Number of classes C.
         labels: Names of the classes, in the order of the logits.
+        given: The backbone that came in, where static passes have made `backbone` of it.
     """
 
     recipe: Recipe
@@ -37,6 +38,7 @@ class Ingredients:
     by_name: bool
     classes: int
     labels: list[str]
+    given: Classifier | None = None
 
 
 def load(recipe: Recipe, model: nn.Module | None = None, splits: Mapping[str, Split] | None = None) -> Ingredients:

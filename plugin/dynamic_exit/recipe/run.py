@@ -14,6 +14,7 @@ from .. import parallel
 from ..errors import DynamicExitError
 from ..passes.tiny_saver import ALWAYS
 from ..records import Records
+from ..report.page import shrinkage_notes
 from ..tuning.evaluation import Configuration, evaluate
 from ..tuning.operating_point import Goal, OperatingPoints
 from ..tuning.optimizer import split, tune
@@ -26,7 +27,7 @@ from .measure import measure
 from .pool import Pool
 from .progress import Progress
 from .schema import Recipe
-from .shrink import shrink
+from .shrink import shrink, shrinkage
 from .sources import Split
 from .stack import Stack
 from .static_search import search_static
@@ -144,6 +145,7 @@ def _conclude(
     files = model.write(workspace.partial)
     agreements = model.verify(workspace.partial, files)
     say("verified: at every operating point the file answers as its model does, on every test sample")
+    shrunk = None if stack else shrinkage(ingredients)
     metrics = {
         "_type": "dynamic_exit.metrics",
         "_version": 1,
@@ -152,7 +154,8 @@ def _conclude(
         **measure(stages, model.files, points, ingredients),
         "target": ingredients.recipe.export.target,
         "backbone_numerics": stages.numerics,
-        "notes": list(points.notes),
+        "notes": [*points.notes, *shrinkage_notes(shrunk)],
+        "static_passes": shrunk,
         "numerics": chain.numerics,
         "candidates": [vars(candidate) for candidate in chain.candidates],
         "candidates_seconds": round(chain.candidates_seconds, 1),

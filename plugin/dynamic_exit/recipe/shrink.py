@@ -3,7 +3,9 @@
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import torch
 
 from .. import parallel
@@ -13,6 +15,8 @@ from ..errors import PassError
 from ..graph import Classifier
 from ..passes import PruningStanza, Samples, apply_static, registered_passes
 from ..passes.pruning import pack_pruned, prune, unpack_pruned
+from ..runtime.batches import batches
+from ..runtime.recorder import BATCH_SIZE
 from .cache import Cache
 from .fingerprint import function_fingerprint, module_fingerprint, training_surroundings
 from .load import Ingredients
@@ -36,11 +40,41 @@ def shrink(ingredients: Ingredients, say: Say, cache: Cache | None = None) -> In
     Raises:
         PassError: A pass failed, or what it made does not answer as a classifier of as many classes.
     """
-    cache = Cache(None) if cache is None else cache
+    cache, given = Cache(None) if cache is None else cache, ingredients.backbone
     for name, stanza in ingredients.recipe.static_passes.items():
         run = _prune if isinstance(stanza, PruningStanza) else _run_external
         ingredients = run(name, stanza, ingredients, cache, say)
-    return ingredients
+    return replace(ingredients, given=given)
+
+
+def shrinkage(ingredients: Ingredients) -> dict[str, Any] | None:
+    """Return what static passes did to the backbone, in float, on test samples.
+
+    Args:
+        ingredients: What `shrink` gave.
+
+    Returns:
+        ``passes``, and of the backbone ``given`` and ``made`` the ``accuracy`` (None without labels) and the
+        ``multiply_adds`` of a sample; None where no pass has run.
+    """
+    if ingredients.given is None:
+        return None
+    models = {"given": ingredients.given, "made": ingredients.backbone}
+    looked = {key: _looked_at(model, ingredients) for key, model in models.items()}
+    return {"passes": list(ingredients.recipe.static_passes), **looked}
+
+
+@torch.no_grad()
+def _looked_at(model: Classifier, ingredients: Ingredients) -> dict[str, float | None]:
+    test = ingredients.splits["test"]
+    feeds = [tensor.numpy() for tensor in model.select(test.tensors)]
+    answers = [model(*map(torch.from_numpy, rows)).argmax(1).numpy() for rows in batches(feeds, BATCH_SIZE)]
+    known = test.labels >= 0
+    right = (np.concatenate(answers) == test.labels)[known]
+    return {
+        "accuracy": float(right.mean()) if known.any() else None,
+        "multiply_adds": count_macs(model, model.select(ingredients.example)),
+    }
 
 
 def _prune(name: str, stanza: PruningStanza, ingredients: Ingredients, cache: Cache, say: Say) -> Ingredients:

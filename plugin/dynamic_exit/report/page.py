@@ -149,6 +149,24 @@ def stack_summary(metrics: dict[str, Any]) -> str:
     )
 
 
+def shrinkage_notes(found: dict[str, Any] | None) -> list[str]:
+    """Return what static passes did to the backbone, in one sentence, or none where none has run.
+
+    Args:
+        found: ``static_passes`` of ``metrics.json``.
+    """
+    if found is None:
+        return []
+    given, made = found["given"], found["made"]
+    remain = f"{made['multiply_adds'] / given['multiply_adds']:.1%} of the multiply-adds remain"
+    right = ""
+    if given["accuracy"] is not None:
+        right = (
+            f", {made['accuracy']:.2%} of the test samples are right, {given['accuracy']:.2%} before (both in float)"
+        )
+    return [f"{' and '.join(found['passes'])}: {remain}{right}; other figures are against the backbone after that."]
+
+
 def _text(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
