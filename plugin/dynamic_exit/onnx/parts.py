@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import onnx
 import onnxruntime
@@ -100,7 +101,7 @@ def export_part(
         dynamic_dims = getattr(module, "dynamic_dims", None) or [{}] * len(example_inputs)
     program = export_program(module, tuple(example_inputs), dynamic_dims)
     try:
-        with _quiet():
+        with _quiet(), _one_table():
             proto = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=OPSET).model_proto
     except torch.onnx.errors.OnnxExporterError as error:
         reason = _reason(error, program, module)
@@ -129,6 +130,28 @@ def _quiet():
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextmanager
+def _one_table():
+    """Keep the exporter's table of operators for the next part: it makes one for every call, in half of its time."""
+    try:
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+        make = ONNXRegistry.__dict__["from_torchlib"]
+    except (ImportError, KeyError):  # torch promises neither; without them a part only takes longer
+        yield
+        return
+    ONNXRegistry.from_torchlib = staticmethod(partial(_table, make.__get__(None, ONNXRegistry)))
+    try:
+        yield
+    finally:
+        ONNXRegistry.from_torchlib = make
+
+
+@cache
+def _table(make, opset_version: int):
+    return make(opset_version=opset_version)
 
 
 def _reason(error: BaseException, program: torch.export.ExportedProgram, module: nn.Module) -> str:
