@@ -255,8 +255,8 @@ class ConfigurationOptimizer:
         if self.best is None:
             reason = next(trial.why for trial in self.trials)
             raise TuningError(f"no config of `config_set` can be made, the first is {reason}")
-        if self.best.meets:
-            self._refine()
+        if self.best.meets and isinstance(self.best.config, PassConfig):
+            self._refine()  # of an algorithm of the host `autotune` makes its best config again, and asks nobody
         self._ended = True
         if not self.best.meets:
             warnings.warn(
