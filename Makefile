@@ -9,7 +9,7 @@ demo: setup
 
 test: setup
 	$(BIN)/ruff check plugin tests integration_tests recipes
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 setup: .venv/installed
 

@@ -136,13 +136,13 @@ def single_saver(records: Records, draw: int) -> list[Configuration]:
     return [Configuration(tuple((alone.stages[stage], at) for stage, at in pair)) for pair in pairs]
 
 
-def cheapest_of_all(records: Records, drop: float) -> float:
-    """Cost ratio of the best of all chains of up to two savers, at all thresholds, with fused evidence."""
+def cheapest_of_all(records: Records, drops: Sequence[float] = DROPS) -> list[float]:
+    """For each drop the cost ratio of the best of all chains of up to two savers, at all thresholds, evidence fused."""
     samples, final = len(records), records.baseline_cost
     dense = np.zeros((len(records.stages), samples, 10), np.float32)
     np.put_along_axis(dense, records.topk_classes, records.topk_probabilities, axis=2)
-    need = (dense[-1].argmax(1) == records.truth).sum() - drop * samples - 1e-9
-    best = final * samples
+    needs = (dense[-1].argmax(1) == records.truth).sum() - np.asarray(drops) * samples - 1e-9
+    best = [final * samples] * len(drops)
     for chain in [*((s,) for s in range(len(dense) - 1)), *itertools.combinations(range(len(dense) - 1), 2)]:
         seen = [dense[list(chain[: place + 1])].mean(0) for place in range(len(chain))]
         seen.append(dense[[*chain, -1]].mean(0))
@@ -160,12 +160,12 @@ def cheapest_of_all(records: Records, drop: float) -> float:
         gain = np.append(0, np.cumsum(first[order]))[leaving][:, None] + np.cumsum(stays * second[late], axis=1)
         more = np.cumsum(stays, axis=1)
         # nobody leaves at the last saver: it is paid for nothing, so only chains without it matter
-        fits = ends & (right[-1].sum() + gain >= need)
+        reached = np.where(ends, right[-1].sum() + gain, -samples)
         paid = records.own_cost[list(chain)]
         rest = samples - leaving[:, None]
         cost = samples * paid[0] + (rest * paid[1] if len(chain) > 1 else 0.0) + (rest - more) * final
-        best = min(best, cost[fits].min(initial=np.inf))
-    return float(best / (final * samples))
+        best = [min(least, cost[reached >= need].min(initial=np.inf)) for least, need in zip(best, needs, strict=True)]
+    return [float(least / (final * samples)) for least in best]
 
 
 def summary(name: str, figures: list[list[Evaluation]]) -> list[tuple[float, float]]:
@@ -196,7 +196,7 @@ def savers(records: Records, draws: int) -> dict[str, list]:
         searched, _ = halves(records, draw)
         plain = optimize(searched, GOALS, fuse="mean", max_savers=2, seed=draw, crossfit=False)
         costs = [evaluate(searched, found).cost_ratio for found in plain]
-        apart.append([cost / cheapest_of_all(searched, drop) - 1 for cost, drop in zip(costs, DROPS, strict=True)])
+        apart.append([cost / least - 1 for cost, least in zip(costs, cheapest_of_all(searched), strict=True)])
     figures: dict[str, list] = {name: summary(name, rows) for name, rows in made.items()}
     summary("ours, one way round", made["ours"][::2])
     figures["apart"] = np.max(apart, axis=0).tolist()
