@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import torch
 
 from ..errors import ExportError
@@ -14,15 +15,16 @@ from ..hub.folder import POINTS_FILE, check_files
 from ..hub.runner import SegmentsRunner, open_runner, part_files
 from ..onnx.int8 import is_quantized, is_static_int8, without_int8
 from ..onnx.parts import Part
-from ..onnx.session import PartSession
+from ..onnx.session import PartSession, open_session
 from ..onnx.stitch import Chain
+from ..onnx.unstitch import static_model
 from ..runtime.checks import HIDDEN
 from .torch_target import TorchSession
 
 Feeds = Mapping[str, np.ndarray]
-
-
-Pieces = tuple[Chain, TorchSession, TorchSession, dict[str, TorchSession]]
+Session = TorchSession | onnxruntime.InferenceSession
+Pieces = tuple[Chain, Session, TorchSession, dict[str, TorchSession]]
+Way = Callable[[Part], Part]
 
 
 def torch_pieces(folder: Path, config: DynamicExitConfig) -> Pieces:
@@ -35,11 +37,14 @@ def torch_pieces(folder: Path, config: DynamicExitConfig) -> Pieces:
     Raises:
         ExportError: It cannot be read, or has exits of a sequence network.
     """
-    return _pieces(folder, config, open_runner(folder, config))
+    runner = open_runner(folder, config)
+    return _pieces(folder, config, runner, _static(runner, config))
 
 
 def file_pieces(folder: Path, config: DynamicExitConfig, threads: int) -> list[Pieces]:
     """Return the same of a folder of one ONNX file a stage: first in float, where that can be had, then as it ships.
+
+    The backbone alone is one file here, too: it is what users would have without this project.
 
     Args:
         folder: What a run wrote in segments.
@@ -52,15 +57,21 @@ def file_pieces(folder: Path, config: DynamicExitConfig, threads: int) -> list[P
     check_files(folder, config.checksums, [POINTS_FILE, *part_files(config)])
     parts = {name: Part(Path(name).stem, onnx.load(folder / name), (), "") for name in part_files(config)}
     plain = [part for part in parts.values() if not is_quantized(part)]
-    ways = [lambda part: part]
+    ways: list[Way] = [lambda part: part]
     if len(plain) < len(parts) and all(map(is_static_int8, parts.values())):
         ways.insert(0, without_int8)
     return [
-        _pieces(folder, config, SegmentsRunner(folder, config, _opener(parts, folder, way, threads))) for way in ways
+        _pieces(
+            folder,
+            config,
+            SegmentsRunner(folder, config, _opener(parts, folder, way, threads)),
+            _joined(config, parts, way, threads),
+        )
+        for way in ways
     ]
 
 
-def _opener(parts: Mapping[str, Part], folder: Path, way: Callable[[Part], Part], threads: int):
+def _opener(parts: Mapping[str, Part], folder: Path, way: Way, threads: int):
     def load(path: Path, takes: Sequence[str]) -> PartSession:
         part = replace(parts[path.relative_to(folder).as_posix()], takes=tuple(takes))
         return PartSession(way(part), threads)
@@ -68,7 +79,16 @@ def _opener(parts: Mapping[str, Part], folder: Path, way: Callable[[Part], Part]
     return load
 
 
-def _pieces(folder: Path, config: DynamicExitConfig, runner: SegmentsRunner) -> Pieces:
+def _joined(
+    config: DynamicExitConfig, parts: Mapping[str, Part], way: Way, threads: int
+) -> onnxruntime.InferenceSession:
+    entries = enumerate(config.parts["segments"])
+    segments = [way(replace(parts[e["file"]], name=f"segment{i}", takes=tuple(e["takes"]))) for i, e in entries]
+    inputs = {value.name: value for part in segments for value in part.proto.graph.input if value.name != HIDDEN}
+    return open_session(static_model(segments, list(inputs.values())), threads)
+
+
+def _pieces(folder: Path, config: DynamicExitConfig, runner: SegmentsRunner, static: Session) -> Pieces:
     if config.parts.get("notes"):
         raise ExportError(f"'{folder}' has exits of a sequence network, which are not timed; train others")
     model, carried = runner.model, [*config.inputs, {"name": HIDDEN, "shape": []}]
@@ -89,7 +109,7 @@ def _pieces(folder: Path, config: DynamicExitConfig, runner: SegmentsRunner) -> 
     sessions = {
         name: TorchSession.of_module(each, each.takes, carried) for name, each in {**segments, **stages}.items()
     }
-    return chain, _static(runner, config), TorchSession(runner.run, config.inputs), sessions
+    return chain, static, TorchSession(runner.run, config.inputs), sessions
 
 
 def _static(runner: SegmentsRunner, config: DynamicExitConfig) -> TorchSession:
