@@ -20,6 +20,8 @@ import yaml
 from tuning_baselines import best_single_saver
 
 from dynamic_exit.cost import count_macs
+from dynamic_exit.onnx.parts import export_part
+from dynamic_exit.onnx.session import open_session
 from dynamic_exit.passes.early_exit import attach_exits
 from dynamic_exit.passes.own_code import load_function
 from dynamic_exit.recipe.build import cut_backbone
@@ -62,10 +64,11 @@ def saver_records(recipe: Recipe) -> Records:
     sources = {source.stage_name: source for source in recipe.dynamic_exit.tiny_saver.candidates}
     logits, costs = {}, {}
     for name, source in [*sources.items(), ("final", recipe.model)]:
-        model = load_model(source)
-        batches = torch.from_numpy(inputs).split(BATCH)
-        logits[name] = torch.cat([model(batch) for batch in batches]).numpy()
-        costs[name] = count_macs(model, (batches[0][:2],))
+        model, example = load_model(source), torch.from_numpy(inputs[:2])
+        session = open_session(export_part(name, model, ("x",), "logits", (example,)).proto, threads=1)
+        batches = np.array_split(inputs, len(inputs) // BATCH)
+        logits[name] = np.concatenate([session.run(None, {"x": batch})[0] for batch in batches])
+        costs[name] = count_macs(model, (example,))
         print(
             f"{name:14} {costs[name] / 1e6:6.1f} M, accuracy {(logits[name].argmax(1) == labels).mean():.2%}",
             flush=True,
