@@ -282,3 +282,13 @@ def test_goals_hold_the_default_once(tmp_path, tuning, goals, default):
     found = parse_recipe(tiny.recipe(dynamic_exit__tuning=tuning), tmp_path).dynamic_exit.tuning
     assert [(goal.max_accuracy_drop, goal.budget) for goal in found.goals] == goals
     assert found.default_goal == default
+
+
+def test_a_pass_that_is_set_from_outside_goes_before_quantization(tmp_path):
+    path = tiny.build(tmp_path)
+    recipe = read_recipe(path, {"pruning.ratio": 0.25})
+    assert list(recipe.static_passes) == ["pruning"] and recipe.quantization is not None
+    text = recipe_text(recipe, tmp_path)
+    assert text.index("\npruning:") < text.index("\nquantization:")
+    off = read_recipe(path, {"quantization": None, "pruning.ratio": 0.25})
+    assert off.quantization is None and list(off.static_passes) == ["pruning"]

@@ -307,8 +307,12 @@ def read_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         RecipeError: The file is missing, no YAML, or refused.
     """
     values = read_stanzas(path)
+    written = list(values) if isinstance(values, Mapping) else []
     for key, value in (overrides or {}).items() if values else ():
         _put(values, key, value)
+    if "quantization" in written:  # a pass that was set from outside has no written place: it goes before
+        behind = {key: values.pop(key) for key in written[written.index("quantization") :]}
+        values.update(behind)
     return parse_recipe(values, Path(path).parent)
 
 

@@ -50,7 +50,7 @@ class StaticPasses(Stanza):
                 raise refuse(f"pass '{key}' could not be loaded: {why_broken(key)}")
         static = [key for key in keys if key in _static() and values[key] is not None]
         for key in static:
-            if _LAST in keys and keys.index(_LAST) < keys.index(key):
+            if _LAST in keys[: keys.index(key)] and values[_LAST] is not None:
                 said = "prunes" if key == "pruning" else f"runs `{key}`"
                 raise refuse(f"{cls.subject}{said} after it quantizes; write `{key}` before `quantization`")
         made = handler(values)
