@@ -25,6 +25,7 @@ from dynamic_exit.onnx.session import open_session
 from dynamic_exit.passes.early_exit import attach_exits
 from dynamic_exit.passes.own_code import load_function
 from dynamic_exit.recipe.build import cut_backbone
+from dynamic_exit.recipe.measure import Variant, answer
 from dynamic_exit.recipe.models import load_model
 from dynamic_exit.recipe.schema import Recipe, read_recipe
 from dynamic_exit.records import Records
@@ -40,7 +41,6 @@ GOALS = [Goal(max_accuracy_drop=drop) for drop in DROPS]
 # more goals than asked for, to read off costs between them; all ways have the same, as goals share a correction
 MANY = np.linspace(0, 0.02, 9).tolist()
 MANY_GOALS = [Goal(max_accuracy_drop=drop) for drop in MANY]
-BATCH = 100
 # as the recipe says
 SAVERS = 3
 Find = Callable[[Records, int], list[Configuration]]
@@ -66,8 +66,7 @@ def saver_records(recipe: Recipe) -> Records:
     for name, source in [*sources.items(), ("final", recipe.model)]:
         model, example = load_model(source), torch.from_numpy(inputs[:2])
         session = open_session(export_part(name, model, ("x",), "logits", (example,)).proto, threads=1)
-        batches = np.array_split(inputs, len(inputs) // BATCH)
-        logits[name] = np.concatenate([session.run(None, {"x": batch})[0] for batch in batches])
+        logits[name] = answer(Variant(session), {"x": inputs}, 0)[0]
         costs[name] = count_macs(model, (example,))
         print(
             f"{name:14} {costs[name] / 1e6:6.1f} M, accuracy {(logits[name].argmax(1) == labels).mean():.2%}",

@@ -156,14 +156,14 @@ def say_means(folders: Mapping[str, Path], inputs: Mapping[str, np.ndarray], lab
     goal, base = Goal(max_accuracy_drop=0.005), None
     for name, folder in folders.items():
         records = all_records(folder, inputs, labels)
-        given = float((records.topk_classes[-1, :, 0] == records.truth).mean())
-        base = given if base is None else base
         found = [row[0] for row in repeat(records, {name: partial(ours, goals=[goal])}, draws)[name]]
         points = -100 * np.array([each.accuracy_drop for each in found])
-        total = 100 * (given - base) + points
+        given = np.mean([each.baseline_accuracy for each in found])
+        base = given if base is None else base
+        total = 100 * (given - base) + points.mean()
         print(
             f"{name + ', dynamic':22} {1 / np.mean([each.cost_ratio for each in found]):.2f}x of its static, "
-            f"{points.mean():+.2f} points (sd {points.std():.2f}), {total.mean():+.2f} of static float",
+            f"{points.mean():+.2f} points (sd {points.std():.2f}), {total:+.2f} of static float",
             flush=True,
         )
 

@@ -10,7 +10,6 @@ from dynamic_exit.host.expected import Expected
 from dynamic_exit.records import Records
 
 OFF = float("inf")
-PRICES = SimpleNamespace(cost="macs", macs=100.0)
 
 
 def model(kinds=("saver",), positions=(-1,)):
@@ -22,14 +21,18 @@ def model(kinds=("saver",), positions=(-1,)):
     names = [f"stage{place}" for place in range(len(kinds))]
     records = Records.from_probabilities(
         np.full(100, -1), [*names, "final"], [*kinds, "final"], [*positions, 9], [probabilities] * len(kinds) + [final],
-        own_cost=[10.0] * len(kinds) + [0.0], prefix_cost=[0.0] * len(kinds) + [100.0],
+        own_cost=[0.1] * len(kinds) + [0.0], prefix_cost=[0.0] * len(kinds) + [1.0],
     )  # fmt: skip
     return SimpleNamespace(chain=tuple(names), fuse="none", records=records)
 
 
+def expected_of(model):
+    return Expected(model, model.records)
+
+
 def test_the_expected_saving_is_what_is_saved_times_the_probability_that_the_loss_is_tolerable():
     # at 0.703 sixty leave, ten of them with another answer; all of those turn out lost
-    expected = Expected(model(), PRICES)
+    expected = expected_of(model())
     expected.learn((0.703,), 0.10)
     saving, thresholds, cost = expected.best((0.703,), 0.50, 0.05)
     leave = (np.linspace(0.995, 0.505, 100).astype(np.float32) > thresholds[0]).sum()
@@ -42,14 +45,14 @@ def test_the_expected_saving_is_what_is_saved_times_the_probability_that_the_los
 
 
 def test_stages_whose_other_answers_lose_nothing_are_trusted():
-    losing, harmless = Expected(model(), PRICES), Expected(model(), PRICES)
+    losing, harmless = expected_of(model()), expected_of(model())
     losing.learn((0.7,), 0.10)
     harmless.learn((0.7,), 0.0)
     assert harmless.best((0.7,), 0.5, 0.01)[0] > 10 * losing.best((0.7,), 0.5, 0.01)[0]
 
 
 def test_what_was_scored_is_not_proposed_again():
-    expected, seen = Expected(model(), PRICES), set()
+    expected, seen = expected_of(model()), set()
     while (found := expected.best((0.7,), 0.5, 0.01)) is not None:
         assert found[1] not in seen
         seen.add(found[1])
@@ -58,7 +61,7 @@ def test_what_was_scored_is_not_proposed_again():
 
 
 def test_of_two_exits_at_one_position_at_most_one_is_proposed():
-    expected = Expected(model(("exit", "exit"), (3, 3)), PRICES)
+    expected = expected_of(model(("exit", "exit"), (3, 3)))
     for _ in range(5):
         _, thresholds, _ = expected.best((0.9, OFF), 1.0, 0.1)
         assert OFF in thresholds

@@ -7,9 +7,9 @@ from statistics import NormalDist
 import numpy as np
 
 from ..errors import OperatingPointError
+from ..records import Records
 from ..runtime.model import DynamicExitModel
 from ..tuning.evaluation import Configuration, evaluate
-from .prices import Prices, priced
 
 Thresholds = tuple[float, ...]
 
@@ -31,12 +31,12 @@ class Expected:
     with Inequality Constraints", 2014).
 
     Args:
-        model: It knows the records that it was tuned on.
-        prices: What costs are over.
+        model: The model.
+        records: Those that it was tuned on, with costs over the given model's.
     """
 
-    def __init__(self, model: DynamicExitModel, prices: Prices):
-        self.chain, self.fuse, self.records = model.chain, model.fuse, priced(model, prices)
+    def __init__(self, model: DynamicExitModel, records: Records):
+        self.chain, self.fuse, self.records = model.chain, model.fuse, records
         self._known: dict[Thresholds, tuple[float, np.ndarray] | None] = {}
         self._losses: dict[Thresholds, float] = {}
 

@@ -82,19 +82,18 @@ class Prices:
 Point = tuple[Configuration, float]
 
 
-def fronts_of(model: DynamicExitModel, prices: Prices) -> list[list[Point]]:
+def fronts_of(records: Records, fuse: str) -> list[list[Point]]:
     """Return two fronts of a dynamic model's thresholds, each from dear to cheap.
 
     There are no labels, so what is right is guessed in two ways: the final's answer, and what all stages together say,
     which is right more often where they are many. Neither knows the score; that chooses among the points of both.
 
     Args:
-        model: It knows the records that it was tuned on.
-        prices: What costs are over.
+        records: Those that it was tuned on, with costs over the given model's.
+        fuse: As the model does.
     """
-    records = priced(model, prices)
     guesses = (records.topk_classes[-1, :, 0].astype(np.int64), _consensus(records))
-    return [_points(replace(records, labels=truth), model.fuse) for truth in guesses]
+    return [_points(replace(records, labels=truth), fuse) for truth in guesses]
 
 
 def _points(records: Records, fuse: str) -> list[Point]:

@@ -24,7 +24,7 @@ from .adapter import PassConfig
 from .dynamic import evaluating
 from .expected import Expected
 from .plan import COMBINATION
-from .prices import COSTS, Point, Prices, fronts_of
+from .prices import COSTS, Point, Prices, fronts_of, priced
 from .score import Judge
 
 # merits of what misses the goal, and of what could not be made, lie below those of everything that meets it
@@ -239,7 +239,7 @@ class ConfigurationOptimizer:
         if self._failure is not None:
             trial.why, self._failure = f"left out: {self._failure}", None
         elif isinstance(made, DynamicExitModel) and made.records is not None:
-            self._descend(_Choice(trial, made, Expected(made, self._prices)))
+            self._descend(_Choice(trial, made, Expected(made, priced(made, self._prices))))
         else:
             self._score(trial, made, self._prices.of(made))
         self.say(f"config {self._current + 1} of {len(self.trials)}, {trial.config.name}: {trial.why}")
@@ -268,7 +268,7 @@ class ConfigurationOptimizer:
     def _descend(self, choice: _Choice) -> None:
         """Go down the fronts of a model's thresholds to the cheapest point that keeps the loss."""
         trial = choice.trial
-        for points in fronts_of(choice.made, self._prices):
+        for points in fronts_of(choice.expected.records, choice.made.fuse):
             known = [each.cost_ratio for each in (self.best, trial) if each is not None and each.meets]
             self._halve(choice, [point for point in points if point[1] < min(known, default=np.inf)])
         if trial.score is None:
@@ -299,14 +299,14 @@ class ConfigurationOptimizer:
     def _refine(self) -> None:
         """Score what is expected to save most, of all dynamic models: fronts know no labels, losses of points do."""
         for _ in range(_REFINEMENTS):
-            cost, best = self.best.cost_ratio, None
-            for choice in self._choices:
-                found = choice.expected.best(choice.trial.thresholds, cost, self.tolerable_loss)
-                if found is not None and (best is None or found[0] > best[1][0]):
-                    best = choice, found
-            if best is None or best[1][0] < _TOO_LITTLE * cost:
+            cost = self.best.cost_ratio
+            points = [each.expected.best(each.trial.thresholds, cost, self.tolerable_loss) for each in self._choices]
+            found = [pair for pair in zip(self._choices, points, strict=True) if pair[1] is not None]
+            if not found:
                 break
-            choice, (_, thresholds, price) = best
+            choice, (saving, thresholds, price) = max(found, key=lambda pair: pair[1][0])
+            if saving < _TOO_LITTLE * cost:
+                break
             if self._try(choice, price, thresholds):
                 self.best, self._kept = choice.trial, choice.made
         for choice in self._choices:

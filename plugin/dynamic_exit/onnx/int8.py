@@ -6,7 +6,7 @@ Quantizing the stitched file instead fails silently: onnxruntime's quantizer doe
 import json
 import logging
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,9 +87,9 @@ def is_quantized(part: Part) -> bool:
     return any("Quantize" in node.op_type or node.op_type in _QUANTIZED for node in part.proto.graph.node)
 
 
-def is_static_int8(part: Part) -> bool:
-    """Tell whether `without_int8` takes all quantization out of a part, if it has any."""
-    return not _other_quantization(part)
+def has_float_twin(parts: Collection[Part]) -> bool:
+    """Tell whether parts are quantized, and `without_int8` takes all of it out."""
+    return any(map(is_quantized, parts)) and not any(map(_other_quantization, parts))
 
 
 def quantize_part(

@@ -14,7 +14,7 @@ from ..cost import Latency, measure_latency
 from ..errors import DataError, ExportError
 from ..hub.folder import CONFIG_FILE, read_config
 from ..hub.modeling import MODEL_FILE, POINTS_FILE, point_thresholds
-from ..onnx.int8 import is_quantized, is_static_int8, without_int8
+from ..onnx.int8 import has_float_twin, is_quantized, without_int8
 from ..onnx.parts import Part
 from ..onnx.session import open_session
 from ..onnx.stitch import Chain, stitch
@@ -122,10 +122,8 @@ def _models(file: onnx.ModelProto, threads: int, shipped: str) -> list[_Model]:
         )
 
     parts = (*chain.savers, *chain.segments, *(part for part, _ in chain.exits))
-    if not any(map(is_quantized, parts)):
-        return [opened("float", chain, file)]
-    if not all(map(is_static_int8, parts)):
-        return [opened(shipped, chain, file)]
+    if not has_float_twin(parts):
+        return [opened(shipped if any(map(is_quantized, parts)) else "float", chain, file)]
     plain = replace(
         chain,
         savers=[without_int8(part) for part in chain.savers],

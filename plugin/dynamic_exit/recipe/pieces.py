@@ -13,7 +13,7 @@ from ..errors import ExportError
 from ..hub.configuration import DynamicExitConfig
 from ..hub.folder import POINTS_FILE, check_files
 from ..hub.runner import SegmentsRunner, open_runner, part_files
-from ..onnx.int8 import is_quantized, is_static_int8, without_int8
+from ..onnx.int8 import has_float_twin, without_int8
 from ..onnx.parts import Part
 from ..onnx.session import PartSession, open_session
 from ..onnx.stitch import Chain
@@ -56,10 +56,7 @@ def file_pieces(folder: Path, config: DynamicExitConfig, threads: int) -> list[P
     """
     check_files(folder, config.checksums, [POINTS_FILE, *part_files(config)])
     parts = {name: Part(Path(name).stem, onnx.load(folder / name), (), "") for name in part_files(config)}
-    plain = [part for part in parts.values() if not is_quantized(part)]
-    ways: list[Way] = [lambda part: part]
-    if len(plain) < len(parts) and all(map(is_static_int8, parts.values())):
-        ways.insert(0, without_int8)
+    ways: list[Way] = [*[without_int8] * has_float_twin(parts.values()), lambda part: part]
     return [
         _pieces(
             folder,

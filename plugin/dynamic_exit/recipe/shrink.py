@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from .. import parallel
@@ -15,8 +14,7 @@ from ..errors import PassError
 from ..graph import Classifier
 from ..passes import PruningStanza, Samples, apply_static, registered_passes
 from ..passes.pruning import pack_pruned, prune, unpack_pruned
-from ..runtime.batches import batches
-from ..runtime.recorder import BATCH_SIZE
+from ..runtime.batches import run_in_batches
 from .cache import Cache
 from .fingerprint import function_fingerprint, module_fingerprint, training_surroundings
 from .load import Ingredients
@@ -64,13 +62,11 @@ def shrinkage(ingredients: Ingredients) -> dict[str, Any] | None:
     return {"passes": list(ingredients.recipe.static_passes), **looked}
 
 
-@torch.no_grad()
 def _looked_at(model: Classifier, ingredients: Ingredients) -> dict[str, float | None]:
     test = ingredients.splits["test"]
-    feeds = [tensor.numpy() for tensor in model.select(test.tensors)]
-    answers = [model(*map(torch.from_numpy, rows)).argmax(1).numpy() for rows in batches(feeds, BATCH_SIZE)]
+    answers = run_in_batches(model, model.select(test.tensors)).argmax(1).numpy()
     known = test.labels >= 0
-    right = (np.concatenate(answers) == test.labels)[known]
+    right = (answers == test.labels)[known]
     return {
         "accuracy": float(right.mean()) if known.any() else None,
         "multiply_adds": count_macs(model, model.select(ingredients.example)),
