@@ -99,8 +99,9 @@ def validate(
     from .recipe.pool import Pool
 
     loaded = _read(recipe, override)
-    ingredients = load(loaded)
-    pool = Pool(ingredients, Cache(None), _said(Console(stderr=True))).known if ingredients.candidates else []
+    ingredients, say = load(loaded), _said(Console(stderr=True))
+    ingredients.tell(say)
+    pool = Pool(ingredients, Cache(None), say).known if ingredients.candidates else []
     if as_json:
         print(json.dumps(loaded.model_dump(mode="json"), indent=2))
         return

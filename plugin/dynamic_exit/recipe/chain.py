@@ -35,6 +35,7 @@ class Chain:
         candidates: The table of savers that were tried.
         candidates_seconds: What that took.
         costs: As `stage_costs` gives them; empty until `grow`.
+        notes: What the user should know of how it was made, one sentence each: for ``metrics.json``, report and card.
     """
 
     ingredients: Ingredients
@@ -45,6 +46,7 @@ class Chain:
     candidates: list[Candidate] = field(default_factory=list)
     candidates_seconds: float = 0.0
     costs: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def ship(ingredients: Ingredients, say: Say) -> Chain:

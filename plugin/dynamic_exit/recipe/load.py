@@ -1,6 +1,6 @@
 """Everything that a recipe names, loaded and checked before any work is done."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -28,6 +28,8 @@ class Ingredients:
         classes: Number of classes C.
         labels: Names of the classes, in the order of the logits.
         given: The backbone that came in, where static passes have made `backbone` of it.
+        notes: What the user should know of model and data, one sentence each: said before any work, and again in
+            ``metrics.json``, report and model card.
     """
 
     recipe: Recipe
@@ -39,6 +41,12 @@ class Ingredients:
     classes: int
     labels: list[str]
     given: Classifier | None = None
+    notes: tuple[str, ...] = ()
+
+    def tell(self, say: Callable[[str], None]) -> None:
+        """Say every note, one line each."""
+        for note in self.notes:
+            say(f"note: {note}")
 
 
 def load(recipe: Recipe, model: nn.Module | None = None, splits: Mapping[str, Split] | None = None) -> Ingredients:

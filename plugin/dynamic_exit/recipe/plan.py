@@ -40,6 +40,7 @@ def plan(recipe: Recipe, say: Say = lambda line: None) -> dict[str, Any]:
     """
     cache = Cache(None)
     ingredients = load(recipe)
+    ingredients.tell(say)
     given = ingredients
     pruned = [name for name, stanza in recipe.static_passes.items() if isinstance(stanza, PruningStanza)]
     if pruned:

@@ -99,6 +99,7 @@ def _run(recipe: Recipe, model, splits, say: Say, progress: Progress | None, res
     started = time.perf_counter()
     workspace = Workspace(recipe.export.directory)
     ingredients = parallel.together(lambda: load(recipe, model, splits))
+    ingredients.tell(say)
     cache = open_cache(recipe.dynamic_exit.cache.directory, recipe.dynamic_exit.cache.enabled, say)
     begin, stack = partial(workspace.begin, resume, say), None
     if recipe.dynamic_exit.tuning.static_search:
@@ -154,7 +155,7 @@ def _conclude(
         **measure(stages, model.files, points, ingredients),
         "target": ingredients.recipe.export.target,
         "backbone_numerics": stages.numerics,
-        "notes": [*points.notes, *shrinkage_notes(shrunk)],
+        "notes": [*ingredients.notes, *chain.notes, *points.notes, *shrinkage_notes(shrunk)],
         "static_passes": shrunk,
         "numerics": chain.numerics,
         "candidates": [vars(candidate) for candidate in chain.candidates],
