@@ -102,6 +102,7 @@ class Classifier(nn.Module):
         preprocessing: Applied to the image input (the only input, else every one of four dimensions), or None.
         logits: Key, attribute or index of the logits in the answer; None finds them.
         class_order: For each class of the common order the model's own index; also drops classes.
+        untrained: Names of those of the module's parameters that are known to be random.
 
     Raises:
         ModelError: No module came in, or a keyword that the module does not take.
@@ -116,6 +117,7 @@ class Classifier(nn.Module):
         preprocessing: Preprocessing | None = None,
         logits: str | int | None = None,
         class_order: Sequence[int] | None = None,
+        untrained: Sequence[str] = (),
     ):
         super().__init__()
         if not isinstance(model, nn.Module):
@@ -125,6 +127,7 @@ class Classifier(nn.Module):
         self.keywords = None if keywords is None else tuple(keywords)
         self.takes = None if takes is None else tuple(takes)
         self.logits = logits
+        self.untrained = tuple(untrained)
         order = None if class_order is None else torch.tensor(list(class_order), dtype=torch.int64)
         self.register_buffer("class_order", order, persistent=False)
         self._check_keywords()

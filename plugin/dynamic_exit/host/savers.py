@@ -58,7 +58,7 @@ def _load(
     loaded, reasons = {}, []
     for source in expand_candidates(stanza.candidates):
         try:
-            candidate = load_candidate(source, classes, {UNNAMED: example[0]})
+            candidate = load_candidate(source, classes, {UNNAMED: example[0]}, seed=0)
             reason = shortlist.too_dear(count_macs(candidate, example))
         except DynamicExitError as error:
             reason = str(error)

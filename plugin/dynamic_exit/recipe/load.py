@@ -12,6 +12,7 @@ from .labels import labels_of
 from .models import answer_of, expand_candidates, input_parameters, load_model
 from .schema import Recipe
 from .sources import Split, check_alike, check_labels, load_splits
+from .weights import check_trained
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ def load(recipe: Recipe, model: nn.Module | None = None, splits: Mapping[str, Sp
     if len(calibration) < 2:
         raise DataError("split 'calibration' has 1 sample; give it at least 2")
     by_name = calibration.by_name
-    backbone = load_model(recipe.model, list(calibration.inputs) if by_name else None, model)
+    backbone = load_model(recipe.model, list(calibration.inputs) if by_name else None, model, recipe.seed)
+    check_trained(recipe.model, backbone)
     if by_name:
         _check_names(calibration.inputs, backbone, recipe.data.source)
     else:

@@ -6,23 +6,27 @@ import inspect
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError, RecipeError, first_line, nearest
 from ..graph import Classifier
-from ..onnx.imported import ImportedModel, import_onnx
+from ..onnx.imported import ImportedModel
 from ..passes import ModelSource
-from ..passes.own_code import function_names, load_function
-from ..passes.pruning import load_pruned
+from ..passes.own_code import function_names
 from .labels import class_order, labels_of
+from .model_sources import build_model, nearest_timm
 from .preprocessing import preprocessing_of
+from .weights import load_weights, random_numbers
 
 
-def load_model(source: ModelSource, names: Sequence[str] | None = None, model: nn.Module | None = None) -> Classifier:
+def load_model(
+    source: ModelSource,
+    names: Sequence[str] | None = None,
+    model: nn.Module | None = None,
+    seed: int | None = None,
+) -> Classifier:
     """Build a classifier, load its weights and put its preprocessing in front.
 
     Args:
@@ -30,9 +34,10 @@ def load_model(source: ModelSource, names: Sequence[str] | None = None, model: n
         names: Of the inputs, of which the model gets those that its ``forward`` takes by these names; None where there
             is one without a name.
         model: Used as it is, in place of the one that the stanza names.
+        seed: Decides what weights are that no file gives; None leaves them to torch's own generator.
 
     Returns:
-        The classifier in evaluation mode.
+        The classifier in evaluation mode; its `untrained` names the weights that no file gave.
 
     Raises:
         ModelError: It cannot be built, its weights do not fit, or it takes other inputs.
@@ -40,18 +45,22 @@ def load_model(source: ModelSource, names: Sequence[str] | None = None, model: n
     if model is not None:
         keywords = None if names is None else _keywords(source.name, model, names)
         return Classifier(model, keywords=keywords, takes=keywords).eval()
-    model = _BUILD[source.source](source)
+    with random_numbers(seed):
+        model, untrained = build_model(source)
     if not isinstance(model, nn.Module):
         raise ModelError(f"model '{source.name}' must be a torch.nn.Module; got {type(model).__name__}")
     if source.weights:
-        _load_weights(model, Path(source.weights), source.name)
+        load_weights(model, Path(source.weights), source.name)
+        untrained = ()  # a file must hold them all
     model.eval()
     if names is not None:
         keywords = _keywords(source.name, model, names)
     else:
         keywords = [model.main_input_name] if source.source == "transformers" else None
     preprocessing = preprocessing_of(source, model)
-    return Classifier(model, keywords=keywords, takes=names and keywords, preprocessing=preprocessing)
+    return Classifier(
+        model, keywords=keywords, takes=names and keywords, preprocessing=preprocessing, untrained=untrained
+    )
 
 
 def _keywords(name: str, model: nn.Module, names: Sequence[str]) -> list[str]:
@@ -74,106 +83,6 @@ def input_parameters(model: nn.Module) -> dict[str, inspect.Parameter]:
     parameters = inspect.signature(model.forward).parameters
     many = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return {name: each for name, each in parameters.items() if each.kind not in many}
-
-
-def _build_timm(source: ModelSource) -> nn.Module:
-    import timm
-
-    name = source.name
-    if not timm.is_model(name):
-        raise ModelError(f"timm has no model '{name}'; {_nearest_timm(name)}")
-    try:
-        return timm.create_model(name, **{"pretrained": False, **source.arguments})
-    except Exception as error:  # a constructor may raise anything on wrong arguments, and so may a download
-        raise ModelError(f"timm model '{name}' cannot be built: {first_line(error)}; check its `arguments`") from error
-
-
-def _nearest_timm(name: str) -> str:
-    import timm
-
-    return nearest(name.split(".")[0], timm.list_models()).replace("known are", "its list begins with")[:200]
-
-
-def _build_transformers(source: ModelSource) -> nn.Module:
-    import transformers
-
-    if Path(source.name).is_absolute() and not Path(source.name).is_dir():
-        raise ModelError(f"model folder '{source.name}' does not exist; check the path")
-    try:
-        config = transformers.AutoConfig.from_pretrained(source.name)
-        return getattr(transformers, _auto_class(config)).from_pretrained(source.name, **source.arguments)
-    except Exception as error:  # the hub, the disk and the constructor all raise classes of their own
-        raise ModelError(f"transformers model '{source.name}' cannot be loaded: {first_line(error)}") from error
-
-
-def _auto_class(config: Any) -> str:
-    """Say what a Hugging Face model classifies: as it was saved, else the first that its family can."""
-    from transformers.models.auto import modeling_auto as known
-
-    families = {
-        "ImageClassification": known.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
-        "SequenceClassification": known.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
-    }
-    saved = " ".join(config.architectures or ())
-    fitting = [task for task in families if f"For{task}" in saved]
-    fitting += [task for task, family in families.items() if config.model_type in family]
-    return f"AutoModelFor{(fitting or list(families))[0]}"
-
-
-def _build_python(source: ModelSource) -> nn.Module:
-    factory = load_function(source.name)
-    try:
-        return factory(**source.arguments)
-    except Exception as error:  # own code may raise anything
-        raise ModelError(
-            f"model '{source.name}' cannot be built: {first_line(error)}; check its `arguments`"
-        ) from error
-
-
-def _build_onnx(source: ModelSource) -> ImportedModel:
-    return import_onnx(source.name)
-
-
-_BUILD = {
-    "timm": _build_timm,
-    "transformers": _build_transformers,
-    "python": _build_python,
-    "onnx": _build_onnx,
-}
-
-
-def _load_weights(model: nn.Module, path: Path, name: str) -> None:
-    if path.is_dir():
-        load_pruned(model, path)
-        return
-    if not path.is_file():
-        raise ModelError(f"weights '{path}' do not exist; check the path")
-    try:
-        if path.suffix == ".safetensors":
-            state = safetensors.torch.load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # each reader raises classes of its own
-        if "weights_only" in str(error):  # torch advises to load such a file unsafely
-            said = "are no torch file of plain tensors; save the model's state_dict"
-            raise ModelError(f"weights '{path}' {said}") from None
-        raise ModelError(f"weights '{path}' cannot be read: {first_line(error)}") from error
-    state = state.get("state_dict", state) if isinstance(state, Mapping) else {}
-    state = {key.removeprefix("module."): value for key, value in state.items()}
-    wanted = model.state_dict()
-    for key in [*wanted, *state]:
-        if key not in state and key.endswith(".num_batches_tracked"):
-            continue  # files of torch before 0.4.1 have none, and torch loads them
-        here = tuple(wanted[key].shape) if key in wanted else None
-        there = tuple(state[key].shape) if key in state else None
-        if here != there:
-            said = f"'{key}' is {_shape(there)} in the file and {_shape(here)} in the model"
-            raise ModelError(f"weights '{path}' do not fit model '{name}': {said}; check its `arguments`")
-    model.load_state_dict(state)
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "missing" if shape is None else str(list(shape))
 
 
 def expand_candidates(sources: Sequence[ModelSource]) -> list[ModelSource]:
@@ -217,7 +126,7 @@ def _matches(source: ModelSource) -> list[ModelSource]:
 
         only = bool(source.arguments.get("pretrained"))
         names = timm.list_models(source.name, pretrained=only, include_tags="." in source.name)
-        hint = "" if names else _nearest_timm(re.sub(r"[*?\[\]]", "", source.name))
+        hint = "" if names else nearest_timm(re.sub(r"[*?\[\]]", "", source.name))
     elif source.source == "python":
         known = [f"{place}:{name}" for name in function_names(place)]
         names = fnmatch.filter(known, source.name)
@@ -243,7 +152,11 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def load_candidate(
-    source: ModelSource, classes: Sequence[str] | int, example: Mapping[str, Tensor], by_name: bool = False
+    source: ModelSource,
+    classes: Sequence[str] | int,
+    example: Mapping[str, Tensor],
+    by_name: bool = False,
+    seed: int | None = None,
 ) -> Classifier:
     """Load a candidate and bring its classes into the backbone's order.
 
@@ -252,14 +165,16 @@ def load_candidate(
         classes: The backbone's class names in the order of its logits, or only how many they are.
         example: Inputs of at least two samples by name, as the backbone takes them.
         by_name: Hand the candidate those inputs that it takes by these names; else the only one by position.
+        seed: As for `load_model`.
 
     Returns:
-        The classifier in evaluation mode; its logits are (N, C) in the backbone's order.
+        The classifier in evaluation mode; its logits are (N, C) in the backbone's order, and its `untrained` names the
+        weights that no file gave.
 
     Raises:
         ModelError: It does not load, refuses the example, gives NaN or probabilities, or has other classes.
     """
-    candidate = load_model(source, list(example) if by_name else None)
+    candidate = load_model(source, list(example) if by_name else None, seed=seed)
     name = f"candidate '{source.stage_name}'"
     inputs = candidate.select(example)
     if isinstance(candidate.model, ImportedModel):
@@ -278,6 +193,7 @@ def load_candidate(
         takes=candidate.takes,
         preprocessing=candidate.preprocessing,
         class_order=order,
+        untrained=candidate.untrained,
     )
 
 
