@@ -3,13 +3,17 @@
 import numpy as np
 import pytest
 import timm
+import tiny
 import torch
 import transformers
 from safetensors.torch import save_file
 
 from dynamic_exit.errors import DynamicExitError, ModelError
 from dynamic_exit.passes import ModelSource
+from dynamic_exit.recipe.load import load
 from dynamic_exit.recipe.models import load_candidate, load_model
+from dynamic_exit.recipe.schema import parse_recipe
+from dynamic_exit.recipe.sources import UNNAMED, Split
 from dynamic_exit.recipe.weights import check_trained, random_numbers
 
 TINY = {"vocab_size": 30, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
@@ -102,6 +106,18 @@ def test_timm_without_weights_is_told_and_not_refused():
         "the backbone 'test_resnet' has no trained weights, so that its answers are random; give `weights`, or "
         "`pretrained: true` in its `arguments`"
     )
+
+
+def test_a_run_tells_of_a_backbone_without_weights(tmp_path):
+    (tmp_path / "models.py").write_text("")
+    data = {key: tiny.samples(key) for key in tiny.SIZES}
+    splits = {key: Split(key, {UNNAMED: inputs}, labels) for key, (inputs, labels) in data.items()}
+    model = {"source": "timm", "name": "test_resnet", "arguments": {"num_classes": 3, "in_chans": 1}}
+    recipe = parse_recipe(tiny.recipe(model=model, quantization=None), tmp_path)
+    ingredients = load(recipe, splits=splits)
+    assert "the backbone 'test_resnet' has no trained weights" in "".join(ingredients.notes)
+    pairs = zip(ingredients.backbone.parameters(), load(recipe, splits=splits).backbone.parameters(), strict=True)
+    assert all(torch.equal(first, again) for first, again in pairs)
 
 
 def test_a_candidate_says_what_is_random_of_it_and_is_not_refused(tmp_path):

@@ -71,7 +71,7 @@ def load(recipe: Recipe, model: nn.Module | None = None, splits: Mapping[str, Sp
         raise DataError("split 'calibration' has 1 sample; give it at least 2")
     by_name = calibration.by_name
     backbone = load_model(recipe.model, list(calibration.inputs) if by_name else None, model, recipe.seed)
-    check_trained(recipe.model, backbone)
+    notes = [note for note in [check_trained(recipe.model, backbone)] if note]
     if by_name:
         _check_names(calibration.inputs, backbone, recipe.data.source)
     else:
@@ -84,7 +84,7 @@ def load(recipe: Recipe, model: nn.Module | None = None, splits: Mapping[str, Sp
     saver = recipe.dynamic_exit.tiny_saver
     sources = expand_candidates(saver.candidates) if saver else []
     candidates = {source.stage_name: source for source in sources}
-    return Ingredients(recipe, backbone, loaded, candidates, example, by_name, classes, labels)
+    return Ingredients(recipe, backbone, loaded, candidates, example, by_name, classes, labels, notes=tuple(notes))
 
 
 def _check_names(inputs: Mapping[str, object], backbone: Classifier, source: str) -> None:
