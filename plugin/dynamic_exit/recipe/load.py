@@ -1,13 +1,14 @@
 """Everything that a recipe names, loaded and checked before any work is done."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from ..errors import DataError, ModelError, nearest
 from ..graph import Classifier
 from ..passes import ModelSource
+from .class_names import Say, known_names
 from .labels import labels_of
 from .models import answer_of, expand_candidates, input_parameters, load_model
 from .schema import Recipe
@@ -64,27 +65,50 @@ def load(recipe: Recipe, model: nn.Module | None = None, splits: Mapping[str, Sp
     Raises:
         DynamicExitError: One sentence on the first thing that cannot be used.
     """
-    loaded = dict(splits) if splits is not None else load_splits(recipe.data, recipe.seed, recipe.model)
+    notes: list[str] = []
+    if splits is None:
+        known = known_names(recipe.data, recipe.model, model) if model is not None else None
+        splits = load_splits(recipe.data, recipe.seed, recipe.model, known, notes.append)
+    loaded = dict(splits)
     check_alike(loaded)
     calibration = loaded["calibration"]
     if len(calibration) < 2:
         raise DataError("split 'calibration' has 1 sample; give it at least 2")
     by_name = calibration.by_name
     backbone = load_model(recipe.model, list(calibration.inputs) if by_name else None, model, recipe.seed)
-    notes = [note for note in [check_trained(recipe.model, backbone)] if note]
+    notes += filter(None, [check_trained(recipe.model, backbone)])
     if by_name:
         _check_names(calibration.inputs, backbone, recipe.data.source)
     else:
-        loaded = {key: Split(key, split.feeds(backbone.input_names(1)), split.labels) for key, split in loaded.items()}
+        names = backbone.input_names(1)
+        loaded = {key: replace(split, inputs=split.feeds(names)) for key, split in loaded.items()}
     example = {name: tensor[:2] for name, tensor in loaded["calibration"].tensors.items()}
     classes = answer_of("the backbone", backbone, backbone.select(example)).shape[1]
+    labels = _labels(recipe, backbone.model, classes, calibration.class_names, notes.append)
     check_labels(loaded, classes, recipe.data.classes)
-    own = labels_of(recipe.model, backbone.model) if recipe.data.classes is None else recipe.data.classes
-    labels = own if own and len(own) == classes else [str(index) for index in range(classes)]
     saver = recipe.dynamic_exit.tiny_saver
     sources = expand_candidates(saver.candidates) if saver else []
     candidates = {source.stage_name: source for source in sources}
     return Ingredients(recipe, backbone, loaded, candidates, example, by_name, classes, labels, notes=tuple(notes))
+
+
+def _labels(recipe: Recipe, model: nn.Module, classes: int, found: Sequence[str] | None, say: Say) -> list[str]:
+    """Name the classes: as the recipe, the model or the data do, in this order, else by their numbers."""
+    own = labels_of(recipe.model, model)
+    if own is not None and len(own) != classes:
+        if recipe.model.labels is not None:
+            raise ModelError(f"key 'model.labels' names {len(own)} classes, the model has {classes}; name each once")
+        own = None
+    given = recipe.data.classes
+    if given and own and given != own and sorted(given) == sorted(own):
+        i = next(i for i, (ours, theirs) in enumerate(zip(given, own, strict=True)) if ours != theirs)
+        say(f"class {i} is '{given[i]}' in `data.classes` and '{own[i]}' in the model; `data.classes` counts")
+    if found and not given and len(found) != classes:
+        raise DataError(
+            f"the data hold {len(found)} classes, '{found[0]}' to '{found[-1]}', the model has {classes}; name all of "
+            "the model's in the order of its logits in `data.classes`"
+        )
+    return list(given or own or found or map(str, range(classes)))
 
 
 def _check_names(inputs: Mapping[str, object], backbone: Classifier, source: str) -> None:

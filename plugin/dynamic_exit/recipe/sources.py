@@ -3,7 +3,8 @@
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import torch
 from ..errors import DataError, first_line
 from ..passes import ModelSource
 from ..passes.own_code import load_function
+from .class_names import Known, Say, known_names, number_labels
+from .image_folder import ImageFolderReader
 from .schema import DataSource
 from .text import TextReader
 
@@ -30,11 +33,13 @@ class Split:
         name: ``train``, ``calibration`` or ``test``.
         inputs: By the name under which models take it, each (N, ...); the only one may be ``UNNAMED``.
         labels: int64 (N,), -1 where unknown.
+        class_names: What the data call the classes, by label; None where labels came as numbers.
     """
 
     name: str
     inputs: dict[str, np.ndarray]
     labels: np.ndarray
+    class_names: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -51,7 +56,9 @@ class Split:
 
     def take(self, rows: np.ndarray) -> "Split":
         """Return some of the samples."""
-        return Split(self.name, {name: array[rows] for name, array in self.inputs.items()}, self.labels[rows])
+        return replace(
+            self, inputs={name: array[rows] for name, array in self.inputs.items()}, labels=self.labels[rows]
+        )
 
     def feeds(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Return the inputs that a model takes, by its names for them.
@@ -68,13 +75,21 @@ class Split:
         return {name: self.inputs[name] for name in names}
 
 
-def load_splits(source: DataSource, seed: int, model: ModelSource | None = None) -> dict[str, Split]:
+def load_splits(
+    source: DataSource,
+    seed: int,
+    model: ModelSource | None = None,
+    known: Known | None = None,
+    say: Say = lambda line: None,
+) -> dict[str, Split]:
     """Load the three splits and check that they can be used together.
 
     Args:
         source: The stanza.
         seed: Decides the order in which slices are taken.
-        model: The backbone's stanza: whose tokenizer and class names text has where `source` names none.
+        model: The backbone's stanza: whose tokenizer text has where `source` names none.
+        known: Names of the classes; None takes those that `source` or `model` tell.
+        say: Takes what was left out of the data or done to them.
 
     Returns:
         ``train``, ``calibration`` and ``test``.
@@ -83,20 +98,47 @@ def load_splits(source: DataSource, seed: int, model: ModelSource | None = None)
         DataError: A split is missing, empty, malformed, holds NaN, or shares samples with another.
     """
     slices = {key: _slice(getattr(source.splits, key)) for key in ("train", "calibration", "test")}
-    read = _reader(source, [name for name, _ in slices.values()], model)
+    names = [name for name, _ in slices.values()]
+    tell = partial(_tell, known, source, model)
+    read = _reader(source, names, model, tell, say)
+    samples = {name: read(name) for name in dict.fromkeys(names)}
+    class_names = getattr(read, "class_names", None) or _number_names(samples, tell, say)
     splits = {}
     for key, (name, share) in slices.items():
-        split = Split(key, *check_samples(*read(name), split=key))
-        rows = np.random.default_rng(seed).permutation(len(split)) if share else np.arange(len(split))
+        split = Split(key, *check_samples(*samples[name], split=key), class_names and tuple(class_names))
         if share:
-            rows = rows[int(share[0] * len(rows)) : int(share[1] * len(rows))]
-        if not len(rows):
+            rows = np.random.default_rng(seed).permutation(len(split))
+            split = split.take(rows[int(share[0] * len(rows)) : int(share[1] * len(rows))])
+        if not len(split):
             raise DataError(f"split '{key}' is empty ('{getattr(source.splits, key)}'); give it at least one sample")
-        split = split.take(rows)
         if source.layout == "channels_last":
             split.inputs.update({name: _channels_first(array) for name, array in split.inputs.items()})
         splits[key] = split
     return refuse_overlaps(splits, source.duplicates)
+
+
+def _tell(known: Known | None, source: DataSource, model: ModelSource | None) -> Known | None:
+    """Find the names of the classes once they are needed: where labels are numbers nobody has to read them."""
+    return known or known_names(source, model)
+
+
+def _number_names(
+    samples: dict[str, tuple[Any, Any]], tell: Callable[[], Known | None], say: Say
+) -> list[str] | None:
+    """Put numbers in place of labels that are names, read alike in all splits, and return the names of the classes."""
+    labels = {name: np.asarray(given) for name, (_, given) in samples.items()}
+    named = any(array.dtype.kind in "USO" for array in labels.values())
+    if not named or any(array.ndim != 1 for array in labels.values()):
+        return None  # labels of another shape are refused later
+    places = [(name, row) for name, array in labels.items() for row in range(len(array))]
+    flat = [each.decode() if isinstance(each, bytes) else each for array in labels.values() for each in array.tolist()]
+    numbers, names = number_labels(
+        flat, tell(), lambda i: (f"split '{places[i][0]}'", f" in sample {places[i][1]}"), say
+    )
+    ends = np.cumsum([len(array) for array in labels.values()])
+    for name, part in zip(labels, np.split(numbers, ends[:-1]), strict=True):
+        samples[name] = (samples[name][0], part)
+    return names
 
 
 def _channels_first(array: np.ndarray) -> np.ndarray:
@@ -118,7 +160,9 @@ def _slice(text: str) -> tuple[str, tuple[float, float] | None]:
     return match[1], (low, high)
 
 
-def _reader(source: DataSource, names: Sequence[str], model: ModelSource | None) -> Callable[[str], tuple[Any, Any]]:
+def _reader(
+    source: DataSource, names: Sequence[str], model: ModelSource | None, tell: Callable[[], Known | None], say: Say
+) -> Callable[[str], tuple[Any, Any]]:
     if source.source == "python":
         function = load_function(source.path)
 
@@ -134,7 +178,7 @@ def _reader(source: DataSource, names: Sequence[str], model: ModelSource | None)
         raise DataError(f"data path '{path}' does not exist; check the path")
     if source.source == "text":
         return TextReader(source, names, model)
-    return (lambda name: read_npz(path, name)) if source.source == "npz" else (lambda name: _read_folder(path, name))
+    return partial(read_npz, path) if source.source == "npz" else ImageFolderReader(path, names, tell(), say)
 
 
 def read_npz(path: Path, name: str = "") -> tuple[np.ndarray | dict[str, np.ndarray], np.ndarray]:
@@ -172,27 +216,6 @@ def _pick(arrays, path: Path, ending: str) -> tuple[np.ndarray | dict[str, np.nd
     return inputs, arrays[ours[label]]
 
 
-def _read_folder(path: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    from PIL import Image
-
-    folder = path / name
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
-    if not classes:
-        raise DataError(f"image folder '{folder}' has no folders of classes; put the images of each class into one")
-    files = [(file, i) for i, label in enumerate(classes) for file in sorted((folder / label).iterdir())]
-    images = []
-    for file, _ in files:
-        try:
-            images.append(np.asarray(Image.open(file).convert("RGB")).transpose(2, 0, 1))
-        except OSError as error:
-            raise DataError(f"image '{file}' cannot be read: {first_line(error)}") from error
-        if images[-1].shape != images[0].shape:
-            raise DataError(
-                f"image '{file}' is {images[-1].shape[1:]}, others {images[0].shape[1:]}; resize beforehand"
-            )
-    return np.stack(images), np.asarray([label for _, label in files], np.int64)
-
-
 def check_samples(inputs: Any, labels: Any, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return inputs by name and int64 labels as arrays, or refuse them.
 
@@ -220,10 +243,15 @@ def check_samples(inputs: Any, labels: Any, split: str) -> tuple[dict[str, np.nd
                 "of every sample"
             )
     _check_lengths(arrays, split)
-    if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
+    if labels.shape != (count,) or not _whole(labels):
         said = f"got {labels.dtype} {list(labels.shape)} for {count} samples"
         raise DataError(f"split '{split}' must have one whole number as label for each sample; {said}")
     return arrays, labels.astype(np.int64)
+
+
+def _whole(labels: np.ndarray) -> bool:
+    """Whether labels are whole numbers of any type, truth values included."""
+    return labels.dtype.kind in "biu" or (labels.dtype.kind == "f" and bool((labels == labels // 1).all()))
 
 
 def _check_input(name: str, array: Any, split: str) -> np.ndarray:
