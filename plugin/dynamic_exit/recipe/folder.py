@@ -19,7 +19,7 @@ from ..tuning.operating_point import OperatingPoints
 from .build import Stages
 from .load import Ingredients
 from .schema import PARTIAL, check_output, recipe_text
-from .text import load_tokenizer
+from .tokenizer import load_tokenizer
 
 # in the folder until it is whole: features and checkpoint of a training
 _WORK = "work"

@@ -42,7 +42,7 @@ def _read(path: Path) -> list[str]:
     if path.suffix not in (".json", ".txt"):
         raise ModelError(f"labels '{path}' must be a .json or .txt file, or a list in the recipe")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         names = json.loads(text) if path.suffix == ".json" else [line.strip() for line in text.strip().splitlines()]
         if isinstance(names, dict):
             names = [names[str(index)] for index in range(len(names))]

@@ -177,7 +177,7 @@ def _reader(
     if not path.exists():
         raise DataError(f"data path '{path}' does not exist; check the path")
     if source.source == "text":
-        return TextReader(source, names, model)
+        return TextReader(source, names, model, tell(), say)
     return partial(read_npz, path) if source.source == "npz" else ImageFolderReader(path, names, tell(), say)
 
 

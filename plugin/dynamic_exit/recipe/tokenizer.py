@@ -1,0 +1,79 @@
+"""Tokenizers of text recipes: where they come from, and how they are written beside a model."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError, first_line
+from ..passes import ModelSource
+from .schema import DataSource
+
+# a tokenizer that knows no limit says an absurdly large one
+_NO_LIMIT = 1_000_000
+
+
+def load_tokenizer(source: DataSource, model: ModelSource | None) -> Any:
+    """Load the tokenizer of a recipe's text.
+
+    Args:
+        source: May name it.
+        model: The backbone's stanza; a Hugging Face model brings its own.
+
+    Returns:
+        A tokenizer of transformers, which can pad.
+
+    Raises:
+        DataError: Nobody names one, it cannot be loaded, or it cannot pad.
+    """
+    from transformers import AutoTokenizer
+
+    own = model.name if model is not None and model.source == "transformers" else None
+    name = source.text.tokenizer or own
+    if name is None:
+        raise DataError(
+            "text needs a tokenizer and the model brings none; name a folder or a model in `data.text.tokenizer`"
+        )
+    if Path(name).is_absolute() and not any(Path(name).glob("*token*")) and not any(Path(name).glob("vocab*")):
+        raise DataError(f"folder '{name}' holds no tokenizer; save one there, or name another in `data.text.tokenizer`")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except Exception as error:  # the hub, the disk and each tokenizer raise classes of their own
+        reason = first_line(error)
+        raise DataError(
+            f"tokenizer '{name}' cannot be loaded: {reason}; name another in `data.text.tokenizer`"
+        ) from error
+    if tokenizer.pad_token is None:
+        raise DataError(f"tokenizer '{name}' has no token to fill texts up with; give it a `pad_token` and save it")
+    return tokenizer
+
+
+def token_limit(source: DataSource, tokenizer: Any) -> int | None:
+    """Return beyond how many tokens texts are cut: as the recipe says, else the tokenizer; None where none says."""
+    limit = source.text.max_length or tokenizer.model_max_length
+    return int(limit) if limit < _NO_LIMIT else None
+
+
+def save_tokenizer(folder: Path, tokenizer: Any, limit: int | None) -> list[str]:
+    """Write a tokenizer that cuts texts where the recipe did.
+
+    Args:
+        folder: Where to; what lies there under the same names is replaced.
+        tokenizer: Its `model_max_length`, and the truncation of a fast one, become `limit`.
+        limit: Most tokens of a text; None leaves them as they are.
+
+    Returns:
+        Names in the folder of all files that it wrote, in order.
+    """
+    if limit is not None:
+        tokenizer.model_max_length = limit
+        fast = getattr(tokenizer, "backend_tokenizer", None)
+        if fast is not None:  # for those who read tokenizer.json without transformers
+            fast.enable_truncation(limit, direction=tokenizer.truncation_side)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".tokenizer") as new:
+        tokenizer.save_pretrained(new)
+        names = sorted(path.relative_to(new).as_posix() for path in Path(new).rglob("*") if path.is_file())
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(Path(new, name), folder / name)
+    return names
