@@ -27,8 +27,9 @@ def cache_of_the_tests(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def short_timing():
-    """How many rounds of timing there are says nothing here; compiled or eager torch would take all it is given."""
+    """How many rounds of timing there are, and how long, says nothing here; eager torch would take all it is given."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dynamic_exit.cost.latency.ROUND_SECONDS", 0.002)
         patch.setattr(measure, "TIME_LIMIT", 1.0)
         yield
 

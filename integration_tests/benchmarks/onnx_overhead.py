@@ -3,8 +3,8 @@
     python integration_tests/benchmarks/onnx_overhead.py [--models resnet50 ...] [--batches 1 8 64] [--rounds 15]
         [--time-limit 60]
 
-Random weights, seed 0, one thread. Two comparisons, each interleaved in one run; medians and quartiles of processor
-time, which other programs disturb least:
+Random weights, seed 0, one thread. Two comparisons, each interleaved in one run; medians and quartiles of time
+without waits for a processor, which other programs disturb least:
 - nothing exits: the saver is off, three exits with linear heads are on and no row passes their thresholds, against the
   static model;
 - all leave at the saver, against the saver's own session.
@@ -12,7 +12,6 @@ Bars: at most 1.12 at batch 1 and 1.05 at 8 and 64 where nothing exits, at most 
 """
 
 import argparse
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,14 +60,7 @@ def measure(name: str, batches: list[int], rounds: int, time_limit: float) -> It
         for case, static in sessions.items():
             given = {**feeds, "thresholds": np.asarray(thresholds[case], np.float32)}
             calls = {"static": lambda: static.run(None, feeds), "dynamic": lambda: dynamic.run(None, given)}  # noqa: B023
-            found = measure_latency(
-                calls,
-                batch=batch,
-                rounds=rounds,
-                repeats=max(1, 8 // batch),
-                time_limit=time_limit,
-                clock=time.process_time,
-            )
+            found = measure_latency(calls, batch=batch, rounds=rounds, time_limit=time_limit)
             ours, plain = found["dynamic"], found["static"]
             times = [f"{1e3 * t.median:.3f} ms ({1e3 * t.low:.3f} to {1e3 * t.high:.3f})" for t in (ours, plain)]
             yield (

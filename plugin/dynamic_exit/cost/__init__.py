@@ -1,6 +1,6 @@
 """What a stage costs: multiply-adds counted by torch, seconds measured."""
 
-from .latency import Latency, measure_latency
+from .latency import ROUND_SECONDS, Latency, measure_latency
 from .macs import count_macs, node_macs
 
-__all__ = ["Latency", "count_macs", "measure_latency", "node_macs"]
+__all__ = ["ROUND_SECONDS", "Latency", "count_macs", "measure_latency", "node_macs"]

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from .. import parallel
+from ..cost import ROUND_SECONDS
 from ..onnx.int8 import quantize_part
 from ..onnx.parts import Part, export_part
 from ..onnx.session import PartSession
@@ -234,7 +235,7 @@ class Estimate:
         """Seconds to hold two files against their models at every point, and to time the points."""
         points = len(self.recipe.dynamic_exit.tuning.goals)
         compared = 2 * 2 * (points + 1) * self.sizes["test"] * self.forward
-        a_round = _IN_A_ROUND * (points + _BACKBONES) * self.forward
+        a_round = (points + _BACKBONES) * max(_IN_A_ROUND * self.forward, 2 * ROUND_SECONDS)
         return compared + min(ROUNDS * a_round, 2 * TIME_LIMIT + a_round)
 
 

@@ -12,7 +12,7 @@ import onnxruntime
 import torch
 
 from .. import parallel
-from ..cost import Latency, measure_latency
+from ..cost import ROUND_SECONDS, Latency, measure_latency
 from ..digest import digest
 from ..hub.modeling import point_thresholds
 from ..onnx.verify import run_session
@@ -87,7 +87,8 @@ def measure(
             "runtime": stages.segments[0].part.runtime,
             "threads": tuning.threads,
             "machine": platform.machine(),
-            "measure": "median over rounds of the mean per sample, rows in turn in each round; low and high: quartiles",
+            "measure": f"median over rounds of {ROUND_SECONDS * 1e3:g} ms or more of the mean per sample, rows in turn, "
+            "without waits for a processor; low and high: quartiles",
         },
         "bytes": {
             "static": files["static"].size,
@@ -198,7 +199,7 @@ def _seconds(
     for name, stage in stages.items():
         batch = tuple(torch.cat([tensor] * -(-batch_size // len(tensor)))[:batch_size] for tensor in stage.example)
         calls[name] = partial(stage.session, *batch)
-    latencies = measure_latency(calls, batch=batch_size, time_limit=TIME_LIMIT, threads=threads)
+    latencies = measure_latency(calls, batch=batch_size, rounds=ROUNDS, time_limit=TIME_LIMIT, threads=threads)
     measured = {name: each.median for name, each in latencies.items()}
     # what was known before says how slow the machine is at the moment
     slowness = sum(measured[name] for name in seconds) / sum(seconds.values()) if seconds else 1.0
