@@ -87,7 +87,7 @@ def measure(
             "runtime": stages.segments[0].part.runtime,
             "threads": tuning.threads,
             "machine": platform.machine(),
-            "measure": f"median over rounds of {ROUND_SECONDS * 1e3:g} ms or more of the mean per sample, rows in turn, "
+            "measure": f"median over rounds of {ROUND_SECONDS * 1e3:g} ms or more of the mean per sample, in turn, "
             "without waits for a processor; low and high: quartiles",
         },
         "bytes": {
