@@ -137,7 +137,8 @@ def weights(
         now = unsure[list(group)].mean(0)
         before = torch.minimum(before, now) if options.weighting == "reach" else now
     found = found.clamp(min=0) + _LEAST_WEIGHT
-    return found / mean(found)[:, None]
+    # in float64 the mean of equal weights is that weight, so that dividing by it leaves exactly 1
+    return (found / mean(found.double())[:, None]).to(found.dtype)
 
 
 def how_unsure(savers: Sequence[Tensor]) -> Tensor | None:
