@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from dynamic_exit.recipe.run import Result, run
 from dynamic_exit.recipe.schema import read_recipe
 from dynamic_exit.tuning.operating_point import OperatingPoints
 
-torch.set_num_threads(1)  # more gain nothing on models this small
+# more than one gain nothing on models this small; `integration_tests/any_processor.py` asks for two all the same
+torch.set_num_threads(int(os.environ.get("DYNAMIC_EXIT_TEST_THREADS", "1")))
 
 
 @pytest.fixture(scope="session", autouse=True)

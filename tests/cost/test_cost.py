@@ -13,8 +13,6 @@ from dynamic_exit.cost.latency import _Round, _summary
 from dynamic_exit.cost.waiting import Waits, _queued
 from dynamic_exit.errors import ModelError
 
-torch.set_num_threads(1)
-
 
 def test_multiply_adds_are_counted_per_sample():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 5))

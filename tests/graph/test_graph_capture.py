@@ -8,8 +8,6 @@ from torch import nn
 from dynamic_exit.errors import CaptureError
 from dynamic_exit.graph import Classifier, Preprocessing, capture
 
-torch.set_num_threads(1)
-
 
 def mlp():
     return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 4)).eval()

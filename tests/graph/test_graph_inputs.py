@@ -8,7 +8,6 @@ from dynamic_exit.errors import ModelError
 from dynamic_exit.graph import Classifier, Preprocessing
 from dynamic_exit.graph.inputs import find_logits
 
-torch.set_num_threads(1)
 LOGITS, OTHER = torch.randn(2, 5), torch.randn(2, 3, 4)
 
 

@@ -8,8 +8,6 @@ from dynamic_exit.cost import count_macs, node_macs
 from dynamic_exit.errors import CutError
 from dynamic_exit.graph import Classifier, capture, export_program, find_cuts, select_cuts, split
 
-torch.set_num_threads(1)
-
 
 class Block(nn.Module):
     def __init__(self, channels):

@@ -11,7 +11,6 @@ from dynamic_exit.errors import ModelError, OperatingPointError
 from dynamic_exit.graph import Classifier, capture, find_cuts, split
 from dynamic_exit.runtime.model import DynamicExitModel
 
-torch.set_num_threads(1)
 INF = float("inf")
 NAMES = ("saver", "early.0", "twin", "late")
 

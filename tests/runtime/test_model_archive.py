@@ -9,7 +9,6 @@ from dynamic_exit.errors import ModelError, OutputError
 from dynamic_exit.runtime.archive import load_model, save_model
 from dynamic_exit.runtime.model import DynamicExitModel
 
-torch.set_num_threads(1)
 X = torch.randn(5, 6)
 
 

@@ -10,7 +10,6 @@ from dynamic_exit.errors import ModelError
 from dynamic_exit.runtime.archive import load_model, save_model
 from dynamic_exit.runtime.model import DynamicExitModel
 
-torch.set_num_threads(1)
 INF = float("inf")
 CLASSES = 4
 
