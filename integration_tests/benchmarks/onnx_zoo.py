@@ -189,8 +189,8 @@ def main() -> None:
         leave = "/".join(map(str, rows))
         print(
             f"{name:28} leave {leave:22} apart {agreement.exits_apart}, rounding {agreement.rounding}, "
-            f"predictions {agreement.predictions_apart}, logits {agreement.largest_difference:.1e} of {largest:5.1f}, "
-            f"size {size:.3f}, {time.perf_counter() - began:.0f} s",
+            f"predictions {agreement.predictions_apart}, logits {agreement.largest_difference:.1e} of their size, "
+            f"which is up to {largest:.1f}, size {size:.3f}, {time.perf_counter() - began:.0f} s",
             flush=True,
         )
     print(f"{agreed} of {total} agree on every exit of {arguments.inputs} inputs, logits within 1e-4")

@@ -11,7 +11,7 @@ import torch
 from ..hub.modeling import point_thresholds
 from ..onnx.session import open_session
 from ..onnx.stitch import Chain, stitch
-from ..onnx.verify import Agreement, agrees, compare, demand
+from ..onnx.verify import LOGIT_TOLERANCE, Agreement, agrees, compare, demand, logit_differences
 from ..runtime.batches import batches
 from ..runtime.model import DynamicExitModel
 from ..runtime.recorder import BATCH_SIZE
@@ -20,8 +20,6 @@ from .build import Stages
 from .load import Ingredients
 from .shipper import shorter_lengths
 
-#: Largest difference of logits between a file and its model.
-LOGIT_TOLERANCE = 1e-4
 #: Batch sizes at which a few samples are compared besides the usual one.
 _ODD_SIZES = (1, 2, 7)
 _FEW = 15
@@ -100,7 +98,8 @@ def verify(
         files: ``float`` and ``shipped``.
         points: Where to compare.
         ingredients: The test samples; a few of them are also compared cut short, where the number of tokens is free.
-            In int8, where a number can fall on either of two steps, logits may differ by as much as int8 changes them.
+            In int8, where a number can fall on either of two steps, logits may differ by as much as int8 changes them;
+            else by `LOGIT_TOLERANCE` of their size.
 
     Returns:
         How well they agree.
@@ -164,11 +163,12 @@ def _cases(feeds: Mapping[str, np.ndarray], session) -> Iterator[tuple[int, dict
 
 @torch.no_grad()
 def _int8_change(stages: Stages, feeds: Mapping[str, np.ndarray]) -> float:
-    """Largest change of a logit of any stage by int8."""
+    """Largest change of a logit of any stage by int8, in units of the logits' size."""
     models = [stages.model(form) for form in ("module", "session")]
     largest = 0.0
     for batch in batches([*feeds.values()], BATCH_SIZE):
         tensors = [torch.from_numpy(array) for array in batch]
         plain, shipped = (model.all_stage_logits(*tensors) for model in models)
-        largest = max(largest, *(float((plain[stage] - shipped[stage]).abs().max()) for stage in plain))
+        changes = [logit_differences(plain[stage].numpy(), shipped[stage].numpy()).max() for stage in plain]
+        largest = float(np.max([largest, *changes]))
     return largest

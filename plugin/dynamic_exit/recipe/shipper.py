@@ -16,6 +16,7 @@ from ..graph import Classifier
 from ..onnx.int8 import Int8Options, quantize_part
 from ..onnx.parts import Part, export_part
 from ..onnx.session import PartSession
+from ..onnx.verify import logit_differences
 from ..passes.early_exit import EarlyExitStanza, attach_exits, how_unsure
 from ..passes.early_exit.heads import ExitHead
 from ..passes.early_exit.sequence import SequenceHead
@@ -25,7 +26,7 @@ from .build import Backbone, Say, Stage, Stages
 
 #: Samples at a time while ranges for int8 are found.
 BATCH_SIZE = 64
-# largest difference of logits between a saver and what was exported of it
+# largest difference of logits between a saver and what was exported of it, in units of their size
 _APART = 1e-3
 
 
@@ -159,7 +160,7 @@ def _demand_alike(name: str, candidate: nn.Module, shipped: nn.Module, inputs: S
     """Refuse a saver that takes, once exported or at all, one number of tokens alone."""
     try:
         with torch.no_grad():
-            apart = (candidate(*inputs) - shipped(*inputs)).abs().max()
+            apart = logit_differences(candidate(*inputs).numpy(), shipped(*inputs).numpy()).max()
     except Exception as error:  # own code and onnxruntime raise anything
         reason = first_line(error)
         raise ExportError(f"stage '{name}' cannot take {length} tokens, the backbone can: {reason}") from error

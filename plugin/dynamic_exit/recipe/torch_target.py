@@ -16,7 +16,7 @@ from ..graph import Segment, capture, export_program, split
 from ..hub.configuration import DynamicExitConfig
 from ..hub.modeling import point_thresholds
 from ..hub.runner import open_runner
-from ..onnx.verify import Agreement
+from ..onnx.verify import LOGIT_TOLERANCE, Agreement, logit_differences
 from ..passes.quantization import TorchOptions, quantize_for_torch
 from ..runtime.archive import ArchivedPart, pack, unpack
 from ..runtime.compiled import compile_part, fold_constants
@@ -24,7 +24,7 @@ from ..tuning.operating_point import OperatingPoints
 from .build import Stage, Stages
 from .layout import write_stages
 from .load import Ingredients
-from .prove import LOGIT_TOLERANCE, demand_alike
+from .prove import demand_alike
 from .shipper import BATCH_SIZE, Shipper
 
 Feeds = Mapping[str, np.ndarray]
@@ -152,10 +152,15 @@ def _quantized(name: str, module: nn.Module, tensors: Sequence[Tensor], options:
 def _demand_same(part: TorchPart, quantized: nn.Module, plain: nn.Module, tensors: Sequence[Tensor]) -> None:
     """Refuse an archive that answers otherwise than what it was made of; ties between two steps may fall on either."""
     loaded, expected = fold_constants(unpack(part.content, part.takes, part.name))(*tensors), quantized(*tensors)
-    apart, step = (loaded - expected).abs().max(), (plain(*tensors) - expected).abs().max()
+    apart, step = (_largest_difference(each, expected) for each in (loaded, plain(*tensors)))
     if not apart <= max(LOGIT_TOLERANCE, step):
-        said = f"answers otherwise than what Neural Compressor made, by up to {float(apart):.2g}"
+        said = f"answers otherwise than what Neural Compressor made, by up to {apart:.2g} of its values' size"
         raise VerificationError(f"stage '{part.name}', once written, {said}; please report this model")
+
+
+def _largest_difference(found: Tensor, expected: Tensor) -> float:
+    """Between values of any shape, in units of their size in each row."""
+    return float(logit_differences(expected.flatten(1).numpy(), found.flatten(1).numpy()).max())
 
 
 class TorchSession:
