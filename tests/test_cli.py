@@ -52,7 +52,11 @@ def test_inspect_prints_every_point_with_its_thresholds(ran, command):
     assert (code, err) == (0, "")
     for point in ran.result.points.points:
         (line,) = (line for line in out.splitlines() if line.startswith(point.name + " "))
-        assert f"{point.accuracy:.2%}" in line
+        error = (point.accuracy * (1 - point.accuracy) / point.samples) ** 0.5
+        assert f" {100 * point.accuracy:.2f} ± {100 * error:.2f} % " in line
+        (row,) = (row for row in ran.result.metrics["rows"] if row["name"] == point.name)
+        drop, error = point.accuracy_drop, row["accuracy_drop_standard_error"]
+        assert f" {100 * drop:.2f} ± {100 * error:.2f} % " in line
         for stage in point.stages:
             assert f"{stage.stage} > {stage.threshold:.4f}" in line
 
@@ -115,7 +119,9 @@ def test_evaluate_prints_a_table(ran, command):
     lines = out.splitlines()
     assert lines[0].split() == ["accuracy", "cost", "saver2", "block1:linear", "block3:linear", "final"]
     assert [line.split()[0] for line in lines[1:5]] == ["backbone", *POINTS]
-    assert lines[1].split()[1:] == [f"{ran.result.points.baseline.accuracy:.2%}", "1.000", "0%", "0%", "0%", "100%"]
+    right = ran.result.points.baseline.accuracy
+    accuracy = [f"{100 * right:.2f}", "±", f"{100 * (right * (1 - right) / 150) ** 0.5:.2f}", "%"]
+    assert lines[1].split()[1:] == [*accuracy, "1.000", "0%", "0%", "0%", "100%"]
     assert lines[-1] == "150 samples"
 
 

@@ -3,7 +3,11 @@
 Importing this package registers its passes with Neural Compressor.
 """
 
-from .host import (
+from . import signals
+
+signals.end_at_once_while_importing()  # before imports that take seconds
+
+from .host import (  # noqa: E402
     ConfigurationOptimizer,
     DynamicExitConfig,
     EarlyExitConfig,
@@ -13,8 +17,12 @@ from .host import (
     load,
     save,
 )
-from .hub import DynamicExitModelForImageClassification, DynamicExitModelForSequenceClassification, register_exporter
-from .recipe.exporter import export_pretrained
+from .hub import (  # noqa: E402
+    DynamicExitModelForImageClassification,
+    DynamicExitModelForSequenceClassification,
+    register_exporter,
+)
+from .recipe.exporter import export_pretrained  # noqa: E402
 
 __all__ = [
     "ConfigurationOptimizer",

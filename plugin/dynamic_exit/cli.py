@@ -1,22 +1,21 @@
 """The command `dynamic-exit`."""
 
-import contextlib
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import yaml
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TimeRemainingColumn
-from rich.table import Table
 
-from . import parallel
+from . import parallel, signals
+from .console import print_candidates, print_figures, print_stacks, print_table, progress_bar, said
 from .errors import DynamicExitError, RecipeError
+from .tuning.operating_point import OperatingPoints
 
 app = typer.Typer(
     help="Trained classifiers spend less on easy inputs.",
@@ -28,34 +27,46 @@ app = typer.Typer(
 _MAIN_ENDS = 5.0
 _RecipeFile = Annotated[Path, typer.Argument(help="recipe in YAML")]
 _Folder = Annotated[Path, typer.Argument(help="folder that `run` wrote")]
+_RequireDrop = Annotated[
+    bool, typer.Option("--require-drop", help="exit code 3 where test samples contradict an allowed drop")
+]
+_RequireGuarantee = Annotated[
+    bool, typer.Option("--require-guarantee", help="exit code 3 where a point has no guarantee that was asked for")
+]
 _Json = Annotated[bool, typer.Option("--json", help="print JSON for a script")]
 
 
 def main(arguments: Sequence[str] | None = None, name: str = "dynamic-exit") -> None:
-    """Run the command; a refused input is one line on stderr and exit code 2.
+    """Run the command; a refused input is one line on stderr and exit code 2, a missed requirement one and code 3.
 
     Args:
         arguments: None takes those of the process.
         name: What the help calls the command.
     """
+    with signals.ended_in_order():
+        code = _run(arguments, name)
+    if code:
+        sys.exit(code)
+
+
+def _run(arguments: Sequence[str] | None, name: str) -> int:
+    """Run the command and return its exit code."""
     try:
-        app(arguments, prog_name=name, standalone_mode=False)
+        return app(arguments, prog_name=name, standalone_mode=False) or 0
     except DynamicExitError as error:
         who = ""
         if not parallel.speaks():
             time.sleep(_MAIN_ENDS)
             who = f", process {os.environ['RANK']}"
         print(f"dynamic-exit{who}: {error}", file=sys.stderr)
-        sys.exit(2)
-    except typer.Exit as done:
-        sys.exit(done.exit_code)
+        return 2
     except typer.Abort:
-        sys.exit(130)
+        return 130
     except Exception as error:
         # typer's own complaints about options know how to show themselves
         if hasattr(error, "show"):
             error.show()
-            sys.exit(2)
+            return 2
         raise
 
 
@@ -65,26 +76,34 @@ def run(
     output: Annotated[Path | None, typer.Option(help="folder to write, instead of the recipe's")] = None,
     override: Annotated[list[str] | None, typer.Option("--set", help="key=value, with a dotted key")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on where an interrupted run stopped")] = False,
+    require_drop: _RequireDrop = False,
+    require_guarantee: _RequireGuarantee = False,
     as_json: _Json = False,
 ) -> None:
     """Run a recipe and write the served model's folder."""
+    from .recipe.folder import how_to_go_on
     from .recipe.run import run as run_recipe
 
     console = Console(stderr=True)
     loaded = _read(recipe, override, output)
-    with _progress(console) as progress:
-        result = run_recipe(loaded, say=_said(console), progress=progress, resume=resume)
+    tuning = loaded.dynamic_exit.tuning
+    _check_required(require_guarantee, tuning.guarantee, "as dynamic_exit.tuning.guarantee")
+    with signals.advised(lambda: how_to_go_on(loaded.export.directory)), progress_bar(console) as progress:
+        result = run_recipe(loaded, say=said(console), progress=progress, resume=resume)
     if not parallel.speaks():
         return
     if as_json:
         print(json.dumps({"folder": str(result.folder), **result.metrics}, indent=2))
-        return
-    _print_stacks(result.metrics)
-    _print_candidates(result.metrics)
-    _print_figures(result.metrics)
-    for note in result.metrics["notes"]:
-        print(note)
-    print(f"\nwrote {os.path.relpath(result.folder)} in {result.metrics['seconds']:.0f} s")
+    else:
+        print_stacks(result.metrics)
+        print_candidates(result.metrics)
+        print_figures(result.metrics)
+        for note in result.metrics["notes"]:
+            print(note)
+        print(f"\nwrote {os.path.relpath(result.folder)} in {result.metrics['seconds']:.0f} s")
+    contradicted = [row["name"] for row in result.metrics["rows"] if row.get("contradicted")]
+    wanted = [goal.point_name for goal in tuning.goals] if require_drop or require_guarantee else []
+    _end_if_missed(result.points, contradicted if require_drop else [], require_guarantee, wanted)
 
 
 @app.command()
@@ -99,7 +118,7 @@ def validate(
     from .recipe.pool import Pool
 
     loaded = _read(recipe, override)
-    ingredients, say = load(loaded), _said(Console(stderr=True))
+    ingredients, say = load(loaded), said(Console(stderr=True))
     ingredients.tell(say)
     pool = Pool(ingredients, Cache(None), say).known if ingredients.candidates else []
     if as_json:
@@ -119,14 +138,14 @@ def plan(
     from .recipe.plan import plan as plan_recipe
     from .report.plan import plan_lines, plan_tables
 
-    found = plan_recipe(_read(recipe, override), _said(Console(stderr=True)))
+    found = plan_recipe(_read(recipe, override), said(Console(stderr=True)))
     if as_json:
         print(json.dumps(found, indent=2))
         return
     print("\n".join(plan_lines(found)))
     for title, header, rows in plan_tables(found):
         print(f"\n{title}")
-        _print_table(header, rows)
+        print_table(header, rows)
 
 
 @app.command()
@@ -139,6 +158,7 @@ def evaluate(
 ) -> None:
     """Measure accuracy and exit rates of a written model on other samples."""
     from .recipe.evaluate import evaluate_folder
+    from .report.page import percent
 
     rows = evaluate_folder(folder, data, operating_point, batch_size)
     if as_json:
@@ -147,11 +167,11 @@ def evaluate(
     stages = [stage for stage in rows[0]["exit_rates"] if any(row["exit_rates"][stage] for row in rows)]
     header = ["", "accuracy", "cost", *stages]
     cells = [
-        [row["name"], f"{row['accuracy']:.2%}", f"{row['cost_ratio']:.3f}"]
+        [row["name"], percent(row["accuracy"], row["accuracy_standard_error"], 2), f"{row['cost_ratio']:.3f}"]
         + [f"{row['exit_rates'][stage]:.0%}" for stage in stages]
         for row in rows
     ]
-    _print_table(header, cells)
+    print_table(header, cells)
     print(f"{rows[0]['samples']} samples")
 
 
@@ -186,7 +206,7 @@ def benchmark(
         return
     for title, header, rows in benchmark_tables(found):
         print(title)
-        _print_table(header, rows)
+        print_table(header, rows)
         print()
     print(
         f"{found['samples']} samples; {found['runtime']}, threads: {found['threads']}; medians over rounds in which "
@@ -199,6 +219,7 @@ def benchmark(
 def inspect(folder: _Folder, as_json: _Json = False) -> None:
     """Show what a written folder holds."""
     from .recipe.evaluate import describe_folder
+    from .report.page import points_table
 
     found = describe_folder(folder)
     if as_json:
@@ -208,20 +229,7 @@ def inspect(folder: _Folder, as_json: _Json = False) -> None:
         value = found[key]
         print(f"{key + ':':9} {', '.join(map(str, value)) if isinstance(value, list) else value}")
     print(f"{'files:':9} {', '.join(f'{name} ({size / 1000:.0f} kB)' for name, size in found['files'].items())}")
-    points = found["operating_points"]["points"]
-    _print_table(
-        ["operating point", "accuracy", "drop", "cost", "thresholds"],
-        [
-            [
-                point["name"],
-                f"{point['accuracy']:.2%}",
-                f"{point['accuracy_drop']:.2%}",
-                f"{point['cost_ratio']:.3f}",
-                ", ".join(f"{stage['stage']} > {stage['threshold']:.4f}" for stage in point["stages"]) or "none",
-            ]
-            for point in points
-        ],
-    )
+    print_table(*points_table(found))
 
 
 @app.command()
@@ -235,11 +243,16 @@ def tune(
     search_fraction: Annotated[float, typer.Option(help="share of the samples to search on")] = 0.5,
     seed: Annotated[int, typer.Option(help="decides which samples are which")] = 0,
     plot: Annotated[Path | None, typer.Option(help="picture of the trade-off to write, such as front.png")] = None,
+    require_drop: _RequireDrop = False,
+    require_guarantee: _RequireGuarantee = False,
     as_json: _Json = False,
 ) -> None:
     """Find operating points for records, and report them on other samples than were searched."""
+    from .report.page import judged_table
+    from .tuning.judgement import judge_file
     from .tuning.optimizer import DEFAULT_DROPS, tune_file
 
+    _check_required(require_guarantee, guarantee, "as --guarantee")
     options = {
         "guarantee": guarantee,
         "max_savers": max_savers,
@@ -252,24 +265,15 @@ def tune(
         from .report.front import plot_search
 
         plot_search(records, points, plot, **options)
-    for note in points.notes:
+    judged = judge_file(records, points, search_fraction, guarantee is not None, seed)
+    contradicted = [each for each in judged if each.contradicted]
+    for note in (*points.notes, *(each.note for each in contradicted)):
         print(f"dynamic-exit: {note}", file=sys.stderr)
     if as_json:
         print(points.to_json(), end="")
-        return
-    _print_table(
-        ["operating point", "accuracy", "drop", "cost", "guarantee"],
-        [
-            [
-                point.name,
-                f"{point.accuracy:.2%}",
-                f"{point.accuracy_drop:.2%}",
-                f"{point.cost_ratio:.3f}",
-                f"{point.guarantee.probability:.0%}" if point.guarantee else "none",
-            ]
-            for point in points.points
-        ],
-    )
+    else:
+        print_table(*judged_table(points, judged))
+    _end_if_missed(points, [each.name for each in contradicted if require_drop], require_guarantee)
 
 
 @app.command()
@@ -284,7 +288,25 @@ def passes(as_json: _Json = False) -> None:
     for name, entry in found.items():
         print(f"\n{name} ({entry['from']}): {entry['summary']}")
         rows = [[p["name"], p["default"], p["range"], p["meaning"]] for p in entry["parameters"]]
-        _print_table(["parameter", "default", "range", "meaning"], rows, left=True)
+        print_table(["parameter", "default", "range", "meaning"], rows, left=True)
+
+
+def _check_required(required: bool, guarantee: float | None, where: str) -> None:
+    """Refuse to require a guarantee that is not asked for."""
+    if required and guarantee is None:
+        raise RecipeError(f"--require-guarantee: no guarantee is asked for; give its probability {where}, such as 0.95")
+
+
+def _end_if_missed(
+    points: OperatingPoints, contradicted: Sequence[str], guarantee: bool, wanted: Sequence[str] = ()
+) -> None:
+    """End with exit code 3 where what is required was missed; all is written by then."""
+    from .tuning.judgement import missed
+
+    said = missed(points, contradicted=contradicted, guarantee=guarantee, wanted=wanted)
+    if said:
+        print(f"dynamic-exit: {said}", file=sys.stderr)
+        raise typer.Exit(3)
 
 
 def _read(path: Path, overrides: Sequence[str] | None, output: Path | None = None):
@@ -302,64 +324,6 @@ def _read(path: Path, overrides: Sequence[str] | None, output: Path | None = Non
     if output is not None:
         values["export.directory"] = str(output.absolute())
     return read_recipe(path, values)
-
-
-def _said(console: Console) -> Callable[[str], None]:
-    return lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-@contextlib.contextmanager
-def _progress(console: Console) -> Iterator[Callable[[str, float], None] | None]:
-    """Draw a bar with an estimate of the time left; without a terminal the run says lines itself."""
-    if not console.is_terminal:
-        yield None
-        return
-    columns = ("{task.description}", BarColumn(), "{task.percentage:.0f}%", TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        tasks: list[TaskID] = []
-
-        def move(what: str, share: float) -> None:
-            tasks.extend([bar.add_task(what, total=1.0)] if not tasks else [])
-            bar.update(tasks[0], description=what, completed=share, visible=share < 1, refresh=share >= 1)
-
-        yield move
-
-
-def _print_stacks(metrics: dict[str, Any]) -> None:
-    from .report.page import stack_summary, stacks_table
-
-    if metrics["static_search"]:
-        _print_table(*stacks_table(metrics))
-        print(f"{stack_summary(metrics)}\n")
-
-
-def _print_candidates(metrics: dict[str, Any]) -> None:
-    from .report.page import candidates_table
-
-    if metrics["candidates"]:
-        _print_table(*candidates_table(metrics))
-        print()
-
-
-def _print_figures(metrics: dict[str, Any]) -> None:
-    from .report.page import table
-
-    _print_table(*table(metrics))
-    print(
-        f"{metrics['samples']['test']} test samples that nothing was tuned on; {metrics['timing']['runtime']}, "
-        f"{metrics['timing']['threads']} thread; cost over the backbone's; stages: share of samples that leave there"
-    )
-
-
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: bool = False) -> None:
-    sheet = Table(box=None, pad_edge=False)
-    for index, title in enumerate(header):
-        sheet.add_column(title, justify="left" if left or index == 0 else "right", overflow="fold")
-    for row in rows:
-        sheet.add_row(*row)
-    # a pipe has no width: give the whole table, not one folded to 80 columns
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False)
-    console.print(sheet)
 
 
 if __name__ == "__main__":

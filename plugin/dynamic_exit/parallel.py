@@ -20,6 +20,7 @@ from torch import Tensor
 
 from . import errors
 from .errors import DynamicExitError
+from .signals import launched
 
 Made = TypeVar("Made")
 
@@ -28,11 +29,6 @@ _PATIENCE = datetime.timedelta(days=7)
 _FINE, _FAILED = b"\0", b"\1"
 # how deep in `processes`, and in work that a process does by itself
 _joined = _alone = 0
-
-
-def launched() -> bool:
-    """Whether a launcher started this process as one of several."""
-    return {"RANK", "MASTER_ADDR"} <= os.environ.keys() and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def speaks() -> bool:

@@ -47,7 +47,9 @@ def model_card(title: str, config: DynamicExitConfig, points: OperatingPoints, m
         "",
         f"Measured on {metrics['samples']['test']} test samples that nothing was tuned on; "
         f"cost in {points.cost_unit} over the backbone's; {metrics['timing']['runtime']}, "
-        f"{metrics['timing']['threads']} thread, median and half the distance of the quartiles{timed}.",
-        *metrics["notes"],
+        f"{metrics['timing']['threads']} thread; accuracy with its standard error; "
+        f"times: median and half the distance of the quartiles{timed}.",
+        *([""] if metrics["notes"] else []),
+        *(f"- {note}" for note in metrics["notes"]),
     ]
     return "\n".join(lines) + "\n"

@@ -19,6 +19,7 @@ from ..onnx.parts import Part
 from ..onnx.session import open_session
 from ..onnx.stitch import Chain, stitch
 from ..onnx.unstitch import static_model, unstitch
+from ..tuning.judgement import standard_error
 from ..tuning.operating_point import OperatingPoint, OperatingPoints
 from .measure import ROUNDS, Variant, answer, passes, timed_slices
 from .pieces import file_pieces, torch_pieces
@@ -72,7 +73,8 @@ def benchmark_folder(
         time_limit: Seconds for one batch size, after which no further round is started.
 
     Returns:
-        ``rows`` (each with ``name``, ``numerics``, ``operating_point``, ``accuracy``, ``exit_rates`` and, by batch
+        ``rows`` (each with ``name``, ``numerics``, ``operating_point``, ``accuracy``,
+        ``accuracy_standard_error``, ``exit_rates`` and, by batch
         size, ``seconds_per_sample``, ``speed_up`` over static float, and ``ideal_seconds_per_sample``), ``samples``,
         ``runtime`` and ``threads``.
 
@@ -155,11 +157,13 @@ def _row(model: _Model, point: OperatingPoint | None, inputs: Feeds, labels: np.
     stages = (*model.chain.stages, "final")
     logits, exits = answer(model.variant(point), inputs, len(stages) - 1)
     known = labels >= 0
+    accuracy = float((logits.argmax(1) == labels)[known].mean()) if known.any() else None
     return {
         "name": "backbone" if point is None else point.name,
         "numerics": model.numerics,
         "operating_point": None if point is None else point.name,
-        "accuracy": float((logits.argmax(1) == labels)[known].mean()) if known.any() else None,
+        "accuracy": accuracy,
+        "accuracy_standard_error": None if accuracy is None else standard_error(accuracy, int(known.sum())),
         "exit_rates": {stage: float((exits == index).mean()) for index, stage in enumerate(stages)},
         "seconds_per_sample": {},
         "speed_up": {},

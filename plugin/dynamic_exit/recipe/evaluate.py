@@ -14,9 +14,12 @@ from ..hub.folder import CONFIG_FILE, MODEL_FILE, POINTS_FILE, STAGES_FOLDER, re
 from ..hub.modeling import load_any
 from ..records import Records
 from ..runtime.batches import named_batches
+from ..tuning.judgement import standard_error
 from ..tuning.operating_point import OperatingPoint, OperatingPoints
 from .schema import read_recipe
 from .sources import Split, check_alike, check_labels, check_samples, load_splits, read_npz
+
+_DROP_ERROR = "accuracy_drop_standard_error"
 
 
 def evaluate_folder(folder: Path, data: Path, operating_point: str | None, batch_size: int) -> list[dict[str, Any]]:
@@ -29,8 +32,8 @@ def evaluate_folder(folder: Path, data: Path, operating_point: str | None, batch
         batch_size: Samples in one call.
 
     Returns:
-        For each point: ``name``, ``accuracy``, ``cost_ratio``, ``exit_rates`` by stage and ``samples``. The cost is
-        that of the stages in the folder's records, at the exit rates found here.
+        For each point: ``name``, ``accuracy`` and its ``accuracy_standard_error``, ``cost_ratio``, ``exit_rates`` by
+        stage and ``samples``. The cost is that of the stages in the folder's records, at the exit rates found here.
 
     Raises:
         DynamicExitError: The folder, the data or the point cannot be used.
@@ -50,10 +53,12 @@ def evaluate_folder(folder: Path, data: Path, operating_point: str | None, batch
         predictions = np.concatenate([answer.logits.argmax(1) for answer in answers])
         exits = np.concatenate([answer.exit_index for answer in answers])
         rates = {stage: float((exits == i).mean()) for i, stage in enumerate((*model.stages, "final"))}
+        accuracy = float((predictions == split.labels).mean())
         rows.append(
             {
                 "name": point.name,
-                "accuracy": float((predictions == split.labels).mean()),
+                "accuracy": accuracy,
+                "accuracy_standard_error": standard_error(accuracy, len(split)),
                 "cost_ratio": _cost_ratio(records, point, rates),
                 "exit_rates": rates,
                 "samples": len(split),
@@ -97,8 +102,8 @@ def describe_folder(folder: Path) -> dict[str, Any]:
         folder: What a run wrote.
 
     Returns:
-        ``target``, ``stages``, ``labels``, ``inputs``, ``fuse``, ``default``, ``version``, ``operating_points`` and
-        ``files``.
+        ``target``, ``stages``, ``labels``, ``inputs``, ``fuse``, ``default``, ``version``, ``operating_points``,
+        ``drop_errors`` (standard errors of the accuracy drops by point, where they are known) and ``files``.
 
     Raises:
         DynamicExitError: The folder is missing or incomplete.
@@ -114,12 +119,24 @@ def describe_folder(folder: Path) -> dict[str, Any]:
         **(_describe_file(folder / MODEL_FILE) if single else _describe_segments(config)),
         "fuse": points.points[0].fuse if points.points else "none",
         "operating_points": points.model_dump(mode="json", by_alias=True),
+        "drop_errors": _drop_errors(folder / "metrics.json"),
         "files": {
             path.relative_to(folder).as_posix(): path.stat().st_size
             for path in sorted([*folder.iterdir(), *folder.glob(f"{STAGES_FOLDER}/*")])
             if path.is_file()
         },
     }
+
+
+def _drop_errors(path: Path) -> dict[str, float]:
+    """Standard errors in ``metrics.json``; a folder may lack the file, and older versions wrote none."""
+    if not path.is_file():
+        return {}
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        return {row["name"]: row[_DROP_ERROR] for row in rows if _DROP_ERROR in row}
+    except (ValueError, LookupError, TypeError) as error:
+        raise ExportError(f"'{path}' holds no metrics; export the folder anew") from error
 
 
 def _describe_file(path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ..report.page import report_page
 from ..tuning.operating_point import OperatingPoints
 from .build import Stages
 from .load import Ingredients
+from .output_lock import OutputLock
 from .schema import PARTIAL, check_output, recipe_text
 from .tokenizer import load_tokenizer
 
@@ -26,7 +27,7 @@ _WORK = "work"
 
 
 class Workspace:
-    """A folder beside the output, renamed to it when everything is in place.
+    """A folder beside the output, renamed to it when everything is in place; while it is entered no other run has it.
 
     Args:
         directory: The output; it must not exist, or be empty.
@@ -36,9 +37,33 @@ class Workspace:
     """
 
     def __init__(self, directory: str | Path):
-        self.directory = Path(parallel.led(lambda: str(check_output(directory))))
+        self.directory = Path(parallel.led(lambda: str(_checked(directory))))
         self.partial = self.directory.with_name(self.directory.name + PARTIAL)
         self.work = self.partial / _WORK
+        self._lock: OutputLock | None = None
+
+    def __enter__(self) -> "Workspace":
+        """Take the output; the main process does.
+
+        Raises:
+            OutputError: Another run has it, has just written it, or it cannot be made.
+        """
+        parallel.led(self._take)
+        return self
+
+    def _take(self) -> None:
+        lock = OutputLock(self.directory)
+        try:
+            check_output(self.directory)
+        except BaseException:
+            lock.release()
+            raise
+        self._lock = lock
+
+    def __exit__(self, *error: object) -> None:
+        """Let other runs have the output."""
+        if self._lock:
+            self._lock.release()
 
     def begin(self, resume: bool = False, say: Callable[[str], None] = lambda line: None) -> Path:
         """Make the folder, with what a training leaves behind in ``work`` where it shall go on; the main process does.
@@ -123,6 +148,28 @@ class Workspace:
         shutil.rmtree(self.work)
         os.replace(self.partial, self.directory)
         return self.directory
+
+
+def _checked(directory: str | Path) -> Path:
+    try:
+        return check_output(directory)
+    except OSError as error:
+        raise OutputError(f"output '{directory}' cannot be made: {error.strerror}; choose another place") from error
+
+
+def how_to_go_on(directory: str | Path) -> str:
+    """Say what an interrupted run has left, and what to do.
+
+    Args:
+        directory: Its output.
+    """
+    directory = Path(directory)
+    partial = directory.with_name(directory.name + PARTIAL)
+    if partial.is_dir():
+        return f"interrupted; '{partial}' keeps what is done: run the same command with --resume to go on from there"
+    if directory.is_dir() and any(directory.iterdir()):
+        return f"interrupted, but '{directory}' is written and whole: nothing is left to do or to --resume"
+    return f"interrupted; nothing is in '{directory}' yet: run the same command again, with or without --resume"
 
 
 def _config(ingredients: Ingredients, stages: Stages, files: dict[str, Any]) -> DynamicExitConfig:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from ..passes.tiny_saver import ALWAYS
 from ..records import Records
 from ..report.page import shrinkage_notes
 from ..tuning.evaluation import Configuration, evaluate
+from ..tuning.judgement import Judgement, judge, standard_error
 from ..tuning.operating_point import Goal, OperatingPoints
 from ..tuning.optimizer import split, tune
 from ..tuning.required import NOBODY, needed
@@ -97,34 +98,41 @@ def run(
 def _run(recipe: Recipe, model, splits, say: Say, progress: Progress | None, resume: bool) -> Result:
     """Run a recipe; of processes that work together, all train and make records, and the main one does the rest."""
     started = time.perf_counter()
-    workspace = Workspace(recipe.export.directory)
-    ingredients = parallel.together(lambda: load(recipe, model, splits))
-    ingredients.tell(say)
+    with Workspace(recipe.export.directory) as workspace:
+        ingredients = parallel.together(lambda: load(recipe, model, splits))
+        ingredients.tell(say)
+        begin = partial(workspace.begin, resume, say)
+        chain, calibration, test, stack = _build(ingredients, begin, resume, say, progress)
+
+        def conclude() -> Result:
+            workspace.save(calibration)
+            try:
+                return _conclude(workspace, chain, calibration, test, stack, started, say)
+            except DynamicExitError as error:
+                raise type(error)(f"{error} (the records made so far are kept in '{workspace.partial}')") from error
+
+        result = parallel.led(conclude, Result.to_bytes, Result.from_bytes)
+        if not parallel.main():
+            workspace.leave()
+        return result
+
+
+def _build(
+    ingredients: Ingredients, begin: Callable[[], Path], resume: bool, say: Say, progress: Progress | None
+) -> tuple[Chain, Records, Records, Stack | None]:
+    """Make all stages, and the records of calibration and test samples; of the best stack where one is searched."""
+    recipe = ingredients.recipe
     cache = open_cache(recipe.dynamic_exit.cache.directory, recipe.dynamic_exit.cache.enabled, say)
-    begin, stack = partial(workspace.begin, resume, say), None
     if recipe.dynamic_exit.tuning.static_search:
         pool = Pool(ingredients, cache, say, progress) if recipe.dynamic_exit.tiny_saver else None
         stack = search_static(ingredients, pool, cache, begin, resume, say)
-        chain, calibration, test = stack.chain, stack.calibration, stack.test_records(say)
-    else:
-        if recipe.static_passes:
-            ingredients = shrink(ingredients, say, cache)
-        pool = Pool(ingredients, cache, say, progress) if recipe.dynamic_exit.tiny_saver else None
-        chain = ship(ingredients, say)
-        grow(chain, pool, cache, begin, resume, say)
-        calibration, test = (record_chain(chain, key, say) for key in ("calibration", "test"))
-
-    def conclude() -> Result:
-        workspace.save(calibration)
-        try:
-            return _conclude(workspace, chain, calibration, test, stack, started, say)
-        except DynamicExitError as error:
-            raise type(error)(f"{error} (the records made so far are kept in '{workspace.partial}')") from error
-
-    result = parallel.led(conclude, Result.to_bytes, Result.from_bytes)
-    if not parallel.main():
-        workspace.leave()
-    return result
+        return stack.chain, stack.calibration, stack.test_records(say), stack
+    if recipe.static_passes:
+        ingredients = shrink(ingredients, say, cache)
+    pool = Pool(ingredients, cache, say, progress) if recipe.dynamic_exit.tiny_saver else None
+    chain = ship(ingredients, say)
+    grow(chain, pool, cache, begin, resume, say)
+    return chain, record_chain(chain, "calibration", say), record_chain(chain, "test", say), None
 
 
 def _conclude(
@@ -147,20 +155,28 @@ def _conclude(
     agreements = model.verify(workspace.partial, files)
     say("verified: at every operating point the file answers as its model does, on every test sample")
     shrunk = None if stack else shrinkage(ingredients)
+    judged = judge(points, test)
+    promised = stack.judge(points, test) if stack else judged
+    measured = measure(stages, model.files, points, ingredients)
     metrics = {
         "_type": "dynamic_exit.metrics",
         "_version": 1,
         "seed": ingredients.recipe.seed,
         "samples": {key: len(samples) for key, samples in ingredients.splits.items()},
-        **measure(stages, model.files, points, ingredients),
+        **measured,
+        "rows": _with_errors(measured["rows"], judged, promised),
         "target": ingredients.recipe.export.target,
         "backbone_numerics": stages.numerics,
-        "notes": [*ingredients.notes, *chain.notes, *points.notes, *shrinkage_notes(shrunk)],
+        "notes": [
+            *(*ingredients.notes, *chain.notes, *points.notes),
+            *(each.note for each in promised if each.contradicted),
+            *shrinkage_notes(shrunk),
+        ],
         "static_passes": shrunk,
         "numerics": chain.numerics,
         "candidates": [vars(candidate) for candidate in chain.candidates],
         "candidates_seconds": round(chain.candidates_seconds, 1),
-        "static_search": stack.figures(points) if stack else None,
+        "static_search": stack.figures(points, promised) if stack else None,
         "baseline_cost": points.baseline.cost,
         "stages": _alone(calibration),
         "multiply_adds": dict(zip(("own", "prefix"), stages.costs(lambda stage: stage.macs), strict=True)),
@@ -191,6 +207,28 @@ def _tune(
     return points.model_copy(update={"points": tuple(named), "notes": (*points.notes, *notes)})
 
 
+def _with_errors(
+    rows: Sequence[Mapping[str, Any]], judged: Sequence[Judgement], promised: Sequence[Judgement]
+) -> list[dict[str, Any]]:
+    """Return rows of figures with standard errors of accuracies and drops, and whether test samples contradict a goal.
+
+    Args:
+        rows: The backbone alone, and every point.
+        judged: Points against the backbone that ships.
+        promised: Points against what their goals count from.
+    """
+    judgements = {each.name: (each, promise) for each, promise in zip(judged, promised, strict=True)}
+    found = []
+    for row in rows:
+        said = {"accuracy_standard_error": standard_error(row["accuracy"], judged[0].samples)}
+        if row["name"] in judgements:
+            each, promise = judgements[row["name"]]
+            said["accuracy_drop"], said["accuracy_drop_standard_error"] = each.accuracy_drop, each.drop_error
+            said["allowed_drop"], said["contradicted"] = promise.allowed, promise.contradicted
+        found.append({**row, **said})
+    return found
+
+
 def _alone(records: Records) -> list[dict[str, Any]]:
     """How every stage would do alone, behind nothing but what it needs, on the samples that were searched."""
     figures = []
@@ -200,6 +238,12 @@ def _alone(records: Records) -> list[dict[str, Any]]:
         result = evaluate(records, always)
         share = float(records.prefix_cost[index] / records.prefix_cost[-1])
         figures.append(
-            {"stage": stage, "accuracy": result.accuracy, "cost_ratio": result.cost_ratio, "backbone_before": share}
+            {
+                "stage": stage,
+                "accuracy": result.accuracy,
+                "accuracy_standard_error": standard_error(result.accuracy, len(records)),
+                "cost_ratio": result.cost_ratio,
+                "backbone_before": share,
+            }
         )
     return figures

@@ -1,6 +1,6 @@
 """What a search over static choices is held against, and what it finds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from ..onnx.session import PartSession
 from ..records import Records
 from ..runtime.batches import batches
 from ..runtime.recorder import BATCH_SIZE
+from ..tuning.judgement import Judgement, judge, standard_error
 from ..tuning.operating_point import Goal, OperatingPoints
 from .build import Stage, cut_backbone
 from .chain import Chain, record_chain
@@ -104,17 +105,30 @@ class Stack:
         """Make the records that figures are reported from."""
         return self.given.judge(record_chain(self.chain, "test", say), "test")
 
-    def figures(self, points: OperatingPoints) -> dict[str, Any]:
+    def judge(self, points: OperatingPoints, records: Records) -> list[Judgement]:
+        """Hold points against the drops that the recipe allows them, below the backbone as it was given.
+
+        Args:
+            points: One for each goal of the chain's recipe.
+            records: Of the test samples.
+        """
+        goals = self.chain.ingredients.recipe.dynamic_exit.tuning.goals
+        return judge(points, records, [goal.max_accuracy_drop for goal in goals], self.given.right("test"))
+
+    def figures(self, points: OperatingPoints, judged: Sequence[Judgement]) -> dict[str, Any]:
         """Return what ``metrics.json`` says of the search.
 
         Args:
             points: Measured on the test records.
+            judged: What `judge` says of them.
         """
         given, accuracy = self.given, self.given.accuracy("test")
+        samples = len(given.right("test"))
         return {
             "cost_unit": points.cost_unit,
             "given": {
                 "accuracy": accuracy,
+                "accuracy_standard_error": standard_error(accuracy, samples),
                 "calibration_accuracy": given.accuracy("calibration"),
                 "cost": given.cost,
             },
@@ -123,10 +137,12 @@ class Stack:
                 {
                     "name": point.name,
                     "accuracy": point.accuracy,
+                    "accuracy_standard_error": standard_error(point.accuracy, samples),
                     "accuracy_drop": accuracy - point.accuracy,
+                    "accuracy_drop_standard_error": each.drop_error,
                     "cost_ratio": point.cost / given.cost,
                 }
-                for point in points.points
+                for point, each in zip(points.points, judged, strict=True)
             ],
             "seconds": round(sum(variant.seconds for variant in self.variants), 1),
         }

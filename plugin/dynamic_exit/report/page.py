@@ -1,9 +1,11 @@
 """The report as one plain page, and the table that the command line prints."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jinja2
 
+from ..tuning.judgement import Judgement, standard_error
 from ..tuning.operating_point import OperatingPoints
 
 _TEMPLATES = jinja2.Environment(
@@ -12,6 +14,26 @@ _TEMPLATES = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+
+
+def percent(share: float | None, error: float | None = None, digits: int = 1) -> str:
+    """Return a share, such as an accuracy, in percent with its standard error; nothing where it was not measured.
+
+    Args:
+        share: 0..1.
+        error: Of the share; None where it is not known.
+        digits: Behind the point.
+    """
+    if share is None:
+        return ""
+    return f"{share:.{digits}%}" if error is None else f"{100 * share:.{digits}f} ± {100 * error:.{digits}f} %"
+
+
+def _of_calibration(share: float | None, metrics: dict[str, Any], digits: int = 1) -> str:
+    """An accuracy on calibration samples, in percent with its standard error."""
+    samples = metrics.get("samples", {}).get("calibration")
+    error = standard_error(share, samples) if samples and share is not None else None
+    return percent(share, error, digits)
 
 
 def table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -32,11 +54,52 @@ def table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         header += [f"µs/sample, batch {size}", "speed-up"]
     rows = []
     for row in metrics["rows"]:
-        cells = [row["name"], f"{row['accuracy']:.1%}", f"{row['cost_ratio']:.3f}"]
+        cells = [row["name"], percent(row["accuracy"], row.get("accuracy_standard_error")), f"{row['cost_ratio']:.3f}"]
         for size in sizes:
             cells += [_spread(row["seconds_per_sample"][size]), f"{row['speed_up'][size]:.1f}x"]
         rows.append(cells + [f"{row['exit_rates'][stage]:.0%}" for stage in stages])
     return header + stages, rows
+
+
+def points_table(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return header and cells of the table of a written folder's operating points.
+
+    Args:
+        found: What `recipe.evaluate.describe_folder` returned.
+    """
+    rows = []
+    for point in found["operating_points"]["points"]:
+        thresholds = (f"{stage['stage']} > {stage['threshold']:.4f}" for stage in point["stages"])
+        rows.append(
+            [
+                point["name"],
+                percent(point["accuracy"], standard_error(point["accuracy"], point["samples"]), 2),
+                percent(point["accuracy_drop"], found["drop_errors"].get(point["name"]), 2),
+                f"{point['cost_ratio']:.3f}",
+                ", ".join(thresholds) or "none",
+            ]
+        )
+    return ["operating point", "accuracy", "drop", "cost", "thresholds"], rows
+
+
+def judged_table(points: OperatingPoints, judged: Sequence[Judgement]) -> tuple[list[str], list[list[str]]]:
+    """Return header and cells of the table of operating points that were tuned.
+
+    Args:
+        points: The points.
+        judged: What held-out samples say of each.
+    """
+    rows = [
+        [
+            point.name,
+            percent(point.accuracy, standard_error(point.accuracy, point.samples), 2),
+            percent(each.accuracy_drop, each.drop_error, 2),
+            f"{point.cost_ratio:.3f}",
+            f"{point.guarantee.probability:.0%}" if point.guarantee else "none",
+        ]
+        for point, each in zip(points.points, judged, strict=True)
+    ]
+    return ["operating point", "accuracy", "drop", "cost", "guarantee"], rows
 
 
 def candidates_table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -53,7 +116,7 @@ def candidates_table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]
     for row in metrics["candidates"]:
         ratio = None if row["cost"] is None else row["cost"] / metrics["baseline_cost"]
         shares = [row[key] for key in ("answered", "saving_alone", "saving_in_chain")]
-        cells = [row["stage"], _text(row["accuracy"], ".1%"), _text(ratio, ".4f")]
+        cells = [row["stage"], _of_calibration(row["accuracy"], metrics), _text(ratio, ".4f")]
         cells += [_text(share, ".1%") for share in shares]
         rows.append([*cells, "yes" if row["chosen"] else "no", row["why"]])
     return header, rows
@@ -74,7 +137,7 @@ def benchmark_tables(found: dict[str, Any]) -> list[tuple[str, list[str], list[l
             cells.append(
                 [
                     f"{row['name']}, {row['numerics']}",
-                    _text(row["accuracy"], ".1%"),
+                    percent(row["accuracy"], row.get("accuracy_standard_error")),
                     _spread(time),
                     f"{row['speed_up'][size]:.2f}x",
                     _text(None if ideal is None else ideal * 1e6, ".1f"),
@@ -100,7 +163,7 @@ def numerics_table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]
     rows = [
         [
             row["algorithm"],
-            _text(row["accuracy"], ".2%"),
+            _of_calibration(row["accuracy"], metrics, 2),
             _text(row["seconds_per_sample"] and row["seconds_per_sample"] * 1e6, ".1f"),
             _text(row["bytes"] and row["bytes"] / 1e6, ".2f"),
             row["why"],
@@ -120,9 +183,9 @@ def stacks_table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         [
             row["pruning"],
             row["quantization"],
-            _text(row["backbone_accuracy"], ".2%"),
+            _of_calibration(row["backbone_accuracy"], metrics, 2),
             _text(row["backbone_cost_ratio"], ".3f"),
-            _text(row["accuracy"], ".2%"),
+            _of_calibration(row["accuracy"], metrics, 2),
             _text(row["cost_ratio"], ".4f"),
             _text(row["seconds"], ".0f"),
             row["why"],
@@ -141,12 +204,12 @@ def stack_summary(metrics: dict[str, Any]) -> str:
     """
     found = metrics["static_search"]
     points = "; ".join(
-        f"{row['name']} loses {row['accuracy_drop']:.2%} at {row['cost_ratio']:.4f} of its cost"
+        f"{row['name']} loses {percent(row['accuracy_drop'], row.get('accuracy_drop_standard_error'), 2)} at "
+        f"{row['cost_ratio']:.4f} of its cost"
         for row in found["points"]
     )
-    return (
-        f"Against the backbone as it was given ({found['given']['accuracy']:.2%} of the test samples right): {points}."
-    )
+    right = percent(found["given"]["accuracy"], found["given"].get("accuracy_standard_error"), 2)
+    return f"Against the backbone as it was given ({right} of the test samples right): {points}."
 
 
 def shrinkage_notes(found: dict[str, Any] | None) -> list[str]:
@@ -184,6 +247,7 @@ def report_page(title: str, points: OperatingPoints, metrics: dict[str, Any]) ->
         title=title,
         points=points,
         metrics=metrics,
+        percent=percent,
         header=header,
         rows=rows,
         candidates=candidates_table(metrics),
