@@ -134,7 +134,7 @@ def test_every_default_is_written(tmp_path):
         },
         tmp_path,
     )
-    preprocessing = {"size": None, "interpolation": None, "scale": 1.0, "mean": None, "std": None}
+    preprocessing = {"size": None, "interpolation": None, "scale": None, "mean": None, "std": None}
     preprocessing["from_model"] = False
     source = {"source": "timm", "weights": None, "arguments": {}, "preprocessing": preprocessing, "labels": None}
     source |= {"quantize": True, "stage": None}

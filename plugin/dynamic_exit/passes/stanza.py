@@ -116,10 +116,16 @@ class Preprocessing(Stanza):
     interpolation: Literal["bilinear", "bicubic", "nearest"] | None = Field(
         None, description="how to resize; null: bilinear"
     )
-    scale: float = Field(1.0, description="multiplied first, such as 0.00392157 for pixels of 0..255")
+    scale: float | None = Field(
+        None,
+        description="multiplied first, such as 0.00392157 for pixels of 0..255; null: 1, or with `from_model` what "
+        "brings bytes into the model's range",
+    )
     mean: list[float] | None = Field(None, description="subtracted, one value for each channel")
     std: list[float] | None = Field(None, description="divided by, one value for each channel")
-    from_model: bool = Field(False, description="true: what is null is what the model was made for, on a range of 0..1")
+    from_model: bool = Field(
+        False, description="true: what is null is what the model was made for, given bytes or a range of 0..1"
+    )
 
     @field_validator("std")
     @classmethod

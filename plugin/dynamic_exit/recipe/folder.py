@@ -139,7 +139,8 @@ class Workspace:
             from ..hub.processor import write_image_processor  # a second of imports that only this line needs
 
             images = next(iter(ingredients.splits["calibration"].inputs.values()))
-            write_image_processor(self.partial, images, recipe.model.preprocessing.interpolation)
+            pictures = recipe.data.source == "imagefolder"
+            write_image_processor(self.partial, images, recipe.model.preprocessing.interpolation, pictures)
         (self.partial / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         (self.partial / "recipe.yaml").write_text(recipe_text(recipe, self.directory), encoding="utf-8")
         title = Path(recipe.model.name).name

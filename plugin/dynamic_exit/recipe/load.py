@@ -10,7 +10,9 @@ from ..graph import Classifier
 from ..passes import ModelSource
 from .class_names import Say, known_names
 from .labels import labels_of
-from .models import answer_of, expand_candidates, input_parameters, load_model
+from .models import answer_of, expand_candidates, has_bytes, input_parameters, load_model
+from .pixel_range import range_misfit
+from .sanity import check_backbone
 from .schema import Recipe
 from .sources import Split, check_alike, check_labels, load_splits
 from .weights import check_trained
@@ -75,7 +77,8 @@ def load(recipe: Recipe, model: nn.Module | None = None, splits: Mapping[str, Sp
     if len(calibration) < 2:
         raise DataError("split 'calibration' has 1 sample; give it at least 2")
     by_name = calibration.by_name
-    backbone = load_model(recipe.model, list(calibration.inputs) if by_name else None, model, recipe.seed)
+    names = list(calibration.inputs) if by_name else None
+    backbone = load_model(recipe.model, names, model, recipe.seed, has_bytes(calibration.inputs))
     notes += filter(None, [check_trained(recipe.model, backbone)])
     if by_name:
         _check_names(calibration.inputs, backbone, recipe.data.source)
@@ -86,6 +89,7 @@ def load(recipe: Recipe, model: nn.Module | None = None, splits: Mapping[str, Sp
     classes = answer_of("the backbone", backbone, backbone.select(example)).shape[1]
     labels = _labels(recipe, backbone.model, classes, calibration.class_names, notes.append)
     check_labels(loaded, classes, recipe.data.classes)
+    notes += _doubts(recipe, backbone, loaded["calibration"], labels)
     saver = recipe.dynamic_exit.tiny_saver
     sources = expand_candidates(saver.candidates) if saver else []
     candidates = {source.stage_name: source for source in sources}
@@ -109,6 +113,15 @@ def _labels(recipe: Recipe, model: nn.Module, classes: int, found: Sequence[str]
             "the model's in the order of its logits in `data.classes`"
         )
     return list(given or own or found or map(str, range(classes)))
+
+
+def _doubts(recipe: Recipe, backbone: Classifier, calibration: Split, labels: list[str]) -> list[str]:
+    """Say where the backbone may answer at chance, or see pixels in a range that it was not made for."""
+    misfit, doubt = range_misfit(backbone, calibration.inputs), None
+    if not backbone.untrained:  # else it is known already that its answers are random
+        doubt = check_backbone(recipe.model, backbone, calibration, labels, misfit, recipe.seed)
+    doubts = [doubt] if doubt else []
+    return [*doubts, misfit] if misfit and misfit not in (doubt or "") else doubts
 
 
 def _check_names(inputs: Mapping[str, object], backbone: Classifier, source: str) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +27,7 @@ def load_model(
     names: Sequence[str] | None = None,
     model: nn.Module | None = None,
     seed: int | None = None,
+    from_bytes: bool = False,
 ) -> Classifier:
     """Build a classifier, load its weights and put its preprocessing in front.
 
@@ -35,6 +37,7 @@ def load_model(
             is one without a name.
         model: Used as it is, in place of the one that the stanza names.
         seed: Decides what weights are that no file gives; None leaves them to torch's own generator.
+        from_bytes: Whether images come as bytes.
 
     Returns:
         The classifier in evaluation mode; its `untrained` names the weights that no file gave.
@@ -57,10 +60,15 @@ def load_model(
         keywords = _keywords(source.name, model, names)
     else:
         keywords = [model.main_input_name] if source.source == "transformers" else None
-    preprocessing = preprocessing_of(source, model)
+    preprocessing = preprocessing_of(source, model, from_bytes)
     return Classifier(
         model, keywords=keywords, takes=names and keywords, preprocessing=preprocessing, untrained=untrained
     )
+
+
+def has_bytes(inputs: Mapping[str, Tensor | np.ndarray]) -> bool:
+    """Whether images come as bytes."""
+    return any(str(each.dtype).endswith("uint8") and each.ndim == 4 for each in inputs.values())
 
 
 def _keywords(name: str, model: nn.Module, names: Sequence[str]) -> list[str]:
@@ -174,7 +182,7 @@ def load_candidate(
     Raises:
         ModelError: It does not load, refuses the example, gives NaN or probabilities, or has other classes.
     """
-    candidate = load_model(source, list(example) if by_name else None, seed=seed)
+    candidate = load_model(source, list(example) if by_name else None, seed=seed, from_bytes=has_bytes(example))
     name = f"candidate '{source.stage_name}'"
     inputs = candidate.select(example)
     if isinstance(candidate.model, ImportedModel):

@@ -13,13 +13,15 @@ from ..passes import ModelSource
 _RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 
 
-def preprocessing_of(source: ModelSource, model: nn.Module) -> Preprocessing:
+def preprocessing_of(source: ModelSource, model: nn.Module, from_bytes: bool = False) -> Preprocessing:
     """Make a model's preprocessing.
 
     Args:
         source: The stanza; with ``from_model`` what it leaves open is taken from the model: a timm model's
             pretrained configuration, a Hugging Face model's image processor, an ONNX file's fixed input size.
         model: The user's module.
+        from_bytes: Whether images come as bytes, which ``from_model`` brings into the range of the model's statistics;
+            else they come in 0..1.
 
     Returns:
         The steps. Mean and std are on the scaled range.
@@ -30,8 +32,12 @@ def preprocessing_of(source: ModelSource, model: nn.Module) -> Preprocessing:
     values = source.preprocessing.model_dump(exclude={"from_model"})
     if source.preprocessing.from_model:
         own = {"timm": _timm, "transformers": _transformers, "onnx": _onnx}.get(source.source, _python)(source, model)
+        factor = own.pop("factor", None)
+        if factor is not None:
+            own["scale"] = factor if from_bytes else factor * 255
         values |= {key: value for key, value in own.items() if values[key] is None}
     values["interpolation"] = values["interpolation"] or "bilinear"
+    values["scale"] = 1.0 if values["scale"] is None else values["scale"]
     return Preprocessing(**values)
 
 
@@ -44,6 +50,7 @@ def _timm(source: ModelSource, model: nn.Module) -> dict[str, Any]:
         "interpolation": made_for.get("interpolation"),
         "mean": made_for.get("mean"),
         "std": made_for.get("std"),
+        "factor": 1 / 255,
     }
 
 
@@ -60,12 +67,16 @@ def _transformers(source: ModelSource, model: nn.Module) -> dict[str, Any]:
     if isinstance(size, Mapping):
         side = size.get("shortest_edge")
         size = (size.get("height", side), size.get("width", side))
-    normalizes = made_for.get("do_normalize", True)
+    normalizes, rescales = made_for.get("do_normalize", True), made_for.get("do_rescale", True)
+    mean = made_for.get("image_mean") if normalizes else None
+    if rescales and made_for.get("rescale_offset"):  # 1 is subtracted behind the factor
+        mean = [value + 1 for value in mean or [0.0]]
     return {
         "size": (size, size) if isinstance(size, int) else tuple(size),
         "interpolation": _RESAMPLING.get(made_for.get("resample")),
-        "mean": made_for.get("image_mean") if normalizes else None,
+        "mean": mean,
         "std": made_for.get("image_std") if normalizes else None,
+        "factor": made_for.get("rescale_factor", 1 / 255) if rescales else None,
     }
 
 
