@@ -192,7 +192,7 @@ def benchmark(
     from .recipe.sources import UNNAMED
     from .report.page import benchmark_tables
 
-    split = load_samples(data or folder / "recipe.yaml")
+    split = load_samples(data or folder / "recipe.yaml", folder)
     found = benchmark_folder(
         folder,
         split.inputs if split.by_name else split.inputs[UNNAMED],

@@ -10,8 +10,10 @@ from PIL import Image
 from torch import nn
 
 from dynamic_exit.errors import DataError, ModelError
+from dynamic_exit.hub.configuration import DynamicExitConfig
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.recipe.class_names import Known, number_labels, whole_number
+from dynamic_exit.recipe.evaluate import load_samples
 from dynamic_exit.recipe.load import load
 from dynamic_exit.recipe.schema import DataSource, parse_recipe
 from dynamic_exit.recipe.sources import load_splits
@@ -314,16 +316,16 @@ class Brightness(nn.Module):
         return -(x.float().mean((1, 2, 3))[:, None] - torch.tensor([1.0, 2.0, 3.0])) ** 2
 
 
+RECIPE = {
+    "model": {"source": "python", "name": "m.py:make"},
+    "data": {"source": "imagefolder", "path": "data", "splits": {key: key for key in SPLITS}},
+    "dynamic_exit": {"early_exit": {}},
+    "export": {"directory": "out"},
+}
+
+
 def recipe(base, **data):
-    return parse_recipe(
-        {
-            "model": {"source": "python", "name": "m.py:make"},
-            "data": {"source": "imagefolder", "path": "data", "splits": {key: key for key in SPLITS}, **data},
-            "dynamic_exit": {"early_exit": {}},
-            "export": {"directory": "out"},
-        },
-        base,
-    )
+    return parse_recipe({**RECIPE, "data": {**RECIPE["data"], **data}}, base)
 
 
 @pytest.mark.parametrize(
@@ -366,3 +368,45 @@ def test_labels_of_another_number_are_refused(tmp_path):
     short = short.model_copy(update={"model": short.model.model_copy(update={"labels": ["ant", "bee"]})})
     with pytest.raises(ModelError, match=r"^key 'model.labels' names 2 classes, the model has 3; name each once$"):
         load(short, Brightness())
+
+
+SERVED = {
+    # folders of every split, what the written model serves, labels of the test split
+    "all": ("ant bee cow", "ant bee cow", [0, 1, 2]),
+    "another order": ("ant bee cow", "cow ant bee", [1, 2, 0]),
+    "some": ("bee cow", "ant bee cow", [1, 2]),
+    "other names throughout": ("n01 n02", "ant bee", [0, 1]),
+}
+
+
+def written(tmp_path, served):
+    config = DynamicExitConfig(id2label=dict(enumerate(served.split())))
+    config.save_pretrained(tmp_path / "served")
+    return tmp_path / "served"
+
+
+@pytest.mark.parametrize("tree, served, labels", SERVED.values(), ids=SERVED)
+def test_evaluation_matches_folders_to_what_is_served(tmp_path, tree, served, labels):
+    folders(tmp_path / "data", dict.fromkeys(SPLITS, tree))
+    (tmp_path / "recipe.yaml").write_text(json.dumps(RECIPE))  # JSON is YAML
+    assert load_samples(tmp_path / "recipe.yaml", written(tmp_path, served)).labels.tolist() == labels
+
+
+@pytest.mark.parametrize(
+    "names, sentence",
+    [
+        ("ant cows", "the samples have a class 'cows', which the model does not serve; did you mean 'cow'?"),
+        ("n1 n2", "the samples have a class 'n1', which the model does not serve; known are: ant, bee, cow"),
+    ],
+    ids=["some", "all, of another number"],
+)
+def test_evaluation_refuses_classes_that_are_not_served(tmp_path, names, sentence):
+    np.savez(tmp_path / "data.npz", inputs=np.eye(2), labels=names.split())
+    with pytest.raises(DataError) as refused:
+        load_samples(tmp_path / "data.npz", written(tmp_path, "ant bee cow"))
+    assert str(refused.value) == sentence
+
+
+def test_evaluation_takes_names_for_labels(tmp_path):
+    np.savez(tmp_path / "data.npz", inputs=np.eye(3), labels=["cow", "ant", "cow"])
+    assert load_samples(tmp_path / "data.npz", written(tmp_path, "ant bee cow")).labels.tolist() == [2, 0, 2]

@@ -14,6 +14,7 @@ from transformers import AutoImageProcessor, ViTImageProcessor
 from transformers.image_utils import load_image
 
 from dynamic_exit.errors import DataError
+from dynamic_exit.hub.configuration import DynamicExitConfig
 from dynamic_exit.hub.processor import write_image_processor
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.recipe.evaluate import load_samples
@@ -221,7 +222,8 @@ def test_evaluation_reads_the_same_pixels(folder):
         "export": {"directory": "out"},
     }
     (folder / "recipe.yaml").write_text(json.dumps(recipe))  # JSON is YAML
-    found, own = load_samples(folder / "recipe.yaml"), load_splits(data(folder), 0)["test"]
+    DynamicExitConfig(id2label={0: "ant", 1: "bee"}).save_pretrained(folder / "served")
+    found, own = load_samples(folder / "recipe.yaml", folder / "served"), load_splits(data(folder), 0)["test"]
     assert np.array_equal(found.inputs[""], own.inputs[""])
     assert found.labels.tolist() == own.labels.tolist()
 

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 
-from ..errors import DataError, ExportError
+from ..errors import DataError, ExportError, nearest
 from ..hub.configuration import DynamicExitConfig
 from ..hub.folder import CONFIG_FILE, MODEL_FILE, POINTS_FILE, STAGES_FOLDER, read_config
 from ..hub.modeling import load_any
@@ -17,7 +18,7 @@ from ..runtime.batches import named_batches
 from ..tuning.judgement import standard_error
 from ..tuning.operating_point import OperatingPoint, OperatingPoints
 from .schema import read_recipe
-from .sources import Split, check_alike, check_labels, check_samples, load_splits, read_npz
+from .sources import Split, check_alike, check_labels, check_samples, load_splits, number_names, read_npz
 
 _DROP_ERROR = "accuracy_drop_standard_error"
 
@@ -39,7 +40,7 @@ def evaluate_folder(folder: Path, data: Path, operating_point: str | None, batch
         DynamicExitError: The folder, the data or the point cannot be used.
     """
     model = load_any(folder)
-    split = load_samples(data)
+    split = load_samples(data, folder)
     check_alike({"data": split})
     check_labels({"data": split}, len(model.config.id2label), None)
     feeds = split.feeds(model.input_names)
@@ -75,24 +76,47 @@ def _cost_ratio(records: Records, point: OperatingPoint, rates: dict[str, float]
     return float(np.dot([rates[stage] for stage in kept.stages], paid) / kept.prefix_cost[-1])
 
 
-def load_samples(data: Path) -> Split:
-    """Load samples to judge a model on.
+def load_samples(data: Path, folder: Path) -> Split:
+    """Load samples to judge a written model on.
 
     Args:
         data: ``.npz`` with inputs and labels, or a recipe, whose test split is used.
+        folder: What a run wrote: labels that are names are matched to those that it serves.
 
     Returns:
         The samples.
 
     Raises:
-        DataError: They cannot be read.
+        DataError: They cannot be read, or have classes that the model does not serve.
     """
     if data.suffix == ".npz":
-        return Split("data", *check_samples(*read_npz(data), split="data"))
-    if data.suffix not in (".yaml", ".yml"):
+        samples = {"data": read_npz(data)}
+        names = number_names(samples, lambda: None)
+        split = Split("data", *check_samples(*samples["data"], split="data"), names)
+    elif data.suffix in (".yaml", ".yml"):
+        recipe = read_recipe(data)
+        split = load_splits(recipe.data, recipe.seed, recipe.model)["test"]
+    else:
         raise DataError(f"data '{data}' must be an .npz file with inputs and labels, or a recipe")
-    recipe = read_recipe(data)
-    return load_splits(recipe.data, recipe.seed, recipe.model)["test"]
+    return split if split.class_names is None else _as_served(split, _served_names(folder))
+
+
+def _served_names(folder: Path) -> list[str]:
+    config = read_config(folder)
+    return [config.id2label[index] for index in sorted(config.id2label)]
+
+
+def _as_served(split: Split, served: Sequence[str]) -> Split:
+    """Number labels that are names as the served model does, or refuse classes that it does not know."""
+    names = split.class_names
+    strangers = [name for name in names if name not in served]
+    if strangers and (len(strangers) < len(names) or len(names) != len(served)):
+        hint = nearest(strangers[0], served)[:200]
+        raise DataError(f"the samples have a class '{strangers[0]}', which the model does not serve; {hint}")
+    if strangers:  # called otherwise throughout, as for the run itself: matched by order
+        return split
+    place = np.asarray([list(served).index(name) for name in names])
+    return replace(split, labels=place[split.labels], class_names=tuple(served))
 
 
 def describe_folder(folder: Path) -> dict[str, Any]:

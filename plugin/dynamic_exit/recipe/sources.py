@@ -102,7 +102,7 @@ def load_splits(
     tell = partial(_tell, known, source, model)
     read = _reader(source, names, model, tell, say)
     samples = {name: read(name) for name in dict.fromkeys(names)}
-    class_names = getattr(read, "class_names", None) or _number_names(samples, tell, say)
+    class_names = getattr(read, "class_names", None) or number_names(samples, tell, say)
     splits = {}
     for key, (name, share) in slices.items():
         split = Split(key, *check_samples(*samples[name], split=key), class_names and tuple(class_names))
@@ -122,10 +122,22 @@ def _tell(known: Known | None, source: DataSource, model: ModelSource | None) ->
     return known or known_names(source, model)
 
 
-def _number_names(
-    samples: dict[str, tuple[Any, Any]], tell: Callable[[], Known | None], say: Say
-) -> list[str] | None:
-    """Put numbers in place of labels that are names, read alike in all splits, and return the names of the classes."""
+def number_names(
+    samples: dict[str, tuple[Any, Any]], tell: Callable[[], Known | None], say: Say = lambda line: None
+) -> tuple[str, ...] | None:
+    """Put numbers in place of labels that are names, read alike in all splits.
+
+    Args:
+        samples: Inputs and labels by split; labels that are names are replaced in it.
+        tell: Finds the names of the classes, once they are needed.
+        say: Takes what the user should know about the labels.
+
+    Returns:
+        Names of the classes in the order of their numbers; None where labels are numbers already.
+
+    Raises:
+        DataError: A label is no class.
+    """
     labels = {name: np.asarray(given) for name, (_, given) in samples.items()}
     named = any(array.dtype.kind in "USO" for array in labels.values())
     if not named or any(array.ndim != 1 for array in labels.values()):
@@ -138,7 +150,7 @@ def _number_names(
     ends = np.cumsum([len(array) for array in labels.values()])
     for name, part in zip(labels, np.split(numbers, ends[:-1]), strict=True):
         samples[name] = (samples[name][0], part)
-    return names
+    return names and tuple(names)
 
 
 def _channels_first(array: np.ndarray) -> np.ndarray:
