@@ -101,7 +101,7 @@ def test_verification_found_no_difference(demo):
 
 def test_the_readme_shows_the_table_that_the_demo_prints(demo):
     shown = re.search(r"prints\n\n```text\n(.*?)```", README, re.DOTALL)[1]
-    names = r"^(backbone, \w+|accuracy-drop-[\d.]+%) +([\d.]+)% +([\d.]+)"
+    names = r"^(backbone, \w+|accuracy-drop-[\d.]+%) +([\d.]+) ± [\d.]+ % +([\d.]+)"
     printed = re.findall(names, demo[1], re.MULTILINE)
     told = re.findall(names, shown, re.MULTILINE)
     assert [row[0] for row in told] == [row[0] for row in printed]
