@@ -15,6 +15,7 @@ from dynamic_exit.passes import ModelSource
 from dynamic_exit.recipe.class_names import Known, number_labels, whole_number
 from dynamic_exit.recipe.evaluate import load_samples
 from dynamic_exit.recipe.load import load
+from dynamic_exit.recipe.models import load_candidate
 from dynamic_exit.recipe.schema import DataSource, parse_recipe
 from dynamic_exit.recipe.sources import load_splits
 
@@ -410,3 +411,15 @@ def test_evaluation_refuses_classes_that_are_not_served(tmp_path, names, sentenc
 def test_evaluation_takes_names_for_labels(tmp_path):
     np.savez(tmp_path / "data.npz", inputs=np.eye(3), labels=["cow", "ant", "cow"])
     assert load_samples(tmp_path / "data.npz", written(tmp_path, "ant bee cow")).labels.tolist() == [2, 0, 2]
+
+
+@pytest.mark.parametrize(
+    "own, order",
+    [(["c", "a", "b"], (1, 2, 0)), (["a", "b", "c"], None), (["x", "y", "z"], None), (None, None)],
+    ids=["another order", "the same", "other names", "none"],
+)
+def test_candidates_follow_names_that_only_the_backbone_tells(tmp_path, own, order):
+    (tmp_path / "m.py").write_text("from torch import nn\ndef make(): return nn.Linear(2, 3)\n")
+    source = ModelSource(source="python", name=f"{tmp_path}/m.py:make", labels=own)
+    found = load_candidate(source, 3, {"x": torch.ones(2, 2)}, seed=0, served=["a", "b", "c"]).class_order
+    assert (None if found is None else tuple(found.tolist())) == order

@@ -165,6 +165,7 @@ def load_candidate(
     example: Mapping[str, Tensor],
     by_name: bool = False,
     seed: int | None = None,
+    served: Sequence[str] = (),
 ) -> Classifier:
     """Load a candidate and bring its classes into the backbone's order.
 
@@ -174,6 +175,7 @@ def load_candidate(
         example: Inputs of at least two samples by name, as the backbone takes them.
         by_name: Hand the candidate those inputs that it takes by these names; else the only one by position.
         seed: As for `load_model`.
+        served: Names that stand for `classes` where that is a number and the candidate calls its classes just so.
 
     Returns:
         The classifier in evaluation mode; its logits are (N, C) in the backbone's order, and its `untrained` names the
@@ -192,6 +194,8 @@ def load_candidate(
     if logits.shape[1] > 1 and (logits >= 0).all() and torch.allclose(logits.float().sum(1), torch.ones(1)):
         raise ModelError(f"{name} gives probabilities where logits are wanted; leave its softmax out")
     own = labels_of(source, candidate.model)
+    if isinstance(classes, int) and sorted(own or ()) == sorted(served):
+        classes = served or classes
     order = class_order(source.stage_name, logits.shape[1], own, classes)
     if order is None:
         return candidate

@@ -156,8 +156,9 @@ class Pool:
             # a model without weights gets the same random ones each time
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.ingredients.recipe.seed)
-                classes = self.ingredients.recipe.data.classes or self.ingredients.classes
-                return load_candidate(source, classes, self.ingredients.example, self.ingredients.by_name)
+                given = self.ingredients
+                classes = given.recipe.data.classes or given.classes
+                return load_candidate(source, classes, given.example, given.by_name, served=given.labels)
 
         candidate = load()
         fingerprint = digest(source.model_dump_json(exclude={"stage"}), module_fingerprint(candidate))
