@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynamic_exit import DynamicExitModelForSequenceClassification
+from dynamic_exit.errors import ExportError
 from dynamic_exit.onnx.ready import all_nodes
 from dynamic_exit.recipe.evaluate import evaluate_folder
 from dynamic_exit.recipe.run import run
@@ -133,6 +134,19 @@ def test_sentences_go_in_through_the_folders_own_tokenizer(int8):
     found = model(**tokenizer(list(text), padding=True, return_tensors="pt")).logits.argmax(1)
     right = [model.config.id2label[int(each)] == label for each, label in zip(found, labels, strict=True)]
     assert np.mean(right) > 0.9
+
+
+def test_the_folder_knows_the_longest_text(int8, plain):
+    for (_, result, _), files in ((int8, ["tokenizer.json", "tokenizer_config.json"]), (plain, [])):
+        config = json.loads((result.folder / "config.json").read_text())
+        assert (config["max_tokens"], config["tokenizer_files"]) == (40, files)
+    model = DynamicExitModelForSequenceClassification.from_pretrained(int8[1].folder)
+    classify = transformers.pipeline("text-classification", model=model, tokenizer=str(int8[1].folder), device="cpu")
+    with pytest.raises(ExportError) as refused:
+        classify("the film was fine " * 10)
+    assert str(refused.value).startswith("a text of 42 tokens came in and the model takes at most 40; ")
+    whole = classify("the film was fine " * 9 + "the film")
+    assert classify("the film was fine " * 10, truncation=True) == whole, "38 words and both marks"
 
 
 def test_evaluating_the_recipe_gives_the_runs_figures(int8):

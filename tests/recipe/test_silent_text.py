@@ -3,16 +3,27 @@
 import gzip
 import json
 
+import numpy as np
 import pytest
 import sentences
+import tokenizers
+import torch
+import transformers
+from torch import nn
 
-from dynamic_exit.errors import DataError
+from dynamic_exit.errors import DataError, ExportError
+from dynamic_exit.graph import Classifier
+from dynamic_exit.hub import DynamicExitConfig
+from dynamic_exit.hub.folder import copy_files, read_config
+from dynamic_exit.hub.inputs import check_inputs
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.recipe.class_names import Known
 from dynamic_exit.recipe.labels import labels_of
 from dynamic_exit.recipe.schema import Columns, DataSource
 from dynamic_exit.recipe.text import TextReader
 from dynamic_exit.recipe.text_files import read_text
+from dynamic_exit.recipe.text_length import longest_text
+from dynamic_exit.recipe.tokenizer import save_tokenizer
 
 NUMBERED = {"text": 0, "label": 1}
 
@@ -169,3 +180,177 @@ def test_labels_that_are_no_class_are_refused(folder, tmp_path, names, values, s
     with pytest.raises(DataError) as refused:
         labels(folder, tmp_path, names, train=values)
     assert str(refused.value) == f"text file '{tmp_path / 'train.jsonl'}' {said}"
+
+
+# tokenizers
+
+
+def phobert(folder, **more):
+    """Byte pairs in files of their own names, in plain Python."""
+    folder.mkdir(parents=True)
+    (folder / "vocab.txt").write_text("".join(f"{word} 9\n" for word in ["f", "ilm", "th", "e", "a@@", "film", "the"]))
+    (folder / "bpe.codes").write_text("t h 9\nth e</w> 8\nf i 7\nfi l 6\nfil m</w> 5\n")
+    return transformers.PhobertTokenizer(str(folder / "vocab.txt"), str(folder / "bpe.codes"), **more)
+
+
+def byte_pairs(folder, **more):
+    words = {word: index for index, word in enumerate(["<pad>", "<unk>", "t", "h", "e", "Ġ", "th", "the"])}
+    made = tokenizers.Tokenizer(tokenizers.models.BPE(words, [("t", "h"), ("th", "e")], unk_token="<unk>"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", unk_token="<unk>", **more)
+
+
+def word_pieces(folder, **more):
+    words = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "film", "##s"])}
+    return transformers.BertTokenizer(vocab=words, **more)
+
+
+def talking(folder, **more):
+    """With templates of chats, which go into files of their own."""
+    tokenizer = byte_pairs(folder, **more)
+    tokenizer.chat_template = {"default": "{{ messages }}", "tools": "{{ tools }}"}
+    return tokenizer
+
+
+TOKENIZERS = [phobert, byte_pairs, word_pieces, talking]
+TEXTS = ["the film", "the the the film the film the the film"]
+
+
+def write_tokenizer(folder, make, limit, max_tokens, **more):
+    """A tokenizer as a run on text writes it."""
+    make(folder / "files", **more).save_pretrained(folder / "given")
+    splits = {"train": "train", "calibration": "train", "test": "train"}
+    text = {"tokenizer": str(folder / "given"), "max_length": limit}
+    (folder / "out").mkdir()
+    source = DataSource(source="text", path=str(folder), splits=splits, text=text)
+    return save_tokenizer(folder / "out", source, None, max_tokens)
+
+
+@pytest.mark.parametrize("make", TOKENIZERS)
+@pytest.mark.parametrize(
+    ("limit", "said", "max_tokens", "expected"),
+    [(5, 512, 40, 5), (None, 7, 40, 7), (None, None, 6, 6), (60, 512, 6, 6), (5, None, None, 5)],
+    ids=["recipe", "tokenizer", "model", "shortest", "recipe alone"],
+)
+def test_the_written_tokenizer_cuts_where_the_recipe_did(tmp_path, make, limit, said, max_tokens, expected):
+    write_tokenizer(tmp_path, make, limit, max_tokens, **({"model_max_length": said} if said else {}))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    given = transformers.AutoTokenizer.from_pretrained(tmp_path / "given")
+    assert tokenizer.model_max_length == expected
+    wanted = given(TEXTS, truncation=True, max_length=expected)
+    assert tokenizer(TEXTS, truncation=True)["input_ids"] == wanted["input_ids"]
+    assert tokenizer(TEXTS)["input_ids"] == given(TEXTS)["input_ids"], "not asked to, it cuts nothing"
+    if tokenizer.is_fast:
+        alone = tokenizers.Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
+        assert [each.ids for each in alone.encode_batch(TEXTS)] == wanted["input_ids"]
+
+
+@pytest.mark.parametrize(
+    ("make", "special"),
+    [
+        (phobert, {"bpe.codes", "vocab.txt"}),
+        (talking, {"chat_template.jinja", "additional_chat_templates/tools.jinja"}),
+    ],
+)
+def test_every_file_of_a_tokenizer_is_listed_and_copied(tmp_path, make, special):
+    names = write_tokenizer(tmp_path, make, 5, None)
+    out = tmp_path / "out"
+    assert set(names) == {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} > special
+    DynamicExitConfig(tokenizer_files=names).save_pretrained(out)
+    copy_files(out, tmp_path / "copy", read_config(out).tokenizer_files)
+    for name in names:
+        assert (tmp_path / "copy" / name).read_bytes() == (out / name).read_bytes()
+    copied = transformers.AutoTokenizer.from_pretrained(tmp_path / "copy")
+    assert copied(TEXTS)["input_ids"] == transformers.AutoTokenizer.from_pretrained(out)(TEXTS)["input_ids"]
+
+
+@pytest.mark.parametrize("name", ["/etc/hosts", "../secret", "a/../../secret"])
+def test_a_file_outside_of_its_folder_is_not_copied(tmp_path, name):
+    (tmp_path / "secret").write_text("")
+    with pytest.raises(ExportError, match=f"^'{tmp_path}/in/config.json' names the file '{name}', which lies outside"):
+        copy_files(tmp_path / "in", tmp_path / "out", [name])
+
+
+# how long texts may be
+
+
+class Own(nn.Module):
+    """Positions in a table of its own, which nobody tells of."""
+
+    def __init__(self, length):
+        super().__init__()
+        self.words, self.layer = nn.Embedding(30, 4), nn.Linear(4, 2)
+        self.register_buffer("places", torch.zeros(1, length, 4))
+
+    def forward(self, input_ids, attention_mask):
+        x = self.words(input_ids) + self.places[:, : input_ids.shape[1]]
+        return self.layer((x * attention_mask.unsqueeze(2)).sum(1))
+
+
+def family(name, **changes):
+    def make():
+        sizes = {"vocab_size": 30, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1,
+                 "intermediate_size": 8, "pad_token_id": 0}  # fmt: skip
+        if name == "DistilBert":
+            sizes = {"vocab_size": 30, "dim": 8, "n_layers": 1, "n_heads": 1, "hidden_dim": 8}
+        if name == "XLM":
+            sizes = {"n_words": 30, "emb_dim": 8, "n_layers": 1, "n_heads": 1}
+        if name == "T5":
+            sizes = {"vocab_size": 30, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
+        config = getattr(transformers, f"{name}Config")(**{**sizes, **changes})
+        return getattr(transformers, f"{name}ForSequenceClassification")(config)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (family("Bert", max_position_embeddings=40), 40),
+        (family("Bert"), 512),
+        (family("Roberta", max_position_embeddings=42, pad_token_id=1), 40),
+        (family("DistilBert", max_position_embeddings=33), 33),
+        (family("XLM", max_position_embeddings=50), 50),
+        (family("GPT2", n_positions=48, n_embd=8, n_layer=1, n_head=1), 48),
+        (family("DebertaV2", max_position_embeddings=40), 40),
+        (family("DebertaV2", max_position_embeddings=40, position_biased_input=False), None),
+        (family("Llama", max_position_embeddings=40), None),
+        (family("ModernBert", max_position_embeddings=8192), 8192),
+        (lambda: Own(77), 77),
+        (lambda: Own(12), 12),
+        (sentences.bag, None),
+    ],
+    ids=["BERT", "BERT of usual length", "table with rows for padding", "DistilBERT", "XLM", "GPT-2", "DeBERTa",
+         "DeBERTa without positions", "rotary", "long, as told", "own table", "own table, as long as the data", "bag"],
+)  # fmt: skip
+def test_the_longest_text_that_a_model_takes_is_found(make, expected):
+    model = Classifier(make().eval(), keywords=["input_ids", "attention_mask"], takes=["input_ids", "attention_mask"])
+    ids = torch.tensor([[5, 6, 7, 8, 9, 0, 0, 0, 0, 0, 0, 0]])
+    example = {"attention_mask": (ids > 0).long(), "input_ids": ids}
+    assert longest_text([model], example) == expected
+    other = Classifier(Own(60), keywords=["input_ids", "attention_mask"], takes=["input_ids", "attention_mask"])
+    assert longest_text([other, model], example) == min(expected or 60, 60), "the shortest of all stages"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "names", "refused"),
+    [
+        ({"input_ids": 9}, ["input_ids"], False),
+        ({"input_ids": 10}, ["input_ids"], True),
+        ({"input_ids": 10, "attention_mask": 10}, ["input_ids", "attention_mask"], True),
+    ],
+    ids=["as long as may be", "longer", "with a mask"],
+)
+def test_a_longer_text_is_refused_with_both_lengths(inputs, names, refused):
+    specs = [{"name": name, "dtype": "int64", "shape": ["length"]} for name in names]
+    given = {name: np.ones((2, length), np.int64) for name, length in inputs.items()}
+    if not refused:
+        assert check_inputs(given, names, specs, 9)["input_ids"].shape == (2, 9)
+        return
+    with pytest.raises(ExportError) as error:
+        check_inputs(given, names, specs, 9)
+    assert str(error.value) == (
+        "a text of 10 tokens came in and the model takes at most 9; call the tokenizer, or the pipeline, with "
+        "truncation=True"
+    )
+    assert check_inputs(given, names, specs).keys() == set(names), "a folder that does not say takes any"

@@ -25,6 +25,7 @@ from .folder import (
     copy_files,
     find_folder,
     has_own_processor,
+    inside,
     make_folder,
     read_config,
 )
@@ -134,7 +135,8 @@ class DynamicExitClassifier(OptimizedModel):
         self, inputs: Mapping[str, torch.Tensor | np.ndarray], thresholds: Sequence[float] | None = None
     ) -> DynamicExitOutput:
         """Answer a batch at the point in force, or at thresholds that are for this call alone."""
-        feeds = check_inputs(inputs, self.input_names, self.config.inputs or self.runner.inputs)
+        specs = self.config.inputs or self.runner.inputs
+        feeds = check_inputs(inputs, self.input_names, specs, self.config.max_tokens)
         limits = self._active[1]
         if thresholds is not None:
             limits = np.asarray(check_thresholds(thresholds, self.stages), np.float32)
@@ -242,7 +244,7 @@ class DynamicExitClassifier(OptimizedModel):
 
     def _save_pretrained(self, save_directory: str | Path) -> None:
         if self.folder is not None:
-            copy_files(Path(self.folder), Path(save_directory))
+            copy_files(Path(self.folder), Path(save_directory), self.config.tokenizer_files)
 
     def push_to_hub(
         self,
@@ -277,7 +279,7 @@ class DynamicExitClassifier(OptimizedModel):
                 folder_path=save_directory,
                 revision=revision,
                 commit_message=commit_message,
-                allow_patterns=[CONFIG_FILE, *PATTERNS],
+                allow_patterns=[CONFIG_FILE, *PATTERNS, *inside(save_directory, self.config.tokenizer_files)],
             ).commit_url
         except Exception as error:  # the hub raises dozens of types, with and without a common base
             said = f"cannot be uploaded to '{repository_id}': {first_line(error)}"

@@ -24,6 +24,8 @@ class DynamicExitConfig(PretrainedConfig):
         numerics: What the backbone's pieces are in, such as ``float`` or ``int8``; None where it is not said.
         checksums: Of the files with weights, by name in the folder: ``sha256:`` and the digest.
         parts: With the layout ``segments``: which file is what in the chain.
+        max_tokens: The most tokens of a text that the model takes; None where it is not said, or any number is.
+        tokenizer_files: Names in the folder of what the tokenizer consists of.
         format_version: Version of the folder's format (``_version`` in the file).
         **kwargs: What every configuration takes, such as ``id2label``.
 
@@ -45,6 +47,8 @@ class DynamicExitConfig(PretrainedConfig):
         numerics: str | None = None,
         checksums=None,
         parts=None,
+        max_tokens: int | None = None,
+        tokenizer_files=None,
         format_version: int = VERSION,
         **kwargs,
     ):
@@ -66,6 +70,7 @@ class DynamicExitConfig(PretrainedConfig):
         self.target, self.compile, self.numerics = target, compile, numerics
         self.checksums = checksums or {}
         self.parts = parts or {}
+        self.max_tokens, self.tokenizer_files = max_tokens, tokenizer_files or []
         self.format_version = version
 
     def to_dict(self):

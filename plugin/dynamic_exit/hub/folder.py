@@ -1,8 +1,11 @@
 """The folder that holds a dynamic model: what is in it, where it comes from, and whether it is whole."""
 
+import glob
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -30,8 +33,8 @@ PATTERNS = (
     "records.npz",
     "report.html",
     "README.md",
-    # what transformers' pipelines read
     PROCESSOR_FILE,
+    # of tokenizers in folders whose configuration does not list them
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
@@ -76,20 +79,41 @@ def find_folder(
     if not folder.is_dir():
         if folder.is_absolute() or str(model_id).startswith(".") or str(model_id).count("/") != 1:
             raise ExportError(f"folder '{model_id}' does not exist; give a folder that `dynamic-exit run` wrote")
-        inside = f"{subfolder}/" if subfolder else ""
-        options = {"revision": revision, "cache_dir": cache_dir, "token": token, "force_download": force_download}
+        before = f"{subfolder}/" if subfolder else ""
+        options = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
+        get = partial(snapshot_download, str(model_id), force_download=force_download, **options)
         try:
-            folder = Path(
-                snapshot_download(
-                    str(model_id),
-                    local_files_only=local_files_only,
-                    allow_patterns=[inside + name for name in (CONFIG_FILE, *PATTERNS)],
-                    **options,
-                )
-            )
+            first = Path(get(revision=revision, allow_patterns=[before + CONFIG_FILE]))
+            names = [CONFIG_FILE, *PATTERNS, *_listed(first / subfolder)]
+            # of the same commit, should there be a newer one since
+            folder = Path(get(revision=first.name, allow_patterns=[before + name for name in names]))
+        except ExportError:
+            raise
         except Exception as error:  # the hub raises dozens of types, with and without a common base
             raise ExportError(f"'{model_id}' cannot be had from the hub: {first_line(error)}") from error
     return folder / subfolder
+
+
+def _listed(folder: Path) -> list[str]:
+    """Return the files of a tokenizer that a folder's configuration lists; one that cannot be read is refused later."""
+    try:
+        names = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("tokenizer_files")
+    except (OSError, ValueError, AttributeError):
+        return []
+    return inside(folder, names if isinstance(names, list) else [])
+
+
+def inside(folder: str | os.PathLike, names: Iterable[str]) -> list[str]:
+    """Return names of files in a folder as a configuration lists them.
+
+    Raises:
+        ExportError: One lies outside.
+    """
+    for name in names:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            config = Path(folder, CONFIG_FILE)
+            raise ExportError(f"'{config}' names the file '{name}', which lies outside of its folder")
+    return [*names]
 
 
 def read_config(folder: Path) -> DynamicExitConfig:
@@ -126,9 +150,7 @@ def check_files(folder: Path, checksums: Mapping[str, str], needed: Iterable[str
     Raises:
         ExportError: Names the first such file.
     """
-    for name in (*needed, *checksums):
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ExportError(f"'{folder / CONFIG_FILE}' names the file '{name}', which lies outside of its folder")
+    for name in inside(folder, (*needed, *checksums)):
         if not (folder / name).is_file():
             raise incomplete(folder, name)
     for name, wanted in checksums.items():
@@ -148,17 +170,24 @@ def incomplete(folder: Path, name: str) -> ExportError:
     return ExportError(f"'{folder}' has no {name}; it is no complete dynamic model, export it anew")
 
 
-def copy_files(source: Path, target: Path) -> None:
+def copy_files(source: Path, target: Path, tokenizer_files: Iterable[str] = ()) -> None:
     """Copy what belongs to a dynamic model besides its configuration, each file whole or not at all.
+
+    Args:
+        source: Where from.
+        target: Where to.
+        tokenizer_files: Names of what its tokenizer consists of, as the configuration lists them.
 
     Raises:
         OSError: A file cannot be written.
+        ExportError: The configuration lists a file outside of its folder.
     """
-    for path in sorted(found for pattern in PATTERNS for found in source.glob(pattern)):
+    patterns = (*PATTERNS, *map(glob.escape, inside(source, tokenizer_files)))
+    for path in sorted({found for pattern in patterns for found in source.glob(pattern)}):
         place = target / path.relative_to(source)
         if place.resolve() == path.resolve():
             continue
-        place.parent.mkdir(exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "rb") as content, written_whole(place) as file:
             while block := content.read(1 << 24):
                 file.write(block)

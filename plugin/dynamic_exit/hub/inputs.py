@@ -10,7 +10,10 @@ from ..errors import ExportError
 
 
 def check_inputs(
-    inputs: Mapping[str, torch.Tensor | np.ndarray], names: Sequence[str], specs: Sequence[Mapping[str, Any]]
+    inputs: Mapping[str, torch.Tensor | np.ndarray],
+    names: Sequence[str],
+    specs: Sequence[Mapping[str, Any]],
+    max_tokens: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Bring inputs into the model's types, or refuse them.
 
@@ -18,12 +21,13 @@ def check_inputs(
         inputs: By name, each (N, ...).
         names: Those that the model has.
         specs: For each of them ``name``, ``dtype`` and ``shape`` without batch; a free dimension is its name.
+        max_tokens: The most tokens of a text that the model takes; None: any number.
 
     Returns:
         Arrays by name, C-contiguous.
 
     Raises:
-        ExportError: An input is missing, unknown, or of a wrong shape or type.
+        ExportError: An input is missing, unknown, or of a wrong shape or type, or a text is too long.
     """
     if set(inputs) != set(names):
         raise ExportError(f"the model takes the inputs {', '.join(names)}; got {', '.join(inputs) or 'none'}")
@@ -33,7 +37,17 @@ def check_inputs(
         name = spec["name"]
         feeds[name] = _typed(name, as_array(inputs[name]), np.dtype(spec["dtype"]))
         _fit(name, feeds[name].shape, ["batch", *spec["shape"]], sizes)
+        if max_tokens is not None and _is_text(spec) and feeds[name].shape[1] > max_tokens:
+            raise ExportError(
+                f"a text of {feeds[name].shape[1]} tokens came in and the model takes at most {max_tokens}; call the "
+                "tokenizer, or the pipeline, with truncation=True"
+            )
     return feeds
+
+
+def _is_text(spec: Mapping[str, Any]) -> bool:
+    """Whether an input is token indices, or a mask, of a free length."""
+    return len(spec["shape"]) == 1 and isinstance(spec["shape"][0], str) and np.dtype(spec["dtype"]).kind in "biu"
 
 
 def as_array(value: torch.Tensor | np.ndarray) -> np.ndarray:

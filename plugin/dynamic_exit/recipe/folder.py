@@ -20,7 +20,8 @@ from .build import Stages
 from .load import Ingredients
 from .output_lock import OutputLock
 from .schema import PARTIAL, check_output, recipe_text
-from .tokenizer import load_tokenizer
+from .text_length import longest_text
+from .tokenizer import save_tokenizer
 
 # in the folder until it is whole: features and checkpoint of a training
 _WORK = "work"
@@ -132,9 +133,9 @@ class Workspace:
         """
         recipe = ingredients.recipe
         config = _config(ingredients, stages, files)
-        config.save_pretrained(self.partial)
         if recipe.data.source == "text":
-            load_tokenizer(recipe.data, recipe.model).save_pretrained(self.partial)
+            config.tokenizer_files = save_tokenizer(self.partial, recipe.data, recipe.model, config.max_tokens)
+        config.save_pretrained(self.partial)
         if config.task == IMAGES:
             from ..hub.processor import write_image_processor  # a second of imports that only this line needs
 
@@ -185,5 +186,14 @@ def _config(ingredients: Ingredients, stages: Stages, files: dict[str, Any]) -> 
         numerics=stages.numerics,
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
+        max_tokens=_max_tokens(ingredients, stages, files["inputs"]),
         **files,
     )
+
+
+def _max_tokens(ingredients: Ingredients, stages: Stages, inputs: list[dict[str, Any]]) -> int | None:
+    """The most tokens that every stage takes; None where their number is fixed, and so in the inputs' shapes."""
+    if not any(isinstance(side, str) for each in inputs for side in each["shape"]):
+        return None
+    models = [ingredients.backbone, *(stage.module for stage in stages.savers.values())]
+    return longest_text(models, ingredients.example)

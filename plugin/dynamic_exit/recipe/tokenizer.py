@@ -54,22 +54,28 @@ def token_limit(source: DataSource, tokenizer: Any) -> int | None:
     return int(limit) if limit < _NO_LIMIT else None
 
 
-def save_tokenizer(folder: Path, tokenizer: Any, limit: int | None) -> list[str]:
-    """Write a tokenizer that cuts texts where the recipe did.
+def save_tokenizer(folder: Path, source: DataSource, model: ModelSource | None, max_tokens: int | None) -> list[str]:
+    """Write the tokenizer of a recipe's text beside a model; with ``truncation=True`` it cuts texts as the recipe did.
 
     Args:
-        folder: Where to; what lies there under the same names is replaced.
-        tokenizer: Its `model_max_length`, and the truncation of a fast one, become `limit`.
-        limit: Most tokens of a text; None leaves them as they are.
+        folder: Where to; files of the same names are replaced.
+        source: The stanza.
+        model: The backbone's stanza.
+        max_tokens: The most tokens that the written model takes; None: any number.
 
     Returns:
         Names in the folder of all files that it wrote, in order.
+
+    Raises:
+        DataError: It cannot be loaded.
     """
-    if limit is not None:
-        tokenizer.model_max_length = limit
+    tokenizer = load_tokenizer(source, model)
+    limits = [limit for limit in (token_limit(source, tokenizer), max_tokens) if limit is not None]
+    if limits:
+        tokenizer.model_max_length = min(limits)
         fast = getattr(tokenizer, "backend_tokenizer", None)
         if fast is not None:  # for those who read tokenizer.json without transformers
-            fast.enable_truncation(limit, direction=tokenizer.truncation_side)
+            fast.enable_truncation(min(limits), direction=tokenizer.truncation_side)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".tokenizer") as new:
         tokenizer.save_pretrained(new)
         names = sorted(path.relative_to(new).as_posix() for path in Path(new).rglob("*") if path.is_file())
