@@ -4,6 +4,7 @@ from .capture import Program, capture, free_layout, is_text
 from .cuts import Cut, find_cuts
 from .export import export_program
 from .inputs import Classifier, Preprocessing
+from .objective import answer_without_sigmoid, check_configuration, check_objective
 from .split import Segment, select_cuts, split
 
 __all__ = [
@@ -12,7 +13,10 @@ __all__ = [
     "Preprocessing",
     "Program",
     "Segment",
+    "answer_without_sigmoid",
     "capture",
+    "check_configuration",
+    "check_objective",
     "export_program",
     "find_cuts",
     "free_layout",

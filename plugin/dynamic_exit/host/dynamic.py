@@ -9,7 +9,17 @@ from torch import Tensor, nn
 
 from ..cost import count_macs, node_macs
 from ..errors import PassError
-from ..graph import Classifier, Cut, Program, Segment, capture, find_cuts, split
+from ..graph import (
+    Classifier,
+    Cut,
+    Program,
+    Segment,
+    answer_without_sigmoid,
+    capture,
+    check_objective,
+    find_cuts,
+    split,
+)
 from ..passes import EarlyExitStanza, TinySaverStanza
 from ..passes.early_exit import attach_exits, cheapest_head, choose_cuts, how_unsure
 from ..passes.tiny_saver import select_savers
@@ -53,12 +63,14 @@ def make_dynamic(
     """
     if exits and exits.sequence:
         raise PassError("pass 'early_exit' builds sequence networks only in a recipe; leave `sequence` out")
+    check_objective(model, "the model")
     inputs, keyword = calls.only_input(name)
     trained, rest = (inputs[::2], inputs[1::2]) if exits else (inputs[:0], inputs)
     with evaluating(model):
-        with torch.no_grad():  # Neural Compressor's weight-only layers unpack at their first call, which no graph can
-            model(**{keyword: inputs[:2]}) if keyword else model(inputs[:2])
-        program = capture(Classifier(model, keywords=keyword and [keyword]), (inputs[:2],))
+        classifier = Classifier(model, keywords=keyword and [keyword])
+        # also since Neural Compressor's weight-only layers unpack at their first call, which no graph can
+        answer_without_sigmoid(classifier, (inputs[:2],), "the model")
+        program = capture(classifier, (inputs[:2],))
     macs = node_macs(program.graph_module, program.example_inputs)
     cuts, total = find_cuts(program, macs), sum(macs.values())
     chosen = []

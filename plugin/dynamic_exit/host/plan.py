@@ -10,6 +10,7 @@ from neural_compressor.common.utils import GLOBAL, LOCAL
 from torch import nn
 
 from ..errors import PassError, RecipeError, nearest
+from ..graph import check_objective
 from ..passes.quantization.config import known_algorithms
 from .adapter import PassConfig, refuse_dynamic
 from .algorithms import needed
@@ -74,6 +75,7 @@ class Plan:
 
         Raises:
             PassError: The model is dynamic, quantized or exported already, or an algorithm is impossible here.
+            ModelError: It is for multi-label classification or regression, which savers and exits cannot answer.
         """
         refuse_dynamic(self.configs[0].name, model)
         refuse_quantized(model)
@@ -82,6 +84,8 @@ class Plan:
         for config in self.configs:
             if not isinstance(config, PassConfig):
                 refuse_impossible(config, model)
+            elif config.name in (_SAVERS, _EXITS):
+                check_objective(model, "the model")
 
     def needs_calls(self, example_inputs: Any) -> str | None:
         """Return the first pass that cannot do without calibration batches, or None."""

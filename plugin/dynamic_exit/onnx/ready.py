@@ -32,7 +32,8 @@ def make_ready(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
         A model of one float32 input ``input`` and one float32 output ``output``, (N, C), both with a free batch.
 
     Raises:
-        ModelError: It takes several inputs, holds sparse weights, or none or several of its outputs could be logits.
+        ModelError: It takes several inputs, holds sparse weights, ends in a sigmoid, or none or several of its outputs
+            could be logits.
     """
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
@@ -45,7 +46,11 @@ def make_ready(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
         raise ModelError(f"ONNX model '{name}' takes {len(takes)} inputs ({names}); a candidate takes one")
     shapes = _shapes(model)
     output = _find_output(model.graph, shapes, name)
-    nodes = _without_softmax(_needed(model.graph, output), output)
+    nodes = _needed(model.graph, output)
+    if _last_of(nodes, output) in ("Sigmoid", "HardSigmoid") and shapes.get(output, [0, 0])[1] != 1:
+        said = "ends in a sigmoid, as models for multi-label classification do, and early exits answer with one class"
+        raise ModelError(f"ONNX model '{name}' {said} a sample; give a single-label classifier")
+    nodes = _without_softmax(nodes, output)
     nodes = [_with_free_batch(node, model.graph, takes[0], shapes) for node in nodes]
     graph = helper.make_graph(nodes, "net", takes, [], initializer=model.graph.initializer)
     for _, node in all_nodes(graph):  # strip does not look into branches
@@ -133,6 +138,14 @@ def _needed(graph: onnx.GraphProto, output: str) -> list[onnx.NodeProto]:
                 names.update(name for _, each in all_nodes(inner) for name in each.input)
                 names.update(value.name for value in inner.output)
     return kept[::-1]
+
+
+def _last_of(nodes: list[onnx.NodeProto], output: str) -> str | None:
+    """Return the operator whose values an output hands on."""
+    makers = {made: node for node in nodes for made in node.output}
+    while output in makers and makers[output].op_type in _PASSING:
+        output = makers[output].input[0]
+    return makers[output].op_type if output in makers else None
 
 
 def _without_softmax(nodes: list[onnx.NodeProto], output: str) -> list[onnx.NodeProto]:

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from ..errors import DataError, ModelError, nearest
-from ..graph import Classifier
+from ..graph import Classifier, check_objective
 from ..passes import ModelSource
 from .class_names import Say, known_names
 from .labels import labels_of
+from .model_sources import check_source
 from .models import answer_of, expand_candidates, has_bytes, input_parameters, load_model
 from .pixel_range import range_misfit
 from .sanity import check_backbone
@@ -68,6 +69,7 @@ def load(recipe: Recipe, model: nn.Module | None = None, splits: Mapping[str, Sp
         DynamicExitError: One sentence on the first thing that cannot be used.
     """
     notes: list[str] = []
+    check_source(recipe.model) if model is None else check_objective(model, f"model '{recipe.model.name}'")
     if splits is None:
         known = known_names(recipe.data, recipe.model, model) if model is not None else None
         splits = load_splits(recipe.data, recipe.seed, recipe.model, known, notes.append)

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import ModelError, first_line, nearest
+from ..graph import check_configuration
 from ..onnx.imported import import_onnx
 from ..passes import ModelSource
 from ..passes.own_code import load_function
@@ -80,6 +81,26 @@ def _build_transformers(source: ModelSource) -> Built:
     except Exception as error:  # the hub, the disk and the constructor all raise classes of their own
         raise ModelError(f"transformers model '{source.name}' cannot be loaded: {first_line(error)}") from error
     return model, tuple(sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])}))
+
+
+def check_source(source: ModelSource) -> None:
+    """Refuse what a Hugging Face model's configuration says cannot be a backbone, before anything else is read.
+
+    Raises:
+        ModelError: It is for multi-label classification or regression.
+    """
+    if source.source != "transformers":
+        return
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(source.name)
+    except Exception:  # whoever loads the model says what is wrong
+        return
+    for key in ("num_labels", "problem_type"):
+        if key in source.arguments:
+            setattr(config, key, source.arguments[key])
+    check_configuration(config, f"model '{source.name}'")
 
 
 def _auto_class(config: Any) -> str:

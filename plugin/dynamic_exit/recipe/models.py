@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError, RecipeError, first_line, nearest
-from ..graph import Classifier
+from ..graph import Classifier, answer_without_sigmoid, check_objective
 from ..onnx.imported import ImportedModel
 from ..passes import ModelSource
 from ..passes.own_code import function_names
@@ -43,15 +43,18 @@ def load_model(
         The classifier in evaluation mode; its `untrained` names the weights that no file gave.
 
     Raises:
-        ModelError: It cannot be built, its weights do not fit, or it takes other inputs.
+        ModelError: It cannot be built, its weights do not fit, it takes other inputs, or it is for multi-label
+            classification or regression.
     """
     if model is not None:
+        check_objective(model, f"model '{source.name}'")
         keywords = None if names is None else _keywords(source.name, model, names)
         return Classifier(model, keywords=keywords, takes=keywords).eval()
     with random_numbers(seed):
         model, untrained = build_model(source)
     if not isinstance(model, nn.Module):
         raise ModelError(f"model '{source.name}' must be a torch.nn.Module; got {type(model).__name__}")
+    check_objective(model, f"model '{source.name}'")
     if source.weights:
         load_weights(model, Path(source.weights), source.name)
         untrained = ()  # a file must hold them all
@@ -221,11 +224,10 @@ def answer_of(name: str, classifier: Classifier, example: tuple[Tensor, ...]) ->
         (N, C), finite.
 
     Raises:
-        ModelError: It refuses the example, or gives no finite logits.
+        ModelError: It refuses the example, gives no finite logits, or ends in a sigmoid.
     """
     try:
-        with torch.no_grad():
-            logits = classifier(*example)
+        logits = answer_without_sigmoid(classifier, example, name)
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         shapes = " and ".join(str(list(tensor.shape)) for tensor in example)
         hint = "set `data.text.max_length`" if classifier.takes else "set its `preprocessing`"

@@ -256,9 +256,17 @@ def check_samples(inputs: Any, labels: Any, split: str) -> tuple[dict[str, np.nd
             )
     _check_lengths(arrays, split)
     if labels.shape != (count,) or not _whole(labels):
-        said = f"got {labels.dtype} {list(labels.shape)} for {count} samples"
+        said = f"got {labels.dtype} {list(labels.shape)} for {count} samples{_objective(labels, count)}"
         raise DataError(f"split '{split}' must have one whole number as label for each sample; {said}")
     return arrays, labels.astype(np.int64)
+
+
+def _objective(labels: np.ndarray, count: int) -> str:
+    """Name what labels of another form are for, where that is plain."""
+    if labels.ndim == 2 and labels.shape[0] == count and labels.shape[1] > 1:
+        return "; rows of several labels are for multi-label classification, which is not supported"
+    fractions = labels.shape == (count,) and labels.dtype.kind == "f" and np.isfinite(labels).all()
+    return "; fractions are for regression, which is not supported" if fractions else ""
 
 
 def _whole(labels: np.ndarray) -> bool:
