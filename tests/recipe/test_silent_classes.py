@@ -199,6 +199,13 @@ REFUSED = {
         "class folder 'n01' is no class of the backbone, which has 3, among them 'tench'; call them as the backbone "
         "does, or name all classes in `data.classes`",
     ),
+    "twice among the backbone's": (
+        dict.fromkeys(SPLITS, "crane dog"),
+        {},
+        ["crane", "dog", "crane"],
+        "class folder 'crane' is more than one class of the backbone; give every class a name of its own in "
+        "`data.classes`",
+    ),
     "no class but hidden ones": (
         {"train": "a", "calibration": ".git a/", "test": "a"},
         {},
@@ -255,6 +262,11 @@ MIXED = {
         ["yes", "noo"],
         ["no", "yes"],
         "it has the label 'noo' in row 1, which is no class; did you mean 'no'?",
+    ),
+    "a name of two classes": (
+        ["b", "a"],
+        ["a", "b", "a"],
+        "label 'a' is more than one class of `data.classes`; give every class a name of its own in `data.classes`",
     ),
     "a fraction": ([0.0, 0.5], None, f"it has the label '0.5' in row 1, {NOBODY}"),
     "null": (["a", None], None, f"it has the label 'None' in row 1, {NOBODY}"),

@@ -98,13 +98,14 @@ def order_names(found: Collection[str], known: Known | None, what: str, say: Say
         The known names where they hold those of the data; else the found ones, by number where all are numbers.
 
     Raises:
-        DataError: A name is none of the known ones.
+        DataError: A name is none of the known ones, or more than one of them.
     """
     numbers = {name: whole_number(name) for name in found}
     ours = sorted(found)
     if known is not None:
         strangers = [name for name in ours if name not in known.names]
         if not strangers:
+            _refuse_doubles(ours, known, what)
             return list(known.names)
         if known.recipe or len(strangers) < len(ours):
             hint = nearest(strangers[0], known.names)[:200]
@@ -124,6 +125,15 @@ def order_names(found: Collection[str], known: Known | None, what: str, say: Say
             f"'{known.names[0]}' and '{ours[-1]}' its '{known.names[-1]}'"
         )
     return ours
+
+
+def _refuse_doubles(found: Collection[str], known: Known, what: str) -> None:
+    double = next((name for name in found if known.names.count(name) > 1), None)
+    if double is not None:
+        raise DataError(
+            f"{what} '{double}' is more than one class of {known.holder}; give every class a name of its own in "
+            "`data.classes`"
+        )
 
 
 def _listed(names: Sequence[str], most: int = 6) -> str:
@@ -147,7 +157,7 @@ def number_labels(
         int64 (N,), and the names of the classes in the order of the numbers; None where the labels are numbers.
 
     Raises:
-        DataError: A label is no class, or some are names and some are numbers.
+        DataError: A label is no class or more than one, or some are names and some are numbers.
     """
     texts, names = list(map(str, labels)), known.names if known is not None else ()
     numbers = [whole_number(label) for label in labels]
@@ -157,6 +167,7 @@ def number_labels(
     if by_name and by_number and [place[text] for text in texts] != numbers and set(numbers) <= set(range(len(names))):
         say(f"labels such as {texts[0]} could be names or numbers of classes; they are read as names")
     if by_name and names:
+        _refuse_doubles(set(texts), known, "label")
         return np.asarray([place[text] for text in texts], np.int64), list(names)
     if by_number:
         return np.asarray(numbers, np.int64), None

@@ -91,7 +91,8 @@ def load(recipe: Recipe, model: nn.Module | None = None, splits: Mapping[str, Sp
     classes = answer_of("the backbone", backbone, backbone.select(example)).shape[1]
     labels = _labels(recipe, backbone.model, classes, calibration.class_names, notes.append)
     check_labels(loaded, classes, recipe.data.classes)
-    notes += _doubts(recipe, backbone, loaded["calibration"], labels)
+    own_code = model is None and recipe.model.source == "python"
+    notes += _doubts(recipe, backbone, loaded["calibration"], labels, own_code)
     saver = recipe.dynamic_exit.tiny_saver
     sources = expand_candidates(saver.candidates) if saver else []
     candidates = {source.stage_name: source for source in sources}
@@ -117,11 +118,14 @@ def _labels(recipe: Recipe, model: nn.Module, classes: int, found: Sequence[str]
     return list(given or own or found or map(str, range(classes)))
 
 
-def _doubts(recipe: Recipe, backbone: Classifier, calibration: Split, labels: list[str]) -> list[str]:
+def _doubts(
+    recipe: Recipe, backbone: Classifier, calibration: Split, labels: list[str], own_code: bool
+) -> list[str]:
     """Say where the backbone may answer at chance, or see pixels in a range that it was not made for."""
     misfit, doubt = range_misfit(backbone, calibration.inputs), None
     if not backbone.untrained:  # else it is known already that its answers are random
-        doubt = check_backbone(recipe.model, backbone, calibration, labels, misfit, recipe.seed)
+        unweighted = own_code and not recipe.model.weights
+        doubt = check_backbone(backbone, calibration, labels, misfit, unweighted, recipe.seed)
     doubts = [doubt] if doubt else []
     return [*doubts, misfit] if misfit and misfit not in (doubt or "") else doubts
 

@@ -7,7 +7,6 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import binomtest
 
 from ..graph import Classifier
-from ..passes import ModelSource
 from ..runtime.batches import run_in_batches
 from .pixel_range import other_ranges
 from .sources import Split
@@ -21,16 +20,21 @@ _CHANCE, _CERTAIN, _LIFT, _FAR = 0.05, 0.001, 0.1, 0.6
 
 
 def check_backbone(
-    source: ModelSource, backbone: Classifier, split: Split, labels: Sequence[str], misfit: str | None, seed: int = 0
+    backbone: Classifier,
+    split: Split,
+    labels: Sequence[str],
+    misfit: str | None = None,
+    unweighted: bool = False,
+    seed: int = 0,
 ) -> str | None:
     """Hold a backbone against the answer that is always the commonest class, on some hundred samples.
 
     Args:
-        source: The backbone's stanza.
         backbone: In evaluation mode.
         split: Labelled samples, inputs by name; some are drawn.
         labels: Names of the classes, in the order of the logits.
         misfit: What is wrong with the range of pixels, as `range_misfit` says.
+        unweighted: Whether nobody says where its weights come from.
         seed: Decides which samples are drawn.
 
     Returns:
@@ -49,10 +53,11 @@ def check_backbone(
     said = f"the backbone is right on {(answers == split.labels).mean():.1%} of {len(split)} calibration samples"
     if by_chance:
         counts = np.bincount(split.labels)
-        said += f", no better than to answer '{labels[counts.argmax()]}' always ({counts.max() / len(split):.1%})"
+        said += f", no better than always answering '{labels[counts.argmax()]}' ({counts.max() / len(split):.1%})"
     if permuted is not None:
-        return f"{said}; its classes look permuted: {_listed(order, labels)}; read so it is right on {permuted:.1%}"
-    return f"{said}; {_cause(source, backbone, split, answers, misfit)}"
+        moved = _listed(order, labels)
+        return f"{said}; its classes look permuted: {moved}; read that way it is right on {permuted:.1%}"
+    return f"{said}; {_cause(backbone, split, answers, misfit, unweighted)}"
 
 
 def _answers(backbone: Classifier, split: Split, start: int, stop: int) -> np.ndarray:
@@ -125,7 +130,7 @@ def _listed(order: dict[int, int], labels: Sequence[str], most: int = 3) -> str:
     return ", ".join(shown[:most]) + more
 
 
-def _cause(source: ModelSource, backbone: Classifier, split: Split, answers: np.ndarray, misfit: str | None) -> str:
+def _cause(backbone: Classifier, split: Split, answers: np.ndarray, misfit: str | None, unweighted: bool) -> str:
     """Say why a backbone may be no better than chance, when its classes are in order."""
     if misfit is not None:
         return f"its {misfit}"
@@ -135,7 +140,7 @@ def _cause(source: ModelSource, backbone: Classifier, split: Split, answers: np.
         if _convincing(found, answers, split.labels):
             right = f"it is right on {(found == split.labels).mean():.1%}"
             return f"the range of its pixels looks wrong: with `{said}` in its `preprocessing` {right}"
-    if source.source == "python" and not source.weights:
+    if unweighted:
         return "the recipe names no `weights`: unless its function loads them, they are random"
     recalls = [(answers[split.labels == label] == label).mean() for label in np.unique(split.labels)]
     if np.mean(recalls) > 1 / len(recalls) + 0.2:
