@@ -20,6 +20,7 @@ from dynamic_exit.passes import ModelSource
 from dynamic_exit.recipe.evaluate import load_samples
 from dynamic_exit.recipe.image_folder import read_picture
 from dynamic_exit.recipe.load import load
+from dynamic_exit.recipe.models import load_model
 from dynamic_exit.recipe.preprocessing import preprocessing_of
 from dynamic_exit.recipe.schema import DataSource, parse_recipe
 from dynamic_exit.recipe.sources import load_splits
@@ -310,3 +311,10 @@ def test_a_recipe_with_from_model(tmp_path, dtype, factor, scale, note):
     found = load(recipe)
     assert found.backbone.preprocessing.scale == pytest.approx(scale)
     assert [each for each in found.notes if "pixels" in each] == ([note] if note else [])
+
+
+@pytest.mark.parametrize("steps, scale", [({"scale": 0.25}, 0.25), ({}, None)], ids=["asked", "not asked"])
+def test_preprocessing_counts_for_a_model_in_memory(steps, scale):
+    source = ModelSource(source="python", name="m.py:make", preprocessing=steps)
+    found = load_model(source, None, torch.nn.Flatten()).preprocessing
+    assert (None if found is None else found.scale) == scale

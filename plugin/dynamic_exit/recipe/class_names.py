@@ -167,7 +167,7 @@ def number_labels(
     if by_name and by_number and [place[text] for text in texts] != numbers and set(numbers) <= set(range(len(names))):
         say(f"labels such as {texts[0]} could be names or numbers of classes; they are read as names")
     if by_name and names:
-        _refuse_doubles(set(texts), known, "label")
+        _refuse_doubles(sorted(set(texts)), known, "label")
         return np.asarray([place[text] for text in texts], np.int64), list(names)
     if by_number:
         return np.asarray(numbers, np.int64), None

@@ -49,7 +49,9 @@ def load_model(
     if model is not None:
         check_objective(model, f"model '{source.name}'")
         keywords = None if names is None else _keywords(source.name, model, names)
-        return Classifier(model, keywords=keywords, takes=keywords).eval()
+        asked = source.preprocessing != type(source.preprocessing)()
+        steps = preprocessing_of(source, model, from_bytes) if asked else None
+        return Classifier(model, keywords=keywords, takes=keywords, preprocessing=steps).eval()
     with random_numbers(seed):
         model, untrained = build_model(source)
     if not isinstance(model, nn.Module):
