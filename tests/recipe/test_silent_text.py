@@ -1,6 +1,8 @@
 """Text files, labels and tokenizers that would be read wrongly without a word."""
 
+import csv
 import gzip
+import io
 import json
 
 import numpy as np
@@ -9,6 +11,8 @@ import sentences
 import tokenizers
 import torch
 import transformers
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from dynamic_exit.errors import DataError, ExportError
@@ -103,6 +107,19 @@ def test_lines_in_quotes_are_counted(tmp_path):
     assert rows.lines == [2, 6, 8]
 
 
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=st.lists(st.text('ab ,"\n\t;'), min_size=1), packed=st.booleans())
+def test_what_csv_writes_is_read_as_it_was(tmp_path, texts, packed):
+    written, lines = io.StringIO(), []
+    writer = csv.writer(written, lineterminator="\n")
+    writer.writerow(["text", "label"])
+    for text in texts:
+        lines.append(written.getvalue().count("\n") + 1)
+        writer.writerow([text, 1])
+    rows = read_text(write(tmp_path / f"a.csv{'.gz' * packed}", written.getvalue()), Columns())
+    assert (rows.texts, rows.lines) == ((texts,), lines)
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [("l.txt", "bad\ngood\n"), ("l.json", '["bad", "good"]'), ("l.json", '{"0": "bad", "1": "good"}')],
@@ -172,9 +189,12 @@ def test_labels_are_names_or_numbers_and_never_both(folder, tmp_path, names, tra
          "has the labels [0, 1] in line 2: multi-label classification is not supported; give each text one class"),
         (["bad", "good"], [1, None], "has no label in line 2; leave the line out"),
         (["bad", "good"], ["", "good"], "has no label in line 1; leave the line out"),
+        (None, [1, 2**40],
+         "has the label '1099511627776' in line 2, which is no class; name the classes in `data.classes`"),
         (None, [1, "1_0"], "has the label '1_0' in line 2, which is no class; name the classes in `data.classes`"),
     ],
-    ids=["names and numbers", "fraction", "fractions as words", "several", "null", "nothing", "Python's digits"],
+    ids=["names and numbers", "fraction", "fractions as words", "several", "null", "nothing", "too large",
+         "Python's digits"],
 )  # fmt: skip
 def test_labels_that_are_no_class_are_refused(folder, tmp_path, names, values, said):
     with pytest.raises(DataError) as refused:
@@ -269,6 +289,18 @@ def test_a_file_outside_of_its_folder_is_not_copied(tmp_path, name):
     (tmp_path / "secret").write_text("")
     with pytest.raises(ExportError, match=f"^'{tmp_path}/in/config.json' names the file '{name}', which lies outside"):
         copy_files(tmp_path / "in", tmp_path / "out", [name])
+
+
+def test_a_text_without_tokens_is_refused(tmp_path):
+    byte_pairs(tmp_path).save_pretrained(tmp_path / "given")
+    write(tmp_path / "a.csv", 'text,label\nthe,1\n"",0\n')
+    splits = {"train": "a", "calibration": "a", "test": "a"}
+    text = {"tokenizer": str(tmp_path / "given")}
+    source = DataSource(source="text", path=str(tmp_path / "a.csv"), splits=splits, text=text)
+    with pytest.raises(DataError) as refused:
+        TextReader(source, ["a"], None)
+    said = "has no word in line 3 that becomes a token; leave the line out"
+    assert str(refused.value) == f"text file '{tmp_path / 'a.csv'}' {said}"
 
 
 # how long texts may be

@@ -65,7 +65,7 @@ def _read(label: Any, names: Collection[str], what: str, line: int) -> Any:
         raise DataError(f"{what} has the labels {said}; give each text one class")
     whole = whole_number(label)
     if whole is None:
-        if isinstance(label, float) or _FRACTION.fullmatch(label):
+        if isinstance(label, float) or _FRACTION.fullmatch(str(label)):
             said = f"the label {label} in line {line}: regression is not supported"
             raise DataError(f"{what} has {said}; give each text the number or the name of a class")
         return label
