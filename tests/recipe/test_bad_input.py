@@ -344,7 +344,8 @@ TABLE = [
         "labels no whole numbers",
         {},
         data("calibration", labels=lambda y: y + 0.5),
-        "split 'calibration' must have one whole number as label for each sample; got float64 [160] for 160 samples",
+        "split 'calibration' must have one whole number as label for each sample; got float64 [160] for 160 samples; "
+        "fractions are for regression, which is not supported",
     ),
     (
         "names of other classes",
