@@ -68,6 +68,8 @@ def write(path, text, encoding="utf-8"):
          "has null as 'text' in line 3, which is no text; leave the line out"),
         ("a.jsonl.gz", '{"text": "a", "b": null, "label": 1}\n', {"pair": "b"},
          "has null as 'b' in line 1, which is no text; leave the line out"),
+        ("a.jsonl", '{"text": "a", "label": 1}\n\n{"text": "a", label: 1}\n', {},
+         "cannot be read: Expecting property name enclosed in double quotes in line 3, column 15; repair it"),
         ("a.jsonl", '{"text": 2020, "label": 1}\n', {},
          "has 2020 as 'text' in line 1, which is no text; write it as a string"),
         ("a.jsonl", '{"text": ["two", "words"], "label": 1}\n', {},
@@ -75,7 +77,7 @@ def write(path, text, encoding="utf-8"):
     ],
     ids=["comma", "comma at the end", "behind lines in quotes", "short row", "blank lines before the header",
          "no header, packed", "tab", "quotes mean nothing between tabs", "two texts", "two labels", "a key twice",
-         "null", "null in a pair", "number as text", "list as text"],
+         "null", "null in a pair", "no JSON", "number as text", "list as text"],
 )  # fmt: skip
 def test_rows_that_would_be_read_otherwise_are_refused(tmp_path, name, text, columns, said):
     with pytest.raises(DataError) as refused:

@@ -105,8 +105,7 @@ def _rows(file: TextIO, ending: str, named: bool, path: Path) -> Iterator[tuple[
                 _refuse_twice(header, path)
                 continue
         if len(row) != first[1]:
-            sign = "tab" if ending == ".tsv" else "comma"
-            hint = f"a text with a {sign} in it needs quotes" if ending == ".csv" else "texts must hold no tabs"
+            hint = "texts must hold no tabs" if ending == ".tsv" else "a text with a comma in it needs quotes"
             before = f"{first[1]} in line {first[0]}"
             raise DataError(f"text file '{path}' has {len(row)} columns in line {line} and {before}; {hint}")
         yield line, dict(zip(header, row, strict=True)) if header else row
@@ -125,20 +124,21 @@ def _objects(file: TextIO, path: Path) -> Iterator[tuple[int, Any]]:
     """Yield what each line of JSON holds, with its number."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        if len(set(names)) < len(names):
-            _refuse_twice(names, path, line)
+        _refuse_twice([name for name, _ in pairs], path, line)
         return dict(pairs)
 
     for line, text in enumerate(file, start=1):
         if text.strip():
-            yield line, json.loads(text, object_pairs_hook=once)
+            try:
+                yield line, json.loads(text, object_pairs_hook=once)
+            except json.JSONDecodeError as error:  # whose own line is always the first
+                raise ValueError(f"{error.msg} in line {line}, column {error.colno}") from error
 
 
 def _refuse_twice(names: Sequence[str], path: Path, line: int | None = None) -> None:
     """Refuse a name that stands for two columns, or for two values of one object."""
-    name, count = Counter(name for name in names if name or line).most_common(1)[0] if any(names) else ("", 1)
-    if count > 1:
+    name = next((name for name, count in Counter(names).items() if count > 1 and name), None)
+    if name is not None:
         where = f"column '{name}' twice" if line is None else f"key '{name}' twice in line {line}"
         raise DataError(f"text file '{path}' has the {where}; keep one, or rename the other")
 
