@@ -32,7 +32,7 @@ def short_timing():
     """How many rounds of timing there are, and how long, says nothing here; eager torch would take all it is given."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dynamic_exit.cost.latency.ROUND_SECONDS", 0.002)
-        patch.setattr(measure, "TIME_LIMIT", 1.0)
+        patch.setattr(measure, "TIME_LIMIT", 0.3)
         yield
 
 
@@ -83,7 +83,8 @@ def ran_segments(tmp_path_factory, worker_id) -> Ran:
     changes = {
         "quantization": None,
         "export__layout": "segments",
-        "dynamic_exit__early_exit": {"count": 2, "training": {"epochs": 3}, "sequence": {}},
+        # trained for long enough that exits of the sequence are far better than those without
+        "dynamic_exit__early_exit": {"count": 2, "training": {"epochs": 15}, "sequence": {"width": 16}},
         "dynamic_exit__tiny_saver__fuse": "mean",
     }
     return _once(tmp_path_factory.getbasetemp(), worker_id, **changes)

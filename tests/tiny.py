@@ -169,6 +169,13 @@ def write(folder: Path, values, name="recipe.yaml") -> Path:
     return path
 
 
+def between(confidence) -> float:
+    """A threshold that about half of these confidences (N,) are above, in a wide gap: rounding moves none across it."""
+    middle = np.sort(np.asarray(confidence, np.float64))[len(confidence) // 4 : -len(confidence) // 4]
+    place = np.diff(middle).argmax()
+    return float(middle[place : place + 2].mean())
+
+
 def tree(folder: Path) -> dict[str, bytes | None]:
     """Everything below a folder, with its content."""
     return {

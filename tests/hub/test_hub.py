@@ -33,7 +33,8 @@ def test_loads_at_the_recipes_default(ran, model):
     assert model.operating_point == point
     assert model.stages == ("saver2", "block1:linear", "block3:linear")
     assert model.thresholds.dtype == np.float32
-    assert model.thresholds.tolist() == [np.float32(stage.threshold) for stage in point.stages]
+    used = {stage.stage: np.float32(stage.threshold) for stage in point.stages}
+    assert used and model.thresholds.tolist() == [used.get(stage, np.inf) for stage in model.stages]
     assert model.config.id2label == {0: "left", 1: "middle", 2: "right"}
     assert model.config.label2id == {"left": 0, "middle": 1, "right": 2}
     assert model.config.inputs == [{"name": "input", "dtype": "float32", "shape": [1, 6, 6]}]

@@ -59,13 +59,17 @@ def test_the_folder_holds_one_file_a_stage(ran_segments, model):
 @pytest.mark.parametrize("batch", [1, 7, 150])
 def test_it_answers_like_the_single_file_at_every_operating_point(model, single, batch):
     assert model.stages == single.stages
-    seen = set()
+    seen, limits = set(), []
     for name in (*model.operating_points.names, "backbone"):
         model.set_operating_point(name)
+        limits.append(model.thresholds)
+    # and each stage alone, whichever the points prefer
+    limits += [[-1 if each == stage else np.inf for each in model.stages] for stage in model.stages]
+    for thresholds in limits:
         for start in range(0, len(INPUTS), batch):
             rows = INPUTS[start : start + batch]
-            answer = model(rows)
-            logits, exit_index, confidence = single.run({"input": rows}, model.thresholds)
+            answer = model(rows, thresholds=thresholds)
+            logits, exit_index, confidence = single.run({"input": rows}, np.float32(thresholds))
             assert np.array_equal(answer.exit_index, exit_index)
             np.testing.assert_allclose(answer.logits, logits, atol=1e-5)
             np.testing.assert_allclose(answer.confidence, confidence, atol=1e-6)

@@ -43,9 +43,8 @@ def test_the_ideal_is_the_sum_over_what_samples_reach(used, rates, seconds):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    place = tmp_path_factory.mktemp("benchmark")
-    return run(read_recipe(tiny.build(place))).folder
+def folder(ran):
+    return ran.folder
 
 
 @pytest.fixture(scope="module")

@@ -60,10 +60,15 @@ def test_texts_of_any_length_get_the_final_of_rounded_weights(packed, texts):
 
 
 def test_pipelines_take_it(packed):
+    said = ["the film was great", "a dull story", "not nice that we saw"]
     model = DynamicExitModelForSequenceClassification.from_pretrained(packed.folder)
     classify = pipeline("text-classification", model=model, tokenizer=str(packed.folder), device="cpu")
-    found = [each["label"] for each in classify(["the film was great", "a dull story", "not nice that we saw"])]
-    assert found == ["good", "bad", "bad"]
+    for point in (*model.operating_points.names, "backbone"):
+        model.set_operating_point(point)
+        found = classify(said)
+        rows = model(**sentences.tokenizer()(said, padding=True, return_tensors="np")).logits
+        assert [each["label"] for each in found] == [sentences.LABELS[row.argmax()] for row in rows]
+    assert [each["label"] for each in found] == ["good", "bad", "bad"]
 
 
 def test_ranges_found_for_every_batch(tmp_path):
@@ -86,7 +91,7 @@ def test_in_float_it_is_the_torch_model(tmp_path):
     """Fused evidence, and heads that see what was seen before."""
     changes = {
         "quantization": None,
-        "dynamic_exit__early_exit": {"count": 2, "training": {"epochs": 3}, "sequence": {}},
+        "dynamic_exit__early_exit": {"count": 2, "training": {"epochs": 15}, "sequence": {"width": 16}},
         "dynamic_exit__tiny_saver__fuse": "mean",
     }
     result = run(read_recipe(tiny.build(tmp_path, export__target="torch", **changes)))

@@ -1,5 +1,6 @@
 """What heads see: views, the file that keeps features, and the backbone run anew."""
 
+import functools
 import json
 import shutil
 
@@ -210,7 +211,7 @@ def test_a_view_is_the_same_in_any_batch_and_differs_from_the_next(kind):
     whole = [augment(images, rows, view) for view in range(2)]
     assert not torch.equal(*whole)
     picked = torch.tensor([5, 2, 11])
-    assert torch.equal(augment(images[picked], picked, 0), whole[0][picked])
+    torch.testing.assert_close(augment(images[picked], picked, 0), whole[0][picked])
     assert not torch.equal(kind(20, 8)(images, rows, 0), whole[0])
 
 
@@ -227,7 +228,8 @@ def test_turned_scaled_and_moved_by_hand():
     images[0, 0, 10, 10] = 100.0
     still = torch.tensor([[0.5], [0.5], [0.5], [0.5], [0.9]])
     augment = Affine(1, 0)
-    torch.testing.assert_close(augment.view(images, still), images)
+    same = functools.partial(torch.testing.assert_close, atol=1e-3, rtol=0)  # of values up to 200
+    same(augment.view(images, still), images)
     assert torch.equal(augment.view(images.to(torch.uint8), still), images.to(torch.uint8))
     moved = still.clone()
     moved[2] = 1.0  # looks 0.1 of half the height further down: the pixel goes up by 2.05
@@ -235,7 +237,7 @@ def test_turned_scaled_and_moved_by_hand():
     mirrored = still.clone()
     mirrored[4] = 0.1
     images[0, 0, 10, 3] = 200.0
-    torch.testing.assert_close(augment.view(images, mirrored), images.flip(3))
+    same(augment.view(images, mirrored), images.flip(3))
     turned = still.clone()
     turned[0] = 1.0  # by 15 degrees around the middle: 10 rows above it, it goes 10 sin 15 = 2.6 to the side
     images[0, 0, 10, 3] = 0.0
