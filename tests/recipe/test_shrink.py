@@ -81,9 +81,11 @@ def test_what_pruning_cost_is_told_against_the_backbone_that_was_given(tmp_path)
     assert found["passes"] == ["pruning"]
     assert [found[key]["accuracy"] for key in ("given", "made")] == pytest.approx(right)
     assert [found[key]["multiply_adds"] for key in ("given", "made")] == macs and macs[1] < macs[0]
+    errors = [(share * (1 - share) / len(labels)) ** 0.5 for share in right]
+    before, after = (f"{100 * share:.2f} ± {100 * error:.2f} %" for share, error in zip(right, errors, strict=True))
     assert shrinkage_notes(found) == [
-        f"pruning: {macs[1] / macs[0]:.1%} of the multiply-adds remain, {right[1]:.2%} of the test samples are right, "
-        f"{right[0]:.2%} before (both in float); other figures are against the backbone after that."
+        f"pruning: {macs[1] / macs[0]:.1%} of the multiply-adds remain, {after} of the test samples are right, "
+        f"{before} before (both in float); other figures are against the backbone after that."
     ]
     assert shrinkage(given) is None and shrinkage_notes(None) == []
 

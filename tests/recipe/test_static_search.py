@@ -1,11 +1,13 @@
 """The search over static choices: which it tries, what it skips and why, and what it writes."""
 
+import numpy as np
 import pytest
 import tiny
 import torch
 import yaml
 
 from dynamic_exit.errors import RecipeError, TuningError
+from dynamic_exit.hub import load_any
 from dynamic_exit.recipe.run import run
 from dynamic_exit.recipe.schema import parse_recipe, read_recipe
 from dynamic_exit.records import Records
@@ -57,6 +59,22 @@ def test_the_budget_counts_against_the_backbone_as_it_was_given(searched):
         assert row["accuracy_drop"] == pytest.approx(found["given"]["accuracy"] - point.accuracy)
     default = result.points.by_name("accuracy-drop-5%")
     assert evaluate(records, default.configuration).cost == pytest.approx(chosen[0]["cost"], rel=0.1)
+
+
+def test_what_a_goal_allows_is_judged_against_the_backbone_as_it_was_given(searched):
+    _, result, _ = searched
+    inputs, labels = tiny.samples("test")
+    given, model = _answers(inputs) == labels, load_any(result.folder)
+    rows = {row["name"]: row for row in result.metrics["rows"]}
+    allowed = {"accuracy-drop-5%": 0.05, "accuracy-drop-0%": 0.0, "frugal": None}
+    for row in result.metrics["static_search"]["points"]:
+        model.set_operating_point(row["name"])
+        right = model(inputs).logits.argmax(1) == labels
+        error = np.std(given.astype(float) - right) / np.sqrt(len(labels))
+        assert row["accuracy_drop_standard_error"] == pytest.approx(error)
+        assert rows[row["name"]]["allowed_drop"] == allowed[row["name"]]
+        beyond = row["accuracy_drop"] - (allowed[row["name"]] or 0.0) > 2 * max(error, 1 / len(labels))
+        assert rows[row["name"]]["contradicted"] == (beyond and allowed[row["name"]] is not None)
 
 
 def _answers(inputs):

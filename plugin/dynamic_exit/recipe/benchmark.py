@@ -19,7 +19,7 @@ from ..onnx.parts import Part
 from ..onnx.session import open_session
 from ..onnx.stitch import Chain, stitch
 from ..onnx.unstitch import static_model, unstitch
-from ..tuning.judgement import standard_error
+from ..tuning.judgement import with_error
 from ..tuning.operating_point import OperatingPoint, OperatingPoints
 from .measure import ROUNDS, Variant, answer, passes, timed_slices
 from .pieces import file_pieces, torch_pieces
@@ -157,18 +157,17 @@ def _row(model: _Model, point: OperatingPoint | None, inputs: Feeds, labels: np.
     stages = (*model.chain.stages, "final")
     logits, exits = answer(model.variant(point), inputs, len(stages) - 1)
     known = labels >= 0
-    accuracy = float((logits.argmax(1) == labels)[known].mean()) if known.any() else None
-    return {
+    row = {
         "name": "backbone" if point is None else point.name,
         "numerics": model.numerics,
         "operating_point": None if point is None else point.name,
-        "accuracy": accuracy,
-        "accuracy_standard_error": None if accuracy is None else standard_error(accuracy, int(known.sum())),
+        "accuracy": float((logits.argmax(1) == labels)[known].mean()) if known.any() else None,
         "exit_rates": {stage: float((exits == index).mean()) for index, stage in enumerate(stages)},
         "seconds_per_sample": {},
         "speed_up": {},
         "ideal_seconds_per_sample": {},
     }
+    return with_error(row, int(known.sum()))
 
 
 def _time(

@@ -15,7 +15,7 @@ from ..hub.folder import CONFIG_FILE, MODEL_FILE, POINTS_FILE, STAGES_FOLDER, re
 from ..hub.modeling import load_any
 from ..records import Records
 from ..runtime.batches import named_batches
-from ..tuning.judgement import standard_error
+from ..tuning.judgement import with_error
 from ..tuning.operating_point import OperatingPoint, OperatingPoints
 from .schema import read_recipe
 from .sources import Split, check_alike, check_labels, check_samples, load_splits, number_names, read_npz
@@ -54,18 +54,16 @@ def evaluate_folder(folder: Path, data: Path, operating_point: str | None, batch
         predictions = np.concatenate([answer.logits.argmax(1) for answer in answers])
         exits = np.concatenate([answer.exit_index for answer in answers])
         rates = {stage: float((exits == i).mean()) for i, stage in enumerate((*model.stages, "final"))}
-        accuracy = float((predictions == split.labels).mean())
         rows.append(
             {
                 "name": point.name,
-                "accuracy": accuracy,
-                "accuracy_standard_error": standard_error(accuracy, len(split)),
+                "accuracy": float((predictions == split.labels).mean()),
                 "cost_ratio": _cost_ratio(records, point, rates),
                 "exit_rates": rates,
                 "samples": len(split),
             }
         )
-    return rows
+    return [with_error(row, len(split)) for row in rows]
 
 
 def _cost_ratio(records: Records, point: OperatingPoint, rates: dict[str, float]) -> float:

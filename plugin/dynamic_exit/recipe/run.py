@@ -16,7 +16,7 @@ from ..passes.tiny_saver import ALWAYS
 from ..records import Records
 from ..report.page import shrinkage_notes
 from ..tuning.evaluation import Configuration, evaluate
-from ..tuning.judgement import Judgement, judge, standard_error
+from ..tuning.judgement import Judgement, judge, with_error
 from ..tuning.operating_point import Goal, OperatingPoints
 from ..tuning.optimizer import split, tune
 from ..tuning.required import NOBODY, needed
@@ -173,8 +173,8 @@ def _conclude(
             *shrinkage_notes(shrunk),
         ],
         "static_passes": shrunk,
-        "numerics": chain.numerics,
-        "candidates": [vars(candidate) for candidate in chain.candidates],
+        "numerics": [with_error(row, len(calibration)) for row in chain.numerics],
+        "candidates": [with_error(vars(candidate), len(calibration)) for candidate in chain.candidates],
         "candidates_seconds": round(chain.candidates_seconds, 1),
         "static_search": stack.figures(points, promised) if stack else None,
         "baseline_cost": points.baseline.cost,
@@ -220,12 +220,12 @@ def _with_errors(
     judgements = {each.name: (each, promise) for each, promise in zip(judged, promised, strict=True)}
     found = []
     for row in rows:
-        said = {"accuracy_standard_error": standard_error(row["accuracy"], judged[0].samples)}
+        row = with_error(row, judged[0].samples)
         if row["name"] in judgements:
             each, promise = judgements[row["name"]]
-            said["accuracy_drop"], said["accuracy_drop_standard_error"] = each.accuracy_drop, each.drop_error
-            said["allowed_drop"], said["contradicted"] = promise.allowed, promise.contradicted
-        found.append({**row, **said})
+            row["accuracy_drop"], row["accuracy_drop_standard_error"] = each.accuracy_drop, each.drop_error
+            row["allowed_drop"], row["contradicted"] = promise.allowed, promise.contradicted
+        found.append(row)
     return found
 
 
@@ -238,12 +238,6 @@ def _alone(records: Records) -> list[dict[str, Any]]:
         result = evaluate(records, always)
         share = float(records.prefix_cost[index] / records.prefix_cost[-1])
         figures.append(
-            {
-                "stage": stage,
-                "accuracy": result.accuracy,
-                "accuracy_standard_error": standard_error(result.accuracy, len(records)),
-                "cost_ratio": result.cost_ratio,
-                "backbone_before": share,
-            }
+            {"stage": stage, "accuracy": result.accuracy, "cost_ratio": result.cost_ratio, "backbone_before": share}
         )
-    return figures
+    return [with_error(row, len(records)) for row in figures]

@@ -15,6 +15,7 @@ from ..graph import Classifier
 from ..passes import PruningStanza, Samples, apply_static, registered_passes
 from ..passes.pruning import pack_pruned, prune, unpack_pruned
 from ..runtime.batches import run_in_batches
+from ..tuning.judgement import with_error
 from .cache import Cache
 from .fingerprint import function_fingerprint, module_fingerprint, training_surroundings
 from .load import Ingredients
@@ -67,10 +68,11 @@ def _looked_at(model: Classifier, ingredients: Ingredients) -> dict[str, float |
     answers = run_in_batches(model, model.select(test.tensors)).argmax(1).numpy()
     known = test.labels >= 0
     right = (answers == test.labels)[known]
-    return {
+    found = {
         "accuracy": float(right.mean()) if known.any() else None,
         "multiply_adds": count_macs(model, model.select(ingredients.example)),
     }
+    return with_error(found, int(known.sum()))
 
 
 def _prune(name: str, stanza: PruningStanza, ingredients: Ingredients, cache: Cache, say: Say) -> Ingredients:

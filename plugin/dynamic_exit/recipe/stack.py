@@ -12,7 +12,7 @@ from ..onnx.session import PartSession
 from ..records import Records
 from ..runtime.batches import batches
 from ..runtime.recorder import BATCH_SIZE
-from ..tuning.judgement import Judgement, judge, standard_error
+from ..tuning.judgement import Judgement, judge, with_error
 from ..tuning.operating_point import Goal, OperatingPoints
 from .build import Stage, cut_backbone
 from .chain import Chain, record_chain
@@ -122,34 +122,33 @@ class Stack:
             points: Measured on the test records.
             judged: What `judge` says of them.
         """
-        given, accuracy = self.given, self.given.accuracy("test")
-        samples = len(given.right("test"))
+        given, samples = self.given, len(self.given.right("test"))
+        alone = {
+            "accuracy": given.accuracy("test"),
+            "calibration_accuracy": given.accuracy("calibration"),
+            "cost": given.cost,
+        }
+        rows = [
+            {
+                "name": point.name,
+                "accuracy": point.accuracy,
+                "accuracy_drop": alone["accuracy"] - point.accuracy,
+                "accuracy_drop_standard_error": each.drop_error,
+                "cost_ratio": point.cost / given.cost,
+            }
+            for point, each in zip(points.points, judged, strict=True)
+        ]
         return {
             "cost_unit": points.cost_unit,
-            "given": {
-                "accuracy": accuracy,
-                "accuracy_standard_error": standard_error(accuracy, samples),
-                "calibration_accuracy": given.accuracy("calibration"),
-                "cost": given.cost,
-            },
+            "given": with_error(alone, samples),
             "variants": [self._row(variant) for variant in self.variants],
-            "points": [
-                {
-                    "name": point.name,
-                    "accuracy": point.accuracy,
-                    "accuracy_standard_error": standard_error(point.accuracy, samples),
-                    "accuracy_drop": accuracy - point.accuracy,
-                    "accuracy_drop_standard_error": each.drop_error,
-                    "cost_ratio": point.cost / given.cost,
-                }
-                for point, each in zip(points.points, judged, strict=True)
-            ],
+            "points": [with_error(row, samples) for row in rows],
             "seconds": round(sum(variant.seconds for variant in self.variants), 1),
         }
 
     def _row(self, variant: Variant) -> dict[str, Any]:
         cost, backbone = variant.cost, variant.backbone_cost
-        return {
+        found = {
             "pruning": variant.choice.names[0],
             "quantization": variant.choice.names[1],
             "backbone_accuracy": None if variant.right is None else float(variant.right.mean()),
@@ -161,6 +160,8 @@ class Stack:
             "chosen": variant is self.best,
             "why": variant.why,
         }
+        samples = len(self.given.right("calibration"))
+        return with_error(with_error(found, samples), samples, "backbone_accuracy")
 
 
 def look_at_given(ingredients: Ingredients) -> Given:

@@ -29,11 +29,9 @@ def percent(share: float | None, error: float | None = None, digits: int = 1) ->
     return f"{share:.{digits}%}" if error is None else f"{100 * share:.{digits}f} ± {100 * error:.{digits}f} %"
 
 
-def _of_calibration(share: float | None, metrics: dict[str, Any], digits: int = 1) -> str:
-    """An accuracy on calibration samples, in percent with its standard error."""
-    samples = metrics.get("samples", {}).get("calibration")
-    error = standard_error(share, samples) if samples and share is not None else None
-    return percent(share, error, digits)
+def _accuracy(row: dict[str, Any], of: str = "accuracy", digits: int = 1) -> str:
+    """An accuracy in percent with its standard error, which what older versions wrote lacks."""
+    return percent(row[of], row.get(f"{of}_standard_error"), digits)
 
 
 def table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -54,7 +52,7 @@ def table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         header += [f"µs/sample, batch {size}", "speed-up"]
     rows = []
     for row in metrics["rows"]:
-        cells = [row["name"], percent(row["accuracy"], row.get("accuracy_standard_error")), f"{row['cost_ratio']:.3f}"]
+        cells = [row["name"], _accuracy(row), f"{row['cost_ratio']:.3f}"]
         for size in sizes:
             cells += [_spread(row["seconds_per_sample"][size]), f"{row['speed_up'][size]:.1f}x"]
         rows.append(cells + [f"{row['exit_rates'][stage]:.0%}" for stage in stages])
@@ -116,7 +114,7 @@ def candidates_table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]
     for row in metrics["candidates"]:
         ratio = None if row["cost"] is None else row["cost"] / metrics["baseline_cost"]
         shares = [row[key] for key in ("answered", "saving_alone", "saving_in_chain")]
-        cells = [row["stage"], _of_calibration(row["accuracy"], metrics), _text(ratio, ".4f")]
+        cells = [row["stage"], _accuracy(row), _text(ratio, ".4f")]
         cells += [_text(share, ".1%") for share in shares]
         rows.append([*cells, "yes" if row["chosen"] else "no", row["why"]])
     return header, rows
@@ -137,7 +135,7 @@ def benchmark_tables(found: dict[str, Any]) -> list[tuple[str, list[str], list[l
             cells.append(
                 [
                     f"{row['name']}, {row['numerics']}",
-                    percent(row["accuracy"], row.get("accuracy_standard_error")),
+                    _accuracy(row),
                     _spread(time),
                     f"{row['speed_up'][size]:.2f}x",
                     _text(None if ideal is None else ideal * 1e6, ".1f"),
@@ -163,7 +161,7 @@ def numerics_table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]
     rows = [
         [
             row["algorithm"],
-            _of_calibration(row["accuracy"], metrics, 2),
+            _accuracy(row, digits=2),
             _text(row["seconds_per_sample"] and row["seconds_per_sample"] * 1e6, ".1f"),
             _text(row["bytes"] and row["bytes"] / 1e6, ".2f"),
             row["why"],
@@ -183,9 +181,9 @@ def stacks_table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         [
             row["pruning"],
             row["quantization"],
-            _of_calibration(row["backbone_accuracy"], metrics, 2),
+            _accuracy(row, "backbone_accuracy", 2),
             _text(row["backbone_cost_ratio"], ".3f"),
-            _of_calibration(row["accuracy"], metrics, 2),
+            _accuracy(row, digits=2),
             _text(row["cost_ratio"], ".4f"),
             _text(row["seconds"], ".0f"),
             row["why"],
@@ -204,11 +202,11 @@ def stack_summary(metrics: dict[str, Any]) -> str:
     """
     found = metrics["static_search"]
     points = "; ".join(
-        f"{row['name']} loses {percent(row['accuracy_drop'], row.get('accuracy_drop_standard_error'), 2)} at "
+        f"{row['name']} loses {_accuracy(row, 'accuracy_drop', 2)} at "
         f"{row['cost_ratio']:.4f} of its cost"
         for row in found["points"]
     )
-    right = percent(found["given"]["accuracy"], found["given"].get("accuracy_standard_error"), 2)
+    right = _accuracy(found["given"], digits=2)
     return f"Against the backbone as it was given ({right} of the test samples right): {points}."
 
 
@@ -224,9 +222,8 @@ def shrinkage_notes(found: dict[str, Any] | None) -> list[str]:
     remain = f"{made['multiply_adds'] / given['multiply_adds']:.1%} of the multiply-adds remain"
     right = ""
     if given["accuracy"] is not None:
-        right = (
-            f", {made['accuracy']:.2%} of the test samples are right, {given['accuracy']:.2%} before (both in float)"
-        )
+        shown, before = _accuracy(made, digits=2), _accuracy(given, digits=2)
+        right = f", {shown} of the test samples are right, {before} before (both in float)"
     return [f"{' and '.join(found['passes'])}: {remain}{right}; other figures are against the backbone after that."]
 
 

@@ -2,8 +2,9 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,18 @@ def standard_error(share: float, samples: int) -> float:
         samples: How many it was counted on, at least 1.
     """
     return math.sqrt(max(0.0, share * (1 - share)) / samples)
+
+
+def with_error(figures: Mapping[str, Any], samples: int, of: str = "accuracy") -> dict[str, Any]:
+    """Return figures with the standard error of one of them beside it, None where that was not measured.
+
+    Args:
+        figures: By name.
+        samples: How many they were counted on.
+        of: Name of the share whose error is meant.
+    """
+    share = figures[of]
+    return {**figures, f"{of}_standard_error": None if share is None else standard_error(share, samples)}
 
 
 def paired_error(before: np.ndarray, after: np.ndarray) -> float:
