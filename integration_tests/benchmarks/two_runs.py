@@ -22,10 +22,14 @@ import commands  # noqa: E402  (these two lie beside the tests)
 import tiny  # noqa: E402
 
 from dynamic_exit.recipe import measure  # noqa: E402
+from dynamic_exit.recipe.run import run  # noqa: E402
+from dynamic_exit.recipe.schema import read_recipe  # noqa: E402
 
+# as little work as a run can have
 WORLD = {
     "quantization": None,
-    "dynamic_exit__early_exit": {"count": 1, "training": {"epochs": 5}},
+    "dynamic_exit__early_exit": None,
+    "dynamic_exit__tiny_saver__candidates": tiny.recipe()["dynamic_exit"]["tiny_saver"]["candidates"][:1],
     "dynamic_exit__cache": {"enabled": False},
 }
 FILES = {
@@ -42,9 +46,9 @@ def problem(recipe: Path, folder: Path, offset: float) -> str:
         log = folder / f"log{seed}"
         runs.append(commands.forked(log, "run", recipe, "--output", output, "--set", f"seed={seed}"))
         time.sleep(offset if seed == 0 else 0)
-    codes = [run.ended() for run in runs]
+    codes = [each.ended() for each in runs]
     if sorted(codes) != [0, 2]:
-        return f"exit codes {codes}: {[run.said[-300:] for run in runs]}"
+        return f"exit codes {codes}: {[each.said[-300:] for each in runs]}"
     winner = codes.index(0)
     other = runs[1 - winner].said
     named = f"'{output}' is being written by process {runs[winner].pid} on {socket.gethostname()} since "
@@ -81,6 +85,8 @@ def main() -> None:
     offsets = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as made:
         recipe = tiny.build(Path(made) / "world", **WORLD)
+        # once in this process, so that those forked from it have all imports behind them
+        run(read_recipe(recipe))
         began = time.perf_counter()
         alone = commands.forked(Path(made) / "log", "run", recipe, "--output", Path(made) / "alone")
         if alone.ended() != 0:
