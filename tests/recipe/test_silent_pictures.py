@@ -206,9 +206,9 @@ def test_what_was_turned_and_scaled_is_said_once_with_its_count(folder):
     said = []
     splits = load_splits(data(folder), 0, say=said.append)
     assert said == [
-        "1 of 2 pictures in 'train' were turned upright, as their EXIF data tell",
-        "1 of 2 pictures in 'test' have 16 bits and were scaled to 8; transformers' pipelines cut such files off at "
-        "255, so hand them pictures of 8 bits",
+        "1 of 6 pictures were turned upright, as their EXIF data tell",
+        "1 of 6 pictures have 16 bits and were scaled to 8; transformers' pipelines cut such files off at 255, so hand "
+        "them pictures of 8 bits",
     ]
     bee = splits["train"].inputs[""][1]
     assert (bee[:, 3] == 255).all() and (bee[:, :3] == 20).all()

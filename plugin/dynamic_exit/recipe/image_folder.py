@@ -29,7 +29,8 @@ class ImageFolderReader:
         class_names: In the order of the labels.
 
     Raises:
-        DataError: A split has no classes, or one that neither another split nor a known name has.
+        DataError: A split has no classes, or one that neither another split nor a known name has; a picture cannot be
+            read, or is of another size.
     """
 
     def __init__(self, path: Path, names: Sequence[str], known: Known | None, say: Say):
@@ -45,6 +46,9 @@ class ImageFolderReader:
         every = set().union(*found.values())
         self.class_names = order_names(every, known, _WHAT, say)
         self._say_what_is_missing(folders, found, known)
+        self._turned = self._narrowed = 0
+        self._samples = {name: self._read(name) for name in folders}
+        self._say_what_was_done(sum(len(labels) for _, labels in self._samples.values()))
 
     def _refuse_strangers(self, counts: Mapping[str, int], found: Mapping[str, list[str]], known: Known | None) -> None:
         """Refuse a class that one split alone has: it may be misspelt. `data.classes` settles it."""
@@ -73,13 +77,21 @@ class ImageFolderReader:
             if missing:
                 self.say(f"'{name}' holds no pictures of {', '.join(missing)}")
 
-    def __call__(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return pixels uint8 (N, 3, H, W) and labels int64 (N,) of one folder.
+    def _say_what_was_done(self, count: int) -> None:
+        if self._turned:
+            self.say(f"{self._turned} of {count} pictures were turned upright, as their EXIF data tell")
+        if self._narrowed:
+            self.say(
+                f"{self._narrowed} of {count} pictures have 16 bits and were scaled to 8; transformers' pipelines cut "
+                "such files off at 255, so hand them pictures of 8 bits"
+            )
 
-        Raises:
-            DataError: A picture cannot be read, or is of another size.
-        """
-        images, labels, turned, narrowed = [], [], 0, 0
+    def __call__(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return pixels uint8 (N, 3, H, W) and labels int64 (N,) of one folder; they are handed over once."""
+        return self._samples.pop(name)
+
+    def _read(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        images, labels = [], []
         for number, each in enumerate(self.class_names):
             for file in _files(self.path / name / each):
                 picture = read_picture(file)
@@ -88,14 +100,8 @@ class ImageFolderReader:
                     sizes = f"{images[-1].shape[1:]}, others {images[0].shape[1:]}"
                     raise DataError(f"image '{file}' is {sizes}; resize beforehand")
                 labels.append(number)
-                turned, narrowed = turned + picture.turned, narrowed + picture.narrowed
-        if turned:
-            self.say(f"{turned} of {len(labels)} pictures in '{name}' were turned upright, as their EXIF data tell")
-        if narrowed:
-            self.say(
-                f"{narrowed} of {len(labels)} pictures in '{name}' have 16 bits and were scaled to 8; transformers' "
-                "pipelines cut such files off at 255, so hand them pictures of 8 bits"
-            )
+                self._turned += picture.turned
+                self._narrowed += picture.narrowed
         return np.stack(images), np.asarray(labels, np.int64)
 
 
