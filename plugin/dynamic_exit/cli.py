@@ -16,6 +16,7 @@ from . import parallel, signals
 from .console import print_candidates, print_figures, print_stacks, print_table, progress_bar, said
 from .errors import DynamicExitError, RecipeError
 from .tuning.operating_point import OperatingPoints
+from .undisturbed import undisturbed
 
 app = typer.Typer(
     help="Trained classifiers spend less on easy inputs.",
@@ -36,6 +37,7 @@ _RequireGuarantee = Annotated[
 _Json = Annotated[bool, typer.Option("--json", help="print JSON for a script")]
 
 
+@undisturbed()
 def main(arguments: Sequence[str] | None = None, name: str = "dynamic-exit") -> None:
     """Run the command; a refused input is one line on stderr and exit code 2, a missed requirement one and code 3.
 

@@ -14,6 +14,7 @@ from ..hub.base import DynamicExitClassifier
 from ..recipe.run import run
 from ..recipe.schema import parse_recipe, read_stanzas
 from ..recipe.sources import Split, check_samples, refuse_overlaps
+from ..undisturbed import undisturbed
 from .adapter import refuse_dynamic
 from .calls import record_calls
 from .dynamic import evaluating
@@ -125,7 +126,12 @@ def _prepare_passes(model: nn.Module, plan: Plan, run_fn, run_args, example_inpu
     if run_fn is not None:
         with evaluating(model):
             calls = record_calls(model, run_fn, run_args)
-    return lambda: plan.run(model, calls, example_inputs)
+
+    def make() -> nn.Module:
+        with undisturbed():
+            return plan.run(model, calls, example_inputs)
+
+    return make
 
 
 def _prepare_recipe(

@@ -7,6 +7,7 @@ from typing import Any
 from ..cost import count_macs
 from ..passes import PruningStanza
 from ..passes.early_exit.heads import build_head
+from ..undisturbed import undisturbed
 from .build import Backbone, cut_backbone
 from .cache import Cache
 from .estimate import Estimate
@@ -19,6 +20,7 @@ from .static import StaticPasses
 Say = Callable[[str], None]
 
 
+@undisturbed()
 def plan(recipe: Recipe, say: Say = lambda line: None) -> dict[str, Any]:
     """Find out what a recipe would run.
 

@@ -20,6 +20,7 @@ from ..tuning.judgement import Judgement, judge, with_error
 from ..tuning.operating_point import Goal, OperatingPoints
 from ..tuning.optimizer import split, tune
 from ..tuning.required import NOBODY, needed
+from ..undisturbed import undisturbed
 from .cache import open_cache
 from .chain import Chain, grow, record_chain, ship
 from .folder import Workspace
@@ -62,6 +63,7 @@ class Result:
         return cls(Path(folder), OperatingPoints.from_json(points), metrics)
 
 
+@undisturbed()
 def run(
     recipe: Recipe,
     *,

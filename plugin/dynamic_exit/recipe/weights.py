@@ -14,6 +14,7 @@ from ..errors import ModelError, first_line
 from ..graph import Classifier
 from ..passes import ModelSource
 from ..passes.pruning import load_pruned
+from ..undisturbed import undisturbed
 
 # names in a message before it says how many more there are
 _NAMED = 3
@@ -29,16 +30,11 @@ def random_numbers(seed: int | None) -> Iterator[None]:
     if seed is None:
         yield
         return
-    numbers, plain = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng(devices=[]):
+    with undisturbed():
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)
-        try:
-            yield
-        finally:
-            np.random.set_state(numbers)
-            random.setstate(plain)
+        yield
 
 
 def load_weights(model: nn.Module, path: Path, name: str) -> None:

@@ -4,17 +4,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
+from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
-
-from matplotlib import pyplot  # noqa: E402
-
-from ..errors import OutputError  # noqa: E402
-from ..records import Records  # noqa: E402
-from ..tuning.evaluation import Configuration, evaluate  # noqa: E402
-from ..tuning.operating_point import OperatingPoints  # noqa: E402
-from ..tuning.optimizer import front, split  # noqa: E402
+from ..errors import OutputError
+from ..records import Records
+from ..tuning.evaluation import Configuration, evaluate
+from ..tuning.operating_point import OperatingPoints
+from ..tuning.optimizer import front, split
 
 
 def plot_front(
@@ -35,7 +31,8 @@ def plot_front(
     Raises:
         OutputError: The picture cannot be written.
     """
-    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(7, 4.5), layout="constrained")  # not pyplot's: that has one backend for the whole program
+    axes = figure.subplots()
     try:
         if records is not None and front:
             figures = sorted((evaluate(records, f) for f in front), key=lambda e: e.cost_ratio)
@@ -61,8 +58,6 @@ def plot_front(
         figure.savefig(Path(path), dpi=150, metadata={"Software": None} if Path(path).suffix == ".png" else None)
     except (OSError, ValueError) as error:
         raise OutputError(f"cannot write the plot to '{path}': {error}") from error
-    finally:
-        pyplot.close(figure)
 
 
 def plot_search(
