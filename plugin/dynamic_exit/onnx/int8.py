@@ -15,19 +15,20 @@ from typing import Literal
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    CalibrationMethod,
-    QuantFormat,
-    QuantType,
-    quantize_dynamic,
-    quantize_static,
-)
-from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from ..errors import ExportError, first_line
 from .large import is_large, save_model
 from .parts import Part
+from .quantizer import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quant_pre_process,
+    quantize_dynamic,
+    quantize_static,
+    weights_quantizer,
+)
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
 # operators on integers, besides those that quantize
@@ -162,12 +163,7 @@ def _dynamic(prepared: str, target: str, feeds, options: Int8Options, apart: boo
 
 
 def _weights(prepared: str, target: str, feeds, options: Int8Options, apart: bool) -> None:
-    root = logging.getLogger()
-    before = root.handlers[:]
-    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
-
-    root.handlers[:] = before  # that module sets up logging for the whole program
-    quantizer = MatMulNBitsQuantizer(
+    quantizer = weights_quantizer()(
         prepared, options.bits, options.group, is_symmetric=options.weight_symmetric, accuracy_level=4
     )
     quantizer.process()
