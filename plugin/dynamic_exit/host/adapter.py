@@ -14,6 +14,7 @@ from torch import nn
 from ..errors import PassError, nearest
 from ..passes import Stanza, explain
 from ..runtime.model import DynamicExitModel
+from ..undisturbed import undisturbed
 from .calls import Calls, Prepared, record_calls
 from .combination import dump
 from .quantized import refuse_quantized
@@ -143,9 +144,56 @@ class PassConfig(BaseConfig):
         """A pass lists no operators: it works on the whole model."""
 
     @classmethod
-    def get_config_set_for_tuning(cls):
-        """Return the config with its defaults, or nothing where the pass has parameters without a default."""
-        return [] if any(field.is_required() for field in cls.stanza_class.model_fields.values()) else cls()
+    def get_config_set_for_tuning(cls) -> "NoTrials":
+        """Return what proposes no configs: `autotune` tries a pass only where its config is given."""
+        return NoTrials(cls.name)
+
+
+class NoTrials(BaseConfig):
+    """What a pass proposes for Neural Compressor's default set: a config that expands to none.
+
+    Args:
+        name: Of the pass.
+    """
+
+    def __init__(self, name: str):
+        super().__init__([])
+        self.name = name
+
+    def expand(self) -> list[BaseConfig]:
+        """Return no configs."""
+        return []
+
+    def to_config_mapping(self, config_list=None, model_info=None) -> OrderedDict:
+        """Refuse to be run.
+
+        Raises:
+            PassError: Always.
+        """
+        raise PassError(f"pass '{self.name}' has no default config for tuning; give `config_set` the configs to try")
+
+    def get_model_info(self, model: nn.Module) -> list[tuple[str, str]]:
+        """Return nothing."""
+        return []
+
+    @classmethod
+    def register_supported_configs(cls) -> None:
+        """It lists no operators."""
+
+    @classmethod
+    def get_config_set_for_tuning(cls) -> None:
+        """It is such a set itself."""
+
+
+def leave_out_of_default_set() -> None:
+    """Let Neural Compressor's `get_all_config_set` list its own algorithms and those of others, but no passes."""
+    every = type(config_registry).get_all_config_cls_by_fwk_name
+
+    def without_passes(fwk_name: str) -> list[type[BaseConfig]]:
+        return [kind for kind in every(fwk_name) if not issubclass(kind, PassConfig)]
+
+    # nothing but the set for tuning is made of this list; all that looks algorithms up by name finds the passes
+    config_registry.get_all_config_cls_by_fwk_name = without_passes
 
 
 def check_version(version: str) -> None:
@@ -222,4 +270,5 @@ def run_pass(model: nn.Module, config: PassConfig, run_fn, run_args, example_inp
     refuse_dynamic(config.name, model)
     refuse_quantized(model)
     calls = record_calls(model, run_fn, run_args) if run_fn else None
-    return type(config).apply(model, config, calls, example_inputs)
+    with undisturbed():
+        return type(config).apply(model, config, calls, example_inputs)

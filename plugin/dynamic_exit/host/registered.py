@@ -8,7 +8,7 @@ from torch import nn
 from ..passes import EarlyExitStanza, PruningStanza, TinySaverStanza, load_entry_points, registered_passes
 from ..recipe.static import with_passes
 from . import algorithms
-from .adapter import PassConfig, check_version, register
+from .adapter import PassConfig, check_version, leave_out_of_default_set, register
 from .calls import Calls
 from .combination import Combination
 from .plan import COMBINATION, Plan
@@ -21,6 +21,7 @@ def _combination(model: nn.Module, config: PassConfig, calls: Calls | None, exam
 
 
 check_version(__version__)
+leave_out_of_default_set()
 PruningConfig = register("pruning", PruningStanza, algorithms.pruning, local=True)
 TinySaverConfig = register("tiny_saver", TinySaverStanza, algorithms.tiny_saver)
 EarlyExitConfig = register("early_exit", EarlyExitStanza, algorithms.early_exit)

@@ -1,0 +1,50 @@
+"""Imports Neural Compressor: after transformers, and without the messages of its import."""
+
+import contextlib
+import importlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator
+
+#: Neural Compressor's logger, and the variable that sets its level where a user wants another.
+LOGGER, VARIABLE = "neural_compressor", "LOGLEVEL"
+# these look for transformers whenever they run, but import it only if it was there when they were imported
+_LOOK_AGAIN = ("rtn", "teq", "gptq")
+
+
+@contextlib.contextmanager
+def without_messages() -> Iterator[None]:
+    """Drop what Neural Compressor says below an error in this thread, unless the user has set its level.
+
+    The level of its logger stays as it is: it is read from the environment once, on import.
+    """
+    thread, logger = threading.get_ident(), logging.getLogger(LOGGER)
+
+    def serious(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR or record.thread != thread
+
+    if VARIABLE in os.environ:
+        yield
+        return
+    logger.addFilter(serious)
+    try:
+        yield
+    finally:
+        logger.removeFilter(serious)
+
+
+def _import() -> None:
+    import transformers
+
+    with without_messages():
+        importlib.import_module("neural_compressor.torch.quantization")
+    for name in _LOOK_AGAIN:
+        # imported before transformers, it would fail from now on with a NameError
+        module = sys.modules.get(f"neural_compressor.torch.algorithms.weight_only.{name}")
+        if module is not None and not hasattr(module, "transformers"):
+            module.transformers = transformers
+
+
+_import()
