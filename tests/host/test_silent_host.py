@@ -1,5 +1,6 @@
 """Importing and using this project leaves Neural Compressor, and all that belongs to the process, as they were."""
 
+import importlib
 import json
 import logging
 import multiprocessing
@@ -17,14 +18,15 @@ import pytest
 import surroundings
 import tiny
 import torch
+import transformers
 from neural_compressor.common.base_config import config_registry
 from neural_compressor.common.base_tuning import ConfigSet
-from neural_compressor.torch.quantization import TuningConfig, autotune, get_all_config_set, quantize
-from with_and_without import IMPORTED, USERS
+from neural_compressor.torch.quantization import RTNConfig, TuningConfig, autotune, get_all_config_set, quantize
+from with_and_without import IMPORTED, USERS, linear
 
 from dynamic_exit.errors import PassError
 from dynamic_exit.host.adapter import NoTrials, PassConfig
-from dynamic_exit.host.loading import LOGGER, VARIABLE, without_messages
+from dynamic_exit.host.loading import LOGGER, VARIABLE, import_host, without_messages
 from dynamic_exit.undisturbed import undisturbed
 
 SCRIPT = Path(__file__).parent / "with_and_without.py"
@@ -103,6 +105,19 @@ def test_its_algorithms_are_the_same_in_the_same_order(host, theirs, what):
     assert list(host[what])[len(before) :] == ["pruning", "tiny_saver", "early_exit", "dynamic_exit"]
     if what == "configs":
         assert {name: host[what][name] for name in before} == theirs["without"][what]
+
+
+@pytest.mark.parametrize("name", ["rtn", "gptq", "teq"])
+def test_what_was_used_before_transformers_came_works_on(monkeypatch, name):
+    module = importlib.import_module(f"neural_compressor.torch.algorithms.weight_only.{name}")
+    monkeypatch.delattr(module, "transformers")
+    if name == "rtn":
+        with pytest.raises(NameError):
+            quantize(linear(), RTNConfig(use_layer_wise=False))
+    import_host()
+    assert module.transformers is transformers
+    if name == "rtn":
+        assert type(quantize(linear(), RTNConfig(use_layer_wise=False))[2]).__name__ == "INCWeightOnlyLinear"
 
 
 def test_importing_changes_what_the_imported_packages_change(ours, theirs):

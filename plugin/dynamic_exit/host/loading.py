@@ -11,7 +11,7 @@ from collections.abc import Iterator
 #: Neural Compressor's logger, and the variable that sets its level where a user wants another.
 LOGGER, VARIABLE = "neural_compressor", "LOGLEVEL"
 # these look for transformers whenever they run, but import it only if it was there when they were imported
-_LOOK_AGAIN = ("rtn", "teq", "gptq")
+_WEIGHT_ONLY = tuple(f"neural_compressor.torch.algorithms.weight_only.{name}" for name in ("rtn", "teq", "gptq"))
 
 
 @contextlib.contextmanager
@@ -35,16 +35,16 @@ def without_messages() -> Iterator[None]:
         logger.removeFilter(serious)
 
 
-def _import() -> None:
+def import_host() -> None:
+    """Import transformers, then Neural Compressor; where that was used before, let it find transformers, too."""
     import transformers
 
     with without_messages():
         importlib.import_module("neural_compressor.torch.quantization")
-    for name in _LOOK_AGAIN:
+    for name in _WEIGHT_ONLY:
         # imported before transformers, it would fail from now on with a NameError
-        module = sys.modules.get(f"neural_compressor.torch.algorithms.weight_only.{name}")
-        if module is not None and not hasattr(module, "transformers"):
-            module.transformers = transformers
+        if name in sys.modules and not hasattr(sys.modules[name], "transformers"):
+            sys.modules[name].transformers = transformers
 
 
-_import()
+import_host()
