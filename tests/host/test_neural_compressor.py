@@ -109,7 +109,8 @@ def test_training_of_savers_is_refused(model, candidates):
 def test_a_saver_that_saves_nothing_is_refused(model, candidates):
     with pytest.raises(PassError) as refused:
         quantize(model, TinySaverConfig(candidates=candidates[1:]), run_fn=feed)
-    assert str(refused.value) == "pass 'tiny_saver': none of blank saves anything; give other candidates"
+    assert str(refused.value).startswith("pass 'tiny_saver': none of blank (no better than chance: ")
+    assert str(refused.value).endswith(") saves anything; give other candidates")
 
 
 @pytest.mark.parametrize("given", ["example_inputs", "run_fn"])

@@ -140,7 +140,7 @@ def test_a_tuning_goal_decides_how_many_answers_may_differ(model):
 
 def test_a_saver_that_saves_nothing_is_left_out_beside_exits(model, candidates):
     passes = [TinySaverConfig(candidates=[candidates["blank"]]), EarlyExitConfig(**EXITS)]
-    with pytest.warns(UserWarning, match="none of blank saves anything"):
+    with pytest.warns(UserWarning, match="none of blank .no better than chance: .* saves anything"):
         dynamic = compress(model, passes, run_fn=feed)
     assert dynamic.chain == ("block1:linear", "block3:linear")
 

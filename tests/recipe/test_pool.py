@@ -209,8 +209,9 @@ def test_single_does_not_run_what_cannot_win(recipe, tmp_path):
     """The backbone's own first blocks with a head of its own: dearer alone than the small saver with the backbone."""
     values = tiny.recipe(dynamic_exit__early_exit=None, quantization=None)
     candidates = values["dynamic_exit"]["tiny_saver"]["candidates"]
+    save_file(tiny.module()["backbone"](7).state_dict(), recipe.parent / "dear.safetensors")
     dear = {"source": "python", "name": "models.py:backbone", "arguments": {"width": 7}, "stage": "dear"}
-    candidates.append(dear)
+    candidates.append(dear | {"weights": "dear.safetensors"})
     values["dynamic_exit"]["tiny_saver"] |= {"selection": "single"}
     trial = Trial(tiny.write(recipe.parent, values, "single.yaml"), Cache(tmp_path))
     row = trial.rows["dear"]
@@ -227,8 +228,10 @@ def test_stages_without_weights_are_the_same_each_time(recipe, tmp_path):
     """Random weights come from the recipe's seed: what is verified is what was recorded."""
     values = tiny.recipe(dynamic_exit__early_exit=None, quantization=None)
     del values["dynamic_exit"]["tiny_saver"]["candidates"][0]["weights"]
-    path = tiny.write(recipe.parent, values, "random.yaml")
-    (first, *_), (second, *_) = (Trial(path, Cache(None)).pool.known for _ in range(2))
+    values["dynamic_exit"]["tiny_saver"]["fine_tune"] = {}
+    ingredients = load(read_recipe(tiny.write(recipe.parent, values, "random.yaml")))
+    (first, *_), (second, *_) = (pools.Pool(ingredients, Cache(None), str).known for _ in range(2))
+    assert first.untrained
     assert first.fingerprint == second.fingerprint
     assert module_fingerprint(first.load()) == module_fingerprint(first.load())
 

@@ -112,7 +112,8 @@ def _pick(
     table = select_savers(records, stanza.max_savers, stanza.fuse, limit, selection=stanza.selection)
     names = [row.stage for row in table if row.chosen]
     if not names:
-        message = f"pass 'tiny_saver': none of {', '.join(savers)} saves anything; give other candidates"
+        reasons = ", ".join(f"{row.stage} ({row.why})" for row in table)
+        message = f"pass 'tiny_saver': none of {reasons} saves anything; give other candidates"
         if alone:
             raise PassError(message)
         warnings.warn(message, stacklevel=4)

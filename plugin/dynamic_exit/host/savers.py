@@ -1,6 +1,7 @@
 """Candidates of the tiny-saver pass on a model in memory: loaded, and run from cheap to dear."""
 
 import warnings
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +9,10 @@ from torch import Tensor, nn
 from ..cost import count_macs
 from ..errors import DynamicExitError, PassError
 from ..passes import TinySaverStanza
-from ..passes.tiny_saver import Shortlist, try_alone
+from ..passes.tiny_saver import Shortlist, no_better_than_chance, try_alone
 from ..recipe.models import expand_candidates, load_candidate
 from ..recipe.sources import UNNAMED
+from ..recipe.untrained import why_untrained
 from ..records import Records
 from ..runtime.recorder import Answers, answer_batches, join_answers
 
@@ -47,7 +49,7 @@ def try_savers(
         if answers and shortlist.over() or shortlist.beaten(macs[name]):
             continue
         answers[name] = _answers(name, loaded[name], inputs)
-        if shortlist.single:
+        if shortlist.single and not no_better_than_chance(answers[name].classes[:, 0], final.classes[:, 0]):
             shortlist.found(try_alone(_records({name: answers[name]}, final, macs, cost), name, stanza.fuse))
     return {name: loaded[name] for name in answers}, _records(answers, final, macs, cost)
 
@@ -58,8 +60,10 @@ def _load(
     loaded, reasons = {}, []
     for source in expand_candidates(stanza.candidates):
         try:
-            candidate = load_candidate(source, classes, {UNNAMED: example[0]}, seed=0)
+            build = partial(load_candidate, source, classes, {UNNAMED: example[0]})
+            candidate = build(seed=0)
             reason = shortlist.too_dear(count_macs(candidate, example))
+            reason = reason or why_untrained(source, candidate, example, partial(build, seed=1))
         except DynamicExitError as error:
             reason = str(error)
         if reason is None:

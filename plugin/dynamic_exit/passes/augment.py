@@ -10,6 +10,8 @@ from pydantic import AfterValidator, PlainSerializer
 from torch import Tensor
 from torch.nn import functional
 
+from ..code_fingerprint import CodeFingerprint
+from ..digest import digest
 from ..errors import PassError, first_line, nearest
 from .own_code import load_function
 from .stanza import absolute, refuse, relative
@@ -33,6 +35,8 @@ class Augment(ABC):
 
     #: Numbers that a view of one sample is made of.
     drawn = 0
+    #: Covers the code of one that is not this package's.
+    made_of = ""
 
     def __init__(self, samples: int, seed: int):
         self.samples, self.seed = samples, seed
@@ -118,6 +122,8 @@ class Own:
     def __init__(self, name: str, samples: int, seed: int):
         self.name, self.samples, self.seed = name, samples, seed
         self.function: Callable[[Tensor, torch.Generator], Tensor] = load_function(name)
+        code = CodeFingerprint()
+        self.made_of = digest(code.value(self.function), code.sum())
 
     def __call__(self, inputs: Tensor, rows: Tensor, view: int) -> Tensor:
         """Return one view of samples (B, ...); arguments as for `Augment`.

@@ -1,14 +1,12 @@
 """Functions that a recipe names: own models and own data."""
 
-import hashlib
 import importlib
-import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 from ..errors import RecipeError, first_line, nearest
+from ..own_modules import load_file
 
 
 def load_function(reference: str) -> Callable:
@@ -53,9 +51,4 @@ def _load_module(place: str) -> ModuleType:
 def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise RecipeError(f"file '{path}' does not exist; check the path")
-    key = f"dynamic_exit_recipe_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(key, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[key] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_file(path)

@@ -96,6 +96,7 @@ def grow(chain: Chain, pool: Pool | None, cache: Cache, begin: Callable[[], Path
     if pool:
         chain.candidates = pool.pick(stages, chain.shipper)
         chain.candidates_seconds = pool.seconds
+        chain.notes += pool.notes
     work, exits = begin(), recipe.dynamic_exit.early_exit
     if exits:
         train, place = ingredients.splits["train"], {"workdir": work, "resume": resume}

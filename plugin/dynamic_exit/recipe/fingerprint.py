@@ -1,22 +1,17 @@
 """What decides a model's answers, as one number: its code, its structure, its weights, and the libraries beneath."""
 
 import functools
-import inspect
-import itertools
-import json
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import onnx
 import onnxruntime
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ..code_fingerprint import CodeFingerprint
 from ..digest import array_fingerprint, digest
 from ..passes.own_code import load_function
 
@@ -25,7 +20,7 @@ _LIBRARIES = ("torch", "onnx", "onnxscript", "numpy", "timm", "transformers")
 
 
 def module_fingerprint(module: nn.Module) -> str:
-    """Return a sum over a module's classes and the files they stand in, its plain attributes and all its tensors.
+    """Return a sum over a module's structure, its plain attributes, all its tensors, and its code.
 
     Args:
         module: Any module.
@@ -33,17 +28,27 @@ def module_fingerprint(module: nn.Module) -> str:
     Returns:
         64 hexadecimal digits; the same for the same model in another process.
     """
-    structure = [
-        (name, type(part).__module__, type(part).__qualname__, part.extra_repr(), _plain(vars(part)))
-        for name, part in module.named_modules()
-    ]
-    files = {_source_file(type(part)) for part in module.modules()} - {None}
-    tensors = itertools.chain(module.named_parameters(), module.named_buffers())
-    return digest(
-        json.dumps(structure),
-        sorted(_file_sum(path) for path in files),
-        [part for name, tensor in tensors for part in (name, *_tensor(tensor))],
-    )
+    walk = CodeFingerprint()
+    parts = walk.module_parts(module)
+    return digest(parts, walk.sum())
+
+
+def classifier_fingerprint(classifier: nn.Module, inputs: Sequence[Tensor]) -> str:
+    """Return a sum as `module_fingerprint` does, and over answers: what it reads as it runs may have changed.
+
+    Args:
+        classifier: In evaluation mode.
+        inputs: Two samples or more, as it takes them.
+
+    Returns:
+        64 hexadecimal digits; the same for the same model on the same kind of processor.
+    """
+    with torch.no_grad():
+        logits = classifier(*inputs).double()
+    # to three digits: the last ones hang on the number of threads
+    largest = float(logits.abs().max())
+    answers = (logits / (largest or 1.0) * 1000).round().long()
+    return digest(module_fingerprint(classifier), f"{largest:.2e}", array_fingerprint(answers.numpy()))
 
 
 @functools.cache
@@ -67,44 +72,15 @@ def training_surroundings() -> str:
 
 
 def function_fingerprint(name: str) -> str:
-    """Return a sum over a function as a recipe names it, and over the file that it stands in.
+    """Return a sum over a function as a recipe names it, and over all code of the user's that it may run.
 
     Args:
         name: ``file.py:function``, ``package.module:function``, or a name that this project knows.
     """
     if ":" not in name:
         return digest(name)
-    path = inspect.getsourcefile(inspect.unwrap(load_function(name)))
-    return digest(name.rpartition(":")[2], *([_file_sum(path)] if path else []))
-
-
-def _tensor(tensor: torch.Tensor) -> tuple[str, str, bytes]:
-    whole = tensor.detach().cpu().contiguous()
-    return str(whole.dtype), str(tuple(whole.shape)), whole.view(-1).view(torch.uint8).numpy().tobytes()
-
-
-def _plain(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    # what a module's own forward may read besides parameters: numbers, texts, lists of them, arrays, ONNX files
-    kinds = (bool, int, float, str, type(None))
-    kept = {}
-    for key, value in values.items():
-        items = value if isinstance(value, tuple | list) else [value]
-        if all(isinstance(item, kinds) for item in items):
-            kept[key] = repr(value)
-        elif isinstance(value, torch.Tensor):
-            kept[key] = digest(*_tensor(value))
-        elif isinstance(value, np.ndarray):
-            kept[key] = array_fingerprint(value)
-        elif isinstance(value, onnx.ModelProto):
-            kept[key] = digest(value.SerializeToString())
-    return sorted(kept.items())
-
-
-def _source_file(kind: type) -> str | None:
-    try:
-        return inspect.getsourcefile(kind)
-    except (TypeError, OSError):  # made in memory, or compiled
-        return None
+    walk = CodeFingerprint()
+    return digest(name.rpartition(":")[2], walk.value(load_function(name)), walk.sum())
 
 
 def _file_sum(path: str) -> str:

@@ -15,45 +15,33 @@ from .. import parallel
 from ..cost import count_macs
 from ..digest import array_fingerprint, digest
 from ..errors import DynamicExitError, ModelError
-from ..graph import Classifier
 from ..onnx.parts import Part
-from ..passes import ModelSource
-from ..passes.tiny_saver import TUNED, Candidate, Shortlist, chain_ratio, not_run, select_savers, try_alone
+from ..passes.tiny_saver import (
+    TUNED,
+    Candidate,
+    Shortlist,
+    can_tell,
+    chain_ratio,
+    no_better_than_chance,
+    not_run,
+    select_savers,
+    try_alone,
+)
 from ..records import Records
 from ..runtime.recorder import BATCH_SIZE, KEPT_CLASSES, Answers, join_answers
 from .build import Stage, Stages
 from .cache import Cache
-from .fingerprint import module_fingerprint, surroundings
+from .fingerprint import surroundings
 from .load import Ingredients
 from .measure import stage_costs
-from .models import load_candidate
 from .progress import Lines, Progress
 from .recording import record
 from .shipper import Shipper
+from .survey import Known, look
 from .tuned import FineTuner
 
 Say = Callable[[str], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Known:
-    """A candidate that loads.
-
-    Attributes:
-        name: Of its stage.
-        load: Loads it, each time the same.
-        fingerprint: Covers its code, weights and preprocessing.
-        macs: Multiply-adds per sample.
-        takes: Names of the inputs that it takes.
-        quantize: Whether it ships as `quantization` says.
-    """
-
-    name: str
-    load: Callable[[], Classifier]
-    fingerprint: str
-    macs: float
-    takes: tuple[str, ...]
-    quantize: bool = True
+_TRAIN = "give it `weights`, or `fine_tune` to `tiny_saver`"
 
 
 class Pool:
@@ -64,6 +52,11 @@ class Pool:
         cache: Keeps what is made.
         say: Takes one line for each candidate.
         progress: Takes how far the work is; None says it in lines.
+
+    Attributes:
+        known: The candidates that load, cheapest first.
+        not_run: Rows of the table for those that were not run.
+        notes: What the user should know of the candidates, one sentence each.
 
     Raises:
         ModelError: No candidate remains.
@@ -76,6 +69,8 @@ class Pool:
         self.inputs = ingredients.splits["calibration"].inputs
         self.not_run: list[Candidate] = []
         self.known: list[Known] = []
+        self.notes: list[str] = []
+        self._untrained: list[Candidate] = []
         started = time.perf_counter()
         self._survey()
         self.seconds = time.perf_counter() - started
@@ -112,7 +107,8 @@ class Pool:
     def against(self, ingredients: Ingredients) -> "Pool":
         """Return the same candidates for another backbone and recipe, without another survey."""
         other = copy.copy(self)
-        other.ingredients, other.not_run, other.seconds = ingredients, [*self.not_run], 0.0
+        other.ingredients, other.not_run, other.notes = ingredients, [*self.not_run], [*self.notes]
+        other.seconds = 0.0
         return other
 
     def leave_out(self, name: str, reason: str, cost: float | None = None) -> None:
@@ -123,8 +119,18 @@ class Pool:
     def demand(self, remaining: Any) -> None:
         """Refuse a pool of which nothing remains."""
         if not remaining:
-            first = self.not_run[0]
-            raise ModelError(f"no candidate of `tiny_saver` can be used, '{first.stage}' is {first.why}; give others")
+            first = (self._untrained or self.not_run)[0]
+            said = f"no candidate of `tiny_saver` can be used, '{first.stage}' is {first.why}"
+            raise ModelError(f"{said}; {_TRAIN if self._untrained else 'give others'}")
+
+    def say_trained_first(self, name: str, reason: str) -> None:
+        """Say that a candidate is trained before the selection, and why."""
+        self.note(f"candidate '{name}' is trained before savers are chosen, as '{name}{TUNED}': {reason}")
+
+    def note(self, sentence: str) -> None:
+        """Say a sentence now, and keep it for figures, report and card."""
+        self.say(f"note: {sentence}")
+        self.notes.append(sentence)
 
     def _survey(self) -> None:
         ingredients, latency = self.ingredients, self.ingredients.recipe.dynamic_exit.tuning.cost == "latency"
@@ -138,7 +144,7 @@ class Pool:
                 self.not_run.append(not_run(name, None, reason))
                 continue
             try:
-                known = parallel.together(functools.partial(self._look, name, source))
+                known = parallel.together(functools.partial(look, name, source, ingredients, self.cache))
             except DynamicExitError as error:
                 self.leave_out(name, str(error))
                 continue
@@ -146,34 +152,16 @@ class Pool:
             reason = None if latency else shortlist.too_dear(known.macs)
             if reason:
                 self.leave_out(name, reason, known.macs)
+            elif known.untrained and not self.stanza.fine_tune:
+                self.leave_out(name, known.untrained, known.macs)
+                self._untrained.append(self.not_run[-1])
+                self.notes.append(f"candidate '{name}' is left out: {known.untrained}; {_TRAIN}")
             else:
                 self.known.append(known)
+                if known.untrained:
+                    self.say_trained_first(name, known.untrained)
         self.demand(self.known)
         self.known.sort(key=lambda known: (known.macs, known.name))
-
-    def _look(self, name: str, source: ModelSource) -> Known:
-        def load() -> Classifier:
-            # a model without weights gets the same random ones each time
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.ingredients.recipe.seed)
-                given = self.ingredients
-                classes = given.recipe.data.classes or given.classes
-                return load_candidate(source, classes, given.example, given.by_name, served=given.labels)
-
-        candidate = load()
-        fingerprint = digest(source.model_dump_json(exclude={"stage"}), module_fingerprint(candidate))
-        takes = tuple(candidate.takes or self.ingredients.example)
-        example = candidate.select(self.ingredients.example)
-        shapes = [str(tensor.shape) for tensor in example]
-        key = digest("multiply-adds", surroundings(), fingerprint, shapes, takes)
-        return Known(
-            name,
-            load,
-            fingerprint,
-            self.cache.memo(key, lambda: count_macs(candidate, example)),
-            takes,
-            source.quantize,
-        )
 
 
 class _Trial:
@@ -217,22 +205,44 @@ class _Trial:
         }
 
     def run(self) -> None:
-        """Record the backbone, and the candidates from cheap to dear."""
+        """Record the backbone, and the candidates from cheap to dear; those that know nothing are trained first."""
         self._record("final", self.backbone_sum, self.backbone, self.stages.input_names)
-        for name in self.known:
+        if not can_tell(self._truth):
+            self.pool.note(f"{len(self._truth)} calibration samples are too few to tell candidates from chance")
+        for name, known in [*self.known.items()]:
+            if known.untrained:
+                self._tune(name)
+                self.pool.not_run.append(not_run(name, self._cost(name), f"{known.untrained}; see {name}{TUNED}"))
+                continue
             self._consider(name)
+            if self.pool.stanza.fine_tune and name in self.answers and (reason := self._chance(name)):
+                self.pool.say_trained_first(name, reason)
+                self._tune(name)
         self.pool.demand(len(self.answers) > 1)
 
+    @property
+    def _truth(self) -> np.ndarray:
+        """The class that counts as right (N,), as records have it."""
+        labels = self.pool.ingredients.splits["calibration"].labels
+        return np.where(labels >= 0, labels, self.answers["final"].classes[:, 0])
+
+    def _cost(self, name: str) -> float | None:
+        return self.known[name].macs if self.cost == "macs" else None
+
+    def _chance(self, name: str) -> str | None:
+        return no_better_than_chance(self.answers[name].classes[:, 0], self._truth)
+
     def _consider(self, name: str) -> None:
-        reason = self.shortlist.over() if len(self.answers) > 1 else None
-        if reason:
-            cost = self.known[name].macs if self.cost == "macs" else None
-            self.pool.not_run.append(not_run(name, cost, reason))
+        if reason := self._over():
+            self.pool.not_run.append(not_run(name, self._cost(name), reason))
             return
         try:
             self._try(name)
         except DynamicExitError as error:
             self.pool.leave_out(name, str(error))
+
+    def _over(self) -> str | None:
+        return self.shortlist.over() if len(self.answers) > 1 else None
 
     def choose(self) -> list[Candidate]:
         """Choose savers; the same records give the same choice without a second search."""
@@ -246,19 +256,16 @@ class _Trial:
     def fine_tune(self, table: list[Candidate]) -> list[Candidate]:
         """Train the chosen savers for their role, and choose again; kept only where the chain gets cheaper."""
         chosen = [row.stage for row in table if row.chosen]
-        if not chosen:
+        untaught = [name for name in chosen if not name.endswith(TUNED)]
+        if not untaught:
             return table
-        pool, train = self.pool, self.pool.ingredients.splits["train"]
-        stanza, seed = pool.stanza.fine_tune, self.options["seed"]
-        names = self.stages.input_names
-        tuner = FineTuner(stanza, train, self.backbone, self.backbone_sum, seed, self.cache, pool.say, names)
-        for name in chosen:
-            self._tune(name, tuner)
+        for name in untaught:
+            self._tune(name)
         again, records = self.choose(), self._records()
         chains = (chosen, [row.stage for row in again if row.chosen])
         before, after = parallel.led(lambda: [chain_ratio(records, names, **self.options) for names in chains])
         kept = "kept" if after < before else "not kept"
-        pool.say(f"savers fine-tuned: the chain costs {after:.4f} of the backbone, {before:.4f} without; {kept}")
+        self.pool.say(f"savers fine-tuned: the chain costs {after:.4f} of the backbone, {before:.4f} without; {kept}")
         if after < before:
             return again
         known = {row.stage for row in table}
@@ -266,18 +273,32 @@ class _Trial:
         tuned = [row for row in again if row.stage not in known]
         return table + [dataclasses.replace(row, saving_in_chain=0.0, chosen=False, why=why) for row in tuned]
 
-    def _tune(self, name: str, tuner: FineTuner) -> None:
+    @functools.cached_property
+    def tuner(self) -> FineTuner:
+        """Trains savers, with the shipped backbone as their teacher."""
+        pool, names = self.pool, self.stages.input_names
+        return FineTuner(
+            pool.stanza.fine_tune,
+            pool.ingredients.splits["train"],
+            self.backbone,
+            self.backbone_sum,
+            self.options["seed"],
+            self.cache,
+            pool.say,
+            names,
+        )
+
+    def _tune(self, name: str) -> None:
         known, tuned = self.known[name], name + TUNED
-        cost = known.macs if self.cost == "macs" else None
-        if reason := self.shortlist.over():
-            self.pool.not_run.append(not_run(tuned, cost, reason))
+        if reason := self._over():
+            self.pool.not_run.append(not_run(tuned, self._cost(name), reason))
             return
         try:
-            load, fingerprint = tuner.tune(name, known.load, known.fingerprint)
+            load, fingerprint = self.tuner.tune(name, known.load, known.fingerprint)
         except DynamicExitError as error:
-            self.pool.leave_out(tuned, str(error), cost)
+            self.pool.leave_out(tuned, str(error), self._cost(name))
             return
-        self.known[tuned] = dataclasses.replace(known, name=tuned, load=load, fingerprint=fingerprint)
+        self.known[tuned] = dataclasses.replace(known, name=tuned, load=load, fingerprint=fingerprint, untrained=None)
         self.work[tuned] = known.macs
         self._consider(tuned)
 
@@ -303,7 +324,7 @@ class _Trial:
         _, part, content = self._parts(name)
         session = functools.cache(lambda: self.shipper.open(part))
         self._record(name, content, lambda *inputs: session()(*inputs), self.known[name].takes)
-        if shortlist.single:
+        if shortlist.single and not self._chance(name):
             shortlist.found(try_alone(self._records(name), name, self.options["fuse"], self.options["seed"]))
 
     def _with(self, name: str) -> Stages:
@@ -345,7 +366,7 @@ class _Trial:
             self.shipper.workers(),
         )
         self.answers[name], self.done = answers, self.done + work
-        right = float((answers.classes[:, 0] == pool.ingredients.splits["calibration"].labels).mean())
+        right = float((answers.classes[:, 0] == self._truth).mean())
         spent = "found in the cache" if found else f"in {time.perf_counter() - started:.1f} s"
         pool.say(f"{told}: {work / self.work['final']:.3f} of its multiply-adds, {right:.1%} right, {spent}")
 

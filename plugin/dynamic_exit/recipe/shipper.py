@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .. import parallel
 from ..cost import count_macs
+from ..digest import digest
 from ..errors import ExportError, first_line
 from ..graph import Classifier
 from ..onnx.int8 import Int8Options, quantize_part
@@ -224,6 +225,7 @@ def ship_exits(
         saver=list(stages.savers.values())[-1].session if stages.savers and stanza.sequence else None,
         workdir=workdir,
         resume=resume,
+        made_of=digest([stage.part.content for stage in stages.segments]),
     )
     for index, note in heads.notes.items():
         example = _example(backbone, index, note, given)

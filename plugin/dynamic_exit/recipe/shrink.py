@@ -17,7 +17,7 @@ from ..passes.pruning import pack_pruned, prune, unpack_pruned
 from ..runtime.batches import run_in_batches
 from ..tuning.judgement import with_error
 from .cache import Cache
-from .fingerprint import function_fingerprint, module_fingerprint, training_surroundings
+from .fingerprint import classifier_fingerprint, function_fingerprint, training_surroundings
 from .load import Ingredients
 from .models import answer_of
 
@@ -81,7 +81,7 @@ def _prune(name: str, stanza: PruningStanza, ingredients: Ingredients, cache: Ca
     key = digest(
         "pruned",
         training_surroundings(),
-        module_fingerprint(before),
+        classifier_fingerprint(before, example),
         stanza.model_dump_json(),
         function_fingerprint(stanza.fine_tune.augment),
         [array_fingerprint(each.numpy()) for each in (*inputs, *example)],

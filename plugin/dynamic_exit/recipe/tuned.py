@@ -13,7 +13,7 @@ from ..graph import Classifier
 from ..passes.tiny_saver import FineTuneStanza, fine_tune
 from ..runtime.batches import batches
 from .cache import Cache, pack, unpack
-from .fingerprint import surroundings
+from .fingerprint import function_fingerprint, surroundings
 from .sources import Split
 
 _BATCH_SIZE = 64
@@ -49,6 +49,7 @@ class FineTuner:
         self.cache, self.say, self.names = cache, say, names
         samples = [array_fingerprint(array) for array in (*train.inputs.values(), train.labels)]
         self.common = [surroundings(), backbone_sum, samples]
+        self.stanza_sum = digest(stanza.model_dump_json(), function_fingerprint(stanza.augment))
 
     def tune(self, name: str, load: Callable[[], Classifier], fingerprint: str) -> tuple[Callable[[], Classifier], str]:
         """Train a copy of one candidate.
@@ -64,7 +65,7 @@ class FineTuner:
         Raises:
             PassError: It has nothing to train, or the training fails.
         """
-        key = digest("tuned", self.common, fingerprint, self.stanza.model_dump_json(), str(self.seed))
+        key = digest("tuned", self.common, fingerprint, self.stanza_sum, str(self.seed))
 
         def load_tuned() -> Classifier:
             tuned = load()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ... import parallel
 from ...cost import count_macs
+from ...digest import digest
 from ...errors import PassError
 from ...graph import Cut
 from ..augment import make_augment
@@ -51,6 +52,7 @@ def attach_exits(
     saver: nn.Module | None = None,
     workdir: str | Path | None = None,
     resume: bool = False,
+    made_of: str = "",
     device: str | None = None,
 ) -> Exits:
     """Train heads behind every cut on what the segments give; the segments stay as they are.
@@ -72,6 +74,7 @@ def attach_exits(
         saver: The last saver of the chain, from all inputs to logits (N, C): what a sequence network builds on.
         workdir: Folder of the cache of features and of the checkpoint; None takes one that is removed afterwards.
         resume: Go on from the checkpoint in `workdir`, where there is one.
+        made_of: Covers what the segments are: what other ones have left in `workdir` is not taken.
         device: Where heads are trained; None takes the GPU where there is one.
 
     Returns:
@@ -91,12 +94,14 @@ def attach_exits(
     augment = make_augment(stanza.training.augment, len(labels), seed)
     part = parallel.shard(len(labels), batch_size)
     live = LiveFeatures(segments, wanted, inputs, augment, [cut.name for cut in cuts], part)
+    live.made_of = digest(made_of, live.made_of)
     settings = {
         "stanza": stanza.model_dump(mode="json"),
         "exits": list(exits) + (["saver"] if saver else []),
         "seed": seed,
         "samples": fingerprint(*inputs.values(), labels),
         "unsure": None if unsure is None else fingerprint(unsure),
+        "made_of": live.made_of,
     }
     place = {"workdir": workdir, "resume": resume, "device": device}
     _train(heads, live, labels, stanza.training, settings, say, batch_size, unsure=unsure, **place)

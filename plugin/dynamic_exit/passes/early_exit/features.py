@@ -65,6 +65,8 @@ class LiveFeatures:
     ):
         self.segments, self.wanted, self.inputs = segments, dict(wanted), dict(inputs)
         self.augment, self.names = augment, names
+        #: Covers code and files that features depend on.
+        self.made_of = augment.made_of if augment else ""
         self.samples = len(next(iter(self.inputs.values())))
         self.part = range(self.samples) if part is None else part
 
@@ -160,6 +162,7 @@ class CachedFeatures:
             "views": views,
             "augment": [getattr(live.augment, "name", type(live.augment).__name__), seed] if live.augment else None,
             "inputs": fingerprint(*live.inputs.values()),
+            "made_of": live.made_of,
             "part": [live.part.start, live.part.stop],
         }
         if self._is_filled(description):

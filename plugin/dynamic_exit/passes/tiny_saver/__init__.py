@@ -1,5 +1,6 @@
 """Tiny savers: independent small models that answer first (TinySaver, arXiv 2403.17726)."""
 
+from .chance import can_tell, no_better_than_chance
 from .config import TinySaverStanza
 from .fine_tune import FineTuneStanza, fine_tune
 from .select import ALWAYS, TUNED, Alone, Candidate, chain_ratio, not_run, select_savers, try_alone
@@ -13,8 +14,10 @@ __all__ = [
     "FineTuneStanza",
     "Shortlist",
     "TinySaverStanza",
+    "can_tell",
     "chain_ratio",
     "fine_tune",
+    "no_better_than_chance",
     "not_run",
     "select_savers",
     "try_alone",

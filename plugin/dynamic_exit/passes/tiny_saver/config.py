@@ -20,7 +20,11 @@ class TinySaverStanza(Stanza):
     fuse: Literal["none", "mean"] = Field("mean", description="mean: average the probabilities of all stages so far")
     quantize: bool = Field(True, description="false: savers ship in float whatever `quantization` says")
     time_limit: float | None = Field(None, gt=0, description="seconds after which no further candidate is tried")
-    fine_tune: FineTuneStanza | None = Field(None, description="chosen savers are trained, and kept if the chain gains")
+    fine_tune: FineTuneStanza | None = Field(
+        None,
+        description="chosen savers are trained, and kept if the chain gains; candidates without trained weights, or no "
+        "better than chance, before savers are chosen",
+    )
 
     @model_validator(mode="after")
     def _unique_stages(self):

@@ -7,6 +7,7 @@ from ...records import Records
 from ...tuning.beam import shortlist
 from ...tuning.evaluation import Configuration, evaluate
 from ...tuning.optimizer import Goal, optimize
+from .chance import no_better_than_chance
 
 #: A threshold that every confidence is above.
 ALWAYS = -1.0
@@ -105,13 +106,19 @@ def select_savers(
 
     Returns:
         All candidates, largest saving in the chain first, then the largest alone; `chosen` marks the savers to use.
-        None is chosen where none saves anything.
+        None is chosen where none saves anything. One that is no better than chance is never chosen, nor does what it
+        seems to save count against another.
     """
     alone = [try_alone(records, stage, fuse, seed) for stage in records.stages[:-1]]
-    if selection == "single":
-        savings = _single(alone)
+    answers, truth = records.topk_classes[:-1, :, 0], records.truth
+    chance = {each.stage: no_better_than_chance(row, truth) for each, row in zip(alone, answers, strict=True)}
+    able = [each for each in alone if not chance[each.stage]]
+    if not able:
+        savings = {}
+    elif selection == "single":
+        savings = _single(able)
     else:
-        savings = _chain(records, max_savers, fuse, max_accuracy_drop, seed)
+        savings = _chain(records.select([each.stage for each in able]), max_savers, fuse, max_accuracy_drop, seed)
     rows = [
         Candidate(
             stage=each.stage,
@@ -121,7 +128,7 @@ def select_savers(
             saving_alone=1.0 - each.cost_ratio,
             saving_in_chain=savings.get(each.stage, 0.0),
             chosen=each.stage in savings,
-            why=_why(each, each.stage in savings, selection),
+            why=chance[each.stage] or _why(each, each.stage in savings, selection),
         )
         for each in alone
     ]
