@@ -87,7 +87,7 @@ def _draw_set(
     (plain,) = optimize(search_records, goals, **options)
     search = Search(search_records, "mean", max_savers=2, seed=seed[0])
     growth = optimism(search_records, goals, **options)
-    path, discordance = risk_path(search, plain, samples, drop, growth)
+    path, discordance = risk_path(search, [plain], samples, [drop], growth)
     truth = others.truth
     alone = (others.topk_classes[-1, :, 0] == truth).astype(np.int8)
     evaluations = [evaluate(others, configuration) for configuration in path]

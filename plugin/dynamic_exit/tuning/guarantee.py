@@ -61,12 +61,15 @@ class Bet:
         samples: How many calibration samples there will be.
         discordance: The expected share of samples that only one of backbone and configuration answers right. A wrong
             guess costs power, never validity.
+        widest: The largest allowed drop, its sign aside, of all tests that shall bet alike; the own one if None. Tests
+            that bet alike pass in order: what passes for a drop passes for every larger one.
     """
 
     allowed: float
     probability: float
     samples: int
     discordance: float = DISCORDANCE
+    widest: float | None = None
 
     @property
     def bets(self) -> np.ndarray:
@@ -75,7 +78,8 @@ class Bet:
         events = self.samples * max(self.discordance, 1 / self.samples)
         best = np.sqrt(-2 * np.log1p(-self.probability) / events)
         # staying below the bound keeps every factor of the wealth positive, for negative allowances too
-        return np.minimum(_AROUND * best, 0.95 / (1 + abs(self.allowed)))
+        widest = max(abs(self.allowed), self.widest or 0.0)
+        return np.minimum(_AROUND * best, 0.95 / (1 + widest))
 
     def log_wealth(self, worse: float, better: float, same: float) -> float:
         """Return the logarithm of the mixed wealth.
@@ -121,6 +125,7 @@ def certify(
     max_accuracy_drop: float,
     probability: float,
     discordance: float = DISCORDANCE,
+    widest: float | None = None,
 ) -> Verdict:
     """Test configurations from the safest to the boldest, and promise the last that passes.
 
@@ -131,6 +136,7 @@ def certify(
         probability: That of the promise, in (0, 1).
         discordance: The expected share of samples that only one of backbone and configuration answers right, from
             other samples than these.
+        widest: As for the bet.
 
     Returns:
         The verdict.
@@ -141,7 +147,7 @@ def certify(
     check_probability(probability)
     if not -1 < max_accuracy_drop < 1:
         raise TuningError(f"the allowed accuracy drop must be between -1 and 1; got {max_accuracy_drop:g}")
-    test = Bet(max_accuracy_drop, probability, len(records), discordance)
+    test = Bet(max_accuracy_drop, probability, len(records), discordance, widest)
     passed, first = 0, None
     for configuration in path:
         counts = discordant(records, configuration)
@@ -165,67 +171,82 @@ def certify(
 
 
 def risk_path(
-    search: Search, plain: Configuration, samples: int, max_accuracy_drop: float, growth: float
+    search: Search, plain: Sequence[Configuration], samples: int, drops: Sequence[float], growth: Sequence[float]
 ) -> tuple[list[Configuration], float]:
-    """Make configurations for the test, from the safest to the boldest, on the search samples alone.
+    """Make configurations for the tests of some drops, from the safest to the boldest, on the search samples alone.
 
     Args:
         search: The search.
-        plain: What it found for the allowed drop.
+        plain: What it found for each allowed drop.
         samples: How many calibration samples there will be.
-        max_accuracy_drop: The allowed drop.
-        growth: The search's optimism.
+        drops: The allowed drops.
+        growth: The search's optimism, per drop.
 
     Returns:
-        The path, and the expected discordance of its configurations with the backbone.
+        The path, each cheaper than the one before, and the expected discordance of its configurations with the
+        backbone.
     """
-    worse, better, same = discordant(search.records, plain)
-    discordance = max(worse + better, 1) / (worse + better + same)
-    error = float(np.sqrt(discordance / samples))
-    levels = max_accuracy_drop - growth - error * np.linspace(_SAFEST, 0.0, _PATH_STEPS)
+    shares, levels = [], []
+    for configuration, drop, more in zip(plain, drops, growth, strict=True):
+        worse, better, same = discordant(search.records, configuration)
+        shares.append(max(worse + better, 1) / (worse + better + same))
+        levels.append(drop - more - np.sqrt(shares[-1] / samples) * np.linspace(_SAFEST, 0.0, _PATH_STEPS))
     path: list[Configuration] = []
-    for found in search.run([Goal(max_accuracy_drop=float(level)) for level in np.clip(levels, -1, 1)]):
+    cost = np.inf
+    for found in search.run([Goal(max_accuracy_drop=float(each)) for each in np.unique(np.clip(levels, -1, 1))]):
         if found is not None and found.stages:
             configuration = search.configuration(found)
-            path += [configuration] if configuration not in path else []
-    return path, discordance
+            mean = evaluate(search.records, configuration).cost
+            if mean < cost:
+                path.append(configuration)
+                cost = mean
+    # bets go with the inverse square root of the discordance: the middle of what they would be for each drop alone
+    return path, float(np.exp(np.mean(np.log(shares))))
 
 
 def promised(
     search: Search,
-    plain: Configuration,
+    plain: Sequence[Configuration],
     calibration: Records,
-    max_accuracy_drop: float,
+    drops: Sequence[float],
     probability: float,
-    growth: float,
-) -> tuple[Configuration, Guarantee | None, str]:
-    """Find the boldest configuration whose drop can be promised.
+    growth: Sequence[float],
+) -> list[tuple[Configuration, Guarantee | None, str]]:
+    """Find the boldest configuration whose drop can be promised, for each of some drops.
+
+    All drops share one path and bet alike, so that where two pass the one with the larger drop is not dearer on the
+    samples searched. Each promise holds with its probability by itself.
 
     Args:
         search: The search.
-        plain: What it found for the allowed drop.
+        plain: What it found for each allowed drop.
         calibration: Samples that neither search nor report uses.
-        max_accuracy_drop: The allowed drop.
-        probability: That of the promise.
-        growth: The search's optimism.
+        drops: The allowed drops.
+        probability: That of each promise, in (0, 1).
+        growth: The search's optimism, per drop.
 
     Returns:
-        The configuration, its promise and an empty reason; or the plain one, None and the reason.
+        Per drop the configuration, its promise and an empty reason; or the plain one, None and the reason.
 
     Raises:
-        TuningError: The probability or the drop is out of its range.
+        TuningError: The probability or a drop is out of its range.
     """
-    path, discordance = risk_path(search, plain, len(calibration), max_accuracy_drop, growth)
-    verdict = certify(
-        calibration,
-        path,
-        max_accuracy_drop=max_accuracy_drop,
-        probability=probability,
-        discordance=discordance,
-    )
-    if verdict.guarantee is None:
-        return plain, None, verdict.reason
-    return path[verdict.passed - 1], verdict.guarantee, ""
+    path, discordance = risk_path(search, plain, len(calibration), drops, growth)
+    made = []
+    for configuration, drop in zip(plain, drops, strict=True):
+        verdict = certify(
+            calibration,
+            path,
+            max_accuracy_drop=drop,
+            probability=probability,
+            discordance=discordance,
+            widest=max(map(abs, drops)),
+        )
+        if verdict.guarantee is None:
+            made.append((configuration, None, verdict.reason))
+        else:
+            made.append((path[verdict.passed - 1], verdict.guarantee, ""))
+    return made
 
 
 def samples_needed(counts: tuple[int, int, int], allowed: float, probability: float) -> int | None:

@@ -8,7 +8,8 @@ import numpy as np
 from ..errors import TuningError
 from ..records import Records
 from .beam import shortlist
-from .crossfit import careful_run, optimism
+from .choice import Choice, choose, notes_on
+from .crossfit import optimism
 from .evaluation import FUSES, Configuration, evaluate
 from .guarantee import check_probability, promised
 from .operating_point import Baseline, Goal, OperatingPoint, OperatingPoints
@@ -51,16 +52,18 @@ def optimize(
     if crossfit:
         records = with_exits_that_pay(records, goals, fuse=fuse, max_savers=max_savers, seed=seed)
     search = Search(records, fuse, max_savers=max_savers, seed=seed)
-    growth = optimism(records, goals, fuse=fuse, max_savers=max_savers, seed=seed) if crossfit else 0.0
-    return _meet(search, goals, growth)
+    growth = [0.0] * len(goals)
+    if crossfit:
+        growth = optimism(records, goals, fuse=fuse, max_savers=max_savers, seed=seed)
+    return [choice.configuration for choice in _meet(search, goals, growth)]
 
 
-def _meet(search: Search, goals: Sequence[Goal], growth: float) -> list[Configuration]:
-    found = careful_run(search, goals, growth)
-    for goal, best in zip(goals, found, strict=True):
-        if best is None:
+def _meet(search: Search, goals: Sequence[Goal], growth: Sequence[float]) -> list[Choice]:
+    choices = choose(search, goals, growth)
+    for goal, choice in zip(goals, choices, strict=True):
+        if choice is None:
             raise TuningError(_unmet(search, goal))
-    return [search.configuration(best) for best in found]
+    return choices
 
 
 def front(
@@ -129,13 +132,20 @@ def tune(
     search_records = with_exits_that_pay(search_records, goals, fuse=fuse, max_savers=max_savers, seed=seed)
     search = Search(search_records, fuse, max_savers=max_savers, seed=seed)
     growth = optimism(search_records, goals, fuse=fuse, max_savers=max_savers, seed=seed)
-    points, notes = [], []
-    for goal, best in zip(goals, _meet(search, goals, growth), strict=True):
-        promise = None
-        if guarantee is not None and goal.max_accuracy_drop is not None:
-            best, promise, reason = promised(search, best, guarantee_records, goal.max_accuracy_drop, guarantee, growth)
-            notes += [f"{goal.name}: no guarantee, {reason}"] if reason else []
-        points.append(OperatingPoint.measured(report_records, best, name=goal.name, goal=goal, guarantee=promise))
+    choices = _meet(search, goals, growth)
+    made, notes = [(choice.configuration, None, "") for choice in choices], notes_on(search, goals, choices)
+    places = [place for place, goal in enumerate(goals) if goal.max_accuracy_drop is not None]
+    if guarantee is not None and places:
+        plain = [choices[place].configuration for place in places]
+        drops, more = [goals[place].max_accuracy_drop for place in places], [growth[place] for place in places]
+        tested = promised(search, plain, guarantee_records, drops, guarantee, more)
+        for place, each in zip(places, tested, strict=True):
+            made[place] = each
+            notes += [f"{goals[place].name}: no guarantee, {each[2]}"] if each[2] else []
+    points = [
+        OperatingPoint.measured(report_records, configuration, name=goal.name, goal=goal, guarantee=promise)
+        for goal, (configuration, promise, _) in zip(goals, made, strict=True)
+    ]
     alone = evaluate(report_records, Configuration())
     return OperatingPoints(
         cost_unit=report_records.cost_unit,
