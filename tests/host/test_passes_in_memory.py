@@ -267,7 +267,7 @@ REFUSALS = {
     "no eval_fn": (STATIC, {"tolerable_loss": 0.1},
                    "`tolerable_loss` is a loss of what `eval_fn` returns; give that function as well"),
     "no loss": (STATIC, {"tolerable_loss": 1.5, "eval_fn": accuracy},
-                "`tolerable_loss` must be a number in 0..1; got 1.5"),
+                "`tolerable_loss` is 1.5, which allows a loss of 150 %; did you mean 0.015?"),
     "samples": (STATIC, {"data": {}}, "passes in memory use no labelled `data`; give `run_fn` or a recipe"),
     "recipe and run_fn": ("recipe.yaml", {}, "a recipe calibrates on its own split; leave `run_fn` out"),
     "recipe and loss": ({"export": {}}, {"run_fn": None, "tolerable_loss": 0.1},

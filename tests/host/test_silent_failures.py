@@ -230,7 +230,7 @@ def test_no_more_trials_than_configs():
     tuning = TuningConfig(config_set=[pruned(0.8)], max_trials=100)
     autotune(tiny.backbone(), tuning, eval_fn=likes_channels, run_fn=feed)
     assert tuning.max_trials == 1
-    optimizer = ConfigurationOptimizer(tolerable_loss=0.5)
+    optimizer = ConfigurationOptimizer(tolerable_loss=0.2)
     agree = tiny.backbone()(INPUTS).argmax(1)
     scoring = optimizer.scoring(lambda model: (model(INPUTS).argmax(1) == agree).double().mean().item())
     tune([EarlyExitConfig(count=1, training={"epochs": 5})], scoring, sampler=optimizer, max_trials=1)

@@ -181,7 +181,7 @@ def test_wrong_use_is_one_sentence(model, candidates):
         plain.search(model, [], accuracy)
     with pytest.raises(PassError, match="did you mean 'latency'"):
         ConfigurationOptimizer(cost="latancy")
-    with pytest.raises(PassError, match="`tolerable_loss` must be a number in 0..1; got 1.5"):
+    with pytest.raises(PassError, match="`tolerable_loss` is 1.5, which allows a loss of 150 %; did you mean 0.015"):
         ConfigurationOptimizer(tolerable_loss=1.5)
     with pytest.raises(PassError, match="`eval_fn` must be a function"):
         plain.scoring("accuracy")

@@ -75,9 +75,10 @@ def test_switching_by_name_and_by_wish(model):
     runner = model.runner
     for name in NAMES:
         assert model.set_operating_point(name) == points[name] == model.operating_point
-    # the cheapest whose measured drop is small enough, and the most accurate that is cheap enough: by brute force
-    for drop in (0.0, 0.005, 0.02, 0.11, 0.5):
-        fitting = [point for point in points.values() if point.accuracy_drop <= drop]
+    # the cheapest that was tuned for so small a drop, and the most accurate that is cheap enough: by brute force
+    for drop in (0.01, 0.02, 0.1, 0.11):
+        goals = [(point, point.goal.max_accuracy_drop) for point in points.values() if point.goal]
+        fitting = [point for point, goal in goals if goal is not None and goal <= drop]
         assert model.set_operating_point(max_accuracy_drop=drop).cost == min(point.cost for point in fitting)
     for budget in (0.012, 0.02, 0.5, 1.0):
         fitting = [point for point in points.values() if point.cost_ratio <= budget]
@@ -108,6 +109,10 @@ def test_a_refused_wish_leaves_the_point_in_force(model):
         OperatingPointError, match="^no operating point costs at most 0.0001 of the backbone; the cheapest"
     ):
         model.set_operating_point(budget=0.0001)
+    with pytest.raises(
+        OperatingPointError, match="^no operating point was tuned for an accuracy drop of at most 0.005; known are: "
+    ):
+        model.set_operating_point(max_accuracy_drop=0.005)
     assert model.operating_point == before
 
 

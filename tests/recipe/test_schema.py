@@ -210,13 +210,13 @@ def test_overrides_replace_add_and_reach_into_stanzas_left_out(tmp_path):
         path,
         {
             "seed": 9,
-            "dynamic_exit.tuning.max_accuracy_drop": 0.25,
+            "dynamic_exit.tuning.max_accuracy_drop": 0.15,
             "model.arguments.width": 12,
             "quantization": None,
             "export.directory": "elsewhere",
         },
     )
-    assert (recipe.seed, recipe.dynamic_exit.tuning.max_accuracy_drop) == (9, 0.25)
+    assert (recipe.seed, recipe.dynamic_exit.tuning.max_accuracy_drop) == (9, 0.15)
     assert recipe.model.arguments == {"width": 12}
     assert recipe.quantization is None
     assert recipe.export.directory == str(tmp_path / "elsewhere")

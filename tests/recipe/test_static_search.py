@@ -11,6 +11,7 @@ from dynamic_exit.hub import load_any
 from dynamic_exit.recipe.run import run
 from dynamic_exit.recipe.schema import parse_recipe, read_recipe
 from dynamic_exit.records import Records
+from dynamic_exit.tuning import doubts
 from dynamic_exit.tuning.evaluation import evaluate
 
 TRAINED = {"epochs": 15, "learning_rate": 0.01}
@@ -133,8 +134,9 @@ def test_where_no_choice_keeps_the_drop_the_run_says_what_each_lost(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_point_out_of_the_stacks_reach_is_left_out_and_said(tmp_path):
+def test_a_point_out_of_the_stacks_reach_is_left_out_and_said(tmp_path, monkeypatch):
     """Pruned by force, no stack is as good as the given backbone: the default is reached, the stricter point is not."""
+    monkeypatch.setattr(doubts, "LARGEST_DROP", 1.0)  # so that the ruin is allowed
     tuning = {
         "max_accuracy_drop": 0.9,
         "points": [{"max_accuracy_drop": 0.0}],

@@ -91,13 +91,13 @@ BAD = [
         "percent",
         None,
         {"max_accuracy_drops": [5]},
-        "an allowed accuracy drop is a share between -1 and 1, 0.005 is half a",
+        "the allowed accuracy drop is 5, which allows a loss of 500 points; did you mean 0.05?",
     ),
     (
         "nan",
         None,
         {"max_accuracy_drops": [float("nan")]},
-        "an allowed accuracy drop is a share between -1 and 1, 0.005 is",
+        "an allowed accuracy drop is a share between -1 and 0.2, 0.005 is",
     ),
     ("fraction", None, {"search_fraction": 1.0}, "the search fraction must be between 0 and 1; got 1"),
     (

@@ -20,7 +20,7 @@ from .calls import record_calls
 from .dynamic import evaluating
 from .plan import Plan
 from .quantized import refuse_quantized
-from .score import Judge
+from .score import Judge, check_tolerable_loss
 
 Say = Callable[[str], None]
 Passes = BaseConfig | Mapping[str, Any] | Sequence[BaseConfig | Mapping[str, Any]]
@@ -110,8 +110,7 @@ def _check_goals(by_recipe: bool, run_fn, eval_fn, tolerable_loss, inplace: bool
     elif data is not None:
         raise RecipeError("passes in memory use no labelled `data`; give `run_fn` or a recipe")
     if tolerable_loss is not None:
-        if not isinstance(tolerable_loss, int | float) or not 0 <= tolerable_loss < 1:
-            raise PassError(f"`tolerable_loss` must be a number in 0..1; got {tolerable_loss!r}")
+        check_tolerable_loss(tolerable_loss)
         if eval_fn is None:
             raise PassError("`tolerable_loss` is a loss of what `eval_fn` returns; give that function as well")
 

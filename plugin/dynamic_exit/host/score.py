@@ -11,6 +11,21 @@ from torch import Tensor, nn
 from ..errors import DynamicExitError, PassError, TuningError, first_line
 from ..hub.base import DynamicExitClassifier
 from ..runtime.model import DynamicExitModel
+from ..tuning.doubts import doubt_of_drop
+
+
+def check_tolerable_loss(value: Any) -> None:
+    """Check the largest relative loss of the score that is asked for.
+
+    Raises:
+        PassError: It is no number in 0..1, or one that cannot be meant.
+    """
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    doubt = doubt_of_drop(value, "%") if number else None
+    if doubt:
+        raise PassError(f"`tolerable_loss` {doubt}")
+    if not number or not value >= 0:
+        raise PassError(f"`tolerable_loss` must be a number in 0..1; got {value!r}")
 
 
 class _Logits(nn.Module):

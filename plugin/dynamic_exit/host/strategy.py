@@ -19,13 +19,14 @@ from torch import Tensor, nn
 
 from ..errors import DynamicExitError, PassError, TuningError, nearest
 from ..runtime.model import DynamicExitModel
+from ..tuning.doubts import LARGEST_DROP
 from ..tuning.evaluation import Configuration
 from .adapter import PassConfig
 from .dynamic import evaluating
 from .expected import Expected
 from .plan import COMBINATION
 from .prices import COSTS, Point, Prices, fronts_of, priced
-from .score import Judge
+from .score import Judge, check_tolerable_loss
 
 # merits of what misses the goal, and of what could not be made, lie below those of everything that meets it
 _MISSED, _FAILED = -1e6, -1e12
@@ -99,12 +100,7 @@ class ConfigurationOptimizer:
     def __init__(
         self, *, tolerable_loss: float = 0.01, cost: str = "macs", say: Callable[[str], None] = lambda _: None
     ):
-        if (
-            isinstance(tolerable_loss, bool)
-            or not isinstance(tolerable_loss, int | float)
-            or not 0 <= tolerable_loss < 1
-        ):
-            raise PassError(f"`tolerable_loss` must be a number in 0..1; got {tolerable_loss!r}")
+        check_tolerable_loss(tolerable_loss)
         if cost not in COSTS:
             raise PassError(f"`cost` is {cost!r}; {nearest(str(cost), COSTS)}")
         self.tolerable_loss, self.cost, self.say = tolerable_loss, cost, say
@@ -360,7 +356,7 @@ def _as_trial(config: BaseConfig, optimizer: ConfigurationOptimizer) -> BaseConf
     made = copy.deepcopy(config)
     if config.name == COMBINATION:
         # savers are picked for the loss that is allowed here; thresholds then follow the score
-        allowed = max(config.tuning["max_accuracy_drop"], min(1.0, _LOOSER * optimizer.tolerable_loss))
+        allowed = max(config.tuning["max_accuracy_drop"], min(LARGEST_DROP, _LOOSER * optimizer.tolerable_loss))
         made.tuning = {**config.tuning, "max_accuracy_drop": allowed}
     # the same parameters, those of single modules included, applied in another way
     made.__class__ = type(kind.__name__, (kind,), {"apply": staticmethod(apply)})

@@ -113,8 +113,9 @@ class DynamicExitClassifier(OptimizedModel):
 
         Args:
             name: Of a point; ``backbone`` turns every stage off.
-            max_accuracy_drop: The cheapest point that loses at most this, in 0..1.
-            budget: The most accurate point that costs at most this share of the backbone.
+            max_accuracy_drop: The cheapest point that was tuned for at most this drop, a share; else the cheapest whose
+                guarantee is for at most this. What a point happened to lose on the report's samples has no say.
+            budget: The most accurate point that costs at most this share of the backbone, as measured.
 
         Returns:
             The point now in force.

@@ -3,23 +3,38 @@
 The stanzas of passes stand beside their passes; this file puts them together.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from ..errors import OutputError, RecipeError
 from ..passes import EarlyExitStanza, ModelSource, PruningStanza, Stanza, TinySaverStanza, explain
 from ..passes.quantization import int8_options, torch_options
 from ..passes.stanza import PathOrName, RecipePath, refuse
+from ..tuning.doubts import LARGEST_DROP, doubt_of_budget, doubt_of_drop
 from ..tuning.operating_point import BACKBONE, Goal
 from .choices import Choice, StaticSearch, choices_of
 from .static import StaticPasses, in_written_order, with_passes
 
 #: Added to the output's name while it is written.
 PARTIAL = ".partial"
+
+
+def _without_doubt(doubt: Callable[[float], str | None]) -> AfterValidator:
+    def check(value: float) -> float:
+        if doubt(value):
+            raise refuse(doubt(value))
+        return value
+
+    return AfterValidator(check)
+
+
+#: An accuracy drop that a user may ask for, and a budget.
+_Drop = Annotated[float, Field(ge=0, json_schema_extra={"maximum": LARGEST_DROP}), _without_doubt(doubt_of_drop)]
+_Budget = Annotated[float, Field(gt=0, json_schema_extra={"maximum": 1}), _without_doubt(doubt_of_budget)]
 
 
 class Splits(Stanza):
@@ -93,8 +108,8 @@ class PointGoal(Stanza):
     """What one operating point is tuned for: a largest accuracy drop or a budget."""
 
     name: str | None = Field(None, description="default: made from the goal")
-    max_accuracy_drop: float | None = Field(None, ge=0, le=1, description="0.005 is half a point")
-    budget: float | None = Field(None, gt=0, le=1, description="mean cost over the backbone's")
+    max_accuracy_drop: _Drop | None = Field(None, description="a share: 0.005 is half a point")
+    budget: _Budget | None = Field(None, description="mean cost over the backbone's")
 
     @property
     def point_name(self) -> str:
@@ -111,7 +126,9 @@ class PointGoal(Stanza):
 class Tuning(Stanza):
     """How thresholds are chosen, on the calibration split."""
 
-    max_accuracy_drop: float = Field(0.005, ge=0, le=1, description="of the point that is exported as the default")
+    max_accuracy_drop: _Drop = Field(
+        0.005, description="a share, 0.005 is half a point; of the point that is exported as the default"
+    )
     guarantee: float | None = Field(None, gt=0.5, lt=1, description="probability with which the drop holds, or null")
     cost: Literal["macs", "latency"] = Field("macs", description="what is saved: multiply-adds or measured seconds")
     batch_size: int = Field(64, ge=1, description="samples in one call where seconds are measured")
@@ -122,7 +139,8 @@ class Tuning(Stanza):
     @property
     def goals(self) -> list[PointGoal]:
         """All goals, the default's included, each once."""
-        default = PointGoal(max_accuracy_drop=self.max_accuracy_drop)
+        # not checked again: a static search holds drops against another backbone, where they may be larger
+        default = PointGoal.model_construct(max_accuracy_drop=self.max_accuracy_drop)
         known = any(point.max_accuracy_drop == self.max_accuracy_drop for point in self.points)
         return list(self.points) if known else [default, *self.points]
 

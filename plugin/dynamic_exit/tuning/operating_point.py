@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from numbers import Real
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serial
 from ..errors import OperatingPointError
 from ..files import written_whole
 from ..records import Records
+from .doubts import doubt_of_budget, doubt_of_drop
 from .evaluation import Configuration, Evaluation, check_configuration, evaluate
 
 __all__ = [
@@ -34,6 +36,8 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # a measured figure may pass its goal by this much through rounding alone
 _ROUNDING = 1e-12
+# a wish may come in float32
+_SAME_GOAL = 1e-8
 
 
 class _Model(BaseModel):
@@ -191,7 +195,7 @@ class OperatingPoints(_Model):
         cost_unit: ``macs`` or ``seconds``.
         baseline: The backbone alone.
         points: Points of different names.
-        notes: Why a guarantee that was asked for is missing, one sentence each; not written to the file.
+        notes: Why a guarantee is missing, and where samples were too few, one sentence each; not written to the file.
     """
 
     type: Literal["dynamic_exit.operating_points"] = Field(default=TYPE, alias="_type")
@@ -321,45 +325,68 @@ class OperatingPoints(_Model):
         raise OperatingPointError(f"there is no operating point '{name}'; known are: {known}")
 
     def nearest(self, *, max_accuracy_drop: float | None = None, budget: float | None = None) -> OperatingPoint:
-        """Return the best point for a wish: by its measured figures, not by what it was tuned for.
+        """Return the best point for a wish.
+
+        An accuracy drop is decided by what points were tuned for: a drop that was measured on the report's samples may
+        be small by luck. A budget is decided by measured cost, which has hardly any noise, whatever a point was tuned
+        for.
 
         Args:
-            max_accuracy_drop: The cheapest point whose measured (or else guaranteed) drop is at most this; the backbone
-                alone always has a drop of 0.
-            budget: The most accurate point whose cost is at most this share of the backbone's.
+            max_accuracy_drop: The cheapest of the points that were tuned for at most this drop; where there is none,
+                of those whose guarantee is for at most this drop.
+            budget: The most accurate point whose cost is at most this share of the backbone's, possibly the backbone
+                alone.
 
         Returns:
-            The point, possibly the backbone alone.
+            The point.
 
         Raises:
-            OperatingPointError: Not exactly one wish, a wish that is no number, or one that no point meets.
+            OperatingPointError: Not exactly one wish, a wish that is no number or cannot be meant, or one that no point
+                meets; the message lists the points, and names ``backbone``, which has no drop at all.
         """
         if (max_accuracy_drop is None) == (budget is None):
             raise OperatingPointError("ask for either a max_accuracy_drop or a budget")
         wish = budget if max_accuracy_drop is None else max_accuracy_drop
-        if not isinstance(wish, int | float) or not math.isfinite(wish):
+        if isinstance(wish, bool) or not isinstance(wish, Real) or not math.isfinite(wish):
             raise OperatingPointError(f"a max_accuracy_drop or budget must be a number; got {wish!r}")
+        return self._for_drop(wish) if budget is None else self._for_budget(wish)
+
+    def _for_drop(self, wish: float) -> OperatingPoint:
+        doubt = doubt_of_drop(wish)
+        if doubt:
+            raise OperatingPointError(f"max_accuracy_drop {doubt}")
+        for drop_of in (_goal_drop, _promised_drop):
+            fitting = [point for point in self.points if drop_of(point) <= wish + _SAME_GOAL]
+            if fitting:
+                return min(fitting, key=lambda point: (point.cost, point.accuracy_drop))
+        drops = {point.name: min(_goal_drop(point), _promised_drop(point)) for point in self.points}
+        known = (f"{name} ({drop:g})" if drop < math.inf else f"{name} (a budget)" for name, drop in drops.items())
+        raise OperatingPointError(
+            f"no operating point was tuned for an accuracy drop of at most {wish:g}; known are: "
+            f"{', '.join(sorted(known)) or 'none'}" + f"; '{BACKBONE}' by name loses nothing" * (wish >= 0)
+        )
+
+    def _for_budget(self, wish: float) -> OperatingPoint:
+        doubt = doubt_of_budget(wish)
+        if doubt:
+            raise OperatingPointError(f"budget {doubt}")
         points = (*self.points, self.backbone)
-        if budget is not None:
-            fitting = [point for point in points if point.cost_ratio <= budget + _ROUNDING]
-            if not fitting:
-                least = min(point.cost_ratio for point in points)
-                raise OperatingPointError(
-                    f"no operating point costs at most {budget:g} of the backbone; the cheapest costs {least:.4g}"
-                )
-            return max(fitting, key=lambda point: (-point.accuracy_drop, -point.cost))
-        fitting = [point for point in points if _promised_drop(point) <= max_accuracy_drop + _ROUNDING]
+        fitting = [point for point in points if point.cost_ratio <= wish + _ROUNDING]
         if not fitting:
-            least = min(_promised_drop(point) for point in points)
+            least = min(point.cost_ratio for point in points)
             raise OperatingPointError(
-                f"no operating point has an accuracy drop of at most {max_accuracy_drop:g}; the least is {least:.4g}"
+                f"no operating point costs at most {wish:g} of the backbone; the cheapest costs {least:.4g}"
             )
-        return min(fitting, key=lambda point: (point.cost, point.accuracy_drop))
+        return max(fitting, key=lambda point: (-point.accuracy_drop, -point.cost))
+
+
+def _goal_drop(point: OperatingPoint) -> float:
+    drop = point.goal.max_accuracy_drop if point.goal else None
+    return math.inf if drop is None else drop
 
 
 def _promised_drop(point: OperatingPoint) -> float:
-    promised = point.guarantee.max_accuracy_drop if point.guarantee else math.inf
-    return min(point.accuracy_drop, promised)
+    return point.guarantee.max_accuracy_drop if point.guarantee else math.inf
 
 
 def _percent(share: float) -> str:

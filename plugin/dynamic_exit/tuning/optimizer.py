@@ -10,6 +10,7 @@ from ..records import Records
 from .beam import shortlist
 from .choice import Choice, choose, notes_on
 from .crossfit import optimism
+from .doubts import doubt_of_drop
 from .evaluation import FUSES, Configuration, evaluate
 from .guarantee import check_probability, promised
 from .operating_point import Baseline, Goal, OperatingPoint, OperatingPoints
@@ -211,21 +212,24 @@ def goals_of(max_accuracy_drops: Sequence[float]) -> list[Goal]:
     """Return one goal per allowed drop.
 
     Args:
-        max_accuracy_drops: Shares between -1 and 1, each once.
+        max_accuracy_drops: Shares between -1 and 0.2, each once.
 
     Returns:
         The goals.
 
     Raises:
-        TuningError: A drop is out of range or comes twice, or there is none.
+        TuningError: A drop is out of range, cannot be meant, or comes twice, or there is none.
     """
     drops = list(max_accuracy_drops)
     if not drops:
         raise TuningError("there is no goal; allow at least one accuracy drop")
     for place, drop in enumerate(drops):
-        if not -1 <= drop <= 1:
+        doubt = doubt_of_drop(drop)
+        if doubt:
+            raise TuningError(f"the allowed accuracy drop {doubt}")
+        if not drop >= -1:
             raise TuningError(
-                f"an allowed accuracy drop is a share between -1 and 1, 0.005 is half a point; got {drop:g}"
+                f"an allowed accuracy drop is a share between -1 and 0.2, 0.005 is half a point; got {drop:g}"
             )
         if drop in drops[:place]:
             raise TuningError(f"the allowed accuracy drop {drop:g} comes twice; give each once")
