@@ -57,7 +57,7 @@ def configs(candidates):
     dynamic = {
         "tiny_saver": {"candidates": candidates, "max_savers": 2},
         "early_exit": {"count": 1, "training": {"epochs": 5}},
-        "tuning": {"max_accuracy_drop": 5 * LOSS},
+        "tuning": {"max_accuracy_drop": 4 * LOSS},
     }
     pruned = {"pruning": {"ratio": 0.2, "fine_tune": {"epochs": 0}}}
     return [DynamicExitConfig(**static, **dynamic) for static in ({}, pruned)]

@@ -27,10 +27,10 @@ def test_there_are_recipes_to_test():
     assert "quickstart.yaml" in [path.name for path in RECIPES]
 
 
-shares = st.floats(0, 1)
+shares, allowed = st.floats(0, 1), st.floats(0, 0.2)
 text = st.text("abcxyz_ -é", min_size=1, max_size=8).filter(str.strip)
 goals = st.one_of(
-    st.fixed_dictionaries({"max_accuracy_drop": shares}),
+    st.fixed_dictionaries({"max_accuracy_drop": allowed}),
     st.fixed_dictionaries({"budget": st.floats(0.01, 1), "name": text}),
 )
 paths = st.sampled_from(["a/b.npz", "../c", "/data/d", "own.py:load", "~/e", "package.module:load", "."])
@@ -81,7 +81,7 @@ recipes = st.fixed_dictionaries(
                 "tuning": st.fixed_dictionaries(
                     {},
                     optional={
-                        "max_accuracy_drop": shares,
+                        "max_accuracy_drop": allowed,
                         "guarantee": st.one_of(st.none(), st.floats(0.6, 0.99)),
                         "cost": st.sampled_from(["macs", "latency"]),
                         "points": st.lists(goals, max_size=3),
