@@ -28,6 +28,7 @@ from dynamic_exit.recipe.load import load
 from dynamic_exit.recipe.schema import read_recipe
 from dynamic_exit.runtime.batches import batches
 from dynamic_exit.runtime.recorder import make_records
+from dynamic_exit.tuning.doubts import LARGEST_DROP
 from dynamic_exit.tuning.evaluation import Configuration, evaluate
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "cifar10_resnet56.yaml"
@@ -53,7 +54,8 @@ def main() -> None:
 
     def configs() -> list[DynamicExitConfig]:
         savers = {"candidates": candidates, "max_savers": len(SAVERS)}
-        tuning = {"max_accuracy_drop": 5 * arguments.loss}  # disagreement, as the optimizer allows for this loss
+        # disagreement, as the optimizer allows for this loss
+        tuning = {"max_accuracy_drop": min(LARGEST_DROP, 5 * arguments.loss)}
         return [
             DynamicExitConfig(**static, tiny_saver={**savers, "fuse": fuse}, tuning=tuning)
             for static in STATIC
