@@ -14,7 +14,7 @@ from dynamic_exit import cli
 
 PLUGIN = Path(cli.__file__).parents[1]
 # far beyond what any step takes on a machine that does much else
-_PATIENCE = 240.0
+_PATIENCE = 600.0
 
 
 class Command:
