@@ -215,6 +215,8 @@ def benchmark(
         "all rows take turns, ± half the distance of the quartiles\n"
         "ideal: the time of each stage alone, times the share of samples that reach it"
     )
+    for note in found["notes"]:
+        print(note)
 
 
 @app.command()

@@ -88,12 +88,17 @@ def test_a_folder_of_segments_is_timed_in_float_and_int8_too(folder, tmp_path):
         assert bool(row["ideal_seconds_per_sample"]) == (row["operating_point"] is not None)
 
 
-def test_what_is_quantized_in_another_way_is_timed_as_it_ships(tmp_path):
+def test_what_is_quantized_in_another_way_has_float_rows_where_the_run_was_made(tmp_path, monkeypatch):
     recipe = read_recipe(tiny.build(tmp_path), {"quantization": {"pt2e_dynamic_quant": {}}})
     made = run(recipe).folder
-    found = benchmark_folder(made, *tiny.samples("test"), batch_sizes=(8,), time_limit=1.0)
     measured = {row["name"]: row["accuracy"] for row in json.loads((made / "metrics.json").read_text())["rows"]}
+    found = benchmark_folder(made, *tiny.samples("test"), batch_sizes=(8,), time_limit=0.0)
+    assert [row["numerics"] for row in found["rows"]] == ["float", "int8"] * 4 and found["notes"] == []
+    assert found["rows"][0]["accuracy"] == pytest.approx(measured["backbone, float"])
+    monkeypatch.setenv("DYNAMIC_EXIT_CACHE", str(tmp_path / "elsewhere"))
+    found = benchmark_folder(made, *tiny.samples("test"), batch_sizes=(8,), time_limit=0.0)
     assert {row["numerics"] for row in found["rows"]} == {"int8"}
+    assert "cannot be taken out of its files" in found["notes"][0]
     for row in found["rows"][1:]:
         assert row["accuracy"] == pytest.approx(measured[row["name"]])
 

@@ -24,6 +24,8 @@ class DynamicExitConfig(PretrainedConfig):
         numerics: What the backbone's pieces are in, such as ``float`` or ``int8``; None where it is not said.
         checksums: Of the files with weights, by name in the folder: ``sha256:`` and the digest.
         parts: With the layout ``segments``: which file is what in the chain.
+        float_twin: Whether the files, with quantization taken out, answer as the float model did; None where it is not
+            known.
         max_tokens: The most tokens of a text that the model takes; None where it is not said, or any number is.
         tokenizer_files: Names in the folder of what the tokenizer consists of.
         format_version: Version of the folder's format (``_version`` in the file).
@@ -47,6 +49,7 @@ class DynamicExitConfig(PretrainedConfig):
         numerics: str | None = None,
         checksums=None,
         parts=None,
+        float_twin=None,
         max_tokens: int | None = None,
         tokenizer_files=None,
         format_version: int = VERSION,
@@ -69,7 +72,7 @@ class DynamicExitConfig(PretrainedConfig):
         self.layout = layout
         self.target, self.compile, self.numerics = target, compile, numerics
         self.checksums = checksums or {}
-        self.parts = parts or {}
+        self.parts, self.float_twin = parts or {}, float_twin
         self.max_tokens, self.tokenizer_files = max_tokens, tokenizer_files or []
         self.format_version = version
 

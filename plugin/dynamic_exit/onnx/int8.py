@@ -6,7 +6,7 @@ Quantizing the stitched file instead fails silently: onnxruntime's quantizer doe
 import json
 import logging
 import tempfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from ..errors import ExportError, first_line
 from .large import is_large, save_model
 from .parts import Part
 from .quantizer import (
+    QUANT_INPUT_SUFFIX,
     CalibrationDataReader,
     CalibrationMethod,
     QuantFormat,
@@ -33,7 +34,8 @@ from .quantizer import (
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
 # operators on integers, besides those that quantize
 _QUANTIZED = ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulNBits")
-# key of a node's metadata
+# what the quantizer takes in, and the key of a node's metadata that tells of it
+_CLIPPING = ("Relu", "Clip")
 _ACTIVATION = "dynamic_exit.activation"
 #: What is quantized of models that read text: masks, positions and norms do not survive 8 bits.
 PRODUCTS = ("MatMul", "Gemm")
@@ -86,11 +88,6 @@ class _Feeds(CalibrationDataReader):
 def is_quantized(part: Part) -> bool:
     """Tell whether any operator of a part works on, or makes, quantized numbers."""
     return any("Quantize" in node.op_type or node.op_type in _QUANTIZED for node in part.proto.graph.node)
-
-
-def has_float_twin(parts: Collection[Part]) -> bool:
-    """Tell whether parts are quantized, and `without_int8` takes all of it out."""
-    return any(map(is_quantized, parts)) and not any(map(_other_quantization, parts))
 
 
 def quantize_part(
@@ -174,15 +171,24 @@ _METHOD = {"static": _static, "dynamic": _dynamic, "weights": _weights}
 
 
 def _with_notes(quantized: onnx.ModelProto, plain: onnx.ModelProto) -> onnx.ModelProto:
-    """Note at each quantizing node the activation that it stands for: the quantizer lets it clip in its place."""
-    clipping = {node.output[0]: node for node in plain.graph.node if node.op_type in ("Relu", "Clip")}
-    kept = {node.output[0] for node in quantized.graph.node if node.op_type in ("Relu", "Clip")}
+    """Note at each quantizing node the activations that it stands for: the quantizer lets it clip in their place.
+
+    What they took then goes by the name of what they gave, with an ending where that is the output of the graph.
+    """
+    clipping = {node.output[0]: node for node in plain.graph.node if node.op_type in _CLIPPING}
+    names = {node.output[0] for node in quantized.graph.node if node.op_type in _CLIPPING}
+    kept = {name.removesuffix(QUANT_INPUT_SUFFIX) for name in names}
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in plain.graph.initializer}
     for node in quantized.graph.node:
-        if node.op_type == "QuantizeLinear" and node.input[0] in clipping.keys() - kept:
-            lost = clipping[node.input[0]]
-            limits = [float(values[name]) if name else None for name in lost.input[1:]]
-            node.metadata_props.add(key=_ACTIVATION, value=json.dumps([lost.op_type, *limits]))
+        if node.op_type != "QuantizeLinear":
+            continue
+        name, lost = node.input[0].removesuffix(QUANT_INPUT_SUFFIX), []
+        while name in clipping.keys() - kept:
+            limits = [float(values[limit]) if limit else None for limit in clipping[name].input[1:]]
+            lost.insert(0, [clipping[name].op_type, *limits])
+            name = clipping[name].input[0]
+        if lost:
+            node.metadata_props.add(key=_ACTIVATION, value=json.dumps(lost))
     return quantized
 
 
@@ -198,7 +204,7 @@ def without_int8(part: Part) -> Part:
     Raises:
         ExportError: It is quantized in another way.
     """
-    others = _other_quantization(part)
+    others = other_quantization(part)
     if others:
         raise ExportError(f"stage '{part.name}' holds {others[0]}: only static int8 can be taken out again")
     proto = onnx.ModelProto()
@@ -208,16 +214,17 @@ def without_int8(part: Part) -> Part:
     nodes, float_name = [], {}
     for node in graph.node:
         if node.op_type == "QuantizeLinear":
-            source, activation = float_name.get(node.input[0], node.input[0]), _noted(node)
-            if activation:
-                limits = [f"{node.output[0]}/{index}" if value is not None else "" for index, value in activation[1]]
+            source = float_name.get(node.input[0], node.input[0])
+            for place, (kind, *limits) in enumerate(_noted(node)):
+                given = f"{node.output[0]}/float{place}"
+                names = [f"{given}/{index}" if limit is not None else "" for index, limit in enumerate(limits)]
                 graph.initializer.extend(
-                    numpy_helper.from_array(np.float32(value), name)
-                    for name, (_, value) in zip(limits, activation[1], strict=True)
+                    numpy_helper.from_array(np.float32(limit), name)
+                    for name, limit in zip(names, limits, strict=True)
                     if name
                 )
-                nodes.append(helper.make_node(activation[0], [source, *limits], [f"{node.output[0]}/float"]))
-                source = nodes[-1].output[0]
+                nodes.append(helper.make_node(kind, [source, *names], [given]))
+                source = given
             float_name[node.output[0]] = source
         elif node.op_type == "DequantizeLinear" and node.input[0] in values:
             axis = next((each.i for each in node.attribute if each.name == "axis"), 1)
@@ -236,14 +243,15 @@ def without_int8(part: Part) -> Part:
     return part.with_proto(helper.make_model(plain, opset_imports=proto.opset_import, ir_version=proto.ir_version))
 
 
-def _other_quantization(part: Part) -> list[str]:
+def other_quantization(part: Part) -> list[str]:
+    """Return the operators of a part that work on quantized numbers, and that `without_int8` cannot take out."""
     return [node.op_type for node in part.proto.graph.node if node.op_type in (*_QUANTIZED, "DynamicQuantizeLinear")]
 
 
-def _noted(node: onnx.NodeProto) -> tuple[str, list[tuple[int, float | None]]] | None:
-    """The activation that a quantizing node stands for, with the numbers of its limits."""
+def _noted(node: onnx.NodeProto) -> list[list]:
+    """The activations that a quantizing node stands for, first to last, each with its limits."""
     told = [json.loads(entry.value) for entry in node.metadata_props if entry.key == _ACTIVATION]
-    return (told[0][0], list(enumerate(told[0][1:]))) if told else None
+    return told[0] if told else []
 
 
 def _dequantized(inputs: Sequence[np.ndarray], axis: int) -> np.ndarray:

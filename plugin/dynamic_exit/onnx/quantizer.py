@@ -64,9 +64,11 @@ with _apart():
         quantize_dynamic,
         quantize_static,
     )
+    from onnxruntime.quantization.quant_utils import QUANT_INPUT_SUFFIX
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
 __all__ = [
+    "QUANT_INPUT_SUFFIX",
     "CalibrationDataReader",
     "CalibrationMethod",
     "QuantFormat",

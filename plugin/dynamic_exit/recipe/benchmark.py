@@ -12,22 +12,26 @@ import torch
 
 from ..cost import Latency, measure_latency
 from ..errors import DataError, ExportError
-from ..hub.folder import CONFIG_FILE, read_config
+from ..hub.configuration import DynamicExitConfig
+from ..hub.folder import CONFIG_FILE, check_files, read_config
 from ..hub.modeling import MODEL_FILE, POINTS_FILE, point_thresholds
-from ..onnx.int8 import has_float_twin, is_quantized, without_int8
 from ..onnx.parts import Part
 from ..onnx.session import open_session
 from ..onnx.stitch import Chain, stitch
 from ..onnx.unstitch import static_model, unstitch
 from ..tuning.judgement import with_error
 from ..tuning.operating_point import OperatingPoint, OperatingPoints
+from .build import FLOAT
 from .measure import ROUNDS, Variant, answer, passes, timed_slices
 from .pieces import file_pieces, torch_pieces
+from .twins import Twin, find_twin, roles
 
 #: Samples in one call that are timed.
 BATCH_SIZES = (1, 8, 64)
 
 Feeds = Mapping[str, np.ndarray]
+# what rows are called that are not in float, where the folder does not name their numerics
+_SHIPPED = "as shipped"
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,10 @@ def benchmark_folder(
 ) -> dict[str, Any]:
     """Time a written model against its backbone alone, all in turn, on real samples.
 
-    The float rows of an int8 file are its own graph with the quantization taken out; a folder for torch has none, nor
-    files quantized in another way than static int8. The ideal of a dynamic row is what its samples would take if each
-    stage cost what it costs alone, at the same batch size, and nothing else did.
+    The float rows of a quantized file are the model as it was before, which the run keeps in its cache; on another
+    machine they are the file's own graph with static int8 taken out, if the run found that to answer as the float model
+    does, and are called so. Else, and for torch, there are none. The ideal of a dynamic row is what its samples would
+    take if each stage cost what it costs alone, at the same batch size, and nothing else did.
 
     Args:
         folder: What a run wrote, as one file or one a stage.
@@ -73,10 +78,10 @@ def benchmark_folder(
         time_limit: Seconds for one batch size, after which no further round is started.
 
     Returns:
-        ``rows`` (each with ``name``, ``numerics``, ``operating_point``, ``accuracy``,
-        ``accuracy_standard_error``, ``exit_rates`` and, by batch
-        size, ``seconds_per_sample``, ``speed_up`` over static float, and ``ideal_seconds_per_sample``), ``samples``,
-        ``runtime`` and ``threads``.
+        ``rows`` (each with ``name``, ``numerics``, ``operating_point``, ``accuracy``, ``accuracy_standard_error``,
+        ``exit_rates`` and, by batch size, ``seconds_per_sample``, ``speed_up`` over the first row, and
+        ``ideal_seconds_per_sample``), ``samples``, ``runtime``, ``threads`` and ``notes``: what must be known of the
+        float rows, or why there are none.
 
     Raises:
         DynamicExitError: The folder, a name or the data cannot be used.
@@ -89,12 +94,7 @@ def benchmark_folder(
             raise ExportError(f"'{folder}' has no {name}; give a folder that `dynamic-exit run` wrote")
     points = OperatingPoints.read(folder / POINTS_FILE)
     chosen = [points.by_name(name) for name in operating_points or points.names]
-    shipped = config.numerics if config is not None and config.numerics else "as shipped"
-    if single:
-        models = _models(onnx.load(folder / MODEL_FILE), threads, shipped)
-    else:
-        pieces = [torch_pieces(folder, config)] if for_torch else file_pieces(folder, config, threads)
-        models = [_Model(name, *each) for name, each in zip(("float", shipped)[-len(pieces) :], pieces, strict=True)]
+    models, note = _opened(folder, config, threads)
     inputs = _named(models[0], inputs)
     _check(inputs, batch_sizes)
     rows = [_row(model, point, inputs, labels) for point in (None, *chosen) for model in models]
@@ -105,35 +105,52 @@ def benchmark_folder(
         "samples": len(labels),
         "runtime": f"torch {torch.__version__}" if for_torch else f"onnxruntime {onnxruntime.__version__}",
         "threads": threads,
+        "notes": [note] if note else [],
     }
 
 
-def _models(file: onnx.ModelProto, threads: int, shipped: str) -> list[_Model]:
+def _opened(folder: Path, config: DynamicExitConfig | None, threads: int) -> tuple[list[_Model], str | None]:
+    """A folder's model in float, where that can be had, and as it ships; and what users must know of the first."""
+    told = config.numerics if config is not None else None
+    if config is not None and config.target == "torch":
+        return [_Model(told or _SHIPPED, *torch_pieces(folder, config))], None
+    if config is None or config.layout == "single":
+        found, twin, note = _file_models(folder, config, threads)
+    else:
+        pieces, twin, note = file_pieces(folder, config, threads)
+        found = [_Model("", *each) for each in pieces]
+    shipped = told if told not in (None, FLOAT) else _SHIPPED if twin or note else FLOAT
+    names = [*([twin.numerics] if twin else []), shipped]
+    return [replace(model, numerics=name) for model, name in zip(found, names, strict=True)], note
+
+
+def _file_models(
+    folder: Path, config: DynamicExitConfig | None, threads: int
+) -> tuple[list[_Model], Twin | None, str | None]:
+    """The same of one file, its numerics not named yet; with the float twin."""
+    if config is not None:
+        check_files(folder, config.checksums, [MODEL_FILE, POINTS_FILE])
+    file = onnx.load(folder / MODEL_FILE)
     chain = unstitch(file)
     inputs = [value for value in file.graph.input if value.name != "thresholds"]
     classes = file.graph.output[0].type.tensor_type.shape.dim[1].dim_value
 
-    def opened(numerics: str, chain: Chain, dynamic: onnx.ModelProto) -> _Model:
+    def opened(chain: Chain, dynamic: onnx.ModelProto) -> _Model:
         parts = [*chain.savers, *chain.segments, *(part for part, _ in chain.exits)]
-        return _Model(
-            numerics,
-            chain,
-            open_session(static_model(chain.segments, inputs), threads),
-            open_session(dynamic, threads),
-            {part.name: open_session(part.proto, threads) for part in parts},
-        )
+        static = open_session(static_model(chain.segments, inputs), threads)
+        sessions = {part.name: open_session(part.proto, threads) for part in parts}
+        return _Model("", chain, static, open_session(dynamic, threads), sessions)
 
-    parts = (*chain.savers, *chain.segments, *(part for part, _ in chain.exits))
-    if not has_float_twin(parts):
-        return [opened(shipped if any(map(is_quantized, parts)) else "float", chain, file)]
-    plain = replace(
-        chain,
-        savers=[without_int8(part) for part in chain.savers],
-        segments=[without_int8(part) for part in chain.segments],
-        exits=[(without_int8(part), index) for part, index in chain.exits],
-    )
-    dynamic = stitch(plain, inputs, classes, [np.inf] * len(plain.stages), {})
-    return [opened("float", plain, dynamic), opened("int8", chain, file)]
+    by_role = roles(chain.savers, chain.segments, (part for part, _ in chain.exits))
+    twin, note = find_twin(folder, config, by_role)
+    if twin is None:
+        return [opened(chain, file)], twin, note
+    plain = {role: twin.part(role, part) for role, part in by_role.items()}
+    savers, segments = ([plain[role] for role in plain if role.startswith(kind)] for kind in ("saver", "segment"))
+    exits = [(plain[f"exit{place}"], index) for place, (_, index) in enumerate(chain.exits)]
+    in_float = replace(chain, savers=savers, segments=segments, exits=exits)
+    dynamic = stitch(in_float, inputs, classes, [np.inf] * len(chain.stages), {})
+    return [opened(in_float, dynamic), opened(chain, file)], twin, note
 
 
 def _named(model: _Model, inputs: Feeds | np.ndarray) -> Feeds:

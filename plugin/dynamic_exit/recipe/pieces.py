@@ -1,6 +1,6 @@
 """A folder of one file a stage in the pieces that the benchmark times."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,18 +13,17 @@ from ..errors import ExportError
 from ..hub.configuration import DynamicExitConfig
 from ..hub.folder import POINTS_FILE, check_files
 from ..hub.runner import SegmentsRunner, open_runner, part_files
-from ..onnx.int8 import has_float_twin, without_int8
 from ..onnx.parts import Part
 from ..onnx.session import PartSession, open_session
 from ..onnx.stitch import Chain
 from ..onnx.unstitch import static_model
 from ..runtime.checks import HIDDEN
 from .torch_target import TorchSession
+from .twins import Twin, Way, find_twin
 
 Feeds = Mapping[str, np.ndarray]
 Session = TorchSession | onnxruntime.InferenceSession
 Pieces = tuple[Chain, Session, TorchSession, dict[str, TorchSession]]
-Way = Callable[[Part], Part]
 
 
 def torch_pieces(folder: Path, config: DynamicExitConfig) -> Pieces:
@@ -41,8 +40,10 @@ def torch_pieces(folder: Path, config: DynamicExitConfig) -> Pieces:
     return _pieces(folder, config, runner, _static(runner, config))
 
 
-def file_pieces(folder: Path, config: DynamicExitConfig, threads: int) -> list[Pieces]:
+def file_pieces(folder: Path, config: DynamicExitConfig, threads: int) -> tuple[list[Pieces], Twin | None, str | None]:
     """Return the same of a folder of one ONNX file a stage: first in float, where that can be had, then as it ships.
+
+    With it come the float twin, and what users must know of it, as `find_twin` says.
 
     The backbone alone is one file here, too: it is what users would have without this project.
 
@@ -56,8 +57,10 @@ def file_pieces(folder: Path, config: DynamicExitConfig, threads: int) -> list[P
     """
     check_files(folder, config.checksums, [POINTS_FILE, *part_files(config)])
     parts = {name: Part(Path(name).stem, onnx.load(folder / name), (), "") for name in part_files(config)}
-    ways: list[Way] = [*[without_int8] * has_float_twin(parts.values()), lambda part: part]
-    return [
+    by_role = {part.name: part for part in parts.values() if not part.name.startswith("note")}
+    twin, note = find_twin(folder, config, by_role)
+    ways: list[Way] = [*([twin.part] if twin else []), lambda role, part: part]
+    found = [
         _pieces(
             folder,
             config,
@@ -66,12 +69,13 @@ def file_pieces(folder: Path, config: DynamicExitConfig, threads: int) -> list[P
         )
         for way in ways
     ]
+    return found, twin, note
 
 
 def _opener(parts: Mapping[str, Part], folder: Path, way: Way, threads: int):
     def load(path: Path, takes: Sequence[str]) -> PartSession:
         part = replace(parts[path.relative_to(folder).as_posix()], takes=tuple(takes))
-        return PartSession(way(part), threads)
+        return PartSession(way(part.name, part), threads)
 
     return load
 
@@ -80,7 +84,8 @@ def _joined(
     config: DynamicExitConfig, parts: Mapping[str, Part], way: Way, threads: int
 ) -> onnxruntime.InferenceSession:
     entries = enumerate(config.parts["segments"])
-    segments = [way(replace(parts[e["file"]], name=f"segment{i}", takes=tuple(e["takes"]))) for i, e in entries]
+    named = [replace(parts[e["file"]], name=f"segment{i}", takes=tuple(e["takes"])) for i, e in entries]
+    segments = [way(part.name, part) for part in named]
     inputs = {value.name: value for part in segments for value in part.proto.graph.input if value.name != HIDDEN}
     return open_session(static_model(segments, list(inputs.values())), threads)
 

@@ -11,12 +11,14 @@ from ..onnx.verify import Agreement
 from ..passes.quantization import torch_options
 from ..tuning.operating_point import OperatingPoints
 from .build import Backbone, Stages
+from .cache import open_cache
 from .layout import write_model
 from .load import Ingredients
 from .numerics import choose_numerics
 from .prove import File, stitch_file, verify
 from .shipper import Shipper, export_whole
 from .torch_target import TorchModel, TorchShipper
+from .twins import check_twin, keep_twin
 
 
 class Model(Protocol):
@@ -97,7 +99,12 @@ class OnnxModel:
         """Write the model's files."""
         model, layout = self.files["shipped"].model, self.ingredients.recipe.export.layout
         inputs = [_input(value) for value in model.graph.input if value.name in self.stages.input_names]
-        return {"inputs": inputs, **write_model(folder, self.stages, model, layout, self.default.name)}
+        written = write_model(folder, self.stages, model, layout, self.default.name)
+        keeping = self.ingredients.recipe.dynamic_exit.cache
+        cache = open_cache(keeping.directory, keeping.enabled, lambda line: None)
+        keep_twin(self.stages, folder, written["checksums"], cache)
+        twin = check_twin(self.stages, self.ingredients.splits["calibration"].inputs)
+        return {"inputs": inputs, **written, "float_twin": twin}
 
     def verify(self, folder: Path, written: dict[str, Any]) -> dict[str, Agreement]:
         """Hold the float file against the torch model, and the one that ships against its single stages."""
