@@ -2,9 +2,10 @@
 
 import json
 import shutil
-from collections import Counter
+from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 import tiny
 import torch
@@ -19,6 +20,7 @@ from dynamic_exit.onnx.parts import IR_VERSION, OPSET, OUTPUT, Part
 from dynamic_exit.onnx.session import PartSession
 from dynamic_exit.recipe import targets, twins
 from dynamic_exit.recipe.benchmark import _opened, benchmark_folder
+from dynamic_exit.recipe.build import Stage, Stages
 from dynamic_exit.recipe.measure import Variant, answer
 from dynamic_exit.recipe.run import run
 from dynamic_exit.recipe.schema import read_recipe
@@ -71,7 +73,7 @@ def part_of(steps):
     gives = [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, None)]
     graph = helper.make_graph(nodes, "part", takes, gives, initializer=held)
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    return Part("part", made, ("x",), "hidden")
+    return Part("part", onnx.shape_inference.infer_shapes(made), ("x",), "hidden")
 
 
 ENDS = {
@@ -119,10 +121,7 @@ def test_with_int8_taken_out_a_part_is_the_float_part_but_for_the_rounding_of_we
     back = without_int8(int8)
     plain, twin = (PartSession(each).run(inputs) for each in (part, back))
     assert int8 is not part
-    assert np.abs(twin - plain).max() < 0.02 * np.abs(plain).max()  # an activation less: half of the largest, and more
-    clips = [Counter(node.op_type for node in each.proto.graph.node if node.op_type in ("Relu", "Clip"))
-             for each in (part, back)]  # fmt: skip
-    assert clips[0] == clips[1]
+    assert np.abs(twin - plain).max() < 0.1 * np.abs(plain).max()  # an activation less: two thirds of it, and more
 
 
 RESIDUAL = """
@@ -186,7 +185,8 @@ def residual(folder, **changes):
 
 @pytest.mark.parametrize("layout", ["single", "segments"])
 def test_float_rows_of_a_residual_network_answer_as_the_float_model_on_every_sample(layout, tmp_path, monkeypatch):
-    path, backbone = residual(tmp_path / "recipe", export__layout=layout)
+    points = [{"max_accuracy_drop": 0.1}]
+    path, backbone = residual(tmp_path / "recipe", export__layout=layout, dynamic_exit__tuning__points=points)
     verified, verify = [], targets.OnnxModel.verify
     monkeypatch.setattr(
         targets.OnnxModel, "verify", lambda self, *given: (verified.append(self), verify(self, *given))[1]
@@ -199,10 +199,11 @@ def test_float_rows_of_a_residual_network_answer_as_the_float_model_on_every_sam
     assert config.float_twin["verified"] and len(config.float_twin["parts"]) >= 3
     models, note = _opened(folder, config, 1)
     assert [each.numerics for each in models] == ["float", "int8"] and note is None
-    assert np.array_equal(answer(models[0].variant(None), {"input": inputs}, 0)[0].argmax(1), expected)
+    feeds = {config.inputs[0]["name"]: inputs}
+    assert np.array_equal(answer(models[0].variant(None), feeds, 0)[0].argmax(1), expected)
     for point in OperatingPoints.read(folder / "operating_points.json").points:
         found, rows = (
-            answer(variant, {"input": inputs}, 0)
+            answer(variant, feeds, 0)
             for variant in (
                 models[0].variant(point),
                 Variant(model.files["float"].session, point_thresholds(point, model.stages.chain)),
@@ -213,7 +214,7 @@ def test_float_rows_of_a_residual_network_answer_as_the_float_model_on_every_sam
     monkeypatch.setenv("DYNAMIC_EXIT_CACHE", str(tmp_path / "elsewhere"))
     (twin, int8), note = _opened(folder, config, 1)
     assert (twin.numerics, int8.numerics) == (ROUNDED, "int8") and "calibration samples" in note
-    plain, rounded, small = (answer(each.variant(None), {"input": inputs}, 0)[0] for each in (models[0], twin, int8))
+    plain, rounded, small = (answer(each.variant(None), feeds, 0)[0] for each in (models[0], twin, int8))
     assert 0 < np.square(rounded - plain).mean() < np.square(small - plain).mean()
 
 
@@ -288,11 +289,28 @@ def test_a_twin_is_verified_where_it_is_no_farther_off_than_int8(twin, shipped, 
     assert not twins._near(plain, plain * np.nan, plain + shipped)
 
 
-def test_a_twin_that_lacks_an_activation_is_not_verified(ran, monkeypatch, tmp_path):
-    """What the older notes did: the activation at a segment's end is not put back."""
-    monkeypatch.setattr("dynamic_exit.onnx.int8._noted", lambda node: [])
-    folder = run(read_recipe(ran.recipe, {"export.directory": str(tmp_path / "out")})).folder
-    assert read_config(folder).float_twin["verified"] is False
-    monkeypatch.setenv("DYNAMIC_EXIT_CACHE", str(tmp_path / "elsewhere"))
-    found, said = rows_of(folder)
-    assert found == {"int8"} and "answers otherwise than the float model" in said
+def one_stage(part, int8):
+    return Stages(("x",), [Stage(None, int8, PartSession(int8), 1.0, part, ())], {"final": 0})
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["whole", "an activation lost"])
+def test_the_twin_of_every_stage_is_held_against_the_float_stage(lost, monkeypatch):
+    part = replace(part_of("Conv + Relu Flatten Gemm"), gives="logits")
+    inputs = {"x": np.random.default_rng(1).normal(size=(70, CHANNELS, LENGTH)).astype(np.float32)}
+    stages = one_stage(part, quantize_part(part, [inputs], Int8Options()))
+    if lost:
+        monkeypatch.setattr("dynamic_exit.onnx.int8._noted", lambda node: [])
+    found = twins.check_twin(stages, inputs)
+    assert (found["parts"], found["verified"], found["samples"]) == (["segment0"], not lost, 70)
+    assert (found["differ"]["final"] > 10) == lost
+    assert twins.check_twin(one_stage(part, part), inputs)["parts"] == []
+
+
+def test_a_twin_that_cannot_run_is_none(monkeypatch):
+    part = replace(part_of("Conv + Relu Flatten Gemm"), gives="logits")
+    inputs = {"x": np.ones((4, CHANNELS, LENGTH), np.float32)}
+    stages = one_stage(part, quantize_part(part, [inputs], Int8Options()))
+    monkeypatch.setattr("dynamic_exit.onnx.int8._noted", lambda node: [["NoSuchOperator"]])
+    assert twins.check_twin(stages, inputs) == {"parts": ["segment0"], "verified": False, "samples": 0, "differ": {}}
+    dynamic = quantize_part(part, [inputs], Int8Options("dynamic"))
+    assert twins.check_twin(one_stage(part, dynamic), inputs)["samples"] == 0
