@@ -67,8 +67,7 @@ def fixed(length=12):
 
 
 def lines(split: str) -> list[tuple[str, str]]:
-    """Texts and labels. Two of three hold a keyword alone; in the others `not` turns it round, and small bags give up.
-    """
+    """Texts and labels. Two of three hold a keyword alone; `not` turns the others round, and small bags give up."""
     generator = np.random.default_rng(list(SIZES).index(split))
     found: dict[str, str] = {}
     while len(found) < SIZES[split]:
