@@ -64,21 +64,21 @@ def _beats_deals(answers: np.ndarray, truth: np.ndarray, right: int) -> bool:
     return (as_often + 1) / (_DEALS + 1) <= LEVEL
 
 
-def _matches(answers: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How often each class is answered, and right."""
+def _counts(answers: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How often each class is given as the answer, and how often it is the right one."""
     classes = max(int(answers.max()), int(truth.max())) + 1
     return tuple(np.bincount(each, minlength=classes).astype(float) for each in (answers, truth))
 
 
 def _expected(answers: np.ndarray, truth: np.ndarray) -> float:
     """How many of the answers are right on average once they are dealt out at random."""
-    given, wanted = _matches(answers, truth)
+    given, wanted = _counts(answers, truth)
     return float(given @ wanted) / len(truth)
 
 
 def _deviation(answers: np.ndarray, truth: np.ndarray) -> float:
     """The standard deviation of that number."""
-    given, wanted = _matches(answers, truth)
+    given, wanted = _counts(answers, truth)
     count, both = len(truth), given * wanted
     pairs = (both @ ((given - 1) * (wanted - 1)) + both.sum() ** 2 - both @ both) / (count * (count - 1))
     mean = both.sum() / count
