@@ -443,3 +443,9 @@ def test_a_gain_out_of_reach_is_refused_beside_other_goals():
         TuningError, match="no configuration keeps the accuracy drop at or under -0.7; the least found is"
     ):
         optimize(savers(9, 100, count=2), drops(0.01, -0.7), fuse="none", crossfit=False)
+
+
+def test_a_gain_out_of_reach_among_chains_that_are_many():
+    # too many chains to look at all of them
+    search = Search(savers(9, 3000, count=8), "mean", max_savers=2, restarts=0)
+    assert choose(search, drops(-0.9), [0.01]) == [None]

@@ -70,7 +70,8 @@ def choose(search: Search, goals: Sequence[Goal], optimism: Sequence[float]) -> 
     if weighed:
         known.add(search.run([goals[place] for place in weighed]))
         bounds = {known.bound(goals[place]) for place in weighed}
-        known.add(search.run([Goal(budget=bound) for bound in sorted(bounds) if np.isfinite(bound)]))
+        budgets = [Goal(budget=bound) for bound in sorted(bounds) if np.isfinite(bound)]
+        known.add(search.run(budgets) if budgets else [])
         if np.inf in bounds:
             known.add([search.most_accurate()])
     return [known.choice(goal, strict) for goal, strict in zip(goals, asked, strict=True)]
