@@ -30,6 +30,12 @@ def _loggers() -> dict[str, str]:
     }
 
 
+def _finders() -> list[str]:
+    """All but the one of modules that stand beside a recipe's files, which knows names of its own alone."""
+    others = [each for each in sys.meta_path if type(each).__module__ != "dynamic_exit.own_modules"]
+    return [getattr(each, "__name__", type(each).__name__) for each in others]
+
+
 def _umask() -> int:
     now = os.umask(0o22)
     os.umask(now)
@@ -45,8 +51,7 @@ def _python() -> dict[str, dict]:
         "warnings": {str(each): "there" for each in warnings.filters},
         "hooks": {name: id(getattr(sys, name)) for name in hooks}
         | {"thread": id(threading.excepthook), "showwarning": id(warnings.showwarning), "trace": repr(sys.gettrace())},
-        "imports": {"finders": [getattr(each, "__name__", type(each).__name__) for each in sys.meta_path],
-                    "hooks": len(sys.path_hooks)},
+        "imports": {"finders": _finders(), "hooks": len(sys.path_hooks)},
         "signals": {str(each): repr(signal.getsignal(each)) for each in signal.valid_signals()},
         "limits": {
             "recursion": sys.getrecursionlimit(),

@@ -135,7 +135,7 @@ def test_a_tuning_goal_decides_how_many_answers_may_differ(model):
         dynamic = compress(model, DynamicExitConfig(**stanza), run_fn=feed)
         return (dynamic(INPUTS[1::2]).exit_index == 0).double().mean()
 
-    assert rate(0.3) > rate(0.0)
+    assert rate(0.2) > rate(0.0)
 
 
 def test_a_saver_that_saves_nothing_is_left_out_beside_exits(model, candidates):

@@ -40,8 +40,8 @@ def optimism(records: Records, goals: Sequence[Goal], *, fuse: str, max_savers: 
         seed: Decides the folds.
 
     Returns:
-        A share of 0 or more per goal, which other goals hardly move; 0 for budgets, and where samples are so many that
-        it does not matter.
+        A share of 0 or more per goal: that of all goals together, as far as the folds do not tell them apart; 0 for
+        budgets, and where samples are so many that it does not matter.
     """
     samples, found = len(records), [0.0] * len(goals)
     places = [place for place, goal in enumerate(goals) if goal.max_accuracy_drop is not None]
@@ -55,14 +55,46 @@ def optimism(records: Records, goals: Sequence[Goal], *, fuse: str, max_savers: 
     ]
     every = sorted({level for each in levels for level in each})
     measured = _growth(records, [Goal(max_accuracy_drop=level) for level in every], fuse, max_savers, seed)
-    growth = dict(zip(every, measured, strict=True))
+    at_goal = np.stack([_known_mean(measured[:, [every.index(level) for level in each]], 1) for each in levels], 1)
+    saves = np.isfinite(at_goal).any(0)
+    if not saves.any():
+        return found
     # each fold's search had four fifths of the samples, so that this is a little too much rather than too little
-    for place, each, error in zip(places, levels, errors, strict=True):
-        known = [growth[level] for level in each if np.isfinite(growth[level])]
-        found[place] = float(np.clip(np.mean(known), 0.0, _MOST * error)) if known else np.nan
+    growth = np.full(len(wanted), np.nan)
+    growth[saves] = np.clip(_pooled(at_goal[:, saves]), 0.0, _MOST * np.array(errors)[saves])
     # nothing saves at so small a drop on four fifths of the samples: what is found on all fits noise as the others do
-    rest = max((found[place] for place in places if np.isfinite(found[place])), default=0.0)
-    return [rest if np.isnan(each) else each for each in found]
+    growth[~saves] = growth[saves].max()
+    for place, each in zip(places, growth, strict=True):
+        found[place] = float(each)
+    return found
+
+
+def _pooled(growth: np.ndarray) -> np.ndarray:
+    """Pull each goal's growth towards that of all goals, the more the less the folds tell them apart.
+
+    A goal keeps its distance d from the mean by the share 1 - e² / d², for d's standard error e over the folds (the
+    positive part of James and Stein's estimator).
+
+    Args:
+        growth: (folds, goals), NaN where nothing saves.
+
+    Returns:
+        Growth (goals,).
+    """
+    apart = growth - _known_mean(growth, 1)[:, None]
+    every = _known_mean(growth, 0).mean()
+    distance = _known_mean(growth, 0) - every
+    # rounds of folds share their samples: another round makes the mean hardly more certain
+    square = _known_mean((apart - _known_mean(apart, 0)) ** 2, 0) / FOLDS
+    kept = np.maximum(0.0, 1 - square / np.maximum(distance**2, 1e-12))
+    return every + kept * distance
+
+
+def _known_mean(values: np.ndarray, axis: int) -> np.ndarray:
+    """Return the mean of what is no NaN; NaN where all are."""
+    known = np.isfinite(values)
+    counts = known.sum(axis)
+    return np.where(counts > 0, np.where(known, values, 0.0).sum(axis) / np.maximum(counts, 1), np.nan)
 
 
 def folds(samples: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -88,18 +120,16 @@ def _standard_errors(
 
 
 def _growth(records: Records, goals: Sequence[Goal], fuse: str, max_savers: int | None, seed: int) -> np.ndarray:
-    # per goal, the drop on samples left out less the drop on those searched
-    inside, outside, counts = np.zeros((3, len(goals)))
+    # per fold and goal, the drop on samples left out less the drop on those searched; NaN where nothing saves
+    growth = []
     for searched, left in folds(len(records), seed):
         train, held = records.take(searched), records.take(left)
         # as many chains as in the search itself, whose choice among them fits noise as well
         search = Search(train, fuse, max_savers=max_savers, seed=seed, restarts=0)
+        growth.append([np.nan] * len(goals))
         for place, found in enumerate(search.run(goals)):
             configuration = search.configuration(found) if found is not None else None
-            if configuration is None or not configuration.stages:
-                continue
-            inside[place] += evaluate(train, configuration).accuracy_drop * len(held)
-            outside[place] += evaluate(held, configuration).accuracy_drop * len(held)
-            counts[place] += len(held)
-    with np.errstate(invalid="ignore"):
-        return np.where(counts > 0, (outside - inside) / np.maximum(counts, 1), np.nan)
+            if configuration is not None and configuration.stages:
+                inside, outside = (evaluate(each, configuration).accuracy_drop for each in (train, held))
+                growth[-1][place] = outside - inside
+    return np.array(growth)

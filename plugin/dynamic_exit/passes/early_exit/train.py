@@ -155,7 +155,7 @@ class Trainer:
 
         if not len(mine):
             if self.options.weighting != "none":
-                parallel.add([none.clone()])  # the others wait for this
+                parallel.add([none.double()])  # the others wait for this, in float64 as `weights` adds
             return none, none
         features, final = self.features.batch(mine, epoch)
         features = {key: value.to(self.device) for key, value in features.items()}
