@@ -18,7 +18,6 @@ import pytest
 import surroundings
 import tiny
 import torch
-import transformers
 from neural_compressor.common.base_config import config_registry
 from neural_compressor.common.base_tuning import ConfigSet
 from neural_compressor.torch.quantization import RTNConfig, TuningConfig, autotune, get_all_config_set, quantize
@@ -115,7 +114,8 @@ def test_what_was_used_before_transformers_came_works_on(monkeypatch, name):
         with pytest.raises(NameError):
             quantize(linear(), RTNConfig(use_layer_wise=False))
     import_host()
-    assert module.transformers is transformers
+    # the one there is now: what other tests run may have put another in its place
+    assert module.transformers is sys.modules["transformers"]
     if name == "rtn":
         assert type(quantize(linear(), RTNConfig(use_layer_wise=False))[2]).__name__ == "INCWeightOnlyLinear"
 
