@@ -201,7 +201,8 @@ def test_cheap_candidates_are_tried_first_and_the_rest_not_when_time_is_over(rec
     assert list(trial.stages.savers) == ["saver4"]
     values["dynamic_exit"]["tiny_saver"]["time_limit"] = 1e6
     trial = Trial(tiny.write(recipe.parent, values, "reversed.yaml"), Cache(tmp_path))
-    order = [line.split(":")[0] for line in trial.said if line.startswith("records of")]
+    # on a slow machine lines before say how far it is
+    order = [line.split(":")[0] for line in trial.said if line.startswith("records of") and " right, " in line]
     assert order == ["records of the backbone", "records of saver2", "records of saver4"]
 
 
