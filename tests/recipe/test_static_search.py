@@ -13,6 +13,7 @@ from dynamic_exit.recipe.schema import parse_recipe, read_recipe
 from dynamic_exit.records import Records
 from dynamic_exit.tuning import doubts
 from dynamic_exit.tuning.evaluation import evaluate
+from dynamic_exit.tuning.optimizer import optimize
 
 TRAINED = {"epochs": 15, "learning_rate": 0.01}
 # untrained afterwards, a backbone of so few channels loses more than any drop allows
@@ -58,8 +59,11 @@ def test_the_budget_counts_against_the_backbone_as_it_was_given(searched):
     for point, row in zip(result.points.points, found["points"], strict=True):
         assert row["cost_ratio"] == pytest.approx(point.cost / found["given"]["cost"])
         assert row["accuracy_drop"] == pytest.approx(found["given"]["accuracy"] - point.accuracy)
-    default = result.points.by_name("accuracy-drop-5%")
-    assert evaluate(records, default.configuration).cost == pytest.approx(chosen[0]["cost"], rel=0.1)
+    # the table's figures are for the default goal alone; what is left for optimism depends on other goals, too
+    default, seed = result.points.by_name("accuracy-drop-5%"), result.metrics["seed"]
+    (alone,) = optimize(records, [default.goal], fuse=default.fuse, seed=seed)
+    assert evaluate(records, alone).cost == pytest.approx(chosen[0]["cost"])
+    assert evaluate(records, alone).accuracy == pytest.approx(chosen[0]["accuracy"])
 
 
 def test_what_a_goal_allows_is_judged_against_the_backbone_as_it_was_given(searched):
