@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import binomtest
 
 from ..graph import Classifier
+from ..passes.tiny_saver.chance import is_right_more_often
 from ..runtime.batches import run_in_batches
 from .pixel_range import other_ranges
 from .sources import Split
@@ -70,26 +70,20 @@ def _answers(backbone: Classifier, split: Split, start: int, stop: int) -> np.nd
 def _is_good(answers: np.ndarray, labels: np.ndarray) -> bool:
     """Whether answers are surely better than the commonest class, and no permutation could lift them much."""
     right, always = answers == labels, labels == np.bincount(labels).argmax()
-    return bool(right.mean() > 1 - _LIFT) and _better(right, always, _CERTAIN)
+    return bool(right.mean() > 1 - _LIFT) and is_right_more_often(right, always, _CERTAIN)
 
 
 def _by_chance(answers: np.ndarray, labels: np.ndarray) -> bool:
     """Whether answers are no better than the commonest class always, as far as so many samples can tell."""
     always = labels == np.bincount(labels).argmax()
-    return bool((~always).sum() >= _FEWEST) and not _better(answers == labels, always, _CHANCE)
-
-
-def _better(right: np.ndarray, other: np.ndarray, doubt: float) -> bool:
-    """Whether one is right more often than another on the same samples, beyond luck: McNemar's exact test."""
-    wins, losses = int((right & ~other).sum()), int((other & ~right).sum())
-    return wins > losses and binomtest(wins, wins + losses, 0.5, alternative="greater").pvalue <= doubt
+    return bool((~always).sum() >= _FEWEST) and not is_right_more_often(answers == labels, always, _CHANCE)
 
 
 def _convincing(answers: np.ndarray, before: np.ndarray, labels: np.ndarray) -> bool:
     """Whether other answers are so much better than those before that they tell the cause."""
     accuracy, share = (answers == labels).mean(), np.bincount(labels).max() / len(labels)
     enough = accuracy - (before == labels).mean() >= _LIFT and accuracy >= share + _FAR * (1 - share)
-    return bool(enough) and _better(answers == labels, before == labels, _CERTAIN)
+    return bool(enough) and is_right_more_often(answers == labels, before == labels, _CERTAIN)
 
 
 def _permutation(answers: np.ndarray, labels: np.ndarray) -> tuple[dict[int, int], float | None]:

@@ -36,10 +36,21 @@ def no_better_than_chance(answers: np.ndarray, truth: np.ndarray) -> str | None:
     if not _beats_deals(answers, truth, int(right.sum())):
         return f"no better than chance: {share}, {_expected(answers, truth) / len(truth):.1%} by chance"
     commonest = truth == np.bincount(truth).argmax()
-    gained, lost = int((right & ~commonest).sum()), int((commonest & ~right).sum())
-    if gained < lost and bdtr(gained, gained + lost, 0.5) <= LEVEL:
+    if is_right_more_often(commonest, right, LEVEL):
         return f"no better than chance: {share}, {commonest.mean():.1%} with the commonest class alone"
     return None
+
+
+def is_right_more_often(right: np.ndarray, other: np.ndarray, level: float) -> bool:
+    """Whether one is right more often than another on the same samples, beyond luck: McNemar's exact test, one-sided.
+
+    Args:
+        right: bool (N,): where the one is right.
+        other: bool (N,): where the other is.
+        level: How often luck alone may pass, in (0, 1).
+    """
+    wins, losses = int((right & ~other).sum()), int((other & ~right).sum())
+    return wins > losses and bool(bdtr(losses, wins + losses, 0.5) <= level)
 
 
 def can_tell(truth: np.ndarray) -> bool:
