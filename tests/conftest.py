@@ -38,11 +38,12 @@ def short_timing():
 
 @dataclasses.dataclass(frozen=True)
 class Ran:
-    """A recipe that has been run: its file, what came of it, and the lines that it said."""
+    """A recipe that has been run: its file, what came of it, the lines that it said, and the cache of its worker."""
 
     recipe: Path
     result: Result
     said: tuple[str, ...]
+    cache: str
 
     @property
     def folder(self) -> Path:
@@ -57,11 +58,13 @@ def _once(base: Path, worker: str, **changes) -> Ran:
         if not (folder / "done.json").exists():
             path, said = tiny.build(folder, **changes), []
             result = run(read_recipe(path), say=said.append)
-            (folder / "done.json").write_text(json.dumps({"metrics": result.metrics, "said": said}))
+            (folder / "done.json").write_text(
+                json.dumps({"metrics": result.metrics, "said": said, "cache": os.environ["DYNAMIC_EXIT_CACHE"]})
+            )
     done = json.loads((folder / "done.json").read_text())
     out = folder / "out"
     points = OperatingPoints.read(out / "operating_points.json")
-    return Ran(folder / "recipe.yaml", Result(out, points, done["metrics"]), tuple(done["said"]))
+    return Ran(folder / "recipe.yaml", Result(out, points, done["metrics"]), tuple(done["said"]), done["cache"])
 
 
 @pytest.fixture(scope="session")
