@@ -2,11 +2,10 @@
 
 import copy
 import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny  # noqa: E402  (the tiny world lies beside the other tests)
 import torch
 from torch import nn
 
@@ -14,12 +13,9 @@ from dynamic_exit import DynamicExitModelForImageClassification
 from dynamic_exit.cost import node_macs
 from dynamic_exit.errors import ModelError
 from dynamic_exit.graph import Classifier, capture, find_cuts, split
-from dynamic_exit.recipe.run import run
-from dynamic_exit.recipe.schema import read_recipe
+from dynamic_exit.pipeline.run import run
+from dynamic_exit.recipe.recipe import read_recipe
 from dynamic_exit.runtime.model import DynamicExitModel
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-import tiny  # noqa: E402  (the tiny world lies beside the other tests)
 
 pytestmark = pytest.mark.skipif(
     shutil.which("g++") is None and shutil.which("clang++") is None, reason="torch.compile needs a C++ compiler"

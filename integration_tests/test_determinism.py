@@ -6,12 +6,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-
-from dynamic_exit.recipe.run import run
-from dynamic_exit.recipe.schema import read_recipe
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import tiny  # noqa: E402  (the tiny world lies beside the other tests)
+
+from dynamic_exit.pipeline.run import run
+from dynamic_exit.recipe.recipe import read_recipe
 
 
 def test_two_processes_give_the_same_points_and_records(tmp_path):

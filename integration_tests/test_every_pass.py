@@ -1,17 +1,13 @@
 """A recipe with every pass and option that the others leave at its default."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
-
-from dynamic_exit.recipe.run import run
-from dynamic_exit.recipe.schema import read_recipe
-from dynamic_exit.records import Records
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import tiny  # noqa: E402  (the tiny world lies beside the other tests)
+
+from dynamic_exit.pipeline.run import run
+from dynamic_exit.recipe.recipe import read_recipe
+from dynamic_exit.records import Records
 
 
 def test_pruned_quantized_guaranteed_and_in_seconds(tmp_path):

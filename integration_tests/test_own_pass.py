@@ -12,7 +12,7 @@ import torch
 from dynamic_exit import DynamicExitModelForImageClassification
 
 REPOSITORY = Path(__file__).parents[1]
-sys.path.insert(0, str(REPOSITORY / "tests"))
+sys.path.insert(0, str(REPOSITORY / "tests" / "helpers"))
 import tiny  # noqa: E402  (the tiny world lies beside the other tests)
 
 SCRIPT = """
@@ -54,7 +54,7 @@ def environment(tmp_path_factory):
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}:{attribute}\n")
-    places = [str(site), str(REPOSITORY / "tests"), os.environ.get("PYTHONPATH", "")]
+    places = [str(site), str(REPOSITORY / "tests" / "helpers"), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(places), "OMP_NUM_THREADS": "1"}
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from dynamic_exit.core.user_code import load_function
 from dynamic_exit.cost import count_macs
-from dynamic_exit.passes.own_code import load_function
 from dynamic_exit.passes.pruning import load_pruned
 
 ROOT = Path(__file__).resolve().parents[1]

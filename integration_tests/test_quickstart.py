@@ -15,8 +15,8 @@ from PIL import Image
 from transformers import pipeline
 
 from dynamic_exit import DynamicExitModelForImageClassification
-from dynamic_exit.recipe.load import load
-from dynamic_exit.recipe.schema import read_recipe
+from dynamic_exit.pipeline.inputs import load
+from dynamic_exit.recipe.recipe import read_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = Path(sys.executable).with_name("dynamic-exit")

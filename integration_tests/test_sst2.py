@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from dynamic_exit.recipe.run import run
-from dynamic_exit.recipe.schema import DataSource, parse_recipe
-from dynamic_exit.recipe.sources import load_splits
+from dynamic_exit.pipeline.run import run
+from dynamic_exit.recipe.recipe import DataSource, parse_recipe
+from dynamic_exit.sources.data.loading import load_splits
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("DYNAMIC_EXIT_DATA", ROOT.parent / "shared" / "data")).absolute()

@@ -1,16 +1,11 @@
 """A Hugging Face text classifier, compressed into segments while it is loaded, in transformers' own pipeline."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
+import sentences  # noqa: E402  (the world of words lies beside the other tests)
+import tiny  # noqa: E402
 from transformers import pipeline
 
 from dynamic_exit import DynamicExitModelForSequenceClassification
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-import sentences  # noqa: E402  (the world of words lies beside the other tests)
-import tiny  # noqa: E402
 
 
 def test_text_goes_in_and_the_measured_accuracy_comes_out(tmp_path):

@@ -9,11 +9,11 @@ import pytest
 import tiny
 import torch
 
-from dynamic_exit import cli
-from dynamic_exit.recipe import measure
-from dynamic_exit.recipe.run import Result, run
-from dynamic_exit.recipe.schema import read_recipe
-from dynamic_exit.tuning.operating_point import OperatingPoints
+from dynamic_exit.chain.operating_point import OperatingPoints
+from dynamic_exit.cli.main import main
+from dynamic_exit.pipeline import measure
+from dynamic_exit.pipeline.run import Result, run
+from dynamic_exit.recipe.recipe import read_recipe
 
 # more than one gain nothing on models this small; `integration_tests/any_processor.py` asks for two all the same
 torch.set_num_threads(int(os.environ.get("DYNAMIC_EXIT_TEST_THREADS", "1")))
@@ -107,7 +107,7 @@ def command(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["dynamic-exit", *map(str, arguments)])
         capsys.readouterr()
         try:
-            cli.main()
+            main()
             code = 0
         except SystemExit as done:
             code = done.code

@@ -22,14 +22,14 @@ import torch
 from neural_compressor.torch.quantization import TuningConfig, autotune, quantize
 
 from dynamic_exit import ConfigurationOptimizer, DynamicExitConfig
+from dynamic_exit.chain.doubts import LARGEST_DROP
+from dynamic_exit.chain.evaluation import Configuration, evaluate
+from dynamic_exit.core.batching import batches
 from dynamic_exit.cost import count_macs
 from dynamic_exit.errors import PassError
-from dynamic_exit.recipe.load import load
-from dynamic_exit.recipe.schema import read_recipe
-from dynamic_exit.runtime.batches import batches
+from dynamic_exit.pipeline.inputs import load
+from dynamic_exit.recipe.recipe import read_recipe
 from dynamic_exit.runtime.recorder import make_records
-from dynamic_exit.tuning.doubts import LARGEST_DROP
-from dynamic_exit.tuning.evaluation import Configuration, evaluate
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "cifar10_resnet56.yaml"
 SAVERS = ("resnet8", "resnet20")

@@ -19,21 +19,21 @@ import torch
 import yaml
 from tuning_baselines import best_single_saver
 
+from dynamic_exit.chain.evaluation import Configuration, Evaluation, evaluate
+from dynamic_exit.chain.operating_point import Goal
+from dynamic_exit.core.user_code import load_function
 from dynamic_exit.cost import count_macs
-from dynamic_exit.onnx.parts import export_part
+from dynamic_exit.onnx.part import export_part
 from dynamic_exit.onnx.session import open_session
 from dynamic_exit.passes.early_exit import attach_exits
-from dynamic_exit.passes.own_code import load_function
-from dynamic_exit.recipe.build import cut_backbone
-from dynamic_exit.recipe.measure import Variant, answer
-from dynamic_exit.recipe.models import load_model
-from dynamic_exit.recipe.schema import Recipe, read_recipe
+from dynamic_exit.pipeline.backbone import cut_backbone
+from dynamic_exit.pipeline.measure import Variant, answer
+from dynamic_exit.recipe.recipe import Recipe, read_recipe
 from dynamic_exit.records import Records
 from dynamic_exit.runtime.model import DynamicExitModel
 from dynamic_exit.runtime.recorder import make_records
-from dynamic_exit.tuning.evaluation import Configuration, Evaluation, evaluate
-from dynamic_exit.tuning.operating_point import Goal
-from dynamic_exit.tuning.optimizer import optimize
+from dynamic_exit.search.optimizer import optimize
+from dynamic_exit.sources.models.loading import load_model
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "cifar10_resnet56.yaml"
 DROPS = (0.0, 0.005, 0.01)

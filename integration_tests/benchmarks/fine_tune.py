@@ -13,15 +13,15 @@ import yaml
 from cifar10 import BATCH, RECIPE, halves
 from torch import Tensor, nn
 
+from dynamic_exit.chain.evaluation import evaluate
+from dynamic_exit.chain.operating_point import Goal
+from dynamic_exit.core.user_code import load_function
 from dynamic_exit.cost import count_macs
-from dynamic_exit.passes.own_code import load_function
 from dynamic_exit.passes.tiny_saver.fine_tune import FineTuneStanza, fine_tune
-from dynamic_exit.recipe.models import load_model
-from dynamic_exit.recipe.schema import read_recipe
+from dynamic_exit.recipe.recipe import read_recipe
 from dynamic_exit.records import Records
-from dynamic_exit.tuning.evaluation import evaluate
-from dynamic_exit.tuning.operating_point import Goal
-from dynamic_exit.tuning.optimizer import optimize
+from dynamic_exit.search.optimizer import optimize
+from dynamic_exit.sources.models.loading import load_model
 
 AT = 0.005
 

@@ -21,11 +21,11 @@ import torch
 from onnx_zoo import build
 from zoo_models import Made
 
+from dynamic_exit.core.user_code import load_function
 from dynamic_exit.cost import measure_latency
 from dynamic_exit.graph import Classifier
-from dynamic_exit.onnx.parts import export_part
+from dynamic_exit.onnx.part import export_part
 from dynamic_exit.onnx.session import open_session
-from dynamic_exit.passes.own_code import load_function
 
 CIFAR = Path(__file__).resolve().parents[2] / "recipes/cifar10/models.py"
 MODELS = ("resnet50", "vit_small_patch16_224", "cifar10 resnet56")

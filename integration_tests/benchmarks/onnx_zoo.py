@@ -21,10 +21,10 @@ from zoo_models import HUGGING_FACE, Made, timm_family, torchvision_model
 
 from dynamic_exit.cost import node_macs
 from dynamic_exit.graph import Classifier, capture, find_cuts, split
-from dynamic_exit.onnx.parts import Part, export_part
+from dynamic_exit.onnx.part import Part, export_part
 from dynamic_exit.onnx.session import open_session
 from dynamic_exit.onnx.stitch import Chain, stitch
-from dynamic_exit.onnx.verify import Agreement, compare, run_model
+from dynamic_exit.onnx.verification import Agreement, compare, run_model
 from dynamic_exit.passes.early_exit.heads import build_head
 from dynamic_exit.passes.early_exit.positions import choose_cuts
 from dynamic_exit.runtime.model import DynamicExitModel

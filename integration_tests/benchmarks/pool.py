@@ -13,14 +13,14 @@ from collections.abc import Callable
 import numpy as np
 from tuning_data import imagenet
 
+from dynamic_exit.chain.evaluation import Configuration, evaluate
+from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.passes.tiny_saver.select import select_savers
 from dynamic_exit.records import Records
-from dynamic_exit.tuning.beam import Beam, Stages, need
-from dynamic_exit.tuning.chain import Chains
-from dynamic_exit.tuning.evaluation import Configuration, evaluate
-from dynamic_exit.tuning.fit import polish, rough_fits
-from dynamic_exit.tuning.operating_point import Goal
-from dynamic_exit.tuning.optimizer import optimize
+from dynamic_exit.search.beam import Beam, Stages, need
+from dynamic_exit.search.optimizer import optimize
+from dynamic_exit.search.outcomes import Chains
+from dynamic_exit.search.thresholds import polish, rough_fits
 
 # of this process, so that other work on the machine does not count
 clock = time.process_time

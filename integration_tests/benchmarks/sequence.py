@@ -13,17 +13,18 @@ import torch
 import yaml
 from cifar10 import RECIPE, halves
 
+from dynamic_exit.chain.evaluation import evaluate
+from dynamic_exit.chain.operating_point import Goal
+from dynamic_exit.core.user_code import load_function
 from dynamic_exit.errors import TuningError
-from dynamic_exit.passes.own_code import load_function
-from dynamic_exit.recipe.build import Stages, cut_backbone
-from dynamic_exit.recipe.models import load_model
-from dynamic_exit.recipe.schema import Recipe, read_recipe
-from dynamic_exit.recipe.shipper import Shipper, ship_exits
+from dynamic_exit.pipeline.backbone import cut_backbone
+from dynamic_exit.recipe.recipe import Recipe, read_recipe
 from dynamic_exit.records import Records
 from dynamic_exit.runtime.recorder import make_records
-from dynamic_exit.tuning.evaluation import evaluate
-from dynamic_exit.tuning.operating_point import Goal
-from dynamic_exit.tuning.optimizer import optimize
+from dynamic_exit.runtime.stages import Stages
+from dynamic_exit.search.optimizer import optimize
+from dynamic_exit.sources.models.loading import load_model
+from dynamic_exit.targets.onnxruntime import Shipper, ship_exits
 
 GOALS = [Goal(max_accuracy_drop=drop) for drop in np.linspace(-0.004, 0.02, 9).tolist()]
 #: Accuracy changes in points at which costs are compared.

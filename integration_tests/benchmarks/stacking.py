@@ -27,16 +27,16 @@ import onnx
 import yaml
 from cifar10 import ours, repeat
 
+from dynamic_exit.chain.operating_point import Goal, OperatingPoints, point_thresholds
 from dynamic_exit.cost import Latency, measure_latency
-from dynamic_exit.hub.modeling import MODEL_FILE, POINTS_FILE, point_thresholds
+from dynamic_exit.modeling.classifiers import MODEL_FILE, POINTS_FILE
 from dynamic_exit.onnx.session import open_session
 from dynamic_exit.onnx.unstitch import static_model, unstitch
-from dynamic_exit.recipe.measure import Variant, answer, passes, timed_slices
-from dynamic_exit.recipe.run import run
-from dynamic_exit.recipe.schema import read_recipe
-from dynamic_exit.recipe.sources import load_splits
+from dynamic_exit.pipeline.measure import Variant, answer, passes, timed_slices
+from dynamic_exit.pipeline.run import run
+from dynamic_exit.recipe.recipe import read_recipe
 from dynamic_exit.records import Records
-from dynamic_exit.tuning.operating_point import Goal, OperatingPoints
+from dynamic_exit.sources.data.loading import load_splits
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "cifar10_resnet56.yaml"
 PRUNED = RECIPE.with_name("cifar10_resnet56_pruned.yaml")

@@ -20,16 +20,15 @@ from pathlib import Path
 
 import onnx
 
-from dynamic_exit.hub.folder import MODEL_FILE, POINTS_FILE
-from dynamic_exit.hub.modeling import point_thresholds
+from dynamic_exit.artifact.folder import MODEL_FILE, POINTS_FILE
+from dynamic_exit.chain.operating_point import OperatingPoints, point_thresholds
 from dynamic_exit.onnx.session import open_session
 from dynamic_exit.onnx.unstitch import unstitch
-from dynamic_exit.recipe.load import load
-from dynamic_exit.recipe.measure import Variant, time_variants
-from dynamic_exit.recipe.run import run
-from dynamic_exit.recipe.schema import read_recipe
-from dynamic_exit.recipe.shipper import export_whole
-from dynamic_exit.tuning.operating_point import OperatingPoints
+from dynamic_exit.pipeline.inputs import load
+from dynamic_exit.pipeline.measure import Variant, time_variants
+from dynamic_exit.pipeline.run import run
+from dynamic_exit.recipe.recipe import read_recipe
+from dynamic_exit.targets.onnxruntime import export_whole
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "quickstart.yaml"
 BACKBONE, BAR = "backbone, float", 0.25

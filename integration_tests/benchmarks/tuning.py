@@ -16,10 +16,10 @@ from tuning_baselines import OnePass, best_single_saver, one_threshold
 from tuning_data import imagenet, synthetic
 from tuning_statistics import guarantees, overfitting
 
+from dynamic_exit.chain.evaluation import Configuration, evaluate
+from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.records import Records
-from dynamic_exit.tuning.evaluation import Configuration, evaluate
-from dynamic_exit.tuning.operating_point import Goal
-from dynamic_exit.tuning.optimizer import front, optimize, tune
+from dynamic_exit.search.optimizer import front, optimize, tune
 
 # of this process, so that other work on the machine does not count
 clock = time.process_time

@@ -32,14 +32,14 @@ from tuning_evidence import (
     plain_confidence,
 )
 
+from dynamic_exit.chain.evaluation import Configuration, evaluate
+from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.records import Records
-from dynamic_exit.tuning.beam import Beam
-from dynamic_exit.tuning.chain import Chain
-from dynamic_exit.tuning.evaluation import Configuration, evaluate
-from dynamic_exit.tuning.fit import polish, rough_fits
-from dynamic_exit.tuning.operating_point import Goal
-from dynamic_exit.tuning.optimizer import optimize
-from dynamic_exit.tuning.table import Fit, Need
+from dynamic_exit.search.beam import Beam
+from dynamic_exit.search.optimizer import optimize
+from dynamic_exit.search.outcomes import Chain
+from dynamic_exit.search.table import Fit, Need
+from dynamic_exit.search.thresholds import polish, rough_fits
 
 BACKBONES = ("resnet152", "densenet161", "vgg19_bn")
 DROPS = (0.0, 0.005, 0.01)

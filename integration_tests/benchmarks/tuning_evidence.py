@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from dynamic_exit.records import Records
-from dynamic_exit.tuning.chain import Chains
+from dynamic_exit.search.outcomes import Chains
 
 # below it a probability says nothing more against a class; between 0.003 and 0.05 it hardly matters
 FLOOR = np.float32(0.01)

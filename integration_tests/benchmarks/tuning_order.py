@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 from tuning_data import synthetic
 
+from dynamic_exit.chain.evaluation import evaluate
+from dynamic_exit.chain.operating_point import Goal, OperatingPoint
 from dynamic_exit.errors import TuningError
 from dynamic_exit.records import Records
-from dynamic_exit.tuning.choice import choose
-from dynamic_exit.tuning.evaluation import evaluate
-from dynamic_exit.tuning.guarantee import promised
-from dynamic_exit.tuning.operating_point import Goal, OperatingPoint
-from dynamic_exit.tuning.optimizer import tune
-from dynamic_exit.tuning.search import Search
+from dynamic_exit.search.choice import choose
+from dynamic_exit.search.guarantee import promised
+from dynamic_exit.search.optimizer import tune
+from dynamic_exit.search.solver import Search
 
 DROPS = (0.0, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1)
 GAINS = (-0.01, -0.002)

@@ -3,13 +3,13 @@
 import numpy as np
 from tuning_data import imagenet, synthetic
 
+from dynamic_exit.chain.evaluation import evaluate
+from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.records import Records
-from dynamic_exit.tuning.crossfit import optimism
-from dynamic_exit.tuning.evaluation import evaluate
-from dynamic_exit.tuning.guarantee import Bet, risk_path
-from dynamic_exit.tuning.operating_point import Goal
-from dynamic_exit.tuning.optimizer import optimize
-from dynamic_exit.tuning.search import Search
+from dynamic_exit.search.guarantee import Bet, risk_path
+from dynamic_exit.search.optimism import optimism
+from dynamic_exit.search.optimizer import optimize
+from dynamic_exit.search.solver import Search
 
 SAVERS = {
     "A": ["mobilenetV2_keras", "resnet18", "densenet169", "resnet50"],

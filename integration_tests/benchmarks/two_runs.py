@@ -17,13 +17,13 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "helpers"))
 import commands  # noqa: E402  (these two lie beside the tests)
 import tiny  # noqa: E402
 
-from dynamic_exit.recipe import measure  # noqa: E402
-from dynamic_exit.recipe.run import run  # noqa: E402
-from dynamic_exit.recipe.schema import read_recipe  # noqa: E402
+from dynamic_exit.pipeline import measure  # noqa: E402
+from dynamic_exit.pipeline.run import run  # noqa: E402
+from dynamic_exit.recipe.recipe import read_recipe  # noqa: E402
 
 # as little work as a run can have
 WORLD = {

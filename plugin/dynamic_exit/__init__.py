@@ -3,11 +3,11 @@
 Importing this package registers its passes with Neural Compressor.
 """
 
-from . import signals
+from .core import signals
 
 signals.end_at_once_while_importing()  # before imports that take seconds
 
-from .host import (  # noqa: E402
+from .integrations.neural_compressor import (  # noqa: E402
     ConfigurationOptimizer,
     DynamicExitConfig,
     EarlyExitConfig,
@@ -17,12 +17,10 @@ from .host import (  # noqa: E402
     load,
     save,
 )
-from .hub import (  # noqa: E402
+from .modeling import (  # noqa: E402
     DynamicExitModelForImageClassification,
     DynamicExitModelForSequenceClassification,
-    register_exporter,
 )
-from .recipe.exporter import export_pretrained  # noqa: E402
 
 __all__ = [
     "ConfigurationOptimizer",
@@ -36,6 +34,3 @@ __all__ = [
     "load",
     "save",
 ]
-
-# from_pretrained(..., export=True) stands below recipes in the house and cannot import them
-register_exporter(export_pretrained)

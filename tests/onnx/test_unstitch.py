@@ -9,8 +9,8 @@ from test_stitch import build, full_chain
 from torch import nn
 
 from dynamic_exit.errors import ExportError
-from dynamic_exit.onnx.int8 import Int8Options, quantize_part, without_int8
-from dynamic_exit.onnx.parts import OUTPUT, export_part
+from dynamic_exit.onnx.part import OUTPUT, export_part
+from dynamic_exit.onnx.quantize import Int8Options, quantize_part, without_int8
 from dynamic_exit.onnx.session import PartSession, open_session
 from dynamic_exit.onnx.unstitch import static_model, unstitch
 

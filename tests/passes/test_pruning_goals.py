@@ -10,7 +10,7 @@ from torch import nn
 from dynamic_exit.cost import count_macs
 from dynamic_exit.passes import PruningStanza
 from dynamic_exit.passes.pruning import prune
-from dynamic_exit.passes.pruning.order import Rules, by_name, removal_order, within_ratio
+from dynamic_exit.passes.pruning.removal_order import Rules, by_name, removal_order, within_ratio
 
 IMAGES, LABELS = (torch.from_numpy(array) for array in tiny.samples("train"))
 EXAMPLE = (IMAGES[:2],)

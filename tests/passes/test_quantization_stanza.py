@@ -1,7 +1,7 @@
 import pytest
 
 from dynamic_exit.errors import RecipeError
-from dynamic_exit.onnx.int8 import Int8Options
+from dynamic_exit.onnx.quantize import Int8Options
 from dynamic_exit.passes.quantization import check_algorithms, int8_options
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.passes import TinySaverStanza
 from dynamic_exit.passes.tiny_saver import Shortlist, select_savers, try_alone
 from dynamic_exit.records import Records
-from dynamic_exit.tuning.evaluation import evaluate
-from dynamic_exit.tuning.optimizer import Goal, optimize
+from dynamic_exit.search.optimizer import Goal, optimize
 
 N = 100
 

@@ -3,10 +3,10 @@ from html.parser import HTMLParser
 import tiny
 import yaml
 
-from dynamic_exit.hub import DynamicExitConfig
-from dynamic_exit.hub.card import model_card
+from dynamic_exit.artifact.model_card import model_card
+from dynamic_exit.chain.operating_point import Baseline, OperatingPoints
+from dynamic_exit.modeling import DynamicExitConfig
 from dynamic_exit.report.page import candidates_table, report_page, table
-from dynamic_exit.tuning.operating_point import Baseline, OperatingPoints
 
 
 def row(name, accuracy, cost, median, spread, speed_up, rates):

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from dynamic_exit.core.batching import side_by_side
 from dynamic_exit.errors import ModelError
-from dynamic_exit.runtime.batches import side_by_side
 from dynamic_exit.runtime.model import DynamicExitModel
 from dynamic_exit.runtime.recorder import BATCH_SIZE, Answers, answer_batches, make_records
 

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from torch.export import Dim
 
 from ..errors import CaptureError
-from . import checks, fallback, tracing
+from . import fallback, symbolic_trace, validation
 from .inputs import Classifier
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def capture(classifier: Classifier, example_inputs: Sequence[Tensor], *, rows_mi
         CaptureError: The example or the mode does not fit, or no route captures the model; names what is in the way.
     """
     example_inputs = tuple(example_inputs)
-    checks.before(classifier, example_inputs)
+    validation.before(classifier, example_inputs)
     names = classifier.input_names(len(example_inputs))
     with torch.no_grad():
         try:
@@ -81,7 +81,7 @@ def capture(classifier: Classifier, example_inputs: Sequence[Tensor], *, rows_mi
         except Exception as failure:  # torch.export raises dozens of types
             program = _by_fx(classifier, example_inputs, names, failure)
         if not rows_mix:
-            checks.after(program)
+            validation.after(program)
     return program
 
 
@@ -91,11 +91,11 @@ def _with_free_length(classifier: Classifier, example_inputs: tuple[Tensor, ...]
         return _by_export(classifier, example_inputs, names)
     try:
         program = _by_export(classifier, example_inputs, names, lengths=True)
-        reason = checks.length_is_fixed(program, classifier)
+        reason = validation.length_is_fixed(program, classifier)
     except CaptureError:
         raise
     except Exception as failure:  # as in capture; a graph of one length may still be possible
-        reason = checks.explain(failure)
+        reason = validation.explain(failure)
     if reason is None:
         return program
     logger.info("the length is fixed: %s", reason)
@@ -105,13 +105,13 @@ def _with_free_length(classifier: Classifier, example_inputs: tuple[Tensor, ...]
 
 
 def _by_fx(classifier, example_inputs, names, failure: Exception) -> Program:
-    reason = checks.explain(failure)
+    reason = validation.explain(failure)
     try:
         module, shapes, dtypes = fallback.trace(classifier, example_inputs)
     except Exception as second:
         raise CaptureError(
             f"{type(classifier.model).__name__} cannot be captured: {reason}; rewrite that statement with tensor "
-            f"operations only (torch.fx failed too: {checks.explain(second)})"
+            f"operations only (torch.fx failed too: {validation.explain(second)})"
         ) from failure
     logger.info("torch.export failed (%s); torch.fx captured the model", reason)
     return _program(module, classifier, example_inputs, names, shapes, dtypes, route="fx")
@@ -123,11 +123,11 @@ def _by_export(
     batch = Dim("batch", min=1)
     free = {1: Dim.AUTO} if lengths else {}
     shapes = [{0: batch, **(free if is_text(tensor) else {})} for tensor in example_inputs]
-    exported = tracing.export(classifier, example_inputs, "inputs", tuple(shapes))
+    exported = symbolic_trace.export(classifier, example_inputs, "inputs", tuple(shapes))
     signature = exported.graph_signature
-    checks.unchanged(signature, names)
+    validation.unchanged(signature, names)
     exported = exported.run_decompositions({})
-    checks.unchanged(exported.graph_signature, names)
+    validation.unchanged(exported.graph_signature, names)
     module = exported.module(check_guards=False)
     free_layout(_clean(module))
     shapes, dtypes = _shapes(module)
@@ -195,7 +195,7 @@ def _program(module, classifier, example_inputs, names, shapes, dtypes, route: s
         graph_module=module,
         input_names=names,
         example_inputs=example_inputs,
-        classes=checks.classes(shapes, dtypes, last, names),
+        classes=validation.classes(shapes, dtypes, last, names),
         shapes=shapes,
         dtypes=dtypes,
         stacks={node.name: _stack(node) for node in module.graph.nodes},

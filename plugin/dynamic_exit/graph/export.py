@@ -7,8 +7,8 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
 from ..errors import CaptureError
-from . import tracing
-from .checks import explain
+from . import symbolic_trace
+from .validation import explain
 
 #: Under which key of its `meta` a segment's node says which of the user's modules it comes from.
 ORIGIN = "origin"
@@ -60,7 +60,7 @@ def export_program(
         named: dict[str, object] = {"batch": Dim("batch", min=1)}
         shapes = tuple(_named(dims, named, lengths) for dims in dynamic_dims)
         try:
-            return tracing.export(_Positional(module), example_inputs, "tensors", shapes).run_decompositions({})
+            return symbolic_trace.export(_Positional(module), example_inputs, "tensors", shapes).run_decompositions({})
         except Exception as error:  # torch.export raises dozens of types
             failure = failure or error
         if all(set(dims) <= {0} for dims in dynamic_dims):

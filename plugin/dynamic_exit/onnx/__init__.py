@@ -1,0 +1,1 @@
+"""Dynamic models in ONNX: export, quantization, stitching into one file."""

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ExportError, first_line
-from .large import for_onnx
-from .parts import Part
+from .external_data import for_onnx
+from .part import Part
 
 
 def open_session(

@@ -15,10 +15,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..errors import ExportError, first_line
-from .blocks import Block
-from .large import for_onnx
-from .layout import with_layout
-from .parts import BATCH, Part
+from .external_data import for_onnx
+from .graph_builder import Block
+from .memory_format import with_layout
+from .part import BATCH, Part
 
 _TINY = float(np.finfo(np.float32).tiny)
 # name of the batch size, as a shape

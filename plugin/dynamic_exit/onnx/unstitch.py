@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 
 from ..errors import ExportError
 from .names import inner_graphs, rename, with_short_names
-from .parts import BATCH, OUTPUT, Part
+from .part import BATCH, OUTPUT, Part
 from .stitch import Chain
 
 _HIDDEN = "hidden"

@@ -10,10 +10,10 @@ from pydantic import AfterValidator, PlainSerializer
 from torch import Tensor
 from torch.nn import functional
 
-from ..code_fingerprint import CodeFingerprint
-from ..digest import digest
+from ..core.code_fingerprint import CodeFingerprint
+from ..core.hashing import digest
+from ..core.user_code import load_function
 from ..errors import PassError, first_line, nearest
-from .own_code import load_function
 from .stanza import absolute, refuse, relative
 
 #: Pixels that `flip_crop` moves an image by at most, in both directions.

@@ -1,0 +1,1 @@
+"""The recipe file: its stanzas, their keys, defaults and ranges."""

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core.atomic_write import written_whole
 from ..errors import RecordsError, nearest
-from ..files import written_whole
-from .arrays import read_arrays
-from .checks import check_answers, check_chain, check_costs, check_shapes
+from .memory_map import read_arrays
 from .top_k import top_k
+from .validation import check_answers, check_chain, check_costs, check_shapes
 
 
 @dataclass(frozen=True, eq=False)

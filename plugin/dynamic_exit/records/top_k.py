@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .checks import CHUNK_ROWS
+from .validation import CHUNK_ROWS
 
 
 def top_k(probabilities: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

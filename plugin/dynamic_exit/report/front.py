@@ -6,11 +6,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from ..chain.evaluation import Configuration, evaluate
+from ..chain.operating_point import OperatingPoints
 from ..errors import OutputError
 from ..records import Records
-from ..tuning.evaluation import Configuration, evaluate
-from ..tuning.operating_point import OperatingPoints
-from ..tuning.optimizer import front, split
+from ..search.optimizer import front, split
 
 
 def plot_front(
@@ -26,7 +26,7 @@ def plot_front(
         points: The operating points and their backbone.
         path: The picture to write; its folder must exist.
         records: The samples that the points were measured on, for the front's figures.
-        front: Configurations as ``dynamic_exit.tuning.optimizer.front`` finds them.
+        front: Configurations as ``dynamic_exit.search.optimizer.front`` finds them.
 
     Raises:
         OutputError: The picture cannot be written.

@@ -5,8 +5,8 @@ from typing import Any
 
 import jinja2
 
-from ..tuning.judgement import Judgement, standard_error
-from ..tuning.operating_point import OperatingPoints
+from ..chain.operating_point import OperatingPoints
+from ..search.judgement import Judgement, standard_error
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("dynamic_exit.report", "templates"),
@@ -202,8 +202,7 @@ def stack_summary(metrics: dict[str, Any]) -> str:
     """
     found = metrics["static_search"]
     points = "; ".join(
-        f"{row['name']} loses {_accuracy(row, 'accuracy_drop', 2)} at "
-        f"{row['cost_ratio']:.4f} of its cost"
+        f"{row['name']} loses {_accuracy(row, 'accuracy_drop', 2)} at {row['cost_ratio']:.4f} of its cost"
         for row in found["points"]
     )
     right = _accuracy(found["given"], digits=2)

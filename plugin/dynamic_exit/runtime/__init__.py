@@ -1,0 +1,1 @@
+"""Dynamic models in torch: the forward pass, records, archives."""

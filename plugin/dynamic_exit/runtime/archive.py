@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from ..chain.checks import MEMORY, head_takes, saver_takes
 from ..errors import ModelError, OutputError, first_line
 from ..graph import export_program, free_layout
-from .checks import MEMORY, head_takes, saver_takes
 from .model import DynamicExitModel
 
 _TYPE = "dynamic_exit.torch_model"

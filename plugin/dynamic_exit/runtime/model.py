@@ -6,9 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..errors import ModelError, nearest
-from ..records import Records
-from .checks import (
+from ..chain.checks import (
     HIDDEN,
     MEMORY,
     check_heads,
@@ -19,6 +17,8 @@ from .checks import (
     saver_takes,
     segment_takes,
 )
+from ..errors import ModelError, nearest
+from ..records import Records
 
 _OFF = float("inf")
 

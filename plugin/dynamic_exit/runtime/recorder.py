@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import parallel
+from ..core import distributed
+from ..core.batching import batches, side_by_side
 from ..errors import ModelError
 from ..records import Records, top_k
-from .batches import batches, side_by_side
 from .model import DynamicExitModel
 
 #: Classes kept per sample; with `fuse: mean` classes beyond these count as 0.
@@ -122,7 +122,7 @@ def make_records(
     Raises:
         ModelError: A stage gives NaN.
     """
-    rows = parallel.shard(len(inputs[0]), BATCH_SIZE)
+    rows = distributed.shard(len(inputs[0]), BATCH_SIZE)
 
     @torch.no_grad()
     def answer(numbered: tuple[int, tuple[np.ndarray, ...]]) -> dict[str, Answers]:
@@ -142,7 +142,7 @@ def make_records(
                 say(f"records: {done / count:.0%} of {len(inputs[0])} samples")
         return [array for parts in found.values() for array in Answers.join(parts).arrays]
 
-    arrays = parallel.gathered(mine)
+    arrays = distributed.gathered(mine)
     pairs = zip(arrays[::2], arrays[1::2], strict=True)
     answers = {stage: Answers(*pair) for stage, pair in zip((*model.chain, "final"), pairs, strict=True)}
     return join_answers(answers, labels, **described)

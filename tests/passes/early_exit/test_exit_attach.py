@@ -7,13 +7,7 @@ from torch import nn
 
 from dynamic_exit.cost import node_macs
 from dynamic_exit.graph import Classifier, capture, find_cuts, split
-from dynamic_exit.passes.early_exit import (
-    EarlyExitStanza,
-    attach_exits,
-    choose_cuts,
-    register_head,
-    registered_heads,
-)
+from dynamic_exit.passes.early_exit import EarlyExitStanza, attach_exits, choose_cuts, register_head, registered_heads
 from dynamic_exit.passes.early_exit.heads import ExitHead
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from dynamic_exit.cost import node_macs
 from dynamic_exit.errors import PassError
 from dynamic_exit.graph import Classifier, Cut, capture, find_cuts, split
-from dynamic_exit.onnx.parts import BATCH, export_part
+from dynamic_exit.onnx.part import BATCH, export_part
 from dynamic_exit.onnx.session import open_session
 from dynamic_exit.onnx.stitch import Chain, stitch
 from dynamic_exit.passes.early_exit import EarlyExitStanza, attach_exits

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ... import parallel
+from ...core import distributed
+from ...core.hashing import digest
 from ...cost import count_macs
-from ...digest import digest
 from ...errors import PassError
 from ...graph import Cut
 from ..augment import make_augment
@@ -92,7 +92,7 @@ def attach_exits(
     if sequence:
         wanted |= sequence[1].wanted(saver, list(inputs))
     augment = make_augment(stanza.training.augment, len(labels), seed)
-    part = parallel.shard(len(labels), batch_size)
+    part = distributed.shard(len(labels), batch_size)
     live = LiveFeatures(segments, wanted, inputs, augment, [cut.name for cut in cuts], part)
     live.made_of = digest(made_of, live.made_of)
     settings = {
@@ -129,15 +129,15 @@ def _train(
         features = live
         if training.cache == "disk":
             name, limit = "features.f16", training.cache_limit * 1e9
-            if parallel.world() > 1:
-                name = f"features-{parallel.rank() + 1}of{parallel.world()}.f16"
+            if distributed.world() > 1:
+                name = f"features-{distributed.rank() + 1}of{distributed.world()}.f16"
 
             def keep() -> CachedFeatures | LiveFeatures:
                 if not live.part:  # then nothing is ever asked
                     return live
                 return CachedFeatures(live, training.views, folder / name, limit, seed, say, batch_size)
 
-            features = parallel.together(keep)
+            features = distributed.together(keep)
         trainer = Trainer(
             heads,
             features,
@@ -145,7 +145,7 @@ def _train(
             training,
             seed,
             unsure=unsure,
-            device=device or parallel.device(),
+            device=device or distributed.device(),
             checkpoint=folder / "exits.safetensors" if workdir else None,
             settings=settings,
             say=say,

@@ -9,9 +9,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ... import parallel
+from ...core import distributed
+from ...core.atomic_write import written_whole
 from ...errors import PassError
-from ...files import written_whole
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -35,7 +35,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         PassError: The file is none.
     """
     try:
-        content = parallel.led(path.read_bytes, bytes, bytes)
+        content = distributed.led(path.read_bytes, bytes, bytes)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         return load(content), json.loads(header["__metadata__"]["state"])
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:

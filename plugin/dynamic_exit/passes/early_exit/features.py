@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...digest import array_fingerprint, digest
+from ...core.atomic_write import written_whole
+from ...core.hashing import array_fingerprint, digest
 from ...errors import PassError
-from ...files import written_whole
 from ..augment import Augment, Own
 
 #: Which features: index of the segment behind which they are taken (-1: of the inputs alone), and their key.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ... import parallel
+from ...core import distributed
 from ...errors import PassError
 from .checkpoint import load_checkpoint, load_optimizer, optimizer_tensors, save_checkpoint
 from .config import Training
@@ -82,12 +82,12 @@ class Trainer:
         """
         self._prepare()
         self.exits.to(self.device)
-        parallel.share([*self.exits.state_dict().values()])
+        distributed.share([*self.exits.state_dict().values()])
         fused = all(each.device.type in ("cpu", "cuda") for each in self.exits.parameters())
         self.optimizer = torch.optim.AdamW(
             self.exits.parameters(), lr=self.options.learning_rate, weight_decay=self.options.weight_decay, fused=fused
         )
-        if resume and self.checkpoint and parallel.led(self.checkpoint.exists):
+        if resume and self.checkpoint and distributed.led(self.checkpoint.exists):
             self._resume()
         while self.epoch < self.options.epochs and not self._stalled():
             loss = self._train_epoch()
@@ -97,7 +97,7 @@ class Trainer:
             self._report(loss, accuracy)
         for (part, _), state in zip(self.exits.parts, self.best_states, strict=True):
             part.load_state_dict(state)
-        parallel.share([*self.exits.state_dict().values()])
+        distributed.share([*self.exits.state_dict().values()])
         self.exits.to("cpu").eval()
 
     def _prepare(self) -> None:
@@ -108,7 +108,7 @@ class Trainer:
             parts = [self.features.batch(each, 0)[0] for each in rows.split(256)]
             return [torch.cat([part[key] for part in parts]).numpy() for key in self.exits.seen if len(rows)]
 
-        found = map(torch.from_numpy, parallel.gathered(look))
+        found = map(torch.from_numpy, distributed.gathered(look))
         self.exits.prepare(dict(zip(self.exits.seen, found, strict=True)))
 
     def _mine(self, rows: Tensor) -> Tensor:
@@ -150,12 +150,12 @@ class Trainer:
 
         def mean_of_all(values: Tensor) -> Tensor:
             found = mean(values)
-            parallel.add([found])
+            distributed.add([found])
             return found
 
         if not len(mine):
             if self.options.weighting != "none":
-                parallel.add([none.double()])  # the others wait for this, in float64 as `weights` adds
+                distributed.add([none.double()])  # the others wait for this, in float64 as `weights` adds
             return none, none
         features, final = self.features.batch(mine, epoch)
         features = {key: value.to(self.device) for key, value in features.items()}
@@ -169,12 +169,12 @@ class Trainer:
 
     def _add_up(self, each: Tensor) -> None:
         """Add up gradients and losses over all processes, in place."""
-        if parallel.world() == 1:
+        if distributed.world() == 1:
             return
         for parameter in self.exits.parameters():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        parallel.add([*(parameter.grad for parameter in self.exits.parameters()), each])
+        distributed.add([*(parameter.grad for parameter in self.exits.parameters()), each])
 
     def _precision(self) -> contextlib.AbstractContextManager:
         if self.device.type == "cuda":
@@ -211,7 +211,7 @@ class Trainer:
             each, found = self._losses(rows, 0)
             total += each.double().cpu() * len(rows)
             right += found.double().cpu()
-        parallel.add([total, right])
+        distributed.add([total, right])
         means = [float(total[places].mean()) / len(self.validation) for _, places in self.exits.parts]
         better = [index for index, mean in enumerate(means) if mean < self.best[index]]
         for index in better:
@@ -238,7 +238,7 @@ class Trainer:
         self.say(f"exits, epoch {self.epoch} of {self.options.epochs}: mean loss {loss.mean():.3f}{held_out}")
 
     def _save(self) -> None:
-        if self.checkpoint is None or not parallel.main():
+        if self.checkpoint is None or not distributed.main():
             return
         tensors = {f"model.{name}": value for name, value in self.exits.state_dict().items()}
         for index, state in enumerate(self.best_states):
@@ -251,7 +251,7 @@ class Trainer:
     def _resume(self) -> None:
         tensors, state = load_checkpoint(self.checkpoint)
         same = state["settings"] == self.settings
-        if not parallel.led(lambda: same and alike(tensors["probe"], self.features.probe())):
+        if not distributed.led(lambda: same and alike(tensors["probe"], self.features.probe())):
             raise PassError(
                 f"checkpoint '{self.checkpoint}' was made with other heads, settings, data or backbone; remove it, or "
                 "run without resume"

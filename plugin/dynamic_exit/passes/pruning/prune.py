@@ -15,7 +15,7 @@ from ..quantization.detect import what_is_quantized
 from .config import PruningStanza
 from .fine_tune import Teacher, fine_tune
 from .importance import accumulate_gradients, make_importance, needs_gradients
-from .order import Block, Rules, by_name, removal_order, within_ratio
+from .removal_order import Block, Rules, by_name, removal_order, within_ratio
 from .structure import Structure, prunable
 
 Say = Callable[[str], None]

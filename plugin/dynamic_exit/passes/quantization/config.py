@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import RecipeError, nearest
-from ...onnx.int8 import Int8Options
+from ...onnx.quantize import Int8Options
 
 #: Known values of what static quantization can be told.
 STATIC = {

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from ...core.batching import batches
 from ...errors import DynamicExitError, PassError, RecipeError, first_line
 from ...graph import Segment
-from ...runtime.batches import batches
+from .apply import config_of, quiet
 from .config import STATIC, check_algorithms, check_choices, known_algorithms
 from .packed import pack_linears
-from .quantizing import config_of, quiet
 
 aten = torch.ops.aten
 # operators of a captured graph, the functions with the same arguments, and what tells those apart

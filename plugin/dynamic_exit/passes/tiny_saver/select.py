@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ...chain.evaluation import Configuration, evaluate
 from ...records import Records
-from ...tuning.beam import shortlist
-from ...tuning.evaluation import Configuration, evaluate
-from ...tuning.optimizer import Goal, optimize
+from ...search.beam import shortlist
+from ...search.optimizer import Goal, optimize
 from .chance import no_better_than_chance
 
 #: A threshold that every confidence is above.

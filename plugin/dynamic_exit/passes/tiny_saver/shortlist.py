@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from ... import parallel
+from ...core import distributed
 from .select import Alone
 
 
@@ -56,7 +56,7 @@ class Shortlist:
 
     def over(self) -> str | None:
         """Return why no further candidate is to be tried; None where there is time left."""
-        if self.time_limit is None or parallel.led(lambda: self._clock() - self._started < self.time_limit):
+        if self.time_limit is None or distributed.led(lambda: self._clock() - self._started < self.time_limit):
             return None
         return f"not tried, the time limit of {self.time_limit:g} s was over"
 

@@ -1,0 +1,1 @@
+"""Looks at recipes and written folders: plan, benchmark, evaluation, inspection."""

@@ -1,0 +1,129 @@
+"""A folder of one file a stage in the pieces that the benchmark times."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+
+from ..artifact.folder import POINTS_FILE, check_files
+from ..artifact.manifest import DynamicExitConfig
+from ..artifact.runner import SegmentsRunner, open_runner, part_files
+from ..chain.checks import HIDDEN
+from ..errors import ExportError
+from ..onnx.part import Part
+from ..onnx.session import PartSession, open_session
+from ..onnx.stitch import Chain
+from ..onnx.unstitch import static_model
+from ..targets.float_twin import Twin, Way, find_twin
+from ..targets.torch import TorchSession
+
+Feeds = Mapping[str, np.ndarray]
+Session = TorchSession | onnxruntime.InferenceSession
+Pieces = tuple[Chain, Session, TorchSession, dict[str, TorchSession]]
+
+
+def torch_pieces(folder: Path, config: DynamicExitConfig) -> Pieces:
+    """Return the chain, the backbone alone, the dynamic model, and every stage by name.
+
+    Args:
+        folder: What a run wrote for torch.
+        config: The folder's.
+
+    Raises:
+        ExportError: It cannot be read, or has exits of a sequence network.
+    """
+    runner = open_runner(folder, config)
+    return _pieces(folder, config, runner, _static(runner, config))
+
+
+def file_pieces(folder: Path, config: DynamicExitConfig, threads: int) -> tuple[list[Pieces], Twin | None, str | None]:
+    """Return the same of a folder of one ONNX file a stage: first in float, where that can be had, then as it ships.
+
+    With it come the float twin, and what users must know of it, as `find_twin` says.
+
+    The backbone alone is one file here, too: it is what users would have without this project.
+
+    Args:
+        folder: What a run wrote in segments.
+        config: The folder's.
+        threads: Within an operator.
+
+    Raises:
+        ExportError: It cannot be read, or has exits of a sequence network.
+    """
+    check_files(folder, config.checksums, [POINTS_FILE, *part_files(config)])
+    parts = {name: Part(Path(name).stem, onnx.load(folder / name), (), "") for name in part_files(config)}
+    by_role = {part.name: part for part in parts.values() if not part.name.startswith("note")}
+    twin, note = find_twin(folder, config, by_role)
+    ways: list[Way] = [*([twin.part] if twin else []), lambda role, part: part]
+    found = [
+        _pieces(
+            folder,
+            config,
+            SegmentsRunner(folder, config, _opener(parts, folder, way, threads)),
+            _joined(config, parts, way, threads),
+        )
+        for way in ways
+    ]
+    return found, twin, note
+
+
+def _opener(parts: Mapping[str, Part], folder: Path, way: Way, threads: int):
+    def load(path: Path, takes: Sequence[str]) -> PartSession:
+        part = replace(parts[path.relative_to(folder).as_posix()], takes=tuple(takes))
+        return PartSession(way(part.name, part), threads)
+
+    return load
+
+
+def _joined(
+    config: DynamicExitConfig, parts: Mapping[str, Part], way: Way, threads: int
+) -> onnxruntime.InferenceSession:
+    entries = enumerate(config.parts["segments"])
+    named = [replace(parts[e["file"]], name=f"segment{i}", takes=tuple(e["takes"])) for i, e in entries]
+    segments = [way(part.name, part) for part in named]
+    inputs = {value.name: value for part in segments for value in part.proto.graph.input if value.name != HIDDEN}
+    return open_session(static_model(segments, list(inputs.values())), threads)
+
+
+def _pieces(folder: Path, config: DynamicExitConfig, runner: SegmentsRunner, static: Session) -> Pieces:
+    if config.parts.get("notes"):
+        raise ExportError(f"'{folder}' has exits of a sequence network, which are not timed; train others")
+    model, carried = runner.model, [*config.inputs, {"name": HIDDEN, "shape": []}]
+    last = len(model.segments) - 1
+    segments = {f"segment{place}": each for place, each in enumerate(model.segments)}
+    stages = {name: model.stage_module(name) for name in model.chain}
+    parts = {
+        name: Part(name, None, each.takes, "hidden" if name in segments and name != f"segment{last}" else "logits")
+        for name, each in {**segments, **stages}.items()
+    }
+    places = dict(zip(model.chain, model.positions, strict=True))
+    chain = Chain(
+        [parts[name] for name, place in places.items() if place < 0],
+        [parts[name] for name in segments],
+        [(parts[name], place) for name, place in places.items() if place >= 0],
+        model.fuse,
+    )
+    sessions = {
+        name: TorchSession.of_module(each, each.takes, carried) for name, each in {**segments, **stages}.items()
+    }
+    return chain, static, TorchSession(runner.run, config.inputs), sessions
+
+
+def _static(runner: SegmentsRunner, config: DynamicExitConfig) -> TorchSession:
+    """Return the backbone alone: its segments, one after the other."""
+    segments = runner.model.segments
+    taken = {name for segment in segments for name in segment.takes}
+
+    @torch.no_grad()
+    def answer(feeds: Feeds, _: np.ndarray | None) -> list[np.ndarray]:
+        values = {name: torch.from_numpy(array) for name, array in feeds.items()}
+        for segment in segments:
+            values[HIDDEN] = segment(*(values[name] for name in segment.takes))
+        return [values[HIDDEN].numpy()]
+
+    return TorchSession(answer, [each for each in config.inputs if each["name"] in taken])

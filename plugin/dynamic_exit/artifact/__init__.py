@@ -1,0 +1,1 @@
+"""The written folder: its manifest, files, checksums, locks and runners."""

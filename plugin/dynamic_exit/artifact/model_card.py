@@ -1,0 +1,55 @@
+"""The model card."""
+
+from typing import Any
+
+from ..chain.operating_point import OperatingPoints
+from ..report.page import table
+from .manifest import IMAGES, DynamicExitConfig
+
+
+def model_card(title: str, config: DynamicExitConfig, points: OperatingPoints, metrics: dict[str, Any]) -> str:
+    """Return the model card as Markdown.
+
+    Args:
+        title: Name of the backbone.
+        config: Task, layout and inputs.
+        points: The operating points.
+        metrics: Content of ``metrics.json``.
+    """
+    header, rows = table(metrics)
+    kind, inputs = "Image", "images"
+    if config.task != IMAGES:
+        kind, inputs = "Sequence", ", ".join(f"{each['name']}={each['name']}" for each in config.inputs)
+    in_one = config.layout == "single" or config.target == "torch"
+    timed = "" if in_one else "; times are those of the same stages in one file"
+    lines = [
+        "---",
+        "library_name: dynamic_exit",
+        f"pipeline_tag: {config.task}",
+        f"tags: [dynamic-exit, early-exit, {'onnx' if config.target == 'onnxruntime' else 'pytorch'}]",
+        "---",
+        f"# {title}, dynamic",
+        "",
+        f"A classifier that answers easy inputs early. The operating point is chosen when calling. It runs in "
+        f"{config.target}{', compiled with inductor' if config.compile else ''}, its backbone in {config.numerics}.",
+        "",
+        "```python",
+        f"from dynamic_exit import DynamicExitModelFor{kind}Classification",
+        "",
+        f'model = DynamicExitModelFor{kind}Classification.from_pretrained("this folder")',
+        f'model.set_operating_point("{points.names[0]}")',
+        f"answer = model({inputs})  # logits, exit_index, confidence",
+        "```",
+        "",
+        f"| {' | '.join(header)} |",
+        f"|{' --- |' * len(header)}",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+        f"Measured on {metrics['samples']['test']} test samples that nothing was tuned on; "
+        f"cost in {points.cost_unit} over the backbone's; {metrics['timing']['runtime']}, "
+        f"{metrics['timing']['threads']} thread; accuracy with its standard error; "
+        f"times: median and half the distance of the quartiles{timed}.",
+        *([""] if metrics["notes"] else []),
+        *(f"- {note}" for note in metrics["notes"]),
+    ]
+    return "\n".join(lines) + "\n"

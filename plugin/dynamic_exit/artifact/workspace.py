@@ -1,0 +1,199 @@
+"""The folder that a run writes: whole or not at all."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..chain.operating_point import OperatingPoints
+from ..core import distributed
+from ..errors import OutputError
+from ..passes.tiny_saver import TUNED
+from ..recipe.recipe import PARTIAL, check_output, recipe_text
+from ..records import Records
+from ..report.page import report_page
+from ..runtime.stages import Stages
+from ..sources.run_inputs import Ingredients
+from ..sources.text_length import longest_text
+from ..sources.tokenizer import save_tokenizer
+from .folder import POINTS_FILE
+from .manifest import IMAGES, DynamicExitConfig
+from .model_card import model_card
+from .output_lock import OutputLock
+
+# in the folder until it is whole: features and checkpoint of a training
+_WORK = "work"
+
+
+class Workspace:
+    """A folder beside the output, renamed to it when everything is in place; while it is entered no other run has it.
+
+    Args:
+        directory: The output; it must not exist, or be empty.
+
+    Raises:
+        OutputError: Something could be lost there.
+    """
+
+    def __init__(self, directory: str | Path):
+        self.directory = Path(distributed.led(lambda: str(_checked(directory))))
+        self.partial = self.directory.with_name(self.directory.name + PARTIAL)
+        self.work = self.partial / _WORK
+        self._lock: OutputLock | None = None
+
+    def __enter__(self) -> "Workspace":
+        """Take the output; the main process does.
+
+        Raises:
+            OutputError: Another run has it, has just written it, or it cannot be made.
+        """
+        distributed.led(self._take)
+        return self
+
+    def _take(self) -> None:
+        lock = OutputLock(self.directory)
+        try:
+            check_output(self.directory)
+        except BaseException:
+            lock.release()
+            raise
+        self._lock = lock
+
+    def __exit__(self, *error: object) -> None:
+        """Let other runs have the output."""
+        if self._lock:
+            self._lock.release()
+
+    def begin(self, resume: bool = False, say: Callable[[str], None] = lambda line: None) -> Path:
+        """Make the folder, with what a training leaves behind in ``work`` where it shall go on; the main process does.
+
+        Args:
+            resume: Keep what an interrupted run has left in ``work``; else it is removed.
+            say: Told where there is nothing to go on from.
+
+        Returns:
+            ``work``.
+
+        Raises:
+            OutputError: It cannot be made.
+        """
+        distributed.led(lambda: self._begin(resume, say))
+        return self.work
+
+    def _begin(self, resume: bool, say: Callable[[str], None]) -> None:
+        kept = [path for path in self.work.glob("[!.]*")] if resume else []
+        if resume and not kept:
+            say(f"nothing to resume in '{self.partial}': training starts from the beginning")
+        # all but whole files of the training: what was cut short begins with a dot
+        for path in [*self.partial.glob("*"), *self.work.glob(".*")]:
+            if path.is_dir() and not (kept and path == self.work):
+                shutil.rmtree(path)
+            elif not path.is_dir():
+                path.unlink()
+        try:
+            self.work.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"folder '{self.partial}' cannot be made: {error.strerror}; choose another one"
+            ) from error
+
+    def save_points(self, points: OperatingPoints) -> None:
+        """Write the operating points, without which no model can be loaded."""
+        points.write(self.partial / POINTS_FILE)
+
+    def save(self, records: Records) -> None:
+        """Keep the records, so that a later failure does not lose them."""
+        records.write(self.partial / "records.npz")
+
+    def leave(self) -> None:
+        """Remove what is left on a machine whose processes only helped."""
+        shutil.rmtree(self.partial, ignore_errors=True)
+
+    def finish(
+        self,
+        ingredients: Ingredients,
+        stages: Stages,
+        files: dict[str, Any],
+        points: OperatingPoints,
+        metrics: dict[str, Any],
+    ) -> Path:
+        """Write everything else, remove what the training left, and give the folder its name.
+
+        Args:
+            ingredients: The recipe and its labels.
+            stages: Those in the model.
+            files: What the configuration says of the model's files, which are written.
+            points: The operating points.
+            metrics: Everything measured.
+
+        Returns:
+            The output folder.
+        """
+        recipe = ingredients.recipe
+        config = _config(ingredients, stages, files)
+        if recipe.data.source == "text":
+            config.tokenizer_files = save_tokenizer(self.partial, recipe.data, recipe.model, config.max_tokens)
+        config.save_pretrained(self.partial)
+        if config.task == IMAGES:
+            from .image_processor import write_image_processor
+
+            images = next(iter(ingredients.splits["calibration"].inputs.values()))
+            pictures = recipe.data.source == "imagefolder"
+            write_image_processor(self.partial, images, recipe.model.preprocessing.interpolation, pictures)
+        (self.partial / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        (self.partial / "recipe.yaml").write_text(recipe_text(recipe, self.directory), encoding="utf-8")
+        title = Path(recipe.model.name).name
+        (self.partial / "report.html").write_text(report_page(title, points, metrics), encoding="utf-8")
+        (self.partial / "README.md").write_text(model_card(title, config, points, metrics), encoding="utf-8")
+        shutil.rmtree(self.work)
+        os.replace(self.partial, self.directory)
+        return self.directory
+
+
+def _checked(directory: str | Path) -> Path:
+    try:
+        return check_output(directory)
+    except OSError as error:
+        raise OutputError(f"output '{directory}' cannot be made: {error.strerror}; choose another place") from error
+
+
+def how_to_go_on(directory: str | Path) -> str:
+    """Say what an interrupted run has left, and what to do.
+
+    Args:
+        directory: Its output.
+    """
+    directory = Path(directory)
+    partial = directory.with_name(directory.name + PARTIAL)
+    if partial.is_dir():
+        return f"interrupted; '{partial}' keeps what is done: run the same command with --resume to go on from there"
+    if directory.is_dir() and any(directory.iterdir()):
+        return f"interrupted, but '{directory}' is written and whole: nothing is left to do or to --resume"
+    return f"interrupted; nothing is in '{directory}' yet: run the same command again, with or without --resume"
+
+
+def _config(ingredients: Ingredients, stages: Stages, files: dict[str, Any]) -> DynamicExitConfig:
+    recipe, names = ingredients.recipe, ingredients.labels
+    savers = {name: ingredients.candidates[name.removesuffix(TUNED)] for name in stages.savers}
+    return DynamicExitConfig(
+        preprocessing={
+            name: source.preprocessing.model_dump(mode="json")
+            for name, source in {"final": recipe.model, **savers}.items()
+        },
+        stages=[*stages.savers, *stages.exits],
+        numerics=stages.numerics,
+        id2label=dict(enumerate(names)),
+        label2id={name: index for index, name in enumerate(names)},
+        max_tokens=_max_tokens(ingredients, stages, files["inputs"]),
+        **files,
+    )
+
+
+def _max_tokens(ingredients: Ingredients, stages: Stages, inputs: list[dict[str, Any]]) -> int | None:
+    """The most tokens that every stage takes; None where their number is fixed, and so in the inputs' shapes."""
+    if not any(isinstance(side, str) for each in inputs for side in each["shape"]):
+        return None
+    models = [ingredients.backbone, *(stage.module for stage in stages.savers.values())]
+    return longest_text(models, ingredients.example)

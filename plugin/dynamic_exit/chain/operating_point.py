@@ -1,0 +1,421 @@
+"""Operating points: configurations with their measured figures, and the file that holds them."""
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from numbers import Real
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
+
+from ..core.atomic_write import written_whole
+from ..errors import OperatingPointError
+from ..records import Records
+from .doubts import doubt_of_budget, doubt_of_drop
+from .evaluation import Configuration, Evaluation, check_configuration, evaluate
+
+__all__ = [
+    "Configuration",
+    "Evaluation",
+    "Goal",
+    "Guarantee",
+    "OperatingPoint",
+    "OperatingPoints",
+    "StageThreshold",
+    "check_configuration",
+    "evaluate",
+]
+
+TYPE = "dynamic_exit.operating_points"
+VERSION = 1
+BACKBONE = "backbone"
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# a measured figure may pass its goal by this much through rounding alone
+_ROUNDING = 1e-12
+# a wish may come in float32
+_SAME_GOAL = 1e-8
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Goal(_Model):
+    """What a point was tuned for: one of two.
+
+    Attributes:
+        max_accuracy_drop: The largest drop below the backbone's accuracy, as a share (0.005 is half a point); negative
+            asks for a gain.
+        budget: The largest mean cost, as a share of the backbone's (> 0).
+    """
+
+    max_accuracy_drop: Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)] | None = None
+    budget: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> "Goal":
+        if (self.max_accuracy_drop is None) == (self.budget is None):
+            raise ValueError("a goal is either a max_accuracy_drop or a budget")
+        return self
+
+    @model_serializer
+    def _asked(self) -> dict[str, float]:
+        # the half that was not asked for is not written
+        return {name: value for name, value in self.__dict__.items() if value is not None}
+
+    @property
+    def name(self) -> str:
+        """The name of a point for this goal: ``accuracy-drop-0.5%`` or ``budget-40%``."""
+        if self.budget is not None:
+            return f"budget-{_percent(self.budget)}%"
+        return f"accuracy-drop-{_percent(self.max_accuracy_drop)}%"
+
+
+class StageThreshold(_Model):
+    """A stage in use.
+
+    Attributes:
+        stage: Its name.
+        threshold: A sample leaves here when its confidence is above it (float32).
+    """
+
+    stage: str
+    threshold: Finite
+
+
+class Guarantee(_Model):
+    """A promise that passed its test.
+
+    Attributes:
+        max_accuracy_drop: The drop that the true one does not exceed,
+        probability: with at least this probability over the draw of the calibration samples.
+        samples: How many calibration samples the test had.
+    """
+
+    max_accuracy_drop: Finite
+    probability: Annotated[float, Field(gt=0, lt=1)]
+    samples: Annotated[int, Field(ge=1)]
+
+
+class OperatingPoint(_Model):
+    """A configuration with its figures, all from samples that the search has not seen.
+
+    Attributes:
+        name: Unique in its file.
+        goal: What it was tuned for; null for the backbone alone.
+        stages: The stages in use before the final, in chain order; none is the backbone alone.
+        fuse: ``none`` or ``mean``.
+        accuracy: 0..1.
+        accuracy_drop: The backbone's accuracy on the same samples less this one.
+        cost: Mean per sample, in the file's unit.
+        cost_ratio: Over the backbone's cost.
+        exit_rates: Share of samples per stage in use and the final.
+        samples: How many samples the figures come from.
+        guarantee: The promise, or null where none was asked for or none passed.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    goal: Goal | None = None
+    stages: tuple[StageThreshold, ...] = ()
+    fuse: Literal["none", "mean"] = "none"
+    accuracy: Share
+    accuracy_drop: Finite
+    cost: Cost
+    cost_ratio: Cost
+    exit_rates: dict[str, Share]
+    samples: Annotated[int, Field(ge=1)]
+    guarantee: Guarantee | None = None
+
+    @property
+    def configuration(self) -> Configuration:
+        """The point as ``evaluate`` takes it."""
+        return Configuration(tuple((stage.stage, stage.threshold) for stage in self.stages), self.fuse)
+
+    @classmethod
+    def measured(
+        cls,
+        records: Records,
+        configuration: Configuration,
+        *,
+        name: str,
+        goal: Goal | None = None,
+        guarantee: Guarantee | None = None,
+    ) -> "OperatingPoint":
+        """Measure a configuration.
+
+        Args:
+            records: Samples that neither training nor search has seen.
+            configuration: What to measure.
+            name: The point's name.
+            goal: What it was tuned for.
+            guarantee: A promise that passed.
+
+        Returns:
+            The point.
+
+        Raises:
+            OperatingPointError: The configuration does not fit the records.
+        """
+        figures = evaluate(records, configuration)
+        return cls(
+            name=name,
+            goal=goal,
+            stages=tuple(StageThreshold(stage=s, threshold=float(t)) for s, t in configuration.stages),
+            fuse=configuration.fuse,
+            accuracy=figures.accuracy,
+            accuracy_drop=figures.accuracy_drop,
+            cost=figures.cost,
+            cost_ratio=figures.cost_ratio,
+            exit_rates=figures.exit_rates,
+            samples=len(records),
+            guarantee=guarantee,
+        )
+
+
+class Baseline(_Model):
+    """The backbone alone, on the samples that the points were measured on.
+
+    Attributes:
+        accuracy: 0..1.
+        cost: Per sample, in the file's unit (> 0).
+    """
+
+    accuracy: Share
+    cost: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class OperatingPoints(_Model):
+    """The file ``operating_points.json``.
+
+    Attributes:
+        cost_unit: ``macs`` or ``seconds``.
+        baseline: The backbone alone.
+        points: Points of different names.
+        notes: Why a guarantee is missing, and where samples were too few, one sentence each; not written to the file.
+    """
+
+    type: Literal["dynamic_exit.operating_points"] = Field(default=TYPE, alias="_type")
+    version: Literal[1] = Field(default=VERSION, alias="_version")
+    cost_unit: Literal["macs", "seconds"]
+    baseline: Baseline
+    points: tuple[OperatingPoint, ...]
+    notes: tuple[str, ...] = Field(default=(), exclude=True)
+
+    @model_validator(mode="after")
+    def _names(self) -> "OperatingPoints":
+        names = [point.name for point in self.points]
+        twice = [name for i, name in enumerate(names) if name in names[:i] or name == BACKBONE]
+        if twice:
+            raise ValueError(f"the point name '{twice[0]}' comes twice or is the backbone's own")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The points' names, in the file's order."""
+        return tuple(point.name for point in self.points)
+
+    @property
+    def backbone(self) -> OperatingPoint:
+        """The backbone alone as a point: every stage off. It is always there, under the name ``backbone``."""
+        samples = self.points[0].samples if self.points else 1
+        return OperatingPoint(
+            name=BACKBONE,
+            accuracy=self.baseline.accuracy,
+            accuracy_drop=0.0,
+            cost=self.baseline.cost,
+            cost_ratio=1.0,
+            exit_rates={"final": 1.0},
+            samples=samples,
+        )
+
+    @classmethod
+    def read(cls, path: str | os.PathLike) -> "OperatingPoints":
+        """Read the file.
+
+        Args:
+            path: ``operating_points.json``.
+
+        Returns:
+            The points.
+
+        Raises:
+            OperatingPointError: The file is missing, is not JSON, is newer than this program or breaks the format.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise OperatingPointError(f"cannot read the operating points '{path}': {error}") from error
+        return cls.from_json(text, source=str(path))
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str = "the operating points") -> "OperatingPoints":
+        """Read the file's text.
+
+        Args:
+            text: JSON.
+            source: What to call it in an error.
+
+        Returns:
+            The points.
+
+        Raises:
+            OperatingPointError: As ``read``.
+        """
+        try:
+            content = json.loads(text, parse_constant=_no_constant)
+        except ValueError as error:
+            raise OperatingPointError(
+                f"'{source}' is not JSON ({error}); write it with OperatingPoints.write"
+            ) from error
+        if not isinstance(content, dict) or content.get("_type") != TYPE:
+            raise OperatingPointError(f"'{source}' holds no operating points: its _type must be '{TYPE}'")
+        version = content.get("_version")
+        if isinstance(version, int) and version > VERSION:
+            raise OperatingPointError(
+                f"'{source}' is of version {version}, this program reads up to {VERSION}; use a newer dynamic_exit"
+            )
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the file"
+            raise OperatingPointError(f"'{source}' breaks the format at {where}: {first['msg']}") from error
+
+    def to_json(self) -> str:
+        """Return the file's text; the same points give the same bytes, and no number is NaN or infinite."""
+        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=2, allow_nan=False) + "\n"
+
+    def write(self, path: str | os.PathLike) -> None:
+        """Write the file, whole or not at all.
+
+        Args:
+            path: The file to write or replace; its folder must exist.
+
+        Raises:
+            OperatingPointError: The file cannot be written.
+        """
+        try:
+            with written_whole(path) as file:
+                file.write(self.to_json().encode())
+        except OSError as error:
+            raise OperatingPointError(
+                f"cannot write the operating points to '{path}': {error.strerror or error}"
+            ) from error
+
+    def by_name(self, name: str) -> OperatingPoint:
+        """Return a point.
+
+        Args:
+            name: Its name, or ``backbone``.
+
+        Returns:
+            The point.
+
+        Raises:
+            OperatingPointError: There is none; the message lists those there are.
+        """
+        for point in (*self.points, self.backbone):
+            if point.name == name:
+                return point
+        known = ", ".join(sorted((*self.names, BACKBONE)))
+        raise OperatingPointError(f"there is no operating point '{name}'; known are: {known}")
+
+    def nearest(self, *, max_accuracy_drop: float | None = None, budget: float | None = None) -> OperatingPoint:
+        """Return the best point for a wish.
+
+        An accuracy drop is decided by what points were tuned for: a drop that was measured on the report's samples may
+        be small by luck. A budget is decided by measured cost, which has hardly any noise, whatever a point was tuned
+        for.
+
+        Args:
+            max_accuracy_drop: The cheapest of the points that were tuned for at most this drop; where there is none,
+                of those whose guarantee is for at most this drop.
+            budget: The most accurate point whose cost is at most this share of the backbone's, possibly the backbone
+                alone.
+
+        Returns:
+            The point.
+
+        Raises:
+            OperatingPointError: Not exactly one wish, a wish that is no number or cannot be meant, or one that no point
+                meets; the message lists the points, and names ``backbone``, which has no drop at all.
+        """
+        if (max_accuracy_drop is None) == (budget is None):
+            raise OperatingPointError("ask for either a max_accuracy_drop or a budget")
+        wish = budget if max_accuracy_drop is None else max_accuracy_drop
+        if isinstance(wish, bool) or not isinstance(wish, Real) or not math.isfinite(wish):
+            raise OperatingPointError(f"a max_accuracy_drop or budget must be a number; got {wish!r}")
+        return self._for_drop(wish) if budget is None else self._for_budget(wish)
+
+    def _for_drop(self, wish: float) -> OperatingPoint:
+        doubt = doubt_of_drop(wish)
+        if doubt:
+            raise OperatingPointError(f"max_accuracy_drop {doubt}")
+        for drop_of in (_goal_drop, _promised_drop):
+            fitting = [point for point in self.points if drop_of(point) <= wish + _SAME_GOAL]
+            if fitting:
+                return min(fitting, key=lambda point: (point.cost, point.accuracy_drop))
+        drops = {point.name: min(_goal_drop(point), _promised_drop(point)) for point in self.points}
+        known = (f"{name} ({drop:g})" if drop < math.inf else f"{name} (a budget)" for name, drop in drops.items())
+        raise OperatingPointError(
+            f"no operating point was tuned for an accuracy drop of at most {wish:g}; known are: "
+            f"{', '.join(sorted(known)) or 'none'}" + f"; '{BACKBONE}' by name loses nothing" * (wish >= 0)
+        )
+
+    def _for_budget(self, wish: float) -> OperatingPoint:
+        doubt = doubt_of_budget(wish)
+        if doubt:
+            raise OperatingPointError(f"budget {doubt}")
+        points = (*self.points, self.backbone)
+        fitting = [point for point in points if point.cost_ratio <= wish + _ROUNDING]
+        if not fitting:
+            least = min(point.cost_ratio for point in points)
+            raise OperatingPointError(
+                f"no operating point costs at most {wish:g} of the backbone; the cheapest costs {least:.4g}"
+            )
+        return max(fitting, key=lambda point: (-point.accuracy_drop, -point.cost))
+
+
+def _goal_drop(point: OperatingPoint) -> float:
+    drop = point.goal.max_accuracy_drop if point.goal else None
+    return math.inf if drop is None else drop
+
+
+def _promised_drop(point: OperatingPoint) -> float:
+    return point.guarantee.max_accuracy_drop if point.guarantee else math.inf
+
+
+def _percent(share: float) -> str:
+    return f"{round(100 * share, 10):g}"
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def point_thresholds(point: OperatingPoint, stages: Sequence[str]) -> np.ndarray:
+    """Return a point's thresholds in the order of a chain.
+
+    Args:
+        point: The point.
+        stages: The chain's names before the final.
+
+    Returns:
+        float32 (S,), +inf for a stage that the point does not use.
+
+    Raises:
+        OperatingPointError: The point uses a stage that the chain lacks.
+    """
+    used = {stage.stage: stage.threshold for stage in point.stages}
+    missing = set(used) - set(stages)
+    if missing:
+        raise OperatingPointError(
+            f"operating point '{point.name}' uses the stage '{sorted(missing)[0]}', which the file lacks; export anew"
+        )
+    return np.asarray([used.get(stage, np.inf) for stage in stages], np.float32)

@@ -1,0 +1,5 @@
+"""`python -m dynamic_exit.cli`."""
+
+from .main import main
+
+main()

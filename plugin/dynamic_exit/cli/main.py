@@ -1,0 +1,334 @@
+"""The command `dynamic-exit`."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+
+from ..chain.operating_point import OperatingPoints
+from ..core import distributed, signals
+from ..core.process_state import undisturbed
+from ..errors import DynamicExitError, RecipeError
+from .render import print_candidates, print_figures, print_stacks, print_table, progress_bar, said
+
+app = typer.Typer(
+    help="Trained classifiers spend less on easy inputs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+# seconds in which the main process, where it fails too, has said so, and its launcher has ended all others
+_MAIN_ENDS = 5.0
+_RecipeFile = Annotated[Path, typer.Argument(help="recipe in YAML")]
+_Folder = Annotated[Path, typer.Argument(help="folder that `run` wrote")]
+_RequireDrop = Annotated[
+    bool, typer.Option("--require-drop", help="exit code 3 where test samples contradict an allowed drop")
+]
+_RequireGuarantee = Annotated[
+    bool, typer.Option("--require-guarantee", help="exit code 3 where a point has no guarantee that was asked for")
+]
+_Json = Annotated[bool, typer.Option("--json", help="print JSON for a script")]
+
+
+@undisturbed()
+def main(arguments: Sequence[str] | None = None, name: str = "dynamic-exit") -> None:
+    """Run the command; a refused input is one line on stderr and exit code 2, a missed requirement one and code 3.
+
+    Args:
+        arguments: None takes those of the process.
+        name: What the help calls the command.
+    """
+    with signals.ended_in_order():
+        code = _run(arguments, name)
+    if code:
+        sys.exit(code)
+
+
+def _run(arguments: Sequence[str] | None, name: str) -> int:
+    """Run the command and return its exit code."""
+    try:
+        return app(arguments, prog_name=name, standalone_mode=False) or 0
+    except DynamicExitError as error:
+        who = ""
+        if not distributed.speaks():
+            time.sleep(_MAIN_ENDS)
+            who = f", process {os.environ['RANK']}"
+        print(f"dynamic-exit{who}: {error}", file=sys.stderr)
+        return 2
+    except typer.Abort:
+        return 130
+    except Exception as error:
+        # typer's own complaints about options know how to show themselves
+        if hasattr(error, "show"):
+            error.show()
+            return 2
+        raise
+
+
+@app.command()
+def run(
+    recipe: _RecipeFile,
+    output: Annotated[Path | None, typer.Option(help="folder to write, instead of the recipe's")] = None,
+    override: Annotated[list[str] | None, typer.Option("--set", help="key=value, with a dotted key")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on where an interrupted run stopped")] = False,
+    require_drop: _RequireDrop = False,
+    require_guarantee: _RequireGuarantee = False,
+    as_json: _Json = False,
+) -> None:
+    """Run a recipe and write the served model's folder."""
+    from ..artifact.workspace import how_to_go_on
+    from ..pipeline.run import run as run_recipe
+
+    console = Console(stderr=True)
+    loaded = _read(recipe, override, output)
+    tuning = loaded.dynamic_exit.tuning
+    _check_required(require_guarantee, tuning.guarantee, "as dynamic_exit.search.guarantee")
+    with signals.advised(lambda: how_to_go_on(loaded.export.directory)), progress_bar(console) as progress:
+        result = run_recipe(loaded, say=said(console), progress=progress, resume=resume)
+    if not distributed.speaks():
+        return
+    if as_json:
+        print(json.dumps({"folder": str(result.folder), **result.metrics}, indent=2))
+    else:
+        print_stacks(result.metrics)
+        print_candidates(result.metrics)
+        print_figures(result.metrics)
+        for note in result.metrics["notes"]:
+            print(note)
+        print(f"\nwrote {os.path.relpath(result.folder)} in {result.metrics['seconds']:.0f} s")
+    contradicted = [row["name"] for row in result.metrics["rows"] if row.get("contradicted")]
+    wanted = [goal.point_name for goal in tuning.goals] if require_drop or require_guarantee else []
+    _end_if_missed(result.points, contradicted if require_drop else [], require_guarantee, wanted)
+
+
+@app.command()
+def validate(
+    recipe: _RecipeFile,
+    override: Annotated[list[str] | None, typer.Option("--set", help="key=value, with a dotted key")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Check a recipe, its models and its data without running it."""
+    from ..core.cache import Cache
+    from ..pipeline.candidates.pool import Pool
+    from ..pipeline.inputs import load
+
+    loaded = _read(recipe, override)
+    ingredients, say = load(loaded), said(Console(stderr=True))
+    ingredients.tell(say)
+    pool = Pool(ingredients, Cache(None), say).known if ingredients.candidates else []
+    if as_json:
+        print(json.dumps(loaded.model_dump(mode="json"), indent=2))
+        return
+    sizes = ", ".join(f"{len(split)} {key}" for key, split in ingredients.splits.items())
+    print(f"{recipe} is valid: {ingredients.classes} classes, {sizes} samples, {len(pool)} candidates")
+
+
+@app.command()
+def plan(
+    recipe: _RecipeFile,
+    override: Annotated[list[str] | None, typer.Option("--set", help="key=value, with a dotted key")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Show what a recipe would run, with shapes, costs and an estimate of the time; nothing is trained or written."""
+    from ..analysis.plan import plan as plan_recipe
+    from ..report.plan import plan_lines, plan_tables
+
+    found = plan_recipe(_read(recipe, override), said(Console(stderr=True)))
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    print("\n".join(plan_lines(found)))
+    for title, header, rows in plan_tables(found):
+        print(f"\n{title}")
+        print_table(header, rows)
+
+
+@app.command()
+def evaluate(
+    folder: _Folder,
+    data: Annotated[Path, typer.Option(help=".npz with inputs and labels, or a recipe whose test split is used")],
+    operating_point: Annotated[str | None, typer.Option(help="name; default: all")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="samples in one call")] = 64,
+    as_json: _Json = False,
+) -> None:
+    """Measure accuracy and exit rates of a written model on other samples."""
+    from ..analysis.evaluate import evaluate_folder
+    from ..report.page import percent
+
+    rows = evaluate_folder(folder, data, operating_point, batch_size)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    stages = [stage for stage in rows[0]["exit_rates"] if any(row["exit_rates"][stage] for row in rows)]
+    header = ["", "accuracy", "cost", *stages]
+    cells = [
+        [row["name"], percent(row["accuracy"], row["accuracy_standard_error"], 2), f"{row['cost_ratio']:.3f}"]
+        + [f"{row['exit_rates'][stage]:.0%}" for stage in stages]
+        for row in rows
+    ]
+    print_table(header, cells)
+    print(f"{rows[0]['samples']} samples")
+
+
+@app.command()
+def benchmark(
+    folder: _Folder,
+    data: Annotated[
+        Path | None, typer.Option(help=".npz, or a recipe whose test split is used; default: its own")
+    ] = None,
+    operating_point: Annotated[list[str] | None, typer.Option(help="name; default: all")] = None,
+    batch_size: Annotated[list[int] | None, typer.Option(min=1, help="samples in one call; default: 1, 8, 64")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="threads within an operator")] = 1,
+    as_json: _Json = False,
+) -> None:
+    """Time a written model and its backbone alone, in float and int8, all in turn, beside the ideal."""
+    from ..analysis.benchmark import BATCH_SIZES, benchmark_folder
+    from ..analysis.evaluate import load_samples
+    from ..report.page import benchmark_tables
+    from ..sources.data.loading import UNNAMED
+
+    split = load_samples(data or folder / "recipe.yaml", folder)
+    found = benchmark_folder(
+        folder,
+        split.inputs if split.by_name else split.inputs[UNNAMED],
+        split.labels,
+        operating_points=operating_point,
+        batch_sizes=batch_size or BATCH_SIZES,
+        threads=threads,
+    )
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for title, header, rows in benchmark_tables(found):
+        print(title)
+        print_table(header, rows)
+        print()
+    print(
+        f"{found['samples']} samples; {found['runtime']}, threads: {found['threads']}; medians over rounds in which "
+        "all rows take turns, ± half the distance of the quartiles\n"
+        "ideal: the time of each stage alone, times the share of samples that reach it"
+    )
+    for note in found["notes"]:
+        print(note)
+
+
+@app.command()
+def inspect(folder: _Folder, as_json: _Json = False) -> None:
+    """Show what a written folder holds."""
+    from ..analysis.evaluate import describe_folder
+    from ..report.page import points_table
+
+    found = describe_folder(folder)
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for key in ("target", "stages", "labels", "inputs", "fuse", "default", "version"):
+        value = found[key]
+        print(f"{key + ':':9} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+    print(f"{'files:':9} {', '.join(f'{name} ({size / 1000:.0f} kB)' for name, size in found['files'].items())}")
+    print_table(*points_table(found))
+
+
+@app.command()
+def tune(
+    records: Annotated[Path, typer.Argument(help="records.npz")],
+    output: Annotated[Path, typer.Option(help="operating_points.json to write")],
+    max_accuracy_drop: Annotated[list[float] | None, typer.Option(help="allowed drop, 0.005 is half a point")] = None,
+    guarantee: Annotated[float | None, typer.Option(help="probability with which the drop shall hold")] = None,
+    max_savers: Annotated[int | None, typer.Option(help="savers in a chain at most")] = None,
+    fuse: Annotated[str, typer.Option(help="mean or none")] = "mean",
+    search_fraction: Annotated[float, typer.Option(help="share of the samples to search on")] = 0.5,
+    seed: Annotated[int, typer.Option(help="decides which samples are which")] = 0,
+    plot: Annotated[Path | None, typer.Option(help="picture of the trade-off to write, such as front.png")] = None,
+    require_drop: _RequireDrop = False,
+    require_guarantee: _RequireGuarantee = False,
+    as_json: _Json = False,
+) -> None:
+    """Find operating points for records, and report them on other samples than were searched."""
+    from ..report.page import judged_table
+    from ..search.judgement import judge_file
+    from ..search.optimizer import DEFAULT_DROPS, tune_file
+
+    _check_required(require_guarantee, guarantee, "as --guarantee")
+    options = {
+        "guarantee": guarantee,
+        "max_savers": max_savers,
+        "fuse": fuse,
+        "search_fraction": search_fraction,
+        "seed": seed,
+    }
+    points = tune_file(records, output, max_accuracy_drops=max_accuracy_drop or list(DEFAULT_DROPS), **options)
+    if plot is not None:
+        from ..report.front import plot_search
+
+        plot_search(records, points, plot, **options)
+    judged = judge_file(records, points, search_fraction, guarantee is not None, seed)
+    contradicted = [each for each in judged if each.contradicted]
+    for note in (*points.notes, *(each.note for each in contradicted)):
+        print(f"dynamic-exit: {note}", file=sys.stderr)
+    if as_json:
+        print(points.to_json(), end="")
+    else:
+        print_table(*judged_table(points, judged))
+    _end_if_missed(points, [each.name for each in contradicted if require_drop], require_guarantee)
+
+
+@app.command()
+def passes(as_json: _Json = False) -> None:
+    """List the passes and Neural Compressor's algorithms, with parameters, defaults and ranges."""
+    from ..integrations.neural_compressor import describe_algorithms
+
+    found = describe_algorithms()
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for name, entry in found.items():
+        print(f"\n{name} ({entry['from']}): {entry['summary']}")
+        rows = [[p["name"], p["default"], p["range"], p["meaning"]] for p in entry["parameters"]]
+        print_table(["parameter", "default", "range", "meaning"], rows, left=True)
+
+
+def _check_required(required: bool, guarantee: float | None, where: str) -> None:
+    """Refuse to require a guarantee that is not asked for."""
+    if required and guarantee is None:
+        raise RecipeError(f"--require-guarantee: no guarantee is asked for; give its probability {where}, such as 0.95")
+
+
+def _end_if_missed(
+    points: OperatingPoints, contradicted: Sequence[str], guarantee: bool, wanted: Sequence[str] = ()
+) -> None:
+    """End with exit code 3 where what is required was missed; all is written by then."""
+    from ..search.judgement import missed
+
+    said = missed(points, contradicted=contradicted, guarantee=guarantee, wanted=wanted)
+    if said:
+        print(f"dynamic-exit: {said}", file=sys.stderr)
+        raise typer.Exit(3)
+
+
+def _read(path: Path, overrides: Sequence[str] | None, output: Path | None = None):
+    from ..recipe.recipe import read_recipe
+
+    values: dict[str, Any] = {}
+    for override in overrides or ():
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise RecipeError(f"--set takes key=value; got '{override}'")
+        try:
+            values[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise RecipeError(f"--set {override}: the value is no YAML; put quotes around it") from None
+    if output is not None:
+        values["export.directory"] = str(output.absolute())
+    return read_recipe(path, values)
+
+
+if __name__ == "__main__":
+    main()

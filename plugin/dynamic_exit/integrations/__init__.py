@@ -1,0 +1,1 @@
+"""Frameworks in which the passes are at home, one folder each."""

@@ -1,0 +1,67 @@
+"""What is registered with Neural Compressor, with parameters, defaults and ranges."""
+
+import inspect
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic.fields import FieldInfo
+
+from ...passes import Stanza, registered_passes
+from ...passes.quantization.config import known_algorithms
+from .registered import DynamicExitConfig
+
+_SIGNS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt"), MinLen: ("at least", "min_length")}
+
+
+def describe_algorithms() -> dict[str, dict[str, Any]]:
+    """Return every registered algorithm, this project's passes first.
+
+    Returns:
+        Name -> ``from``, ``summary`` and ``parameters``, each with ``name``, ``default``, ``range`` and ``meaning``.
+    """
+    found = {
+        name: {"from": info.origin, "summary": info.summary, "parameters": [*_fields(info.stanza)]}
+        for name, info in registered_passes().items()
+    }
+    combination = DynamicExitConfig.stanza_class
+    summary = combination.__doc__.splitlines()[0]
+    found["dynamic_exit"] = {"from": "dynamic_exit", "summary": summary, "parameters": [*_fields(combination)]}
+    for name, parameters in known_algorithms().items():
+        if name not in found:
+            rows = [
+                {"name": key, "default": _show(default), "range": "", "meaning": ""}
+                for key, default in parameters.items()
+            ]
+            found[name] = {"from": "Neural Compressor", "summary": "under `quantization`", "parameters": rows}
+    return found
+
+
+def _fields(stanza: type[Stanza], prefix: str = "") -> Iterator[dict[str, str]]:
+    for name, info in stanza.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, Stanza):
+            yield from _fields(kind, f"{prefix}{name}.")
+            continue
+        default = "required" if info.is_required() else _show(info.get_default(call_default_factory=True))
+        yield {
+            "name": prefix + name,
+            "default": default,
+            "range": _range(info),
+            "meaning": info.description or "",
+        }
+
+
+def _range(info: FieldInfo) -> str:
+    limits = [
+        f"{_SIGNS[type(limit)][0]} {getattr(limit, _SIGNS[type(limit)][1])}"
+        for limit in info.metadata
+        if type(limit) in _SIGNS
+    ]
+    choices = [repr(value) for value in typing.get_args(info.annotation) if isinstance(value, str)]
+    return " or ".join(choices) if choices else ", ".join(limits)
+
+
+def _show(value: Any) -> str:
+    return "required" if value is inspect.Parameter.empty else repr(value)

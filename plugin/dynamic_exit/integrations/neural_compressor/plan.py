@@ -1,0 +1,178 @@
+"""Passes in the written order, read from configs and mappings and checked before anything is done."""
+
+import copy
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from neural_compressor.common.base_config import BaseConfig, ComposableConfig, config_registry
+from neural_compressor.common.utils import GLOBAL, LOCAL
+from torch import nn
+
+from ...errors import PassError, RecipeError, nearest
+from ...graph import check_objective
+from ...passes.quantization.config import known_algorithms
+from .adapter import PassConfig, refuse_dynamic
+from .algorithms import needed
+from .calls import Calls
+from .dynamic import MAX_DISAGREEMENT, make_dynamic
+from .possible import PT2E, refuse_impossible
+from .quantized import refuse_quantized
+from .quantizing import quantize_modules, run_algorithm
+from .segments import quantize_whole, split_quantized
+
+COMBINATION = "dynamic_exit"
+# algorithms of Neural Compressor that look at weights alone, and passes for which the shape of the input is enough
+_WEIGHTS_ALONE, _SHAPE_ALONE = ("rtn", "hqq", "mx_quant", "mixed_precision"), ("pruning", "pt2e_dynamic_quant")
+_SAVERS, _EXITS = "tiny_saver", "early_exit"
+
+
+class Plan:
+    """What is done to a model, in order.
+
+    Args:
+        given: A config, a mapping of algorithm names and parameters, or a list of both.
+
+    Attributes:
+        configs: One for each pass, in order; savers and exits last.
+        limit: Largest share of answers that savers and exits may change, in 0..1.
+
+    Raises:
+        DynamicExitError: A pass is unknown, misspelt, of another framework, there twice, or in an impossible place.
+    """
+
+    def __init__(self, given: Any):
+        self.limit = MAX_DISAGREEMENT
+        configs = _configs(given)
+        if sum(config.name == COMBINATION for config in configs) > 1:  # each has a goal
+            raise PassError(f"pass '{COMBINATION}' is written twice, each with a goal of its own; put them together")
+        self.configs = [step for config in configs for step in self._steps(config)]
+        if not self.configs:
+            raise RecipeError("the list of passes is empty; name at least one")
+        names = [config.name for config in self.configs]
+        for name in names:
+            if names.count(name) > 1:
+                raise PassError(f"pass '{name}' is written twice; keep one")
+        quantizing = [config.name for config in self.configs if not isinstance(config, PassConfig)]
+        if len(quantizing) > 1:
+            raise PassError(f"passes '{quantizing[0]}' and '{quantizing[1]}' both quantize; keep one")
+        for before, after in zip(self.configs, self.configs[1:], strict=False):
+            if _rank(before) > _rank(after):
+                raise PassError(f"pass '{after.name}' cannot come after '{before.name}'; write '{after.name}' first")
+
+    def _steps(self, config: BaseConfig) -> list[BaseConfig]:
+        if config.name != COMBINATION:
+            return [config]
+        stanza, known = config.stanza, config_registry.get_cls_configs()["torch"]
+        self.limit = stanza.tuning.max_accuracy_drop
+        steps = [known[name].from_dict(each.model_dump()) for name, each in stanza.static_passes.items()]
+        steps += [_config(name, parameters) for name, parameters in (stanza.quantization or {}).items()]
+        dynamic = {_SAVERS: stanza.tiny_saver, _EXITS: stanza.early_exit}
+        return steps + [known[name].from_dict(each.model_dump()) for name, each in dynamic.items() if each]
+
+    def check(self, model: nn.Module) -> None:
+        """Refuse a model on which a pass cannot run.
+
+        Raises:
+            PassError: The model is dynamic, quantized or exported already, or an algorithm is impossible here.
+            ModelError: It is for multi-label classification or regression, which savers and exits cannot answer.
+        """
+        refuse_dynamic(self.configs[0].name, model)
+        refuse_quantized(model)
+        if getattr(model, "_exported", False):
+            raise PassError("the model is an exported graph, which has no modules to cut; give what it was made of")
+        for config in self.configs:
+            if not isinstance(config, PassConfig):
+                refuse_impossible(config, model)
+            elif config.name in (_SAVERS, _EXITS):
+                check_objective(model, "the model")
+
+    def needs_calls(self, example_inputs: Any) -> str | None:
+        """Return the first pass that cannot do without calibration batches, or None."""
+        free = [*_WEIGHTS_ALONE, *(_SHAPE_ALONE if example_inputs is not None else ())]
+        return next((config.name for config in self.configs if config.name not in free), None)
+
+    def run(self, model: nn.Module, calls: Calls | None, example_inputs: Any = None) -> nn.Module:
+        """Run the passes on a copy of a model, which stays as it was.
+
+        Args:
+            model: In float.
+            calls: What it is calibrated on; None where no pass needs any.
+            example_inputs: As Neural Compressor takes them.
+
+        Raises:
+            DynamicExitError: One sentence on what cannot be done and why.
+        """
+        current, later, whole = copy.deepcopy(model).eval(), {}, None
+        for config in self.configs:
+            if config.name in (_SAVERS, _EXITS):
+                later[config.name] = config
+            elif isinstance(config, PassConfig):
+                current = type(config).apply(current, config, calls, example_inputs)
+            elif config.name in PT2E:
+                whole = quantize_whole(config.name, current, calls, example_inputs, partial(run_algorithm, config))
+            else:
+                current = quantize_modules(config, current, calls, example_inputs)
+        if not later:
+            return current if whole is None else whole
+        stanzas = {_SAVERS: "savers", _EXITS: "exits"}
+        given = {stanzas[name]: config.stanza for name, config in later.items()}
+        name = next(iter(later))
+        if whole is not None:
+            given["pieces"] = partial(split_quantized, whole)
+        return make_dynamic(name, current, needed(name, calls), limit=self.limit, **given)
+
+
+def _rank(config: BaseConfig) -> int:
+    if not isinstance(config, PassConfig):
+        return 1
+    return {_SAVERS: 2, _EXITS: 3}.get(config.name, 0)
+
+
+def _configs(given: Any) -> list[BaseConfig]:
+    if isinstance(given, ComposableConfig):
+        return _configs(list(given.config_list))
+    if isinstance(given, BaseConfig):
+        return [_of_torch(given)]
+    if isinstance(given, Mapping):
+        return [_config(name, parameters) for name, parameters in given.items()]
+    if isinstance(given, list | tuple):
+        return [config for each in given for config in _configs(each)]
+    raise RecipeError(f"passes must be configs, mappings or a list of them; got {type(given).__name__}")
+
+
+def _of_torch(config: BaseConfig) -> BaseConfig:
+    known = config_registry.get_cls_configs()
+    if not isinstance(config, tuple(known["torch"].values())) and config.name not in PT2E:
+        _refuse_framework(config.name, type(config))
+        raise RecipeError(f"config {type(config).__name__} is not registered with Neural Compressor; register it")
+    return config
+
+
+def _refuse_framework(name: str, kind: type | None = None) -> None:
+    for framework, known in config_registry.get_cls_configs().items():
+        if framework != "torch" and (known.get(name) is kind if kind else name in known):
+            raise PassError(f"algorithm '{name}' is one for {framework}, the model is a torch module; use a torch one")
+
+
+def _config(name: Any, parameters: Any) -> BaseConfig:
+    known = config_registry.get_cls_configs()["torch"]
+    if name not in known:
+        _refuse_framework(name)
+        raise RecipeError(f"unknown pass '{name}'; {nearest(str(name), known)}")
+    if isinstance(parameters, BaseConfig):
+        return _of_torch(parameters)
+    if not issubclass(known[name], PassConfig):
+        _check_parameters(name, parameters)
+    return known[name].from_dict({} if parameters is None else parameters)
+
+
+def _check_parameters(name: str, parameters: Any) -> None:
+    """Refuse what Neural Compressor would accept silently."""
+    if not isinstance(parameters, Mapping | None):
+        raise RecipeError(f"pass '{name}' takes a mapping of parameters; got {type(parameters).__name__}")
+    known, values = known_algorithms()[name], parameters or {}
+    nested = [values.get(GLOBAL, {}), *values.get(LOCAL, {}).values()] if {GLOBAL, LOCAL} & values.keys() else [values]
+    for key in [key for each in nested for key in each]:
+        if key not in known:
+            raise RecipeError(f"unknown key '{name}.{key}'; {nearest(key, known)}")

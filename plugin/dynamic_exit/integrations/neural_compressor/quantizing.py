@@ -1,0 +1,70 @@
+"""Neural Compressor's own algorithms, run as its users run them."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from neural_compressor.common.base_config import BaseConfig
+from neural_compressor.torch.quantization import convert, prepare, quantize
+from torch import nn
+
+from ...errors import DynamicExitError, PassError, first_line
+from .calls import Calls
+from .possible import PT2E
+from .quantized import what_is_quantized
+
+
+def quantize_modules(config: BaseConfig, model: nn.Module, calls: Calls | None, example_inputs: Any) -> nn.Module:
+    """Run an algorithm that puts other modules into a model.
+
+    Args:
+        config: Its config, which stays as it was.
+        model: In float; it is changed.
+        calls: What it is calibrated on; None where it needs no calibration.
+        example_inputs: As Neural Compressor takes them; where there are none, AWQ gets the first sample of the calls.
+
+    Raises:
+        PassError: Neural Compressor fails, or has found nothing to quantize.
+    """
+    config = copy.deepcopy(config)
+    if config.name == "gptq" and not (config.model_path or config.use_layer_wise or config.use_block_wise):
+        config.model_path = "."  # not read then, but an empty one is looked for on the network
+    if config.name == "awq" and example_inputs is None:
+        example_inputs = calls.only_input("awq")[0][:1]
+    return run_algorithm(config, model, calls and calls.replay, example_inputs)
+
+
+def run_algorithm(
+    config: BaseConfig, model: nn.Module, run_fn: Callable[[nn.Module], Any] | None, example_inputs: Any = None
+) -> nn.Module:
+    """Run an algorithm on a model, or on what was exported of one.
+
+    Args:
+        config: Its config, which stays as it was.
+        model: In float; it is changed.
+        run_fn: Calls the model that it is given on calibration batches.
+        example_inputs: As Neural Compressor takes them.
+
+    Raises:
+        PassError: Neural Compressor fails, or has found nothing to quantize.
+    """
+    config = copy.deepcopy(config)
+    if config.name in PT2E:  # what was exported holds the model under this name
+        local = config.local_config.items()
+        config.local_config = {f"model.{key}" if isinstance(key, str) else key: value for key, value in local}
+    try:
+        if config.name == "fp8_quant":  # its `quantize` fails whatever it is given
+            model = prepare(model, config, example_inputs=example_inputs)
+            if run_fn:
+                run_fn(model)
+            made = convert(model)
+        else:
+            made = quantize(model, config, run_fn=run_fn, example_inputs=example_inputs)
+    except DynamicExitError:
+        raise
+    except Exception as error:  # Neural Compressor raises anything
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise PassError(f"Neural Compressor's '{config.name}' failed with {said}; the model is as it was") from error
+    if type(config).__module__.startswith("neural_compressor.") and what_is_quantized(made) is None:
+        raise PassError(f"'{config.name}' found nothing to quantize in this model; leave it out")
+    return made

@@ -1,0 +1,32 @@
+"""What is registered with Neural Compressor when `dynamic_exit` is imported."""
+
+from neural_compressor.common.base_config import config_registry
+from neural_compressor.torch.utils import algos_mapping
+from neural_compressor.version import __version__
+from torch import nn
+
+from ...passes import EarlyExitStanza, PruningStanza, TinySaverStanza, load_entry_points, registered_passes
+from ...recipe.static_passes import with_passes
+from . import algorithms
+from .adapter import PassConfig, check_version, leave_out_of_default_set, register
+from .calls import Calls
+from .combination import Combination
+from .plan import COMBINATION, Plan
+
+
+def _combination(model: nn.Module, config: PassConfig, calls: Calls | None, example_inputs) -> nn.Module:
+    plan = Plan(config)
+    plan.check(model)
+    return plan.run(model, calls, example_inputs)
+
+
+check_version(__version__)
+leave_out_of_default_set()
+PruningConfig = register("pruning", PruningStanza, algorithms.pruning, local=True)
+TinySaverConfig = register("tiny_saver", TinySaverStanza, algorithms.tiny_saver)
+EarlyExitConfig = register("early_exit", EarlyExitStanza, algorithms.early_exit)
+load_entry_points(taken=[*config_registry.get_cls_configs()["torch"], *algos_mapping])
+for _name, _info in registered_passes().items():
+    if _info.apply:
+        register(_name, _info.stanza, algorithms.external)
+DynamicExitConfig = register(COMBINATION, with_passes(Combination), _combination)

@@ -1,0 +1,142 @@
+"""Whether a backbone answers better than chance before any work goes into it, and what the likely cause is."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from ..core.batching import run_in_batches
+from ..graph import Classifier
+from ..passes.tiny_saver.chance import is_right_more_often
+from ..sources.data.loading import Split
+from ..sources.data.pixel_range import other_ranges
+
+# samples that are run: at first, at most, at most by class where there are many classes, and at most in all
+_FIRST, _USUAL, _BY_CLASS, _MOST = 64, 256, 4, 1024
+# with fewer samples of other classes than the commonest one not even a faultless model could be told from chance
+_FEWEST = 5
+# a cause must explain more than luck would, lift accuracy by so much, and this far from chance to faultless
+_CHANCE, _CERTAIN, _LIFT, _FAR = 0.05, 0.001, 0.1, 0.6
+
+
+def check_backbone(
+    backbone: Classifier,
+    split: Split,
+    labels: Sequence[str],
+    misfit: str | None = None,
+    unweighted: bool = False,
+    seed: int = 0,
+) -> str | None:
+    """Hold a backbone against the answer that is always the commonest class, on some hundred samples.
+
+    Args:
+        backbone: In evaluation mode.
+        split: Labelled samples, inputs by name; some are drawn.
+        labels: Names of the classes, in the order of the logits.
+        misfit: What is wrong with the range of pixels, as `range_misfit` says.
+        unweighted: Whether nobody says where its weights come from.
+        seed: Decides which samples are drawn.
+
+    Returns:
+        One sentence, with the likely cause, where the backbone is no better than chance or where its classes look
+        permuted; None where nothing speaks against it.
+    """
+    split = split.take(np.random.default_rng(seed).permutation(len(split))[:_MOST])
+    answers = _answers(backbone, split, 0, _FIRST)
+    if _is_good(answers, split.labels[: len(answers)]):
+        return None
+    answers = np.concatenate([answers, _answers(backbone, split, len(answers), max(_USUAL, _BY_CLASS * len(labels)))])
+    split = split.take(np.arange(len(answers)))
+    by_chance, (order, permuted) = _by_chance(answers, split.labels), _permutation(answers, split.labels)
+    if permuted is None and not by_chance:
+        return None
+    said = f"the backbone is right on {(answers == split.labels).mean():.1%} of {len(split)} calibration samples"
+    if by_chance:
+        counts = np.bincount(split.labels)
+        said += f", no better than always answering '{labels[counts.argmax()]}' ({counts.max() / len(split):.1%})"
+    if permuted is not None:
+        moved = _listed(order, labels)
+        return f"{said}; its classes look permuted: {moved}; read that way it is right on {permuted:.1%}"
+    return f"{said}; {_cause(backbone, split, answers, misfit, unweighted)}"
+
+
+def _answers(backbone: Classifier, split: Split, start: int, stop: int) -> np.ndarray:
+    rows = {name: tensor[start:stop] for name, tensor in split.tensors.items()}
+    if start >= len(split):
+        return np.zeros(0, np.int64)
+    return run_in_batches(backbone, backbone.select(rows)).argmax(1).numpy()
+
+
+def _is_good(answers: np.ndarray, labels: np.ndarray) -> bool:
+    """Whether answers are surely better than the commonest class, and no permutation could lift them much."""
+    right, always = answers == labels, labels == np.bincount(labels).argmax()
+    return bool(right.mean() > 1 - _LIFT) and is_right_more_often(right, always, _CERTAIN)
+
+
+def _by_chance(answers: np.ndarray, labels: np.ndarray) -> bool:
+    """Whether answers are no better than the commonest class always, as far as so many samples can tell."""
+    always = labels == np.bincount(labels).argmax()
+    return bool((~always).sum() >= _FEWEST) and not is_right_more_often(answers == labels, always, _CHANCE)
+
+
+def _convincing(answers: np.ndarray, before: np.ndarray, labels: np.ndarray) -> bool:
+    """Whether other answers are so much better than those before that they tell the cause."""
+    accuracy, share = (answers == labels).mean(), np.bincount(labels).max() / len(labels)
+    enough = accuracy - (before == labels).mean() >= _LIFT and accuracy >= share + _FAR * (1 - share)
+    return bool(enough) and is_right_more_often(answers == labels, before == labels, _CERTAIN)
+
+
+def _permutation(answers: np.ndarray, labels: np.ndarray) -> tuple[dict[int, int], float | None]:
+    """Find which class each answer should stand for: by one place off, or by the best assignment.
+
+    Returns:
+        Answer -> class where they differ, and the accuracy with it on samples that it was not found on; None where no
+        permutation is convincing.
+    """
+    halves = np.arange(len(labels)) % 2 == 0
+    corrected = answers.copy()
+    for half in (halves, ~halves):
+        order = _assignment(answers[half], labels[half])
+        corrected[~half] = [order.get(answer, answer) for answer in answers[~half].tolist()]
+    found = [(corrected, _assignment(answers, labels))]
+    found += [(answers + step, {each: each + step for each in np.unique(answers).tolist()}) for step in (1, -1)]
+    best, order = max(found, key=lambda each: (each[0] == labels).sum())
+    return (order, float((best == labels).mean())) if _convincing(best, answers, labels) else ({}, None)
+
+
+def _assignment(answers: np.ndarray, labels: np.ndarray) -> dict[int, int]:
+    """Match the answers with the classes one to one so that most samples are right; list those that move."""
+    seen = np.union1d(answers, labels)
+    counts = np.zeros((len(seen), len(seen)))
+    np.add.at(counts, (np.searchsorted(seen, answers), np.searchsorted(seen, labels)), 1)
+    counts += 0.01 * np.eye(len(seen))  # what no sample tells stays as it is
+    rows, columns = linear_sum_assignment(counts, maximize=True)
+    return {int(seen[i]): int(seen[j]) for i, j in zip(rows, columns, strict=True) if i != j and counts[i, j]}
+
+
+def _listed(order: dict[int, int], labels: Sequence[str], most: int = 3) -> str:
+    shown = [
+        f"what it calls '{labels[answer]}' is labelled '{labels[label]}'"
+        for answer, label in sorted(order.items())
+        if label in range(len(labels))
+    ]
+    more = f", and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more
+
+
+def _cause(backbone: Classifier, split: Split, answers: np.ndarray, misfit: str | None, unweighted: bool) -> str:
+    """Say why a backbone may be no better than chance, when its classes are in order."""
+    if misfit is not None:
+        return f"its {misfit}"
+    images = [array for array in split.inputs.values() if array.ndim == 4]
+    for said, other in other_ranges(backbone, images[0]) if len(images) == 1 else ():
+        found = _answers(other, split, 0, len(split))
+        if _convincing(found, answers, split.labels):
+            right = f"it is right on {(found == split.labels).mean():.1%}"
+            return f"the range of its pixels looks wrong: with `{said}` in its `preprocessing` {right}"
+    if unweighted:
+        return "the recipe names no `weights`: unless its function loads them, they are random"
+    recalls = [(answers[split.labels == label] == label).mean() for label in np.unique(split.labels)]
+    if np.mean(recalls) > 1 / len(recalls) + 0.2:
+        return "its answers do follow the labels, but classes are so unequal that accuracy tells little"
+    return "neither the order of its classes nor the range of its inputs explains it; look at weights and labels"

@@ -1,0 +1,378 @@
+"""The candidates of a run: surveyed from their cost, tried from cheap to dear, and the best of them shipped."""
+
+import copy
+import dataclasses
+import functools
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...core import distributed
+from ...core.cache import Cache
+from ...core.hashing import array_fingerprint, digest
+from ...core.model_fingerprint import surroundings
+from ...core.progress import Lines, Progress
+from ...cost import count_macs
+from ...errors import DynamicExitError, ModelError
+from ...onnx.part import Part
+from ...passes.tiny_saver import (
+    TUNED,
+    Candidate,
+    Shortlist,
+    can_tell,
+    chain_ratio,
+    no_better_than_chance,
+    not_run,
+    select_savers,
+    try_alone,
+)
+from ...records import Records
+from ...runtime.recorder import BATCH_SIZE, KEPT_CLASSES, Answers, join_answers
+from ...runtime.stages import Stage, Stages
+from ...sources.run_inputs import Ingredients
+from ...targets.onnxruntime import Shipper
+from ..measure import stage_costs
+from .fine_tuning import FineTuner
+from .recording import record
+from .survey import Known, look
+
+Say = Callable[[str], None]
+_TRAIN = "give it `weights`, or `fine_tune` to `tiny_saver`"
+
+
+class Pool:
+    """The candidates of one run, surveyed: each is loaded once, and those that can never pay are left out.
+
+    Args:
+        ingredients: The recipe, the backbone, the samples and the sources of the candidates.
+        cache: Keeps what is made.
+        say: Takes one line for each candidate.
+        progress: Takes how far the work is; None says it in lines.
+
+    Attributes:
+        known: The candidates that load, cheapest first.
+        not_run: Rows of the table for those that were not run.
+        notes: What the user should know of the candidates, one sentence each.
+
+    Raises:
+        ModelError: No candidate remains.
+    """
+
+    def __init__(self, ingredients: Ingredients, cache: Cache, say: Say, progress: Progress | None = None):
+        self.ingredients, self.cache, self.say = ingredients, cache, say
+        self.progress = progress or Lines(say)
+        self.stanza = ingredients.recipe.dynamic_exit.tiny_saver
+        self.inputs = ingredients.splits["calibration"].inputs
+        self.not_run: list[Candidate] = []
+        self.known: list[Known] = []
+        self.notes: list[str] = []
+        self._untrained: list[Candidate] = []
+        started = time.perf_counter()
+        self._survey()
+        self.seconds = time.perf_counter() - started
+
+    def pick(self, stages: Stages, shipper: Shipper) -> list[Candidate]:
+        """Try the candidates, choose savers among them, and put those into the chain.
+
+        Args:
+            stages: The shipped backbone; the chosen savers and how evidence is fused are put into it.
+            shipper: Exports and quantizes.
+
+        Returns:
+            The table: a row for each candidate, the chosen ones first, those that were not run last.
+
+        Raises:
+            ModelError: No candidate remains.
+        """
+        started = time.perf_counter()
+        stages.fuse = self.stanza.fuse
+        trial = _Trial(self, stages, shipper)
+        trial.run()
+        table = trial.choose()
+        if self.stanza.fine_tune:
+            table = trial.fine_tune(table)
+        table += self.not_run
+        self.progress("savers", 1.0)
+        chosen = sorted((row for row in table if row.chosen), key=lambda row: (row.cost, row.stage))
+        stages.savers = {row.stage: trial.stage(row.stage) for row in chosen}
+        self.seconds += time.perf_counter() - started
+        names = ", ".join(stages.savers) or "none saves anything"
+        self.say(f"savers: {names} out of {len(self.ingredients.candidates)} candidates, in {self.seconds:.1f} s")
+        return table
+
+    def against(self, ingredients: Ingredients) -> "Pool":
+        """Return the same candidates for another backbone and recipe, without another survey."""
+        other = copy.copy(self)
+        other.ingredients, other.not_run, other.notes = ingredients, [*self.not_run], [*self.notes]
+        other.seconds = 0.0
+        return other
+
+    def leave_out(self, name: str, reason: str, cost: float | None = None) -> None:
+        """Say that a candidate cannot be used, and go on without it."""
+        self.say(f"warning: candidate '{name}' is left out: {reason}")
+        self.not_run.append(not_run(name, cost, f"left out: {reason}"))
+
+    def demand(self, remaining: Any) -> None:
+        """Refuse a pool of which nothing remains."""
+        if not remaining:
+            first = (self._untrained or self.not_run)[0]
+            said = f"no candidate of `tiny_saver` can be used, '{first.stage}' is {first.why}"
+            raise ModelError(f"{said}; {_TRAIN if self._untrained else 'give others'}")
+
+    def say_trained_first(self, name: str, reason: str) -> None:
+        """Say that a candidate is trained before the selection, and why."""
+        self.note(f"candidate '{name}' is trained before savers are chosen, as '{name}{TUNED}': {reason}")
+
+    def note(self, sentence: str) -> None:
+        """Say a sentence now, and keep it for figures, report and card."""
+        self.say(f"note: {sentence}")
+        self.notes.append(sentence)
+
+    def _survey(self) -> None:
+        ingredients, latency = self.ingredients, self.ingredients.recipe.dynamic_exit.tuning.cost == "latency"
+        shortlist = Shortlist(
+            count_macs(ingredients.backbone, ingredients.backbone.select(ingredients.example)),
+            "macs",
+            time_limit=self.stanza.time_limit,
+        )
+        for name, source in ingredients.candidates.items():
+            if self.known and (reason := shortlist.over()):
+                self.not_run.append(not_run(name, None, reason))
+                continue
+            try:
+                known = distributed.together(functools.partial(look, name, source, ingredients, self.cache))
+            except DynamicExitError as error:
+                self.leave_out(name, str(error))
+                continue
+            # multiply-adds say nothing for certain of seconds
+            reason = None if latency else shortlist.too_dear(known.macs)
+            if reason:
+                self.leave_out(name, reason, known.macs)
+            elif known.untrained and not self.stanza.fine_tune:
+                self.leave_out(name, known.untrained, known.macs)
+                self._untrained.append(self.not_run[-1])
+                self.notes.append(f"candidate '{name}' is left out: {known.untrained}; {_TRAIN}")
+            else:
+                self.known.append(known)
+                if known.untrained:
+                    self.say_trained_first(name, known.untrained)
+        self.demand(self.known)
+        self.known.sort(key=lambda known: (known.macs, known.name))
+
+
+class _Trial:
+    """One trial of a pool on the calibration split.
+
+    Args:
+        pool: The candidates.
+        stages: The shipped backbone.
+        shipper: Exports and quantizes.
+    """
+
+    def __init__(self, pool: Pool, stages: Stages, shipper: Shipper):
+        self.pool, self.stages, self.shipper, self.cache = pool, stages, shipper, pool.cache
+        self.known = {known.name: known for known in pool.known}
+        self.tuning = pool.ingredients.recipe.dynamic_exit.tuning
+        self.cost = self.tuning.cost
+        self.costs = stage_costs(stages, self.tuning, self.cache)
+        self.answers: dict[str, Answers] = {}
+        # what the answers of every stage depend on besides itself
+        samples = [text for name, array in pool.inputs.items() for text in (name, array_fingerprint(array))]
+        runtime = stages.segments[0].part.runtime
+        self.common = [surroundings(), samples, runtime, str([shipper.threads, BATCH_SIZE, KEPT_CLASSES])]
+        self.work = {"final": sum(stage.macs for stage in stages.segments)}
+        self.work.update((name, known.macs) for name, known in self.known.items())
+        self.done = 0.0
+        stanza = pool.stanza
+        self.shortlist = Shortlist(
+            self.costs["prefix_cost"]["final"],
+            self.costs["cost_unit"],
+            single=stanza.selection == "single",
+            time_limit=None if stanza.time_limit is None else stanza.time_limit - pool.seconds,
+        )
+        model = stages.model("session")
+        self.backbone = lambda *inputs: model.all_stage_logits(*inputs)["final"]
+        self.backbone_sum = digest(*(stage.part.content for stage in stages.segments))
+        self.options = {
+            "fuse": stanza.fuse,
+            "max_accuracy_drop": pool.ingredients.recipe.dynamic_exit.tuning.max_accuracy_drop,
+            "seed": pool.ingredients.recipe.seed,
+            "selection": stanza.selection,
+        }
+
+    def run(self) -> None:
+        """Record the backbone, and the candidates from cheap to dear; those that know nothing are trained first."""
+        self._record("final", self.backbone_sum, self.backbone, self.stages.input_names)
+        if not can_tell(self._truth):
+            self.pool.note(f"{len(self._truth)} calibration samples are too few to tell candidates from chance")
+        for name, known in [*self.known.items()]:
+            if known.untrained:
+                self._tune(name)
+                self.pool.not_run.append(not_run(name, self._cost(name), f"{known.untrained}; see {name}{TUNED}"))
+                continue
+            self._consider(name)
+            if self.pool.stanza.fine_tune and name in self.answers and (reason := self._chance(name)):
+                self.pool.say_trained_first(name, reason)
+                self._tune(name)
+        self.pool.demand(len(self.answers) > 1)
+
+    @property
+    def _truth(self) -> np.ndarray:
+        """The class that counts as right (N,), as records have it."""
+        labels = self.pool.ingredients.splits["calibration"].labels
+        return np.where(labels >= 0, labels, self.answers["final"].classes[:, 0])
+
+    def _cost(self, name: str) -> float | None:
+        return self.known[name].macs if self.cost == "macs" else None
+
+    def _chance(self, name: str) -> str | None:
+        return no_better_than_chance(self.answers[name].classes[:, 0], self._truth)
+
+    def _consider(self, name: str) -> None:
+        if reason := self._over():
+            self.pool.not_run.append(not_run(name, self._cost(name), reason))
+            return
+        try:
+            self._try(name)
+        except DynamicExitError as error:
+            self.pool.leave_out(name, str(error))
+
+    def _over(self) -> str | None:
+        return self.shortlist.over() if len(self.answers) > 1 else None
+
+    def choose(self) -> list[Candidate]:
+        """Choose savers; the same records give the same choice without a second search."""
+        records, options = self._records(), {**self.options, "max_savers": self.pool.stanza.max_savers}
+        values = {field.name: getattr(records, field.name) for field in dataclasses.fields(records)}
+        arrays = [[name, array_fingerprint(np.asarray(value))] for name, value in values.items() if value is not None]
+        key = digest("choice", surroundings(), arrays, json.dumps(options))
+        rows = self.cache.memo(key, lambda: [vars(row) for row in select_savers(records, **options)])
+        return [Candidate(**row) for row in rows]
+
+    def fine_tune(self, table: list[Candidate]) -> list[Candidate]:
+        """Train the chosen savers for their role, and choose again; kept only where the chain gets cheaper."""
+        chosen = [row.stage for row in table if row.chosen]
+        untaught = [name for name in chosen if not name.endswith(TUNED)]
+        if not untaught:
+            return table
+        for name in untaught:
+            self._tune(name)
+        again, records = self.choose(), self._records()
+        chains = (chosen, [row.stage for row in again if row.chosen])
+        before, after = distributed.led(lambda: [chain_ratio(records, names, **self.options) for names in chains])
+        kept = "kept" if after < before else "not kept"
+        self.pool.say(f"savers fine-tuned: the chain costs {after:.4f} of the backbone, {before:.4f} without; {kept}")
+        if after < before:
+            return again
+        known = {row.stage for row in table}
+        why = "the chain gets no cheaper with it"
+        tuned = [row for row in again if row.stage not in known]
+        return table + [dataclasses.replace(row, saving_in_chain=0.0, chosen=False, why=why) for row in tuned]
+
+    @functools.cached_property
+    def tuner(self) -> FineTuner:
+        """Trains savers, with the shipped backbone as their teacher."""
+        pool, names = self.pool, self.stages.input_names
+        return FineTuner(
+            pool.stanza.fine_tune,
+            pool.ingredients.splits["train"],
+            self.backbone,
+            self.backbone_sum,
+            self.options["seed"],
+            self.cache,
+            pool.say,
+            names,
+        )
+
+    def _tune(self, name: str) -> None:
+        known, tuned = self.known[name], name + TUNED
+        if reason := self._over():
+            self.pool.not_run.append(not_run(tuned, self._cost(name), reason))
+            return
+        try:
+            load, fingerprint = self.tuner.tune(name, known.load, known.fingerprint)
+        except DynamicExitError as error:
+            self.pool.leave_out(tuned, str(error), self._cost(name))
+            return
+        self.known[tuned] = dataclasses.replace(known, name=tuned, load=load, fingerprint=fingerprint, untrained=None)
+        self.work[tuned] = known.macs
+        self._consider(tuned)
+
+    def stage(self, name: str) -> Stage:
+        """Make a candidate a stage of the chain."""
+        float_part, part, _ = self._parts(name)
+        candidate = self.known[name].load()
+        return self.shipper.stage(candidate, float_part, part, candidate.select(self.pool.ingredients.example))
+
+    def _try(self, name: str) -> None:
+        """Run one candidate, unless its cost says that it cannot pay."""
+        shortlist, cost = self.shortlist, self.known[name].macs
+        if self.cost == "latency":
+            cost = stage_costs(self._with(name), self.tuning, self.cache)["own_cost"][name]
+            if reason := shortlist.too_dear(cost):
+                self.pool.leave_out(name, reason, cost)
+                return
+        if reason := shortlist.beaten(cost):
+            self.pool.say(f"candidate {name} is not run: {reason}")
+            self.pool.not_run.append(not_run(name, cost, reason))
+            return
+        self.costs["own_cost"][name], self.costs["prefix_cost"][name] = cost, 0.0
+        _, part, content = self._parts(name)
+        session = functools.cache(lambda: self.shipper.open(part))
+        self._record(name, content, lambda *inputs: session()(*inputs), self.known[name].takes)
+        if shortlist.single and not self._chance(name):
+            shortlist.found(try_alone(self._records(name), name, self.options["fuse"], self.options["seed"]))
+
+    def _with(self, name: str) -> Stages:
+        stages = self.stages
+        return Stages(stages.input_names, stages.segments, stages.positions, {name: self.stage(name)})
+
+    def _parts(self, name: str) -> tuple[Part, Part, str]:
+        """Return a candidate in float, as it ships, and a sum over what ships."""
+        quantize = self.pool.stanza.quantize and self.known[name].quantize
+        options = str(self.shipper.int8 if quantize else None)
+        takes = self.known[name].takes
+        key = digest("parts", self.common, self.known[name].fingerprint, options, takes, str(self.shipper.dims))
+
+        def export() -> dict[str, bytes]:
+            float_part, part = self.shipper.saver_parts(name, self.known[name].load(), takes, quantize)
+            made = {f"float.{self.shipper.ending}": float_part.content}
+            if part is not float_part:
+                made[f"shipped.{self.shipper.ending}"] = part.content
+            return made
+
+        found = self.cache.files(key, export)
+        parts = [self.shipper.load(name, content, takes, "logits") for content in found.values()]
+        return parts[0], parts[-1], digest(*found.values())
+
+    def _record(self, name: str, content: str, run: Callable[..., torch.Tensor], takes: Sequence[str]) -> None:
+        """Run one stage on the calibration split, or find what it answered; `content` covers what is run."""
+        pool, started = self.pool, time.perf_counter()
+        total, work = sum(self.work.values()), self.work[name]
+        key = digest("answers", self.common, content, takes)
+        found = key in self.cache
+        told = f"records of {'the backbone' if name == 'final' else name}"
+        answers = record(
+            self.cache,
+            key,
+            name,
+            run,
+            [pool.inputs[each] for each in takes],
+            lambda share: pool.progress(told, (self.done + share * work) / total),
+            self.shipper.workers(),
+        )
+        self.answers[name], self.done = answers, self.done + work
+        right = float((answers.classes[:, 0] == self._truth).mean())
+        spent = "found in the cache" if found else f"in {time.perf_counter() - started:.1f} s"
+        pool.say(f"{told}: {work / self.work['final']:.3f} of its multiply-adds, {right:.1%} right, {spent}")
+
+    def _records(self, *names: str) -> Records:
+        """Return the records of some candidates, or of all that were run, from cheap to dear."""
+        savers = sorted(names or self.answers.keys() - {"final"}, key=lambda name: (self.costs["own_cost"][name], name))
+        answers = {name: self.answers[name] for name in (*savers, "final")}
+        labels = self.pool.ingredients.splits["calibration"].labels
+        return join_answers(answers, labels, positions=self.stages.positions, **self.costs)

@@ -1,0 +1,78 @@
+"""A first look at a candidate: whether it loads, what it costs, and whether it has trained weights."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+from ...core.cache import Cache
+from ...core.hashing import digest
+from ...core.model_fingerprint import classifier_fingerprint, function_fingerprint, surroundings
+from ...cost import count_macs
+from ...graph import Classifier
+from ...passes import ModelSource
+from ...sources.models.loading import load_candidate
+from ...sources.run_inputs import Ingredients
+from .untrained import why_untrained
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """A candidate that loads.
+
+    Attributes:
+        name: Of its stage.
+        load: Loads it, each time the same.
+        fingerprint: Covers its code, weights and preprocessing.
+        macs: Multiply-adds per sample.
+        takes: Names of the inputs that it takes.
+        quantize: Whether it ships as `quantization` says.
+        untrained: What of it has no trained weights; None where nothing is known to lack them.
+    """
+
+    name: str
+    load: Callable[[], Classifier]
+    fingerprint: str
+    macs: float
+    takes: tuple[str, ...]
+    quantize: bool = True
+    untrained: str | None = None
+
+
+def look(name: str, source: ModelSource, ingredients: Ingredients, cache: Cache) -> Known:
+    """Load a candidate and look at it.
+
+    Args:
+        name: Of its stage.
+        source: One model, no pattern.
+        ingredients: Example inputs, classes and seed.
+        cache: Keeps what is counted.
+
+    Returns:
+        What is known of it.
+
+    Raises:
+        DynamicExitError: It does not load, or cannot be a candidate.
+    """
+    seed, given = ingredients.recipe.seed, ingredients
+    classes = given.recipe.data.classes or given.classes
+
+    def build(seed: int) -> Classifier:
+        return load_candidate(source, classes, given.example, given.by_name, seed, given.labels)
+
+    candidate = build(seed)
+    takes = tuple(candidate.takes or ingredients.example)
+    example = candidate.select(ingredients.example)
+    factory = function_fingerprint(source.name) if source.source == "python" else ""
+    code = classifier_fingerprint(candidate, example)
+    fingerprint = digest(source.model_dump_json(exclude={"stage"}), code, factory)
+    shapes = [str(tensor.shape) for tensor in example]
+    keys = [digest(what, surroundings(), fingerprint, shapes, takes) for what in ("multiply-adds", "untrained")]
+    return Known(
+        name,
+        functools.partial(build, seed),
+        fingerprint,
+        cache.memo(keys[0], lambda: count_macs(candidate, example)),
+        takes,
+        source.quantize,
+        cache.memo(keys[1], lambda: [why_untrained(source, candidate, example, lambda: build(seed + 1))])[0],
+    )

@@ -1,0 +1,100 @@
+"""Everything that a recipe names, loaded and checked before any work is done."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from torch import nn
+
+from ..errors import DataError, ModelError, nearest
+from ..graph import Classifier, check_objective
+from ..recipe.recipe import Recipe
+from ..sources.class_names import Say, known_names
+from ..sources.data.loading import Split, check_alike, check_labels, load_splits
+from ..sources.data.pixel_range import range_misfit
+from ..sources.labels import labels_of
+from ..sources.models.builders import check_source
+from ..sources.models.loading import answer_of, expand_candidates, has_bytes, input_parameters, load_model
+from ..sources.models.weights import check_trained
+from ..sources.run_inputs import Ingredients
+from .baseline_check import check_backbone
+
+
+def load(recipe: Recipe, model: nn.Module | None = None, splits: Mapping[str, Split] | None = None) -> Ingredients:
+    """Load everything that a recipe names and refuse what cannot work.
+
+    Args:
+        recipe: The recipe.
+        model: A classifier to use in place of the recipe's.
+        splits: Samples to use in place of the recipe's.
+
+    Returns:
+        The ingredients.
+
+    Raises:
+        DynamicExitError: One sentence on the first thing that cannot be used.
+    """
+    notes: list[str] = []
+    check_source(recipe.model) if model is None else check_objective(model, f"model '{recipe.model.name}'")
+    if splits is None:
+        known = known_names(recipe.data, recipe.model, model) if model is not None else None
+        splits = load_splits(recipe.data, recipe.seed, recipe.model, known, notes.append)
+    loaded = dict(splits)
+    check_alike(loaded)
+    calibration = loaded["calibration"]
+    if len(calibration) < 2:
+        raise DataError("split 'calibration' has 1 sample; give it at least 2")
+    by_name = calibration.by_name
+    names = list(calibration.inputs) if by_name else None
+    backbone = load_model(recipe.model, names, model, recipe.seed, has_bytes(calibration.inputs))
+    notes += filter(None, [check_trained(recipe.model, backbone)])
+    if by_name:
+        _check_names(calibration.inputs, backbone, recipe.data.source)
+    else:
+        names = backbone.input_names(1)
+        loaded = {key: replace(split, inputs=split.feeds(names)) for key, split in loaded.items()}
+    example = {name: tensor[:2] for name, tensor in loaded["calibration"].tensors.items()}
+    classes = answer_of("the backbone", backbone, backbone.select(example)).shape[1]
+    labels = _labels(recipe, backbone.model, classes, calibration.class_names, notes.append)
+    check_labels(loaded, classes, recipe.data.classes)
+    own_code = model is None and recipe.model.source == "python"
+    notes += _doubts(recipe, backbone, loaded["calibration"], labels, own_code)
+    saver = recipe.dynamic_exit.tiny_saver
+    sources = expand_candidates(saver.candidates) if saver else []
+    candidates = {source.stage_name: source for source in sources}
+    return Ingredients(recipe, backbone, loaded, candidates, example, by_name, classes, labels, notes=tuple(notes))
+
+
+def _labels(recipe: Recipe, model: nn.Module, classes: int, found: Sequence[str] | None, say: Say) -> list[str]:
+    """Name the classes: as the recipe, the model or the data do, in this order, else by their numbers."""
+    own = labels_of(recipe.model, model)
+    if own is not None and len(own) != classes:
+        if recipe.model.labels is not None:
+            raise ModelError(f"key 'model.labels' names {len(own)} classes, the model has {classes}; name each once")
+        own = None
+    given = recipe.data.classes
+    if given and own and given != own and sorted(given) == sorted(own):
+        i = next(i for i, (ours, theirs) in enumerate(zip(given, own, strict=True)) if ours != theirs)
+        say(f"class {i} is '{given[i]}' in `data.classes` and '{own[i]}' in the model; `data.classes` counts")
+    if found and not given and len(found) != classes:
+        raise DataError(
+            f"the data hold {len(found)} classes, '{found[0]}' to '{found[-1]}', the model has {classes}; name all of "
+            "the model's in the order of its logits in `data.classes`"
+        )
+    return list(given or own or found or map(str, range(classes)))
+
+
+def _doubts(recipe: Recipe, backbone: Classifier, calibration: Split, labels: list[str], own_code: bool) -> list[str]:
+    """Say where the backbone may answer at chance, or see pixels in a range that it was not made for."""
+    misfit, doubt = range_misfit(backbone, calibration.inputs), None
+    if not backbone.untrained:  # else it is known already that its answers are random
+        unweighted = own_code and not recipe.model.weights
+        doubt = check_backbone(backbone, calibration, labels, misfit, unweighted, recipe.seed)
+    doubts = [doubt] if doubt else []
+    return [*doubts, misfit] if misfit and misfit not in (doubt or "") else doubts
+
+
+def _check_names(inputs: Mapping[str, object], backbone: Classifier, source: str) -> None:
+    """Refuse an input that the backbone leaves unused: its name may be misspelt. A tokenizer gives what it likes."""
+    for name in inputs:
+        if name not in backbone.takes and source != "text" and name != "token_type_ids":
+            raise ModelError(f"the backbone takes no input '{name}'; {nearest(name, input_parameters(backbone.model))}")

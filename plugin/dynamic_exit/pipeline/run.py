@@ -1,0 +1,246 @@
+"""Runs a recipe: static passes, savers, exits, records, thresholds, one ONNX file, proof, figures, folder."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..artifact.workspace import Workspace
+from ..chain.evaluation import Configuration, evaluate
+from ..chain.operating_point import Goal, OperatingPoints
+from ..core import distributed
+from ..core.cache import open_cache
+from ..core.process_state import undisturbed
+from ..core.progress import Progress
+from ..errors import DynamicExitError
+from ..passes.tiny_saver import ALWAYS
+from ..recipe.recipe import Recipe
+from ..records import Records
+from ..report.page import shrinkage_notes
+from ..search.dependencies import NOBODY, needed
+from ..search.judgement import Judgement, judge, with_error
+from ..search.optimizer import split, tune
+from ..sources.data.loading import Split
+from ..sources.run_inputs import Ingredients
+from ..targets.base import assemble
+from .candidates.pool import Pool
+from .inputs import load
+from .measure import measure
+from .stages import Chain, grow, record_chain, ship
+from .static_passes import shrink, shrinkage
+from .static_search.search import search_static
+from .static_search.variants import Stack
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run made.
+
+    Attributes:
+        folder: Where it was written.
+        points: The operating points.
+        metrics: Everything measured, as in ``metrics.json``.
+    """
+
+    folder: Path
+    points: OperatingPoints
+    metrics: dict[str, Any]
+
+    def to_bytes(self) -> bytes:
+        """Return it as JSON, for other processes."""
+        return json.dumps([str(self.folder), self.points.to_json(), self.metrics]).encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Result":
+        """Return what `to_bytes` took."""
+        folder, points, metrics = json.loads(content)
+        return cls(Path(folder), OperatingPoints.from_json(points), metrics)
+
+
+@undisturbed()
+def run(
+    recipe: Recipe,
+    *,
+    model: nn.Module | None = None,
+    splits: Mapping[str, Split] | None = None,
+    say: Say = lambda line: None,
+    progress: Progress | None = None,
+    resume: bool = False,
+) -> Result:
+    """Run a recipe from its ingredients to its folder.
+
+    Where a launcher started several processes (`torchrun`, `accelerate launch`) all must call this alike.
+
+    Args:
+        recipe: The recipe.
+        model: A classifier to use in place of the recipe's.
+        splits: Samples to use in place of the recipe's.
+        say: Takes one line for each step.
+        progress: Takes how far the work on candidates is; None says it in lines.
+        resume: Go on where an interrupted run of this recipe stopped training exits; the result is the same.
+
+    Returns:
+        The folder, its operating points and everything measured.
+
+    Raises:
+        DynamicExitError: One sentence on what cannot be done and why.
+    """
+    with distributed.processes():
+        if not distributed.main():
+            say, progress = (lambda line: None), (lambda what, share: None)
+        return _run(recipe, model, splits, say, progress, resume)
+
+
+def _run(recipe: Recipe, model, splits, say: Say, progress: Progress | None, resume: bool) -> Result:
+    """Run a recipe; of processes that work together, all train and make records, and the main one does the rest."""
+    started = time.perf_counter()
+    with Workspace(recipe.export.directory) as workspace:
+        ingredients = distributed.together(lambda: load(recipe, model, splits))
+        ingredients.tell(say)
+        begin = partial(workspace.begin, resume, say)
+        chain, calibration, test, stack = _build(ingredients, begin, resume, say, progress)
+
+        def conclude() -> Result:
+            workspace.save(calibration)
+            try:
+                return _conclude(workspace, chain, calibration, test, stack, started, say)
+            except DynamicExitError as error:
+                raise type(error)(f"{error} (the records made so far are kept in '{workspace.partial}')") from error
+
+        result = distributed.led(conclude, Result.to_bytes, Result.from_bytes)
+        if not distributed.main():
+            workspace.leave()
+        return result
+
+
+def _build(
+    ingredients: Ingredients, begin: Callable[[], Path], resume: bool, say: Say, progress: Progress | None
+) -> tuple[Chain, Records, Records, Stack | None]:
+    """Make all stages, and the records of calibration and test samples; of the best stack where one is searched."""
+    recipe = ingredients.recipe
+    cache = open_cache(recipe.dynamic_exit.cache.directory, recipe.dynamic_exit.cache.enabled, say)
+    if recipe.dynamic_exit.tuning.static_search:
+        pool = Pool(ingredients, cache, say, progress) if recipe.dynamic_exit.tiny_saver else None
+        stack = search_static(ingredients, pool, cache, begin, resume, say)
+        return stack.chain, stack.calibration, stack.test_records(say), stack
+    if recipe.static_passes:
+        ingredients = shrink(ingredients, say, cache)
+    pool = Pool(ingredients, cache, say, progress) if recipe.dynamic_exit.tiny_saver else None
+    chain = ship(ingredients, say)
+    grow(chain, pool, cache, begin, resume, say)
+    return chain, record_chain(chain, "calibration", say), record_chain(chain, "test", say), None
+
+
+def _conclude(
+    workspace: Workspace,
+    chain: Chain,
+    calibration: Records,
+    test: Records,
+    stack: Stack | None,
+    started: float,
+    say: Say,
+) -> Result:
+    """Tune, assemble, verify, measure and write what records show."""
+    ingredients = chain.ingredients
+    points = _tune(ingredients, calibration, test, chain.stages.fuse, stack)
+    stages = chain.stages.only([stage.stage for point in points.points for stage in point.stages])
+    say(f"stages in use: {', '.join((*stages.savers, *stages.exits)) or 'none, nothing pays off'}")
+    model = assemble(stages, points, ingredients, chain.shipper.dims)
+    workspace.save_points(points)
+    files = model.write(workspace.partial)
+    agreements = model.verify(workspace.partial, files)
+    say("verified: at every operating point the file answers as its model does, on every test sample")
+    shrunk = None if stack else shrinkage(ingredients)
+    judged = judge(points, test)
+    promised = stack.judge(points, test) if stack else judged
+    measured = measure(stages, model.files, points, ingredients)
+    metrics = {
+        "_type": "dynamic_exit.metrics",
+        "_version": 1,
+        "seed": ingredients.recipe.seed,
+        "samples": {key: len(samples) for key, samples in ingredients.splits.items()},
+        **measured,
+        "rows": _with_errors(measured["rows"], judged, promised),
+        "target": ingredients.recipe.export.target,
+        "backbone_numerics": stages.numerics,
+        "notes": [
+            *(*ingredients.notes, *chain.notes, *points.notes),
+            *(each.note for each in promised if each.contradicted),
+            *shrinkage_notes(shrunk),
+        ],
+        "static_passes": shrunk,
+        "numerics": [with_error(row, len(calibration)) for row in chain.numerics],
+        "candidates": [with_error(vars(candidate), len(calibration)) for candidate in chain.candidates],
+        "candidates_seconds": round(chain.candidates_seconds, 1),
+        "static_search": stack.figures(points, promised) if stack else None,
+        "baseline_cost": points.baseline.cost,
+        "stages": _alone(calibration),
+        "multiply_adds": dict(zip(("own", "prefix"), stages.costs(lambda stage: stage.macs), strict=True)),
+        "verification": {key: vars(agreement) for key, agreement in agreements.items()},
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    return Result(workspace.finish(ingredients, stages, files, points, metrics), points, metrics)
+
+
+def _tune(
+    ingredients: Ingredients, calibration: Records, test: Records, fuse: str, stack: Stack | None
+) -> OperatingPoints:
+    """Search on calibration samples, report on test samples; a guarantee is tested on a part of its own."""
+    recipe = ingredients.recipe
+    tuning, proof = recipe.dynamic_exit.tuning, None
+    if tuning.guarantee is not None:
+        searched, _, proven = split(len(calibration), 0.5, False, recipe.seed)
+        calibration, proof = calibration.take(searched), calibration.take(proven)
+    goals = [Goal(max_accuracy_drop=goal.max_accuracy_drop, budget=goal.budget) for goal in tuning.goals]
+    goals, notes = (stack.goals, stack.notes) if stack else (goals, [])
+    points = tune(
+        calibration, test, goals, fuse=fuse, seed=recipe.seed, guarantee_records=proof, guarantee=tuning.guarantee
+    )
+    named = [
+        point.model_copy(update={"name": goal.point_name})
+        for goal, point in zip(tuning.goals, points.points, strict=True)
+    ]
+    return points.model_copy(update={"points": tuple(named), "notes": (*points.notes, *notes)})
+
+
+def _with_errors(
+    rows: Sequence[Mapping[str, Any]], judged: Sequence[Judgement], promised: Sequence[Judgement]
+) -> list[dict[str, Any]]:
+    """Return rows of figures with standard errors of accuracies and drops, and whether test samples contradict a goal.
+
+    Args:
+        rows: The backbone alone, and every point.
+        judged: Points against the backbone that ships.
+        promised: Points against what their goals count from.
+    """
+    judgements = {each.name: (each, promise) for each, promise in zip(judged, promised, strict=True)}
+    found = []
+    for row in rows:
+        row = with_error(row, judged[0].samples)
+        if row["name"] in judgements:
+            each, promise = judgements[row["name"]]
+            row["accuracy_drop"], row["accuracy_drop_standard_error"] = each.accuracy_drop, each.drop_error
+            row["allowed_drop"], row["contradicted"] = promise.allowed, promise.contradicted
+        found.append(row)
+    return found
+
+
+def _alone(records: Records) -> list[dict[str, Any]]:
+    """How every stage would do alone, behind nothing but what it needs, on the samples that were searched."""
+    figures = []
+    for index, stage in enumerate(records.stages):
+        before = tuple((records.stages[saver], NOBODY) for saver in needed(records, (index,)))
+        always = Configuration((*before, (stage, ALWAYS)) if stage != records.stages[-1] else ())
+        result = evaluate(records, always)
+        share = float(records.prefix_cost[index] / records.prefix_cost[-1])
+        figures.append(
+            {"stage": stage, "accuracy": result.accuracy, "cost_ratio": result.cost_ratio, "backbone_before": share}
+        )
+    return [with_error(row, len(records)) for row in figures]

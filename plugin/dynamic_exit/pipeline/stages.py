@@ -1,0 +1,122 @@
+"""A recipe's chain of stages, made step by step: the backbone in segments, savers before it, exits in it, records."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..core import distributed
+from ..core.cache import Cache
+from ..graph import is_text
+from ..graph.backbone import Backbone
+from ..passes.tiny_saver import Candidate
+from ..records import Records
+from ..runtime.recorder import make_records
+from ..runtime.stages import FLOAT, Stages
+from ..sources.run_inputs import Ingredients
+from ..targets.base import make_shipper
+from ..targets.onnxruntime import Shipper, ship_exits
+from .backbone import cut_backbone
+from .candidates.pool import Pool
+from .measure import stage_costs
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Chain:
+    """A chain under construction.
+
+    Attributes:
+        ingredients: What it is made of, static passes included.
+        backbone: The cut backbone.
+        shipper: Exports and quantizes.
+        stages: What has been made so far.
+        numerics: What was measured where several quantizations were to choose from.
+        candidates: The table of savers that were tried.
+        candidates_seconds: What that took.
+        costs: As `stage_costs` gives them; empty until `grow`.
+        notes: What the user should know of how it was made, one sentence each: for ``metrics.json``, report and card.
+    """
+
+    ingredients: Ingredients
+    backbone: Backbone
+    shipper: Shipper
+    stages: Stages
+    numerics: list[dict[str, Any]]
+    candidates: list[Candidate] = field(default_factory=list)
+    candidates_seconds: float = 0.0
+    costs: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def ship(ingredients: Ingredients, say: Say) -> Chain:
+    """Cut a backbone, choose its numerics, and ship its segments.
+
+    Args:
+        ingredients: The static passes have run.
+        say: Takes one line for each step.
+
+    Raises:
+        DynamicExitError: One sentence on what cannot be cut, exported or quantized.
+    """
+    recipe = ingredients.recipe
+    exits = recipe.dynamic_exit.early_exit
+    backbone = distributed.together(partial(cut_backbone, ingredients.backbone, ingredients.example, exits, say))
+    say(f"backbone: {backbone.depth} cuts found, {len(backbone.cuts)} in use")
+    if backbone.fixed_length:
+        say(f"the file takes texts of {_length(ingredients)} tokens alone: {backbone.fixed_length}")
+    inputs = ingredients.splits["calibration"].inputs
+    shipper, numerics = make_shipper(ingredients, backbone, say)
+    segments = shipper.ship_backbone(backbone, say, recipe.model.quantize)
+    stages = Stages(tuple(inputs), segments, {"final": backbone.depth})
+    stages.numerics = shipper.int8.label if shipper.int8 and recipe.model.quantize else FLOAT
+    return Chain(ingredients, backbone, shipper, stages, numerics)
+
+
+def _length(ingredients: Ingredients) -> int:
+    return next(tensor.shape[1] for tensor in ingredients.example.values() if is_text(tensor))
+
+
+def grow(chain: Chain, pool: Pool | None, cache: Cache, begin: Callable[[], Path], resume: bool, say: Say) -> None:
+    """Put savers and exits into a chain, and find what every stage costs.
+
+    Args:
+        chain: Its backbone is shipped.
+        pool: Candidates for savers; None for none.
+        cache: Keeps what is measured.
+        begin: Called once savers are chosen; returns the folder for what training leaves.
+        resume: Go on with the training of exits where such a folder holds one.
+        say: Takes one line for each step.
+
+    Raises:
+        DynamicExitError: One sentence on what cannot be done and why.
+    """
+    ingredients, stages = chain.ingredients, chain.stages
+    recipe = ingredients.recipe
+    if pool:
+        chain.candidates = pool.pick(stages, chain.shipper)
+        chain.candidates_seconds = pool.seconds
+        chain.notes += pool.notes
+    work, exits = begin(), recipe.dynamic_exit.early_exit
+    if exits:
+        train, place = ingredients.splits["train"], {"workdir": work, "resume": resume}
+        ship_exits(stages, chain.backbone, chain.shipper, exits, train.tensors, train.labels, recipe.seed, say, **place)
+    chain.costs = stage_costs(stages, recipe.dynamic_exit.tuning, cache)
+
+
+def record_chain(chain: Chain, key: str, say: Say, costs: Mapping[str, Any] | None = None) -> Records:
+    """Make the records of one split, with the numerics that ship, on all cores.
+
+    Args:
+        chain: The stages.
+        key: Name of the split.
+        say: Takes lines where processes work together.
+        costs: As `stage_costs` gives them; None: those of the chain.
+    """
+    ingredients, stages = chain.ingredients, chain.stages
+    split, workers = ingredients.splits[key], chain.shipper.workers()
+    described = {"positions": stages.positions, "needs": stages.needs, **(costs or chain.costs)}
+    model, inputs = stages.model("session"), [*split.inputs.values()]
+    return make_records(model, inputs, split.labels, workers=workers, say=say, **described)

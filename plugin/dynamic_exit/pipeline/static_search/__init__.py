@@ -1,0 +1,1 @@
+"""The search over static choices: which of them, with which savers and exits, is best."""

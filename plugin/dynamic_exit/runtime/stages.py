@@ -1,0 +1,127 @@
+"""The stages of a dynamic model under construction: in torch, and as they are exported."""
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from ..chain.checks import MEMORY
+from .model import DynamicExitModel
+
+#: What is not quantized.
+FLOAT = "float"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One piece of the model in both forms.
+
+    Attributes:
+        module: In torch, float.
+        part: As it ships; parts of every target have `name`, `takes`, `gives`, `content`, `size` and `runtime`.
+        session: Runs the part.
+        macs: Multiply-adds per sample.
+        float_part: The part before quantization.
+        example: Inputs of two samples.
+    """
+
+    module: nn.Module
+    part: Any
+    session: nn.Module
+    macs: float
+    float_part: Any
+    example: tuple[Tensor, ...]
+
+
+@dataclass
+class Stages:
+    """All stages of a chain under construction.
+
+    Attributes:
+        input_names: Of the model's inputs.
+        segments: The backbone's pieces.
+        savers: By stage name, in chain order.
+        exits: By stage name: the index of the segment behind which it stands, and the head.
+        positions: By exit's name and ``final``: index of the cut in the whole graph.
+        fuse: ``none`` or ``mean``.
+        notes: What exits of a sequence network see: by index of the segment, -1 for the last saver.
+        numerics: What tables call the numbers that the backbone's pieces ship in.
+    """
+
+    input_names: tuple[str, ...]
+    segments: list[Stage]
+    positions: dict[str, int]
+    savers: dict[str, Stage] = field(default_factory=dict)
+    exits: dict[str, tuple[int, Stage]] = field(default_factory=dict)
+    fuse: str = "none"
+    notes: dict[int, Stage] = field(default_factory=dict)
+    numerics: str = FLOAT
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """Names of the stages before the final, in the order of thresholds."""
+        return (*self.savers, *self.exits)
+
+    def model(self, form: str | Callable[[Stage], nn.Module]) -> DynamicExitModel:
+        """Return the dynamic model of these stages.
+
+        Args:
+            form: ``module`` (torch), ``session`` (what ships), or what makes a module of a stage.
+        """
+        made = form if callable(form) else operator.attrgetter(form)
+        return DynamicExitModel(
+            [made(stage) for stage in self.segments],
+            input_names=self.input_names,
+            savers={name: made(stage) for name, stage in self.savers.items()},
+            exits={name: (index, made(stage)) for name, (index, stage) in self.exits.items()},
+            fuse=self.fuse,
+            notes={index: made(stage) for index, stage in self.notes.items()},
+        )
+
+    def only(self, names: Sequence[str]) -> "Stages":
+        """Return the chain with only the named stages before the final, and only the inputs that they take."""
+        savers = {name: stage for name, stage in self.savers.items() if name in names}
+        exits = {name: pair for name, pair in self.exits.items() if name in names}
+        seen = max((index for index, stage in exits.values() if MEMORY in stage.part.takes), default=-2)
+        notes = {index: stage for index, stage in self.notes.items() if index <= seen}
+        every = (*savers.values(), *self.segments, *(stage for _, stage in exits.values()), *notes.values())
+        taken = {name for stage in every for name in stage.part.takes}
+        inputs = tuple(name for name in self.input_names if name in taken)
+        return Stages(inputs, self.segments, self.positions, savers, exits, self.fuse, notes, self.numerics)
+
+    @property
+    def every(self) -> tuple[Stage, ...]:
+        """All pieces of the model."""
+        exits = (stage for _, stage in self.exits.values())
+        return (*self.savers.values(), *self.segments, *exits, *self.notes.values())
+
+    @property
+    def quantized(self) -> bool:
+        """Whether any stage ships in other numbers than float."""
+        return any(stage.part is not stage.float_part for stage in self.every)
+
+    @property
+    def needs(self) -> dict[str, str]:
+        """Stages that are only of use behind another one: exits that build on the last saver, and its name."""
+        if -1 not in self.notes:
+            return {}
+        base = list(self.savers)[-1]
+        return {name: base for name, (_, stage) in self.exits.items() if MEMORY in stage.part.takes}
+
+    def costs(self, cost_of: Callable[[Stage], float]) -> tuple[dict[str, float], dict[str, float]]:
+        """Return own and prefix cost by stage, the final included, for a measure of one stage's cost.
+
+        An exit of a sequence network pays its head and all notes up to it, also those that another such exit in use
+        has paid for already; notes of a sample that leaves at another exit before it are not charged.
+        """
+        before = np.cumsum([cost_of(stage) for stage in self.segments])
+        own = {name: cost_of(stage) for name, stage in self.savers.items()}
+        prefix = dict.fromkeys(self.savers, 0.0)
+        for name, (index, stage) in self.exits.items():
+            seen = self.notes if MEMORY in stage.part.takes else {}
+            own[name] = cost_of(stage) + sum(cost_of(note) for place, note in seen.items() if place <= index)
+            prefix[name] = float(before[index])
+        return {**own, "final": 0.0}, {**prefix, "final": float(before[-1])}

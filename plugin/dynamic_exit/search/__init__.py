@@ -1,0 +1,1 @@
+"""The search for the best thresholds of a chain, and what it can promise."""

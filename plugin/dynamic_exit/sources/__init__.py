@@ -1,0 +1,1 @@
+"""Where models, data, labels and tokenizers come from."""

@@ -1,0 +1,163 @@
+"""Files of labelled text: rows with the numbers of their lines, and nothing in them that is not plain."""
+
+import csv
+import gzip
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from ...errors import DataError, first_line, nearest
+
+#: How files of text may end, ``.gz`` behind it or not.
+ENDINGS = (".csv", ".tsv", ".jsonl")
+_Row = Mapping[str, Any] | Sequence[str]
+
+
+@dataclass(frozen=True)
+class TextRows:
+    """What one file holds.
+
+    Attributes:
+        path: The file.
+        texts: One list of N texts, or two where texts come in pairs.
+        labels: N labels as the file has them: strings, or what JSON makes of numbers and truth values.
+        lines: N numbers of the lines where the rows begin, from 1.
+    """
+
+    path: Path
+    texts: tuple[list[str], ...]
+    labels: list[Any]
+    lines: list[int]
+
+
+def find_file(path: Path, name: str) -> Path:
+    """Find the file of text that a split names.
+
+    Raises:
+        DataError: There is none, or more than one.
+    """
+    if path.is_file():
+        return path
+    files = sorted(each for each in path.iterdir() if _ending(each) is not None)
+    found = [each for each in files if name in (each.name, each.name.removesuffix(".gz"), each.name.split(".")[0])]
+    if len(found) != 1:
+        said = f"{len(found)} files of the name '{name}'" if found else f"no text file '{name}'"
+        hint = "write the ending, too" if found else nearest(name, {each.name.split(".")[0] for each in files})
+        raise DataError(f"data folder '{path}' has {said}; {hint}")
+    return found[0]
+
+
+def _ending(path: Path) -> str | None:
+    name = path.name.removesuffix(".gz")
+    return next((ending for ending in ENDINGS if name.endswith(ending)), None)
+
+
+def read_text(path: Path, columns: Any) -> TextRows:
+    """Read a file of labelled text.
+
+    Args:
+        path: ``.csv``, ``.tsv`` (without quotes) or ``.jsonl`` (an object a line), packed by gzip or not, in UTF-8.
+        columns: `schema.Columns`: which are text, pair and label.
+
+    Returns:
+        Its rows; blank lines are none.
+
+    Raises:
+        DataError: It cannot be read, lacks a column or has one twice, a row is wider or narrower than the others, or a
+            text is none.
+    """
+    if _ending(path) is None:
+        raise DataError(f"text file '{path}' must end in {', '.join(ENDINGS)}, with or without .gz")
+    where = [each for each in (columns.text, columns.pair) if each is not None]
+    texts, labels, lines = [], [], []
+    try:
+        # a mark of byte order that programs on Windows write would stick to the first cell
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
+            for line, row in _rows(file, _ending(path), isinstance(columns.text, str), path):
+                texts.append([_text(row, each, line, path) for each in where])
+                labels.append(_cell(row, columns.label, line, path))
+                lines.append(line)
+    except (OSError, EOFError, ValueError, csv.Error) as error:
+        raise DataError(f"text file '{path}' cannot be read: {first_line(error)}; repair it") from error
+    if not lines:
+        raise DataError(f"text file '{path}' holds no samples")
+    return TextRows(path, tuple(map(list, zip(*texts, strict=True))), labels, lines)
+
+
+def _rows(file: TextIO, ending: str, named: bool, path: Path) -> Iterator[tuple[int, _Row]]:
+    """Yield each row with the number of the line where it begins."""
+    if ending == ".jsonl":
+        if not named:
+            raise DataError(f"text file '{path}' has keys, no numbered columns; name the keys in `data.text.columns`")
+        yield from _objects(file, path)
+        return
+    # tabs need no quotes, and single ones are part of the text
+    options = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if ending == ".tsv" else {}
+    first, header = None, None
+    for line, row in _cells(csv.reader(file, strict=True, **options)):
+        if first is None:
+            first = line, len(row)
+            if named:
+                header = row
+                _refuse_twice(header, path)
+                continue
+        if len(row) != first[1]:
+            hint = "texts must hold no tabs" if ending == ".tsv" else "a text with a comma in it needs quotes"
+            before = f"{first[1]} in line {first[0]}"
+            raise DataError(f"text file '{path}' has {len(row)} columns in line {line} and {before}; {hint}")
+        yield line, dict(zip(header, row, strict=True)) if header else row
+
+
+def _cells(rows: Any) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of a reader that are not blank, with the number of the line where each begins."""
+    before = 0
+    for row in rows:
+        if len(row) > 1 or "".join(row).strip():
+            yield before + 1, row
+        before = rows.line_num  # a quoted cell may go over several lines
+
+
+def _objects(file: TextIO, path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield what each line of JSON holds, with its number."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        _refuse_twice([name for name, _ in pairs], path, line)
+        return dict(pairs)
+
+    for line, text in enumerate(file, start=1):
+        if text.strip():
+            try:
+                yield line, json.loads(text, object_pairs_hook=once)
+            except json.JSONDecodeError as error:  # whose own line is always the first
+                raise ValueError(f"{error.msg} in line {line}, column {error.colno}") from error
+
+
+def _refuse_twice(names: Sequence[str], path: Path, line: int | None = None) -> None:
+    """Refuse a name that stands for two columns, or for two values of one object."""
+    name = next((name for name, count in Counter(names).items() if count > 1 and name), None)
+    if name is not None:
+        where = f"column '{name}' twice" if line is None else f"key '{name}' twice in line {line}"
+        raise DataError(f"text file '{path}' has the {where}; keep one, or rename the other")
+
+
+def _cell(row: Any, column: str | int, line: int, path: Path) -> Any:
+    if isinstance(row, Mapping) and column in row:
+        return row[column]
+    if isinstance(row, list) and isinstance(column, int) and column < len(row):
+        return row[column]
+    known = ", ".join(row) if isinstance(row, Mapping) else f"{len(row)} columns" if isinstance(row, list) else "none"
+    raise DataError(
+        f"text file '{path}' has no column '{column}' in line {line} (there: {known}); set `data.text.columns`"
+    )
+
+
+def _text(row: Any, column: str | int, line: int, path: Path) -> str:
+    """Return a text; what JSON has besides strings would become another text than anybody wrote."""
+    text = _cell(row, column, line, path)
+    if isinstance(text, str):
+        return text
+    hint = "leave the line out" if text is None else "write it as a string"
+    raise DataError(f"text file '{path}' has {json.dumps(text)} as '{column}' in line {line}, which is no text; {hint}")

@@ -1,0 +1,251 @@
+"""How the pieces of a dynamic model ship: exported, quantized, opened again; heads trained on what ships."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from ..chain.checks import MEMORY
+from ..core import distributed
+from ..core.batching import named_batches, run_in_batches
+from ..core.hashing import digest
+from ..cost import count_macs
+from ..errors import ExportError, first_line
+from ..graph import Classifier
+from ..graph.backbone import Backbone
+from ..onnx.part import Part, export_part
+from ..onnx.quantize import Int8Options, quantize_part
+from ..onnx.session import PartSession
+from ..onnx.verification import logit_differences
+from ..passes.early_exit import EarlyExitStanza, attach_exits, how_unsure
+from ..passes.early_exit.heads import ExitHead
+from ..passes.early_exit.sequence import SequenceHead
+from ..pipeline.backbone import Say
+from ..runtime.stages import Stage, Stages
+
+#: Samples at a time while ranges for int8 are found.
+BATCH_SIZE = 64
+# largest difference of logits between a saver and what was exported of it, in units of their size
+_APART = 1e-3
+
+
+def export_whole(classifier: Classifier, example: Mapping[str, Tensor], dims: Mapping[str, dict[int, str]]) -> Part:
+    """Export a classifier in one piece.
+
+    Args:
+        classifier: The backbone.
+        example: The data's inputs of two samples, by name.
+        dims: Free dimensions of inputs besides the batch: index -> name.
+    """
+    names = classifier.takes or tuple(example)
+    free = [dims.get(name, {}) for name in names]
+    return export_part("backbone", classifier, names, "logits", classifier.select(example), free)
+
+
+class Shipper:
+    """Turns torch modules into stages as they ship: exported, and quantized where the recipe says so.
+
+    This one ships for onnxruntime; one for another target has `make`, `load` and `open` of its own.
+
+    Args:
+        int8: Options, or None for float.
+        calibration: The model's inputs by name, each (N, ...): what ranges are found on.
+        threads: Threads of the sessions; None leaves it to onnxruntime.
+        dims: Free dimensions of inputs besides the batch: index -> name.
+
+    Attributes:
+        ending: Of the files that it ships.
+    """
+
+    ending = "onnx"
+
+    def __init__(
+        self,
+        int8: Int8Options | None,
+        calibration: Mapping[str, np.ndarray],
+        threads: int | None = None,
+        dims: Mapping[str, dict[int, str]] = MappingProxyType({}),
+    ):
+        self.int8, self.calibration, self.threads, self.dims = int8, dict(calibration), threads, dims
+
+    def parts(
+        self,
+        name: str,
+        module: nn.Module,
+        takes: Sequence[str],
+        gives: str,
+        example: tuple[Tensor, ...],
+        feeds: Mapping[str, np.ndarray] | None,
+    ) -> tuple[Part, Part]:
+        """Return one module in float and as it ships: quantized, with `feeds` (what it really gets, by input name)."""
+
+        def unpack(content: bytes) -> tuple[Part, Part]:
+            return tuple(self.load(name, each, takes, gives) for each in distributed.unpack_files(content).values())
+
+        return distributed.led(lambda: self.make(name, module, takes, gives, example, feeds), _pack_parts, unpack)
+
+    def make(
+        self,
+        name: str,
+        module: nn.Module,
+        takes: Sequence[str],
+        gives: str,
+        example: tuple[Tensor, ...],
+        feeds: Mapping[str, np.ndarray] | None,
+    ) -> tuple[Part, Part]:
+        """Do in one process what `parts` says."""
+        part = float_part = export_part(name, module, takes, gives, example, self.free_dims(module, takes))
+        if self.int8 and feeds is not None:
+            part = quantize_part(part, named_batches(feeds, BATCH_SIZE), self.int8)
+        return float_part, part
+
+    def free_dims(self, module: nn.Module, takes: Sequence[str]) -> list[dict[int, str]]:
+        """Return, for each of its inputs, a module's free dimensions besides the batch: index -> name."""
+        return getattr(module, "dynamic_dims", None) or [self.dims.get(each, {}) for each in takes]
+
+    def load(self, name: str, content: bytes, takes: Sequence[str], gives: str) -> Part:
+        """Return a part of its content."""
+        return Part(name, onnx.load_from_string(content), tuple(takes), gives)
+
+    def open(self, part: Part) -> nn.Module:
+        """Return what runs a part."""
+        return PartSession(part, self.threads)
+
+    def workers(self) -> int:
+        """Return how many batches are run at a time, each in a thread of its own."""
+        return distributed.workers(self.threads)
+
+    def stage(self, module: nn.Module, float_part: Part, part: Part, example: tuple[Tensor, ...]) -> Stage:
+        """Put a module and its parts together."""
+        macs = count_macs(module, example)
+        return Stage(module, part, self.open(part), macs, float_part, example)
+
+    def ship(self, name: str, module: nn.Module, takes, gives, example, feeds) -> Stage:
+        """Make a stage of one module; arguments as for `parts`."""
+        return self.stage(module, *self.parts(name, module, takes, gives, example, feeds), example)
+
+    def ship_backbone(self, backbone: Backbone, say: Say, quantize: bool = True) -> list[Stage]:
+        """Ship all segments; each is calibrated on what the float segments before it give."""
+        stages, hidden = [], None
+        for index, segment in enumerate(backbone.segments):
+            feeds = {name: hidden if name == "hidden" else self.calibration[name] for name in segment.takes}
+            name = f"segment{index}"
+            seen = feeds if quantize else None
+            stages.append(self.ship(name, segment, segment.takes, segment.gives, segment.example_inputs, seen))
+            hidden = run_in_batches(segment, [torch.from_numpy(feeds[name]) for name in segment.takes]).numpy()
+            say(f"segment {index + 1} of {len(backbone.segments)}: {stages[-1].macs / 1e6:.2f} M multiply-adds")
+        return stages
+
+    def saver_parts(
+        self, name: str, candidate: nn.Module, takes: Sequence[str], quantize: bool = True
+    ) -> tuple[Part, Part]:
+        """Return a saver in float and as it ships; without `quantize` both are the same."""
+        feeds = {each: self.calibration[each] for each in takes}
+        example = tuple(torch.from_numpy(array[:2]) for array in feeds.values())
+        parts = self.parts(name, candidate, takes, "logits", example, feeds if quantize else None)
+        free = [each for each in takes if self.dims.get(each)]
+        for length in shorter_lengths(min((feeds[each].shape[1] for each in free), default=0)):
+            cut = [x[:, :length] if each in free else x for each, x in zip(takes, example, strict=True)]
+            _demand_alike(name, candidate, self.open(parts[0]), cut, length)
+        return parts
+
+
+def shorter_lengths(length: int) -> list[int]:
+    """Numbers of tokens below a length: the fewest that a text has with its marks, and half."""
+    return sorted({tried for tried in (2, (length + 1) // 2) if 2 <= tried < length})
+
+
+def _demand_alike(name: str, candidate: nn.Module, shipped: nn.Module, inputs: Sequence[Tensor], length: int) -> None:
+    """Refuse a saver that takes, once exported or at all, one number of tokens alone."""
+    try:
+        with torch.no_grad():
+            apart = logit_differences(candidate(*inputs).numpy(), shipped(*inputs).numpy()).max()
+    except Exception as error:  # own code and onnxruntime raise anything
+        reason = first_line(error)
+        raise ExportError(f"stage '{name}' cannot take {length} tokens, the backbone can: {reason}") from error
+    if not apart <= _APART:
+        raise ExportError(f"stage '{name}' answers otherwise with {length} tokens once it is exported; leave it out")
+
+
+def _pack_parts(parts: tuple[Part, Part]) -> bytes:
+    return distributed.pack_files({str(index): part.content for index, part in enumerate(parts)})
+
+
+def _unsure(savers: Sequence[PartSession], inputs: Mapping[str, Tensor]) -> Tensor | None:
+    """How unsure the surest saver is of each sample; each process asks for rows of its own."""
+    rows = distributed.shard(len(next(iter(inputs.values()))), BATCH_SIZE)
+    mine = {name: tensor[rows.start : rows.stop] for name, tensor in inputs.items()}
+
+    def answers() -> list[np.ndarray]:
+        return [run_in_batches(saver, [mine[name] for name in saver.takes]).numpy() for saver in savers if rows]
+
+    return how_unsure([torch.from_numpy(each) for each in distributed.gathered(answers)])
+
+
+def ship_exits(
+    stages: Stages,
+    backbone: Backbone,
+    shipper: Shipper,
+    stanza: EarlyExitStanza,
+    given: Mapping[str, Tensor],
+    labels: np.ndarray,
+    seed: int,
+    say: Say,
+    workdir: Path | None = None,
+    resume: bool = False,
+) -> None:
+    """Train exits on what the shipped segments give on the training split, and ship them in float: they are tiny.
+
+    Args:
+        stages: The shipped segments; the exits and their positions are added to it.
+        backbone: The cuts.
+        shipper: Exports the heads.
+        stanza: Kinds of heads and training.
+        given: Inputs of the training split by name, each (N, ...).
+        labels: int64 (N,), -1 where unknown.
+        seed: Starts every head's weights and decides the order of samples.
+        say: Takes progress lines.
+        workdir: Folder of the cached features and the checkpoint; None keeps neither.
+        resume: Go on from the checkpoint in `workdir`, where there is one.
+    """
+    savers = [stage.session for stage in stages.savers.values()] if stanza.training.weighting != "none" else []
+    heads = attach_exits(
+        [stage.session for stage in stages.segments],
+        backbone.cuts,
+        given,
+        torch.from_numpy(labels),
+        backbone.classes,
+        stanza,
+        seed,
+        say,
+        backbone_cost=sum(stage.macs for stage in stages.segments),
+        unsure=_unsure(savers, given),
+        saver=list(stages.savers.values())[-1].session if stages.savers and stanza.sequence else None,
+        workdir=workdir,
+        resume=resume,
+        made_of=digest([stage.part.content for stage in stages.segments]),
+    )
+    for index, note in heads.notes.items():
+        example = _example(backbone, index, note, given)
+        stages.notes[index] = shipper.ship(f"note{index + 1}", note, note.takes, MEMORY, example, None)
+    for name, (index, head) in heads.items():
+        example = _example(backbone, index, head, given)
+        stages.exits[name] = (index, shipper.ship(name, head, head.takes, "logits", example, None))
+        stages.positions[name] = backbone.cuts[index].index
+
+
+def _example(
+    backbone: Backbone, index: int, head: ExitHead | SequenceHead, given: Mapping[str, Tensor]
+) -> tuple[Tensor, ...]:
+    """What a head, or a note, takes behind the segment of an index, for two samples."""
+    if isinstance(head, SequenceHead):
+        return (torch.zeros(2, head.columns),)
+    if index < 0:
+        return (torch.zeros(2, backbone.classes),)
+    following = backbone.segments[index + 1]
+    hidden = following.example_inputs[following.takes.index("hidden")]
+    return tuple(hidden if name == "hidden" else given[name][:2] for name in head.takes)

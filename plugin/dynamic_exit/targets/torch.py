@@ -1,0 +1,264 @@
+"""The target torch: stages as torch.export archives, quantized by Neural Compressor itself, run by torch."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..artifact.layout import write_stages
+from ..artifact.manifest import DynamicExitConfig
+from ..artifact.runner import open_runner
+from ..chain.operating_point import OperatingPoints, point_thresholds
+from ..errors import ExportError, VerificationError
+from ..graph import Segment, capture, export_program, split
+from ..onnx.verification import LOGIT_TOLERANCE, Agreement, logit_differences
+from ..passes.quantization import TorchOptions, quantize_for_torch
+from ..runtime.archive import ArchivedPart, pack, unpack
+from ..runtime.compile import compile_part, fold_constants
+from ..runtime.stages import Stage, Stages
+from ..sources.run_inputs import Ingredients
+from .onnxruntime import BATCH_SIZE, Shipper
+from .verification import demand_alike
+
+Feeds = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class TorchPart:
+    """One saver, segment or exit head as a torch.export archive.
+
+    Attributes:
+        name: Unique among the parts of a model.
+        content: The archive.
+        takes: Names of the inputs: ``hidden`` for what the previous segment hands on, else the model's own inputs.
+        gives: What the output is: ``hidden`` or ``logits``.
+        compiled: Whether it runs compiled.
+    """
+
+    name: str
+    content: bytes
+    takes: tuple[str, ...]
+    gives: str
+    compiled: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of the archive."""
+        return len(self.content)
+
+    @property
+    def runtime(self) -> str:
+        """What runs it."""
+        return f"torch {torch.__version__}{', compiled with inductor' if self.compiled else ''}"
+
+    def open(self, threads: int | None = None) -> ArchivedPart:
+        """Return what runs it; `threads` are those of compiled operators."""
+        part = unpack(self.content, self.takes, self.name)
+        return compile_part(part, self.name, threads) if self.compiled else fold_constants(part)
+
+
+class TorchShipper(Shipper):
+    """Turns torch modules into archives, quantized by Neural Compressor where the recipe says so.
+
+    Args:
+        options: How; None for float.
+        calibration: The model's inputs by name, each (N, ...): what ranges are found on.
+        compiled: Whether stages run compiled.
+        threads: Threads of compiled operators; None leaves it to torch.
+        dims: Free dimensions of inputs besides the batch: index -> name.
+    """
+
+    ending = "pt2"
+
+    def __init__(
+        self,
+        options: TorchOptions | None,
+        calibration: Feeds,
+        compiled: bool = False,
+        threads: int | None = None,
+        dims: Mapping[str, dict[int, str]] = MappingProxyType({}),
+    ):
+        super().__init__(options, calibration, threads, dims)
+        self.compiled = compiled
+
+    def make(
+        self,
+        name: str,
+        module: nn.Module,
+        takes: Sequence[str],
+        gives: str,
+        example: tuple[Tensor, ...],
+        feeds: Feeds | None,
+    ) -> tuple[TorchPart, TorchPart]:
+        """Do in one process what `parts` says."""
+        if hasattr(getattr(module, "model", None), "compose_part"):
+            raise ExportError(f"stage '{name}' is an ONNX file, which only `target: onnxruntime` runs; leave it out")
+        dims = self.free_dims(module, takes)
+
+        def packed(body: nn.Module) -> TorchPart:
+            return self.load(name, pack(export_program(body, example, dims)), takes, gives)
+
+        part = float_part = packed(module)
+        if self.int8 and feeds is not None:
+            tensors = [torch.from_numpy(feeds[each]) for each in takes]
+            quantized = _quantized(name, module, tensors, self.int8)
+            part = packed(quantized)
+            _demand_same(part, quantized, module, [tensor[:BATCH_SIZE] for tensor in tensors])
+        return float_part, part
+
+    def load(self, name: str, content: bytes, takes: Sequence[str], gives: str) -> TorchPart:
+        """Return a part of its content."""
+        return TorchPart(name, content, tuple(takes), gives, self.compiled)
+
+    def open(self, part: TorchPart) -> ArchivedPart:
+        """Return what runs a part."""
+        return part.open(self.threads)
+
+    def workers(self) -> int:
+        """Return 1: torch itself uses all cores for a batch."""
+        return 1
+
+
+class _Positional(nn.Module):
+    """Gives a body those of the inputs, by position, that it takes."""
+
+    def __init__(self, body: nn.Module, places: Sequence[int]):
+        super().__init__()
+        self.body, self.places, self.training = body, tuple(places), False
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        """Run the body."""
+        return self.body(*(tensors[place] for place in self.places))
+
+
+def _quantized(name: str, module: nn.Module, tensors: Sequence[Tensor], options: TorchOptions) -> nn.Module:
+    """Return what answers in a module's place, quantized; it takes the same inputs by position."""
+    if isinstance(module, Segment):
+        return quantize_for_torch(name, module, tensors, options)
+    program = capture(module, tuple(tensor[:2] for tensor in tensors))
+    (segment,) = split(program, [])
+    places = [program.input_names.index(each) for each in segment.takes]
+    return _Positional(quantize_for_torch(name, segment, [tensors[place] for place in places], options), places)
+
+
+@torch.no_grad()
+def _demand_same(part: TorchPart, quantized: nn.Module, plain: nn.Module, tensors: Sequence[Tensor]) -> None:
+    """Refuse an archive that answers otherwise than what it was made of; ties between two steps may fall on either."""
+    loaded, expected = fold_constants(unpack(part.content, part.takes, part.name))(*tensors), quantized(*tensors)
+    apart, step = (_largest_difference(each, expected) for each in (loaded, plain(*tensors)))
+    if not apart <= max(LOGIT_TOLERANCE, step):
+        said = f"answers otherwise than what Neural Compressor made, by up to {apart:.2g} of its values' size"
+        raise VerificationError(f"stage '{part.name}', once written, {said}; please report this model")
+
+
+def _largest_difference(found: Tensor, expected: Tensor) -> float:
+    """Between values of any shape, in units of their size in each row."""
+    return float(logit_differences(expected.flatten(1).numpy(), found.flatten(1).numpy()).max())
+
+
+class TorchSession:
+    """Answers as an onnxruntime session does, by torch: what compares and times files takes it alike.
+
+    Args:
+        answer: Inputs by name, and thresholds or None -> arrays.
+        inputs: For each input ``name`` and ``shape`` without batch; a free dimension is its name.
+    """
+
+    def __init__(self, answer: Callable[[Feeds, np.ndarray | None], Sequence[np.ndarray]], inputs: Sequence[Mapping]):
+        self._answer = answer
+        self._inputs = [SimpleNamespace(name=each["name"], shape=["batch", *each["shape"]]) for each in inputs]
+
+    def get_inputs(self) -> list[SimpleNamespace]:
+        """Return what it takes."""
+        return self._inputs
+
+    def run(self, names: Sequence[str] | None, feeds: Feeds) -> Sequence[np.ndarray]:
+        """Return all outputs, whatever their names; thresholds may be among the feeds."""
+        inputs = {name: array for name, array in feeds.items() if name != "thresholds"}
+        return self._answer(inputs, feeds.get("thresholds"))
+
+    @classmethod
+    def of_module(cls, module: nn.Module, takes: Sequence[str], inputs: Sequence[Mapping]) -> "TorchSession":
+        """Run one module without thresholds."""
+
+        @torch.no_grad()
+        def answer(feeds: Feeds, _: np.ndarray | None) -> list[np.ndarray]:
+            return [module(*(torch.from_numpy(feeds[name]) for name in takes)).numpy()]
+
+        return cls(answer, [each for each in inputs if each["name"] in takes])
+
+
+@dataclass(frozen=True)
+class TorchFiles:
+    """What runs in torch, and its size.
+
+    Attributes:
+        session: Runs it.
+        size: Of its files, in bytes.
+    """
+
+    session: TorchSession
+    size: int
+
+
+class TorchModel:
+    """One archive a stage, as `recipe.targets.Model` says; `files` has what ships once that is verified."""
+
+    def __init__(
+        self,
+        stages: Stages,
+        points: OperatingPoints,
+        ingredients: Ingredients,
+        dims: Mapping[str, dict[int, str]],
+    ):
+        self.stages, self.points, self.ingredients = stages, points, ingredients
+        self.inputs = [_described(name, ingredients.example[name], dims.get(name, {})) for name in ingredients.example]
+        backbone, threads = ingredients.backbone, ingredients.recipe.dynamic_exit.tuning.threads
+        takes = backbone.takes or tuple(ingredients.example)
+        program = export_program(backbone, backbone.select(ingredients.example), [dims.get(name, {}) for name in takes])
+        static = TorchPart("backbone", pack(program), takes, "logits", ingredients.recipe.export.compile)
+        session = TorchSession.of_module(static.open(threads), takes, self.inputs)
+        self.files = {"static": TorchFiles(session, static.size)}
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write the archives."""
+        recipe = self.ingredients.recipe
+        default = self.points.names[recipe.dynamic_exit.tuning.default_goal]
+
+        def write(part: TorchPart, path: Path) -> list[Path]:
+            path.write_bytes(part.content)
+            return [path]
+
+        inputs = [each for each in self.inputs if each["name"] in self.stages.input_names]
+        said = {"inputs": inputs, "target": "torch", "compile": recipe.export.compile}
+        return {**said, **write_stages(folder, self.stages, default, TorchShipper.ending, write)}
+
+    def verify(self, folder: Path, written: dict[str, Any]) -> dict[str, Agreement]:
+        """Hold what is loaded from the folder against the model in memory, which is not compiled."""
+        runner = open_runner(folder, DynamicExitConfig(**written))
+        session = TorchSession(lambda feeds, thresholds: runner.run(feeds, thresholds), written["inputs"])
+        self.files["shipped"] = TorchFiles(session, sum(stage.part.size for stage in self.stages.every))
+        points = (*self.points.points, self.points.backbone)
+        thresholds = [point_thresholds(point, self.stages.chain) for point in points]
+        feeds = self.ingredients.splits["test"].feeds(self.stages.input_names)
+        model = self.stages.model(_plain if self.stages.quantized else "module")
+        stepped = self.stages if self.stages.quantized else None
+        what = "the folder and the model in memory"
+        return {"shipped": demand_alike(model, session, feeds, thresholds, what, stepped)}
+
+
+def _plain(stage: Stage) -> nn.Module:
+    """Return what runs a stage, not compiled."""
+    return dataclasses.replace(stage.part, compiled=False).open() if stage.part.compiled else stage.session
+
+
+def _described(name: str, tensor: Tensor, dims: Mapping[int, str]) -> dict[str, Any]:
+    """Describe an input without its batch, as a configuration does."""
+    shape = [dims.get(place, side) for place, side in enumerate(tensor.shape)][1:]
+    return {"name": name, "dtype": str(tensor.dtype).removeprefix("torch."), "shape": shape}

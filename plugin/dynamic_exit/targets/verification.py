@@ -1,0 +1,173 @@
+"""One ONNX file in both numerics, and the proof that it answers what its model answers."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+
+from ..chain.operating_point import OperatingPoint, OperatingPoints, point_thresholds
+from ..core.batching import batches
+from ..onnx.session import open_session
+from ..onnx.stitch import Chain, stitch
+from ..onnx.verification import LOGIT_TOLERANCE, Agreement, agrees, compare, demand, logit_differences
+from ..runtime.model import DynamicExitModel
+from ..runtime.recorder import BATCH_SIZE
+from ..runtime.stages import Stages
+from ..sources.run_inputs import Ingredients
+from .onnxruntime import shorter_lengths
+
+#: Batch sizes at which a few samples are compared besides the usual one.
+_ODD_SIZES = (1, 2, 7)
+_FEW = 15
+
+
+@dataclass(frozen=True)
+class File:
+    """A stitched file and a session that runs it.
+
+    Attributes:
+        model: The file's content.
+        session: On one thread.
+    """
+
+    model: onnx.ModelProto
+    session: onnxruntime.InferenceSession
+
+    @property
+    def size(self) -> int:
+        """Bytes of the model."""
+        return self.model.ByteSize()
+
+
+def stitch_file(
+    stages: Stages, form: str, points: OperatingPoints, default: OperatingPoint, ingredients: Ingredients
+) -> File:
+    """Stitch the stages in use into one file.
+
+    Args:
+        stages: Those that some operating point uses.
+        form: ``part`` (as it ships) or ``float_part``.
+        points: For the file's metadata.
+        default: The point whose thresholds are the file's default.
+        ingredients: Classes and their names.
+
+    Returns:
+        The file.
+
+    Raises:
+        ExportError: The parts do not fit together.
+    """
+    chain = Chain(
+        [getattr(stage, form) for stage in stages.savers.values()],
+        [getattr(stage, form) for stage in stages.segments],
+        [(getattr(stage, form), index) for index, stage in stages.exits.values()],
+        stages.fuse,
+        {index: getattr(stage, form) for index, stage in stages.notes.items()},
+    )
+    metadata = {
+        "version": 1,
+        "operating_points": points.model_dump(mode="json", by_alias=True),
+        "labels": ingredients.labels,
+        "default": default.name,
+    }
+    thresholds = point_thresholds(default, chain.stages)
+    model = stitch(chain, _inputs(chain, stages.input_names), ingredients.classes, thresholds, metadata)
+    return File(model, open_session(model, threads=ingredients.recipe.dynamic_exit.tuning.threads))
+
+
+def _inputs(chain: Chain, names: Sequence[str]) -> list[onnx.ValueInfoProto]:
+    """The file's inputs, as its parts declare them."""
+    parts = (*chain.segments, *chain.savers, *(part for part, _ in chain.exits), *chain.notes.values())
+    declared = {value.name: value for part in reversed(parts) for value in part.proto.graph.input}
+    return [declared[name] for name in names]
+
+
+def verify(
+    stages: Stages, files: Mapping[str, File], points: OperatingPoints, ingredients: Ingredients
+) -> dict[str, Agreement]:
+    """Demand that the files answer like their models on every test sample, at every operating point and with all off.
+
+    The float file is held against the torch model; the file that ships against the sessions of its single parts.
+
+    Args:
+        stages: Those in the files.
+        files: ``float`` and ``shipped``.
+        points: Where to compare.
+        ingredients: The test samples; a few of them are also compared cut short, where the number of tokens is free.
+            In int8, where a number can fall on either of two steps, logits may differ by as much as int8 changes them;
+            else by `LOGIT_TOLERANCE` of their size.
+
+    Returns:
+        How well they agree.
+
+    Raises:
+        VerificationError: They do not.
+    """
+    feeds = ingredients.splits["test"].feeds(stages.input_names)
+    thresholds = [point_thresholds(point, stages.chain) for point in (*points.points, points.backbone)]
+    found = {}
+    for key, form in (("float", "module"), ("shipped", "session")):
+        what = f"the {'file and the torch model' if key == 'float' else 'file that ships and its single stages'}"
+        stepped = stages if stages.quantized and key == "shipped" else None
+        found[key] = demand_alike(stages.model(form), files[key].session, feeds, thresholds, what, stepped)
+    return found
+
+
+def demand_alike(
+    model: DynamicExitModel,
+    session: onnxruntime.InferenceSession,
+    feeds: Mapping[str, np.ndarray],
+    thresholds: Sequence[np.ndarray],
+    what: str,
+    stepped: Stages | None = None,
+) -> Agreement:
+    """Demand that a session answers like a model, at several batch sizes and lengths.
+
+    Args:
+        model: In memory.
+        session: Of what was exported.
+        feeds: Inputs by name, each (N, ...).
+        thresholds: float32 (S,) of each point at which they are compared.
+        what: Is compared, for messages.
+        stepped: Where logits may differ by as much as int8 changes them: the stages, which tell.
+
+    Returns:
+        How well they agree.
+
+    Raises:
+        VerificationError: They do not.
+    """
+    for size, inputs, when in _cases(feeds, session):
+        agreement, limit = compare(model, session, inputs, thresholds, size), LOGIT_TOLERANCE
+        if stepped and not agrees(agreement, limit):
+            step = _int8_change(stepped, inputs)
+            agreement, limit = compare(model, session, inputs, thresholds, size, step), max(limit, step)
+        found = demand(agreement, f"{when}{what}", limit)
+    return found
+
+
+def _cases(feeds: Mapping[str, np.ndarray], session) -> Iterator[tuple[int, dict[str, np.ndarray], str]]:
+    """Yield batch size, inputs and a name of what is compared; all samples at the usual size come last."""
+    few = {name: array[:_FEW] for name, array in feeds.items()}
+    yield from ((size, few, f"at batch size {size} ") for size in _ODD_SIZES)
+    free = [value.name for value in session.get_inputs() if len(value.shape) > 1 and isinstance(value.shape[1], str)]
+    for length in shorter_lengths(max((few[name].shape[1] for name in free), default=0)):
+        cut = {name: array[:, :length] if name in free else array for name, array in few.items()}
+        yield _FEW, cut, f"with {length} tokens "
+    yield BATCH_SIZE, dict(feeds), ""
+
+
+@torch.no_grad()
+def _int8_change(stages: Stages, feeds: Mapping[str, np.ndarray]) -> float:
+    """Largest change of a logit of any stage by int8, in units of the logits' size."""
+    models = [stages.model(form) for form in ("module", "session")]
+    largest = 0.0
+    for batch in batches([*feeds.values()], BATCH_SIZE):
+        tensors = [torch.from_numpy(array) for array in batch]
+        plain, shipped = (model.all_stage_logits(*tensors) for model in models)
+        changes = [logit_differences(plain[stage].numpy(), shipped[stage].numpy()).max() for stage in plain]
+        largest = float(np.max([largest, *changes]))
+    return largest

@@ -1,0 +1,77 @@
+"""What `plan` says would run, against numbers by hand."""
+
+import pytest
+import tiny
+
+from dynamic_exit.analysis.plan import plan
+from dynamic_exit.recipe.recipe import read_recipe
+from dynamic_exit.report.plan import duration, plan_lines, plan_tables
+
+# convolutions of 3 x 3 on 36 places, and the linear layer
+MULTIPLY_ADDS = 36 * 9 * (1 * 2 + 2 * 4 + 4 * 8 + 8 * 8) + 4 * 8 * 3
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("planned")
+    return plan(read_recipe(tiny.build(folder, dynamic_exit__early_exit__training__epochs=30)))
+
+
+def test_shapes_and_costs_are_those_by_hand(planned):
+    assert planned["splits"] == tiny.SIZES and planned["static"] == [] and planned["quantization"] == ["static_quant"]
+    backbone = planned["backbone"]
+    assert backbone["multiply_adds"] == backbone["given_multiply_adds"] == MULTIPLY_ADDS
+    assert backbone["parameters"] == sum(parameter.numel() for parameter in tiny.backbone().parameters())
+    assert backbone["cuts_found"] == 3 and backbone["inputs"] == {"input": [1, 6, 6]}
+    first, second = planned["positions"]
+    assert (first["position"], first["shape"], second["shape"]) == ("block1", [2, 6, 6], [8, 6, 6])
+    assert first["share"] == pytest.approx(36 * 9 * 2 / MULTIPLY_ADDS)
+    assert first["heads"] == [{"head": "linear", "multiply_adds": 6, "share": pytest.approx(6 / MULTIPLY_ADDS)}]
+    # a saver: a convolution of 3 x 3 on 9 places, and a linear layer
+    costs = [(row["stage"], row["multiply_adds"]) for row in planned["candidates"]]
+    assert costs == [(f"saver{width}", 9 * 9 * width + 9 * width * 3) for width in (2, 4)]
+    assert planned["static_search"] is None
+
+
+def test_every_step_has_a_time(planned):
+    steps = {row["step"]: row["seconds"] for row in planned["steps"]}
+    assert list(steps) == [
+        "export the backbone",
+        "try candidates",
+        "train exits",
+        "make records",
+        "search thresholds",
+        "prove and measure the file",
+    ]
+    assert steps["export the backbone"] > 0
+    assert planned["seconds"] == pytest.approx(sum(steps.values()), abs=0.5)
+
+
+def test_pruning_is_done_without_training_and_each_choice_is_counted(tmp_path):
+    search = {"pruning": [0, 0.5], "quantization": ["none", "static_quant"]}
+    path = tiny.build(tmp_path)
+    values = {"pruning": {"ratio": 0.5, "steps": 3, "fine_tune": {"epochs": 400}}, **tiny.recipe()}
+    values["dynamic_exit"] = {
+        "tiny_saver": values["dynamic_exit"]["tiny_saver"],
+        "tuning": {"cost": "latency", "static_search": search},
+    }
+    tiny.write(tmp_path, values)
+    before = tiny.tree(tmp_path)
+    found = plan(read_recipe(path))
+    assert tiny.tree(tmp_path) == before
+    assert [row["pass"] for row in found["static"]] == ["pruning"]
+    assert found["backbone"]["multiply_adds"] < 0.6 * MULTIPLY_ADDS == 0.6 * found["backbone"]["given_multiply_adds"]
+    searched = found["static_search"]
+    assert searched["variants"] == 4 and searched["choices"][0] == {"pruning": "none", "quantization": "none"}
+    seconds = {row["step"]: row["seconds"] for row in searched["steps"]}
+    (pruning,) = (value for step, value in seconds.items() if step.startswith("prune:"))
+    assert pruning > 1
+    # four backbones instead of one
+    once = next(row["seconds"] for row in found["steps"] if row["step"] == "export the backbone")
+    assert seconds["export the backbones"] == pytest.approx(4 * once, abs=0.3)
+    assert any("unpruned: 34.44 k" in line for line in plan_lines(found))
+    assert [title for title, *_ in plan_tables(found)][-1] == "estimated time, if no choice is skipped"
+
+
+def test_durations_are_read_easily():
+    assert [duration(seconds) for seconds in (0.4, 89, 120, 5399, 7200)] == ["0 s", "89 s", "2 min", "90 min", "2.0 h"]

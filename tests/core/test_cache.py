@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+
+from dynamic_exit.core.cache import Cache, open_cache, pack, unpack
+from dynamic_exit.core.hashing import digest
+
+KEY = digest("a key")
+
+
+@pytest.fixture
+def cache(tmp_path):
+    said = []
+    cache = Cache(tmp_path / "cache", said.append)
+    cache.said = said
+    return cache
+
+
+def files(cache):
+    return [path for path in cache.directory.rglob("*") if path.is_file()]
+
+
+def test_what_was_put_in_comes_out(cache):
+    content = {"a.bin": b"\0\1\2" * 100, "b.json": b"{}"}
+    assert cache.get(KEY) is None
+    assert KEY not in cache
+    cache.put(KEY, content)
+    assert KEY in cache
+    assert Cache(cache.directory).get(KEY) == content
+    assert Cache(cache.directory).get(digest("another key")) is None
+    cache.put(KEY, {"a.bin": b"other"})
+    assert cache.get(KEY) == {"a.bin": b"other"}
+    assert len(files(cache)) == 1
+    cache.drop(KEY)
+    cache.drop(KEY)
+    assert cache.get(KEY) is None
+    assert cache.said == []
+
+
+def test_every_cut_and_every_changed_byte_is_noticed(cache):
+    """Whatever is done to the file, the content is right or there is none."""
+    content = {"a.bin": bytes(range(64))}
+    cache.put(KEY, content)
+    (path,) = files(cache)
+    whole = path.read_bytes()
+    lost = 0
+    for place in range(0, len(whole), 3):
+        for broken in (whole[:place], whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :]):
+            path.write_bytes(broken)
+            found = cache.get(KEY)
+            assert found in (None, content)
+            lost += found is None
+    assert lost > len(whole) / 3  # all of the cuts, and most of the changes: dates and sizes in the file matter not
+    assert set(cache.said) == {f"cache entry '{path.name}' was cut short or changed; it is made anew"}
+    path.write_bytes(whole)
+    assert cache.get(KEY) == content
+
+
+def test_an_entry_under_another_key_is_not_taken(cache):
+    cache.put(KEY, {"a": b"1"})
+    (path,) = files(cache)
+    other = digest("other")
+    cache.put(other, {"a": b"2"})
+    path.replace(cache._path(other))
+    assert cache.get(other) is None
+    assert len(cache.said) == 1
+
+
+def test_a_write_that_fails_leaves_what_was_there(cache, monkeypatch):
+    cache.put(KEY, {"a": b"before"})
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cache.put(KEY, {"a": b"after"})
+    monkeypatch.undo()
+    assert cache.get(KEY) == {"a": b"before"}
+    assert len(files(cache)) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_said_and_the_work_goes_on(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    said = []
+    cache = Cache(tmp_path / "file" / "cache", said.append)
+    assert cache.get(KEY) is None
+    cache.put(KEY, {"a": b"1"})
+    assert cache.get(KEY) == {"a": b"1"}
+    (line,) = said
+    assert line.startswith(f"warning: cache '{tmp_path}/file/cache' cannot be written: ")
+    assert (tmp_path / "file").read_text() == "no folder"
+
+
+def test_a_value_is_made_once(cache):
+    made = []
+
+    def make():
+        made.append(1)
+        return [{"x": 0.1, "y": None}]
+
+    assert cache.memo(KEY, make) == cache.memo(KEY, make) == Cache(cache.directory).memo(KEY, make)
+    assert made == [1]
+    assert cache.value(KEY) == [{"x": 0.1, "y": None}]
+    assert cache.value(digest("nothing")) is None
+
+
+def test_digests_tell_parts_apart():
+    parts = [("ab", "c"), ("a", "bc"), ("abc",), (["ab", "c"],), ("ab", ["c"]), (b"abc", ""), ()]
+    assert len({digest(*each) for each in parts}) == len(parts)
+    assert digest("x", b"y", ["z"]) == digest(b"x", memoryview(b"y"), (part for part in ["z"]))
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32, np.uint8])
+def test_arrays_keep_every_bit(dtype):
+    array = np.random.default_rng(0).integers(0, 200, size=(7, 3)).astype(dtype) / np.asarray(3, dtype)
+    array = array.astype(dtype)
+    again = unpack(pack(array))
+    assert (again.dtype, again.shape, again.tobytes()) == (array.dtype, array.shape, array.tobytes())
+
+
+def test_objects_are_refused():
+    with pytest.raises(ValueError, match="allow_pickle"):
+        pack(np.array([{}]))
+
+
+def test_where_the_cache_lies(monkeypatch, tmp_path):
+    def place(directory=None, enabled=True):
+        return open_cache(directory, enabled, print).directory
+
+    monkeypatch.setenv("DYNAMIC_EXIT_CACHE", str(tmp_path / "own"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "shared"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert place(str(tmp_path / "told")) == tmp_path / "told"
+    assert place() == tmp_path / "own"
+    monkeypatch.delenv("DYNAMIC_EXIT_CACHE")
+    assert place() == tmp_path / "shared" / "dynamic_exit"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert place() == tmp_path / "home" / ".cache" / "dynamic_exit"
+    assert not list(tmp_path.iterdir())  # nothing is made before it is needed
+    cache = open_cache(str(tmp_path / "told"), False, print)
+    cache.put(KEY, {"a": b"1"})
+    kept = cache.directory
+    assert cache.get(KEY) == {"a": b"1"} and kept.is_dir()
+    del cache
+    assert not kept.exists() and not (tmp_path / "told").exists()

@@ -1,0 +1,451 @@
+"""Points that must not be wrong without a word: their order, goals that cannot be meant, and choice by a wish."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from instances import exits, random_records, savers
+
+from dynamic_exit.chain.doubts import doubt_of_drop
+from dynamic_exit.chain.evaluation import Configuration, evaluate
+from dynamic_exit.chain.operating_point import Baseline, Goal, Guarantee, OperatingPoint, OperatingPoints
+from dynamic_exit.errors import DynamicExitError, OperatingPointError, PassError, RecipeError, TuningError
+from dynamic_exit.passes import explain
+from dynamic_exit.recipe.recipe import PointGoal, Tuning
+from dynamic_exit.search.choice import Choice, asked_of, choose, notes_on
+from dynamic_exit.search.guarantee import certify, discordant, promised
+from dynamic_exit.search.optimizer import goals_of, optimize, tune
+from dynamic_exit.search.solver import Search
+
+
+def drops(*values: float) -> list[Goal]:
+    return [Goal(max_accuracy_drop=value) for value in values]
+
+
+def budgets(*values: float) -> list[Goal]:
+    return [Goal(budget=value) for value in values]
+
+
+def out_of_order(records, goals, configurations) -> list[tuple[Goal, Goal]]:
+    """Pairs of which the looser goal is dearer, or the larger budget less accurate, on the samples searched."""
+    made = [(goal, evaluate(records, found)) for goal, found in zip(goals, configurations, strict=True)]
+    return [
+        (strict, loose)
+        for (strict, a), (loose, b) in itertools.permutations(made, 2)
+        if (
+            strict.budget is None
+            and loose.budget is None
+            and strict.max_accuracy_drop < loose.max_accuracy_drop
+            and b.cost > a.cost
+        )
+        or (strict.budget and loose.budget and strict.budget < loose.budget and b.accuracy < a.accuracy)
+    ]
+
+
+# what the correction is, goal by goal: none, even, uneven, more for the looser, far more than there is to give
+GROWTHS = {
+    "none": [0.0, 0.0, 0.0, 0.0],
+    "even": [0.02, 0.02, 0.02, 0.02],
+    "more for the looser": [0.0, 0.01, 0.03, 0.06],
+    "more for the stricter": [0.06, 0.03, 0.01, 0.0],
+    "beyond all": [0.9, 0.5, 0.9, 0.7],
+}
+ORDER = {
+    "drops, strict first": drops(0.0, 0.005, 0.01, 0.05),
+    "drops, loose first": drops(0.05, 0.01, 0.005, 0.0),
+    "a gain among them": drops(0.01, -0.003, 0.0, 0.02),
+    "less than a sample": drops(0.0, 0.0001, 0.001, 0.01),
+    "budgets": budgets(0.8, 0.4, 0.6, 0.5),
+    "drops and budgets": [*drops(0.02), *budgets(0.5), *drops(0.0), *budgets(0.8)],
+}
+
+
+@pytest.mark.parametrize("growth", GROWTHS.values(), ids=GROWTHS)
+@pytest.mark.parametrize("name", ORDER)
+def test_points_are_in_order_whatever_the_correction_is(name, growth):
+    few = list(ORDER).index(name) % 2
+    records = exits(3, 120, positions=2, heads=1) if few else savers(3, 200, count=2)
+    goals = ORDER[name]
+    made = choose(Search(records, "none" if few else "mean", restarts=0), goals, growth)
+    kept = [(goal, choice.configuration) for goal, choice in zip(goals, made, strict=True) if choice is not None]
+    assert len(kept) >= 3
+    assert out_of_order(records, *zip(*kept, strict=True)) == []
+
+
+@given(
+    st.integers(0, 10_000),
+    st.lists(st.sampled_from([-0.02, 0.0, 0.01, 0.04, 0.1, 0.2]), min_size=2, max_size=4, unique=True),
+    st.lists(st.floats(0, 0.3), min_size=4, max_size=4),
+)
+@settings(max_examples=15, deadline=None)
+def test_points_are_in_order_on_any_records(seed, allowed, growth):
+    records = random_records(seed, 20 + seed % 60, 1 + seed % 2, ties=seed % 3 == 0)
+    goals = drops(*allowed)
+    made = choose(Search(records, "none", restarts=0), goals, growth[: len(goals)])
+    kept = [(goal, choice) for goal, choice in zip(goals, made, strict=True) if choice is not None]
+    for goal, choice in kept:
+        assert evaluate(records, choice.configuration).accuracy_drop <= goal.max_accuracy_drop + 1e-9
+        assert 0 <= choice.missing <= choice.room + 1e-9
+    if kept:
+        assert out_of_order(records, *zip(*((goal, each.configuration) for goal, each in kept), strict=True)) == []
+
+
+def test_the_example_is_in_order():
+    # 600 samples, exits of one backbone
+    records = exits(5, 600, positions=2, heads=1)
+    goals = drops(0.01, 0.0, 0.005)
+    assert out_of_order(records, goals, optimize(records, goals, fuse="none")) == []
+
+
+ASKED = [
+    ("the correction is taken off", [0.0, 0.01], [0.002, 0.002], [-0.002, 0.008]),
+    ("a looser goal is asked for no less", [0.0, 0.01], [0.001, 0.05], [-0.001, -0.001]),
+    ("in any order", [0.01, 0.0], [0.05, 0.001], [-0.001, -0.001]),
+    ("through a chain of three", [0.0, 0.01, 0.02], [0.0, 0.05, 0.03], [0.0, 0.0, 0.0]),
+    ("a stricter goal is asked for no more", [0.0, 0.01], [0.05, 0.0], [-0.05, 0.01]),
+    ("gains", [-0.01, 0.0], [0.0, 0.03], [-0.01, -0.01]),
+    ("not below a gain of everything", [-0.9], [0.5], [-1.0]),
+]
+
+
+@pytest.mark.parametrize(("allowed", "growth", "asked"), [row[1:] for row in ASKED], ids=[row[0] for row in ASKED])
+def test_what_is_asked_of_the_search(allowed, growth, asked):
+    found = [goal.max_accuracy_drop for goal in asked_of(drops(*allowed), growth)]
+    assert found == pytest.approx(asked)
+
+
+def test_budgets_are_asked_for_as_they_are():
+    goals = [*budgets(0.4), *drops(0.01)]
+    assert asked_of(goals, [0.0, 0.01])[0] is goals[0]
+
+
+def test_a_correction_takes_at_most_half_of_what_is_saved():
+    records = savers(1, 400)
+    search = Search(records, "none", restarts=0)
+    (plain,), (corrected,) = (choose(search, drops(0.02), [growth]) for growth in (0.0, 0.5))
+    saved = [1 - evaluate(records, each.configuration).cost_ratio for each in (plain, corrected)]
+    assert saved[0] / 2 - 1e-9 <= saved[1] <= saved[0]
+    assert plain.missing == 0 < corrected.missing < corrected.room == 0.5
+
+
+def test_promises_are_in_order():
+    records = savers(4, 1500)
+    search, calibration = Search(records, "none", restarts=0), savers(5, 3000)
+    allowed, growth = [0.05, 0.02, 0.03, 0.1], [0.0, 0.0, 0.01, 0.02]
+    plain = [choice.configuration for choice in choose(search, drops(*allowed), growth)]
+    made = promised(search, plain, calibration, allowed, 0.9, growth)
+    kept = [(Goal(max_accuracy_drop=a), each[0]) for a, each in zip(allowed, made, strict=True) if each[1]]
+    assert len(kept) >= 2
+    assert out_of_order(records, *zip(*kept, strict=True)) == []
+    for (_, promise, _), drop in zip(made, allowed, strict=True):
+        assert promise is None or promise.max_accuracy_drop == drop
+
+
+def test_what_passes_for_a_drop_passes_for_a_larger_one_that_bets_alike():
+    records = savers(6, 800)
+    path = [Configuration((("saver0", threshold),), "none") for threshold in np.linspace(0.999, 0.5, 12)]
+    share = sum(discordant(records, path[3])[:2]) / 800
+    options = {"probability": 0.8, "discordance": share, "widest": 0.2}
+    passed = [certify(records, path, max_accuracy_drop=drop, **options).passed for drop in (0.0, 0.02, 0.05, 0.1, 0.2)]
+    assert passed == sorted(passed) and passed[-1] > passed[0]
+
+
+ALONE, SOME = Configuration(), Configuration((("saver0", 0.9),))
+NOTES = [
+    ("nothing to say", drops(0.01), [Choice(SOME)], []),
+    ("budgets", budgets(0.1), [Choice(SOME)], []),
+    (
+        "less than a sample",
+        drops(0.001, 0.01),
+        [Choice(SOME), Choice(SOME)],
+        [
+            "accuracy-drop-0.1%: the allowed drop is less than one of the 450 samples searched, so that none of them "
+            "may be lost; 1000 samples or more are needed"
+        ],
+    ),
+    (
+        "two drops of less than a sample, once",
+        drops(0.002, 0.0005),
+        [Choice(SOME), Choice(SOME)],
+        [
+            "accuracy-drop-0.2%, accuracy-drop-0.05%: the allowed drop is less than one of the 450 samples searched, "
+            "so that none of them may be lost; 2000 samples or more are needed"
+        ],
+    ),
+    (
+        "too few for the correction",
+        drops(0.0, 0.01),
+        [Choice(SOME, 0.03, 0.021, 1234), Choice(SOME, 0.03, 0.011, 880)],
+        [
+            "accuracy-drop-0%, accuracy-drop-1%: 450 samples are not enough to make up in full for how far the search "
+            "fits them; others may lose up to 2.1 points more than allowed; about 1,200 would be"
+        ],
+    ),
+    (
+        "no number is enough",
+        drops(0.0),
+        [Choice(SOME, 0.03, 0.03, None)],
+        [
+            "accuracy-drop-0%: 450 samples are not enough to make up in full for how far the search fits them; others "
+            "may lose up to 3.0 points more than allowed; no number would be: allow a larger drop"
+        ],
+    ),
+    (
+        "nothing saves",
+        drops(0.01),
+        [Choice(ALONE)],
+        ["accuracy-drop-1%: nothing saves at this drop on the 450 samples searched; all stages are off"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("goals", "choices", "said"), [row[1:] for row in NOTES], ids=[row[0] for row in NOTES])
+def test_what_is_said_where_samples_are_few(goals, choices, said):
+    assert notes_on(Search(savers(0, 450)), goals, choices) == said
+
+
+def test_samples_that_would_be_enough_grow_with_what_is_missing():
+    search, goals = Search(savers(1, 400), "none", restarts=0), drops(0.02)
+    needed = [choose(search, goals, [growth])[0].samples_needed for growth in (0.2, 0.4)]
+    # twice the optimism needs 2 ** 1.5 times as many
+    assert needed[0] > 400 and needed[1] / needed[0] == pytest.approx(2**1.5, rel=0.01)
+
+
+def test_a_run_says_once_what_is_less_than_a_sample():
+    records = savers(2, 60)
+    notes = tune(records, records, drops(0.0, 0.001, 0.01)).notes
+    (said,) = [note for note in notes if "less than one of the 60 samples" in note]
+    assert said.startswith("accuracy-drop-0.1%, accuracy-drop-1%: ") and said.endswith(
+        "; 1000 samples or more are needed"
+    )
+
+
+DOUBTS = [
+    (1, "is 1, which allows a loss of 100 points; did you mean 0.01?"),
+    (0.5, "is 0.5, which allows a loss of 50 points; did you mean 0.005?"),
+    (0.21, "is 0.21, which allows a loss of 21 points; did you mean 0.0021?"),
+    (5, "is 5, which allows a loss of 500 points; did you mean 0.05?"),
+    (20, "is 20, which allows a loss of 2000 points; did you mean 0.2?"),
+    (50, "is 50, which allows a loss of 5000 points; it is a share of at most 0.2"),
+    (float("inf"), "is inf, which allows a loss of inf points; it is a share of at most 0.2"),
+]
+BUDGET_DOUBTS = [
+    (40, "is 40, which is 4000 % of the backbone's cost; did you mean 0.4?"),
+    (100, "is 100, which is 10000 % of the backbone's cost; did you mean 1?"),
+    (1.5, "is 1.5, which is 150 % of the backbone's cost; it is a share of at most 1"),
+    (400, "is 400, which is 40000 % of the backbone's cost; it is a share of at most 1"),
+]
+
+
+def in_stanza(kind, values):
+    from pydantic import ValidationError
+
+    try:
+        kind.model_validate(values)
+    except ValidationError as error:
+        raise RecipeError(explain(error, "dynamic_exit.tuning")) from error
+
+
+def by_strategy(loss):
+    from dynamic_exit import ConfigurationOptimizer
+
+    ConfigurationOptimizer(tolerable_loss=loss)
+
+
+def in_memory(drop):
+    from dynamic_exit import DynamicExitConfig
+
+    DynamicExitConfig(early_exit={}, tuning={"max_accuracy_drop": drop})
+
+
+def by_cli(drop):
+    from dynamic_exit.search.optimizer import tune_file
+
+    tune_file("nowhere.npz", "nowhere.json", max_accuracy_drops=[drop])
+
+
+DROP_DOORS = {
+    "goals_of": (lambda drop: goals_of([0.0, drop]), "the allowed accuracy drop "),
+    "tune_file": (by_cli, "the allowed accuracy drop "),
+    "recipe": (
+        lambda drop: in_stanza(Tuning, {"max_accuracy_drop": drop}),
+        "key 'dynamic_exit.tuning.max_accuracy_drop' ",
+    ),
+    "point of a recipe": (
+        lambda drop: in_stanza(Tuning, {"points": [{"budget": 0.5}, {"max_accuracy_drop": drop}]}),
+        "key 'dynamic_exit.tuning.points.1.max_accuracy_drop' ",
+    ),
+    "wish": (lambda drop: file_of().nearest(max_accuracy_drop=drop), "max_accuracy_drop "),
+}
+
+
+@pytest.mark.parametrize("door", DROP_DOORS)
+@pytest.mark.parametrize(("drop", "said"), DOUBTS[:-1], ids=[f"{row[0]}" for row in DOUBTS[:-1]])
+def test_drops_that_cannot_be_meant(door, drop, said):
+    ask, before = DROP_DOORS[door]
+    with pytest.raises(DynamicExitError) as refused:
+        ask(drop)
+    assert str(refused.value) == before + said
+
+
+@pytest.mark.parametrize(("drop", "said"), DOUBTS, ids=[f"{row[0]}" for row in DOUBTS])
+def test_the_sentence_of_a_doubt(drop, said):
+    assert doubt_of_drop(drop) == said
+
+
+@pytest.mark.parametrize("drop", [-0.5, 0, 0.0, 1e-9, 0.005, 0.2, np.float32(0.2), float("nan")])
+def test_drops_that_can_be_meant(drop):
+    assert doubt_of_drop(drop) is None
+
+
+@pytest.mark.parametrize("loss", [1, 0.5, 5.0])
+def test_losses_of_a_score_that_cannot_be_meant(loss):
+    with pytest.raises(PassError) as refused:
+        by_strategy(loss)
+    assert str(refused.value) == f"`tolerable_loss` {doubt_of_drop(loss, '%')}"
+
+
+def test_a_drop_in_memory_that_cannot_be_meant():
+    with pytest.raises(DynamicExitError, match=r"max_accuracy_drop' is 1, which allows a loss of 100 points; did you"):
+        in_memory(1)
+
+
+@pytest.mark.parametrize(("budget", "said"), BUDGET_DOUBTS, ids=[f"{row[0]}" for row in BUDGET_DOUBTS])
+def test_budgets_that_cannot_be_meant(budget, said):
+    with pytest.raises(RecipeError) as refused:
+        in_stanza(Tuning, {"points": [{"budget": budget}]})
+    assert str(refused.value) == f"key 'dynamic_exit.tuning.points.0.budget' {said}"
+    with pytest.raises(OperatingPointError) as refused:
+        file_of().nearest(budget=budget)
+    assert str(refused.value) == f"budget {said}"
+
+
+def test_the_limits_can_be_meant_and_stand_in_the_schema():
+    assert PointGoal(max_accuracy_drop=0.2).max_accuracy_drop == 0.2 and PointGoal(budget=1.0).budget == 1.0
+    limits = PointGoal.model_json_schema()["properties"]
+    assert limits["max_accuracy_drop"]["anyOf"][0]["maximum"] == 0.2 and limits["budget"]["anyOf"][0]["maximum"] == 1
+
+
+def test_a_file_with_a_large_drop_is_read():
+    goal = Goal(max_accuracy_drop=0.5)
+    made = file_of(point("bold", 0.1, goal=goal))
+    assert OperatingPoints.from_json(made.to_json()) == made
+
+
+def point(name: str, cost: float, drop: float = 0.0, goal: Goal | None = None, promise: float | None = None):
+    guarantee = promise and Guarantee(max_accuracy_drop=promise, probability=0.9, samples=100)
+    return OperatingPoint(
+        name=name,
+        goal=goal,
+        accuracy=0.9 - drop,
+        accuracy_drop=drop,
+        cost=cost,
+        cost_ratio=cost,
+        exit_rates={"final": 1.0},
+        samples=100,
+        guarantee=guarantee or None,
+    )
+
+
+def file_of(*points) -> OperatingPoints:
+    return OperatingPoints(cost_unit="macs", baseline=Baseline(accuracy=0.9, cost=1.0), points=points)
+
+
+HALF, ONE = (Goal(max_accuracy_drop=drop) for drop in (0.005, 0.01))
+LUCKY = point("one", 0.3, drop=0.0, goal=ONE)
+UNLUCKY = point("half", 0.5, drop=0.12, goal=HALF)
+FRUGAL = point("frugal", 0.1, drop=-0.01, goal=Goal(budget=0.1))
+SAFE = point("safe", 0.2, drop=0.03, goal=Goal(budget=0.2), promise=0.004)
+WISHES = [
+    ("a drop is by the goal, though it lost more", 0.005, [LUCKY, UNLUCKY], "half"),
+    ("the cheapest of all that are strict enough", 0.02, [UNLUCKY, LUCKY], "one"),
+    ("a dearer one of a looser goal is left", 0.01, [point("dear", 0.6, goal=ONE), UNLUCKY], "half"),
+    ("just the goal", 0.01, [LUCKY], "one"),
+    ("just the goal in float32", np.float32(0.01), [LUCKY], "one"),
+    ("just the goal by subtraction", 1 - 0.99, [LUCKY], "one"),
+    ("a promise where no goal is strict enough", 0.004, [LUCKY, FRUGAL, SAFE], "safe"),
+    ("a goal goes before a promise", 0.01, [LUCKY, SAFE], "one"),
+    ("no drop at all, tuned for", 0, [point("none", 0.7, goal=Goal(max_accuracy_drop=0.0)), LUCKY], "none"),
+    ("a gain, tuned for", -0.01, [point("gain", 1.2, goal=Goal(max_accuracy_drop=-0.02)), LUCKY], "gain"),
+    ("an integer", 0, [point("none", 0.7, goal=Goal(max_accuracy_drop=0.0))], "none"),
+]
+
+
+@pytest.mark.parametrize(("wish", "points", "name"), [row[1:] for row in WISHES], ids=[row[0] for row in WISHES])
+def test_goals_decide_on_a_wish(wish, points, name):
+    for order in itertools.permutations(points):
+        assert file_of(*order).nearest(max_accuracy_drop=wish).name == name
+
+
+UNMET = [
+    (
+        "the lucky point",
+        0.001,
+        [LUCKY],
+        "no operating point was tuned for an accuracy drop of at most 0.001; known are: one (0.01); 'backbone' by name "
+        "loses nothing",
+    ),
+    (
+        "a budget's point that gained",
+        0.1,
+        [FRUGAL],
+        "no operating point was tuned for an accuracy drop of at most 0.1; known are: frugal (a budget); 'backbone' by "
+        "name loses nothing",
+    ),
+    (
+        "no drop at all",
+        0.0,
+        [LUCKY, SAFE, UNLUCKY],
+        "no operating point was tuned for an accuracy drop of at most 0; known are: half (0.005), one (0.01), safe "
+        "(0.004); 'backbone' by name loses nothing",
+    ),
+    (
+        "a gain",
+        -0.01,
+        [LUCKY],
+        "no operating point was tuned for an accuracy drop of at most -0.01; known are: one (0.01)",
+    ),
+    (
+        "no point at all",
+        0.01,
+        [],
+        "no operating point was tuned for an accuracy drop of at most 0.01; known are: none; 'backbone' by name loses "
+        "nothing",
+    ),
+    ("a truth value", True, [LUCKY], "a max_accuracy_drop or budget must be a number; got True"),
+]
+
+
+@pytest.mark.parametrize(("wish", "points", "said"), [row[1:] for row in UNMET], ids=[row[0] for row in UNMET])
+def test_a_wish_that_no_goal_meets(wish, points, said):
+    with pytest.raises(OperatingPointError) as refused:
+        file_of(*points).nearest(max_accuracy_drop=wish)
+    assert str(refused.value) == said
+
+
+BUDGETS = [
+    ("by measured cost, whatever it was tuned for", 0.3, [LUCKY, UNLUCKY], "one"),
+    ("the most accurate within", 0.55, [point("cheap", 0.1, drop=0.02), LUCKY, UNLUCKY], "one"),
+    ("a budget's goal has no say", 0.25, [point("missed", 0.35, goal=Goal(budget=0.2)), SAFE], "safe"),
+    ("the backbone for all it costs", 1, [UNLUCKY], "backbone"),
+]
+
+
+@pytest.mark.parametrize(("budget", "points", "name"), [row[1:] for row in BUDGETS], ids=[row[0] for row in BUDGETS])
+def test_measured_cost_decides_on_a_budget(budget, points, name):
+    assert file_of(*points).nearest(budget=budget).name == name
+
+
+def test_a_gain_out_of_reach_is_refused_beside_other_goals():
+    with pytest.raises(
+        TuningError, match="no configuration keeps the accuracy drop at or under -0.7; the least found is"
+    ):
+        optimize(savers(9, 100, count=2), drops(0.01, -0.7), fuse="none", crossfit=False)
+
+
+def test_a_gain_out_of_reach_among_chains_that_are_many():
+    # too many chains to look at all of them
+    search = Search(savers(9, 3000, count=8), "mean", max_savers=2, restarts=0)
+    assert choose(search, drops(-0.9), [0.01]) == [None]
