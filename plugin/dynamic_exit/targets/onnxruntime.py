@@ -1,6 +1,6 @@
 """How the pieces of a dynamic model ship: exported, quantized, opened again; heads trained on what ships."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -24,7 +24,6 @@ from ..onnx.verification import logit_differences
 from ..passes.early_exit import EarlyExitStanza, attach_exits, how_unsure
 from ..passes.early_exit.heads import ExitHead
 from ..passes.early_exit.sequence import SequenceHead
-from ..pipeline.backbone import Say
 from ..runtime.stages import Stage, Stages
 
 #: Samples at a time while ranges for int8 are found.
@@ -128,7 +127,7 @@ class Shipper:
         """Make a stage of one module; arguments as for `parts`."""
         return self.stage(module, *self.parts(name, module, takes, gives, example, feeds), example)
 
-    def ship_backbone(self, backbone: Backbone, say: Say, quantize: bool = True) -> list[Stage]:
+    def ship_backbone(self, backbone: Backbone, say: Callable[[str], None], quantize: bool = True) -> list[Stage]:
         """Ship all segments; each is calibrated on what the float segments before it give."""
         stages, hidden = [], None
         for index, segment in enumerate(backbone.segments):
@@ -194,7 +193,7 @@ def ship_exits(
     given: Mapping[str, Tensor],
     labels: np.ndarray,
     seed: int,
-    say: Say,
+    say: Callable[[str], None],
     workdir: Path | None = None,
     resume: bool = False,
 ) -> None:
