@@ -86,7 +86,7 @@ from pathlib import Path
 
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    import dynamic_exit
+    import dynamic_exit.integrations.neural_compressor
 
 import tiny, torch
 from neural_compressor.common.base_config import config_registry

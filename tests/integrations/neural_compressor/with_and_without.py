@@ -154,7 +154,7 @@ def work(folder):
 def ours(folder):
     """Import this project first."""
     found, before, known = {"changes": {}}, surroundings.snapshot(), set(sys.modules)
-    import dynamic_exit  # noqa: F401
+    import dynamic_exit.integrations.neural_compressor  # noqa: F401
 
     found["changes"]["import"] = surroundings.changes(before, surroundings.snapshot())
     found["modules"] = [name for name in sys.modules if name not in known and not name.startswith("dynamic_exit")]

@@ -1,0 +1,135 @@
+"""Neural Compressor knows the passes whichever is imported first; each test runs in a fresh process."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+# `dynamic_exit` as a package whose `__init__` imports nothing and calls `install()`
+LIGHT = """
+import importlib.util, sys, types
+
+def import_light():
+    spec = importlib.util.find_spec("dynamic_exit")
+    package = sys.modules["dynamic_exit"] = types.ModuleType("dynamic_exit")
+    package.__path__, package.__spec__ = list(spec.submodule_search_locations), spec
+    from dynamic_exit.integrations import hook
+    hook.install()
+    return hook
+
+def registered():
+    from neural_compressor.common.base_config import config_registry
+    from neural_compressor.torch.utils import algos_mapping
+    names = ["pruning", "tiny_saver", "early_exit", "dynamic_exit"]
+    known = config_registry.get_cls_configs()["torch"]
+    return all(name in known and name in algos_mapping for name in names)
+
+def finders():
+    return [type(each).__module__ for each in sys.meta_path if "hook" in type(each).__module__]
+"""
+
+
+def run(script, fails=False):
+    """Run a script after `LIGHT` in a fresh process; return what it printed, or its last line of stderr."""
+    done = subprocess.run([sys.executable, "-c", LIGHT + script], env={**os.environ, "OMP_NUM_THREADS": "1"},
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert (done.returncode != 0) == fails, done.stderr[-3000:]
+    return done.stderr.splitlines()[-1] if fails else done.stdout.strip()
+
+
+def test_neither_imports_the_other_nor_torch():
+    script = """
+before = list(sys.meta_path)
+import_light()
+heavy = ("torch", "transformers", "numpy", "pydantic", "neural_compressor")
+assert [name for name in heavy if name in sys.modules] == []
+assert sys.meta_path[1:] == before
+print(finders())
+"""
+    assert run(script) == "['dynamic_exit.integrations.hook']"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import neural_compressor.torch.quantization",
+        "import dynamic_exit.integrations.neural_compressor",
+    ],
+)
+def test_this_package_first(statement):
+    script = f"""
+before = list(sys.meta_path)
+hook = import_light()
+hook.install()
+assert len(sys.meta_path) == len(before) + 1, "one finder, however often it is installed"
+{statement}
+assert finders() == []
+print(registered())
+"""
+    assert run(script) == "True"
+
+
+def test_neural_compressor_first():
+    script = """
+import neural_compressor.torch.quantization
+import_light()
+assert finders() == []
+print(registered())
+"""
+    assert run(script) == "True"
+
+
+def test_the_module_keeps_its_own_loader():
+    script = """
+import neural_compressor.common  # registers no algorithms
+import_light()
+spec = importlib.util.find_spec("neural_compressor.torch.quantization")
+assert "quantize" in spec.loader.get_source(spec.name), "found, but not imported"
+from importlib.machinery import SourceFileLoader
+from neural_compressor.torch.quantization.config import RTNConfig
+module = sys.modules["neural_compressor.torch.quantization"]
+assert type(module.__loader__) is type(module.__spec__.loader) is SourceFileLoader
+print(registered())
+"""
+    assert run(script) == "True"
+
+
+def test_an_error_of_the_registration_surfaces_at_every_import():
+    script = """
+import_light()
+import neural_compressor.version
+neural_compressor.version.__version__ = "3.9.1"
+try:
+    import neural_compressor.torch.quantization
+except Exception as error:
+    assert "3.9.1 is too old" in str(error) and "neural_compressor.torch.quantization" not in sys.modules
+import neural_compressor.torch.quantization
+"""
+    expected = "dynamic_exit.errors.PassError: Neural Compressor 3.9.1 is too old; install 3.10 or newer"
+    assert run(script, fails=True) == expected
+
+
+def test_threads_that_import_either_end_with_the_passes_registered():
+    script = """
+import importlib, threading
+import_light()
+failures = []
+
+def load(name):
+    try:
+        importlib.import_module(name)
+    except BaseException as error:
+        failures.append(error)
+
+names = ["neural_compressor.torch.quantization", "dynamic_exit.integrations.neural_compressor"] * 2
+threads = [threading.Thread(target=load, args=(name,)) for name in names]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert not failures, failures
+assert finders() == []
+print(registered())
+"""
+    assert run(script) == "True"
