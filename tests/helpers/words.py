@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from dynamic_exit.artifact.folder import checksum
 from dynamic_exit.chain.operating_point import OperatingPoints
-from dynamic_exit.modeling import DynamicExitConfig
+from dynamic_exit.modeling import DynamicExitModelConfig
 from dynamic_exit.onnx.part import Part
 from dynamic_exit.onnx.stitch import Chain, stitch
 
@@ -68,7 +68,7 @@ def write_folder(folder: Path, takes=INPUTS, length: str | int = "sequence") -> 
     model = stitch(Chain([saver], [backbone], []), backbone.proto.graph.input, 3, [0.8], metadata)
     onnx.save(model, folder / "model.onnx")
     points.write(folder / "operating_points.json")
-    DynamicExitConfig(
+    DynamicExitModelConfig(
         inputs=[{"name": name, "dtype": "int64", "shape": [length]} for name in takes],
         stages=["saver"],
         checksums={"model.onnx": checksum(folder / "model.onnx")},

@@ -15,7 +15,7 @@ from dynamic_exit import DynamicExitModelForImageClassification as Model
 from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.chain.operating_point import OperatingPoints
 from dynamic_exit.errors import ExportError, OperatingPointError
-from dynamic_exit.modeling import DynamicExitConfig
+from dynamic_exit.modeling import DynamicExitModelConfig
 from dynamic_exit.records import Records
 
 INPUTS, LABELS = tiny.samples("test")
@@ -179,7 +179,7 @@ def test_what_is_saved_loads_and_answers_the_same(ran, model, tmp_path):
 
 def test_the_configuration_is_known_to_transformers(ran, tmp_path):
     config = AutoConfig.from_pretrained(ran.folder)
-    assert isinstance(config, DynamicExitConfig)
+    assert isinstance(config, DynamicExitModelConfig)
     assert config.stages == ["saver2", "block1:linear", "block3:linear"]
     config.save_pretrained(tmp_path)
     written = json.loads((tmp_path / "config.json").read_text())

@@ -5,7 +5,7 @@ import yaml
 
 from dynamic_exit.artifact.model_card import model_card
 from dynamic_exit.chain.operating_point import Baseline, OperatingPoints
-from dynamic_exit.modeling import DynamicExitConfig
+from dynamic_exit.modeling import DynamicExitModelConfig
 from dynamic_exit.report.page import candidates_table, report_page, table
 
 
@@ -142,13 +142,13 @@ def test_the_card_holds_the_table_and_its_own_header(ran):
     assert cells[0] == [cell.strip() for cell in header]
     assert cells[2:] == rows
     assert f'set_operating_point("{ran.result.points.names[0]}")' in body
-    config = DynamicExitConfig.from_pretrained(ran.folder)
+    config = DynamicExitModelConfig.from_pretrained(ran.folder)
     assert text == model_card("models.py:backbone", config, ran.result.points, ran.result.metrics)
 
 
 def test_the_card_of_text_and_of_segments_shows_how_to_call_them(ran):
     inputs = [{"name": name, "dtype": "int64", "shape": ["length"]} for name in ("input_ids", "attention_mask")]
-    text = model_card("words", DynamicExitConfig(inputs, layout="segments"), ran.result.points, ran.result.metrics)
+    text = model_card("words", DynamicExitModelConfig(inputs, layout="segments"), ran.result.points, ran.result.metrics)
     assert "\npipeline_tag: text-classification\n" in text
     assert "import DynamicExitModelForSequenceClassification\n" in text
     assert "answer = model(input_ids=input_ids, attention_mask=attention_mask)  # " in text

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from dynamic_exit.analysis.evaluate import load_samples
-from dynamic_exit.artifact.manifest import DynamicExitConfig
+from dynamic_exit.artifact.manifest import DynamicExitModelConfig
 from dynamic_exit.errors import DataError, ModelError
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.pipeline.inputs import load
@@ -328,7 +328,7 @@ SERVED = {
 
 
 def written(tmp_path, served):
-    config = DynamicExitConfig(id2label=dict(enumerate(served.split())))
+    config = DynamicExitModelConfig(id2label=dict(enumerate(served.split())))
     config.save_pretrained(tmp_path / "served")
     return tmp_path / "served"
 

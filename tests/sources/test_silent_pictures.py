@@ -15,7 +15,7 @@ from transformers.image_utils import load_image
 
 from dynamic_exit.analysis.evaluate import load_samples
 from dynamic_exit.artifact.image_processor import write_image_processor
-from dynamic_exit.artifact.manifest import DynamicExitConfig
+from dynamic_exit.artifact.manifest import DynamicExitModelConfig
 from dynamic_exit.errors import DataError
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.pipeline.inputs import load
@@ -223,7 +223,7 @@ def test_evaluation_reads_the_same_pixels(folder):
         "export": {"directory": "out"},
     }
     (folder / "recipe.yaml").write_text(json.dumps(recipe))  # JSON is YAML
-    DynamicExitConfig(id2label={0: "ant", 1: "bee"}).save_pretrained(folder / "served")
+    DynamicExitModelConfig(id2label={0: "ant", 1: "bee"}).save_pretrained(folder / "served")
     found, own = load_samples(folder / "recipe.yaml", folder / "served"), load_splits(data(folder), 0)["test"]
     assert np.array_equal(found.inputs[""], own.inputs[""])
     assert found.labels.tolist() == own.labels.tolist()

@@ -18,7 +18,7 @@ from torch import nn
 from dynamic_exit.artifact.folder import copy_files, read_config
 from dynamic_exit.errors import DataError, ExportError
 from dynamic_exit.graph import Classifier
-from dynamic_exit.modeling import DynamicExitConfig
+from dynamic_exit.modeling import DynamicExitModelConfig
 from dynamic_exit.modeling.inputs import check_inputs
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.recipe.recipe import Columns, DataSource
@@ -278,7 +278,7 @@ def test_every_file_of_a_tokenizer_is_listed_and_copied(tmp_path, make, special)
     names = write_tokenizer(tmp_path, make, 5, None)
     out = tmp_path / "out"
     assert set(names) == {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} > special
-    DynamicExitConfig(tokenizer_files=names).save_pretrained(out)
+    DynamicExitModelConfig(tokenizer_files=names).save_pretrained(out)
     copy_files(out, tmp_path / "copy", read_config(out).tokenizer_files)
     for name in names:
         assert (tmp_path / "copy" / name).read_bytes() == (out / name).read_bytes()

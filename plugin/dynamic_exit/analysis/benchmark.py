@@ -11,7 +11,7 @@ import onnxruntime
 import torch
 
 from ..artifact.folder import CONFIG_FILE, check_files, read_config
-from ..artifact.manifest import DynamicExitConfig
+from ..artifact.manifest import DynamicExitModelConfig
 from ..chain.operating_point import OperatingPoint, OperatingPoints, point_thresholds
 from ..cost import Latency, measure_latency
 from ..errors import DataError, ExportError
@@ -109,7 +109,7 @@ def benchmark_folder(
     }
 
 
-def _opened(folder: Path, config: DynamicExitConfig | None, threads: int) -> tuple[list[_Model], str | None]:
+def _opened(folder: Path, config: DynamicExitModelConfig | None, threads: int) -> tuple[list[_Model], str | None]:
     """A folder's model in float, where that can be had, and as it ships; and what users must know of the first."""
     told = config.numerics if config is not None else None
     if config is not None and config.target == "torch":
@@ -125,7 +125,7 @@ def _opened(folder: Path, config: DynamicExitConfig | None, threads: int) -> tup
 
 
 def _file_models(
-    folder: Path, config: DynamicExitConfig | None, threads: int
+    folder: Path, config: DynamicExitModelConfig | None, threads: int
 ) -> tuple[list[_Model], Twin | None, str | None]:
     """The same of one file, its numerics not named yet; with the float twin."""
     if config is not None:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from ..artifact.folder import CONFIG_FILE, MODEL_FILE, POINTS_FILE, STAGES_FOLDER, read_config
-from ..artifact.manifest import DynamicExitConfig
+from ..artifact.manifest import DynamicExitModelConfig
 from ..chain.operating_point import OperatingPoint, OperatingPoints
 from ..core.batching import named_batches
 from ..errors import DataError, ExportError, nearest
@@ -174,7 +174,7 @@ def _describe_file(path: Path) -> dict[str, Any]:
     return {"stages": [*json.loads(metadata["stages"]), "final"], "inputs": inputs, **said}
 
 
-def _describe_segments(config: DynamicExitConfig) -> dict[str, Any]:
+def _describe_segments(config: DynamicExitModelConfig) -> dict[str, Any]:
     return {
         "stages": [*config.stages, "final"],
         "inputs": [_said(each["name"], each["dtype"], ["batch", *each["shape"]]) for each in config.inputs],

@@ -10,7 +10,7 @@ import onnxruntime
 import torch
 
 from ..artifact.folder import POINTS_FILE, check_files
-from ..artifact.manifest import DynamicExitConfig
+from ..artifact.manifest import DynamicExitModelConfig
 from ..artifact.runner import SegmentsRunner, open_runner, part_files
 from ..chain.checks import HIDDEN
 from ..errors import ExportError
@@ -26,7 +26,7 @@ Session = TorchSession | onnxruntime.InferenceSession
 Pieces = tuple[Chain, Session, TorchSession, dict[str, TorchSession]]
 
 
-def torch_pieces(folder: Path, config: DynamicExitConfig) -> Pieces:
+def torch_pieces(folder: Path, config: DynamicExitModelConfig) -> Pieces:
     """Return the chain, the backbone alone, the dynamic model, and every stage by name.
 
     Args:
@@ -40,7 +40,9 @@ def torch_pieces(folder: Path, config: DynamicExitConfig) -> Pieces:
     return _pieces(folder, config, runner, _static(runner, config))
 
 
-def file_pieces(folder: Path, config: DynamicExitConfig, threads: int) -> tuple[list[Pieces], Twin | None, str | None]:
+def file_pieces(
+    folder: Path, config: DynamicExitModelConfig, threads: int
+) -> tuple[list[Pieces], Twin | None, str | None]:
     """Return the same of a folder of one ONNX file a stage: first in float, where that can be had, then as it ships.
 
     With it come the float twin, and what users must know of it, as `find_twin` says.
@@ -81,7 +83,7 @@ def _opener(parts: Mapping[str, Part], folder: Path, way: Way, threads: int):
 
 
 def _joined(
-    config: DynamicExitConfig, parts: Mapping[str, Part], way: Way, threads: int
+    config: DynamicExitModelConfig, parts: Mapping[str, Part], way: Way, threads: int
 ) -> onnxruntime.InferenceSession:
     entries = enumerate(config.parts["segments"])
     named = [replace(parts[e["file"]], name=f"segment{i}", takes=tuple(e["takes"])) for i, e in entries]
@@ -90,7 +92,7 @@ def _joined(
     return open_session(static_model(segments, list(inputs.values())), threads)
 
 
-def _pieces(folder: Path, config: DynamicExitConfig, runner: SegmentsRunner, static: Session) -> Pieces:
+def _pieces(folder: Path, config: DynamicExitModelConfig, runner: SegmentsRunner, static: Session) -> Pieces:
     if config.parts.get("notes"):
         raise ExportError(f"'{folder}' has exits of a sequence network, which are not timed; train others")
     model, carried = runner.model, [*config.inputs, {"name": HIDDEN, "shape": []}]
@@ -114,7 +116,7 @@ def _pieces(folder: Path, config: DynamicExitConfig, runner: SegmentsRunner, sta
     return chain, static, TorchSession(runner.run, config.inputs), sessions
 
 
-def _static(runner: SegmentsRunner, config: DynamicExitConfig) -> TorchSession:
+def _static(runner: SegmentsRunner, config: DynamicExitModelConfig) -> TorchSession:
     """Return the backbone alone: its segments, one after the other."""
     segments = runner.model.segments
     taken = {name for segment in segments for name in segment.takes}

@@ -13,7 +13,7 @@ from transformers import AutoConfig
 
 from ..core.atomic_write import written_whole
 from ..errors import ExportError, OutputError, first_line
-from .manifest import DynamicExitConfig
+from .manifest import DynamicExitModelConfig
 
 CONFIG_FILE = "config.json"
 MODEL_FILE = "model.onnx"
@@ -116,7 +116,7 @@ def inside(folder: str | os.PathLike, names: Iterable[str]) -> list[str]:
     return [*names]
 
 
-def read_config(folder: Path) -> DynamicExitConfig:
+def read_config(folder: Path) -> DynamicExitModelConfig:
     """Read a folder's configuration.
 
     Raises:
@@ -128,7 +128,7 @@ def read_config(folder: Path) -> DynamicExitConfig:
         config = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise ExportError(f"'{folder / CONFIG_FILE}' cannot be read: {first_line(error)}; export it anew") from error
-    if not isinstance(config, DynamicExitConfig):
+    if not isinstance(config, DynamicExitModelConfig):
         raise ExportError(f"'{folder}' holds a model of type '{config.model_type}'; give one of type 'dynamic_exit'")
     return config
 

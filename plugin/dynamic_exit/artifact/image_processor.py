@@ -15,7 +15,7 @@ finally:
     _torch.setLevel(_level)
 
 from ..sources.data.images import upright  # noqa: E402
-from .manifest import DynamicExitConfig  # noqa: E402
+from .manifest import DynamicExitModelConfig  # noqa: E402
 
 _RESAMPLING = {"nearest": 0, "bilinear": 2, "bicubic": 3}
 
@@ -35,7 +35,7 @@ class DynamicExitImageProcessor(ViTImageProcessor):
 
 
 _CLASSES = {"torchvision": DynamicExitImageProcessor, "pil": DynamicExitImageProcessor}
-AutoImageProcessor.register(DynamicExitConfig, image_processor_classes=_CLASSES, exist_ok=True)
+AutoImageProcessor.register(DynamicExitModelConfig, image_processor_classes=_CLASSES, exist_ok=True)
 
 
 def write_image_processor(folder: Path, samples: np.ndarray, interpolation: str | None, pictures: bool = False) -> bool:

@@ -9,7 +9,7 @@ VERSION = 1
 IMAGES, TEXT = "image-classification", "text-classification"
 
 
-class DynamicExitConfig(PretrainedConfig):
+class DynamicExitModelConfig(PretrainedConfig):
     """Configuration of a dynamic model.
 
     Args:
@@ -83,4 +83,4 @@ class DynamicExitConfig(PretrainedConfig):
         return values
 
 
-AutoConfig.register("dynamic_exit", DynamicExitConfig, exist_ok=True)
+AutoConfig.register("dynamic_exit", DynamicExitModelConfig, exist_ok=True)

@@ -4,10 +4,10 @@ from typing import Any
 
 from ..chain.operating_point import OperatingPoints
 from ..report.page import table
-from .manifest import IMAGES, DynamicExitConfig
+from .manifest import IMAGES, DynamicExitModelConfig
 
 
-def model_card(title: str, config: DynamicExitConfig, points: OperatingPoints, metrics: dict[str, Any]) -> str:
+def model_card(title: str, config: DynamicExitModelConfig, points: OperatingPoints, metrics: dict[str, Any]) -> str:
     """Return the model card as Markdown.
 
     Args:

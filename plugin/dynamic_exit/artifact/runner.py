@@ -19,7 +19,7 @@ from ..runtime.archive import ArchivedPart, unpack
 from ..runtime.compile import compile_part, fold_constants
 from ..runtime.model import DynamicExitModel
 from .folder import CONFIG_FILE, MODEL_FILE, POINTS_FILE, check_files
-from .manifest import DynamicExitConfig
+from .manifest import DynamicExitModelConfig
 
 _PROVIDER = "CPUExecutionProvider"
 Answer = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -90,7 +90,9 @@ class SegmentsRunner:
         ExportError: A file is missing or no part of a chain.
     """
 
-    def __init__(self, folder: Path, config: DynamicExitConfig, load_part: Callable[[Path, Sequence[str]], nn.Module]):
+    def __init__(
+        self, folder: Path, config: DynamicExitModelConfig, load_part: Callable[[Path, Sequence[str]], nn.Module]
+    ):
         def load(entry: Mapping[str, Any]) -> nn.Module:
             return load_part(folder / entry["file"], entry["takes"])
 
@@ -124,7 +126,7 @@ class SegmentsRunner:
 
 def open_runner(
     folder: Path,
-    config: DynamicExitConfig,
+    config: DynamicExitModelConfig,
     provider: str | None = None,
     options: onnxruntime.SessionOptions | None = None,
     compiled: bool | None = None,
@@ -155,7 +157,7 @@ def open_runner(
     return SegmentsRunner(folder, config, partial(_load_part, [provider or _PROVIDER], options))
 
 
-def part_files(config: DynamicExitConfig) -> list[str]:
+def part_files(config: DynamicExitModelConfig) -> list[str]:
     """Return the files that a configuration names as parts."""
     entries = [entry for found in config.parts.values() if isinstance(found, list) for entry in found]
     return [entry["file"] for entry in entries if "file" in entry]

@@ -19,7 +19,7 @@ from ..sources.run_inputs import Ingredients
 from ..sources.text_length import longest_text
 from ..sources.tokenizer import save_tokenizer
 from .folder import POINTS_FILE
-from .manifest import IMAGES, DynamicExitConfig
+from .manifest import IMAGES, DynamicExitModelConfig
 from .model_card import model_card
 from .output_lock import OutputLock
 
@@ -174,10 +174,10 @@ def how_to_go_on(directory: str | Path) -> str:
     return f"interrupted; nothing is in '{directory}' yet: run the same command again, with or without --resume"
 
 
-def _config(ingredients: Ingredients, stages: Stages, files: dict[str, Any]) -> DynamicExitConfig:
+def _config(ingredients: Ingredients, stages: Stages, files: dict[str, Any]) -> DynamicExitModelConfig:
     recipe, names = ingredients.recipe, ingredients.labels
     savers = {name: ingredients.candidates[name.removesuffix(TUNED)] for name in stages.savers}
-    return DynamicExitConfig(
+    return DynamicExitModelConfig(
         preprocessing={
             name: source.preprocessing.model_dump(mode="json")
             for name, source in {"final": recipe.model, **savers}.items()

@@ -24,7 +24,7 @@ from ..artifact.folder import (
     make_folder,
     read_config,
 )
-from ..artifact.manifest import IMAGES, DynamicExitConfig
+from ..artifact.manifest import IMAGES, DynamicExitModelConfig
 from ..artifact.runner import Runner, open_runner
 from ..chain.checks import check_thresholds
 from ..chain.operating_point import OperatingPoint, OperatingPoints, point_thresholds
@@ -58,7 +58,7 @@ class DynamicExitClassifier(OptimizedModel):
         folder: Where the files lie, for `save_pretrained`.
     """
 
-    config_class = DynamicExitConfig
+    config_class = DynamicExitModelConfig
     auto_model_class = None
     base_model_prefix = "dynamic_exit"
     #: What it classifies, as transformers' pipelines call it.
@@ -69,7 +69,7 @@ class DynamicExitClassifier(OptimizedModel):
     def __init__(
         self,
         runner: Runner,
-        config: DynamicExitConfig,
+        config: DynamicExitModelConfig,
         operating_points: OperatingPoints,
         operating_point: str | None = None,
         folder: str | Path | None = None,
@@ -161,7 +161,7 @@ class DynamicExitClassifier(OptimizedModel):
     def from_pretrained(
         cls,
         model_id: str | os.PathLike,
-        config: DynamicExitConfig | None = None,
+        config: DynamicExitModelConfig | None = None,
         export: bool = False,
         *,
         recipe=None,
@@ -220,7 +220,9 @@ class DynamicExitClassifier(OptimizedModel):
         return model
 
     @classmethod
-    def _from_pretrained(cls, model_id: str | Path, config: DynamicExitConfig, **options) -> "DynamicExitClassifier":
+    def _from_pretrained(
+        cls, model_id: str | Path, config: DynamicExitModelConfig, **options
+    ) -> "DynamicExitClassifier":
         return cls.from_pretrained(model_id, config, **options)
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> str | None:

@@ -11,7 +11,7 @@ import onnx
 import torch
 
 from ..artifact.folder import checksum
-from ..artifact.manifest import DynamicExitConfig
+from ..artifact.manifest import DynamicExitModelConfig
 from ..core.batching import batches
 from ..core.cache import Cache, open_cache
 from ..core.hashing import digest
@@ -122,7 +122,7 @@ def _near(plain: np.ndarray, twin: np.ndarray, shipped: np.ndarray) -> bool:
 
 
 def find_twin(
-    folder: Path, config: DynamicExitConfig | None, parts: Mapping[str, Part]
+    folder: Path, config: DynamicExitModelConfig | None, parts: Mapping[str, Part]
 ) -> tuple[Twin | None, str | None]:
     """Find the float twin of a written model.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..artifact.layout import write_stages
-from ..artifact.manifest import DynamicExitConfig
+from ..artifact.manifest import DynamicExitModelConfig
 from ..artifact.runner import open_runner
 from ..chain.operating_point import OperatingPoints, point_thresholds
 from ..errors import ExportError, VerificationError
@@ -241,7 +241,7 @@ class TorchModel:
 
     def verify(self, folder: Path, written: dict[str, Any]) -> dict[str, Agreement]:
         """Hold what is loaded from the folder against the model in memory, which is not compiled."""
-        runner = open_runner(folder, DynamicExitConfig(**written))
+        runner = open_runner(folder, DynamicExitModelConfig(**written))
         session = TorchSession(lambda feeds, thresholds: runner.run(feeds, thresholds), written["inputs"])
         self.files["shipped"] = TorchFiles(session, sum(stage.part.size for stage in self.stages.every))
         points = (*self.points.points, self.points.backbone)
