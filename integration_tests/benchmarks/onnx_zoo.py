@@ -141,16 +141,18 @@ def build(made: Made, saver: nn.Module | None = None, count: int = 64, exits: in
     saver = Saver(example[0], program.classes).eval() if saver is None else saver
     parts, heads, placed = [export_part("saver", saver, names, "logits", example)], [], {}
     for index, segment in enumerate(segments):
-        taken = [given[name] for name in segment.takes]
+        taken = [given[name] for name in segment.input_names]
         parts.append(
-            export_part(f"segment{index}", segment, segment.takes, segment.gives, [each[:2] for each in taken])
+            export_part(
+                f"segment{index}", segment, segment.input_names, segment.output_kind, [each[:2] for each in taken]
+            )
         )
         given["hidden"] = segment(*taken)
         if index < len(cuts):
             name, head = f"{cuts[index].name}:linear", build_head("linear", cuts[index].shape, program.classes).eval()
             head.prepare(head.features(given["hidden"]))
             placed[name] = (index, head)
-            heads.append((export_part(name, head, head.takes, "logits", (given["hidden"][:2],)), index))
+            heads.append((export_part(name, head, head.input_names, "logits", (given["hidden"][:2],)), index))
     dynamic = DynamicExitModel(segments, input_names=names, savers={"saver": saver}, exits=placed, fuse="mean")
     chain = Chain(parts[:1], parts[1:], heads, "mean")
     file = stitch(chain, parts[0].proto.graph.input, program.classes, [np.inf] * len(chain.stages), {})

@@ -43,7 +43,7 @@ def exit_records(recipe: Recipe, saver: str | None, samples: int) -> Records:
     images, labels = (array[:samples] for array in load("train"))
     inputs, truth = load("dev")
     model, example = load_model(recipe.model), torch.from_numpy(inputs[:2])
-    (name,) = model.input_names(1)
+    (name,) = model.name_inputs(1)
     backbone = cut_backbone(model, {name: example}, recipe.dynamic_exit.early_exit)
     shipper = Shipper(None, {name: images[:64]}, threads=1)
     stages = Stages(backbone.input_names, shipper.ship_backbone(backbone, print), {"final": backbone.depth})

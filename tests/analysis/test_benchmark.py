@@ -14,8 +14,8 @@ from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe.recipe import read_recipe
 
 
-def part(name, gives="hidden"):
-    return Part(name, None, (), gives)
+def part(name, output_kind="hidden"):
+    return Part(name, None, (), output_kind)
 
 
 CHAIN = Chain(

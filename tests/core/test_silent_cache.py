@@ -497,7 +497,7 @@ def test_a_helper_of_an_augmentation_is_noticed(recipe, tmp_path, what):
 
 
 class Doubled(nn.Module):
-    takes = ("x",)
+    input_names = ("x",)
 
     def __init__(self, factor):
         super().__init__()

@@ -67,7 +67,7 @@ def test_inputs_go_by_keyword_or_by_position():
     expected = (ids * mask).float()
     assert torch.equal(Classifier(model, keywords=["attention_mask", "input_ids"])(mask, ids), expected)
     assert torch.equal(Classifier(model)(ids, mask), expected)
-    assert Classifier(model).input_names(2) == ("input_ids", "attention_mask")
+    assert Classifier(model).name_inputs(2) == ("input_ids", "attention_mask")
     with pytest.raises(ModelError, match="Keyworded takes no input 'attention_masks'; did you mean 'attention_mask'?"):
         Classifier(model, keywords=["input_ids", "attention_masks"])
 

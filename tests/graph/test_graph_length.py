@@ -98,7 +98,7 @@ def test_images_and_positional_inputs_have_no_free_length():
 
 def test_a_part_names_its_free_dimensions():
     (segment,) = split(captured(Pooled()), [])
-    part = export_part("all", segment, segment.takes, "logits", segment.example_inputs)
+    part = export_part("all", segment, segment.input_names, "logits", segment.example_inputs)
     shapes = [
         [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
         for value in (*part.proto.graph.input, *part.proto.graph.output)

@@ -82,7 +82,7 @@ def prepared(model, inputs, keywords=None):
 def run(program, segments, inputs):
     values = dict(zip(program.input_names, inputs, strict=True))
     for segment in segments:
-        values["hidden"] = segment(*(values[name] for name in segment.takes))
+        values["hidden"] = segment(*(values[name] for name in segment.input_names))
     return values["hidden"]
 
 
@@ -105,7 +105,7 @@ def test_segments_in_sequence_are_the_model(case):
     program, cuts = prepared(model, inputs(2), keywords)
     segments = split(program, cuts)
     assert len(segments) == len(cuts) + 1 and cuts
-    assert [segment.gives for segment in segments] == ["hidden"] * len(cuts) + ["logits"]
+    assert [segment.output_kind for segment in segments] == ["hidden"] * len(cuts) + ["logits"]
     for rows in (1, 2, 7):
         x = inputs(rows)
         with torch.no_grad():
@@ -131,7 +131,7 @@ def test_masks_are_recomputed_and_only_the_hidden_state_crosses():
     assert [cut.name for cut in cuts] == ["mixers.0", "mixers.1"]
     assert cuts[0].shape == ("length", 8)
     segments = split(program, cuts)
-    assert [segment.takes for segment in segments] == [
+    assert [segment.input_names for segment in segments] == [
         ("input_ids", "attention_mask"), ("hidden", "attention_mask"), ("hidden",),
     ]  # fmt: skip
     assert segments[1].dynamic_dims == ({0: "batch", 1: "length"}, {0: "batch", 1: "length"})
@@ -141,7 +141,7 @@ def test_masks_are_recomputed_and_only_the_hidden_state_crosses():
 def test_a_late_input_is_taken_where_it_is_needed():
     program, cuts = prepared(Late(), (torch.randn(2, 6), torch.randn(2, 2)))
     segments = split(program, select_cuts(cuts, ["one"]))
-    assert [segment.takes for segment in segments] == [("x",), ("hidden", "extra")]
+    assert [segment.input_names for segment in segments] == [("x",), ("hidden", "extra")]
 
 
 def test_layers_of_a_plain_sequence_serve_where_there_is_no_block():
@@ -171,7 +171,7 @@ def test_no_cut_is_one_segment_and_wrong_cuts_are_refused():
     program, cuts = prepared(model, (torch.randn(2, 3, 8, 8),))
     (whole,) = split(program, [])
     x = torch.randn(3, 3, 8, 8)
-    assert torch.equal(whole(x), model(x)) and whole.takes == ("x",)
+    assert torch.equal(whole(x), model(x)) and whole.input_names == ("x",)
     with pytest.raises(CutError, match="there is no cut 'block.0'; did you mean 'blocks.0'?"):
         select_cuts(cuts, ["block.0"])
     with pytest.raises(CutError, match="cut 'blocks.0' is named twice; give it once"):

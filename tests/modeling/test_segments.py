@@ -31,9 +31,9 @@ def single(ran_segments):
     """The single file, stitched of the folder's parts."""
     parts = json.loads((ran_segments.folder / "config.json").read_text())["parts"]
 
-    def load(entry, gives="logits"):
+    def load(entry, output_kind="logits"):
         proto = onnx.load(ran_segments.folder / entry["file"])
-        return Part(entry.get("name", entry["file"]), proto, tuple(entry["takes"]), gives)
+        return Part(entry.get("name", entry["file"]), proto, tuple(entry["takes"]), output_kind)
 
     chain = Chain(
         [load(entry) for entry in parts["savers"]],

@@ -111,7 +111,7 @@ def test_it_ships_with_its_preprocessing_and_class_order(file, images, images_as
     candidate = Classifier(ImportedModel(file, "net"), preprocessing=Preprocessing(**steps), class_order=[2, 0]).eval()
     part = export_part("saver", candidate, ("image",), "logits", (x[:2],))
     onnx.checker.check_model(part.proto, full_check=True)
-    assert (part.takes, part.gives, part.output_shape) == (("image",), "logits", (2,))
+    assert (part.input_names, part.output_kind, part.output_shape) == (("image",), "logits", (2,))
     session = PartSession(part)
     for batch in (1, 2, 7):
         torch.testing.assert_close(session(x[:batch]), candidate(x[:batch]), atol=1e-3, rtol=1e-4)

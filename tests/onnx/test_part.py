@@ -95,7 +95,7 @@ def test_int8_keeps_answers_close_and_stores_weights_in_8_bits(part, images):
 def test_int8_stitched_equals_int8_parts_exactly(network, images):
     program = capture(Classifier(network).eval(), (torch.from_numpy(images[:2]),))
     segments = split(program, [])
-    backbone = export_part("segment0", segments[0], segments[0].takes, "logits", segments[0].example_inputs)
+    backbone = export_part("segment0", segments[0], segments[0].input_names, "logits", segments[0].example_inputs)
     name = program.input_names[0]
     torch.manual_seed(1)
     saver = nn.Sequential(nn.Flatten(), nn.Linear(36, 3)).eval()
@@ -121,17 +121,17 @@ def test_disagreement_fails_the_export():
 
 def test_compare_counts_exits_that_part_away_from_the_threshold(part, network, images):
     """A saver with other weights leaves elsewhere; rounding at the threshold is told apart."""
-    takes = part.takes
+    input_names = part.input_names
     other = nn.Sequential(nn.Flatten(), nn.Linear(36, 3)).eval()
     torch.nn.init.constant_(other[1].weight, 0.0)
     torch.nn.init.constant_(other[1].bias, 0.0)
-    saver = export_part("saver", other, takes, "logits", (torch.zeros(2, 1, 6, 6),))
+    saver = export_part("saver", other, input_names, "logits", (torch.zeros(2, 1, 6, 6),))
     session = open_session(stitch(Chain([saver], [part], []), part.proto.graph.input, 3, [0.5], {}))
     sure = nn.Sequential(nn.Flatten(), nn.Linear(36, 3)).eval()
     with torch.no_grad():
         sure[1].weight.zero_()
         sure[1].bias.copy_(torch.tensor([9.0, 0.0, 0.0]))
-    model = DynamicExitModel([network], input_names=list(takes), savers={"saver": sure})
+    model = DynamicExitModel([network], input_names=list(input_names), savers={"saver": sure})
     found = compare(model, session, {"image": images}, [np.asarray([0.5], np.float32)])
     assert (found.exits_apart, found.rounding) == (64, 0)
     near = compare(model, session, {"image": images}, [np.asarray([float(1 - 2.5e-4)], np.float32)])
@@ -148,10 +148,12 @@ def test_an_8_bit_step_may_change_logits_exits_and_ties(part):
         return made
 
     images = np.zeros((5, 1, 6, 6), np.float32)
-    parts = [export_part(name, constant(0.01, 0.0), part.takes, "logits", (torch.zeros(2, 1, 6, 6),)) for name in "ab"]
+    parts = [
+        export_part(name, constant(0.01, 0.0), part.input_names, "logits", (torch.zeros(2, 1, 6, 6),)) for name in "ab"
+    ]
     session = open_session(stitch(Chain(parts[:1], parts[1:], []), part.proto.graph.input, 2, [0.5], {}))
     model = DynamicExitModel(
-        [constant(0.0, 0.01)], input_names=list(part.takes), savers={"a": constant(0.0, 0.01)}, thresholds=[0.5]
+        [constant(0.0, 0.01)], input_names=list(part.input_names), savers={"a": constant(0.0, 0.01)}, thresholds=[0.5]
     )
     leaves, stays = np.float32([0.4]), np.float32([np.inf])
     for thresholds in (leaves, stays):

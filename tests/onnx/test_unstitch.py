@@ -26,7 +26,12 @@ def test_every_part_answers_as_before_it_was_stitched(fuse):
     before = [*chain.savers, *chain.segments, *(part for part, _ in chain.exits)]
     after = [*found.savers, *found.segments, *(part for part, _ in found.exits)]
     for old, new in zip(before, after, strict=True):
-        assert (new.name, new.takes, new.gives, new.output_shape) == (old.name, old.takes, old.gives, old.output_shape)
+        assert (new.name, new.input_names, new.output_kind, new.output_shape) == (
+            old.name,
+            old.input_names,
+            old.output_kind,
+            old.output_shape,
+        )
         onnx.checker.check_model(new.proto, full_check=True)
         assert np.array_equal(PartSession(new).run(ROWS), PartSession(old).run(ROWS))
 

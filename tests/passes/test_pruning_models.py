@@ -23,7 +23,7 @@ def text(kind, config):
     torch.manual_seed(0)
     mask = torch.ones(4, 12, dtype=torch.int64)
     mask[1, 8:] = 0
-    return Classifier(kind(config), keywords=TEXT, takes=TEXT).eval(), (torch.randint(0, 50, (4, 12)), mask)
+    return Classifier(kind(config), keywords=TEXT, input_names=TEXT).eval(), (torch.randint(0, 50, (4, 12)), mask)
 
 
 def images(model, side=32, **named):
@@ -149,7 +149,7 @@ def test_it_is_cut_and_its_segments_answer_alike(case):
         cuts = find_cuts(program, node_macs(program.graph_module, program.example_inputs))
         assert len(cuts) > 1
         for segment in split(program, cuts[: len(cuts) // 2]):
-            made = segment(*(hidden[name] for name in segment.takes))
+            made = segment(*(hidden[name] for name in segment.input_names))
             hidden["hidden"] = made
     torch.testing.assert_close(made, wanted)
 

@@ -11,9 +11,9 @@ from dynamic_exit.passes.tiny_saver import FineTuneStanza, fine_tune
 
 
 class Step(nn.Module):
-    def __init__(self, takes, last):
+    def __init__(self, input_names, last):
         super().__init__()
-        self.takes, self.last = takes, last
+        self.input_names, self.last = input_names, last
         self.layer = nn.Linear(4, 3 if last else 4)
 
     def forward(self, first, mask=None):
@@ -33,7 +33,7 @@ def test_a_head_has_the_mask_although_the_next_segment_does_not_take_it(length, 
         inputs["x"] = inputs["x"][:, :5]
     exits = attach_exits([step.eval() for step in steps], cuts, inputs, torch.arange(40) % 3, 3, stanza, 0)
     expected = ("hidden", "attention_mask") if masked else ("hidden",)
-    assert {head.takes for _, head in exits.values()} == {expected}
+    assert {head.input_names for _, head in exits.values()} == {expected}
 
 
 class Bag(nn.Module):

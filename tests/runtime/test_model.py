@@ -18,12 +18,12 @@ NAMES = ("saver", "early.0", "twin", "late")
 class Counted(nn.Module):
     """Notes how many rows it was given at each call, and what it takes."""
 
-    def __init__(self, module, takes=None):
+    def __init__(self, module, input_names=None):
         super().__init__()
         self.module = module
         self.rows = []
-        if takes:
-            self.takes = takes
+        if input_names:
+            self.input_names = input_names
 
     def forward(self, *tensors):
         self.rows.append(tensors[0].shape[0])
@@ -158,8 +158,8 @@ def test_inputs_go_by_name_and_are_gathered_for_the_segments_that_want_them():
         def forward(self, hidden, extra):
             return hidden + extra
 
-    segments = [nn.Linear(6, 4), Counted(Add(), takes=("hidden", "extra"))]
-    segments[0].takes = ("x",)
+    segments = [nn.Linear(6, 4), Counted(Add(), input_names=("hidden", "extra"))]
+    segments[0].input_names = ("x",)
     head = nn.Linear(4, 4)
     model = DynamicExitModel(segments, input_names=["x", "extra"], exits={"exit": (0, head)})
     x, extra = torch.randn(6, 6), torch.randn(6, 4)
@@ -204,7 +204,7 @@ def test_inputs_that_do_not_fit_are_refused(arguments, named, message):
             "exit 'last' sits after segment 2; only segments 0 to 1 are followed by more",
         ),
         (
-            {"segments": [Counted(nn.Linear(6, 8), takes=("z",)), nn.Linear(8, 8), nn.Linear(8, 4)]},
+            {"segments": [Counted(nn.Linear(6, 8), input_names=("z",)), nn.Linear(8, 8), nn.Linear(8, 4)]},
             "segment 0 takes 'z', which nothing gives; known are: x",
         ),
     ],

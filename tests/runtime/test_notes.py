@@ -17,11 +17,11 @@ CLASSES = 4
 class Counted(nn.Module):
     """A linear layer that states what it takes and gives, and notes how many rows it was given."""
 
-    def __init__(self, before, width, takes=None, nonlinear=False):
+    def __init__(self, before, width, input_names=None, nonlinear=False):
         super().__init__()
         self.layer, self.width, self.nonlinear, self.rows = nn.Linear(before, width), width, nonlinear, []
-        if takes:
-            self.takes = takes
+        if input_names:
+            self.input_names = input_names
 
     def forward(self, *tensors):
         if not torch.compiler.is_compiling():
@@ -78,7 +78,7 @@ def by_hand(model, row):
                 continue
             given = {"hidden": hidden, "memory": torch.cat(parts, dim=1)}
             head = model.stage_module(name)
-            logits = head(*(given[each] for each in getattr(head, "takes", ("hidden",))))
+            logits = head(*(given[each] for each in getattr(head, "input_names", ("hidden",))))
             if (found := sure(logits, model.thresholds[index])) is not None:
                 return found, index
     return sure(hidden, -INF), len(model.chain)

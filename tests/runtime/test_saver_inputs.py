@@ -12,7 +12,7 @@ X, Y = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), torch.aran
 
 
 class Both(nn.Module):
-    takes = ("x", "y")
+    input_names = ("x", "y")
 
     def __init__(self):
         super().__init__()
@@ -23,9 +23,9 @@ class Both(nn.Module):
 
 
 class OnlyY(nn.Module):
-    def __init__(self, *takes):
+    def __init__(self, *input_names):
         super().__init__()
-        self.takes, self.layer = takes, nn.Linear(2, 3)
+        self.input_names, self.layer = input_names, nn.Linear(2, 3)
 
     def forward(self, y):
         return self.layer(y)

@@ -358,11 +358,13 @@ def family(name, **changes):
          "DeBERTa without positions", "rotary", "long, as told", "own table", "own table, as long as the data", "bag"],
 )  # fmt: skip
 def test_the_longest_text_that_a_model_takes_is_found(make, expected):
-    model = Classifier(make().eval(), keywords=["input_ids", "attention_mask"], takes=["input_ids", "attention_mask"])
+    model = Classifier(
+        make().eval(), keywords=["input_ids", "attention_mask"], input_names=["input_ids", "attention_mask"]
+    )
     ids = torch.tensor([[5, 6, 7, 8, 9, 0, 0, 0, 0, 0, 0, 0]])
     example = {"attention_mask": (ids > 0).long(), "input_ids": ids}
     assert longest_text([model], example) == expected
-    other = Classifier(Own(60), keywords=["input_ids", "attention_mask"], takes=["input_ids", "attention_mask"])
+    other = Classifier(Own(60), keywords=["input_ids", "attention_mask"], input_names=["input_ids", "attention_mask"])
     assert longest_text([other, model], example) == min(expected or 60, 60), "the shortest of all stages"
 
 

@@ -226,7 +226,7 @@ def test_a_model_gets_what_its_forward_names(names, expected):
             load_model(source, names, Both())
         return
     model = load_model(source, names, Both())
-    assert model.takes == model.keywords == expected
+    assert model.input_names == model.keywords == expected
 
 
 def test_a_misspelt_input_is_refused(folder, tmp_path):

@@ -293,7 +293,7 @@ def one_stage(part, int8):
 
 @pytest.mark.parametrize("lost", [False, True], ids=["whole", "an activation lost"])
 def test_the_twin_of_every_stage_is_held_against_the_float_stage(lost, monkeypatch):
-    part = replace(part_of("Conv + Relu Flatten Gemm"), gives="logits")
+    part = replace(part_of("Conv + Relu Flatten Gemm"), output_kind="logits")
     inputs = {"x": np.random.default_rng(1).normal(size=(70, CHANNELS, LENGTH)).astype(np.float32)}
     stages = one_stage(part, quantize_part(part, [inputs], Int8Options()))
     if lost:
@@ -305,7 +305,7 @@ def test_the_twin_of_every_stage_is_held_against_the_float_stage(lost, monkeypat
 
 
 def test_a_twin_that_cannot_run_is_none(monkeypatch):
-    part = replace(part_of("Conv + Relu Flatten Gemm"), gives="logits")
+    part = replace(part_of("Conv + Relu Flatten Gemm"), output_kind="logits")
     inputs = {"x": np.ones((4, CHANNELS, LENGTH), np.float32)}
     stages = one_stage(part, quantize_part(part, [inputs], Int8Options()))
     monkeypatch.setattr("dynamic_exit.onnx.quantize._noted", lambda node: [["NoSuchOperator"]])

@@ -42,9 +42,9 @@ def backbone(tmp_path_factory):
     """The small transformer as one part, its calibration inputs and answers in float."""
     ingredients = load(read_recipe(sentences.build(tmp_path_factory.mktemp("numerics"))))
     classifier = ingredients.backbone
-    feeds = ingredients.splits["calibration"].feeds(classifier.takes)
+    feeds = ingredients.splits["calibration"].feeds(classifier.input_names)
     example = classifier.select(ingredients.example)
-    part = export_part("backbone", classifier, classifier.takes, "logits", example)
+    part = export_part("backbone", classifier, classifier.input_names, "logits", example)
     return part, feeds, PartSession(part).run(*feeds.values())
 
 

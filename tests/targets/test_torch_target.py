@@ -171,4 +171,4 @@ def test_packing_says_nothing_of_this_machine():
     assert b".py" not in content
     assert pack(program) == content
     part = unpack(content, ("input",))
-    assert (part.width, part.takes) == (tiny.CLASSES, ("input",))
+    assert (part.width, part.input_names) == (tiny.CLASSES, ("input",))

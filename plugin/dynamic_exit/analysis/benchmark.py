@@ -242,7 +242,7 @@ def ideal_seconds(chain: Chain, used: set[str], exit_rates: Mapping[str, float],
     total, reaching, waiting = 0.0, 1.0, 0.0
     for name, parts in stages:
         on = name in used or name == "final"
-        waiting += sum(seconds[part.name] for part in parts if on or part.gives == "hidden")
+        waiting += sum(seconds[part.name] for part in parts if on or part.output_kind == "hidden")
         if on:  # segments before an exit that is off run with those behind it
             total, waiting = total + reaching * waiting, 0.0
             reaching -= exit_rates.get(name, 0.0)
@@ -255,7 +255,7 @@ def _part_feeds(model: _Model, batch: Feeds) -> dict[str, Feeds]:
     feeds: dict[str, Feeds] = {}
 
     def given(part: Part) -> Feeds:
-        return {name: hidden["hidden"] if name == "hidden" else batch[name] for name in part.takes}
+        return {name: hidden["hidden"] if name == "hidden" else batch[name] for name in part.input_names}
 
     for part in model.chain.savers:
         feeds[part.name] = given(part)

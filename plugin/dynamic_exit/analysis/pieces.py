@@ -75,8 +75,8 @@ def file_pieces(
 
 
 def _opener(parts: Mapping[str, Part], folder: Path, way: Way, threads: int):
-    def load(path: Path, takes: Sequence[str]) -> PartSession:
-        part = replace(parts[path.relative_to(folder).as_posix()], takes=tuple(takes))
+    def load(path: Path, input_names: Sequence[str]) -> PartSession:
+        part = replace(parts[path.relative_to(folder).as_posix()], input_names=tuple(input_names))
         return PartSession(way(part.name, part), threads)
 
     return load
@@ -86,7 +86,7 @@ def _joined(
     config: DynamicExitModelConfig, parts: Mapping[str, Part], way: Way, threads: int
 ) -> onnxruntime.InferenceSession:
     entries = enumerate(config.parts["segments"])
-    named = [replace(parts[e["file"]], name=f"segment{i}", takes=tuple(e["takes"])) for i, e in entries]
+    named = [replace(parts[e["file"]], name=f"segment{i}", input_names=tuple(e["takes"])) for i, e in entries]
     segments = [way(part.name, part) for part in named]
     inputs = {value.name: value for part in segments for value in part.proto.graph.input if value.name != HIDDEN}
     return open_session(static_model(segments, list(inputs.values())), threads)
@@ -100,7 +100,9 @@ def _pieces(folder: Path, config: DynamicExitModelConfig, runner: SegmentsRunner
     segments = {f"segment{place}": each for place, each in enumerate(model.segments)}
     stages = {name: model.stage_module(name) for name in model.chain}
     parts = {
-        name: Part(name, None, each.takes, "hidden" if name in segments and name != f"segment{last}" else "logits")
+        name: Part(
+            name, None, each.input_names, "hidden" if name in segments and name != f"segment{last}" else "logits"
+        )
         for name, each in {**segments, **stages}.items()
     }
     places = dict(zip(model.chain, model.positions, strict=True))
@@ -111,7 +113,7 @@ def _pieces(folder: Path, config: DynamicExitModelConfig, runner: SegmentsRunner
         model.fuse,
     )
     sessions = {
-        name: TorchSession.of_module(each, each.takes, carried) for name, each in {**segments, **stages}.items()
+        name: TorchSession.of_module(each, each.input_names, carried) for name, each in {**segments, **stages}.items()
     }
     return chain, static, TorchSession(runner.run, config.inputs), sessions
 
@@ -119,13 +121,13 @@ def _pieces(folder: Path, config: DynamicExitModelConfig, runner: SegmentsRunner
 def _static(runner: SegmentsRunner, config: DynamicExitModelConfig) -> TorchSession:
     """Return the backbone alone: its segments, one after the other."""
     segments = runner.model.segments
-    taken = {name for segment in segments for name in segment.takes}
+    taken = {name for segment in segments for name in segment.input_names}
 
     @torch.no_grad()
     def answer(feeds: Feeds, _: np.ndarray | None) -> list[np.ndarray]:
         values = {name: torch.from_numpy(array) for name, array in feeds.items()}
         for segment in segments:
-            values[HIDDEN] = segment(*(values[name] for name in segment.takes))
+            values[HIDDEN] = segment(*(values[name] for name in segment.input_names))
         return [values[HIDDEN].numpy()]
 
     return TorchSession(answer, [each for each in config.inputs if each["name"] in taken])

@@ -99,7 +99,7 @@ def _positions(ingredients: Ingredients, backbone: Backbone, macs: float) -> lis
     """Describe the cuts in use, and the heads that are tried there."""
     stanza, rows = ingredients.recipe.dynamic_exit.early_exit, []
     for cut, following in zip(backbone.cuts, backbone.segments[1:], strict=True):
-        hidden = following.example_inputs[following.takes.index("hidden")]
+        hidden = following.example_inputs[following.input_names.index("hidden")]
         heads = []
         for entry in stanza.entries:
             head = build_head(entry, cut.shape, backbone.classes, cut=cut.name).eval()
@@ -115,7 +115,7 @@ def _candidates(ingredients: Ingredients, pool: Pool, macs: float) -> list[dict[
     rows = []
     for known in pool.known:
         size = ingredients.candidates[known.name].preprocessing.size
-        inputs = {name: [*ingredients.example[name].shape[1:]] for name in known.takes}
+        inputs = {name: [*ingredients.example[name].shape[1:]] for name in known.input_names}
         if size:
             inputs = {name: [*shape[:-2], *size] for name, shape in inputs.items()}
         share = known.macs / macs

@@ -118,7 +118,7 @@ class Estimate:
     def forward(self) -> float:
         """Seconds of the backbone for one sample, of many."""
         part, session, _ = self._whole
-        feeds = self.ingredients.splits["calibration"].feeds(part.takes)
+        feeds = self.ingredients.splits["calibration"].feeds(part.input_names)
         batch = [array[:BATCH_SIZE] for array in feeds.values()]
         return _seconds(lambda: session.run(*batch)) / len(batch[0])
 
@@ -131,7 +131,7 @@ class Estimate:
         if not ways:
             return 0.0, 0.0
         part = self._whole[0]
-        feeds, times = self.ingredients.splits["calibration"].feeds(part.takes), []
+        feeds, times = self.ingredients.splits["calibration"].feeds(part.input_names), []
         for count in (BATCH_SIZE, 2 * BATCH_SIZE):
             few = {name: array[:count] for name, array in feeds.items()}
             started = time.perf_counter()
@@ -154,7 +154,7 @@ class Estimate:
             return 0.0
         last = segments[-1]
         started = time.perf_counter()
-        export_part("piece", last, last.takes, last.gives, last.example_inputs, last.dynamic_dims)
+        export_part("piece", last, last.input_names, last.output_kind, last.example_inputs, last.dynamic_dims)
         return time.perf_counter() - started
 
     @cached_property
@@ -178,11 +178,11 @@ class Estimate:
         """Seconds of a candidate's export, and of its answer to one sample."""
         model, example = known.load(), self.ingredients.example
         started = time.perf_counter()
-        free = [self.backbone.dims.get(name, {}) for name in known.takes]
-        part = export_part("candidate", model, known.takes, "logits", model.select(example), free)
+        free = [self.backbone.dims.get(name, {}) for name in known.input_names]
+        part = export_part("candidate", model, known.input_names, "logits", model.select(example), free)
         spent = time.perf_counter() - started
         session = PartSession(part, self.recipe.dynamic_exit.tuning.threads)
-        feeds = self.ingredients.splits["calibration"].feeds(known.takes)
+        feeds = self.ingredients.splits["calibration"].feeds(known.input_names)
         batch = [array[:BATCH_SIZE] for array in feeds.values()]
         return spent, _seconds(lambda: session.run(*batch)) / len(batch[0])
 

@@ -51,7 +51,7 @@ def write_stages(
     def put(kind: str, stage, **said) -> dict[str, Any]:
         name = f"{STAGES_FOLDER}/{kind}.{ending}"
         written.extend(write(stage.part, folder / name))
-        return {**said, "file": name, "takes": list(stage.part.takes)}
+        return {**said, "file": name, "takes": list(stage.part.input_names)}
 
     parts = {
         "fuse": stages.fuse,

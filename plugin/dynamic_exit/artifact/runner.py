@@ -169,15 +169,15 @@ def _spec(value: onnxruntime.NodeArg) -> dict[str, Any]:
     return {"name": value.name, "dtype": dtype, "shape": [side or "free" for side in value.shape[1:]]}
 
 
-def _load_archive(compiled: bool, path: Path, takes: Sequence[str]) -> ArchivedPart:
-    part = unpack(path, takes)
+def _load_archive(compiled: bool, path: Path, input_names: Sequence[str]) -> ArchivedPart:
+    part = unpack(path, input_names)
     return compile_part(part, path.stem) if compiled else fold_constants(part)
 
 
-def _load_part(providers: list[str], options, path: Path, takes: Sequence[str]) -> PartSession:
+def _load_part(providers: list[str], options, path: Path, input_names: Sequence[str]) -> PartSession:
     try:
         proto = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf raises classes of its own
         raise ExportError(f"'{path}' cannot be read as ONNX: {first_line(error)}; export it anew") from error
     session = open_session(str(path), providers=providers, options=options)
-    return PartSession(Part(path.stem, proto, tuple(takes), ""), session=session)
+    return PartSession(Part(path.stem, proto, tuple(input_names), ""), session=session)

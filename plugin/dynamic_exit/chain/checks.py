@@ -15,28 +15,28 @@ HIDDEN = "hidden"
 MEMORY = "memory"
 
 
-def head_takes(head: nn.Module) -> tuple[str, ...]:
+def head_input_names(head: nn.Module) -> tuple[str, ...]:
     """Return names of what a head takes: ``hidden``, ``memory``, and perhaps inputs of the model, such as a mask."""
-    return tuple(getattr(head, "takes", (HIDDEN,)))
+    return tuple(getattr(head, "input_names", (HIDDEN,)))
 
 
-def segment_takes(segment: nn.Module, place: int, input_names: tuple[str, ...]) -> tuple[str, ...]:
+def segment_input_names(segment: nn.Module, place: int, input_names: tuple[str, ...]) -> tuple[str, ...]:
     """Return names of what the segment at a place takes; refuse one that nothing gives."""
-    takes = tuple(getattr(segment, "takes", input_names if place == 0 else (HIDDEN,)))
+    names = tuple(getattr(segment, "input_names", input_names if place == 0 else (HIDDEN,)))
     known = input_names if place == 0 else (HIDDEN, *input_names)
-    for name in takes:
+    for name in names:
         if name not in known:
             raise ModelError(f"segment {place} takes '{name}', which nothing gives; {nearest(name, known)}")
-    return takes
+    return names
 
 
-def saver_takes(saver: nn.Module, name: str, input_names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return names of the model's inputs that a saver takes: those that it states in ``takes``, else all."""
-    takes = tuple(getattr(saver, "takes", None) or input_names)
-    for each in takes:
+def saver_input_names(saver: nn.Module, name: str, input_names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names of the model's inputs that a saver takes: those that it states in ``input_names``, else all."""
+    names = tuple(getattr(saver, "input_names", None) or input_names)
+    for each in names:
         if each not in input_names:
             raise ModelError(f"saver '{name}' takes '{each}', which nothing gives; {nearest(each, input_names)}")
-    return takes
+    return names
 
 
 def check_parts(segments: Sequence, input_names: Sequence[str], savers: dict, exits: dict, fuse: str) -> None:
@@ -75,7 +75,7 @@ def check_notes(notes: dict, savers: dict, exits: dict) -> None:
     if -1 in notes and not (savers and hasattr(notes[-1], "width")):
         raise ModelError("a note of the last saver's logits needs a saver, and states its width; give both or neither")
     for name, (place, head) in exits.items():
-        if MEMORY in head_takes(head) and place not in notes:
+        if MEMORY in head_input_names(head) and place not in notes:
             raise ModelError(f"exit '{name}' sees notes up to segment {place}, of which none is taken; give its note")
 
 
@@ -87,15 +87,15 @@ def check_heads(model: Any) -> None:
         following = model.segments[stage.segment]
         classes = getattr(following, "classes", None)
         examples = getattr(following, "example_inputs", None)
-        if examples is None or classes is None or HIDDEN not in model._takes[stage.segment]:
+        if examples is None or classes is None or HIDDEN not in model._segment_input_names[stage.segment]:
             continue
-        known = dict(zip(model._takes[stage.segment], examples, strict=True))
+        known = dict(zip(model._segment_input_names[stage.segment], examples, strict=True))
         hidden, head = known[HIDDEN], model._module(stage)
-        if not set(head_takes(head)) <= set(known):
+        if not set(head_input_names(head)) <= set(known):
             continue
         try:
             with torch.no_grad():
-                logits = head(*(known[name] for name in head_takes(head)))
+                logits = head(*(known[name] for name in head_input_names(head)))
         except Exception as failure:
             raise ModelError(
                 f"exit '{stage.name}' cannot take a hidden state of shape {tuple(hidden.shape)}: {failure}"

@@ -72,7 +72,7 @@ def capture(classifier: Classifier, example_inputs: Sequence[Tensor], *, rows_mi
     """
     example_inputs = tuple(example_inputs)
     validation.before(classifier, example_inputs)
-    names = classifier.input_names(len(example_inputs))
+    names = classifier.name_inputs(len(example_inputs))
     with torch.no_grad():
         try:
             program = _with_free_length(classifier, example_inputs, names)

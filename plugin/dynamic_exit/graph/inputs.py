@@ -98,7 +98,7 @@ class Classifier(nn.Module):
     Args:
         model: The user's module. Its answer may be a tensor, a tuple, a dict or a Hugging Face ``ModelOutput``.
         keywords: Names under which the inputs are handed on, in order; None hands them on by position.
-        takes: Which inputs of a chain it takes, by their names there; None takes all, in order.
+        input_names: Which inputs of a chain it takes, by their names there; None takes all, in order.
         preprocessing: Applied to the image input (the only input, else every one of four dimensions), or None.
         logits: Key, attribute or index of the logits in the answer; None finds them.
         class_order: For each class of the common order the model's own index; also drops classes.
@@ -113,7 +113,7 @@ class Classifier(nn.Module):
         model: nn.Module,
         *,
         keywords: Sequence[str] | None = None,
-        takes: Sequence[str] | None = None,
+        input_names: Sequence[str] | None = None,
         preprocessing: Preprocessing | None = None,
         logits: str | int | None = None,
         class_order: Sequence[int] | None = None,
@@ -125,7 +125,7 @@ class Classifier(nn.Module):
         self.model = model
         self.preprocessing = preprocessing
         self.keywords = None if keywords is None else tuple(keywords)
-        self.takes = None if takes is None else tuple(takes)
+        self.input_names = None if input_names is None else tuple(input_names)
         self.logits = logits
         self.untrained = tuple(untrained)
         order = None if class_order is None else torch.tensor(list(class_order), dtype=torch.int64)
@@ -148,7 +148,7 @@ class Classifier(nn.Module):
                     f"{type(self.model).__name__} takes no input '{keyword}'; {nearest(keyword, parameters)}"
                 )
 
-    def input_names(self, count: int) -> tuple[str, ...]:
+    def name_inputs(self, count: int) -> tuple[str, ...]:
         """Name the first ``count`` inputs: the keywords, else what the model's own ``forward`` calls them.
 
         Raises:
@@ -168,7 +168,7 @@ class Classifier(nn.Module):
 
     def select(self, inputs: Mapping[str, Any]) -> tuple:
         """Pick what the model takes out of a chain's inputs by name, in the order of ``forward``."""
-        return tuple(inputs.values() if self.takes is None else (inputs[name] for name in self.takes))
+        return tuple(inputs.values() if self.input_names is None else (inputs[name] for name in self.input_names))
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Run the model.

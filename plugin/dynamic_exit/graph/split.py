@@ -22,10 +22,10 @@ class Segment(nn.Module):
     """The backbone between two cuts.
 
     Attributes:
-        takes: Names of what ``forward`` wants, in order: ``hidden`` is what the previous segment gave, any other name
-            is an input of the model.
-        gives: ``hidden``, or ``logits`` for the last segment.
-        dynamic_dims: For each of ``takes``, its free dimensions: index -> expression in ``batch`` and ``length``.
+        input_names: Names of the arguments of ``forward``, in order: ``hidden`` is the output of the previous segment,
+            any other name is an input of the model.
+        output_kind: ``hidden``, or ``logits`` for the last segment.
+        dynamic_dims: For each of ``input_names``, its free dimensions: index -> expression in ``batch`` and ``length``.
         classes: Number of classes of the model.
     """
 
@@ -33,16 +33,16 @@ class Segment(nn.Module):
         self,
         body: fx.GraphModule,
         *,
-        takes: Sequence[str],
-        gives: str,
+        input_names: Sequence[str],
+        output_kind: str,
         dynamic_dims: Sequence[dict[int, str]],
         examples: Sequence[Tensor | tuple[tuple[int, ...], torch.dtype]],
         classes: int,
     ):
         super().__init__()
         self.body = body
-        self.takes = tuple(takes)
-        self.gives = gives
+        self.input_names = tuple(input_names)
+        self.output_kind = output_kind
         self.dynamic_dims = tuple(dict(dims) for dims in dynamic_dims)
         self.classes = classes
         self._examples = tuple(examples)
@@ -52,7 +52,7 @@ class Segment(nn.Module):
         """Run the segment.
 
         Args:
-            *tensors: What ``takes`` names, the batch first and of one size; never 0 rows.
+            *tensors: What ``input_names`` names, the batch first and of one size; never 0 rows.
 
         Returns:
             The hidden state, batch first, or (N, C) logits.
@@ -91,7 +91,7 @@ class Segment(nn.Module):
 
     def extra_repr(self) -> str:
         """Describe the interface, for ``print(model)``."""
-        return f"takes={self.takes}, gives={self.gives}"
+        return f"input_names={self.input_names}, output_kind={self.output_kind}"
 
 
 def _retarget(body: fx.GraphModule, swap: dict) -> None:
@@ -180,8 +180,8 @@ def _segment(program: Program, start: fx.Node | None, end: fx.Node, last: bool) 
     shapes = [program.shapes[node.name] for node in taken]
     return Segment(
         fx.GraphModule(program.graph_module, graph),
-        takes=tuple(taken.values()),
-        gives=LOGITS if last else HIDDEN,
+        input_names=tuple(taken.values()),
+        output_kind=LOGITS if last else HIDDEN,
         dynamic_dims=[{place: side for place, side in enumerate(shape) if isinstance(side, str)} for shape in shapes],
         examples=[_example(program, node) for node in taken],
         classes=program.classes,

@@ -159,14 +159,14 @@ class ImportedModel(nn.Module):
         return float(total)
 
     def compose_part(
-        self, name: str, module: nn.Module, takes: Sequence[str], example_inputs: Sequence[Tensor]
+        self, name: str, module: nn.Module, input_names: Sequence[str], example_inputs: Sequence[Tensor]
     ) -> Part:
         """Put the file together with its preprocessing and the order of its classes.
 
         Args:
             name: What the part is called.
             module: The ``graph.Classifier`` around this model.
-            takes: The name of the input.
+            input_names: The name of the input.
             example_inputs: One tensor, (N, ...), N of two or more.
 
         Returns:
@@ -175,15 +175,17 @@ class ImportedModel(nn.Module):
         Raises:
             ExportError: It takes several inputs, or is not valid ONNX.
         """
-        if len(takes) != 1:
-            raise ExportError(f"stage '{name}' is an ONNX file of one input; the model has {len(takes)}, leave it out")
-        (example,), (value,) = example_inputs, takes
+        if len(input_names) != 1:
+            raise ExportError(
+                f"stage '{name}' is an ONNX file of one input; the model has {len(input_names)}, leave it out"
+            )
+        (example,), (value,) = example_inputs, input_names
         with torch.no_grad():
             classes = module(example[:1]).shape[1]
         block = _Block()
         preprocessing = module.preprocessing
         if preprocessing is not None and preprocessing(example) is not example:
-            before = export_part(name, preprocessing, takes, "hidden", (example,)).proto.graph
+            before = export_part(name, preprocessing, input_names, "hidden", (example,)).proto.graph
             value = block.include(before, "before/", value)
         value = block.add("Cast", [value], "border/number", to=onnx.TensorProto.FLOAT)
         value = block.include(self.shipped.graph, "model/", value)
@@ -196,13 +198,13 @@ class ImportedModel(nn.Module):
         graph = helper.make_graph(
             block.nodes,
             name,
-            [helper.make_tensor_value_info(takes[0], kind, [BATCH, *example.shape[1:]])],
+            [helper.make_tensor_value_info(input_names[0], kind, [BATCH, *example.shape[1:]])],
             [helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, [BATCH, classes])],
             initializer=block.initializers,
         )
         proto = helper.make_model(graph, opset_imports=self.shipped.opset_import)
         proto.ir_version = max(self.shipped.ir_version, IR_VERSION)
-        return Part(name, proto, tuple(takes), "logits")
+        return Part(name, proto, tuple(input_names), "logits")
 
 
 class _Block:

@@ -33,7 +33,7 @@ class Block:
     def include(self, part: Part, feeds: Mapping[str, str]) -> str:
         """Copy a part's nodes in, fed by the named values, and return the name of what it gives."""
         graph, prefix = with_short_names(part.name, part.proto.graph), f"{part.name}:"
-        for name in part.takes:
+        for name in part.input_names:
             self.nodes.append(helper.make_node("Identity", [feeds[name]], [prefix + name]))
         self.nodes.extend(graph.node)
         self.initializers.extend(graph.initializer)

@@ -33,15 +33,16 @@ class Part:
 
     Attributes:
         name: Unique among the parts of a file.
-        proto: The model; its inputs are called as in `takes`, its one output `output`.
-        takes: Names of the inputs: ``hidden`` for what the previous segment hands on, else the model's own inputs.
-        gives: What the output is: ``hidden`` or ``logits``.
+        proto: The model; its inputs are called as in `input_names`, its one output `output`.
+        input_names: Names of the inputs: ``hidden`` is the output of the previous segment, any other name an input of
+            the model.
+        output_kind: What the output is: ``hidden`` or ``logits``.
     """
 
     name: str
     proto: onnx.ModelProto
-    takes: tuple[str, ...]
-    gives: str
+    input_names: tuple[str, ...]
+    output_kind: str
 
     def with_proto(self, proto: onnx.ModelProto) -> "Part":
         """Return the same part with other numerics."""
@@ -72,8 +73,8 @@ class Part:
 def export_part(
     name: str,
     module: nn.Module,
-    takes: Sequence[str],
-    gives: str,
+    input_names: Sequence[str],
+    output_kind: str,
     example_inputs: Sequence[Tensor],
     dynamic_dims: Sequence[dict[int, str]] | None = None,
 ) -> Part:
@@ -82,8 +83,8 @@ def export_part(
     Args:
         name: What the part is called.
         module: Takes `example_inputs` positionally and returns one tensor, batch first.
-        takes: Names for the inputs, as many as `example_inputs`.
-        gives: What the output is: ``hidden`` or ``logits``.
+        input_names: Names for the inputs, as many as `example_inputs`.
+        output_kind: What the output is: ``hidden`` or ``logits``.
         example_inputs: Tensors with a batch of at least 2.
         dynamic_dims: For each input its free dimensions, index -> name; None takes those that the module states. The
             batch is always free.
@@ -96,7 +97,7 @@ def export_part(
     """
     imported = getattr(module, "model", None)
     if hasattr(imported, "compose_part"):  # a candidate that came as an ONNX file, which torch cannot trace
-        return imported.compose_part(name, module, takes, example_inputs)
+        return imported.compose_part(name, module, input_names, example_inputs)
     if dynamic_dims is None:
         dynamic_dims = getattr(module, "dynamic_dims", None) or [{}] * len(example_inputs)
     program = export_program(module, tuple(example_inputs), dynamic_dims)
@@ -110,10 +111,10 @@ def export_part(
         proto = onnx.inliner.inline_local_functions(proto)
     graph = proto.graph
     strip(graph)
-    _rename(graph, [value.name for value in graph.input], list(takes))
+    _rename(graph, [value.name for value in graph.input], list(input_names))
     _rename(graph, [graph.output[0].name], [OUTPUT])
     _name_dimensions(name, graph, dynamic_dims)
-    return Part(name, proto, tuple(takes), gives)
+    return Part(name, proto, tuple(input_names), output_kind)
 
 
 @contextmanager

@@ -75,14 +75,14 @@ class PartSession(nn.Module):
 
     def __init__(self, part: Part, threads: int | None = None, session: onnxruntime.InferenceSession | None = None):
         super().__init__()
-        self.takes, self.gives, self.name = part.takes, part.gives, part.name
+        self.input_names, self.output_kind, self.name = part.input_names, part.output_kind, part.name
         self.width = part.output_shape[-1]
         self._session = session or open_session(part.proto, threads)
 
     def run(self, *arrays: np.ndarray) -> np.ndarray:
-        """Run on numpy arrays, batch first, in the order of `takes`."""
-        return self._session.run(None, dict(zip(self.takes, arrays, strict=True)))[0]
+        """Run on numpy arrays, batch first, in the order of `input_names`."""
+        return self._session.run(None, dict(zip(self.input_names, arrays, strict=True)))[0]
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        """Run on tensors, batch first, in the order of `takes`."""
+        """Run on tensors, batch first, in the order of `input_names`."""
         return torch.from_numpy(self.run(*(tensor.detach().cpu().numpy() for tensor in tensors)))

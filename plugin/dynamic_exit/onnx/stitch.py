@@ -53,13 +53,13 @@ class Chain:
         """Return what `unstitch` must know to find the parts in a file."""
 
         def say(part: Part) -> dict[str, object]:
-            return {"name": part.name, "takes": part.takes, "shape": [BATCH, *part.output_shape]}
+            return {"name": part.name, "takes": part.input_names, "shape": [BATCH, *part.output_shape]}
 
         return {
             "savers": [say(part) for part in self.savers],
             "segments": [say(part) for part in self.segments],
             "exits": [{**say(part), "behind": index} for part, index in self.exits],
-            "sequence": any("memory" in part.takes for part, _ in self.exits),
+            "sequence": any("memory" in part.input_names for part, _ in self.exits),
             "fuse": self.fuse,
         }
 
@@ -89,7 +89,7 @@ class _Stitcher:
         self.fused = chain.fuse == "mean"
         first = len(chain.savers)
         # position -> indices of the exits from there on that see notes
-        seeing = [(at, first + i) for i, (part, at) in enumerate(chain.exits) if "memory" in part.takes]
+        seeing = [(at, first + i) for i, (part, at) in enumerate(chain.exits) if "memory" in part.input_names]
         self.wanted = {at: [index for behind, index in seeing if behind >= at] for at in chain.notes}
         self.last_seeing = max((index for _, index in seeing), default=-1)
 
@@ -144,7 +144,7 @@ class _Stitcher:
         """Runs when it is on and rows remain."""
         tag = f"stage{index}"
         block, others = Block(f"{tag}/"), Block(f"{tag}/no/")
-        logits = block.include(part, {name: self._gathered(block, name, state) for name in part.takes})
+        logits = block.include(part, {name: self._gathered(block, name, state) for name in part.input_names})
         after, same = self._offer(block, index, logits, state), state
         if index == len(self.chain.savers) - 1 and self.wanted.get(-1):
             width = self.chain.notes[-1].output_shape[0]
@@ -190,7 +190,7 @@ class _Stitcher:
         hidden, memory, width = self._run(block, group, state)
         inner, off = Block(f"{tag}/head/"), Block(f"{tag}/head/no/")
         carried = {"hidden": hidden, "memory": memory}
-        feeds = {name: self._gathered(inner, name, state) for name in head.takes if name not in carried}
+        feeds = {name: self._gathered(inner, name, state) for name in head.input_names if name not in carried}
         offered = self._offer(inner, index, inner.include(head, {**feeds, **carried}), state)
         stays = replace(state, stay=off.filled(_length(off, state), np.True_))
         after = self._branch(block, f"{tag}/head", f"on_{index}", inner, offered, off, stays)
@@ -257,7 +257,7 @@ class _Stitcher:
         gathered: dict[str, str] = {}
 
         def feeds(part: Part) -> dict[str, str]:
-            for name in part.takes:
+            for name in part.input_names:
                 if name != "hidden" and name not in gathered:
                     gathered[name] = self._gathered(block, name, state)
             return {**gathered, "hidden": hidden}

@@ -34,8 +34,8 @@ def unstitch(model: onnx.ModelProto) -> Chain:
     savers = [taker.take(each, "logits", {}) for each in told["savers"]]
     segments: list[Part] = []
     for index, each in enumerate(told["segments"]):
-        gives = "logits" if index == len(told["segments"]) - 1 else _HIDDEN
-        segments.append(taker.take(each, gives, _carried(segments)))
+        output_kind = "logits" if index == len(told["segments"]) - 1 else _HIDDEN
+        segments.append(taker.take(each, output_kind, _carried(segments)))
     if told["sequence"]:
         raise ExportError("a file with a sequence network is not taken apart; export it without `sequence`")
     exits = [
@@ -57,7 +57,7 @@ def static_model(segments: Sequence[Part], inputs: Sequence[onnx.ValueInfoProto]
     nodes, initializers, hidden = [], [], ""
     for segment in segments:
         graph, prefix = with_short_names(segment.name, segment.proto.graph), f"{segment.name}:"
-        for name in segment.takes:
+        for name in segment.input_names:
             nodes.append(helper.make_node("Identity", [hidden if name == _HIDDEN else name], [prefix + name]))
         nodes.extend(graph.node)
         initializers.extend(graph.initializer)
@@ -78,21 +78,21 @@ class _Taker:
         graphs = inner_graphs(model.graph)
         self.made = {name: graph for graph in graphs for node in graph.node for name in node.output}
 
-    def take(self, told: Mapping, gives: str, carried: Mapping[str, onnx.ValueInfoProto]) -> Part:
-        name, takes = told["name"], tuple(told["takes"])
+    def take(self, told: Mapping, output_kind: str, carried: Mapping[str, onnx.ValueInfoProto]) -> Part:
+        name, input_names = told["name"], tuple(told["takes"])
         prefix = f"{name}:"
         if prefix + OUTPUT not in self.made:
             raise ExportError(f"the file holds no stage '{name}', though its metadata say so; export it anew")
-        whole, border = self.made[prefix + OUTPUT], {prefix + taken for taken in takes}
+        whole, border = self.made[prefix + OUTPUT], {prefix + taken for taken in input_names}
         nodes = [node for node in whole.node if node.output[0].startswith(prefix) and node.output[0] not in border]
         held = [each for each in whole.initializer if each.name.startswith(prefix)]
         known = {**self.inputs, **carried}
-        inputs = [_named(known[taken], prefix + taken) for taken in takes]
+        inputs = [_named(known[taken], prefix + taken) for taken in input_names]
         output = helper.make_tensor_value_info(prefix + OUTPUT, TensorProto.FLOAT, told["shape"])
         graph = helper.make_graph(nodes, name, inputs, [output], initializer=held)
         rename(graph, lambda value: value.removeprefix(prefix))
         proto = helper.make_model(graph, opset_imports=self.model.opset_import, ir_version=self.model.ir_version)
-        return Part(name, proto, takes, gives)
+        return Part(name, proto, input_names, output_kind)
 
 
 def _carried(segments: Sequence[Part]) -> dict[str, onnx.ValueInfoProto]:

@@ -40,7 +40,7 @@ def cut_backbone(
     if exits:
         head_share = cheapest_head(exits.entries, program.classes, sum(macs.values()))
         chosen = choose_cuts(cuts, exits.positions, exits.count, head_share, say)
-    names = tuple(classifier.takes or program.input_names)
+    names = tuple(classifier.input_names or program.input_names)
     shapes = {name: program.shapes[node.name] for name, node in zip(names, program.placeholders, strict=True)}
     segments = split(program, chosen)
     return Backbone(

@@ -50,7 +50,7 @@ def load(recipe: Recipe, model: nn.Module | None = None, splits: Mapping[str, Sp
     if by_name:
         _check_names(calibration.inputs, backbone, recipe.data.source)
     else:
-        names = backbone.input_names(1)
+        names = backbone.name_inputs(1)
         loaded = {key: replace(split, inputs=split.feeds(names)) for key, split in loaded.items()}
     example = {name: tensor[:2] for name, tensor in loaded["calibration"].tensors.items()}
     classes = answer_of("the backbone", backbone, backbone.select(example)).shape[1]
@@ -96,5 +96,5 @@ def _doubts(recipe: Recipe, backbone: Classifier, calibration: Split, labels: li
 def _check_names(inputs: Mapping[str, object], backbone: Classifier, source: str) -> None:
     """Refuse an input that the backbone leaves unused: its name may be misspelt. A tokenizer gives what it likes."""
     for name in inputs:
-        if name not in backbone.takes and source != "text" and name != "token_type_ids":
+        if name not in backbone.input_names and source != "text" and name != "token_type_ids":
             raise ModelError(f"the backbone takes no input '{name}'; {nearest(name, input_parameters(backbone.model))}")

@@ -56,7 +56,7 @@ def measure(
         backbone alone, of the file, and of its parts together).
     """
     split, backbone, chain = ingredients.splits["test"], ingredients.backbone, stages.chain
-    tuning, names = ingredients.recipe.dynamic_exit.tuning, backbone.takes or tuple(ingredients.example)
+    tuning, names = ingredients.recipe.dynamic_exit.tuning, backbone.input_names or tuple(ingredients.example)
     feeds = split.feeds([*dict.fromkeys((*stages.input_names, *names))])
     variants = {f"backbone, {FLOAT}": Variant(files["static"].session)}
     if stages.numerics != FLOAT:

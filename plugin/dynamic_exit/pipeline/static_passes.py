@@ -108,7 +108,7 @@ def _run_external(name: str, stanza, ingredients: Ingredients, cache: Cache, say
 
     def make() -> Classifier:
         made = apply_static(registered_passes()[name], before, stanza, samples, ingredients.recipe.seed)
-        return made if isinstance(made, Classifier) else Classifier(made, takes=before.takes)
+        return made if isinstance(made, Classifier) else Classifier(made, input_names=before.input_names)
 
     made = distributed.together(make)
     classes = answer_of(f"what pass '{name}' made", made, made.select(ingredients.example)).shape[1]

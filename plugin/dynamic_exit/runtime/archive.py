@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from ..chain.checks import MEMORY, head_takes, saver_takes
+from ..chain.checks import MEMORY, head_input_names, saver_input_names
 from ..errors import ModelError, OutputError, first_line
 from ..graph import export_program, free_layout
 from .model import DynamicExitModel
@@ -35,17 +35,19 @@ class ArchivedPart(nn.Module):
     """One part of a saved model: a segment, a saver or a head; it has one mode, that of evaluation.
 
     Attributes:
-        takes: What ``forward`` wants, as in ``graph.Segment``.
+        input_names: What ``forward`` wants, as in ``graph.Segment``.
         width: Size of the last dimension that it gives, where it is known.
         example: What it was exported with, two rows each.
     """
 
-    def __init__(self, body: nn.Module, takes: Sequence[str] | None = None, program: ExportedProgram | None = None):
+    def __init__(
+        self, body: nn.Module, input_names: Sequence[str] | None = None, program: ExportedProgram | None = None
+    ):
         super().__init__()
         self.body = body
         self.width, self.example = None, ()
-        if takes is not None:
-            self.takes = tuple(takes)
+        if input_names is not None:
+            self.input_names = tuple(input_names)
         if program is not None:
             self.width = int(program.graph.output_node().args[0][0].meta["val"].shape[-1])
             self.example = tuple(program.example_inputs[0])
@@ -80,12 +82,12 @@ def pack(program: ExportedProgram) -> bytes:
     return file.getvalue()
 
 
-def unpack(source: bytes | Path, takes: Sequence[str] | None, name: str = "") -> ArchivedPart:
+def unpack(source: bytes | Path, input_names: Sequence[str] | None, name: str = "") -> ArchivedPart:
     """Return the part that `pack` took.
 
     Args:
         source: The bytes, or a file that holds them.
-        takes: What the part wants.
+        input_names: What the part wants.
         name: What messages call the source; default: the file's path.
 
     Raises:
@@ -96,7 +98,7 @@ def unpack(source: bytes | Path, takes: Sequence[str] | None, name: str = "") ->
     # torch demands lengths that its tracing took for granted, such as 3 tokens, where fewer work as well
     body._forward_pre_hooks.clear()
     body._forward_pre_hooks_with_kwargs.clear()
-    return ArchivedPart(body, takes, program)
+    return ArchivedPart(body, input_names, program)
 
 
 def save_model(model: DynamicExitModel, folder: str | Path, example_inputs: Sequence[Tensor]) -> None:
@@ -122,16 +124,23 @@ def save_model(model: DynamicExitModel, folder: str | Path, example_inputs: Sequ
         "input_names": model.input_names,
         "fuse": model.fuse,
         "thresholds": [str(value) for value in model.thresholds],
-        "segments": [{"file": f"segment_{place}.pt2", "takes": takes} for place, takes in enumerate(model.takes)],
+        "segments": [
+            {"file": f"segment_{place}.pt2", "takes": names} for place, names in enumerate(model.segment_input_names)
+        ],
         "stages": [
-            {"name": name, "position": position, "file": f"stage_{place}.pt2", "takes": _stage_takes(model, place)}
+            {
+                "name": name,
+                "position": position,
+                "file": f"stage_{place}.pt2",
+                "takes": _stage_input_names(model, place),
+            }
             for place, (name, position) in enumerate(zip(model.chain, model.positions, strict=True))
         ],
         "notes": [
             {
                 "position": place,
                 "file": _note_file(place),
-                "takes": head_takes(note),
+                "takes": head_input_names(note),
                 "width": getattr(note, "width", None),
             }
             for place, note in zip(model.note_places, model.notes, strict=True)
@@ -143,10 +152,12 @@ def save_model(model: DynamicExitModel, folder: str | Path, example_inputs: Sequ
     (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
 
 
-def _stage_takes(model: DynamicExitModel, place: int) -> tuple[str, ...]:
+def _stage_input_names(model: DynamicExitModel, place: int) -> tuple[str, ...]:
     name = model.chain[place]
     module = model.stage_module(name)
-    return saver_takes(module, name, model.input_names) if model.positions[place] < 0 else head_takes(module)
+    return (
+        saver_input_names(module, name, model.input_names) if model.positions[place] < 0 else head_input_names(module)
+    )
 
 
 def _note_file(place: int) -> str:
@@ -159,36 +170,38 @@ def _programs(model: DynamicExitModel, inputs: tuple[Tensor, ...]) -> dict[str, 
     programs = {}
     with torch.no_grad():
         if -1 in model.note_places:
-            logits = model.savers[-1](*(values[name] for name in _stage_takes(model, len(model.savers) - 1)))
+            logits = model.savers[-1](*(values[name] for name in _stage_input_names(model, len(model.savers) - 1)))
             programs[_note_file(-1)] = export_program(model.note(-1).eval(), [logits], [{}])
             values[MEMORY] = model.note(-1)(logits)
         for place, segment in enumerate(model.segments):
-            taken = model.takes[place]
+            taken = model.segment_input_names[place]
             stated = getattr(segment, "dynamic_dims", None) or [{}] * len(taken)
             dims |= dict(zip(taken, stated, strict=True))
             programs[f"segment_{place}.pt2"] = export_program(segment, [values[name] for name in taken], stated)
             values["hidden"] = segment(*(values[name] for name in taken))
             following = model.segments[place + 1] if place + 1 < len(model.segments) else None
-            hidden = dict(zip(getattr(following, "takes", ()), getattr(following, "dynamic_dims", ()), strict=False))
+            hidden = dict(
+                zip(getattr(following, "input_names", ()), getattr(following, "dynamic_dims", ()), strict=False)
+            )
             known = {**dims, **hidden}
             if place in model.note_places:
                 note = model.note(place).eval()
                 programs[_note_file(place)] = _head_program(note, values, known)
-                noted = note(*(values[name] for name in head_takes(note)))
+                noted = note(*(values[name] for name in head_input_names(note)))
                 values[MEMORY] = torch.cat([values[MEMORY], noted], dim=1) if MEMORY in values else noted
             for index, position in enumerate(model.positions):
                 if position == place:
                     head = model.stage_module(model.chain[index])
                     programs[f"stage_{index}.pt2"] = _head_program(head.eval(), values, known)
     for index, saver in enumerate(model.savers):
-        taken = _stage_takes(model, index)
+        taken = _stage_input_names(model, index)
         stated = [dims[name] for name in taken]
         programs[f"stage_{index}.pt2"] = export_program(saver, [values[name] for name in taken], stated)
     return programs
 
 
 def _head_program(head: nn.Module, values: dict[str, Tensor], dims: dict) -> ExportedProgram:
-    taken = head_takes(head)
+    taken = head_input_names(head)
     return export_program(head, [values[name] for name in taken], [dims.get(name, {}) for name in taken])
 
 

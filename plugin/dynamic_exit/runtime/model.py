@@ -13,9 +13,9 @@ from ..chain.checks import (
     check_notes,
     check_parts,
     check_thresholds,
-    head_takes,
-    saver_takes,
-    segment_takes,
+    head_input_names,
+    saver_input_names,
+    segment_input_names,
 )
 from ..errors import ModelError, nearest
 from ..records import Records
@@ -57,18 +57,19 @@ class DynamicExitModel(nn.Module):
     threshold of +inf turns a stage off: it is not run and gives no evidence. Several exits may sit at one position.
 
     A head may see what was known earlier: notes are taken of the last saver's logits and of hidden states, each (N, W),
-    and a head whose ``takes`` has ``memory`` gets those up to its position side by side. A note is taken once, of rows
-    that get so far, and only while an exit that sees it is on; while the last saver is off its note is all zeros.
+    and a head with ``memory`` among its ``input_names`` gets those up to its position side by side. A note is taken
+    once, of rows that get so far, and only while an exit that sees it is on; while the last saver is off its note is
+    all zeros.
 
     Args:
-        segments: The backbone in pieces; each may state what it takes in ``takes`` (names of inputs, ``hidden`` for
-            what the previous one gave). Without it the first takes all inputs and the others ``hidden``.
+        segments: The backbone in pieces; each may state its arguments in ``input_names`` (names of inputs, ``hidden``
+            for the output of the previous one). Without it the first takes all inputs and the others ``hidden``.
         input_names: Names of the model's inputs, in order.
-        savers: Name -> module that takes all inputs, or those that it states in ``takes``, and gives logits (N, C).
+        savers: Name -> module from all inputs, or those in its ``input_names``, to logits (N, C).
         exits: Name -> (index of the segment after which it sits, head from that segment's output to logits (N, C)).
         fuse: ``none`` or ``mean``.
         thresholds: One per stage before the final, in chain order, on probabilities; None turns all stages off.
-        notes: Index of a segment -> module from what it takes (a head's ``takes``) after that segment to (N, W);
+        notes: Index of a segment -> module from its ``input_names`` (as of a head) after that segment to (N, W);
             -1 -> module from the last saver's logits to (N, W), which states W as ``width``.
 
     Attributes:
@@ -103,8 +104,12 @@ class DynamicExitModel(nn.Module):
         self.notes = nn.ModuleList(notes[place] for place in self.note_places)
         self.input_names = tuple(input_names)
         self.fuse = fuse
-        self._takes = tuple(segment_takes(segment, place, self.input_names) for place, segment in enumerate(segments))
-        self._saver_takes = tuple(saver_takes(saver, name, self.input_names) for name, saver in savers.items())
+        self._segment_input_names = tuple(
+            segment_input_names(segment, place, self.input_names) for place, segment in enumerate(segments)
+        )
+        self._saver_input_names = tuple(
+            saver_input_names(saver, name, self.input_names) for name, saver in savers.items()
+        )
         places = [("saver", name, 0) for name in savers] + [("exit", name, exits[name][0] + 1) for name in by_position]
         self._stages = tuple(_Stage(index, name, kind, segment) for index, (kind, name, segment) in enumerate(places))
         check_heads(self)
@@ -183,19 +188,19 @@ class DynamicExitModel(nn.Module):
         values = self._bind(inputs, named)
         answers = {}
         for stage in self._at(0):
-            taken = (values[name] for name in self._saver_takes[stage.index])
+            taken = (values[name] for name in self._saver_input_names[stage.index])
             answers[stage.name] = self.savers[stage.index](*taken)
         if -1 in self.note_places:
             values[MEMORY] = self.note(-1)(list(answers.values())[-1])
         for place, segment in enumerate(self.segments):
-            values[HIDDEN] = segment(*(values[name] for name in self._takes[place]))
+            values[HIDDEN] = segment(*(values[name] for name in self._segment_input_names[place]))
             if place in self.note_places:
                 note = self.note(place)
-                taken = note(*(values[name] for name in head_takes(note)))
+                taken = note(*(values[name] for name in head_input_names(note)))
                 values[MEMORY] = torch.cat([values[MEMORY], taken], dim=1) if MEMORY in values else taken
             for stage in self._at(place + 1):
                 head = self._module(stage)
-                answers[stage.name] = head(*(values[name] for name in head_takes(head)))
+                answers[stage.name] = head(*(values[name] for name in head_input_names(head)))
         answers["final"] = values[HIDDEN]
         return answers
 
@@ -209,9 +214,9 @@ class DynamicExitModel(nn.Module):
             module.compile(**{"dynamic": True, **options})
 
     @property
-    def takes(self) -> tuple[tuple[str, ...], ...]:
+    def segment_input_names(self) -> tuple[tuple[str, ...], ...]:
         """For each segment, what it takes: names of inputs, and ``hidden``."""
-        return self._takes
+        return self._segment_input_names
 
     def stage_module(self, name: str) -> nn.Module:
         """Return the saver or head of a stage of the chain.
@@ -230,7 +235,9 @@ class DynamicExitModel(nn.Module):
 
     def _noted(self, thresholds: Sequence[float]) -> int:
         """Return up to which segment notes are wanted: that of the last exit in use that sees them; -2 where none."""
-        seeing = (stage for stage in self._stages if stage.kind == "exit" and MEMORY in head_takes(self._module(stage)))
+        seeing = (
+            stage for stage in self._stages if stage.kind == "exit" and MEMORY in head_input_names(self._module(stage))
+        )
         return max((stage.segment - 1 for stage in seeing if thresholds[stage.index] != _OFF), default=-2)
 
     def _at(self, place: int) -> list[_Stage]:
@@ -295,19 +302,19 @@ class _Run:
         for stage in on:
             if stage.kind != "saver":
                 continue
-            logits = model._module(stage)(*self._inputs(model._saver_takes[stage.index]))
+            logits = model._module(stage)(*self._inputs(model._saver_input_names[stage.index]))
             if stage.index == len(model.savers) - 1:
                 self._note(-1, logits)
             if self._offer(stage, logits):
                 return self.out
         for place, segment in enumerate(model.segments):
-            self.hidden = segment(*self._inputs(model._takes[place]))
+            self.hidden = segment(*self._inputs(model._segment_input_names[place]))
             self._note(place)
             for stage in on:
                 if stage.segment != place + 1:
                     continue
                 head = model._module(stage)
-                if self._offer(stage, head(*self._inputs(head_takes(head)))):
+                if self._offer(stage, head(*self._inputs(head_input_names(head)))):
                     return self.out
         logits, confidence = self._judge(self.hidden, "final")
         index = torch.full((logits.shape[0],), len(model._stages), dtype=torch.int64, device=logits.device)
@@ -320,7 +327,7 @@ class _Run:
         if place > self.noted or place not in places:
             return
         note = self.model.note(place)
-        taken = note(logits) if place < 0 else note(*self._inputs(head_takes(note)))
+        taken = note(logits) if place < 0 else note(*self._inputs(head_input_names(note)))
         if self.memory is None and places[0] < 0 <= place:  # the saver is off
             self.memory = taken.new_zeros((taken.shape[0], self.model.note(-1).width))
         self.memory = taken if self.memory is None else torch.cat([self.memory, taken], dim=1)

@@ -21,7 +21,8 @@ class Stage:
 
     Attributes:
         module: In torch, float.
-        part: As it ships; parts of every target have `name`, `takes`, `gives`, `content`, `size` and `runtime`.
+        part: As it is exported; parts of every target have `name`, `input_names`, `output_kind`, `content`, `size`
+            and `runtime`.
         session: Runs the part.
         macs: Multiply-adds per sample.
         float_part: The part before quantization.
@@ -85,10 +86,10 @@ class Stages:
         """Return the chain with only the named stages before the final, and only the inputs that they take."""
         savers = {name: stage for name, stage in self.savers.items() if name in names}
         exits = {name: pair for name, pair in self.exits.items() if name in names}
-        seen = max((index for index, stage in exits.values() if MEMORY in stage.part.takes), default=-2)
+        seen = max((index for index, stage in exits.values() if MEMORY in stage.part.input_names), default=-2)
         notes = {index: stage for index, stage in self.notes.items() if index <= seen}
         every = (*savers.values(), *self.segments, *(stage for _, stage in exits.values()), *notes.values())
-        taken = {name for stage in every for name in stage.part.takes}
+        taken = {name for stage in every for name in stage.part.input_names}
         inputs = tuple(name for name in self.input_names if name in taken)
         return Stages(inputs, self.segments, self.positions, savers, exits, self.fuse, notes, self.numerics)
 
@@ -109,7 +110,7 @@ class Stages:
         if -1 not in self.notes:
             return {}
         base = list(self.savers)[-1]
-        return {name: base for name, (_, stage) in self.exits.items() if MEMORY in stage.part.takes}
+        return {name: base for name, (_, stage) in self.exits.items() if MEMORY in stage.part.input_names}
 
     def costs(self, cost_of: Callable[[Stage], float]) -> tuple[dict[str, float], dict[str, float]]:
         """Return own and prefix cost by stage, the final included, for a measure of one stage's cost.
@@ -121,7 +122,7 @@ class Stages:
         own = {name: cost_of(stage) for name, stage in self.savers.items()}
         prefix = dict.fromkeys(self.savers, 0.0)
         for name, (index, stage) in self.exits.items():
-            seen = self.notes if MEMORY in stage.part.takes else {}
+            seen = self.notes if MEMORY in stage.part.input_names else {}
             own[name] = cost_of(stage) + sum(cost_of(note) for place, note in seen.items() if place <= index)
             prefix[name] = float(before[index])
         return {**own, "final": 0.0}, {**prefix, "final": float(before[-1])}

@@ -59,7 +59,9 @@ def _told(model: nn.Module) -> int | None:
 @torch.no_grad()
 def _takes(model: Classifier, inputs: Sequence[Tensor], length: int) -> bool:
     """Whether a model answers one text of a length, made of the example's first by repeating it."""
-    mask = next((tensor[0] for name, tensor in zip(model.takes or (), inputs, strict=False) if "mask" in name), None)
+    mask = next(
+        (tensor[0] for name, tensor in zip(model.input_names or (), inputs, strict=False) if "mask" in name), None
+    )
     real = torch.arange(next(tensor.shape[1] for tensor in inputs if is_text(tensor)))
     real = real if mask is None or not mask.any() else mask.nonzero().flatten()
     columns = real[torch.arange(length) % len(real)]

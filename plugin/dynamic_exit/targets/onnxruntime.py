@@ -40,7 +40,7 @@ def export_whole(classifier: Classifier, example: Mapping[str, Tensor], dims: Ma
         example: The data's inputs of two samples, by name.
         dims: Free dimensions of inputs besides the batch: index -> name.
     """
-    names = classifier.takes or tuple(example)
+    names = classifier.input_names or tuple(example)
     free = [dims.get(name, {}) for name in names]
     return export_part("backbone", classifier, names, "logits", classifier.select(example), free)
 
@@ -75,40 +75,46 @@ class Shipper:
         self,
         name: str,
         module: nn.Module,
-        takes: Sequence[str],
-        gives: str,
+        input_names: Sequence[str],
+        output_kind: str,
         example: tuple[Tensor, ...],
         feeds: Mapping[str, np.ndarray] | None,
     ) -> tuple[Part, Part]:
         """Return one module in float and as it ships: quantized, with `feeds` (what it really gets, by input name)."""
 
         def unpack(content: bytes) -> tuple[Part, Part]:
-            return tuple(self.load(name, each, takes, gives) for each in distributed.unpack_files(content).values())
+            return tuple(
+                self.load(name, each, input_names, output_kind) for each in distributed.unpack_files(content).values()
+            )
 
-        return distributed.led(lambda: self.make(name, module, takes, gives, example, feeds), _pack_parts, unpack)
+        return distributed.led(
+            lambda: self.make(name, module, input_names, output_kind, example, feeds), _pack_parts, unpack
+        )
 
     def make(
         self,
         name: str,
         module: nn.Module,
-        takes: Sequence[str],
-        gives: str,
+        input_names: Sequence[str],
+        output_kind: str,
         example: tuple[Tensor, ...],
         feeds: Mapping[str, np.ndarray] | None,
     ) -> tuple[Part, Part]:
         """Do in one process what `parts` says."""
-        part = float_part = export_part(name, module, takes, gives, example, self.free_dims(module, takes))
+        part = float_part = export_part(
+            name, module, input_names, output_kind, example, self.free_dims(module, input_names)
+        )
         if self.int8 and feeds is not None:
             part = quantize_part(part, named_batches(feeds, BATCH_SIZE), self.int8)
         return float_part, part
 
-    def free_dims(self, module: nn.Module, takes: Sequence[str]) -> list[dict[int, str]]:
+    def free_dims(self, module: nn.Module, input_names: Sequence[str]) -> list[dict[int, str]]:
         """Return, for each of its inputs, a module's free dimensions besides the batch: index -> name."""
-        return getattr(module, "dynamic_dims", None) or [self.dims.get(each, {}) for each in takes]
+        return getattr(module, "dynamic_dims", None) or [self.dims.get(each, {}) for each in input_names]
 
-    def load(self, name: str, content: bytes, takes: Sequence[str], gives: str) -> Part:
+    def load(self, name: str, content: bytes, input_names: Sequence[str], output_kind: str) -> Part:
         """Return a part of its content."""
-        return Part(name, onnx.load_from_string(content), tuple(takes), gives)
+        return Part(name, onnx.load_from_string(content), tuple(input_names), output_kind)
 
     def open(self, part: Part) -> nn.Module:
         """Return what runs a part."""
@@ -123,32 +129,34 @@ class Shipper:
         macs = count_macs(module, example)
         return Stage(module, part, self.open(part), macs, float_part, example)
 
-    def ship(self, name: str, module: nn.Module, takes, gives, example, feeds) -> Stage:
+    def ship(self, name: str, module: nn.Module, input_names, output_kind, example, feeds) -> Stage:
         """Make a stage of one module; arguments as for `parts`."""
-        return self.stage(module, *self.parts(name, module, takes, gives, example, feeds), example)
+        return self.stage(module, *self.parts(name, module, input_names, output_kind, example, feeds), example)
 
     def ship_backbone(self, backbone: Backbone, say: Callable[[str], None], quantize: bool = True) -> list[Stage]:
         """Ship all segments; each is calibrated on what the float segments before it give."""
         stages, hidden = [], None
         for index, segment in enumerate(backbone.segments):
-            feeds = {name: hidden if name == "hidden" else self.calibration[name] for name in segment.takes}
+            feeds = {name: hidden if name == "hidden" else self.calibration[name] for name in segment.input_names}
             name = f"segment{index}"
             seen = feeds if quantize else None
-            stages.append(self.ship(name, segment, segment.takes, segment.gives, segment.example_inputs, seen))
-            hidden = run_in_batches(segment, [torch.from_numpy(feeds[name]) for name in segment.takes]).numpy()
+            stages.append(
+                self.ship(name, segment, segment.input_names, segment.output_kind, segment.example_inputs, seen)
+            )
+            hidden = run_in_batches(segment, [torch.from_numpy(feeds[name]) for name in segment.input_names]).numpy()
             say(f"segment {index + 1} of {len(backbone.segments)}: {stages[-1].macs / 1e6:.2f} M multiply-adds")
         return stages
 
     def saver_parts(
-        self, name: str, candidate: nn.Module, takes: Sequence[str], quantize: bool = True
+        self, name: str, candidate: nn.Module, input_names: Sequence[str], quantize: bool = True
     ) -> tuple[Part, Part]:
         """Return a saver in float and as it ships; without `quantize` both are the same."""
-        feeds = {each: self.calibration[each] for each in takes}
+        feeds = {each: self.calibration[each] for each in input_names}
         example = tuple(torch.from_numpy(array[:2]) for array in feeds.values())
-        parts = self.parts(name, candidate, takes, "logits", example, feeds if quantize else None)
-        free = [each for each in takes if self.dims.get(each)]
+        parts = self.parts(name, candidate, input_names, "logits", example, feeds if quantize else None)
+        free = [each for each in input_names if self.dims.get(each)]
         for length in shorter_lengths(min((feeds[each].shape[1] for each in free), default=0)):
-            cut = [x[:, :length] if each in free else x for each, x in zip(takes, example, strict=True)]
+            cut = [x[:, :length] if each in free else x for each, x in zip(input_names, example, strict=True)]
             _demand_alike(name, candidate, self.open(parts[0]), cut, length)
         return parts
 
@@ -180,7 +188,7 @@ def _unsure(savers: Sequence[PartSession], inputs: Mapping[str, Tensor]) -> Tens
     mine = {name: tensor[rows.start : rows.stop] for name, tensor in inputs.items()}
 
     def answers() -> list[np.ndarray]:
-        return [run_in_batches(saver, [mine[name] for name in saver.takes]).numpy() for saver in savers if rows]
+        return [run_in_batches(saver, [mine[name] for name in saver.input_names]).numpy() for saver in savers if rows]
 
     return how_unsure([torch.from_numpy(each) for each in distributed.gathered(answers)])
 
@@ -230,10 +238,10 @@ def ship_exits(
     )
     for index, note in heads.notes.items():
         example = _example(backbone, index, note, given)
-        stages.notes[index] = shipper.ship(f"note{index + 1}", note, note.takes, MEMORY, example, None)
+        stages.notes[index] = shipper.ship(f"note{index + 1}", note, note.input_names, MEMORY, example, None)
     for name, (index, head) in heads.items():
         example = _example(backbone, index, head, given)
-        stages.exits[name] = (index, shipper.ship(name, head, head.takes, "logits", example, None))
+        stages.exits[name] = (index, shipper.ship(name, head, head.input_names, "logits", example, None))
         stages.positions[name] = backbone.cuts[index].index
 
 
@@ -246,5 +254,5 @@ def _example(
     if index < 0:
         return (torch.zeros(2, backbone.classes),)
     following = backbone.segments[index + 1]
-    hidden = following.example_inputs[following.takes.index("hidden")]
-    return tuple(hidden if name == "hidden" else given[name][:2] for name in head.takes)
+    hidden = following.example_inputs[following.input_names.index("hidden")]
+    return tuple(hidden if name == "hidden" else given[name][:2] for name in head.input_names)

@@ -80,7 +80,7 @@ def _reason(row: dict[str, Any], best: dict[str, Any], least: float) -> str:
 def _measured(ingredients: Ingredients, backbone: Backbone, ways: dict[str, Int8Options]) -> list[dict[str, Any]]:
     classifier, split = ingredients.backbone, ingredients.splits["calibration"]
     plain = export_whole(classifier, ingredients.example, backbone.dims)
-    feeds = split.feeds(plain.takes)
+    feeds = split.feeds(plain.input_names)
     parts: dict[str, Part] = {FLOAT: plain}
     failed = {}
     for name, options in ways.items():

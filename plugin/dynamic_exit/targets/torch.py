@@ -36,15 +36,16 @@ class TorchPart:
     Attributes:
         name: Unique among the parts of a model.
         content: The archive.
-        takes: Names of the inputs: ``hidden`` for what the previous segment hands on, else the model's own inputs.
-        gives: What the output is: ``hidden`` or ``logits``.
+        input_names: Names of the inputs: ``hidden`` is the output of the previous segment, any other name an input of
+            the model.
+        output_kind: What the output is: ``hidden`` or ``logits``.
         compiled: Whether it runs compiled.
     """
 
     name: str
     content: bytes
-    takes: tuple[str, ...]
-    gives: str
+    input_names: tuple[str, ...]
+    output_kind: str
     compiled: bool = False
 
     @property
@@ -59,7 +60,7 @@ class TorchPart:
 
     def open(self, threads: int | None = None) -> ArchivedPart:
         """Return what runs it; `threads` are those of compiled operators."""
-        part = unpack(self.content, self.takes, self.name)
+        part = unpack(self.content, self.input_names, self.name)
         return compile_part(part, self.name, threads) if self.compiled else fold_constants(part)
 
 
@@ -91,30 +92,30 @@ class TorchShipper(Shipper):
         self,
         name: str,
         module: nn.Module,
-        takes: Sequence[str],
-        gives: str,
+        input_names: Sequence[str],
+        output_kind: str,
         example: tuple[Tensor, ...],
         feeds: Feeds | None,
     ) -> tuple[TorchPart, TorchPart]:
         """Do in one process what `parts` says."""
         if hasattr(getattr(module, "model", None), "compose_part"):
             raise ExportError(f"stage '{name}' is an ONNX file, which only `target: onnxruntime` runs; leave it out")
-        dims = self.free_dims(module, takes)
+        dims = self.free_dims(module, input_names)
 
         def packed(body: nn.Module) -> TorchPart:
-            return self.load(name, pack(export_program(body, example, dims)), takes, gives)
+            return self.load(name, pack(export_program(body, example, dims)), input_names, output_kind)
 
         part = float_part = packed(module)
         if self.int8 and feeds is not None:
-            tensors = [torch.from_numpy(feeds[each]) for each in takes]
+            tensors = [torch.from_numpy(feeds[each]) for each in input_names]
             quantized = _quantized(name, module, tensors, self.int8)
             part = packed(quantized)
             _demand_same(part, quantized, module, [tensor[:BATCH_SIZE] for tensor in tensors])
         return float_part, part
 
-    def load(self, name: str, content: bytes, takes: Sequence[str], gives: str) -> TorchPart:
+    def load(self, name: str, content: bytes, input_names: Sequence[str], output_kind: str) -> TorchPart:
         """Return a part of its content."""
-        return TorchPart(name, content, tuple(takes), gives, self.compiled)
+        return TorchPart(name, content, tuple(input_names), output_kind, self.compiled)
 
     def open(self, part: TorchPart) -> ArchivedPart:
         """Return what runs a part."""
@@ -143,14 +144,14 @@ def _quantized(name: str, module: nn.Module, tensors: Sequence[Tensor], options:
         return quantize_for_torch(name, module, tensors, options)
     program = capture(module, tuple(tensor[:2] for tensor in tensors))
     (segment,) = split(program, [])
-    places = [program.input_names.index(each) for each in segment.takes]
+    places = [program.input_names.index(each) for each in segment.input_names]
     return _Positional(quantize_for_torch(name, segment, [tensors[place] for place in places], options), places)
 
 
 @torch.no_grad()
 def _demand_same(part: TorchPart, quantized: nn.Module, plain: nn.Module, tensors: Sequence[Tensor]) -> None:
     """Refuse an archive that answers otherwise than what it was made of; ties between two steps may fall on either."""
-    loaded, expected = fold_constants(unpack(part.content, part.takes, part.name))(*tensors), quantized(*tensors)
+    loaded, expected = fold_constants(unpack(part.content, part.input_names, part.name))(*tensors), quantized(*tensors)
     apart, step = (_largest_difference(each, expected) for each in (loaded, plain(*tensors)))
     if not apart <= max(LOGIT_TOLERANCE, step):
         said = f"answers otherwise than what Neural Compressor made, by up to {apart:.2g} of its values' size"
@@ -184,14 +185,14 @@ class TorchSession:
         return self._answer(inputs, feeds.get("thresholds"))
 
     @classmethod
-    def of_module(cls, module: nn.Module, takes: Sequence[str], inputs: Sequence[Mapping]) -> "TorchSession":
+    def of_module(cls, module: nn.Module, input_names: Sequence[str], inputs: Sequence[Mapping]) -> "TorchSession":
         """Run one module without thresholds."""
 
         @torch.no_grad()
         def answer(feeds: Feeds, _: np.ndarray | None) -> list[np.ndarray]:
-            return [module(*(torch.from_numpy(feeds[name]) for name in takes)).numpy()]
+            return [module(*(torch.from_numpy(feeds[name]) for name in input_names)).numpy()]
 
-        return cls(answer, [each for each in inputs if each["name"] in takes])
+        return cls(answer, [each for each in inputs if each["name"] in input_names])
 
 
 @dataclass(frozen=True)
@@ -220,10 +221,12 @@ class TorchModel:
         self.stages, self.points, self.ingredients = stages, points, ingredients
         self.inputs = [_described(name, ingredients.example[name], dims.get(name, {})) for name in ingredients.example]
         backbone, threads = ingredients.backbone, ingredients.recipe.dynamic_exit.tuning.threads
-        takes = backbone.takes or tuple(ingredients.example)
-        program = export_program(backbone, backbone.select(ingredients.example), [dims.get(name, {}) for name in takes])
-        static = TorchPart("backbone", pack(program), takes, "logits", ingredients.recipe.export.compile)
-        session = TorchSession.of_module(static.open(threads), takes, self.inputs)
+        input_names = backbone.input_names or tuple(ingredients.example)
+        program = export_program(
+            backbone, backbone.select(ingredients.example), [dims.get(name, {}) for name in input_names]
+        )
+        static = TorchPart("backbone", pack(program), input_names, "logits", ingredients.recipe.export.compile)
+        session = TorchSession.of_module(static.open(threads), input_names, self.inputs)
         self.files = {"static": TorchFiles(session, static.size)}
 
     def write(self, folder: Path) -> dict[str, Any]:

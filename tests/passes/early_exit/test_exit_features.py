@@ -21,9 +21,9 @@ ROWS = torch.tensor([3, 49, 0, 17])
 class Segment(nn.Module):
     """A segment that counts the samples it has seen."""
 
-    def __init__(self, takes, layer):
+    def __init__(self, input_names, layer):
         super().__init__()
-        self.takes, self.layer, self.seen = takes, layer, 0
+        self.input_names, self.layer, self.seen = input_names, layer, 0
 
     def forward(self, tensor):
         self.seen += len(tensor)

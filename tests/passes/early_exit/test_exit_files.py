@@ -50,10 +50,13 @@ def test_all_kinds_on_maps_in_one_file():
         segments, cuts, {name: torch.from_numpy(inputs)}, torch.from_numpy(labels), tiny.CLASSES, stanza, 0
     )
     assert [exit.rpartition(":")[2] for exit in exits] == ["linear", "mlp", "conv", "attention", "conv-2"]
-    parts = [export_part(f"s{i}", each, each.takes, each.gives, each.example_inputs) for i, each in enumerate(segments)]
+    parts = [
+        export_part(f"s{i}", each, each.input_names, each.output_kind, each.example_inputs)
+        for i, each in enumerate(segments)
+    ]
     example = segments[1].example_inputs
     chain = Chain(
-        [], parts, [(export_part(n, head, head.takes, "logits", example), i) for n, (i, head) in exits.items()]
+        [], parts, [(export_part(n, head, head.input_names, "logits", example), i) for n, (i, head) in exits.items()]
     )
     feeds = {name: tiny.samples("test")[0]}
     proto = helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH, *inputs.shape[1:]])
@@ -70,11 +73,11 @@ def test_all_kinds_on_maps_in_one_file():
 class Tokens(nn.Module):
     """A segment over tokens (N, L, C) under a mask, or their masked mean as logits."""
 
-    def __init__(self, takes, layer, pooled):
+    def __init__(self, input_names, layer, pooled):
         super().__init__()
-        self.takes, self.layer, self.pooled = takes, layer, pooled
-        self.gives = "logits" if pooled else "hidden"
-        self.dynamic_dims = ({1: "length"},) * len(takes)
+        self.input_names, self.layer, self.pooled = input_names, layer, pooled
+        self.output_kind = "logits" if pooled else "hidden"
+        self.dynamic_dims = ({1: "length"},) * len(input_names)
 
     def forward(self, hidden, attention_mask=None):
         hidden = self.layer(hidden)
@@ -113,9 +116,11 @@ def test_heads_under_a_mask_learn_and_answer_the_same_everywhere(masked, tmp_pat
     example = (torch.randn(2, 7, 4), inputs["attention_mask"][:2])
     parts = [
         export_part("s0", segments[0], ("x",), "hidden", example[:1]),
-        export_part("s1", segments[1], segments[1].takes, "logits", example),
+        export_part("s1", segments[1], segments[1].input_names, "logits", example),
     ]
-    heads = [(export_part(name, head, head.takes, "logits", example), index) for name, (index, head) in exits.items()]
+    heads = [
+        (export_part(name, head, head.input_names, "logits", example), index) for name, (index, head) in exits.items()
+    ]
     protos = [
         helper.make_tensor_value_info("x", TensorProto.FLOAT, [BATCH, "length", 4]),
         helper.make_tensor_value_info("attention_mask", TensorProto.INT64, [BATCH, "length"]),

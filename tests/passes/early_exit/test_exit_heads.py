@@ -127,7 +127,7 @@ def test_heads_answer_the_same_in_onnx_for_any_number_of_rows(shape):
 
 def test_what_a_mask_hides_changes_nothing():
     heads = Together(("length", 6), mask="attention_mask")
-    assert all(head.takes == ("hidden", "attention_mask") for head in heads.heads)
+    assert all(head.input_names == ("hidden", "attention_mask") for head in heads.heads)
     hidden, mask = torch.randn(3, 9, 6), torch.ones(3, 9, dtype=torch.int64)
     mask[0, 4:], mask[1, 8:] = 0, 0
     other = torch.where(mask.unsqueeze(2) == 0, torch.randn(3, 9, 6), hidden)
@@ -135,7 +135,7 @@ def test_what_a_mask_hides_changes_nothing():
         logits = heads(hidden, mask)
         torch.testing.assert_close(heads(other, mask), logits)
         torch.testing.assert_close(heads(hidden[:1, :4], mask[:1, :4]), logits[:1])
-    part = export_part("heads", heads, heads.heads[0].takes, "logits", (hidden, mask))
+    part = export_part("heads", heads, heads.heads[0].input_names, "logits", (hidden, mask))
     np.testing.assert_allclose(PartSession(part)(other, mask).numpy(), logits.numpy(), rtol=1e-4, atol=1e-5)
 
 

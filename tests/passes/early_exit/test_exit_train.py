@@ -138,7 +138,7 @@ def test_a_checkpoint_of_another_training_is_refused(backbone, tmp_path, change)
         reason = "cannot be read; remove it, or run without resume$"
     else:
         segments = [nn.Sequential(backbone[0][0], nn.Softplus()), *backbone[0][1:]]
-        segments[0].takes = backbone[0][0].takes
+        segments[0].input_names = backbone[0][0].input_names
         backbone = (segments, *backbone[1:])
     with pytest.raises(PassError, match=f"^checkpoint '.*exits.safetensors' {reason}"):
         attach(backbone, tmp_path, resume=True, **changed)

@@ -151,7 +151,7 @@ def _tuned(
     exits = zip(model.chain[len(savers) :], model.positions[len(savers) :], model.heads, strict=True)
     for name, place, head in exits:
         following = plain[place + 1]
-        own[name] = count_macs(head, (following.example_inputs[following.takes.index(HIDDEN)],))
+        own[name] = count_macs(head, (following.example_inputs[following.input_names.index(HIDDEN)],))
         prefix[name] = before[place]
     costs = {"own_cost": own, "prefix_cost": prefix, "positions": positions, "cost_unit": "macs"}
     records = make_records(model, [inputs.numpy()], torch.full((len(inputs),), -1).numpy(), **costs)

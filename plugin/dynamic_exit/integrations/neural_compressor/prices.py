@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...chain.checks import HIDDEN, head_takes
+from ...chain.checks import HIDDEN, head_input_names
 from ...chain.evaluation import Configuration, evaluate
 from ...cost import count_macs, measure_latency
 from ...records import Records
@@ -64,13 +64,13 @@ class Prices:
         }
         with torch.no_grad():
             for place, segment in enumerate(model.segments):
-                inputs = [values[name] for name in model.takes[place]]
+                inputs = [values[name] for name in model.segment_input_names[place]]
                 calls[f"segment {place}"] = partial(segment, *inputs)
                 values[HIDDEN] = segment(*inputs)
                 for name, at in zip(model.chain, model.positions, strict=True):
                     if at == place:
                         head = model.stage_module(name)
-                        calls[name] = partial(head, *(values[each] for each in head_takes(head)))
+                        calls[name] = partial(head, *(values[each] for each in head_input_names(head)))
         seconds = self.seconds(calls)
         reached = np.cumsum([seconds[f"segment {place}"] for place in range(len(model.segments))])
         own = np.array([*(seconds[name] for name in model.chain), 0.0])

@@ -32,7 +32,7 @@ class Chain(nn.Module):
         (given,) = (*inputs, *named.values())
         hidden = given
         for segment in self.segments:
-            hidden = segment(*(hidden if name == HIDDEN else given for name in segment.takes))
+            hidden = segment(*(hidden if name == HIDDEN else given for name in segment.input_names))
         return hidden
 
 

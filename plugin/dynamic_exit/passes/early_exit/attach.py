@@ -58,7 +58,7 @@ def attach_exits(
     """Train heads behind every cut on what the segments give; the segments stay as they are.
 
     Args:
-        segments: One more than `cuts`, each with `takes`; torch modules or sessions.
+        segments: One more than `cuts`, each with `input_names`; torch modules or sessions.
         cuts: Where heads go.
         inputs: The model's inputs by name, each (N, ...), of the training split. An input (N, L) called ``..mask``
             that a segment takes is the mask of tokens (N, L, C).
@@ -88,7 +88,7 @@ def attach_exits(
     exits = _build(segments, cuts, inputs, classes, stanza, seed, say, backbone_cost)
     sequence = _sequence(segments, cuts, inputs, classes, stanza, seed, saver)
     heads = ExitSet(exits, sequence)
-    wanted: dict[Key, Wanted] = {each.key: Wanted(each.head.features, each.head.takes) for each in exits.values()}
+    wanted: dict[Key, Wanted] = {each.key: Wanted(each.head.features, each.head.input_names) for each in exits.values()}
     if sequence:
         wanted |= sequence[1].wanted(saver, list(inputs))
     augment = make_augment(stanza.training.augment, len(labels), seed)
@@ -199,13 +199,13 @@ def _build(segments, cuts, inputs, classes, stanza, seed, say: Say, backbone_cos
     given = {name: tensor[:2] for name, tensor in inputs.items()}
     for index, cut in enumerate(cuts):
         with torch.no_grad():
-            given["hidden"] = segments[index](*(given[name] for name in segments[index].takes))
+            given["hidden"] = segments[index](*(given[name] for name in segments[index].input_names))
         mask = _mask(cut, segments, inputs)
         for entry in stanza.entries:
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
                 head = build_head(entry, cut.shape, classes, cut=cut.name, mask=mask).eval()
-            cost = count_macs(head, tuple(given[name] for name in head.takes))
+            cost = count_macs(head, tuple(given[name] for name in head.input_names))
             name = f"{cut.name}:{entry.name}"
             if backbone_cost is not None and cut.share + cost / backbone_cost >= 1:
                 say(f"exit {name} is left out: it costs more than the rest of the backbone")
@@ -220,7 +220,7 @@ def _mask(cut: Cut, segments: Sequence[nn.Module], inputs: Mapping[str, Tensor])
     """Name the input that is the mask of the tokens at a cut."""
     if len(cut.shape) != 2:
         return None
-    taken = [name for segment in segments for name in segment.takes if name.endswith("mask") and name in inputs]
+    taken = [name for segment in segments for name in segment.input_names if name.endswith("mask") and name in inputs]
     fitting = [
         name
         for name in taken

@@ -32,12 +32,12 @@ class Wanted:
     """One kind of features at one cut.
 
     Attributes:
-        module: Maps what `takes` names to features (N, ...), with nothing trained in it.
-        takes: ``hidden``, and inputs of the model.
+        module: Maps what `input_names` names to features (N, ...), with nothing trained in it.
+        input_names: ``hidden``, and inputs of the model.
     """
 
     module: nn.Module
-    takes: tuple[str, ...]
+    input_names: tuple[str, ...]
 
 
 class LiveFeatures:
@@ -46,7 +46,7 @@ class LiveFeatures:
     Features are rounded to float16, as in a cache.
 
     Args:
-        segments: Of the backbone, each with `takes`; torch modules or sessions.
+        segments: Of the backbone, each with `input_names`; torch modules or sessions.
         wanted: Features by key.
         inputs: The model's inputs by name, each (N, ...).
         augment: Makes views, or None.
@@ -92,14 +92,14 @@ class LiveFeatures:
             given = {name: self.augment(tensor, rows, view) for name, tensor in given.items()}
         found = self._taken(-1, given, "the last saver gives NaN")
         for index, segment in enumerate(self.segments):
-            given["hidden"] = segment(*(given[name] for name in segment.takes))
+            given["hidden"] = segment(*(given[name] for name in segment.input_names))
             place = self.names[index] if index < len(self.names) else f"segment {index}"
             found |= self._taken(index, given, f"the backbone gives NaN at '{place}'")
         return found, _half(given["hidden"], "the backbone gives NaN at its end")
 
     def _taken(self, index: int, given: Mapping[str, Tensor], wrong: str) -> dict[Key, Tensor]:
         return {
-            key: _half(wanted.module(*(given[name] for name in wanted.takes)), wrong)
+            key: _half(wanted.module(*(given[name] for name in wanted.input_names)), wrong)
             for key, wanted in self.wanted.items()
             if key[0] == index
         }

@@ -44,7 +44,7 @@ class SaverToken(ExitHead):
         width: Numbers D of a token.
     """
 
-    takes = ("logits",)
+    input_names = ("logits",)
 
     def __init__(self, classes: int, width: int):
         super().__init__()
@@ -72,11 +72,11 @@ class SequenceHead(nn.Module):
         saver: Whether the saver's logits stand before the tokens.
 
     Attributes:
-        takes: Names of what ``forward`` wants: all notes so far.
+        input_names: Names of what ``forward`` wants: all notes so far.
         columns: Width of the memory that it wants.
     """
 
-    takes = ("memory",)
+    input_names = ("memory",)
 
     def __init__(self, classes: int, tokens: int, width: int, heads: int, saver: bool):
         super().__init__()
@@ -159,8 +159,8 @@ class SequenceNetwork(nn.Module):
 
     def wanted(self, saver: nn.Module | None, input_names: Sequence[str]) -> dict[Key, Wanted]:
         """Return the features that it is trained on; `saver` takes all inputs, or those that it states."""
-        found = {self.keys[at]: Wanted(note.features, note.takes) for at, note in self.notes.items() if at >= 0}
-        taken = tuple(getattr(saver, "takes", None) or input_names)
+        found = {self.keys[at]: Wanted(note.features, note.input_names) for at, note in self.notes.items() if at >= 0}
+        taken = tuple(getattr(saver, "input_names", None) or input_names)
         return found if saver is None else {SAVER: Wanted(saver, taken), **found}
 
     def prepare(self, features: Mapping[Key, Tensor]) -> None:

@@ -323,7 +323,7 @@ class _Trial:
         self.costs["own_cost"][name], self.costs["prefix_cost"][name] = cost, 0.0
         _, part, content = self._parts(name)
         session = functools.cache(lambda: self.shipper.open(part))
-        self._record(name, content, lambda *inputs: session()(*inputs), self.known[name].takes)
+        self._record(name, content, lambda *inputs: session()(*inputs), self.known[name].input_names)
         if shortlist.single and not self._chance(name):
             shortlist.found(try_alone(self._records(name), name, self.options["fuse"], self.options["seed"]))
 
@@ -335,25 +335,25 @@ class _Trial:
         """Return a candidate in float, as it ships, and a sum over what ships."""
         quantize = self.pool.stanza.quantize and self.known[name].quantize
         options = str(self.shipper.int8 if quantize else None)
-        takes = self.known[name].takes
-        key = digest("parts", self.common, self.known[name].fingerprint, options, takes, str(self.shipper.dims))
+        input_names = self.known[name].input_names
+        key = digest("parts", self.common, self.known[name].fingerprint, options, input_names, str(self.shipper.dims))
 
         def export() -> dict[str, bytes]:
-            float_part, part = self.shipper.saver_parts(name, self.known[name].load(), takes, quantize)
+            float_part, part = self.shipper.saver_parts(name, self.known[name].load(), input_names, quantize)
             made = {f"float.{self.shipper.ending}": float_part.content}
             if part is not float_part:
                 made[f"shipped.{self.shipper.ending}"] = part.content
             return made
 
         found = self.cache.files(key, export)
-        parts = [self.shipper.load(name, content, takes, "logits") for content in found.values()]
+        parts = [self.shipper.load(name, content, input_names, "logits") for content in found.values()]
         return parts[0], parts[-1], digest(*found.values())
 
-    def _record(self, name: str, content: str, run: Callable[..., torch.Tensor], takes: Sequence[str]) -> None:
+    def _record(self, name: str, content: str, run: Callable[..., torch.Tensor], input_names: Sequence[str]) -> None:
         """Run one stage on the calibration split, or find what it answered; `content` covers what is run."""
         pool, started = self.pool, time.perf_counter()
         total, work = sum(self.work.values()), self.work[name]
-        key = digest("answers", self.common, content, takes)
+        key = digest("answers", self.common, content, input_names)
         found = key in self.cache
         told = f"records of {'the backbone' if name == 'final' else name}"
         answers = record(
@@ -361,7 +361,7 @@ class _Trial:
             key,
             name,
             run,
-            [pool.inputs[each] for each in takes],
+            [pool.inputs[each] for each in input_names],
             lambda share: pool.progress(told, (self.done + share * work) / total),
             self.shipper.workers(),
         )

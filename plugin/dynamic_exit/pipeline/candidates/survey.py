@@ -24,7 +24,7 @@ class Known:
         load: Loads it, each time the same.
         fingerprint: Covers its code, weights and preprocessing.
         macs: Multiply-adds per sample.
-        takes: Names of the inputs that it takes.
+        input_names: Names of the inputs that it takes.
         quantize: Whether it ships as `quantization` says.
         untrained: What of it has no trained weights; None where nothing is known to lack them.
     """
@@ -33,7 +33,7 @@ class Known:
     load: Callable[[], Classifier]
     fingerprint: str
     macs: float
-    takes: tuple[str, ...]
+    input_names: tuple[str, ...]
     quantize: bool = True
     untrained: str | None = None
 
@@ -60,19 +60,19 @@ def look(name: str, source: ModelSource, ingredients: Ingredients, cache: Cache)
         return load_candidate(source, classes, given.example, given.by_name, seed, given.labels)
 
     candidate = build(seed)
-    takes = tuple(candidate.takes or ingredients.example)
+    input_names = tuple(candidate.input_names or ingredients.example)
     example = candidate.select(ingredients.example)
     factory = function_fingerprint(source.name) if source.source == "python" else ""
     code = classifier_fingerprint(candidate, example)
     fingerprint = digest(source.model_dump_json(exclude={"stage"}), code, factory)
     shapes = [str(tensor.shape) for tensor in example]
-    keys = [digest(what, surroundings(), fingerprint, shapes, takes) for what in ("multiply-adds", "untrained")]
+    keys = [digest(what, surroundings(), fingerprint, shapes, input_names) for what in ("multiply-adds", "untrained")]
     return Known(
         name,
         functools.partial(build, seed),
         fingerprint,
         cache.memo(keys[0], lambda: count_macs(candidate, example)),
-        takes,
+        input_names,
         source.quantize,
         cache.memo(keys[1], lambda: [why_untrained(source, candidate, example, lambda: build(seed + 1))])[0],
     )

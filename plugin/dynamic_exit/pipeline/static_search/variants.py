@@ -186,7 +186,7 @@ def look_at_given(ingredients: Ingredients) -> Given:
     answers, truth = {}, {}
     for key in ("calibration", "test"):
         split = ingredients.splits[key]
-        feeds = [*split.feeds(part.takes).values()]
+        feeds = [*split.feeds(part.input_names).values()]
         answers[key] = np.concatenate([session.run(*batch).argmax(1) for batch in batches(feeds, BATCH_SIZE)])
         truth[key] = np.where(split.labels < 0, answers[key], split.labels)
     return Given(stage, stage.macs, answers, truth)

@@ -74,7 +74,7 @@ def other_ranges(classifier: Classifier, images: np.ndarray) -> Iterator[tuple[s
             Classifier(
                 classifier.model,
                 keywords=classifier.keywords,
-                takes=classifier.takes,
+                input_names=classifier.input_names,
                 preprocessing=Preprocessing(**size, **changed),
                 logits=classifier.logits,
                 class_order=classifier.class_order,

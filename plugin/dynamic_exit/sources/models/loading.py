@@ -51,7 +51,7 @@ def load_model(
         keywords = None if names is None else _keywords(source.name, model, names)
         asked = source.preprocessing != type(source.preprocessing)()
         steps = preprocessing_of(source, model, from_bytes) if asked else None
-        return Classifier(model, keywords=keywords, takes=keywords, preprocessing=steps).eval()
+        return Classifier(model, keywords=keywords, input_names=keywords, preprocessing=steps).eval()
     with random_numbers(seed):
         model, untrained = build_model(source)
     if not isinstance(model, nn.Module):
@@ -67,7 +67,7 @@ def load_model(
         keywords = [model.main_input_name] if source.source == "transformers" else None
     preprocessing = preprocessing_of(source, model, from_bytes)
     return Classifier(
-        model, keywords=keywords, takes=names and keywords, preprocessing=preprocessing, untrained=untrained
+        model, keywords=keywords, input_names=names and keywords, preprocessing=preprocessing, untrained=untrained
     )
 
 
@@ -207,7 +207,7 @@ def load_candidate(
     return Classifier(
         candidate.model,
         keywords=candidate.keywords,
-        takes=candidate.takes,
+        input_names=candidate.input_names,
         preprocessing=candidate.preprocessing,
         class_order=order,
         untrained=candidate.untrained,
@@ -232,7 +232,7 @@ def answer_of(name: str, classifier: Classifier, example: tuple[Tensor, ...]) ->
         logits = answer_without_sigmoid(classifier, example, name)
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         shapes = " and ".join(str(list(tensor.shape)) for tensor in example)
-        hint = "set `data.text.max_length`" if classifier.takes else "set its `preprocessing`"
+        hint = "set `data.text.max_length`" if classifier.input_names else "set its `preprocessing`"
         raise ModelError(f"{name} refuses inputs of shape {shapes}: {first_line(error)}; {hint}") from error
     if logits.dim() != 2:
         raise ModelError(f"{name} must give logits (N, C); got the shape {list(logits.shape)}")

@@ -57,12 +57,12 @@ class ExitHead(nn.Module, ABC):
 
     Attributes:
         Options: What a recipe may set; each field has a default.
-        takes: Names of what ``forward`` wants: ``hidden``, and the model's input that is its mask.
-        dynamic_dims: For each of `takes`, its free dimensions besides batch: index -> name.
+        input_names: Names of what ``forward`` wants: ``hidden``, and the model's input that is its mask.
+        dynamic_dims: For each of `input_names`, its free dimensions besides batch: index -> name.
     """
 
     Options: type[Stanza] = Stanza
-    takes: tuple[str, ...] = ("hidden",)
+    input_names: tuple[str, ...] = ("hidden",)
     dynamic_dims: tuple[dict[int, str], ...] = ({},)
 
     def __init__(self, features: nn.Module | None = None):
@@ -80,7 +80,7 @@ class ExitHead(nn.Module, ABC):
                 module.fit(features)
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        """Map what `takes` names, batch first, to logits (N, C)."""
+        """Map what `input_names` names, batch first, to logits (N, C)."""
         return self.answer(self.features(*tensors))
 
 
@@ -156,4 +156,4 @@ def name_inputs(head: ExitHead, shape: Sequence[int | str], mask: str | None) ->
     free = {place: side for place, side in enumerate(shape, start=1) if isinstance(side, str)}
     head.dynamic_dims = (free,)
     if mask is not None:
-        head.takes, head.dynamic_dims = ("hidden", mask), (free, free)
+        head.input_names, head.dynamic_dims = ("hidden", mask), (free, free)
