@@ -12,7 +12,7 @@ from dynamic_exit.core.cache import Cache
 from dynamic_exit.core.hashing import digest
 from dynamic_exit.errors import DataError, PassError
 from dynamic_exit.passes.early_exit.config import Training
-from dynamic_exit.passes.early_exit.exit_set import ExitSet, Placed
+from dynamic_exit.passes.early_exit.exit_set import ExitSet, PlacedHead
 from dynamic_exit.passes.early_exit.heads.base import ExitHead
 from dynamic_exit.passes.early_exit.train import Trainer
 
@@ -54,7 +54,7 @@ def train(weighting, batch_size, checkpoint=None, resume=False, stop=4):
     features = Given()
     options = Training(epochs=4, batch_size=batch_size, weighting=weighting, validation=0.2, warmup=0.0)
     labels = features.logits.argmax(1)
-    exits = ExitSet({"a:given": Placed(Head(), 0), "b:given": Placed(Head(), 1)})
+    exits = ExitSet({"a:given": PlacedHead(Head(), 0), "b:given": PlacedHead(Head(), 1)})
     part = distributed.shard(SAMPLES, 8)
     trainer = Trainer(exits, features, labels, options, 3, checkpoint=checkpoint, settings={}, part=part)
     trainer._stalled = lambda: trainer.epoch == stop

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.passes import TinySaverStanza
-from dynamic_exit.passes.tiny_saver import Shortlist, select_savers, try_alone
+from dynamic_exit.passes.tiny_saver import Shortlist, evaluate_alone, select_savers
 from dynamic_exit.records import Records
 from dynamic_exit.search.optimizer import Goal, optimize
 
@@ -168,9 +168,9 @@ def test_what_the_shortlist_drops_cannot_win(seed):
     shortlist = Shortlist(pool.baseline_cost, pool.cost_unit, single=True)
     tried = []
     for name, cost in zip(pool.stages[:-1], pool.own_cost, strict=False):
-        if shortlist.beaten(float(cost)) is None:
+        if shortlist.cannot_win(float(cost)) is None:
             tried.append(name)
-            shortlist.found(try_alone(pool, name))
+            shortlist.record(evaluate_alone(pool, name))
     assert 0 < len(tried) < 10
     (best,) = (c for c in single(pool) if c.chosen)
     (found,) = (c for c in single(pool.select(tried)) if c.chosen)
@@ -180,25 +180,25 @@ def test_what_the_shortlist_drops_cannot_win(seed):
 def test_the_shortlist_says_why():
     now = [0.0]
     shortlist = Shortlist(2e6, "macs", single=True, time_limit=5.0, clock=lambda: now[0])
-    assert shortlist.too_dear(1.9e6) is None
-    assert shortlist.too_dear(2e6) == "it costs 2 M multiply-adds, the backbone 2 M multiply-adds"
-    assert shortlist.beaten(1.9e6) is None
-    shortlist.found(try_alone(records({"good": (50.0, 60, 0.0)}), "good"))
-    assert shortlist.beaten(0.8e6) is None
-    assert shortlist.beaten(0.9e6) == (
+    assert shortlist.too_expensive(1.9e6) is None
+    assert shortlist.too_expensive(2e6) == "it costs 2 M multiply-adds, the backbone 2 M multiply-adds"
+    assert shortlist.cannot_win(1.9e6) is None
+    shortlist.record(evaluate_alone(records({"good": (50.0, 60, 0.0)}), "good"))
+    assert shortlist.cannot_win(0.8e6) is None
+    assert shortlist.cannot_win(0.9e6) == (
         "too dear: it alone costs 0.450 of the backbone, good and the backbone together 0.450"
     )
-    assert shortlist.over() is None
+    assert shortlist.out_of_time() is None
     now[0] = 5.0
-    assert shortlist.over() == "not tried, the time limit of 5 s was over"
+    assert shortlist.out_of_time() == "not tried, the time limit of 5 s was over"
 
 
 def test_a_chain_drops_nothing_that_is_cheaper_than_the_backbone():
     """A dear saver behind a cheap one is paid for by few, and may pay although it alone does not."""
     pool = records({"small": (10.0, 90, 0.0), "dear": (460.0, 98, 0.0)}, final_right=0.99)
     shortlist = Shortlist(1000.0, "macs")
-    shortlist.found(try_alone(pool, "small"))
-    assert shortlist.beaten(460.0) is None
+    shortlist.record(evaluate_alone(pool, "small"))
+    assert shortlist.cannot_win(460.0) is None
     assert {c.stage for c in select_savers(pool, 2, "none") if c.chosen} == {"small", "dear"}
 
 

@@ -70,7 +70,7 @@ def plan(recipe: Recipe, say: Say = lambda line: None) -> dict[str, Any]:
         },
         "positions": positions,
         "candidates": _candidates(ingredients, pool, macs) if pool else [],
-        "left_out": [{"stage": row.stage, "why": row.why} for row in pool.not_run] if pool else [],
+        "left_out": [{"stage": row.stage, "why": row.why} for row in pool.skipped] if pool else [],
         "steps": [{"step": name, "seconds": round(seconds, 1)} for name, seconds in steps.items()],
         "seconds": round(sum(steps.values()), 1),
         "static_search": _search(recipe, estimate) if recipe.choices else None,

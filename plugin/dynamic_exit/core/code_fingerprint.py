@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from .hashing import array_fingerprint, digest
-from .user_modules import beside, is_own
+from .user_modules import is_user_file, resolve_sibling
 
 _PLAIN = (
     *(bool, int, float, complex, str, bytes, type(None), type(...), range, slice),
@@ -162,7 +162,7 @@ class CodeFingerprint:
 
     def _module(self, module: ModuleType) -> str:
         if file := getattr(module, "__file__", None):
-            if is_own(file):
+            if is_user_file(file):
                 self._file(file, module.__name__)
         elif module.__name__.partition(".")[0] not in sys.stdlib_module_names:  # made in memory
             self._code.append(self.value({key: value for key, value in vars(module).items() if key not in _PYTHONS}))
@@ -174,14 +174,14 @@ class CodeFingerprint:
             return
         content = Path(path).read_bytes()
         self._files[path] = digest(content)
-        if not is_own(path):
+        if not is_user_file(path):
             return
         loaded = sys.modules.get(module)
         above = module if Path(path).stem == "__init__" else module.rpartition(".")[0]
         package = getattr(loaded, "__package__", None) or above
         for name in _imports(content, package):
             for found, file in _files_of(name, package):
-                if is_own(file):
+                if is_user_file(file):
                     self._file(file, found)
 
 
@@ -194,13 +194,13 @@ def tensor_parts(tensor: torch.Tensor) -> tuple[str, str, bytes]:
 def _of_user(thing: type | FunctionType) -> bool:
     file = thing.__code__.co_filename if isinstance(thing, FunctionType) else _file_of(thing)
     if file and Path(file).is_absolute():
-        return is_own(file)
+        return is_user_file(file)
     top = (thing.__module__ or "").partition(".")[0]
     if top in sys.stdlib_module_names:
         return False
     # what has no file of its own is its module's: made by a library as it runs, or by a notebook or `exec`
     home = getattr(sys.modules.get(top), "__file__", None)
-    return home is None or is_own(home)
+    return home is None or is_user_file(home)
 
 
 def _file_of(kind: type) -> str | None:
@@ -256,7 +256,7 @@ def _named(node: ast.AST, package: str) -> Iterator[str]:
 
 def _files_of(name: str, package: str) -> list[tuple[str, str]]:
     """Return name and file of a module and of the packages above it, as far as there are any."""
-    full = beside(package, name) or name
+    full = resolve_sibling(package, name) or name
     found, path, steps = [], None, full.split(".")
     for count in range(1, len(steps) + 1):
         current = ".".join(steps[:count])

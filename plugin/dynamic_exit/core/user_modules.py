@@ -23,7 +23,7 @@ _SUM = "__dynamic_exit_sum__"
 
 
 @functools.cache
-def is_own(path: str) -> bool:
+def is_user_file(path: str) -> bool:
     """Whether a file is the user's: neither this package's, nor the standard library's, nor below ``site-packages``."""
     file = Path(path)
     if not file.is_absolute() or {"site-packages", "dist-packages"} & {*file.parts}:
@@ -64,7 +64,7 @@ def load_file(path: Path) -> ModuleType:
     return module
 
 
-def beside(package: str, name: str) -> str | None:
+def resolve_sibling(package: str, name: str) -> str | None:
     """Return the name under which a module that stands beside a file is loaded, as by ``import name`` in that file.
 
     Args:
@@ -81,7 +81,7 @@ def beside(package: str, name: str) -> str | None:
     if spec is None:
         return None
     other = PathFinder.find_spec(top)
-    if other and other.origin and (not is_own(other.origin) or spec.origin is None):
+    if other and other.origin and (not is_user_file(other.origin) or spec.origin is None):
         return None  # an installed package, or a module elsewhere and here but a folder of data
     return f"{root}.{name}"
 
@@ -139,7 +139,7 @@ def _import(
     level: int = 0,
 ) -> ModuleType:
     """Import as Python does, but take what stands beside the importing file first."""
-    full = beside((globals or {}).get("__package__") or "", name) if level == 0 else None
+    full = resolve_sibling((globals or {}).get("__package__") or "", name) if level == 0 else None
     if full is None:
         return builtins.__import__(name, globals, locals, fromlist, level)
     module = builtins.__import__(full, globals, locals, fromlist, 0)

@@ -109,7 +109,7 @@ class Affine(Augment):
         return views.to(images.dtype) if images.is_floating_point() else views.round().to(images.dtype)
 
 
-class Own:
+class UserAugment:
     """Makes views by a function of the user's, one sample at a time.
 
     Args:
@@ -167,7 +167,7 @@ AUGMENTS = (
 )
 
 
-def make_augment(name: str, samples: int, seed: int) -> Augment | Own | None:
+def make_augment(name: str, samples: int, seed: int) -> Augment | UserAugment | None:
     """Return what makes views of samples.
 
     Args:
@@ -183,4 +183,4 @@ def make_augment(name: str, samples: int, seed: int) -> Augment | Own | None:
     """
     if name == _NONE:
         return None
-    return _KINDS[name](samples, seed) if name in _KINDS else Own(name, samples, seed)
+    return _KINDS[name](samples, seed) if name in _KINDS else UserAugment(name, samples, seed)

@@ -33,7 +33,7 @@ def train(
     options: Options,
     seed: int,
     *,
-    whose: str,
+    name: str,
     say: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Train a model in place and leave it in evaluation mode.
@@ -45,7 +45,7 @@ def train(
         loss_of: From logits (B, C), rows int64 (B,) and the model's inputs for them to a scalar.
         options: Epochs, batches and rates.
         seed: Decides the order of the samples, their augmentation and dropout.
-        whose: The model in messages.
+        name: The model in messages.
         say: Told how each epoch went.
 
     Raises:
@@ -66,7 +66,7 @@ def train(
                 batch = [as_number(each[rows] if views is None else views(each[rows], rows, epoch)) for each in inputs]
                 logits = model(*batch)
                 loss = loss_of(logits, rows, batch)
-                _step(model, optimizer, loss, f"of {whose} became {{}} in epoch {epoch}; lower its learning_rate")
+                _step(model, optimizer, loss, f"of {name} became {{}} in epoch {epoch}; lower its learning_rate")
                 schedule.step()
                 losses += loss.item() * len(rows)
                 right += int((logits.argmax(dim=1) == truth[rows]).sum())
@@ -74,7 +74,7 @@ def train(
     model.eval()
 
 
-def follow(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+def distillation_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     """Return T^2 KL(teacher_T || student_T) of one batch (arXiv 1503.02531), a scalar; both logits are (B, C)."""
     student, teacher = (functional.log_softmax(each / temperature, dim=1) for each in (logits, teacher_logits))
     return temperature**2 * functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
@@ -85,7 +85,7 @@ def as_number(batch: Tensor) -> Tensor:
     return batch if batch.dtype in (torch.int64, torch.int32, torch.bool) else batch.float()
 
 
-def check_samples(inputs: Sequence[Tensor], labels: Tensor, teacher_logits: Tensor, whose: str) -> None:
+def check_samples(inputs: Sequence[Tensor], labels: Tensor, teacher_logits: Tensor, name: str) -> None:
     """Refuse samples that do not fit each other.
 
     Raises:
@@ -98,7 +98,7 @@ def check_samples(inputs: Sequence[Tensor], labels: Tensor, teacher_logits: Tens
             f"got {counts[0]}, {counts[1]} and {counts[2]}"
         )
     if len(labels) < 2:
-        raise PassError(f"{whose} needs at least 2 training samples; got {len(labels)}")
+        raise PassError(f"{name} needs at least 2 training samples; got {len(labels)}")
     if not torch.isfinite(teacher_logits).all():
         raise PassError(
             "the backbone's logits on the training split hold NaN or infinity; check its weights and inputs"

@@ -21,7 +21,7 @@ from ..onnx.part import Part, export_part
 from ..onnx.quantize import Int8Options, quantize_part
 from ..onnx.session import PartSession
 from ..onnx.verification import logit_differences
-from ..passes.early_exit import EarlyExitStanza, attach_exits, how_unsure
+from ..passes.early_exit import EarlyExitStanza, attach_exits, uncertainty
 from ..passes.early_exit.heads import ExitHead
 from ..passes.early_exit.sequence import SequenceHead
 from ..runtime.stages import Stage, Stages
@@ -190,7 +190,7 @@ def _unsure(savers: Sequence[PartSession], inputs: Mapping[str, Tensor]) -> Tens
     def answers() -> list[np.ndarray]:
         return [run_in_batches(saver, [mine[name] for name in saver.input_names]).numpy() for saver in savers if rows]
 
-    return how_unsure([torch.from_numpy(each) for each in distributed.gathered(answers)])
+    return uncertainty([torch.from_numpy(each) for each in distributed.gathered(answers)])
 
 
 def ship_exits(

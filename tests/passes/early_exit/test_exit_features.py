@@ -11,8 +11,8 @@ from torch import nn
 
 from dynamic_exit.errors import PassError
 from dynamic_exit.passes.augment import SHIFT, Affine, FlipCrop, make_augment
-from dynamic_exit.passes.early_exit.features import CachedFeatures, LiveFeatures, Wanted, fingerprint
-from dynamic_exit.passes.early_exit.heads import Hidden, Places, Pooled
+from dynamic_exit.passes.early_exit.features import CachedFeatures, FeatureRequest, LiveFeatures, fingerprint
+from dynamic_exit.passes.early_exit.heads import FeatureLayout, GlobalPool, GridPool
 
 SAMPLES = 50
 ROWS = torch.tensor([3, 49, 0, 17])
@@ -44,8 +44,8 @@ def images():
 
 
 WANTED = {
-    (0, "pooled"): Wanted(Pooled(Hidden.of((4, 6, 6))), ("hidden",)),
-    (0, "places3"): Wanted(Places(Hidden.of((4, 6, 6)), 3), ("hidden",)),
+    (0, "pooled"): FeatureRequest(GlobalPool(FeatureLayout.of((4, 6, 6))), ("hidden",)),
+    (0, "places3"): FeatureRequest(GridPool(FeatureLayout.of((4, 6, 6)), 3), ("hidden",)),
 }
 
 

@@ -12,7 +12,7 @@ from dynamic_exit.onnx.part import export_part
 from dynamic_exit.onnx.session import PartSession
 from dynamic_exit.passes import explain
 from dynamic_exit.passes.early_exit import EarlyExitStanza, build_head, register_head, registered_heads
-from dynamic_exit.passes.early_exit.heads import Hidden, Places, Pooled, Standardise, name_heads
+from dynamic_exit.passes.early_exit.heads import FeatureLayout, GlobalPool, GridPool, Standardize, name_heads
 
 KINDS = ["linear", "mlp", "conv", "attention"]
 #: maps first and last, a grid of tokens, with class token, without grid, of free length
@@ -34,12 +34,12 @@ def sized(shape, length=7):
 )
 def test_pooling_by_hand(shape, expected):
     hidden = torch.arange(1.0, 7).reshape(1, *shape)
-    assert Pooled(Hidden.of(shape))(hidden).tolist() == expected
+    assert GlobalPool(FeatureLayout.of(shape))(hidden).tolist() == expected
 
 
 def test_pooling_of_equal_sizes_takes_the_first_for_channels():
     hidden = torch.arange(8.0).reshape(1, 2, 2, 2)
-    assert Pooled(Hidden.of((2, 2, 2)))(hidden).tolist() == [[1.5, 5.5]]
+    assert GlobalPool(FeatureLayout.of((2, 2, 2)))(hidden).tolist() == [[1.5, 5.5]]
 
 
 @pytest.mark.parametrize(
@@ -47,22 +47,22 @@ def test_pooling_of_equal_sizes_takes_the_first_for_channels():
     [(196, 0, (14, 14)), (197, 1, (14, 14)), (198, 2, (14, 14)), (201, 5, (14, 14)), (128, 0, None), ("n", 0, None)],
 )
 def test_tokens_of_vision_transformers_are_a_grid_behind_their_extra_tokens(length, extra, grid):
-    hidden = Hidden.of((length, 8))
+    hidden = FeatureLayout.of((length, 8))
     assert (hidden.extra_tokens, hidden.grid) == (extra, grid)
 
 
 def test_a_class_token_stands_beside_the_mean_of_the_others():
     hidden = torch.tensor([[[9.0], [1.0], [2.0], [3.0], [6.0]]])  # one, and a grid of 2 x 2
-    assert Pooled(Hidden.of((5, 1)))(hidden).tolist() == [[9.0, 3.0]]
-    assert Places(Hidden.of((5, 1)), side=1)(hidden).tolist() == [[[9.0, 3.0]]]
-    assert Places(Hidden.of((5, 1)), side=2)(hidden).tolist() == [[[9.0, 1.0, 2.0, 3.0, 6.0]]]
+    assert GlobalPool(FeatureLayout.of((5, 1)))(hidden).tolist() == [[9.0, 3.0]]
+    assert GridPool(FeatureLayout.of((5, 1)), side=1)(hidden).tolist() == [[[9.0, 3.0]]]
+    assert GridPool(FeatureLayout.of((5, 1)), side=2)(hidden).tolist() == [[[9.0, 1.0, 2.0, 3.0, 6.0]]]
 
 
 def test_under_a_mask_only_real_tokens_count():
     hidden, mask = torch.tensor([[[9.0], [1.0], [3.0], [100.0]]]), torch.tensor([[1, 1, 1, 0]])
-    state = Hidden.of((4, 1), masked=True)
-    assert Pooled(state)(hidden, mask).tolist() == [[9.0, 2.0]]
-    assert Places(state, side=8)(hidden, mask).tolist() == [[[9.0, 1.0, 3.0, 0.0], [1.0, 1.0, 1.0, 0.0]]]
+    state = FeatureLayout.of((4, 1), masked=True)
+    assert GlobalPool(state)(hidden, mask).tolist() == [[9.0, 2.0]]
+    assert GridPool(state, side=8)(hidden, mask).tolist() == [[[9.0, 1.0, 3.0, 0.0], [1.0, 1.0, 1.0, 0.0]]]
 
 
 @pytest.mark.parametrize("sizes", [(8, 8), (7, 7), (14, 9), (5, 3), (33, 17)])
@@ -70,7 +70,7 @@ def test_under_a_mask_only_real_tokens_count():
 def test_places_are_means_of_windows_that_cover_everything(sizes, side):
     """Against windows cut out by hand; those at the border may hold fewer values."""
     hidden = torch.randn(2, 3, *sizes)
-    places = Places(Hidden.of((3, *sizes)), side)
+    places = GridPool(FeatureLayout.of((3, *sizes)), side)
     assert max(places.grid) <= side
     found = places(hidden).unflatten(2, places.grid)
     starts = [
@@ -86,12 +86,12 @@ def test_places_are_means_of_windows_that_cover_everything(sizes, side):
 
 def test_both_layouts_of_a_map_give_the_same_places():
     hidden = torch.randn(2, 3, 12, 12)
-    first, last = Places(Hidden.of((3, 12, 12)), 4), Places(Hidden.of((12, 12, 3)), 4)
+    first, last = GridPool(FeatureLayout.of((3, 12, 12)), 4), GridPool(FeatureLayout.of((12, 12, 3)), 4)
     torch.testing.assert_close(first(hidden), last(hidden.permute(0, 2, 3, 1)))
 
 
 def test_standardising_by_hand():
-    norm = Standardise(2)
+    norm = Standardize(2)
     norm.fit(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
     assert norm(torch.tensor([[2.0, 5.0], [4.0, 5.0]])).tolist() == [[0.0, 0.0], [2.0, 0.0]]
 
@@ -101,7 +101,7 @@ class Together(nn.Module):
 
     def __init__(self, shape, mask=None):
         super().__init__()
-        kinds = [*KINDS, "residual"] if Hidden.of(shape, mask is not None).grid else KINDS
+        kinds = [*KINDS, "residual"] if FeatureLayout.of(shape, mask is not None).grid else KINDS
         self.heads = nn.ModuleList(build_head(kind, shape, 4, mask=mask) for kind in kinds)
         self.dynamic_dims = self.heads[0].dynamic_dims
         self.eval()

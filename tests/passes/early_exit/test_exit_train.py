@@ -11,10 +11,10 @@ from torch.nn import functional
 from dynamic_exit.cost import node_macs
 from dynamic_exit.errors import PassError
 from dynamic_exit.graph import Classifier, capture, find_cuts, split
-from dynamic_exit.passes.early_exit import EarlyExitStanza, attach_exits, choose_cuts, how_unsure
+from dynamic_exit.passes.early_exit import EarlyExitStanza, attach_exits, choose_cuts, uncertainty
 from dynamic_exit.passes.early_exit.checkpoint import load_checkpoint
 from dynamic_exit.passes.early_exit.config import Training
-from dynamic_exit.passes.early_exit.exit_set import ExitSet, Placed, losses, weights
+from dynamic_exit.passes.early_exit.exit_set import ExitSet, PlacedHead, losses, sample_weights
 from dynamic_exit.passes.early_exit.heads import ExitHead
 from dynamic_exit.passes.early_exit.train import Trainer
 
@@ -79,7 +79,7 @@ def confident(*probabilities):
 def test_weights_by_hand(weighting, expected):
     logits = torch.stack([confident(0.9, 0.6), confident(0.7, 0.8), confident(0.5, 0.5), confident(0.9, 0.9)])
     groups = [[0, 1], [2], [3]]
-    found = weights(logits, groups, torch.tensor([0.8, 0.2]), Training(weighting=weighting))
+    found = sample_weights(logits, groups, torch.tensor([0.8, 0.2]), Training(weighting=weighting))
     if expected is None:
         assert found is None
         return
@@ -88,8 +88,8 @@ def test_weights_by_hand(weighting, expected):
 
 
 def test_how_unsure_the_surest_saver_is():
-    assert how_unsure([]) is None
-    found = how_unsure([confident(0.9, 0.6), confident(0.7, 0.8)])
+    assert uncertainty([]) is None
+    found = uncertainty([confident(0.9, 0.6), confident(0.7, 0.8)])
     torch.testing.assert_close(found, torch.tensor([0.1, 0.2]))
 
 
@@ -181,7 +181,7 @@ def scripted(options, values=None, **given):
     labels = torch.arange(40) % 2
     values = nn.functional.one_hot(labels, 2).float() if values is None else values
     head = Scripted()
-    trainer = Trainer(ExitSet({"a:scripted": Placed(head, 0)}), Given(values, values), labels, options, 0, **given)
+    trainer = Trainer(ExitSet({"a:scripted": PlacedHead(head, 0)}), Given(values, values), labels, options, 0, **given)
     return head, trainer
 
 

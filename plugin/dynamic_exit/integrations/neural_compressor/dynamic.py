@@ -24,7 +24,7 @@ from ...graph import (
     split,
 )
 from ...passes import EarlyExitStanza, TinySaverStanza
-from ...passes.early_exit import attach_exits, cheapest_head, choose_cuts, how_unsure
+from ...passes.early_exit import attach_exits, cheapest_head, choose_cuts, uncertainty
 from ...passes.tiny_saver import select_savers
 from ...runtime.model import DynamicExitModel
 from ...runtime.recorder import make_records
@@ -131,7 +131,7 @@ def _attach(
 ):
     unsure = None
     if savers and stanza.training.weighting != "none":
-        unsure = how_unsure([run_in_batches(saver, [inputs]) for saver in savers.values()])
+        unsure = uncertainty([run_in_batches(saver, [inputs]) for saver in savers.values()])
     given, unknown = {program.input_names[0]: inputs}, torch.full((len(inputs),), -1)
     options = {"seed": 0, "backbone_cost": total, "unsure": unsure}
     return attach_exits(segments, chosen, given, unknown, program.classes, stanza, **options)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ...cost import count_macs
 from ...errors import DynamicExitError, PassError
 from ...passes import TinySaverStanza
-from ...passes.tiny_saver import Shortlist, no_better_than_chance, try_alone
+from ...passes.tiny_saver import Shortlist, evaluate_alone, no_better_than_chance
 from ...pipeline.candidates.untrained import why_untrained
 from ...records import Records
 from ...runtime.recorder import Answers, answer_batches, join_answers
@@ -46,11 +46,11 @@ def try_savers(
     macs = {name: count_macs(module, example) for name, module in loaded.items()}
     final, answers = _answers("final", backbone, inputs), {}
     for name in sorted(loaded, key=lambda name: (macs[name], name)):
-        if answers and shortlist.over() or shortlist.beaten(macs[name]):
+        if answers and shortlist.out_of_time() or shortlist.cannot_win(macs[name]):
             continue
         answers[name] = _answers(name, loaded[name], inputs)
         if shortlist.single and not no_better_than_chance(answers[name].classes[:, 0], final.classes[:, 0]):
-            shortlist.found(try_alone(_records({name: answers[name]}, final, macs, cost), name, stanza.fuse))
+            shortlist.record(evaluate_alone(_records({name: answers[name]}, final, macs, cost), name, stanza.fuse))
     return {name: loaded[name] for name in answers}, _records(answers, final, macs, cost)
 
 
@@ -62,7 +62,7 @@ def _load(
         try:
             build = partial(load_candidate, source, classes, {UNNAMED: example[0]})
             candidate = build(seed=0)
-            reason = shortlist.too_dear(count_macs(candidate, example))
+            reason = shortlist.too_expensive(count_macs(candidate, example))
             reason = reason or why_untrained(source, candidate, example, partial(build, seed=1))
         except DynamicExitError as error:
             reason = str(error)

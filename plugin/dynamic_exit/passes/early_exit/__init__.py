@@ -2,7 +2,7 @@
 
 from .attach import attach_exits
 from .config import EarlyExitStanza
-from .exit_set import how_unsure
+from .exit_set import uncertainty
 from .heads import build_head, register_head, registered_heads
 from .positions import cheapest_head, choose_cuts
 
@@ -12,7 +12,7 @@ __all__ = [
     "build_head",
     "cheapest_head",
     "choose_cuts",
-    "how_unsure",
+    "uncertainty",
     "register_head",
     "registered_heads",
 ]

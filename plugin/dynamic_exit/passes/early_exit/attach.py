@@ -16,8 +16,8 @@ from ...errors import PassError
 from ...graph import Cut
 from ..augment import make_augment
 from .config import EarlyExitStanza, Training
-from .exit_set import ExitSet, Placed
-from .features import CachedFeatures, Key, LiveFeatures, Wanted, fingerprint
+from .exit_set import ExitSet, PlacedHead
+from .features import CachedFeatures, FeatureRequest, Key, LiveFeatures, fingerprint
 from .heads import ExitHead, build_head
 from .heads.base import SEQUENCE
 from .sequence import SequenceNetwork
@@ -26,7 +26,7 @@ from .train import Trainer
 Say = Callable[[str], None]
 
 
-class Exits(dict[str, tuple[int, nn.Module]]):
+class AttachedExits(dict[str, tuple[int, nn.Module]]):
     """Exits by name in chain order: the index of the segment behind which each stands, and the head.
 
     Attributes:
@@ -54,7 +54,7 @@ def attach_exits(
     resume: bool = False,
     made_of: str = "",
     device: str | None = None,
-) -> Exits:
+) -> AttachedExits:
     """Train heads behind every cut on what the segments give; the segments stay as they are.
 
     Args:
@@ -88,7 +88,9 @@ def attach_exits(
     exits = _build(segments, cuts, inputs, classes, stanza, seed, say, backbone_cost)
     sequence = _sequence(segments, cuts, inputs, classes, stanza, seed, saver)
     heads = ExitSet(exits, sequence)
-    wanted: dict[Key, Wanted] = {each.key: Wanted(each.head.features, each.head.input_names) for each in exits.values()}
+    wanted: dict[Key, FeatureRequest] = {
+        each.key: FeatureRequest(each.head.features, each.head.input_names) for each in exits.values()
+    }
     if sequence:
         wanted |= sequence[1].wanted(saver, list(inputs))
     augment = make_augment(stanza.training.augment, len(labels), seed)
@@ -155,12 +157,12 @@ def _train(
         del features, trainer.features  # the file is unmapped before its folder goes
 
 
-def _in_order(exits: Mapping[str, Placed], sequence, cuts: Sequence[Cut], say: Say) -> Exits:
+def _in_order(exits: Mapping[str, PlacedHead], sequence, cuts: Sequence[Cut], say: Say) -> AttachedExits:
     placed = [(each.index, name, each.head) for name, each in exits.items()]
     if sequence:
         names, network = sequence
         placed += [(at, name, head) for at, name, head in zip(network.places, names, network.heads, strict=True)]
-    found = Exits({name: (at, head) for at, name, head in sorted(placed, key=lambda each: each[0])})
+    found = AttachedExits({name: (at, head) for at, name, head in sorted(placed, key=lambda each: each[0])})
     found.notes = sequence[1].notes if sequence else {}
     for name, (at, _) in found.items():
         say(f"exit {name} behind {cuts[at].share:.0%} of the backbone")
@@ -193,9 +195,9 @@ def _check_split(labels: Tensor) -> None:
         raise PassError(f"all labels of the training split are class {int(known)}; exit heads need two classes or more")
 
 
-def _build(segments, cuts, inputs, classes, stanza, seed, say: Say, backbone_cost) -> dict[str, Placed]:
+def _build(segments, cuts, inputs, classes, stanza, seed, say: Say, backbone_cost) -> dict[str, PlacedHead]:
     """Build all heads, and leave out those that can never pay."""
-    exits: dict[str, Placed] = {}
+    exits: dict[str, PlacedHead] = {}
     given = {name: tensor[:2] for name, tensor in inputs.items()}
     for index, cut in enumerate(cuts):
         with torch.no_grad():
@@ -210,7 +212,7 @@ def _build(segments, cuts, inputs, classes, stanza, seed, say: Say, backbone_cos
             if backbone_cost is not None and cut.share + cost / backbone_cost >= 1:
                 say(f"exit {name} is left out: it costs more than the rest of the backbone")
                 continue
-            exits[name] = Placed(head, index)
+            exits[name] = PlacedHead(head, index)
     if not exits:
         raise PassError("no exit head costs less than what it could save; leave `early_exit` out of the recipe")
     return exits

@@ -17,7 +17,7 @@ _LEAST_WEIGHT = 0.05
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedHead:
     """A head and where it stands.
 
     Attributes:
@@ -45,7 +45,7 @@ class ExitSet(nn.Module):
         parts: What is trained apart from the rest, with the places of its exits in `names`.
     """
 
-    def __init__(self, exits: Mapping[str, Placed], sequence: tuple[Sequence[str], SequenceNetwork] | None = None):
+    def __init__(self, exits: Mapping[str, PlacedHead], sequence: tuple[Sequence[str], SequenceNetwork] | None = None):
         super().__init__()
         self.names = tuple(exits)
         self.keys = tuple(each.key for each in exits.values())
@@ -106,7 +106,7 @@ def losses(logits: Tensor, labels: Tensor, final: Tensor, distillation: float) -
 
 
 @torch.no_grad()
-def weights(
+def sample_weights(
     logits: Tensor,
     groups: Sequence[Sequence[int]],
     before: Tensor,
@@ -141,7 +141,7 @@ def weights(
     return (found / mean(found.double())[:, None]).to(found.dtype)
 
 
-def how_unsure(savers: Sequence[Tensor]) -> Tensor | None:
+def uncertainty(savers: Sequence[Tensor]) -> Tensor | None:
     """Return how unsure the surest saver is of each sample: one minus its largest probability.
 
     Args:

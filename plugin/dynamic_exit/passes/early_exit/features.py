@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...core.atomic_write import written_whole
 from ...core.hashing import array_fingerprint, digest
 from ...errors import PassError
-from ..augment import Augment, Own
+from ..augment import Augment, UserAugment
 
 #: Which features: index of the segment behind which they are taken (-1: of the inputs alone), and their key.
 Key = tuple[int, str]
@@ -28,7 +28,7 @@ _FORWARD = 64
 
 
 @dataclass(frozen=True)
-class Wanted:
+class FeatureRequest:
     """One kind of features at one cut.
 
     Attributes:
@@ -57,9 +57,9 @@ class LiveFeatures:
     def __init__(
         self,
         segments: Sequence[nn.Module],
-        wanted: Mapping[Key, Wanted],
+        wanted: Mapping[Key, FeatureRequest],
         inputs: Mapping[str, Tensor],
-        augment: Augment | Own | None = None,
+        augment: Augment | UserAugment | None = None,
         names: Sequence[str] = (),
         part: range | None = None,
     ):

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from .features import Key, Wanted
+from .features import FeatureRequest, Key
 from .heads import ExitHead
 from .heads.base import name_inputs
-from .heads.hidden import Hidden
-from .heads.pooling import Pooled, Standardise
+from .heads.feature_layout import FeatureLayout
+from .heads.pooling import GlobalPool, Standardize
 
 #: Of the last saver's logits among the features that heads are trained on.
 SAVER: Key = (-1, "saver")
@@ -24,10 +24,10 @@ class Token(ExitHead):
         width: Numbers D of a token.
     """
 
-    def __init__(self, hidden: Hidden, width: int):
-        super().__init__(Pooled(hidden))
+    def __init__(self, hidden: FeatureLayout, width: int):
+        super().__init__(GlobalPool(hidden))
         self.width = width
-        self.norm = Standardise(self.features.channels)
+        self.norm = Standardize(self.features.channels)
         # the norm's bias is learned for this position alone: it tells positions apart
         self.layer = nn.Sequential(nn.Linear(self.features.channels, width), nn.LayerNorm(width))
 
@@ -49,7 +49,7 @@ class SaverToken(ExitHead):
     def __init__(self, classes: int, width: int):
         super().__init__()
         self.width = classes + width
-        self.norm = Standardise(classes)
+        self.norm = Standardize(classes)
         self.layer = nn.Sequential(nn.Linear(classes, width), nn.LayerNorm(width))
 
     def prepare(self, features: Tensor) -> None:
@@ -138,7 +138,9 @@ class SequenceNetwork(nn.Module):
         self.places = tuple(places)
         first = int(saver)
         self.saver = SaverToken(classes, width) if saver else None
-        tokens = [Token(Hidden.of(shape, mask is not None), width) for shape, mask in zip(shapes, masks, strict=True)]
+        tokens = [
+            Token(FeatureLayout.of(shape, mask is not None), width) for shape, mask in zip(shapes, masks, strict=True)
+        ]
         for token, shape, mask in zip(tokens, shapes, masks, strict=True):
             name_inputs(token, shape, mask)
         self.tokens = nn.ModuleList(tokens)
@@ -157,11 +159,13 @@ class SequenceNetwork(nn.Module):
         """Of the features of each note."""
         return {at: SAVER if at < 0 else (at, note.features.key) for at, note in self.notes.items()}
 
-    def wanted(self, saver: nn.Module | None, input_names: Sequence[str]) -> dict[Key, Wanted]:
+    def wanted(self, saver: nn.Module | None, input_names: Sequence[str]) -> dict[Key, FeatureRequest]:
         """Return the features that it is trained on; `saver` takes all inputs, or those that it states."""
-        found = {self.keys[at]: Wanted(note.features, note.input_names) for at, note in self.notes.items() if at >= 0}
+        found = {
+            self.keys[at]: FeatureRequest(note.features, note.input_names) for at, note in self.notes.items() if at >= 0
+        }
         taken = tuple(getattr(saver, "input_names", None) or input_names)
-        return found if saver is None else {SAVER: Wanted(saver, taken), **found}
+        return found if saver is None else {SAVER: FeatureRequest(saver, taken), **found}
 
     def prepare(self, features: Mapping[Key, Tensor]) -> None:
         """Look at the features of some training samples before training."""

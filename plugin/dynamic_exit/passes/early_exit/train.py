@@ -14,7 +14,7 @@ from ...core import distributed
 from ...errors import PassError
 from .checkpoint import load_checkpoint, load_optimizer, optimizer_tensors, save_checkpoint
 from .config import Training
-from .exit_set import ExitSet, losses, weights
+from .exit_set import ExitSet, losses, sample_weights
 from .features import CachedFeatures, LiveFeatures, alike
 
 # samples whose features show their mean and deviation
@@ -155,7 +155,7 @@ class Trainer:
 
         if not len(mine):
             if self.options.weighting != "none":
-                distributed.add([none.double()])  # the others wait for this, in float64 as `weights` adds
+                distributed.add([none.double()])  # the others wait for this, in float64 as `sample_weights` adds
             return none, none
         features, final = self.features.batch(mine, epoch)
         features = {key: value.to(self.device) for key, value in features.items()}
@@ -163,7 +163,7 @@ class Trainer:
         with self._precision():
             logits = self.exits(features)
         loss = losses(logits, labels, final, self.options.distillation)
-        share = weights(logits, self.exits.groups, before, self.options, mean_of_all)
+        share = sample_weights(logits, self.exits.groups, before, self.options, mean_of_all)
         truth = torch.where(labels >= 0, labels, final.argmax(1))
         return mean(loss if share is None else loss * share), (logits.argmax(2) == truth).sum(1)
 

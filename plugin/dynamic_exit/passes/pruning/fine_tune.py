@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from ...errors import PassError
 from ...graph import Classifier
-from ..training import as_number, check_samples, follow, train
+from ..training import as_number, check_samples, distillation_loss, train
 from .config import FineTune
 
 _BATCH = 256
@@ -58,7 +58,7 @@ def fine_tune(
     teacher: Teacher,
     options: FineTune,
     seed: int,
-    whose: str,
+    name: str,
     say: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Train a pruned model in place; the unpruned one answers the same views of the samples.
@@ -71,7 +71,7 @@ def fine_tune(
         teacher: The unpruned one, with the samples.
         options: Epochs, rates, loss.
         seed: Decides the order of the samples, their augmentation and dropout.
-        whose: The model in messages.
+        name: The model in messages.
         say: Told how each epoch went.
 
     Raises:
@@ -80,7 +80,7 @@ def fine_tune(
     share, known = options.distillation, teacher.known
 
     def loss_of(logits: Tensor, rows: Tensor, batch: list[Tensor]) -> Tensor:
-        followed = follow(logits, teacher.answer(batch), options.temperature) if share else 0.0
+        followed = distillation_loss(logits, teacher.answer(batch), options.temperature) if share else 0.0
         if share == 1:
             return followed
         own = functional.cross_entropy(logits, teacher.truth[rows], reduction="none")
@@ -90,6 +90,6 @@ def fine_tune(
     try:
         if teacher.images:
             model.to(memory_format=torch.channels_last)  # in which convolutions learn faster
-        train(model, teacher.inputs, teacher.truth, loss_of, options, seed, whose=whose, say=say)
+        train(model, teacher.inputs, teacher.truth, loss_of, options, seed, name=name, say=say)
     finally:
         model.to(memory_format=torch.contiguous_format)

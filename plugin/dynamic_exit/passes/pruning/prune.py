@@ -116,8 +116,8 @@ class _Pruning:
             epochs = self.stanza.fine_tune.epochs if step == steps else self.stanza.fine_tune.step_epochs
             if self.teacher is not None and epochs:
                 options = self.stanza.fine_tune.model_copy(update={"epochs": epochs})
-                whose = "the pruned model" if steps == 1 else f"the model pruned in step {step} of {steps}"
-                fine_tune(smaller, self.teacher, options, self.seed + step - 1, whose, self.say)
+                name = "the pruned model" if steps == 1 else f"the model pruned in step {step} of {steps}"
+                fine_tune(smaller, self.teacher, options, self.seed + step - 1, name, self.say)
             current = smaller
         return current
 

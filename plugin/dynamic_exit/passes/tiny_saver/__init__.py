@@ -3,13 +3,13 @@
 from .chance import can_tell, no_better_than_chance
 from .config import TinySaverStanza
 from .fine_tune import FineTuneStanza, fine_tune
-from .select import ALWAYS, TUNED, Alone, Candidate, chain_ratio, not_run, select_savers, try_alone
+from .select import ALWAYS, TUNED, Candidate, SoloResult, chain_ratio, evaluate_alone, select_savers, skipped_candidate
 from .shortlist import Shortlist
 
 __all__ = [
     "ALWAYS",
     "TUNED",
-    "Alone",
+    "SoloResult",
     "Candidate",
     "FineTuneStanza",
     "Shortlist",
@@ -18,7 +18,7 @@ __all__ = [
     "chain_ratio",
     "fine_tune",
     "no_better_than_chance",
-    "not_run",
+    "skipped_candidate",
     "select_savers",
-    "try_alone",
+    "evaluate_alone",
 ]

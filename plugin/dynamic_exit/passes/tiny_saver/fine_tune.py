@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ..augment import AUGMENTS, AugmentName
 from ..stanza import Stanza
-from ..training import check_samples, follow, train
+from ..training import check_samples, distillation_loss, train
 
 
 class FineTuneStanza(Stanza):
@@ -70,7 +70,7 @@ def fine_tune(
     def loss_of(logits: Tensor, rows: Tensor, batch: list[Tensor]) -> Tensor:
         return saver_loss(logits, truth[rows], teacher_logits[rows], options)
 
-    train(model, tensors, truth, loss_of, options, seed, whose="a saver", say=say)
+    train(model, tensors, truth, loss_of, options, seed, name="a saver", say=say)
     return model.eval()
 
 
@@ -102,7 +102,7 @@ def saver_loss(logits: Tensor, truth: Tensor, teacher_logits: Tensor, options: F
         own = cross_entropy.mean()
     if options.distillation == 0:
         return own
-    followed = follow(logits, teacher_logits, options.temperature)
+    followed = distillation_loss(logits, teacher_logits, options.temperature)
     return (1 - options.distillation) * own + options.distillation * followed
 
 

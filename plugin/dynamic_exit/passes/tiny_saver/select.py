@@ -16,7 +16,7 @@ TUNED = ":tuned"
 
 
 @dataclass(frozen=True)
-class Alone:
+class SoloResult:
     """How one candidate did with the backbone behind it, on the calibration samples.
 
     Attributes:
@@ -60,12 +60,12 @@ class Candidate:
     why: str
 
 
-def not_run(stage: str, cost: float | None, why: str) -> Candidate:
+def skipped_candidate(stage: str, cost: float | None, why: str) -> Candidate:
     """Return the row of a candidate that was not run."""
     return Candidate(stage, None, cost, None, None, None, False, why)
 
 
-def try_alone(records: Records, stage: str, fuse: str = "none", seed: int = 0) -> Alone:
+def evaluate_alone(records: Records, stage: str, fuse: str = "none", seed: int = 0) -> SoloResult:
     """Try one candidate with the backbone behind it, at the backbone's own accuracy.
 
     Args:
@@ -82,7 +82,7 @@ def try_alone(records: Records, stage: str, fuse: str = "none", seed: int = 0) -
     result = evaluate(pair, matched)
     alone = evaluate(pair, Configuration(((stage, ALWAYS),)))
     answered = 1.0 - result.exit_rates[records.stages[-1]]
-    return Alone(stage, alone.accuracy, alone.cost, answered, result.cost_ratio)
+    return SoloResult(stage, alone.accuracy, alone.cost, answered, result.cost_ratio)
 
 
 def select_savers(
@@ -109,7 +109,7 @@ def select_savers(
         None is chosen where none saves anything. One that is no better than chance is never chosen, nor does what it
         seems to save count against another.
     """
-    alone = [try_alone(records, stage, fuse, seed) for stage in records.stages[:-1]]
+    alone = [evaluate_alone(records, stage, fuse, seed) for stage in records.stages[:-1]]
     answers, truth = records.topk_classes[:-1, :, 0], records.truth
     chance = {each.stage: no_better_than_chance(row, truth) for each, row in zip(alone, answers, strict=True)}
     able = [each for each in alone if not chance[each.stage]]
@@ -157,7 +157,7 @@ def chain_ratio(
     return evaluate(pool, best).cost_ratio
 
 
-def _single(alone: Sequence[Alone]) -> dict[str, float]:
+def _single(alone: Sequence[SoloResult]) -> dict[str, float]:
     """Return the best pair's saver with its lead over the second."""
     first, *others = sorted(alone, key=lambda each: (each.cost_ratio, each.stage))
     second = min([1.0, *(each.cost_ratio for each in others)])
@@ -182,7 +182,7 @@ def _chain(records: Records, max_savers: int, fuse: str, drop: float, seed: int)
     return savings
 
 
-def _why(alone: Alone, chosen: bool, selection: str) -> str:
+def _why(alone: SoloResult, chosen: bool, selection: str) -> str:
     if selection == "chain":
         return "in the best chain" if chosen else "in no best chain"
     if chosen:

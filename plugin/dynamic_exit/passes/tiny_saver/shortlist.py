@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from ...core import distributed
-from .select import Alone
+from .select import SoloResult
 
 
 class Shortlist:
@@ -33,15 +33,15 @@ class Shortlist:
     ):
         self.backbone_cost, self.unit, self.single = backbone_cost, unit, single
         self.time_limit, self._clock, self._started = time_limit, clock, clock()
-        self._best: Alone | None = None
+        self._best: SoloResult | None = None
 
-    def too_dear(self, cost: float) -> str | None:
+    def too_expensive(self, cost: float) -> str | None:
         """Return why a candidate of this cost can never pay; None where it may."""
         if cost < self.backbone_cost:
             return None
         return f"it costs {cost_text(cost, self.unit)}, the backbone {cost_text(self.backbone_cost, self.unit)}"
 
-    def beaten(self, cost: float) -> str | None:
+    def cannot_win(self, cost: float) -> str | None:
         """Return why a candidate of this cost cannot be better than what was found so far; None where it may."""
         ratio = cost / self.backbone_cost
         if not self.single or self._best is None or ratio < self._best.cost_ratio:
@@ -49,12 +49,12 @@ class Shortlist:
         pair = f"{self._best.stage} and the backbone together {self._best.cost_ratio:.3f}"
         return f"too dear: it alone costs {ratio:.3f} of the backbone, {pair}"
 
-    def found(self, alone: Alone) -> None:
+    def record(self, alone: SoloResult) -> None:
         """Take note of a candidate that was run."""
         if self._best is None or alone.cost_ratio < self._best.cost_ratio:
             self._best = alone
 
-    def over(self) -> str | None:
+    def out_of_time(self) -> str | None:
         """Return why no further candidate is to be tried; None where there is time left."""
         if self.time_limit is None or distributed.led(lambda: self._clock() - self._started < self.time_limit):
             return None

@@ -25,10 +25,10 @@ from ...passes.tiny_saver import (
     Shortlist,
     can_tell,
     chain_ratio,
+    evaluate_alone,
     no_better_than_chance,
-    not_run,
     select_savers,
-    try_alone,
+    skipped_candidate,
 )
 from ...records import Records
 from ...runtime.recorder import BATCH_SIZE, KEPT_CLASSES, Answers, join_answers
@@ -55,7 +55,7 @@ class Pool:
 
     Attributes:
         known: The candidates that load, cheapest first.
-        not_run: Rows of the table for those that were not run.
+        skipped: Rows of the table for those that were not run.
         notes: What the user should know of the candidates, one sentence each.
 
     Raises:
@@ -67,7 +67,7 @@ class Pool:
         self.progress = progress or Lines(say)
         self.stanza = ingredients.recipe.dynamic_exit.tiny_saver
         self.inputs = ingredients.splits["calibration"].inputs
-        self.not_run: list[Candidate] = []
+        self.skipped: list[Candidate] = []
         self.known: list[Known] = []
         self.notes: list[str] = []
         self._untrained: list[Candidate] = []
@@ -95,7 +95,7 @@ class Pool:
         table = trial.choose()
         if self.stanza.fine_tune:
             table = trial.fine_tune(table)
-        table += self.not_run
+        table += self.skipped
         self.progress("savers", 1.0)
         chosen = sorted((row for row in table if row.chosen), key=lambda row: (row.cost, row.stage))
         stages.savers = {row.stage: trial.stage(row.stage) for row in chosen}
@@ -107,19 +107,19 @@ class Pool:
     def against(self, ingredients: Ingredients) -> "Pool":
         """Return the same candidates for another backbone and recipe, without another survey."""
         other = copy.copy(self)
-        other.ingredients, other.not_run, other.notes = ingredients, [*self.not_run], [*self.notes]
+        other.ingredients, other.skipped, other.notes = ingredients, [*self.skipped], [*self.notes]
         other.seconds = 0.0
         return other
 
     def leave_out(self, name: str, reason: str, cost: float | None = None) -> None:
         """Say that a candidate cannot be used, and go on without it."""
         self.say(f"warning: candidate '{name}' is left out: {reason}")
-        self.not_run.append(not_run(name, cost, f"left out: {reason}"))
+        self.skipped.append(skipped_candidate(name, cost, f"left out: {reason}"))
 
     def demand(self, remaining: Any) -> None:
         """Refuse a pool of which nothing remains."""
         if not remaining:
-            first = (self._untrained or self.not_run)[0]
+            first = (self._untrained or self.skipped)[0]
             said = f"no candidate of `tiny_saver` can be used, '{first.stage}' is {first.why}"
             raise ModelError(f"{said}; {_TRAIN if self._untrained else 'give others'}")
 
@@ -140,8 +140,8 @@ class Pool:
             time_limit=self.stanza.time_limit,
         )
         for name, source in ingredients.candidates.items():
-            if self.known and (reason := shortlist.over()):
-                self.not_run.append(not_run(name, None, reason))
+            if self.known and (reason := shortlist.out_of_time()):
+                self.skipped.append(skipped_candidate(name, None, reason))
                 continue
             try:
                 known = distributed.together(functools.partial(look, name, source, ingredients, self.cache))
@@ -149,12 +149,12 @@ class Pool:
                 self.leave_out(name, str(error))
                 continue
             # multiply-adds say nothing for certain of seconds
-            reason = None if latency else shortlist.too_dear(known.macs)
+            reason = None if latency else shortlist.too_expensive(known.macs)
             if reason:
                 self.leave_out(name, reason, known.macs)
             elif known.untrained and not self.stanza.fine_tune:
                 self.leave_out(name, known.untrained, known.macs)
-                self._untrained.append(self.not_run[-1])
+                self._untrained.append(self.skipped[-1])
                 self.notes.append(f"candidate '{name}' is left out: {known.untrained}; {_TRAIN}")
             else:
                 self.known.append(known)
@@ -212,7 +212,9 @@ class _Trial:
         for name, known in [*self.known.items()]:
             if known.untrained:
                 self._tune(name)
-                self.pool.not_run.append(not_run(name, self._cost(name), f"{known.untrained}; see {name}{TUNED}"))
+                self.pool.skipped.append(
+                    skipped_candidate(name, self._cost(name), f"{known.untrained}; see {name}{TUNED}")
+                )
                 continue
             self._consider(name)
             if self.pool.stanza.fine_tune and name in self.answers and (reason := self._chance(name)):
@@ -234,7 +236,7 @@ class _Trial:
 
     def _consider(self, name: str) -> None:
         if reason := self._over():
-            self.pool.not_run.append(not_run(name, self._cost(name), reason))
+            self.pool.skipped.append(skipped_candidate(name, self._cost(name), reason))
             return
         try:
             self._try(name)
@@ -242,7 +244,7 @@ class _Trial:
             self.pool.leave_out(name, str(error))
 
     def _over(self) -> str | None:
-        return self.shortlist.over() if len(self.answers) > 1 else None
+        return self.shortlist.out_of_time() if len(self.answers) > 1 else None
 
     def choose(self) -> list[Candidate]:
         """Choose savers; the same records give the same choice without a second search."""
@@ -291,7 +293,7 @@ class _Trial:
     def _tune(self, name: str) -> None:
         known, tuned = self.known[name], name + TUNED
         if reason := self._over():
-            self.pool.not_run.append(not_run(tuned, self._cost(name), reason))
+            self.pool.skipped.append(skipped_candidate(tuned, self._cost(name), reason))
             return
         try:
             load, fingerprint = self.tuner.tune(name, known.load, known.fingerprint)
@@ -313,19 +315,19 @@ class _Trial:
         shortlist, cost = self.shortlist, self.known[name].macs
         if self.cost == "latency":
             cost = stage_costs(self._with(name), self.tuning, self.cache)["own_cost"][name]
-            if reason := shortlist.too_dear(cost):
+            if reason := shortlist.too_expensive(cost):
                 self.pool.leave_out(name, reason, cost)
                 return
-        if reason := shortlist.beaten(cost):
+        if reason := shortlist.cannot_win(cost):
             self.pool.say(f"candidate {name} is not run: {reason}")
-            self.pool.not_run.append(not_run(name, cost, reason))
+            self.pool.skipped.append(skipped_candidate(name, cost, reason))
             return
         self.costs["own_cost"][name], self.costs["prefix_cost"][name] = cost, 0.0
         _, part, content = self._parts(name)
         session = functools.cache(lambda: self.shipper.open(part))
         self._record(name, content, lambda *inputs: session()(*inputs), self.known[name].input_names)
         if shortlist.single and not self._chance(name):
-            shortlist.found(try_alone(self._records(name), name, self.options["fuse"], self.options["seed"]))
+            shortlist.record(evaluate_alone(self._records(name), name, self.options["fuse"], self.options["seed"]))
 
     def _with(self, name: str) -> Stages:
         stages = self.stages

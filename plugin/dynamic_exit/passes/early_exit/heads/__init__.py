@@ -2,17 +2,17 @@
 
 from . import attention, conv, linear, mlp, residual
 from .base import ExitHead, HeadEntry, build_head, name_heads, register_head, registered_heads
-from .hidden import Hidden
-from .pooling import Places, Pooled, Standardise, Whole
+from .feature_layout import FeatureLayout
+from .pooling import GlobalPool, GridPool, Identity, Standardize
 
 __all__ = [
     "ExitHead",
     "HeadEntry",
-    "Hidden",
-    "Places",
-    "Pooled",
-    "Standardise",
-    "Whole",
+    "FeatureLayout",
+    "GridPool",
+    "GlobalPool",
+    "Standardize",
+    "Identity",
     "attention",
     "build_head",
     "conv",

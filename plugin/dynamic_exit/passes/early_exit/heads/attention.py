@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from ....errors import PassError
 from ...stanza import Stanza
 from .base import ExitHead, register_head
-from .hidden import Hidden
-from .pooling import Places, Standardise
+from .feature_layout import FeatureLayout
+from .pooling import GridPool, Standardize
 
 
 class AttentionOptions(Stanza):
@@ -39,12 +39,12 @@ class AttentionHead(ExitHead):
 
     Options = AttentionOptions
 
-    def __init__(self, hidden: Hidden, classes: int, queries: int = 16, side: int = 8):
+    def __init__(self, hidden: FeatureLayout, classes: int, queries: int = 16, side: int = 8):
         if not (hidden.is_tokens or hidden.grid):
             raise PassError("it needs a map of known height and width, or tokens")
-        super().__init__(Places(hidden, side))
+        super().__init__(GridPool(hidden, side))
         channels = hidden.channels
-        self.norm = Standardise(channels)
+        self.norm = Standardize(channels)
         self.queries = nn.Parameter(torch.randn(queries, channels) * 0.1 * channels**-0.5)
         self.places = nn.Parameter(torch.zeros(queries, self.features.count or 1))
         self.layer = nn.Linear(queries * channels, classes)

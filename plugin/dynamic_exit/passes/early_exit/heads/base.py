@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ....errors import PassError, nearest
 from ...stanza import Stanza
-from .hidden import Hidden
-from .pooling import Standardise, Whole
+from .feature_layout import FeatureLayout
+from .pooling import Identity, Standardize
 
 #: The one name of exits that is no kind of head: those of the sequence network.
 SEQUENCE = "sequence"
@@ -20,7 +20,7 @@ _HEADS: dict[str, type["ExitHead"]] = {}
 def register_head(name: str) -> Callable[[type["ExitHead"]], type["ExitHead"]]:
     """Register a head class under a name that recipes use.
 
-    The class is built as ``Head(hidden, classes, **options)`` with the `Hidden` it is put on and the fields of its
+    The class is built as ``Head(hidden, classes, **options)`` with a `FeatureLayout` and the fields of its
     ``Options``, and maps (N, *hidden.shape) to logits (N, classes).
 
     Args:
@@ -67,7 +67,7 @@ class ExitHead(nn.Module, ABC):
 
     def __init__(self, features: nn.Module | None = None):
         super().__init__()
-        self.features = Whole() if features is None else features
+        self.features = Identity() if features is None else features
 
     @abstractmethod
     def answer(self, features: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class ExitHead(nn.Module, ABC):
     def prepare(self, features: Tensor) -> None:
         """Look at the features of some training samples before training; by default fits what standardises them."""
         for module in self.modules():
-            if isinstance(module, Standardise):
+            if isinstance(module, Standardize):
                 module.fit(features)
 
     def forward(self, *tensors: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ def build_head(
     kind = _HEADS[entry.kind]
     try:
         options = kind.Options.model_validate(dict(entry.options)).model_dump()
-        built = kind(Hidden.of(shape, mask is not None), classes, **options)
+        built = kind(FeatureLayout.of(shape, mask is not None), classes, **options)
     except PassError as error:
         place = f" at cut '{cut}'" if cut else ""
         raise PassError(

@@ -9,8 +9,8 @@ from torch.nn import functional
 from ....errors import PassError
 from ...stanza import Stanza
 from .base import ExitHead, register_head
-from .hidden import Hidden
-from .pooling import Places, Standardise
+from .feature_layout import FeatureLayout
+from .pooling import GridPool, Standardize
 
 
 class ConvOptions(Stanza):
@@ -72,7 +72,7 @@ class ConvHead(ExitHead):
 
     def __init__(
         self,
-        hidden: Hidden,
+        hidden: FeatureLayout,
         classes: int,
         blocks: int = 1,
         halvings: int = 0,
@@ -83,8 +83,8 @@ class ConvHead(ExitHead):
             raise PassError("it needs a map of known height and width, or tokens")
         if hidden.masked and halvings:
             raise PassError("tokens with a mask cannot be halved; set `halvings: 0`")
-        super().__init__(Places(hidden, side))
-        self.norm = Standardise(hidden.channels)
+        super().__init__(GridPool(hidden, side))
+        self.norm = Standardize(hidden.channels)
         width = width or hidden.channels
         widths = [hidden.channels]
         for _ in range(halvings):

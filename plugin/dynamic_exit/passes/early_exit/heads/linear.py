@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from .base import ExitHead, register_head
-from .hidden import Hidden
-from .pooling import Pooled, Standardise
+from .feature_layout import FeatureLayout
+from .pooling import GlobalPool, Standardize
 
 
 @register_head("linear")
@@ -16,9 +16,9 @@ class LinearHead(ExitHead):
         classes: Number of logits C.
     """
 
-    def __init__(self, hidden: Hidden, classes: int):
-        super().__init__(Pooled(hidden))
-        self.norm = Standardise(self.features.channels)
+    def __init__(self, hidden: FeatureLayout, classes: int):
+        super().__init__(GlobalPool(hidden))
+        self.norm = Standardize(self.features.channels)
         self.layer = nn.Linear(self.features.channels, classes)
 
     def answer(self, features: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from ...stanza import Stanza
 from .base import ExitHead, register_head
-from .hidden import Hidden
-from .pooling import Pooled, Standardise
+from .feature_layout import FeatureLayout
+from .pooling import GlobalPool, Standardize
 
 
 class MlpOptions(Stanza):
@@ -29,10 +29,10 @@ class MlpHead(ExitHead):
 
     Options = MlpOptions
 
-    def __init__(self, hidden: Hidden, classes: int, layers: int = 2, width: int | None = None):
-        super().__init__(Pooled(hidden))
+    def __init__(self, hidden: FeatureLayout, classes: int, layers: int = 2, width: int | None = None):
+        super().__init__(GlobalPool(hidden))
         before = self.features.channels
-        self.norm = Standardise(before)
+        self.norm = Standardize(before)
         parts: list[nn.Module] = []
         for _ in range(layers - 1):
             after = width or self.features.channels

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .hidden import Hidden
+from .feature_layout import FeatureLayout
 
 
-class Whole(nn.Module):
+class Identity(nn.Module):
     """The hidden state as it is."""
 
     key = "whole"
@@ -17,7 +17,7 @@ class Whole(nn.Module):
         return hidden
 
 
-class Pooled(nn.Module):
+class GlobalPool(nn.Module):
     """Mean over all places; where there is a class token, that token beside the mean of the others.
 
     Args:
@@ -30,7 +30,7 @@ class Pooled(nn.Module):
 
     key = "pooled"
 
-    def __init__(self, hidden: Hidden):
+    def __init__(self, hidden: FeatureLayout):
         super().__init__()
         self.hidden = hidden
         self.channels = hidden.channels * (2 if hidden.extra_tokens else 1)
@@ -51,7 +51,7 @@ class Pooled(nn.Module):
         return torch.cat([hidden[:, 0], mean], dim=1) if extra else mean
 
 
-class Places(nn.Module):
+class GridPool(nn.Module):
     """Channels by places (N, C, P), averaged over neighbours until a grid has at most `side` x `side` places.
 
     A class token is one more place, in front. Tokens that are no grid are averaged along the sequence to at most
@@ -70,7 +70,7 @@ class Places(nn.Module):
         count: Number of places P, the class token included, or None where it is free.
     """
 
-    def __init__(self, hidden: Hidden, side: int):
+    def __init__(self, hidden: FeatureLayout, side: int):
         super().__init__()
         self.key = f"places{side}"
         self.hidden, self.channels, self.masked = hidden, hidden.channels, hidden.masked
@@ -115,7 +115,7 @@ def _padding(size: int, window: int) -> int:
     return (-size % window + 1) // 2
 
 
-class Standardise(nn.Module):
+class Standardize(nn.Module):
     """Takes each channel's mean away and divides by its deviation, both found once, before training.
 
     Batch statistics would make a head answer otherwise while it is trained than when it serves, and otherwise on one

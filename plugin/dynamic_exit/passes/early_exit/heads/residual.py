@@ -7,8 +7,8 @@ from torch.nn import functional
 from ....errors import PassError
 from ...stanza import Stanza
 from .base import ExitHead, register_head
-from .hidden import Hidden
-from .pooling import Places, Standardise
+from .feature_layout import FeatureLayout
+from .pooling import GridPool, Standardize
 
 
 class ResidualOptions(Stanza):
@@ -22,7 +22,7 @@ class ResidualOptions(Stanza):
 class ResidualBlock(nn.Module):
     """A 3x3 convolution of stride 2, then a 3x3 convolution around which its input is added (arXiv 1512.03385).
 
-    There is no batch norm, for the reason `Standardise` gives; the added convolution starts at zero (arXiv 1901.09321).
+    There is no batch norm, for the reason `Standardize` gives; the added convolution starts at zero (arXiv 1901.09321).
 
     Args:
         before: Channels in.
@@ -64,11 +64,11 @@ class ResidualHead(ExitHead):
 
     Options = ResidualOptions
 
-    def __init__(self, hidden: Hidden, classes: int, blocks: int = 2, width: int | None = None, side: int = 32):
+    def __init__(self, hidden: FeatureLayout, classes: int, blocks: int = 2, width: int | None = None, side: int = 32):
         if not hidden.grid:
             raise PassError("it needs a map of known height and width, or tokens that are a grid")
-        super().__init__(Places(hidden, side))
-        self.norm = Standardise(hidden.channels)
+        super().__init__(GridPool(hidden, side))
+        self.norm = Standardize(hidden.channels)
         widths = [(width or 2 * hidden.channels) * 2**block for block in range(blocks)]
         pairs = zip([hidden.channels, *widths], widths, strict=False)
         self.blocks = nn.Sequential(*(ResidualBlock(before, after) for before, after in pairs))

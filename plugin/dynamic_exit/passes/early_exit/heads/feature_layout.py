@@ -11,7 +11,7 @@ _EXTRA_TOKENS = (1, 2, 5)
 
 
 @dataclass(frozen=True)
-class Hidden:
+class FeatureLayout:
     """A hidden state, without its batch: a map (C, H, W) or (H, W, C), tokens (L, C), or a vector (C,).
 
     Of a shape of three, two equal dimensions in front of a different one are taken for space, so that channels come
@@ -35,7 +35,7 @@ class Hidden:
             raise PassError("a mask goes with tokens alone")
 
     @classmethod
-    def of(cls, shape: Sequence[int | str], masked: bool = False) -> "Hidden":
+    def of(cls, shape: Sequence[int | str], masked: bool = False) -> "FeatureLayout":
         """Read a shape without batch.
 
         Raises:
