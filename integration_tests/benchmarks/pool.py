@@ -17,9 +17,9 @@ from dynamic_exit.chain.evaluation import Configuration, evaluate
 from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.passes.tiny_saver.select import select_savers
 from dynamic_exit.records import Records
-from dynamic_exit.search.beam import Beam, Stages, need
+from dynamic_exit.search.beam import Beam, Stages, count_target
 from dynamic_exit.search.optimizer import optimize
-from dynamic_exit.search.outcomes import Chains
+from dynamic_exit.search.outcomes import OutcomeCache
 from dynamic_exit.search.thresholds import polish, rough_fits
 
 # of this process, so that other work on the machine does not count
@@ -81,16 +81,16 @@ def pool(candidates: int, samples: int, seed: int = 0, kept: int = 5) -> Records
 
 def best_of(records: Records, goal: Goal, chains: list[Stages], cells: int, polished: int) -> tuple[float, Stages]:
     """The cheapest of some chains at a goal, over the backbone's cost; the best on a grid get exact thresholds."""
-    made, rough = Chains(records, "mean"), []
-    wanted = need(made, goal)
+    made, rough = OutcomeCache(records, "mean"), []
+    wanted = count_target(made, goal)
     for stages in chains:
         fits, _ = rough_fits(made.chain(stages), [wanted], cells=cells)
-        rough.append((wanted.key(fits[0].right, fits[0].cost), stages, fits[0]))
+        rough.append((wanted.key(fits[0].correct, fits[0].cost), stages, fits[0]))
     rough.sort(key=lambda item: item[:2])
     found = []
     for _, stages, fit in rough[:polished]:
         fit = polish(made.chain(stages), wanted, fit) if stages else fit
-        found.append((wanted.key(fit.right, fit.cost)[0] / len(records) / records.baseline_cost, stages))
+        found.append((wanted.key(fit.correct, fit.cost)[0] / len(records) / records.baseline_cost, stages))
     return min(found)
 
 

@@ -65,7 +65,7 @@ def exit_records(recipe: Recipe, saver: str | None, samples: int) -> Records:
         prefix_cost=prefix,
         positions=stages.positions,
         cost_unit="macs",
-        needs=stages.needs,
+        requires=stages.requires,
     )
 
 

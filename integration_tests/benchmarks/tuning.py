@@ -42,7 +42,7 @@ def speed(draws: int, seed: int) -> None:
         ours.append((clock() - start) / points)
         for system, one_pass in systems.items():
             start = clock()
-            theirs = [one_pass.configuration(trade) for trade in TRADES]
+            theirs = [one_pass.configuration(multiplier) for multiplier in TRADES]
             seconds[system].append((clock() - start) / len(TRADES))
     print(
         f"ours: a front of {points} points in {points * np.median(ours):.2f} s, {np.median(ours):.4f} s a configuration"
@@ -130,7 +130,7 @@ def baselines(draws: int, seed: int) -> None:
             names = list(random.choice(records.stages[:-1], size=int(random.integers(1, 6)), replace=False))
             records = records.select(names)
         one_pass = OnePass(records)
-        theirs = [one_pass.configuration(trade) for trade in TRADES]
+        theirs = [one_pass.configuration(multiplier) for multiplier in TRADES]
         heads = [group[-1] for group in one_pass.groups.values()]
         theirs += one_threshold(records, heads, np.linspace(0.3, 0.99, 12))
         theirs += [best_single_saver(records, drop) for drop in (0.0, 0.005, 0.01)]

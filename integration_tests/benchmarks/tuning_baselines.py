@@ -20,7 +20,7 @@ class OnePass:
     def __init__(self, records: Records, system: str = "counts") -> None:
         self.system = self.counted if system == "counts" else self.simulated
         self.confidence = np.ascontiguousarray(records.topk_probabilities[:, :, 0])
-        self.right = np.asarray(records.topk_classes[:, :, 0]) == records.truth
+        self.correct = np.asarray(records.topk_classes[:, :, 0]) == records.truth
         self.own = records.own_cost / records.baseline_cost
         self.prefix = records.prefix_cost / records.baseline_cost
         self.groups: dict[object, list[int]] = {}
@@ -32,29 +32,29 @@ class OnePass:
         stages = [stage for stage, _ in chosen] + [len(self.own) - 1]
         leaves = self.confidence[stages] > np.array([t for _, t in chosen] + [-1], dtype=np.float32)[:, None]
         first = leaves.argmax(axis=0)
-        accuracy = self.right[stages][first, np.arange(leaves.shape[1])].mean()
+        accuracy = self.correct[stages][first, np.arange(leaves.shape[1])].mean()
         return float(accuracy), float((np.cumsum(self.own[stages]) + self.prefix[stages])[first].mean())
 
     def counted(self, chosen: list[tuple[int, float]]) -> tuple[float, float]:
         """The same with boolean counts only, as fast as numpy does it."""
-        in_play = np.ones(self.right.shape[1], dtype=bool)
-        right, cost, paid = 0, 0.0, 0.0
+        in_play = np.ones(self.correct.shape[1], dtype=bool)
+        correct, cost, paid = 0, 0.0, 0.0
         for stage, threshold in chosen:
             leaves = in_play & (self.confidence[stage] > np.float32(threshold))
             paid += self.own[stage]
-            right += np.count_nonzero(self.right[stage] & leaves)
+            correct += np.count_nonzero(self.correct[stage] & leaves)
             cost += np.count_nonzero(leaves) * (paid + self.prefix[stage])
             in_play &= ~leaves
-        right += np.count_nonzero(self.right[-1] & in_play)
+        correct += np.count_nonzero(self.correct[-1] & in_play)
         cost += np.count_nonzero(in_play) * (paid + self.prefix[-1])
-        return right / len(in_play), cost / len(in_play)
+        return correct / len(in_play), cost / len(in_play)
 
-    def configuration(self, trade: float) -> list[tuple[int, float]]:
+    def configuration(self, multiplier: float) -> list[tuple[int, float]]:
         """(stage, threshold) at what full accuracy is worth in backbone runs."""
 
         def loss(chosen: list[tuple[int, float]]) -> float:
             accuracy, cost = self.system(chosen)
-            return cost - trade * accuracy
+            return cost - multiplier * accuracy
 
         chosen: list[tuple[int, float]] = []
         for heads in self.groups.values():
@@ -82,8 +82,8 @@ def best_single_saver(records: Records, max_drop: float) -> list[tuple[int, floa
     for stage in range(len(records.stages) - 1):
         sure = records.topk_probabilities[stage, :, 0]
         order = np.argsort(-sure, kind="stable")
-        right = records.topk_classes[stage, order, 0] == truth[order]
-        total = final.sum() + np.cumsum(right.astype(np.int64) - final[order])
+        correct = records.topk_classes[stage, order, 0] == truth[order]
+        total = final.sum() + np.cumsum(correct.astype(np.int64) - final[order])
         ends = np.append(sure[order][1:] < sure[order][:-1], True)
         fits = np.flatnonzero(ends & (total >= need))
         if len(fits):

@@ -37,8 +37,8 @@ from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.records import Records
 from dynamic_exit.search.beam import Beam
 from dynamic_exit.search.optimizer import optimize
-from dynamic_exit.search.outcomes import Chain
-from dynamic_exit.search.table import Fit, Need
+from dynamic_exit.search.outcomes import ChainOutcomes
+from dynamic_exit.search.table import CountTarget, Fit
 from dynamic_exit.search.thresholds import polish, rough_fits
 
 BACKBONES = ("resnet152", "densenet161", "vgg19_bn")
@@ -129,26 +129,29 @@ class Case:
 
     def measure(self, method: Method) -> list[tuple[float, float]]:
         """Fit a method on the search half; per goal the figures on the reporting half."""
-        needs = [Need(right=np.ceil(self.alone[self.search].sum() - drop * len(self.search) - 1e-9)) for drop in DROPS]
+        targets = [
+            CountTarget(correct=np.ceil(self.alone[self.search].sum() - drop * len(self.search) - 1e-9))
+            for drop in DROPS
+        ]
         tried = self.chosen[method.chains] if method.chains else sorted(self.found)
         tried = [stages for stages in tried if len(stages) <= method.savers]
-        rough = {stages: rough_fits(self._chain(method, stages), needs)[0] for stages in tried}
+        rough = {stages: rough_fits(self._chain(method, stages), targets)[0] for stages in tried}
         chosen, figures = set(), []
-        for place, need in enumerate(needs):
-            stages, fitted = self._best(method, need, {stages: fits[place] for stages, fits in rough.items()})
+        for place, target in enumerate(targets):
+            stages, fitted = self._best(method, target, {stages: fits[place] for stages, fits in rough.items()})
             chosen.add(stages)
             figures.append(self._figures(method, stages, fitted.thresholds))
         self.chosen[method] = sorted(chosen)
         return figures
 
-    def _best(self, method: Method, need: Need, rough: dict[Stages, Fit]) -> tuple[Stages, Fit]:
+    def _best(self, method: Method, target: CountTarget, rough: dict[Stages, Fit]) -> tuple[Stages, Fit]:
         # grids are coarser for longer chains, so the best of each length gets exact thresholds
         fits = []
         for length in sorted({len(stages) for stages in rough}):
             same = [stages for stages in rough if len(stages) == length]
-            stages = min(same, key=lambda stages: need.key(rough[stages].right, rough[stages].cost))
-            fits.append((stages, polish(self._chain(method, stages), need, rough[stages])))
-        return min(fits, key=lambda item: need.key(item[1].right, item[1].cost))
+            stages = min(same, key=lambda stages: target.key(rough[stages].correct, rough[stages].cost))
+            fits.append((stages, polish(self._chain(method, stages), target, rough[stages])))
+        return min(fits, key=lambda item: target.key(item[1].correct, item[1].cost))
 
     def _figures(self, method: Method, stages: Stages, thresholds: np.ndarray) -> tuple[float, float]:
         records = self._exits(method, stages)
@@ -174,12 +177,12 @@ class Case:
             cost_unit="macs",
         )
 
-    def _chain(self, method: Method, stages: Stages) -> Chain:
+    def _chain(self, method: Method, stages: Stages) -> ChainOutcomes:
         whole = (*stages, self.final)
-        right = [self.answers(method.evidence, whole[: place + 1]).right for place in range(len(whole))]
+        correct = [self.answers(method.evidence, whole[: place + 1]).correct for place in range(len(whole))]
         confidence = np.stack(self._confidences(method, stages))
         costs = np.cumsum(self.costs[list(whole)])
-        return Chain(stages, confidence[:, self.search], np.stack(right)[:, self.search], costs)
+        return ChainOutcomes(stages, confidence[:, self.search], np.stack(correct)[:, self.search], costs)
 
     def _confidences(self, method: Method, stages: Stages) -> list[np.ndarray]:
         key = (method.evidence, method.confidence, stages)

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from dynamic_exit.records import Records
-from dynamic_exit.search.outcomes import Chains
+from dynamic_exit.search.outcomes import OutcomeCache
 
 # below it a probability says nothing more against a class; between 0.003 and 0.05 it hardly matters
 FLOOR = np.float32(0.01)
@@ -198,7 +198,7 @@ class Answers:
     """
 
     prediction: np.ndarray
-    right: np.ndarray
+    correct: np.ndarray
     top: np.ndarray
     entropy: np.ndarray
     own: np.ndarray
@@ -293,7 +293,7 @@ def gate_confidence(
     Returns:
         float32 (N,) in 0..1.
     """
-    wanted = given.right >= final.right
+    wanted = given.correct >= final.correct
     features = _features(kind, given, own_top)
     score = np.zeros(len(wanted), dtype=np.float32)
     for known, rows in _parts(learn, report, fold):
@@ -326,7 +326,7 @@ def _class_rates(given: Answers, wanted: np.ndarray, known: np.ndarray, rows: np
     columns = []
     classes = 1 + int(given.prediction.max())
     count = np.bincount(given.prediction[known], minlength=classes)
-    for value in (given.right, wanted):
+    for value in (given.correct, wanted):
         mean = value[known].mean()
         total = np.bincount(given.prediction[known], weights=value[known], minlength=classes)
         of = given.prediction[rows]
@@ -335,7 +335,7 @@ def _class_rates(given: Answers, wanted: np.ndarray, known: np.ndarray, rows: np
     return np.column_stack(columns)
 
 
-class MarginChains(Chains):
+class MarginChains(OutcomeCache):
     """Chains for the search of stages: the margin of a product of equal powers, which needs no learning.
 
     Args:

@@ -22,7 +22,7 @@ from dynamic_exit.chain.operating_point import Goal, OperatingPoint
 from dynamic_exit.errors import TuningError
 from dynamic_exit.records import Records
 from dynamic_exit.search.choice import choose
-from dynamic_exit.search.guarantee import promised
+from dynamic_exit.search.guarantee import certify_boldest
 from dynamic_exit.search.optimizer import tune
 from dynamic_exit.search.solver import Search
 
@@ -93,8 +93,8 @@ def tuned(records: Records, random: np.random.Generator, fuse: str, seed: int) -
 def chosen(records: Records, random: np.random.Generator, fuse: str, seed: int) -> list[OperatingPoint]:
     """Choose at a random optimism per goal, and every third time test guarantees on the samples searched."""
     search, goals = Search(records, fuse, seed=seed), random_goals(random)
-    growth = [float(each) for each in random.choice([0, 0.01, 0.05]) * random.random(len(goals))]
-    kept = [each for each in zip(goals, choose(search, goals, growth), growth, strict=True) if each[1] is not None]
+    optimism = [float(each) for each in random.choice([0, 0.01, 0.05]) * random.random(len(goals))]
+    kept = [each for each in zip(goals, choose(search, goals, optimism), optimism, strict=True) if each[1] is not None]
     measured = [
         OperatingPoint.measured(records, choice.configuration, name=goal.name, goal=goal) for goal, choice, _ in kept
     ]
@@ -104,7 +104,9 @@ def chosen(records: Records, random: np.random.Generator, fuse: str, seed: int) 
     drops = [goal.max_accuracy_drop for goal, _, _ in allowing]
     plain = [choice.configuration for _, choice, _ in allowing]
     for (goal, _, _), (configuration, promise, _) in zip(
-        allowing, promised(search, plain, records, drops, PROMISED, [more for _, _, more in allowing]), strict=True
+        allowing,
+        certify_boldest(search, plain, records, drops, PROMISED, [more for _, _, more in allowing]),
+        strict=True,
     ):
         if promise is not None:
             name = f"{goal.name}, guaranteed"

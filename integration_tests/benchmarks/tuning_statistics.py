@@ -6,8 +6,8 @@ from tuning_data import imagenet, synthetic
 from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.records import Records
-from dynamic_exit.search.guarantee import Bet, risk_path
-from dynamic_exit.search.optimism import optimism
+from dynamic_exit.search.guarantee import BettingTest, test_sequence
+from dynamic_exit.search.optimism import estimate_optimism
 from dynamic_exit.search.optimizer import optimize
 from dynamic_exit.search.solver import Search
 
@@ -86,8 +86,8 @@ def _draw_set(
     goals, options = [Goal(max_accuracy_drop=drop)], {"fuse": "mean", "max_savers": 2, "seed": seed[0]}
     (plain,) = optimize(search_records, goals, **options)
     search = Search(search_records, "mean", max_savers=2, seed=seed[0])
-    growth = optimism(search_records, goals, **options)
-    path, discordance = risk_path(search, [plain], samples, [drop], growth)
+    optimism = estimate_optimism(search_records, goals, **options)
+    path, discordance = test_sequence(search, [plain], samples, [drop], optimism)
     truth = others.truth
     alone = (others.topk_classes[-1, :, 0] == truth).astype(np.int8)
     evaluations = [evaluate(others, configuration) for configuration in path]
@@ -99,7 +99,7 @@ def _draw_set(
         outside = differences[:, order[samples:]]
         worse, better = (inside == 1).sum(axis=1), (inside == -1).sum(axis=1)
         for probability, rows in results.items():
-            bet = Bet(drop, probability, samples, discordance)
+            bet = BettingTest(drop, probability, samples, discordance)
             passed = 0
             while passed < len(path) and bet.passes(
                 worse[passed], better[passed], samples - worse[passed] - better[passed]

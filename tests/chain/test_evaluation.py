@@ -5,7 +5,7 @@ from instances import exits, random_records, savers
 from dynamic_exit.chain.evaluation import Configuration, evaluate
 from dynamic_exit.errors import OperatingPointError
 from dynamic_exit.records import Records
-from dynamic_exit.search.outcomes import Chains, fused_answers
+from dynamic_exit.search.outcomes import OutcomeCache, fused_answers
 from dynamic_exit.search.thresholds import score
 
 
@@ -54,12 +54,12 @@ def test_the_evaluator_does_what_the_text_says(fuse):
 @pytest.mark.parametrize("fuse", ["none", "mean"])
 def test_the_search_counts_as_the_evaluator_does(fuse):
     for records in (savers(1, 500), exits(1, 500, heads=1)):
-        chain = Chains(records, fuse).chain((0, 2))
+        chain = OutcomeCache(records, fuse).chain((0, 2))
         thresholds = np.array([0.6, 0.7], dtype=np.float32)
         counted = score(chain, thresholds)
         names = [records.stages[s] for s in chain.stages]
         figures = evaluate(records, Configuration(tuple(zip(names, thresholds.tolist(), strict=True)), fuse))
-        assert counted.right == round(figures.accuracy * 500)
+        assert counted.correct == round(figures.accuracy * 500)
         assert counted.cost / 500 == pytest.approx(figures.cost)
 
 

@@ -73,10 +73,10 @@ def exits(seed: int, samples: int, positions: int = 4, heads: int = 2) -> Record
 def brute_force(records: Records) -> tuple[np.ndarray, np.ndarray]:
     """Right answers and mean cost of every set of stages and every distinct combination of thresholds, fuse none."""
     truth, samples = records.truth, len(records)
-    right = records.topk_classes[:, :, 0] == truth
+    correct = records.topk_classes[:, :, 0] == truth
     sure = records.topk_probabilities[:, :, 0]
     final = len(records.stages) - 1
-    rights, costs = [], []
+    corrects, costs = [], []
     for size in range(final + 1):
         for used in itertools.combinations(range(final), size):
             places = [int(records.positions[s]) for s in used if records.kinds[s] == "exit"]
@@ -84,19 +84,19 @@ def brute_force(records: Records) -> tuple[np.ndarray, np.ndarray]:
                 continue
             # a threshold below all, and at every confidence: > is strict
             grids = [np.concatenate([[-1], np.unique(sure[s])]) for s in used]
-            total_right = np.zeros([len(grid) for grid in grids])
-            total_cost, in_play = np.zeros_like(total_right), np.ones((*total_right.shape, samples), dtype=bool)
+            total_correct = np.zeros([len(grid) for grid in grids])
+            total_cost, in_play = np.zeros_like(total_correct), np.ones((*total_correct.shape, samples), dtype=bool)
             paid = 0.0
             for axis, stage in enumerate(used):
                 shape = [1] * size + [samples]
                 shape[axis] = len(grids[axis])
                 leaves = in_play & (sure[stage] > grids[axis][:, None]).reshape(shape)
                 paid += records.own_cost[stage]
-                total_right += (leaves & right[stage]).sum(axis=-1)
+                total_correct += (leaves & correct[stage]).sum(axis=-1)
                 total_cost += leaves.sum(axis=-1) * (paid + records.prefix_cost[stage])
                 in_play &= ~leaves
-            total_right += (in_play & right[final]).sum(axis=-1)
+            total_correct += (in_play & correct[final]).sum(axis=-1)
             total_cost += in_play.sum(axis=-1) * (paid + records.prefix_cost[final])
-            rights.append(total_right.ravel())
+            corrects.append(total_correct.ravel())
             costs.append(total_cost.ravel() / samples)
-    return np.concatenate(rights), np.concatenate(costs)
+    return np.concatenate(corrects), np.concatenate(costs)

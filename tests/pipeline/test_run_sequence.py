@@ -44,8 +44,8 @@ def test_figures_are_those_of_the_file(result):
 def test_exits_of_the_network_pay_for_all_notes_that_they_see(result):
     records = Records.read(result.folder / "records.npz")
     seeing = [place for place, name in enumerate(records.stages) if name.endswith(":sequence")]
-    assert [int(records.needs[place]) for place in seeing] == [0, 0]
-    assert (np.delete(records.needs, seeing) == -1).all()
+    assert [int(records.requires[place]) for place in seeing] == [0, 0]
+    assert (np.delete(records.requires, seeing) == -1).all()
     classes, width, channels = tiny.CLASSES, 16, (2, 8)
     notes = np.cumsum([classes * width, *(count * width for count in channels)])[1:]
     for tokens, place, paid in zip((2, 3), seeing, notes, strict=True):

@@ -8,9 +8,9 @@ from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.errors import TuningError
 from dynamic_exit.records import Records
-from dynamic_exit.search.beam import Beam, judge, longer, need, shortlist
+from dynamic_exit.search.beam import Beam, count_target, extensions, fit_all, shortlist
 from dynamic_exit.search.optimizer import optimize
-from dynamic_exit.search.outcomes import Chains, CoarseChains
+from dynamic_exit.search.outcomes import ApproximateOutcomes, OutcomeCache
 from dynamic_exit.search.thresholds import polish, rough_fits
 
 GOAL = Goal(max_accuracy_drop=0.01)
@@ -33,22 +33,22 @@ def pool(seed: int, samples: int, count: int, classes: int = 10) -> Records:
 
 
 def cost_of(records: Records, stages: tuple[int, ...]) -> float:
-    chains = Chains(records, "mean")
-    wanted = need(chains, GOAL)
+    chains = OutcomeCache(records, "mean")
+    wanted = count_target(chains, GOAL)
     fit = rough_fits(chains.chain(stages), [wanted], cells=1 << 12)[0][0]
     fit = polish(chains.chain(stages), wanted, fit) if stages else fit
-    return wanted.key(fit.right, fit.cost)[0] / len(records)
+    return wanted.key(fit.correct, fit.cost)[0] / len(records)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_coarse_evidence_of_few_classes_is_the_evidence(seed):
     records = random_records(seed, 200, 3, classes=4, ties=seed % 2 == 0)
     rows = np.arange(0, 200, 2)
-    exact, coarse = Chains(records.take(rows), "mean"), CoarseChains(records, "mean", rows)
+    exact, coarse = OutcomeCache(records.take(rows), "mean"), ApproximateOutcomes(records, "mean", rows)
     for size in range(4):
         for stages in itertools.combinations(range(3), size):
             a, b = exact.chain(stages), coarse.chain(stages)
-            assert (a.right == b.right).all()
+            assert (a.correct == b.correct).all()
             assert np.abs(a.confidence - b.confidence).max(initial=0) < 1e-5
             assert (a.cost == b.cost).all()
 
@@ -59,9 +59,9 @@ def test_coarse_evidence_of_many_classes_hardly_differs():
     logits = [2.5 * np.eye(300)[labels] + 1.2 * random.standard_normal((400, 300)) for _ in range(9)]
     names, kinds = [f"s{place}" for place in range(8)] + ["final"], ["saver"] * 8 + ["final"]
     records = Records.from_logits(labels, names, kinds, [-1] * 8 + [0], logits, [0.1] * 8 + [0], [0] * 8 + [1])
-    a = Chains(records, "mean").chain((0, 3, 6))
-    b = CoarseChains(records, "mean", np.arange(400)).chain((0, 3, 6))
-    assert (a.right != b.right).mean() < 0.01
+    a = OutcomeCache(records, "mean").chain((0, 3, 6))
+    b = ApproximateOutcomes(records, "mean", np.arange(400)).chain((0, 3, 6))
+    assert (a.correct != b.correct).mean() < 0.01
     # a class that is left out is never added up, so evidence is never more than it is
     assert (b.confidence <= a.confidence + 1e-5).all()
     assert np.abs(a.confidence - b.confidence).mean() < 1e-2
@@ -69,8 +69,11 @@ def test_coarse_evidence_of_many_classes_hardly_differs():
 
 def test_without_fused_evidence_coarse_chains_are_the_chains():
     records = savers(1, 300)
-    a, b = Chains(records, "none").chain((0, 2)), CoarseChains(records, "none", np.arange(300)).chain((0, 2))
-    assert (a.right == b.right).all() and (a.confidence == b.confidence).all()
+    a, b = (
+        OutcomeCache(records, "none").chain((0, 2)),
+        ApproximateOutcomes(records, "none", np.arange(300)).chain((0, 2)),
+    )
+    assert (a.correct == b.correct).all() and (a.confidence == b.confidence).all()
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -85,13 +88,13 @@ def test_no_exchange_of_one_stage_helps():
     records = pool(8, 1000, 12)
     beam = Beam(records, "mean", max_savers=3, width=1)
     best = beam.best([GOAL], 1)[0][0]
-    chains = CoarseChains(records, "mean", np.arange(1000))
-    wanted = [need(chains, GOAL)]
-    at_best = judge(chains, best, wanted)
+    chains = ApproximateOutcomes(records, "mean", np.arange(1000))
+    wanted = [count_target(chains, GOAL)]
+    at_best = fit_all(chains, best, wanted)
     assert len(best) > 1
     for stage in best:
         rest = tuple(s for s in best if s != stage)
-        assert all(judge(chains, moved, wanted) >= at_best for moved in [rest, *longer(records, rest, 3)])
+        assert all(fit_all(chains, moved, wanted) >= at_best for moved in [rest, *extensions(records, rest, 3)])
 
 
 def test_many_samples_are_screened_on_few():
@@ -105,13 +108,13 @@ def test_many_samples_are_screened_on_few():
 
 def test_chains_grow_by_the_rules():
     records = exits(2, 50, positions=2, heads=2)
-    assert list(longer(records, (), None)) == [(0,), (1,), (2,), (3,)]
+    assert list(extensions(records, (), None)) == [(0,), (1,), (2,), (3,)]
     # the other head of a position in use stays away
-    assert list(longer(records, (1,), None)) == [(1, 2), (1, 3)]
-    assert list(longer(records, (1, 3), None)) == []
+    assert list(extensions(records, (1,), None)) == [(1, 2), (1, 3)]
+    assert list(extensions(records, (1, 3), None)) == []
     five = savers(2, 50, count=5)
-    assert list(longer(five, (1,), 1)) == []
-    assert list(longer(five, (1, 3), 3)) == [(0, 1, 3), (1, 2, 3), (1, 3, 4)]
+    assert list(extensions(five, (1,), 1)) == []
+    assert list(extensions(five, (1, 3), 3)) == [(0, 1, 3), (1, 2, 3), (1, 3, 4)]
 
 
 def test_a_beam_keeps_its_limits():
@@ -129,9 +132,9 @@ def test_few_savers_need_no_shortlist():
 def test_a_shortlist_keeps_what_good_chains_need():
     records = pool(7, 600, 19)
     listed = shortlist(records, [GOAL, Goal(budget=0.3)], fuse="mean", max_savers=2, seed=0)
-    right = (records.topk_classes[:-1, :, 0] == records.truth).sum(axis=1)
+    correct = (records.topk_classes[:-1, :, 0] == records.truth).sum(axis=1)
     assert 2 <= len(listed.stages) - 1 <= 16 and listed.stages[-1] == "final"
-    assert {"saver0", f"saver{right.argmax()}"} <= set(listed.stages)
+    assert {"saver0", f"saver{correct.argmax()}"} <= set(listed.stages)
     costs = {stages: cost_of(records, stages) for stages in itertools.combinations(range(19), 2)}
     inside = {records.index(name) for name in listed.stages[:-1]}
     assert min(cost for stages, cost in costs.items() if inside.issuperset(stages)) <= 1.01 * min(costs.values())

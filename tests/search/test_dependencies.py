@@ -11,7 +11,7 @@ from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.errors import OperatingPointError, RecordsError
 from dynamic_exit.records import Records
 from dynamic_exit.search import solver as search_module
-from dynamic_exit.search.dependencies import always_run, with_saver
+from dynamic_exit.search.dependencies import insert_saver, with_saver_always_on
 from dynamic_exit.search.optimizer import tune
 from dynamic_exit.search.solver import Search
 
@@ -23,10 +23,10 @@ def records(seed, samples, needing=2.3, positions=3):
     random = np.random.default_rng(seed)
     labels = random.integers(6, size=samples)
     hard = random.standard_normal((samples, 1))
-    names, kinds, places, strengths, own, prefix, needs = [], [], [], [], [], [], []
+    names, kinds, places, strengths, own, prefix, requires = [], [], [], [], [], [], []
 
     def add(*values):
-        for column, value in zip((names, kinds, places, strengths, own, prefix, needs), values, strict=True):
+        for column, value in zip((names, kinds, places, strengths, own, prefix, requires), values, strict=True):
             column.append(value)
 
     add("small", "saver", -1, 1.0, 0.02, 0.0, -1)
@@ -40,39 +40,39 @@ def records(seed, samples, needing=2.3, positions=3):
         (strength - hard) * np.eye(6)[labels] + 0.6 * random.standard_normal((samples, 6)) for strength in strengths
     ]
     made = Records.from_logits(labels, names, kinds, places, logits, own, prefix, k=6)
-    return with_needs(made, needs)
+    return with_requirements(made, requires)
 
 
-def with_needs(made, needs):
+def with_requirements(made, requires):
     fields = {name: getattr(made, name) for name in made.__dataclass_fields__}
-    return Records(**{**fields, "needs": np.asarray(needs, np.int64)})
+    return Records(**{**fields, "requires": np.asarray(requires, np.int64)})
 
 
-def test_needs_survive_files_and_selections(tmp_path):
+def test_requirements_survive_files_and_selections(tmp_path):
     made = records(0, 40)
     made.write(tmp_path / "records.npz")
-    assert Records.read(tmp_path / "records.npz").needs.tolist() == made.needs.tolist()
-    assert made.take(slice(7)).needs.tolist() == made.needs.tolist()
-    assert made.select(["0:linear"]).needs is None
+    assert Records.read(tmp_path / "records.npz").requires.tolist() == made.requires.tolist()
+    assert made.take(slice(7)).requires.tolist() == made.requires.tolist()
+    assert made.select(["0:linear"]).requires is None
     kept = made.select(["1:sequence"])
     assert kept.stages == ("base", "1:sequence", "final")
-    assert kept.needs.tolist() == [-1, 0, -1]
+    assert kept.requires.tolist() == [-1, 0, -1]
     joined = Records.join([made.select(["small"]), kept], along="stages")
     assert joined.stages == ("small", "base", "1:sequence", "final")
-    assert joined.needs.tolist() == [-1, -1, 1, -1]
+    assert joined.requires.tolist() == [-1, -1, 1, -1]
 
 
 @pytest.mark.parametrize(
-    ("needs", "message"),
+    ("requires", "message"),
     [
-        ([1, -1, -1], "'needs' is the place of an exit's saver, or -1; got 1 for the saver 'base'"),
+        ([1, -1, -1], "'requires' is the place of an exit's saver, or -1; got 1 for the saver 'base'"),
         ([-1, 1, -1], "got 1 for the exit '1:sequence'"),
         ([-1, -1, 0], "got 0 for the final 'final'"),
     ],
 )
-def test_needs_of_anything_but_a_saver_are_refused(needs, message):
+def test_requirements_of_anything_but_a_saver_are_refused(requires, message):
     with pytest.raises(RecordsError, match=message):
-        with_needs(records(0, 10).select(["1:sequence"]), needs)
+        with_requirements(records(0, 10).select(["1:sequence"]), requires)
 
 
 def test_an_exit_without_its_saver_is_refused():
@@ -83,11 +83,11 @@ def test_an_exit_without_its_saver_is_refused():
 @pytest.mark.parametrize("seed", range(3))
 def test_costs_where_the_saver_always_runs_are_those_of_the_chain_with_it(seed):
     made = records(seed, 200)
-    view, random = always_run(made, 1), np.random.default_rng(seed)
+    view, random = with_saver_always_on(made, 1), np.random.default_rng(seed)
     for stages in [(0,), (0, 2), (2, 4), (0, 2, 6), (0, 1, 4), (1, 2)]:
         thresholds = random.uniform(0.4, 0.9, len(stages)).astype(np.float32)
         here = Configuration(tuple((made.stages[s], t) for s, t in zip(stages, thresholds, strict=True)))
-        chain, limits = with_saver(1, stages, thresholds)
+        chain, limits = insert_saver(1, stages, thresholds)
         there = Configuration(tuple((made.stages[s], t) for s, t in zip(chain, limits, strict=True)))
         mine, real = evaluate(view, here), evaluate(made, there)
         assert mine.cost == pytest.approx(real.cost)

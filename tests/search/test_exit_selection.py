@@ -4,7 +4,7 @@ from instances import exits, random_records, savers
 
 from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.records import Records
-from dynamic_exit.search.exit_selection import with_exits_that_pay
+from dynamic_exit.search.exit_selection import drop_unhelpful_exits
 from dynamic_exit.search.optimizer import optimize
 
 GOALS = [Goal(max_accuracy_drop=drop) for drop in (0.0, 0.01)]
@@ -38,7 +38,7 @@ def chain() -> Records:
 
 def test_an_exit_that_knows_what_the_final_knows_stays(chain):
     records = with_exits(chain, [0.3], [final_logits(chain)])
-    assert with_exits_that_pay(records, GOALS, **OPTIONS) is records
+    assert drop_unhelpful_exits(records, GOALS, **OPTIONS) is records
     found = optimize(records, GOALS, fuse="none", max_savers=2)
     assert all("exit0" in dict(each.stages) for each in found)
 
@@ -47,7 +47,7 @@ def test_an_exit_that_knows_what_the_final_knows_stays(chain):
 def test_exits_that_guess_go_however_many_they_are(chain, fuse):
     noise = np.random.default_rng(0).standard_normal((4, len(chain), 10)) * 2
     records = with_exits(chain, [0.4, 0.5, 0.6, 0.8], [*noise])
-    kept = with_exits_that_pay(records, GOALS, **{**OPTIONS, "fuse": fuse})
+    kept = drop_unhelpful_exits(records, GOALS, **{**OPTIONS, "fuse": fuse})
     assert kept.stages == chain.stages
     found = optimize(records, GOALS, fuse=fuse, max_savers=2)
     assert found == optimize(chain, GOALS, fuse=fuse, max_savers=2)
@@ -57,4 +57,4 @@ def test_exits_that_guess_go_however_many_they_are(chain, fuse):
     "records", [savers(0, 300), exits(0, 300), random_records(1, 60, 4)], ids=["savers", "exits", "few samples"]
 )
 def test_where_there_is_no_choice_nothing_changes(records):
-    assert with_exits_that_pay(records, GOALS, **OPTIONS) is records
+    assert drop_unhelpful_exits(records, GOALS, **OPTIONS) is records

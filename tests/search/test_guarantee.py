@@ -6,7 +6,7 @@ from scipy.stats import multinomial
 from dynamic_exit.chain.evaluation import Configuration, evaluate
 from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.errors import TuningError
-from dynamic_exit.search.guarantee import Bet, certify, discordant, samples_needed
+from dynamic_exit.search.guarantee import BettingTest, discordant, fixed_sequence_test, samples_needed
 from dynamic_exit.search.optimizer import tune
 
 
@@ -14,7 +14,7 @@ from dynamic_exit.search.optimizer import tune
 @pytest.mark.parametrize("guess", [0.01, 0.3])
 def test_under_the_hypothesis_the_wealth_expects_at_most_one(allowed, guess):
     # exactly, over every outcome of 40 samples whose true drop is the allowed one
-    bet = Bet(allowed, 0.9, 40, guess)
+    bet = BettingTest(allowed, 0.9, 40, guess)
     for discordance in (0.25, 0.6):
         worse, better = (discordance + allowed) / 2, (discordance - allowed) / 2
         outcomes = np.array([(w, b, 40 - w - b) for w in range(41) for b in range(41 - w)])
@@ -35,7 +35,7 @@ def test_counts_are_those_of_the_pairs():
 def test_the_boldest_that_passes_is_promised():
     records = savers(1, 4000)
     path = [Configuration((("saver0", t),), "none") for t in (0.999, 0.99, 0.95, 0.0)]
-    verdict = certify(records, path, max_accuracy_drop=0.03, probability=0.9)
+    verdict = fixed_sequence_test(records, path, max_accuracy_drop=0.03, probability=0.9)
     assert 1 <= verdict.passed < 4
     assert verdict.guarantee.model_dump() == {"max_accuracy_drop": 0.03, "probability": 0.9, "samples": 4000}
 
@@ -43,7 +43,7 @@ def test_the_boldest_that_passes_is_promised():
 def test_testing_stops_at_the_first_failure():
     records = savers(1, 4000)
     path = [Configuration((("saver0", t),), "none") for t in (0.0, 0.999)]
-    assert certify(records, path, max_accuracy_drop=0.03, probability=0.9).passed == 0
+    assert fixed_sequence_test(records, path, max_accuracy_drop=0.03, probability=0.9).passed == 0
 
 
 def test_what_cannot_be_shown_is_not_promised():
@@ -54,11 +54,11 @@ def test_what_cannot_be_shown_is_not_promised():
     assert note.startswith("accuracy-drop-1%: no guarantee, 30 calibration samples, on which the safest configuration")
     assert note.endswith(("such samples would: allow a larger drop", "would be needed"))
     everyone = [Configuration((("saver0", 0.0),), "none")]
-    verdict = certify(savers(1, 200), everyone, max_accuracy_drop=0.01, probability=0.95)
+    verdict = fixed_sequence_test(savers(1, 200), everyone, max_accuracy_drop=0.01, probability=0.95)
     assert verdict.guarantee is None and verdict.samples_needed is None
     assert verdict.reason.endswith("no number of such samples would: allow a larger drop")
     path = [Configuration((("saver0", 0.999),), "none")]
-    verdict = certify(savers(1, 200), path, max_accuracy_drop=0.01, probability=0.95)
+    verdict = fixed_sequence_test(savers(1, 200), path, max_accuracy_drop=0.01, probability=0.95)
     assert verdict.guarantee is None and verdict.reason.endswith(f"about {verdict.samples_needed} would be needed")
     assert verdict.samples_needed > 200
 
@@ -67,8 +67,8 @@ def test_samples_needed_are_enough():
     counts = (20, 18, 962)
     needed = samples_needed(counts, 0.01, 0.95)
     shares = np.array(counts) / 1000
-    assert Bet(0.01, 0.95, needed, 0.038).passes(*(shares * needed))
-    assert not Bet(0.01, 0.95, needed // 2, 0.038).passes(*(shares * (needed // 2)))
+    assert BettingTest(0.01, 0.95, needed, 0.038).passes(*(shares * needed))
+    assert not BettingTest(0.01, 0.95, needed // 2, 0.038).passes(*(shares * (needed // 2)))
     assert samples_needed((30, 18, 952), 0.01, 0.95) is None
 
 
@@ -82,7 +82,9 @@ def test_promises_hold_as_often_as_they_say():
     random, broken, promised = np.random.default_rng(0), 0, 0
     for _ in range(200):
         rows = random.integers(20_000, size=1500)
-        verdict = certify(population.take(rows), path, max_accuracy_drop=0.02, probability=0.8, discordance=share)
+        verdict = fixed_sequence_test(
+            population.take(rows), path, max_accuracy_drop=0.02, probability=0.8, discordance=share
+        )
         promised += verdict.passed > 0
         broken += verdict.passed > 0 and truth[path[verdict.passed - 1]] > 0.02
     assert promised > 150
@@ -94,9 +96,9 @@ def test_probabilities_out_of_range(probability):
     with pytest.raises(
         TuningError, match="the guarantee's probability must be between 0 and 1, 0.95 for instance; got"
     ):
-        certify(savers(5, 50), [], max_accuracy_drop=0.01, probability=probability)
+        fixed_sequence_test(savers(5, 50), [], max_accuracy_drop=0.01, probability=probability)
 
 
 def test_drops_out_of_range():
     with pytest.raises(TuningError, match="the allowed accuracy drop must be between -1 and 1; got 1"):
-        certify(savers(5, 50), [], max_accuracy_drop=1, probability=0.9)
+        fixed_sequence_test(savers(5, 50), [], max_accuracy_drop=1, probability=0.9)

@@ -3,27 +3,27 @@ import pytest
 from instances import exits
 
 from dynamic_exit.search.local_search import Exchange
-from dynamic_exit.search.outcomes import Chains
-from dynamic_exit.search.table import Need
+from dynamic_exit.search.outcomes import OutcomeCache
+from dynamic_exit.search.table import CountTarget
 from dynamic_exit.search.thresholds import polish, score
 
 
-def weak_start(chains: Chains, stages: tuple[int, ...], need: Need):
+def weak_start(chains: OutcomeCache, stages: tuple[int, ...], target: CountTarget):
     chain = chains.chain(stages)
-    return polish(chain, need, score(chain, np.ones(len(stages), dtype=np.float32)))
+    return polish(chain, target, score(chain, np.ones(len(stages), dtype=np.float32)))
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_an_exchange_keeps_the_goal_and_never_costs_more(seed):
     records = exits(seed, 400, positions=3, heads=2)
-    chains = Chains(records, "none")
-    need = Need(right=float(chains.baseline_right - 4))
+    chains = OutcomeCache(records, "none")
+    target = CountTarget(correct=float(chains.baseline_correct - 4))
     for stages in [(0,), (1, 3), (0, 2, 4)]:
-        start = weak_start(chains, stages, need)
-        found, fit = Exchange(chains, None, 0).improve(need, stages, start)
-        assert fit.right >= need.right and fit.cost <= start.cost
+        start = weak_start(chains, stages, target)
+        found, fit = Exchange(chains, None, 0).improve(target, stages, start)
+        assert fit.correct >= target.correct and fit.cost <= start.cost
         counted = score(chains.chain(found), fit.thresholds)
-        assert (counted.right, counted.cost) == (fit.right, pytest.approx(fit.cost))
+        assert (counted.correct, counted.cost) == (fit.correct, pytest.approx(fit.cost))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -43,9 +43,9 @@ def test_the_better_head_of_a_position_takes_the_place_of_a_worse_one(seed):
         prefix_cost=np.array([records.prefix_cost[0], *records.prefix_cost]),
         cost_unit=records.cost_unit,
     )
-    chains = Chains(spoilt, "none")
-    need = Need(right=float(chains.baseline_right - 20))
-    start = weak_start(chains, (0, 2), need)
-    found, fit = Exchange(chains, None, 0).improve(need, (0, 2), start)
+    chains = OutcomeCache(spoilt, "none")
+    target = CountTarget(correct=float(chains.baseline_correct - 20))
+    start = weak_start(chains, (0, 2), target)
+    found, fit = Exchange(chains, None, 0).improve(target, (0, 2), start)
     assert 0 not in found and fit.cost < start.cost
-    assert fit.cost == pytest.approx(weak_start(chains, (1, 2), need).cost, rel=0.01)
+    assert fit.cost == pytest.approx(weak_start(chains, (1, 2), target).cost, rel=0.01)

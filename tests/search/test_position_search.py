@@ -3,9 +3,9 @@ import pytest
 from instances import exits, random_records, savers
 
 from dynamic_exit.chain.evaluation import Configuration, evaluate
-from dynamic_exit.search.outcomes import Chains
-from dynamic_exit.search.position_search import OFF, Line, ascend
-from dynamic_exit.search.tradeoff import Path
+from dynamic_exit.search.outcomes import OutcomeCache
+from dynamic_exit.search.position_search import OFF, PositionSearch, coordinate_ascent
+from dynamic_exit.search.tradeoff import TradeoffPath
 
 TRADES = (1e-9, 0.05, 0.5, 2.0, 1e9)
 
@@ -19,39 +19,39 @@ def configuration(records, path, options) -> Configuration:
     return Configuration(tuple(used), "none")
 
 
-def worth(records, path, options, trade) -> float:
+def worth(records, path, options, multiplier) -> float:
     e = evaluate(records, configuration(records, path, options))
-    return (e.accuracy - trade * e.cost_ratio) * len(records)
+    return (e.accuracy - multiplier * e.cost_ratio) * len(records)
 
 
 def choices(line):
     return [OFF, *((head, place) for head, grid in enumerate(line.grids) for place in range(len(grid)))]
 
 
-@pytest.mark.parametrize("trade", TRADES)
-def test_no_change_of_one_group_helps(trade):
+@pytest.mark.parametrize("multiplier", TRADES)
+def test_no_change_of_one_group_helps(multiplier):
     for seed in range(12):
         random = np.random.default_rng(seed)
         records = random_records(seed, int(random.integers(2, 40)), 1 + seed % 4, ties=seed % 2 == 0)
-        path = Path(Chains(records, "none"))
+        path = TradeoffPath(OutcomeCache(records, "none"))
         start = [choices(line)[int(random.integers(len(choices(line))))] for line in path.lines]
-        found = ascend(path.lines, path.final_right, trade, start)
-        reached = worth(records, path, found.options, trade)
-        assert found.right - trade * found.cost == pytest.approx(reached, rel=1e-9, abs=1e-9)
-        assert reached >= worth(records, path, start, trade) - 1e-9 * trade
+        found = coordinate_ascent(path.lines, path.final_correct, multiplier, start)
+        reached = worth(records, path, found.options, multiplier)
+        assert found.correct - multiplier * found.cost == pytest.approx(reached, rel=1e-9, abs=1e-9)
+        assert reached >= worth(records, path, start, multiplier) - 1e-9 * multiplier
         for group, line in enumerate(path.lines):
             for option in choices(line):
                 changed = [*found.options[:group], option, *found.options[group + 1 :]]
-                assert worth(records, path, changed, trade) <= reached + 1e-9 * (1 + abs(reached))
+                assert worth(records, path, changed, multiplier) <= reached + 1e-9 * (1 + abs(reached))
 
 
 def test_heads_of_one_position_may_have_different_prefixes():
     records = exits(3, 200, positions=1, heads=3)
     records = type(records)(**{**records.__dict__, "prefix_cost": np.array([0.2, 0.5, 0.4, 1.0])})
-    path = Path(Chains(records, "none"))
-    for trade in (0.1, 0.5, 1.0):
-        (best,) = ascend(path.lines, path.final_right, trade, [OFF]).options
-        values = {option: worth(records, path, [option], trade) for option in choices(path.lines[0])}
+    path = TradeoffPath(OutcomeCache(records, "none"))
+    for multiplier in (0.1, 0.5, 1.0):
+        (best,) = coordinate_ascent(path.lines, path.final_correct, multiplier, [OFF]).options
+        values = {option: worth(records, path, [option], multiplier) for option in choices(path.lines[0])}
         assert values[best] == pytest.approx(max(values.values()))
 
 
@@ -67,15 +67,15 @@ def test_an_option_that_is_as_good_as_the_best_remains():
     same["positions"] = np.array([0, 1])
     for name in ("topk_classes", "topk_probabilities"):
         same[name] = np.stack([getattr(records, name)[1]] * 2)
-    path = Path(Chains(type(records)(**same), "none"))
+    path = TradeoffPath(OutcomeCache(type(records)(**same), "none"))
     for start in (OFF, (0, 0), (0, 7)):
-        assert ascend(path.lines, path.final_right, 0.7, [start]).options == (start,)
+        assert coordinate_ascent(path.lines, path.final_correct, 0.7, [start]).options == (start,)
 
 
 def test_thresholds_on_all_samples_part_the_same_samples():
     records = random_records(5, 60, 1, ties=True)
     room = np.empty(3 * 61, dtype=np.int64)
-    line = Line(records, records.truth, (0,), slice(None), 62, room)
+    line = PositionSearch(records, records.truth, (0,), slice(None), 62, room)
     confidence = records.topk_probabilities[0, :, 0]
     for threshold in [*np.unique(confidence), np.float32(-1), np.float32(1)]:
         assert (line.leaves(line.option(threshold)) == (confidence > threshold)).all()
@@ -85,11 +85,11 @@ def test_thresholds_on_all_samples_part_the_same_samples():
 @pytest.mark.parametrize("samples", [300, 12_000])
 def test_a_front_counts_what_an_evaluation_counts(samples):
     records = exits(2, samples, positions=3)
-    found = Path(Chains(records, "none")).front(12)
+    found = TradeoffPath(OutcomeCache(records, "none")).front(12)
     assert len(found) >= 6
     for stages, fit in found:
         chosen = zip(stages, fit.thresholds.tolist(), strict=True)
         e = evaluate(records, Configuration(tuple((records.stages[s], t) for s, t in chosen), "none"))
-        assert round(e.accuracy * samples) == fit.right
+        assert round(e.accuracy * samples) == fit.correct
         assert e.cost * samples == pytest.approx(fit.cost, rel=1e-12)
-    assert all(a.cost < b.cost and a.right < b.right for (_, a), (_, b) in zip(found, found[1:], strict=False))
+    assert all(a.cost < b.cost and a.correct < b.correct for (_, a), (_, b) in zip(found, found[1:], strict=False))

@@ -15,8 +15,8 @@ from dynamic_exit.errors import DynamicExitError, OperatingPointError, PassError
 from dynamic_exit.passes import explain
 from dynamic_exit.recipe.recipe import PointGoal, Tuning
 from dynamic_exit.search.choice import Choice, asked_of, choose, notes_on
-from dynamic_exit.search.guarantee import certify, discordant, promised
-from dynamic_exit.search.optimizer import goals_of, optimize, tune
+from dynamic_exit.search.guarantee import certify_boldest, discordant, fixed_sequence_test
+from dynamic_exit.search.optimizer import goals_from_drops, optimize, tune
 from dynamic_exit.search.solver import Search
 
 
@@ -62,13 +62,13 @@ ORDER = {
 }
 
 
-@pytest.mark.parametrize("growth", GROWTHS.values(), ids=GROWTHS)
+@pytest.mark.parametrize("optimism", GROWTHS.values(), ids=GROWTHS)
 @pytest.mark.parametrize("name", ORDER)
-def test_points_are_in_order_whatever_the_correction_is(name, growth):
+def test_points_are_in_order_whatever_the_correction_is(name, optimism):
     few = list(ORDER).index(name) % 2
     records = exits(3, 120, positions=2, heads=1) if few else savers(3, 200, count=2)
     goals = ORDER[name]
-    made = choose(Search(records, "none" if few else "mean", restarts=0), goals, growth)
+    made = choose(Search(records, "none" if few else "mean", restarts=0), goals, optimism)
     kept = [(goal, choice.configuration) for goal, choice in zip(goals, made, strict=True) if choice is not None]
     assert len(kept) >= 3
     assert out_of_order(records, *zip(*kept, strict=True)) == []
@@ -80,10 +80,10 @@ def test_points_are_in_order_whatever_the_correction_is(name, growth):
     st.lists(st.floats(0, 0.3), min_size=4, max_size=4),
 )
 @settings(max_examples=15, deadline=None)
-def test_points_are_in_order_on_any_records(seed, allowed, growth):
+def test_points_are_in_order_on_any_records(seed, allowed, optimism):
     records = random_records(seed, 20 + seed % 60, 1 + seed % 2, ties=seed % 3 == 0)
     goals = drops(*allowed)
-    made = choose(Search(records, "none", restarts=0), goals, growth[: len(goals)])
+    made = choose(Search(records, "none", restarts=0), goals, optimism[: len(goals)])
     kept = [(goal, choice) for goal, choice in zip(goals, made, strict=True) if choice is not None]
     for goal, choice in kept:
         assert evaluate(records, choice.configuration).accuracy_drop <= goal.max_accuracy_drop + 1e-9
@@ -110,9 +110,9 @@ ASKED = [
 ]
 
 
-@pytest.mark.parametrize(("allowed", "growth", "asked"), [row[1:] for row in ASKED], ids=[row[0] for row in ASKED])
-def test_what_is_asked_of_the_search(allowed, growth, asked):
-    found = [goal.max_accuracy_drop for goal in asked_of(drops(*allowed), growth)]
+@pytest.mark.parametrize(("allowed", "optimism", "asked"), [row[1:] for row in ASKED], ids=[row[0] for row in ASKED])
+def test_what_is_asked_of_the_search(allowed, optimism, asked):
+    found = [goal.max_accuracy_drop for goal in asked_of(drops(*allowed), optimism)]
     assert found == pytest.approx(asked)
 
 
@@ -124,7 +124,7 @@ def test_budgets_are_asked_for_as_they_are():
 def test_a_correction_takes_at_most_half_of_what_is_saved():
     records = savers(1, 400)
     search = Search(records, "none", restarts=0)
-    (plain,), (corrected,) = (choose(search, drops(0.02), [growth]) for growth in (0.0, 0.5))
+    (plain,), (corrected,) = (choose(search, drops(0.02), [optimism]) for optimism in (0.0, 0.5))
     saved = [1 - evaluate(records, each.configuration).cost_ratio for each in (plain, corrected)]
     assert saved[0] / 2 - 1e-9 <= saved[1] <= saved[0]
     assert plain.missing == 0 < corrected.missing < corrected.room == 0.5
@@ -133,9 +133,9 @@ def test_a_correction_takes_at_most_half_of_what_is_saved():
 def test_promises_are_in_order():
     records = savers(4, 1500)
     search, calibration = Search(records, "none", restarts=0), savers(5, 3000)
-    allowed, growth = [0.05, 0.02, 0.03, 0.1], [0.0, 0.0, 0.01, 0.02]
-    plain = [choice.configuration for choice in choose(search, drops(*allowed), growth)]
-    made = promised(search, plain, calibration, allowed, 0.9, growth)
+    allowed, optimism = [0.05, 0.02, 0.03, 0.1], [0.0, 0.0, 0.01, 0.02]
+    plain = [choice.configuration for choice in choose(search, drops(*allowed), optimism)]
+    made = certify_boldest(search, plain, calibration, allowed, 0.9, optimism)
     kept = [(Goal(max_accuracy_drop=a), each[0]) for a, each in zip(allowed, made, strict=True) if each[1]]
     assert len(kept) >= 2
     assert out_of_order(records, *zip(*kept, strict=True)) == []
@@ -148,7 +148,10 @@ def test_what_passes_for_a_drop_passes_for_a_larger_one_that_bets_alike():
     path = [Configuration((("saver0", threshold),), "none") for threshold in np.linspace(0.999, 0.5, 12)]
     share = sum(discordant(records, path[3])[:2]) / 800
     options = {"probability": 0.8, "discordance": share, "widest": 0.2}
-    passed = [certify(records, path, max_accuracy_drop=drop, **options).passed for drop in (0.0, 0.02, 0.05, 0.1, 0.2)]
+    passed = [
+        fixed_sequence_test(records, path, max_accuracy_drop=drop, **options).passed
+        for drop in (0.0, 0.02, 0.05, 0.1, 0.2)
+    ]
     assert passed == sorted(passed) and passed[-1] > passed[0]
 
 
@@ -208,7 +211,7 @@ def test_what_is_said_where_samples_are_few(goals, choices, said):
 
 def test_samples_that_would_be_enough_grow_with_what_is_missing():
     search, goals = Search(savers(1, 400), "none", restarts=0), drops(0.02)
-    needed = [choose(search, goals, [growth])[0].samples_needed for growth in (0.2, 0.4)]
+    needed = [choose(search, goals, [optimism])[0].samples_needed for optimism in (0.2, 0.4)]
     # twice the optimism needs 2 ** 1.5 times as many
     assert needed[0] > 400 and needed[1] / needed[0] == pytest.approx(2**1.5, rel=0.01)
 
@@ -267,7 +270,7 @@ def by_cli(drop):
 
 
 DROP_DOORS = {
-    "goals_of": (lambda drop: goals_of([0.0, drop]), "the allowed accuracy drop "),
+    "goals_of": (lambda drop: goals_from_drops([0.0, drop]), "the allowed accuracy drop "),
     "tune_file": (by_cli, "the allowed accuracy drop "),
     "recipe": (
         lambda drop: in_stanza(Tuning, {"max_accuracy_drop": drop}),

@@ -15,7 +15,7 @@ def test_small_cases_are_solved_as_by_brute_force(batch):
         stages = 1 + seed % 3
         samples = int(random.integers(2, 41 if stages < 3 else 25))
         records = random_records(seed, samples, stages, ties=seed % 4 == 0)
-        right, cost = brute_force(records)
+        correct, cost = brute_force(records)
         base = evaluate(records, Configuration()).accuracy
         drop = float(random.choice([0.0, 0.05, 0.1, 0.3]))
         budget = float(random.uniform(1.02 * cost.min(), 1.0))
@@ -23,9 +23,9 @@ def test_small_cases_are_solved_as_by_brute_force(batch):
         cheap, accurate = (evaluate(records, configuration) for configuration in found)
         needed = np.ceil((base - drop) * samples - 1e-9)
         assert round(cheap.accuracy * samples) >= needed
-        assert cheap.cost == pytest.approx(cost[right >= needed].min(), rel=1e-9)
+        assert cheap.cost == pytest.approx(cost[correct >= needed].min(), rel=1e-9)
         assert accurate.cost <= budget * (1 + 1e-9)
-        assert round(accurate.accuracy * samples) == right[cost <= budget * (1 + 1e-12)].max()
+        assert round(accurate.accuracy * samples) == correct[cost <= budget * (1 + 1e-12)].max()
 
 
 @pytest.mark.parametrize("fuse", ["none", "mean"])

@@ -143,8 +143,8 @@ def check_configuration(records: Records, configuration: Configuration) -> list[
         if chain and records.kinds[index] == "exit" and records.positions[index] == records.positions[chain[-1][0]]:
             before = records.stages[chain[-1][0]]
             raise OperatingPointError(f"'{before}' and '{name}' share a position; use at most one of them")
-        if records.needs is not None and records.needs[index] >= 0:
-            saver = int(records.needs[index])
+        if records.requires is not None and records.requires[index] >= 0:
+            saver = int(records.requires[index])
             if saver not in (before for before, _ in chain):
                 raise OperatingPointError(f"'{name}' builds on '{records.stages[saver]}'; use that stage too")
         chain.append((index, np.float32(threshold)))

@@ -22,7 +22,7 @@ from ..passes.tiny_saver import ALWAYS
 from ..recipe.recipe import Recipe
 from ..records import Records
 from ..report.page import shrinkage_notes
-from ..search.dependencies import NOBODY, needed
+from ..search.dependencies import NEVER_EXIT, required_savers
 from ..search.judgement import Judgement, judge, with_error
 from ..search.optimizer import split, tune
 from ..sources.data.loading import Split
@@ -236,7 +236,7 @@ def _alone(records: Records) -> list[dict[str, Any]]:
     """How every stage would do alone, behind nothing but what it needs, on the samples that were searched."""
     figures = []
     for index, stage in enumerate(records.stages):
-        before = tuple((records.stages[saver], NOBODY) for saver in needed(records, (index,)))
+        before = tuple((records.stages[saver], NEVER_EXIT) for saver in required_savers(records, (index,)))
         always = Configuration((*before, (stage, ALWAYS)) if stage != records.stages[-1] else ())
         result = evaluate(records, always)
         share = float(records.prefix_cost[index] / records.prefix_cost[-1])

@@ -117,6 +117,6 @@ def record_chain(chain: Chain, key: str, say: Say, costs: Mapping[str, Any] | No
     """
     ingredients, stages = chain.ingredients, chain.stages
     split, workers = ingredients.splits[key], chain.shipper.workers()
-    described = {"positions": stages.positions, "needs": stages.needs, **(costs or chain.costs)}
+    described = {"positions": stages.positions, "requires": stages.requires, **(costs or chain.costs)}
     model, inputs = stages.model("session"), [*split.inputs.values()]
     return make_records(model, inputs, split.labels, workers=workers, say=say, **described)

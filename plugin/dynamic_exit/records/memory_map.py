@@ -8,7 +8,8 @@ import numpy as np
 
 from ..errors import RecordsError
 
-_OPTIONAL = "needs"
+#: The name in files of `Records.requires`, the only array that may be absent.
+REQUIRES = "needs"
 
 
 def read_arrays(path: Path, names: Sequence[str], mmap: bool) -> dict[str, np.ndarray]:
@@ -16,7 +17,7 @@ def read_arrays(path: Path, names: Sequence[str], mmap: bool) -> dict[str, np.nd
 
     Args:
         path: The file.
-        names: Of its arrays; ``needs`` may be absent.
+        names: Of its arrays; `REQUIRES` may be absent.
         mmap: Map the large arrays instead of loading them.
 
     Returns:
@@ -30,7 +31,7 @@ def read_arrays(path: Path, names: Sequence[str], mmap: bool) -> dict[str, np.nd
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            wanted = [name for name in names if name != _OPTIONAL or name in members]
+            wanted = [name for name in names if name != REQUIRES or name in members]
             missing = [name for name in wanted if name not in members]
             if missing:
                 raise RecordsError(f"'{path}' lacks the array '{missing[0]}'; a records file holds {', '.join(wanted)}")

@@ -9,9 +9,13 @@ import numpy as np
 
 from ..core.atomic_write import written_whole
 from ..errors import RecordsError, nearest
-from .memory_map import read_arrays
+from .memory_map import REQUIRES, read_arrays
 from .top_k import top_k
 from .validation import check_answers, check_chain, check_costs, check_shapes
+
+# arrays that files call otherwise than records do
+_FILE_NAMES = {"requires": REQUIRES}
+_FIELDS = {file_name: name for name, file_name in _FILE_NAMES.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +34,8 @@ class Records:
         own_cost: float64 (S,) >= 0; saver: the whole model, exit: its head, final: 0.
         prefix_cost: float64 (S,) >= 0; saver: 0, exit: the backbone up to its cut, final: the whole backbone (> 0).
         cost_unit: ``macs`` or ``seconds``.
-        needs: int64 (S,); the place of the saver that must be in use wherever this stage is, -1 where none; None where
-            no stage needs another. A stage's answers here are those behind what it needs.
+        requires: int64 (S,); the index of the saver that must be in use wherever this stage is, -1 for none; None if
+            no stage requires another. The answers of a stage are those it gives behind the saver it requires.
 
     Raises:
         RecordsError: An array is malformed; the message names it, says what came in and what to do.
@@ -46,7 +50,7 @@ class Records:
     own_cost: np.ndarray
     prefix_cost: np.ndarray
     cost_unit: str
-    needs: np.ndarray | None = None
+    requires: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(str(name) for name in self.stages))
@@ -216,7 +220,8 @@ class Records:
         Raises:
             RecordsError: The file is missing, is no archive of arrays, lacks an array or holds a malformed one.
         """
-        arrays = read_arrays(Path(path), [field.name for field in fields(cls)], mmap)
+        arrays = read_arrays(Path(path), [_FILE_NAMES.get(field.name, field.name) for field in fields(cls)], mmap)
+        arrays = {_FIELDS.get(name, name): array for name, array in arrays.items()}
         for name in ("stages", "kinds", "cost_unit"):
             wanted = 0 if name == "cost_unit" else 1
             if arrays[name].dtype.kind != "U" or arrays[name].ndim != wanted:
@@ -239,7 +244,7 @@ class Records:
             RecordsError: The file cannot be written.
         """
         named = {field.name: getattr(self, field.name) for field in fields(self)}
-        arrays = {name: np.asarray(value) for name, value in named.items() if value is not None}
+        arrays = {_FILE_NAMES.get(name, name): np.asarray(value) for name, value in named.items() if value is not None}
         try:
             with written_whole(path) as file:
                 np.savez(file, **arrays)
@@ -271,7 +276,7 @@ class Records:
             own_cost=self.own_cost,
             prefix_cost=self.prefix_cost,
             cost_unit=self.cost_unit,
-            needs=self.needs,
+            requires=self.requires,
         )
 
     def select(self, stages: Sequence[str]) -> "Records":
@@ -287,8 +292,8 @@ class Records:
             RecordsError: A name is not there.
         """
         keep = sorted({self.index(name) for name in stages} | {len(self.stages) - 1})
-        if self.needs is not None:
-            keep = sorted({*keep, *(int(self.needs[i]) for i in keep if self.needs[i] >= 0)})
+        if self.requires is not None:
+            keep = sorted({*keep, *(int(self.requires[i]) for i in keep if self.requires[i] >= 0)})
         return self._trusted(
             labels=self.labels,
             stages=tuple(self.stages[i] for i in keep),
@@ -299,7 +304,7 @@ class Records:
             own_cost=self.own_cost[keep],
             prefix_cost=self.prefix_cost[keep],
             cost_unit=self.cost_unit,
-            needs=None if self.needs is None else _places(self.needs, keep),
+            requires=None if self.requires is None else _places(self.requires, keep),
         )
 
     def with_costs(self, own_cost: np.ndarray, prefix_cost: np.ndarray) -> "Records":
@@ -338,14 +343,14 @@ class Records:
         return _join_samples(parts, k) if along == "samples" else _join_stages(parts, k)
 
 
-def _places(needs: np.ndarray, keep: Sequence[int]) -> np.ndarray | None:
+def _places(requires: np.ndarray, keep: Sequence[int]) -> np.ndarray | None:
     # None where nothing that is kept needs anything: then the rule has no cost
-    found = np.array([keep.index(int(needs[i])) if needs[i] >= 0 else -1 for i in keep], dtype=np.int64)
+    found = np.array([keep.index(int(requires[i])) if requires[i] >= 0 else -1 for i in keep], dtype=np.int64)
     return found if (found >= 0).any() else None
 
 
 def _needed(part: Records, stage: int, places: dict[tuple[Records, int], int]) -> int:
-    return -1 if part.needs is None or part.needs[stage] < 0 else places[part, int(part.needs[stage])]
+    return -1 if part.requires is None or part.requires[stage] < 0 else places[part, int(part.requires[stage])]
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -356,7 +361,9 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 def _join_samples(parts: Sequence[Records], k: int) -> Records:
     first = parts[0]
     for part in parts[1:]:
-        same = part.stages == first.stages and part.kinds == first.kinds and np.array_equal(part.needs, first.needs)
+        same = (
+            part.stages == first.stages and part.kinds == first.kinds and np.array_equal(part.requires, first.requires)
+        )
         numbers = ("positions", "own_cost", "prefix_cost")
         if not same or any(not np.array_equal(getattr(part, n), getattr(first, n)) for n in numbers):
             raise RecordsError("only records of the same stages, positions and costs can be joined along samples")
@@ -370,7 +377,7 @@ def _join_samples(parts: Sequence[Records], k: int) -> Records:
         own_cost=first.own_cost,
         prefix_cost=first.prefix_cost,
         cost_unit=first.cost_unit,
-        needs=first.needs,
+        requires=first.requires,
     )
 
 
@@ -383,7 +390,7 @@ def _join_stages(parts: Sequence[Records], k: int) -> Records:
     chosen.sort(key=lambda item: (item[0].positions[item[1]], item[0].own_cost[item[1]]))
     chosen.append((first, len(first.stages) - 1))
     places = {item: place for place, item in enumerate(chosen)}
-    linked = any(part.needs is not None for part in parts)
+    linked = any(part.requires is not None for part in parts)
     positions = np.array([part.positions[s] for part, s in chosen], dtype=np.int64)
     positions[-1] = max(part.positions[-1] for part in parts)
     return Records(
@@ -396,5 +403,5 @@ def _join_stages(parts: Sequence[Records], k: int) -> Records:
         own_cost=np.array([part.own_cost[s] for part, s in chosen]),
         prefix_cost=np.array([part.prefix_cost[s] for part, s in chosen]),
         cost_unit=first.cost_unit,
-        needs=np.array([_needed(part, s, places) for part, s in chosen], dtype=np.int64) if linked else None,
+        requires=np.array([_needed(part, s, places) for part, s in chosen], dtype=np.int64) if linked else None,
     )

@@ -34,8 +34,8 @@ def check_shapes(records: Any) -> None:
         "own_cost": (np.float64, (count,), 1),
         "prefix_cost": (np.float64, (count,), 1),
     }
-    if records.needs is not None:
-        wanted["needs"] = (np.int64, (count,), 1)
+    if records.requires is not None:
+        wanted["requires"] = (np.int64, (count,), 1)
     for name, (dtype, shape, ndim) in wanted.items():
         array = getattr(records, name)
         if not isinstance(array, np.ndarray) or array.dtype != dtype:
@@ -84,7 +84,7 @@ def check_chain(records: Any) -> None:
         if (kind == "saver") != (position == -1) or position < -1:
             need = "-1" if kind == "saver" else "0 or more"
             raise RecordsError(f"'positions' must be {need} for the {kind} '{name}'; got {position}")
-    _check_needs(records)
+    _check_requires(records)
     exits = positions[[kind == "exit" for kind in kinds]]
     if (np.diff(exits) < 0).any():
         raise RecordsError(f"exits must come in the order of their positions; got {exits.tolist()}")
@@ -92,16 +92,18 @@ def check_chain(records: Any) -> None:
         raise RecordsError(f"the final's position must be above the last exit's, {exits[-1]}; got {positions[-1]}")
 
 
-def _check_needs(records: Any) -> None:
-    if records.needs is None:
+def _check_requires(records: Any) -> None:
+    if records.requires is None:
         return
-    for name, kind, place in zip(records.stages, records.kinds, records.needs.tolist(), strict=True):
+    for name, kind, place in zip(records.stages, records.kinds, records.requires.tolist(), strict=True):
         if place == -1:
             continue
         if kind != "exit" or not 0 <= place < records.kinds.count("saver"):
-            raise RecordsError(f"'needs' is the place of an exit's saver, or -1; got {place} for the {kind} '{name}'")
-    if len(set(records.needs.tolist()) - {-1}) > 1:
-        raise RecordsError(f"'needs' must name one saver for all exits that need one; got {records.needs.tolist()}")
+            raise RecordsError(
+                f"'requires' is the place of an exit's saver, or -1; got {place} for the {kind} '{name}'"
+            )
+    if len(set(records.requires.tolist()) - {-1}) > 1:
+        raise RecordsError(f"'requires' must name one saver for all exits that need one; got {records.needs.tolist()}")
 
 
 def check_costs(records: Any) -> None:

@@ -156,7 +156,7 @@ def join_answers(
     prefix_cost: Mapping[str, float],
     positions: Mapping[str, int],
     cost_unit: str,
-    needs: Mapping[str, str] | None = None,
+    requires: Mapping[str, str] | None = None,
 ) -> Records:
     """Make records of answers.
 
@@ -167,7 +167,7 @@ def join_answers(
         prefix_cost: By stage, the final included.
         positions: By exit and the final; savers stand at -1.
         cost_unit: ``macs`` or ``seconds``.
-        needs: Exit -> the saver that must run wherever the exit is in use.
+        requires: Exit -> the saver that must run wherever the exit is in use.
 
     Returns:
         The records.
@@ -183,5 +183,5 @@ def join_answers(
         own_cost=np.asarray([own_cost[stage] for stage in stages], dtype=np.float64),
         prefix_cost=np.asarray([prefix_cost[stage] for stage in stages], dtype=np.float64),
         cost_unit=cost_unit,
-        needs=np.asarray([stages.index(needs[s]) if s in needs else -1 for s in stages]) if needs else None,
+        requires=np.asarray([stages.index(requires[s]) if s in requires else -1 for s in stages]) if requires else None,
     )

@@ -105,7 +105,7 @@ class Stages:
         return any(stage.part is not stage.float_part for stage in self.every)
 
     @property
-    def needs(self) -> dict[str, str]:
+    def requires(self) -> dict[str, str]:
         """Stages that are only of use behind another one: exits that build on the last saver, and its name."""
         if -1 not in self.notes:
             return {}

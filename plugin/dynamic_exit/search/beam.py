@@ -11,9 +11,9 @@ import numpy as np
 
 from ..chain.operating_point import Goal
 from ..records import Records
-from .dependencies import allowed
-from .outcomes import Chains, CoarseChains
-from .table import Need, Table, grid_for
+from .dependencies import is_valid_chain
+from .outcomes import ApproximateOutcomes, OutcomeCache
+from .table import CountTarget, Table, grid_for
 
 # a longer chain must save this share more to be looked at
 _WORTH = 1e-4
@@ -67,7 +67,7 @@ class Beam:
         order = np.random.default_rng(seed).permutation(len(records))
         # from few samples to many, each part of the next
         sizes = [size for size in (_FEW_ROWS, rows) if 2 * size < len(records) or size == rows]
-        self.levels = [CoarseChains(records, fuse, np.sort(order[:size])) for size in sizes]
+        self.levels = [ApproximateOutcomes(records, fuse, np.sort(order[:size])) for size in sizes]
 
     def best(self, goals: Sequence[Goal], most: int) -> list[list[Stages]]:
         """Search for every goal.
@@ -79,52 +79,52 @@ class Beam:
         Returns:
             Per goal, chains of at least one stage, the best first.
         """
-        needs = [[need(chains, goal) for goal in goals] for chains in self.levels]
-        scores: _Scores = {(): judge(self.levels[-1], (), needs[-1])}
+        targets = [[count_target(chains, goal) for goal in goals] for chains in self.levels]
+        scores: _Scores = {(): fit_all(self.levels[-1], (), targets[-1])}
         layer: list[Stages] = [()]
         for length in range(1, self.max_stages + 1):
-            grown = {chain for stages in layer for chain in longer(self.records, stages, self.max_savers)}
-            layer = self._kept(self._judged(grown - set(scores), needs, scores), scores, length)
+            grown = {chain for stages in layer for chain in extensions(self.records, stages, self.max_savers)}
+            layer = self._kept(self._judged(grown - set(scores), targets, scores), scores, length)
             if not layer:
                 break
         for _ in range(_EXCHANGES):
-            best = {stages for ranked in ranking(scores, self.width) for stages in ranked}
+            best = {stages for ranked in rank(scores, self.width) for stages in ranked}
             moved = {chain for stages in best for chain in self._exchanged(stages)} - set(scores)
-            if not moved or not self._improved(moved, needs, scores):
+            if not moved or not self._improved(moved, targets, scores):
                 break
-        return [[stages for stages in ranked if stages] for ranked in ranking(scores, most)]
+        return [[stages for stages in ranked if stages] for ranked in rank(scores, most)]
 
-    def _judged(self, chains: set[Stages], needs: list[list[Need]], scores: _Scores) -> set[Stages]:
+    def _judged(self, chains: set[Stages], targets: list[list[CountTarget]], scores: _Scores) -> set[Stages]:
         # the better ones, whose scores on the larger sample are noted
-        for chains_there, wanted in zip(self.levels[:-1], needs[:-1], strict=True):
+        for chains_there, wanted in zip(self.levels[:-1], targets[:-1], strict=True):
             if len(chains) > self.screened:
-                rough = {stages: judge(chains_there, stages, wanted) for stages in sorted(chains)}
-                chains = {stages for ranked in ranking(rough, self.screened) for stages in ranked}
+                rough = {stages: fit_all(chains_there, stages, wanted) for stages in sorted(chains)}
+                chains = {stages for ranked in rank(rough, self.screened) for stages in ranked}
         for stages in sorted(chains):
-            scores[stages] = judge(self.levels[-1], stages, needs[-1])
+            scores[stages] = fit_all(self.levels[-1], stages, targets[-1])
         return chains
 
     def _kept(self, grown: set[Stages], scores: _Scores, length: int) -> list[Stages]:
         # one stage alone may not pay where two do
         width = max(self.width, 2 * _PAIRS // len(self.records.stages)) if length == 1 else self.width
         keep: set[Stages] = set()
-        for goal, ranked in enumerate(ranking({stages: scores[stages] for stages in grown}, width)):
+        for goal, ranked in enumerate(rank({stages: scores[stages] for stages in grown}, width)):
             bound = min(scores[stages][goal][0] for stages in scores if stages not in grown)
             keep.update(s for s in ranked if length == 1 or scores[s][goal][0] < bound - _WORTH * abs(bound))
         return sorted(keep)
 
-    def _improved(self, moved: set[Stages], needs: list[list[Need]], scores: _Scores) -> bool:
-        before = [scores[ranked[0]][goal] for goal, ranked in enumerate(ranking(scores, 1))]
-        self._judged(moved, needs, scores)
-        return any(scores[r[0]][goal] < before[goal] for goal, r in enumerate(ranking(scores, 1)))
+    def _improved(self, moved: set[Stages], targets: list[list[CountTarget]], scores: _Scores) -> bool:
+        before = [scores[ranked[0]][goal] for goal, ranked in enumerate(rank(scores, 1))]
+        self._judged(moved, targets, scores)
+        return any(scores[r[0]][goal] < before[goal] for goal, r in enumerate(rank(scores, 1)))
 
     def _exchanged(self, stages: Stages) -> Iterable[Stages]:
         for stage in stages:
             rest = tuple(s for s in stages if s != stage)
-            if not allowed(self.records, rest):
+            if not is_valid_chain(self.records, rest):
                 continue
             yield rest
-            yield from longer(self.records, rest, self.max_savers)
+            yield from extensions(self.records, rest, self.max_savers)
 
 
 def shortlist(records: Records, goals: Sequence[Goal], *, fuse: str, max_savers: int | None, seed: int) -> Records:
@@ -163,7 +163,7 @@ def _in_turn(ranked: list[list[Stages]]) -> Iterable[Stages]:
     return (stages for *_, stages in sorted(order))
 
 
-def longer(records: Records, stages: Stages, max_savers: int | None) -> Iterable[Stages]:
+def extensions(records: Records, stages: Stages, max_savers: int | None) -> Iterable[Stages]:
     """Return every chain with one stage more that the rules allow.
 
     Args:
@@ -185,27 +185,27 @@ def longer(records: Records, stages: Stages, max_savers: int | None) -> Iterable
         elif int(records.positions[stage]) in taken:
             continue
         chain = tuple(sorted((*stages, stage)))
-        if allowed(records, chain):
+        if is_valid_chain(records, chain):
             yield chain
 
 
-def need(chains: Chains, goal: Goal) -> Need:
+def count_target(chains: OutcomeCache, goal: Goal) -> CountTarget:
     """Return a goal in counts over the samples of some chains."""
     samples = len(chains.records)
     if goal.budget is not None:
-        return Need(cost=goal.budget * chains.records.baseline_cost * samples)
-    return Need(right=float(np.ceil(chains.baseline_right - goal.max_accuracy_drop * samples - _ROUNDING)))
+        return CountTarget(cost=goal.budget * chains.records.baseline_cost * samples)
+    return CountTarget(correct=float(np.ceil(chains.baseline_correct - goal.max_accuracy_drop * samples - _ROUNDING)))
 
 
-def judge(chains: Chains, stages: Stages, needs: list[Need]) -> list[tuple[float, float]]:
+def fit_all(chains: OutcomeCache, stages: Stages, targets: list[CountTarget]) -> list[tuple[float, float]]:
     """Return what to minimise per goal, at the best thresholds on a coarse grid; infinite where the goal is missed."""
     chain = chains.chain(stages)
     cells = _CELLS[len(stages)] if len(stages) < len(_CELLS) else _MOST_CELLS
-    fits = Table(chain, grid_for(chain, cells)[0]).fits(needs)
-    return [n.key(f.right, f.cost) if f is not None else (np.inf, np.inf) for n, f in zip(needs, fits, strict=True)]
+    fits = Table(chain, grid_for(chain, cells)[0]).fits(targets)
+    return [n.key(f.correct, f.cost) if f is not None else (np.inf, np.inf) for n, f in zip(targets, fits, strict=True)]
 
 
-def ranking(scores: _Scores, most: int) -> list[list[Stages]]:
+def rank(scores: _Scores, most: int) -> list[list[Stages]]:
     """Return the best chains per goal, the best first."""
     goals = range(len(next(iter(scores.values()), ())))
     return [sorted(scores, key=lambda stages: (scores[stages][goal], stages))[:most] for goal in goals]

@@ -13,9 +13,9 @@ import numpy as np
 
 from ..chain.evaluation import Configuration, evaluate
 from ..chain.operating_point import Goal
-from .beam import need
-from .solver import Found, Search
-from .table import Need
+from .beam import count_target
+from .solver import Search, Solution
+from .table import CountTarget
 
 # the room for the optimism takes at most this part of what a goal saves without it
 _MOST_TAKEN = 0.5
@@ -45,7 +45,7 @@ class _Known:
     """A configuration with its figures on the samples searched: right answers, and mean cost over the backbone's."""
 
     configuration: Configuration
-    right: int
+    correct: int
     ratio: float
 
 
@@ -89,8 +89,8 @@ def asked_of(goals: Sequence[Goal], optimism: Sequence[float]) -> list[Goal]:
         can make a point cheaper, not dearer.
     """
     drops = [
-        (goal.max_accuracy_drop, max(-1.0, goal.max_accuracy_drop - growth))
-        for goal, growth in zip(goals, optimism, strict=True)
+        (goal.max_accuracy_drop, max(-1.0, goal.max_accuracy_drop - optimism))
+        for goal, optimism in zip(goals, optimism, strict=True)
         if goal.max_accuracy_drop is not None
     ]
     return [
@@ -112,7 +112,7 @@ class _Pool:
         self.search, self.known = search, {}
         self._take(Configuration((), search.fuse))
 
-    def add(self, found: Sequence[Found | None]) -> None:
+    def add(self, found: Sequence[Solution | None]) -> None:
         """Take what a search found."""
         for each in found:
             if each is not None:
@@ -121,45 +121,45 @@ class _Pool:
     def _take(self, configuration: Configuration) -> None:
         if configuration not in self.known:
             figures = evaluate(self.search.records, configuration)
-            right = round(figures.accuracy * len(self.search.records))
-            self.known[configuration] = _Known(configuration, right, figures.cost_ratio)
+            correct = round(figures.accuracy * len(self.search.records))
+            self.known[configuration] = _Known(configuration, correct, figures.cost_ratio)
 
-    def best(self, wanted: Need) -> _Known | None:
+    def best(self, wanted: CountTarget) -> _Known | None:
         """Return the best of all for a goal in counts; None where nothing meets it."""
         cost = self.search.records.baseline_cost * len(self.search.records)
-        keys = {known: wanted.key(known.right, known.ratio * cost) for known in self.known.values()}
+        keys = {known: wanted.key(known.correct, known.ratio * cost) for known in self.known.values()}
         best = min(keys, key=lambda known: (keys[known], known.configuration.stages))
         return best if np.isfinite(keys[best][0]) else None
 
     def bound(self, goal: Goal) -> float:
         """Return what a goal may cost at most once room is left, over the backbone's cost."""
-        plain = self.best(need(self.search.chains, goal))
+        plain = self.best(count_target(self.search.outcomes, goal))
         return np.inf if plain is None else _bound(plain.ratio)
 
     def leaves_room(self, goal: Goal, asked: Goal, bound: float) -> bool:
         """Return whether something meets what is asked in a goal's place at no more than a cost, or both are one."""
-        wanted = need(self.search.chains, asked)
+        wanted = count_target(self.search.outcomes, asked)
         best = self.best(wanted)
-        return wanted == need(self.search.chains, goal) or (best is not None and best.ratio <= bound)
+        return wanted == count_target(self.search.outcomes, goal) or (best is not None and best.ratio <= bound)
 
     def choice(self, goal: Goal, asked: Goal) -> Choice | None:
         """Choose for a goal, given what the search was asked for in its place."""
-        best = self.best(need(self.search.chains, asked))
+        best = self.best(count_target(self.search.outcomes, asked))
         if goal.max_accuracy_drop is None:
             return None if best is None else Choice(best.configuration)
-        plain = self.best(need(self.search.chains, goal))
+        plain = self.best(count_target(self.search.outcomes, goal))
         if plain is None:
             return None
         room, bound = goal.max_accuracy_drop - asked.max_accuracy_drop, _bound(plain.ratio)
         if best is not None and best.ratio <= bound:
             return Choice(best.configuration, room)
         within = [known for known in self.known.values() if known.ratio <= bound]
-        best = min(within, key=lambda known: (-known.right, known.ratio, known.configuration.stages))
-        return Choice(best.configuration, room, *self._missing(goal, asked, best.right))
+        best = min(within, key=lambda known: (-known.correct, known.ratio, known.configuration.stages))
+        return Choice(best.configuration, room, *self._missing(goal, asked, best.correct))
 
-    def _missing(self, goal: Goal, asked: Goal, right: int) -> tuple[float, int | None]:
+    def _missing(self, goal: Goal, asked: Goal, correct: int) -> tuple[float, int | None]:
         samples = len(self.search.records)
-        drop = (self.search.chains.baseline_right - right) / samples
+        drop = (self.search.outcomes.baseline_correct - correct) / samples
         room, left = goal.max_accuracy_drop - asked.max_accuracy_drop, goal.max_accuracy_drop - drop
         # half a sample more or less is no drop to hold against a number of samples
         needed = int(np.ceil(samples * (room / left) ** (1 / _SHRINKS))) if left > 0.5 / samples else None
@@ -204,7 +204,7 @@ def notes_on(search: Search, goals: Sequence[Goal], choices: Sequence[Choice]) -
             f"than allowed; {enough}"
         )
     off = [goal for goal, choice in pairs if goal.max_accuracy_drop is not None and not choice.configuration.stages]
-    if off and search.chains.final:
+    if off and search.outcomes.final:
         notes.append(f"{_names(off)}: nothing saves at this drop on the {samples} samples searched; all stages are off")
     return notes
 

@@ -13,12 +13,12 @@ import numpy as np
 from ..records import Records
 
 #: Nobody leaves at a stage with this threshold.
-NOBODY = 1.0
+NEVER_EXIT = 1.0
 
 Stages = tuple[int, ...]
 
 
-def needed(records: Records, stages: Iterable[int]) -> set[int]:
+def required_savers(records: Records, stages: Iterable[int]) -> set[int]:
     """Return the savers that stages of a chain need.
 
     Args:
@@ -28,15 +28,15 @@ def needed(records: Records, stages: Iterable[int]) -> set[int]:
     Returns:
         Places in the records' chain.
     """
-    return set() if records.needs is None else {int(records.needs[s]) for s in stages if records.needs[s] >= 0}
+    return set() if records.requires is None else {int(records.requires[s]) for s in stages if records.requires[s] >= 0}
 
 
-def allowed(records: Records, stages: Stages) -> bool:
+def is_valid_chain(records: Records, stages: Stages) -> bool:
     """Whether a chain holds what its stages need."""
-    return needed(records, stages) <= set(stages)
+    return required_savers(records, stages) <= set(stages)
 
 
-def always_run(records: Records, saver: int) -> Records:
+def with_saver_always_on(records: Records, saver: int) -> Records:
     """Return records in which a saver, the last of the chain, always runs.
 
     What it costs stands before every stage behind it, so that it costs the same whether it is in use or not: the cost
@@ -55,7 +55,7 @@ def always_run(records: Records, saver: int) -> Records:
     return records.with_costs(own, prefix)
 
 
-def with_saver(saver: int, stages: Stages, thresholds: np.ndarray) -> tuple[Stages, np.ndarray]:
+def insert_saver(saver: int, stages: Stages, thresholds: np.ndarray) -> tuple[Stages, np.ndarray]:
     """Put a saver into a chain, where nobody leaves.
 
     Args:
@@ -69,4 +69,4 @@ def with_saver(saver: int, stages: Stages, thresholds: np.ndarray) -> tuple[Stag
     if saver in stages:
         return stages, thresholds
     place = sum(stage < saver for stage in stages)
-    return (*stages[:place], saver, *stages[place:]), np.insert(thresholds, place, NOBODY).astype(np.float32)
+    return (*stages[:place], saver, *stages[place:]), np.insert(thresholds, place, NEVER_EXIT).astype(np.float32)

@@ -17,7 +17,7 @@ _FEWEST = 100
 _STEP = 0.01
 
 
-def with_exits_that_pay(
+def drop_unhelpful_exits(
     records: Records, goals: Sequence[Goal], *, fuse: str, max_savers: int | None, seed: int
 ) -> Records:
     """Return the records without exits, unless these pay behind savers.

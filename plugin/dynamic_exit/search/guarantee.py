@@ -35,7 +35,7 @@ _PATH_STEPS = 19
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TestOutcome:
     """What the tests came to.
 
     Attributes:
@@ -52,7 +52,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Bet:
+class BettingTest:
     """A test of ``true drop > allowed``, fixed before the calibration samples are looked at.
 
     Attributes:
@@ -113,12 +113,12 @@ def discordant(records: Records, configuration: Configuration) -> tuple[int, int
     """
     truth = records.truth
     alone = records.topk_classes[-1, :, 0] == truth
-    right = evaluate(records, configuration).prediction == truth
-    worse, better = int((alone & ~right).sum()), int((~alone & right).sum())
+    correct = evaluate(records, configuration).prediction == truth
+    worse, better = int((alone & ~correct).sum()), int((~alone & correct).sum())
     return worse, better, len(records) - worse - better
 
 
-def certify(
+def fixed_sequence_test(
     records: Records,
     path: Sequence[Configuration],
     *,
@@ -126,7 +126,7 @@ def certify(
     probability: float,
     discordance: float = DISCORDANCE,
     widest: float | None = None,
-) -> Verdict:
+) -> TestOutcome:
     """Test configurations from the safest to the boldest, and promise the last that passes.
 
     Args:
@@ -147,7 +147,7 @@ def certify(
     check_probability(probability)
     if not -1 < max_accuracy_drop < 1:
         raise TuningError(f"the allowed accuracy drop must be between -1 and 1; got {max_accuracy_drop:g}")
-    test = Bet(max_accuracy_drop, probability, len(records), discordance, widest)
+    test = BettingTest(max_accuracy_drop, probability, len(records), discordance, widest)
     passed, first = 0, None
     for configuration in path:
         counts = discordant(records, configuration)
@@ -157,9 +157,9 @@ def certify(
         passed += 1
     if passed:
         promise = Guarantee(max_accuracy_drop=max_accuracy_drop, probability=probability, samples=len(records))
-        return Verdict(passed, promise)
+        return TestOutcome(passed, promise)
     if first is None:
-        return Verdict(0, None, "there is no configuration to test beside the backbone alone")
+        return TestOutcome(0, None, "there is no configuration to test beside the backbone alone")
     needed = samples_needed(first, max_accuracy_drop, probability)
     drop = (first[0] - first[1]) / len(records)
     reason = (
@@ -167,11 +167,11 @@ def certify(
         f"loses at most {max_accuracy_drop:g} with probability {probability:g}; "
         + (f"about {needed} would be needed" if needed else "no number of such samples would: allow a larger drop")
     )
-    return Verdict(0, None, reason, needed)
+    return TestOutcome(0, None, reason, needed)
 
 
-def risk_path(
-    search: Search, plain: Sequence[Configuration], samples: int, drops: Sequence[float], growth: Sequence[float]
+def test_sequence(
+    search: Search, plain: Sequence[Configuration], samples: int, drops: Sequence[float], optimism: Sequence[float]
 ) -> tuple[list[Configuration], float]:
     """Make configurations for the tests of some drops, from the safest to the boldest, on the search samples alone.
 
@@ -187,7 +187,7 @@ def risk_path(
         backbone.
     """
     shares, levels = [], []
-    for configuration, drop, more in zip(plain, drops, growth, strict=True):
+    for configuration, drop, more in zip(plain, drops, optimism, strict=True):
         worse, better, same = discordant(search.records, configuration)
         shares.append(max(worse + better, 1) / (worse + better + same))
         levels.append(drop - more - np.sqrt(shares[-1] / samples) * np.linspace(_SAFEST, 0.0, _PATH_STEPS))
@@ -204,13 +204,13 @@ def risk_path(
     return path, float(np.exp(np.mean(np.log(shares))))
 
 
-def promised(
+def certify_boldest(
     search: Search,
     plain: Sequence[Configuration],
     calibration: Records,
     drops: Sequence[float],
     probability: float,
-    growth: Sequence[float],
+    optimism: Sequence[float],
 ) -> list[tuple[Configuration, Guarantee | None, str]]:
     """Find the boldest configuration whose drop can be promised, for each of some drops.
 
@@ -231,10 +231,10 @@ def promised(
     Raises:
         TuningError: The probability or a drop is out of its range.
     """
-    path, discordance = risk_path(search, plain, len(calibration), drops, growth)
+    path, discordance = test_sequence(search, plain, len(calibration), drops, optimism)
     made = []
     for configuration, drop in zip(plain, drops, strict=True):
-        verdict = certify(
+        verdict = fixed_sequence_test(
             calibration,
             path,
             max_accuracy_drop=drop,
@@ -266,7 +266,7 @@ def samples_needed(counts: tuple[int, int, int], allowed: float, probability: fl
         return None
 
     def enough(number: float) -> bool:
-        test = Bet(allowed, probability, int(number), max(worse + better, 1 / samples))
+        test = BettingTest(allowed, probability, int(number), max(worse + better, 1 / samples))
         return test.passes(worse * number, better * number, same * number)
 
     high = 1.0

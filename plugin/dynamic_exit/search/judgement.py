@@ -117,10 +117,10 @@ def judge(
     before = records.topk_classes[-1, :, 0] == records.truth if against is None else against
     found = []
     for point, most in zip(points.points, allowed, strict=True):
-        right = evaluate(records, point.configuration).prediction == records.truth
-        accuracy = float(right.mean())
+        correct = evaluate(records, point.configuration).prediction == records.truth
+        accuracy = float(correct.mean())
         drop = float(before.mean()) - accuracy
-        found.append(Judgement(point.name, len(records), accuracy, drop, paired_error(before, right), most))
+        found.append(Judgement(point.name, len(records), accuracy, drop, paired_error(before, correct), most))
     return found
 
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .beam import Stages, longer
-from .dependencies import allowed
-from .outcomes import Chains, CoarseChains, some_rows
-from .table import Fit, Need
+from .beam import Stages, extensions
+from .dependencies import is_valid_chain
+from .outcomes import ApproximateOutcomes, OutcomeCache, subsample
+from .table import CountTarget, Fit
 from .thresholds import polish, relax, score
 
 _ROWS = 6_000
@@ -28,11 +28,11 @@ class Exchange:
         seed: Decides which samples exchanges are judged on, if there are more.
     """
 
-    def __init__(self, chains: Chains, max_savers: int | None, seed: int) -> None:
-        self.chains, self.max_savers = chains, max_savers
-        self.coarse = CoarseChains(chains.records, "none", some_rows(len(chains.records), _ROWS, seed))
+    def __init__(self, chains: OutcomeCache, max_savers: int | None, seed: int) -> None:
+        self.outcomes, self.max_savers = chains, max_savers
+        self.coarse = ApproximateOutcomes(chains.records, "none", subsample(len(chains.records), _ROWS, seed))
 
-    def improve(self, need: Need, stages: Stages, fit: Fit) -> tuple[Stages, Fit]:
+    def improve(self, target: CountTarget, stages: Stages, fit: Fit) -> tuple[Stages, Fit]:
         """Exchange stages until that does not help, a few times at most.
 
         Args:
@@ -45,40 +45,40 @@ class Exchange:
         """
         for _ in range(_ROUNDS):
             best = stages, fit
-            for others, thresholds in self._promising(need, stages, fit):
-                chain = self.chains.chain(others)
-                found = polish(chain, need, score(chain, thresholds))
-                best = min(best, (others, found), key=lambda pair: need.key(pair[1].right, pair[1].cost))
+            for others, thresholds in self._promising(target, stages, fit):
+                chain = self.outcomes.chain(others)
+                found = polish(chain, target, score(chain, thresholds))
+                best = min(best, (others, found), key=lambda pair: target.key(pair[1].correct, pair[1].cost))
             if best[1] is fit:
                 break
             stages, fit = best
         return stages, fit
 
-    def _promising(self, need: Need, stages: Stages, fit: Fit) -> list[tuple[Stages, np.ndarray]]:
+    def _promising(self, target: CountTarget, stages: Stages, fit: Fit) -> list[tuple[Stages, np.ndarray]]:
         # at what the chain does on the samples judged on: the goal itself is about others
         now = score(self.coarse.chain(stages), fit.thresholds)
-        there = Need(right=now.right) if need.right is not None else Need(cost=now.cost)
+        there = CountTarget(correct=now.correct) if target.correct is not None else CountTarget(cost=now.cost)
         tried = []
         for others, start in self._neighbours(stages, fit.thresholds):
             chain = self.coarse.chain(others)
             found = relax(chain, there, score(chain, start)) if others else score(chain, start)
-            tried.append((there.key(found.right, found.cost), others, found.thresholds))
+            tried.append((there.key(found.correct, found.cost), others, found.thresholds))
         tried.sort(key=lambda item: item[:2])
         return [(others, thresholds) for _, others, thresholds in tried[:_FITTED] if others]
 
     def _neighbours(self, stages: Stages, thresholds: np.ndarray) -> Iterator[tuple[Stages, np.ndarray]]:
-        records = self.chains.records
+        records = self.outcomes.records
         known = dict(zip(stages, thresholds, strict=True))
-        for chain in longer(records, stages, self.max_savers):
+        for chain in extensions(records, stages, self.max_savers):
             # nobody leaves at the new stage, until moves find who should
             yield chain, self._thresholds(chain, known, 0.0)
         for stage in stages:
             rest = tuple(s for s in stages if s != stage)
-            if not allowed(records, rest):
+            if not is_valid_chain(records, rest):
                 continue
             yield rest, self._thresholds(rest, known, 0.0)
             leaving = float((self.coarse.records.topk_probabilities[stage, :, 0] > known[stage]).mean())
-            for chain in longer(records, rest, self.max_savers):
+            for chain in extensions(records, rest, self.max_savers):
                 if stage not in chain:
                     yield chain, self._thresholds(chain, known, leaving)
 

@@ -29,7 +29,9 @@ _LEVELS = (-0.25, 0.75)
 _MOST = 3.0
 
 
-def optimism(records: Records, goals: Sequence[Goal], *, fuse: str, max_savers: int | None, seed: int) -> list[float]:
+def estimate_optimism(
+    records: Records, goals: Sequence[Goal], *, fuse: str, max_savers: int | None, seed: int
+) -> list[float]:
     """Return by how much the accuracy drop grows from the samples searched to others, on average.
 
     Args:
@@ -60,16 +62,16 @@ def optimism(records: Records, goals: Sequence[Goal], *, fuse: str, max_savers: 
     if not saves.any():
         return found
     # each fold's search had four fifths of the samples, so that this is a little too much rather than too little
-    growth = np.full(len(wanted), np.nan)
-    growth[saves] = np.clip(_pooled(at_goal[:, saves]), 0.0, _MOST * np.array(errors)[saves])
+    optimism = np.full(len(wanted), np.nan)
+    optimism[saves] = np.clip(_pooled(at_goal[:, saves]), 0.0, _MOST * np.array(errors)[saves])
     # nothing saves at so small a drop on four fifths of the samples: what is found on all fits noise as the others do
-    growth[~saves] = growth[saves].max()
-    for place, each in zip(places, growth, strict=True):
+    optimism[~saves] = optimism[saves].max()
+    for place, each in zip(places, optimism, strict=True):
         found[place] = float(each)
     return found
 
 
-def _pooled(growth: np.ndarray) -> np.ndarray:
+def _pooled(optimism: np.ndarray) -> np.ndarray:
     """Pull each goal's growth towards that of all goals, the more the less the folds tell them apart.
 
     A goal keeps its distance d from the mean by the share 1 - e² / d², for d's standard error e over the folds (the
@@ -81,9 +83,9 @@ def _pooled(growth: np.ndarray) -> np.ndarray:
     Returns:
         Growth (goals,).
     """
-    apart = growth - _known_mean(growth, 1)[:, None]
-    every = _known_mean(growth, 0).mean()
-    distance = _known_mean(growth, 0) - every
+    apart = optimism - _known_mean(optimism, 1)[:, None]
+    every = _known_mean(optimism, 0).mean()
+    distance = _known_mean(optimism, 0) - every
     # rounds of folds share their samples: another round makes the mean hardly more certain
     square = _known_mean((apart - _known_mean(apart, 0)) ** 2, 0) / FOLDS
     kept = np.maximum(0.0, 1 - square / np.maximum(distance**2, 1e-12))
@@ -114,22 +116,22 @@ def _standard_errors(
     shares = [0.0] * len(goals)
     for place, found in enumerate(search.run(goals)):
         if found is not None:
-            right = evaluate(records, search.configuration(found)).prediction == records.truth
-            shares[place] = float((right != alone).mean())
+            correct = evaluate(records, search.configuration(found)).prediction == records.truth
+            shares[place] = float((correct != alone).mean())
     return [float(np.sqrt(max(share, 1 / len(records)) / len(records))) for share in shares]
 
 
 def _growth(records: Records, goals: Sequence[Goal], fuse: str, max_savers: int | None, seed: int) -> np.ndarray:
     # per fold and goal, the drop on samples left out less the drop on those searched; NaN where nothing saves
-    growth = []
+    optimism = []
     for searched, left in folds(len(records), seed):
         train, held = records.take(searched), records.take(left)
         # as many chains as in the search itself, whose choice among them fits noise as well
         search = Search(train, fuse, max_savers=max_savers, seed=seed, restarts=0)
-        growth.append([np.nan] * len(goals))
+        optimism.append([np.nan] * len(goals))
         for place, found in enumerate(search.run(goals)):
             configuration = search.configuration(found) if found is not None else None
             if configuration is not None and configuration.stages:
                 inside, outside = (evaluate(each, configuration).accuracy_drop for each in (train, held))
-                growth[-1][place] = outside - inside
-    return np.array(growth)
+                optimism[-1][place] = outside - inside
+    return np.array(optimism)

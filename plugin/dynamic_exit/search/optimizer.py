@@ -12,9 +12,9 @@ from ..errors import TuningError
 from ..records import Records
 from .beam import shortlist
 from .choice import Choice, choose, notes_on
-from .exit_selection import with_exits_that_pay
-from .guarantee import check_probability, promised
-from .optimism import optimism
+from .exit_selection import drop_unhelpful_exits
+from .guarantee import certify_boldest, check_probability
+from .optimism import estimate_optimism
 from .solver import Search
 
 __all__ = ["Goal", "front", "optimize", "split", "tune", "tune_file"]
@@ -51,16 +51,16 @@ def optimize(
     check_options(fuse, max_savers)
     records = shortlist(records, goals, fuse=fuse, max_savers=max_savers, seed=seed)
     if crossfit:
-        records = with_exits_that_pay(records, goals, fuse=fuse, max_savers=max_savers, seed=seed)
+        records = drop_unhelpful_exits(records, goals, fuse=fuse, max_savers=max_savers, seed=seed)
     search = Search(records, fuse, max_savers=max_savers, seed=seed)
-    growth = [0.0] * len(goals)
+    optimism = [0.0] * len(goals)
     if crossfit:
-        growth = optimism(records, goals, fuse=fuse, max_savers=max_savers, seed=seed)
-    return [choice.configuration for choice in _meet(search, goals, growth)]
+        optimism = estimate_optimism(records, goals, fuse=fuse, max_savers=max_savers, seed=seed)
+    return [choice.configuration for choice in _meet(search, goals, optimism)]
 
 
-def _meet(search: Search, goals: Sequence[Goal], growth: Sequence[float]) -> list[Choice]:
-    choices = choose(search, goals, growth)
+def _meet(search: Search, goals: Sequence[Goal], optimism: Sequence[float]) -> list[Choice]:
+    choices = choose(search, goals, optimism)
     for goal, choice in zip(goals, choices, strict=True):
         if choice is None:
             raise TuningError(_unmet(search, goal))
@@ -130,16 +130,16 @@ def tune(
             raise TuningError("a guarantee needs calibration samples of its own; pass guarantee_records")
     check_tunable(search_records)
     search_records = shortlist(search_records, goals, fuse=fuse, max_savers=max_savers, seed=seed)
-    search_records = with_exits_that_pay(search_records, goals, fuse=fuse, max_savers=max_savers, seed=seed)
+    search_records = drop_unhelpful_exits(search_records, goals, fuse=fuse, max_savers=max_savers, seed=seed)
     search = Search(search_records, fuse, max_savers=max_savers, seed=seed)
-    growth = optimism(search_records, goals, fuse=fuse, max_savers=max_savers, seed=seed)
-    choices = _meet(search, goals, growth)
+    optimism = estimate_optimism(search_records, goals, fuse=fuse, max_savers=max_savers, seed=seed)
+    choices = _meet(search, goals, optimism)
     made, notes = [(choice.configuration, None, "") for choice in choices], notes_on(search, goals, choices)
     places = [place for place, goal in enumerate(goals) if goal.max_accuracy_drop is not None]
     if guarantee is not None and places:
         plain = [choices[place].configuration for place in places]
-        drops, more = [goals[place].max_accuracy_drop for place in places], [growth[place] for place in places]
-        tested = promised(search, plain, guarantee_records, drops, guarantee, more)
+        drops, more = [goals[place].max_accuracy_drop for place in places], [optimism[place] for place in places]
+        tested = certify_boldest(search, plain, guarantee_records, drops, guarantee, more)
         for place, each in zip(places, tested, strict=True):
             made[place] = each
             notes += [f"{goals[place].name}: no guarantee, {each[2]}"] if each[2] else []
@@ -189,7 +189,7 @@ def tune_file(
     check_options(fuse, max_savers)
     if guarantee is not None:
         check_probability(guarantee)
-    goals = goals_of(max_accuracy_drops)
+    goals = goals_from_drops(max_accuracy_drops)
     records = Records.read(records_path)
     check_tunable(records)
     rows = split(len(records), search_fraction, guarantee is not None, seed)
@@ -208,7 +208,7 @@ def tune_file(
     return points
 
 
-def goals_of(max_accuracy_drops: Sequence[float]) -> list[Goal]:
+def goals_from_drops(max_accuracy_drops: Sequence[float]) -> list[Goal]:
     """Return one goal per allowed drop.
 
     Args:

@@ -17,7 +17,7 @@ _TIE = np.float32(1 + 2**-20)
 
 
 @dataclass(frozen=True)
-class Chain:
+class ChainOutcomes:
     """A fixed set of stages in use; only their thresholds are open. N samples, m stages before the final.
 
     With the set fixed, neither confidence nor answer of a stage depends on any threshold, fused or not.
@@ -31,27 +31,27 @@ class Chain:
 
     stages: tuple[int, ...]
     confidence: np.ndarray
-    right: np.ndarray
+    correct: np.ndarray
     cost: np.ndarray
 
     @property
     def samples(self) -> int:
         """N."""
-        return self.right.shape[1]
+        return self.correct.shape[1]
 
-    def take(self, rows: np.ndarray) -> "Chain":
+    def take(self, rows: np.ndarray) -> "ChainOutcomes":
         """Return the chain on some samples: integers (n,) or a mask (N,)."""
-        return Chain(self.stages, self.confidence[:, rows], self.right[:, rows], self.cost)
+        return ChainOutcomes(self.stages, self.confidence[:, rows], self.correct[:, rows], self.cost)
 
 
-def some_rows(samples: int, most: int, seed: int) -> np.ndarray:
+def subsample(samples: int, most: int, seed: int) -> np.ndarray:
     """Return which samples to look at where all are too many: rising int64, at most `most`, all if they are fewer."""
     if samples <= most:
         return np.arange(samples)
     return np.sort(np.random.default_rng(seed).choice(samples, most, replace=False))
 
 
-class Chains:
+class OutcomeCache:
     """Makes chains out of records, and remembers the evidence that chains share.
 
     Args:
@@ -65,11 +65,11 @@ class Chains:
         self.fuse = fuse
         self.truth = records.truth
         self.final = len(records.stages) - 1
-        self.baseline_right = int((records.topk_classes[-1, :, 0] == self.truth).sum())
+        self.baseline_correct = int((records.topk_classes[-1, :, 0] == self.truth).sum())
         self._answers: OrderedDict[tuple[int, ...], tuple[np.ndarray, np.ndarray]] = OrderedDict()
         self._most = max(64, memory // (5 * len(records)))
 
-    def chain(self, stages: tuple[int, ...]) -> Chain:
+    def chain(self, stages: tuple[int, ...]) -> ChainOutcomes:
         """Return the chain of some stages.
 
         Args:
@@ -84,12 +84,12 @@ class Chains:
         confidence = np.empty((len(stages), len(self.records)), dtype=np.float32)
         for place in range(len(stages)):
             confidence[place] = answers[place][0]
-        return Chain(stages, confidence, np.stack([right for _, right in answers]), np.cumsum(own) + prefix)
+        return ChainOutcomes(stages, confidence, np.stack([correct for _, correct in answers]), np.cumsum(own) + prefix)
 
-    def right_range(self) -> tuple[int, int]:
+    def correct_range(self) -> tuple[int, int]:
         """Right answers of the least accurate stage and of the backbone, over these samples."""
-        rights = [int((self.records.topk_classes[s, :, 0] == self.truth).sum()) for s in range(self.final)]
-        return min([*rights, self.baseline_right]), self.baseline_right
+        corrects = [int((self.records.topk_classes[s, :, 0] == self.truth).sum()) for s in range(self.final)]
+        return min([*corrects, self.baseline_correct]), self.baseline_correct
 
     def _answer(self, seen: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         # confidence and rightness of the evidence that these stages give together
@@ -106,7 +106,7 @@ class Chains:
         return confidence, classes == self.truth
 
 
-class CoarseChains(Chains):
+class ApproximateOutcomes(OutcomeCache):
     """Chains on some samples, many times faster where evidence is fused: what to judge very many chains with.
 
     Each sample's evidence is kept for the classes alone that all stages together find most likely in it. Another class

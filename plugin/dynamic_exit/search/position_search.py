@@ -24,7 +24,7 @@ OFF: Option = (-1, -1)
 
 
 @dataclass(frozen=True)
-class PathPoint:
+class TradeoffPoint:
     """A configuration that is best at some trade-off.
 
     Attributes:
@@ -34,13 +34,13 @@ class PathPoint:
         cost: On these samples, in backbone runs.
     """
 
-    trade: float
+    multiplier: float
     options: tuple[Option, ...]
-    right: float
+    correct: float
     cost: float
 
 
-class Line:
+class PositionSearch:
     """A group's stages on some samples, sorted by confidence once. H stages, n samples.
 
     Args:
@@ -65,7 +65,7 @@ class Line:
         self.own = records.own_cost[list(stages)] / records.baseline_cost
         self.prefix = records.prefix_cost[list(stages)] / records.baseline_cost
         self.confidence = np.stack([records.topk_probabilities[stage, rows, 0] for stage in stages])
-        self.right = np.stack([records.topk_classes[stage, rows, 0] == truth[rows] for stage in stages])
+        self.correct = np.stack([records.topk_classes[stage, rows, 0] == truth[rows] for stage in stages])
         self.grids = [quantile_thresholds(row, count) for row in self.confidence]
         samples = self.confidence.shape[1]
         # what staying brings depends on the sample, on whether the stage is right, and on its prefix alone
@@ -76,12 +76,12 @@ class Line:
         self.staying = np.full((len(stages), max(len(grid) for grid in self.grids)), samples)
         for head, grid in enumerate(self.grids):
             order = np.argsort(self.confidence[head])
-            self.index[head, 1:] = order + samples * (2 * which[head] + self.right[head, order])
+            self.index[head, 1:] = order + samples * (2 * which[head] + self.correct[head, order])
             self.staying[head, : len(grid)] = np.searchsorted(self.confidence[head, order], grid, side="right")
             self.staying[head] += head * (samples + 1)
         self.sums = scratch[-self.index.size :].reshape(self.index.shape)
 
-    def best(self, value: np.ndarray, paid: int, reached: np.ndarray, worth: "Worth", now: Option) -> Option:
+    def best(self, value: np.ndarray, paid: int, reached: np.ndarray, worth: "Utility", now: Option) -> Option:
         """Find the best option with all other groups as they are.
 
         Args:
@@ -98,7 +98,7 @@ class Line:
         staying = self.table[:-1].reshape(len(here), 2, -1)
         np.subtract(value, here[:, None], out=staying[:, 0])
         staying[:, 0] *= reached
-        np.subtract(staying[:, 0], worth.right * reached, out=staying[:, 1])
+        np.subtract(staying[:, 0], worth.correct * reached, out=staying[:, 1])
         self.table[-1] = 0
         np.take(self.table, self.index, out=self.sums, mode="clip")
         np.cumsum(self.sums, axis=1, out=self.sums)
@@ -124,7 +124,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Worth:
+class Utility:
     """What answers and costs are worth at a trade-off, in whole numbers as large as sums over the samples allow.
 
     Attributes:
@@ -132,24 +132,28 @@ class Worth:
         run: Of a backbone run.
     """
 
-    right: int
+    correct: int
     run: float
 
     @classmethod
-    def at(cls, trade: float, lines: Sequence[Line], samples: int) -> "Worth":
+    def at(cls, multiplier: float, lines: Sequence[PositionSearch], samples: int) -> "Utility":
         """Return it for a trade-off: the right answers that one backbone run is worth."""
         dearest = 1 + sum(line.own.max() for line in lines)
-        right = 2.0 ** np.floor(np.log2(_LARGEST / samples / (1 + trade * dearest)))
-        return cls(int(right), trade * right)
+        correct = 2.0 ** np.floor(np.log2(_LARGEST / samples / (1 + multiplier * dearest)))
+        return cls(int(correct), multiplier * correct)
 
     def of(self, cost: np.ndarray | float) -> np.ndarray:
         """Return what costs in backbone runs are worth: int64 of the same shape."""
         return np.rint(self.run * np.asarray(cost)).astype(np.int64)
 
 
-def ascend(
-    lines: Sequence[Line], final_right: np.ndarray, trade: float, start: Sequence[Option], sweeps: int = _SWEEPS
-) -> PathPoint:
+def coordinate_ascent(
+    lines: Sequence[PositionSearch],
+    final_correct: np.ndarray,
+    multiplier: float,
+    start: Sequence[Option],
+    sweeps: int = _SWEEPS,
+) -> TradeoffPoint:
     """Find options of which no change of one alone helps.
 
     Args:
@@ -162,13 +166,13 @@ def ascend(
     Returns:
         Where nothing changes any more.
     """
-    worth, options = Worth.at(trade, lines, len(final_right)), list(start)
+    worth, options = Utility.at(multiplier, lines, len(final_correct)), list(start)
     leaves = [line.leaves(option) for line, option in zip(lines, options, strict=True)]
     looked: list[list[Option]] = [[] for _ in lines]
     for _ in range(sweeps):
         reached, before = _reached(leaves), list(options)
         # a sample's value from here on is value - paid; the own costs are the same for all that arrive
-        value, paid = worth.right * final_right - worth.of(1), 0
+        value, paid = worth.correct * final_correct - worth.of(1), 0
         for g in range(len(lines) - 1, -1, -1):
             line = lines[g]
             if looked[g] != options:
@@ -178,12 +182,12 @@ def ascend(
                 looked[g] = list(options)
             head = options[g][0]
             if head >= 0:
-                here = worth.right * line.right[head] + (paid - worth.of(line.prefix[head]))
+                here = worth.correct * line.correct[head] + (paid - worth.of(line.prefix[head]))
                 np.copyto(value, here, where=leaves[g])
                 paid += worth.of(line.own[head])
         if options == before:
             break
-    return PathPoint(trade, tuple(options), *_count(lines, options, leaves, final_right))
+    return TradeoffPoint(multiplier, tuple(options), *_count(lines, options, leaves, final_correct))
 
 
 def _reached(leaves: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -195,17 +199,17 @@ def _reached(leaves: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def _count(
-    lines: Sequence[Line], options: Sequence[Option], leaves: Sequence[np.ndarray], final_right: np.ndarray
+    lines: Sequence[PositionSearch], options: Sequence[Option], leaves: Sequence[np.ndarray], final_correct: np.ndarray
 ) -> tuple[float, float]:
     # right answers, and cost in backbone runs
-    staying = np.ones(len(final_right), dtype=bool)
-    right, cost, paid = 0, 0.0, 0.0
+    staying = np.ones(len(final_correct), dtype=bool)
+    correct, cost, paid = 0, 0.0, 0.0
     for line, (head, _), gone in zip(lines, options, leaves, strict=True):
         if head >= 0:
             leaving = staying & gone
             paid += line.own[head]
-            right += np.count_nonzero(line.right[head] & leaving)
+            correct += np.count_nonzero(line.correct[head] & leaving)
             cost += np.count_nonzero(leaving) * (paid + line.prefix[head])
             staying &= ~gone
-    right += np.count_nonzero(final_right & staying)
-    return float(right), float(cost + np.count_nonzero(staying) * (paid + 1.0))
+    correct += np.count_nonzero(final_correct & staying)
+    return float(correct), float(cost + np.count_nonzero(staying) * (paid + 1.0))

@@ -13,13 +13,13 @@ import numpy as np
 from ..chain.evaluation import Configuration
 from ..chain.operating_point import Goal
 from ..records import Records
-from .beam import Beam, Stages, longer, need
-from .dependencies import always_run, needed, with_saver
+from .beam import Beam, Stages, count_target, extensions
+from .dependencies import insert_saver, required_savers, with_saver_always_on
 from .local_search import Exchange
-from .outcomes import Chains, some_rows
-from .table import TABLE_CELLS, Fit, Need
+from .outcomes import OutcomeCache, subsample
+from .table import TABLE_CELLS, CountTarget, Fit
 from .thresholds import polish, relax, restart, rough_fits, score, spread
-from .tradeoff import Path
+from .tradeoff import TradeoffPath
 
 # chains are few when all their tables together are not larger than this
 _EXHAUSTIVE_CELLS = 1 << 21
@@ -43,7 +43,7 @@ _EXHAUSTIVE_CELLS_WHERE_TINY = 1 << 25
 
 
 @dataclass(frozen=True)
-class Found:
+class Solution:
     """A chain fitted to a goal.
 
     Attributes:
@@ -56,7 +56,9 @@ class Found:
 
 
 @dataclass(frozen=True)
-class _Candidate:
+class Proposal:
+    """A chain worth fitting, perhaps with thresholds to start from."""
+
     stages: Stages
     start: tuple[float, ...] | None = None
 
@@ -88,11 +90,11 @@ class Search:
         restarts: int = _RESTARTS,
     ) -> None:
         self.records = records
-        self.chains = Chains(records, fuse)
+        self.outcomes = OutcomeCache(records, fuse)
         self.fuse, self.max_savers, self.seed = fuse, max_savers, seed
         self.beam, self.max_stages, self.polished, self.restarts = beam, max_stages, polished, restarts
 
-    def run(self, goals: Sequence[Goal]) -> list[Found | None]:
+    def run(self, goals: Sequence[Goal]) -> list[Solution | None]:
         """Search for every goal.
 
         Args:
@@ -101,21 +103,21 @@ class Search:
         Returns:
             The best found per goal; None where nothing meets it.
         """
-        needs = [need(self.chains, goal) for goal in goals]
-        found = self._finish(needs, self._pools(goals))
+        targets = [count_target(self.outcomes, goal) for goal in goals]
+        found = self._finish(targets, self._pools(goals))
         known = [each for each in found if each is not None]
         if len(known) < len(found):
             # what is most accurate may meet a goal that the way to it missed
             known.append(self.most_accurate())
         # what one goal found may be better for another
-        return [_meeting(goal, known) for goal in needs]
+        return [_meeting(goal, known) for goal in targets]
 
-    def most_accurate(self) -> Found:
+    def most_accurate(self) -> Solution:
         """Search for the most right answers at any cost."""
         anything = Goal(budget=_ANY_COST)
-        return self._finish([need(self.chains, anything)], self._pools([anything]))[0]
+        return self._finish([count_target(self.outcomes, anything)], self._pools([anything]))[0]
 
-    def front(self, points: int) -> list[Found]:
+    def front(self, points: int) -> list[Solution]:
         """Search for the whole front.
 
         Args:
@@ -126,54 +128,54 @@ class Search:
         """
         if self.fuse == "none" and self._all_chains is None:
             found = self._path_found(points)
-            found.append(Found((), score(self.chains.chain(()), np.empty(0, dtype=np.float32))))
+            found.append(Solution((), score(self.outcomes.chain(()), np.empty(0, dtype=np.float32))))
             return self._filled(undominated(found), points)
-        low, high = self.chains.right_range()
+        low, high = self.outcomes.correct_range()
         room = max(high - low, 1) / len(self.records)
         # more goals where little is lost, and some where accuracy is gained
         shares = np.linspace(-0.3, 1, points)
         goals = [Goal(max_accuracy_drop=float(room * share * abs(share))) for share in shares]
         return undominated([f for f in self.run(goals) if f is not None])
 
-    def _filled(self, found: list[Found], points: int) -> list[Found]:
+    def _filled(self, found: list[Solution], points: int) -> list[Solution]:
         # best trade-offs lie on a convex curve; between two of them, relax the thresholds of the more accurate one
         samples = len(self.records)
-        rows = some_rows(samples, _FILL_ROWS, self.seed)
-        new: list[Found] = []
+        rows = subsample(samples, _FILL_ROWS, self.seed)
+        new: list[Solution] = []
         for accurate, lower in _widest_gaps(found, points - len(found)):
-            chain = self.chains.chain(accurate.stages)
+            chain = self.outcomes.chain(accurate.stages)
             coarse = chain.take(rows)
             relaxed = score(coarse, accurate.fit.thresholds)
-            right = relaxed.right
+            correct = relaxed.correct
             for less in lower:
-                relaxed = relax(coarse, Need(right=right - less * len(rows) / samples), relaxed)
-                new.append(Found(accurate.stages, score(chain, relaxed.thresholds)))
+                relaxed = relax(coarse, CountTarget(correct=correct - less * len(rows) / samples), relaxed)
+                new.append(Solution(accurate.stages, score(chain, relaxed.thresholds)))
         return undominated(found + new)
 
-    def _finish(self, needs: list[Need], pools: list[list[_Candidate]]) -> list[Found | None]:
+    def _finish(self, targets: list[CountTarget], pools: list[list[Proposal]]) -> list[Solution | None]:
         # rough fits of every candidate, one table for all goals that share it; the best few are then polished
-        users: dict[_Candidate, list[int]] = {}
+        users: dict[Proposal, list[int]] = {}
         for goal, pool in enumerate(pools):
             for candidate in pool:
                 users.setdefault(candidate, []).append(goal)
-        rough: list[list[tuple[Found, bool]]] = [[] for _ in needs]
+        rough: list[list[tuple[Solution, bool]]] = [[] for _ in targets]
         for candidate, goals in users.items():
             start = None if candidate.start is None else np.array(candidate.start, dtype=np.float32)
-            chain = self.chains.chain(candidate.stages)
-            fits, exact = rough_fits(chain, [needs[goal] for goal in goals], start)
+            chain = self.outcomes.chain(candidate.stages)
+            fits, exact = rough_fits(chain, [targets[goal] for goal in goals], start)
             for goal, fitted in zip(goals, fits, strict=True):
                 if fitted is not None:
-                    rough[goal].append((Found(candidate.stages, fitted), exact))
-        return [self._polished(goal, found) for goal, found in zip(needs, rough, strict=True)]
+                    rough[goal].append((Solution(candidate.stages, fitted), exact))
+        return [self._polished(goal, found) for goal, found in zip(targets, rough, strict=True)]
 
-    def _polished(self, goal: Need, rough: list[tuple[Found, bool]]) -> Found | None:
+    def _polished(self, goal: CountTarget, rough: list[tuple[Solution, bool]]) -> Solution | None:
         rough.sort(key=lambda item: (_key(goal, item[0].fit), item[0].stages))
         # grids are coarser for longer chains, so the first is not always the best: look at more where that is cheap
         polished = max(self.polished, _POLISHED_WHERE_CHEAP) if self._cheap else self.polished
         tried = []
         for rank, (found, exact) in enumerate(rough):
             if not exact and found.stages and rank < polished:
-                found = Found(found.stages, polish(self.chains.chain(found.stages), goal, found.fit))
+                found = Solution(found.stages, polish(self.outcomes.chain(found.stages), goal, found.fit))
             tried.append((found, exact or len(found.stages) < 2))
         tried.sort(key=lambda item: _key(goal, item[0].fit))
         if self.restarts > 0:
@@ -181,21 +183,21 @@ class Search:
         best = _meeting(goal, [found for found, _ in tried])
         if best is None or not best.stages or self._exchange is None:
             return best
-        return Found(*self._exchange.improve(goal, best.stages, best.fit))
+        return Solution(*self._exchange.improve(goal, best.stages, best.fit))
 
     @functools.cached_property
     def _exchange(self) -> Exchange | None:
         # where chains come from a path, whose front is convex
         every = self.fuse == "mean" or "exit" not in self.records.kinds or self._all_chains is not None
-        return None if every or self.restarts == 0 else Exchange(self.chains, self.max_savers, self.seed)
+        return None if every or self.restarts == 0 else Exchange(self.outcomes, self.max_savers, self.seed)
 
-    def _from_elsewhere(self, goal: Need, found: Found) -> Found:
-        chain, fit = self.chains.chain(found.stages), found.fit
+    def _from_elsewhere(self, goal: CountTarget, found: Solution) -> Solution:
+        chain, fit = self.outcomes.chain(found.stages), found.fit
         if len(self.records) * len(found.stages) <= _SPREAD_SIZE:
             fit = spread(chain, goal, fit, _STARTS)
         if self._cheap:
             fit = restart(chain, goal, fit, self.restarts, self.seed)
-        return Found(found.stages, fit)
+        return Solution(found.stages, fit)
 
     @property
     def _cheap(self) -> bool:
@@ -207,49 +209,49 @@ class Search:
 
     @property
     def _size(self) -> float:
-        return len(self.records) * (self.chains.final + 1) if self.restarts > 0 else np.inf
+        return len(self.records) * (self.outcomes.final + 1) if self.restarts > 0 else np.inf
 
-    def _pools(self, goals: Sequence[Goal]) -> list[list[_Candidate]]:
+    def _pools(self, goals: Sequence[Goal]) -> list[list[Proposal]]:
         # per goal, the chains worth a full fit, the backbone alone among them
         every = self._all_chains
-        pools: list[list[_Candidate]] = [[] for _ in goals]
+        pools: list[list[Proposal]] = [[] for _ in goals]
         if self.fuse == "none" and "exit" in self.records.kinds and (every is None or self._tiny):
             pools = self._path_pools(goals)
             # a path ends where no change of one stage helps: better chains may lie beyond
             every = every or (self._short_chains() if self._cheap else [])
         if every is None:
             return self._beam_pools(goals)
-        return [pool + [_Candidate(stages) for stages in every] for pool in pools]
+        return [pool + [Proposal(stages) for stages in every] for pool in pools]
 
-    def _path_pools(self, goals: Sequence[Goal]) -> list[list[_Candidate]]:
+    def _path_pools(self, goals: Sequence[Goal]) -> list[list[Proposal]]:
         found = self._path_found(_PATH_POINTS)
-        found.append(Found((), score(self.chains.chain(()), np.empty(0, dtype=np.float32))))
+        found.append(Solution((), score(self.outcomes.chain(()), np.empty(0, dtype=np.float32))))
         found = undominated(found)
         pools = []
         for goal in goals:
-            keys = [_key(need(self.chains, goal), f.fit) for f in found]
+            keys = [_key(count_target(self.outcomes, goal), f.fit) for f in found]
             # the best that meets the goal and its neighbours on the front, which may meet it with other thresholds
             best = min(range(len(found)), key=keys.__getitem__)
             near = [f for f in found[max(0, best - 2) : best + 3] if f.stages]
-            pools.append([_Candidate(()), *(_Candidate(f.stages, tuple(f.fit.thresholds.tolist())) for f in near)])
+            pools.append([Proposal(()), *(Proposal(f.stages, tuple(f.fit.thresholds.tolist())) for f in near)])
         return pools
 
-    def _path_found(self, points: int) -> list[Found]:
+    def _path_found(self, points: int) -> list[Solution]:
         found = []
         for stages in self._path_stages():
-            free = tuple(s for s in stages if not needed(self.records, (s,)))
-            found += [Found(*f) for f in Path(self.chains, free, seed=self.seed).front(points)]
-            for saver in needed(self.records, stages) & set(stages):
+            free = tuple(s for s in stages if not required_savers(self.records, (s,)))
+            found += [Solution(*f) for f in TradeoffPath(self.outcomes, free, seed=self.seed).front(points)]
+            for saver in required_savers(self.records, stages) & set(stages):
                 found += self._behind(saver, stages, points)
         return found
 
-    def _behind(self, saver: int, stages: Stages, points: int) -> list[Found]:
+    def _behind(self, saver: int, stages: Stages, points: int) -> list[Solution]:
         # chains in which a saver runs always, so that every stage that needs it may be used
         found = []
-        view = Chains(always_run(self.records, saver), self.fuse)
-        for chain, fit in Path(view, stages, seed=self.seed).front(points):
-            chain, thresholds = with_saver(saver, chain, fit.thresholds)
-            found.append(Found(chain, score(self.chains.chain(chain), thresholds)))
+        view = OutcomeCache(with_saver_always_on(self.records, saver), self.fuse)
+        for chain, fit in TradeoffPath(view, stages, seed=self.seed).front(points):
+            chain, thresholds = insert_saver(saver, chain, fit.thresholds)
+            found.append(Solution(chain, score(self.outcomes.chain(chain), thresholds)))
         return found
 
     def _path_stages(self) -> list[Stages]:
@@ -266,17 +268,17 @@ class Search:
         best = {pool[1].stages if len(pool) > 1 else () for pool in alone._beam_pools(goals)}
         return [tuple([*(savers[s] for s in stages), *exits]) for stages in sorted(best)]
 
-    def _beam_pools(self, goals: Sequence[Goal]) -> list[list[_Candidate]]:
+    def _beam_pools(self, goals: Sequence[Goal]) -> list[list[Proposal]]:
         width = max(self.beam, _WIDE // len(goals))
         options = {"max_savers": self.max_savers, "max_stages": self.max_stages, "seed": self.seed}
         beam = Beam(self.records, self.fuse, width=width, **options)
-        return [[_Candidate(()), *map(_Candidate, stages)] for stages in beam.best(goals, width)]
+        return [[Proposal(()), *map(Proposal, stages)] for stages in beam.best(goals, width)]
 
     def _short_chains(self) -> list[Stages]:
         # chains of few stages, as long as they are few
         found, layer = [], [()]
         while layer:
-            layer = sorted({chain for stages in layer for chain in longer(self.records, stages, self.max_savers)})
+            layer = sorted({chain for stages in layer for chain in extensions(self.records, stages, self.max_savers)})
             if len(found) + len(layer) > _SHORT_CHAINS:
                 break
             found += layer
@@ -288,13 +290,13 @@ class Search:
         most = _EXHAUSTIVE_CELLS_WHERE_TINY if self._tiny else _EXHAUSTIVE_CELLS
         found, layer = [()], [()]
         while layer:
-            layer = sorted({chain for stages in layer for chain in longer(self.records, stages, self.max_savers)})
+            layer = sorted({chain for stages in layer for chain in extensions(self.records, stages, self.max_savers)})
             found += layer
             if sum(min(TABLE_CELLS, (len(self.records) + 1) ** len(stages)) for stages in found) > most:
                 return None
         return found
 
-    def configuration(self, found: Found) -> Configuration:
+    def configuration(self, found: Solution) -> Configuration:
         """Return what was found as a configuration.
 
         Args:
@@ -304,7 +306,7 @@ class Search:
             The configuration without what no sample reaches, and without fused evidence what none leaves at and no
             other stage needs.
         """
-        chain = self.chains.chain(found.stages)
+        chain = self.outcomes.chain(found.stages)
         reached = np.ones(chain.samples, dtype=bool)
         stages, used = [], set()
         for stage, sure, threshold in zip(found.stages, chain.confidence, found.fit.thresholds, strict=True):
@@ -315,27 +317,29 @@ class Search:
                 used.add(stage)
             stages.append((stage, float(threshold)))
             reached &= ~leaves
-        used |= needed(self.records, used)
+        used |= required_savers(self.records, used)
         return Configuration(tuple((self.records.stages[s], limit) for s, limit in stages if s in used), self.fuse)
 
 
-def _meeting(goal: Need, known: list[Found]) -> Found | None:
+def _meeting(goal: CountTarget, known: list[Solution]) -> Solution | None:
     best = min(known, key=lambda found: _key(goal, found.fit), default=None)
     return best if best is not None and np.isfinite(_key(goal, best.fit)[0]) else None
 
 
-def undominated(found: list[Found]) -> list[Found]:
+def undominated(found: list[Solution]) -> list[Solution]:
     """Return those that no other beats in right answers and cost, from cheap to dear."""
-    front: list[Found] = []
-    for f in sorted(found, key=lambda f: (f.fit.cost, -f.fit.right, f.stages)):
-        if not front or f.fit.right > front[-1].fit.right:
+    front: list[Solution] = []
+    for f in sorted(found, key=lambda f: (f.fit.cost, -f.fit.correct, f.stages)):
+        if not front or f.fit.correct > front[-1].fit.correct:
             front.append(f)
     return front
 
 
-def _widest_gaps(found: list[Found], wanted: int) -> list[tuple[Found, list[float]]]:
+def _widest_gaps(found: list[Solution], wanted: int) -> list[tuple[Solution, list[float]]]:
     # (the more accurate end of a gap, how many right answers below it to aim), so that the widest gaps shrink most
-    gaps = [(high.fit.right - low.fit.right, high) for low, high in zip(found, found[1:], strict=False) if high.stages]
+    gaps = [
+        (high.fit.correct - low.fit.correct, high) for low, high in zip(found, found[1:], strict=False) if high.stages
+    ]
     parts = [1] * len(gaps)
     for _ in range(wanted if gaps else 0):
         parts[max(range(len(gaps)), key=lambda i: gaps[i][0] / parts[i])] += 1
@@ -343,5 +347,5 @@ def _widest_gaps(found: list[Found], wanted: int) -> list[tuple[Found, list[floa
     return [(high, [gap * k / n for k in range(1, n)]) for high, gap, n in split]
 
 
-def _key(goal: Need, fitted: Fit) -> tuple[float, float]:
-    return goal.key(fitted.right, fitted.cost)
+def _key(goal: CountTarget, fitted: Fit) -> tuple[float, float]:
+    return goal.key(fitted.correct, fitted.cost)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .outcomes import Chain
+from .outcomes import ChainOutcomes
 
 # cells of one table: more would not fit the processor's cache
 TABLE_CELLS = 1 << 17
@@ -19,7 +19,7 @@ SAME = 1e-12
 
 
 @dataclass(frozen=True)
-class Need:
+class CountTarget:
     """A goal in counts over the samples at hand: one of two.
 
     Attributes:
@@ -27,14 +27,14 @@ class Need:
         cost: At most this total cost, for the most right answers.
     """
 
-    right: float | None = None
+    correct: float | None = None
     cost: float | None = None
 
-    def key(self, right: float, cost: float) -> tuple[float, float]:
+    def key(self, correct: float, cost: float) -> tuple[float, float]:
         """Return what to minimise, as a pair; infinite where the goal is missed."""
-        if self.right is not None:
-            return (cost, -right) if right >= self.right else (np.inf, -right)
-        return (-right, cost) if cost <= self.cost * (1 + SAME) else (np.inf, cost)
+        if self.correct is not None:
+            return (cost, -correct) if correct >= self.correct else (np.inf, -correct)
+        return (-correct, cost) if cost <= self.cost * (1 + SAME) else (np.inf, cost)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Fit:
     """
 
     thresholds: np.ndarray
-    right: float
+    correct: float
     cost: float
 
 
@@ -104,11 +104,11 @@ class Table:
         grids: m rising arrays of thresholds.
     """
 
-    def __init__(self, chain: Chain, grids: list[np.ndarray]) -> None:
+    def __init__(self, chain: ChainOutcomes, grids: list[np.ndarray]) -> None:
         self.grids = grids
         self.shape = tuple(len(grid) for grid in grids)
         bins = [np.searchsorted(grid, row, side="left") for grid, row in zip(grids, chain.confidence, strict=True)]
-        self.right, self.cost = np.zeros(self.shape), np.zeros(self.shape)
+        self.correct, self.cost = np.zeros(self.shape), np.zeros(self.shape)
         last = len(grids)
         flat, sizes = np.zeros(chain.samples, dtype=np.int64), []
         for stage in range(last + 1):
@@ -117,32 +117,32 @@ class Table:
                 sizes.append(self.shape[stage] + 1)
             cells = int(np.prod(sizes, dtype=np.int64))
             count = np.bincount(flat, minlength=cells).reshape(sizes).astype(np.float64)
-            right = np.bincount(flat[chain.right[stage]], minlength=cells).reshape(sizes).astype(np.float64)
+            correct = np.bincount(flat[chain.correct[stage]], minlength=cells).reshape(sizes).astype(np.float64)
             spread = (*self.shape[: stage + 1], *[1] * (last - stage - 1))
-            self.right += _summed(right, stage).reshape(spread)
+            self.correct += _summed(correct, stage).reshape(spread)
             self.cost += chain.cost[stage] * _summed(count, stage).reshape(spread)
         self._order = np.argsort(self.cost, axis=None, kind="stable")
-        self._best = np.maximum.accumulate(self.right.ravel()[self._order])
+        self._best = np.maximum.accumulate(self.correct.ravel()[self._order])
 
-    def fit(self, need: Need) -> Fit | None:
+    def fit(self, target: CountTarget) -> Fit | None:
         """Return the best thresholds for a goal, or None if no combination on the grid meets it."""
-        if need.right is not None:
-            place = int(np.searchsorted(self._best, need.right, side="left"))
+        if target.correct is not None:
+            place = int(np.searchsorted(self._best, target.correct, side="left"))
             if place == len(self._best):
                 return None
         else:
             costs = self.cost.ravel()[self._order]
-            within = int(np.searchsorted(costs, need.cost * (1 + SAME), side="right"))
+            within = int(np.searchsorted(costs, target.cost * (1 + SAME), side="right"))
             if within == 0:
                 return None
             place = int(np.searchsorted(self._best, self._best[within - 1], side="left"))
         return self._at(int(self._order[place]))
 
-    def nearest(self, need: Need) -> Fit | None:
+    def nearest(self, target: CountTarget) -> Fit | None:
         """Return the thresholds that come nearest to a goal that none meets."""
-        return self.fit(Need(cost=np.inf) if need.right is not None else Need(right=-np.inf))
+        return self.fit(CountTarget(cost=np.inf) if target.correct is not None else CountTarget(correct=-np.inf))
 
-    def apart(self, need: Need, count: int) -> list[Fit]:
+    def apart(self, target: CountTarget, count: int) -> list[Fit]:
         """Return good thresholds for a goal that lie apart: the best at each threshold of the last stage.
 
         Args:
@@ -152,8 +152,8 @@ class Table:
         Returns:
             Those better than both neighbours, the best first; none where no combination on the grid meets the goal.
         """
-        met = self.right >= need.right if need.right is not None else self.cost <= need.cost * (1 + SAME)
-        value = np.where(met, self.cost if need.right is not None else -self.right, np.inf)
+        met = self.correct >= target.correct if target.correct is not None else self.cost <= target.cost * (1 + SAME)
+        value = np.where(met, self.cost if target.correct is not None else -self.correct, np.inf)
         rows = value.reshape(-1, self.shape[-1])
         least = np.concatenate([[np.inf], rows.min(axis=0), [np.inf]])
         low = np.flatnonzero((least[1:-1] <= least[:-2]) & (least[1:-1] <= least[2:]) & np.isfinite(least[1:-1]))
@@ -163,11 +163,11 @@ class Table:
     def _at(self, cell: int) -> Fit:
         where = np.unravel_index(cell, self.shape) if self.shape else ()
         thresholds = np.array([grid[i] for grid, i in zip(self.grids, where, strict=True)], dtype=np.float32)
-        return Fit(thresholds, float(self.right.flat[cell]), float(self.cost.flat[cell]))
+        return Fit(thresholds, float(self.correct.flat[cell]), float(self.cost.flat[cell]))
 
-    def fits(self, needs: list[Need]) -> list[Fit | None]:
+    def fits(self, targets: list[CountTarget]) -> list[Fit | None]:
         """Return the best thresholds for each goal."""
-        return [self.fit(need) for need in needs]
+        return [self.fit(target) for target in targets]
 
 
 def _summed(counts: np.ndarray, stage: int) -> np.ndarray:
@@ -180,7 +180,7 @@ def _summed(counts: np.ndarray, stage: int) -> np.ndarray:
     return counts
 
 
-def grid_for(chain: Chain, cells: int = TABLE_CELLS) -> tuple[list[np.ndarray], bool]:
+def grid_for(chain: ChainOutcomes, cells: int = TABLE_CELLS) -> tuple[list[np.ndarray], bool]:
     """Choose thresholds for a table.
 
     Args:

@@ -6,8 +6,8 @@ samples sorted by confidence; two thresholds together need a two-dimensional one
 
 import numpy as np
 
-from .outcomes import Chain
-from .table import SAME, TABLE_CELLS, Fit, Need, Table, grid_for, quantile_thresholds, thresholds_between
+from .outcomes import ChainOutcomes
+from .table import SAME, TABLE_CELLS, CountTarget, Fit, Table, grid_for, quantile_thresholds, thresholds_between
 
 # beyond so many stages a table is too coarse to improve on a good start
 _TABLE_STAGES = 4
@@ -18,7 +18,7 @@ _WIDER = 1.2
 _WORTH = 1e-6
 
 
-def score(chain: Chain, thresholds: np.ndarray) -> Fit:
+def score(chain: ChainOutcomes, thresholds: np.ndarray) -> Fit:
     """Count right answers and cost of thresholds on a chain.
 
     Args:
@@ -29,8 +29,8 @@ def score(chain: Chain, thresholds: np.ndarray) -> Fit:
         The counts.
     """
     out = first_leaving(chain.confidence > thresholds[:, None])
-    right = np.count_nonzero(chain.right[out, np.arange(chain.samples)])
-    return Fit(thresholds, float(right), float(np.bincount(out, minlength=len(chain.cost)) @ chain.cost))
+    correct = np.count_nonzero(chain.correct[out, np.arange(chain.samples)])
+    return Fit(thresholds, float(correct), float(np.bincount(out, minlength=len(chain.cost)) @ chain.cost))
 
 
 def first_leaving(leaves: np.ndarray) -> np.ndarray:
@@ -42,7 +42,7 @@ def first_leaving(leaves: np.ndarray) -> np.ndarray:
 
 
 def rough_fits(
-    chain: Chain, needs: list[Need], start: np.ndarray | None = None, cells: int = TABLE_CELLS
+    chain: ChainOutcomes, targets: list[CountTarget], start: np.ndarray | None = None, cells: int = TABLE_CELLS
 ) -> tuple[list[Fit | None], bool]:
     """Fit a chain's thresholds to goals on a grid of thresholds.
 
@@ -56,24 +56,24 @@ def rough_fits(
         The best per goal, the nearest where none meets it, None where there is neither table nor start; and whether
         the grid held every distinct threshold, so that nothing can be better.
     """
-    fits: list[Fit | None] = [None] * len(needs)
+    fits: list[Fit | None] = [None] * len(targets)
     exhaustive = False
     if start is None or len(chain.stages) <= _TABLE_STAGES:
         grids, exhaustive = grid_for(chain, cells)
         table = Table(chain, grids)
         # where no combination on the grid meets the goal, the nearest may still lead there
-        fits = [table.fit(need) or table.nearest(need) for need in needs]
+        fits = [table.fit(target) or table.nearest(target) for target in targets]
     if start is not None:
         tried = score(chain, start)
-        for place, need in enumerate(needs):
-            key = need.key(tried.right, tried.cost)
+        for place, target in enumerate(targets):
+            key = target.key(tried.correct, tried.cost)
             now = fits[place]
-            if now is None or key < need.key(now.right, now.cost):
+            if now is None or key < target.key(now.correct, now.cost):
                 fits[place] = tried
     return fits, exhaustive
 
 
-def polish(chain: Chain, need: Need, start: Fit, rounds: int = _ROUNDS) -> Fit:
+def polish(chain: ChainOutcomes, target: CountTarget, start: Fit, rounds: int = _ROUNDS) -> Fit:
     """Move one and two thresholds at a time until no move helps.
 
     Args:
@@ -91,9 +91,9 @@ def polish(chain: Chain, need: Need, start: Fit, rounds: int = _ROUNDS) -> Fit:
     quiet = 0
     for move in range(rounds * len(moves)):
         a, b = moves[move % len(moves)]
-        moved = _move(chain, need, best, a, b)
-        now = need.key(best.right, best.cost)
-        value, tie = need.key(moved.right, moved.cost)
+        moved = _move(chain, target, best, a, b)
+        now = target.key(best.correct, best.cost)
+        value, tie = target.key(moved.correct, moved.cost)
         better = value < now[0] - _WORTH * abs(now[0]) or (value <= now[0] and tie < now[1])
         quiet = 0 if better else quiet + 1
         best = moved if better else best
@@ -102,7 +102,7 @@ def polish(chain: Chain, need: Need, start: Fit, rounds: int = _ROUNDS) -> Fit:
     return best
 
 
-def relax(chain: Chain, need: Need, start: Fit) -> Fit:
+def relax(chain: ChainOutcomes, target: CountTarget, start: Fit) -> Fit:
     """Move the thresholds of neighbours, two at a time, once from the last to the first.
 
     Args:
@@ -116,12 +116,12 @@ def relax(chain: Chain, need: Need, start: Fit) -> Fit:
     moves = [(a, a + 1) for a in range(len(chain.stages) - 2, -1, -1)] or [(0, None)]
     best = start
     for a, b in moves:
-        moved = _move(chain, need, best, a, b)
-        best = min(best, moved, key=lambda fit: need.key(fit.right, fit.cost))
+        moved = _move(chain, target, best, a, b)
+        best = min(best, moved, key=lambda fit: target.key(fit.correct, fit.cost))
     return best
 
 
-def restart(chain: Chain, need: Need, best: Fit, restarts: int, seed: int) -> Fit:
+def restart(chain: ChainOutcomes, target: CountTarget, best: Fit, restarts: int, seed: int) -> Fit:
     """Move one threshold far away and polish again, some times.
 
     Args:
@@ -139,13 +139,13 @@ def restart(chain: Chain, need: Need, best: Fit, restarts: int, seed: int) -> Fi
         thresholds = best.thresholds.copy()
         stage = random.integers(len(thresholds))
         thresholds[stage] = random.choice(quantile_thresholds(chain.confidence[stage], 16))
-        found = polish(chain, need, score(chain, thresholds))
-        if need.key(found.right, found.cost) < need.key(best.right, best.cost):
+        found = polish(chain, target, score(chain, thresholds))
+        if target.key(found.correct, found.cost) < target.key(best.correct, best.cost):
             best = found
     return best
 
 
-def spread(chain: Chain, need: Need, best: Fit, starts: int) -> Fit:
+def spread(chain: ChainOutcomes, target: CountTarget, best: Fit, starts: int) -> Fit:
     """Polish from thresholds that lie apart on a grid: on noisy samples the best on it may stand beside a better place.
 
     Args:
@@ -159,17 +159,17 @@ def spread(chain: Chain, need: Need, best: Fit, starts: int) -> Fit:
     """
     if len(chain.stages) > _TABLE_STAGES:
         return best
-    found = [polish(chain, need, start) for start in Table(chain, grid_for(chain)[0]).apart(need, starts)]
-    return min([best, *found], key=lambda fit: need.key(fit.right, fit.cost))
+    found = [polish(chain, target, start) for start in Table(chain, grid_for(chain)[0]).apart(target, starts)]
+    return min([best, *found], key=lambda fit: target.key(fit.correct, fit.cost))
 
 
-def _move(chain: Chain, need: Need, now: Fit, a: int, b: int | None) -> Fit:
+def _move(chain: ChainOutcomes, target: CountTarget, now: Fit, a: int, b: int | None) -> Fit:
     # the best thresholds of stages a and b, all others as they are
     leaves = chain.confidence > now.thresholds[:, None]
     reached = np.flatnonzero(~leaves[:a].any(axis=0))
     gone = first_leaving(leaves[:a])
     left = gone < a
-    base_right = float(np.count_nonzero(chain.right[gone[left], np.flatnonzero(left)]))
+    base_correct = float(np.count_nonzero(chain.correct[gone[left], np.flatnonzero(left)]))
     base_cost = float(np.bincount(gone[left], minlength=len(chain.cost)) @ chain.cost)
 
     grid_a = near_thresholds(chain.confidence[a, reached], now.thresholds[a], dense=b is None)
@@ -191,35 +191,35 @@ def _move(chain: Chain, need: Need, now: Fit, a: int, b: int | None) -> Fit:
 
     everyone = np.arange(len(reached))
     fixed = everyone if b is None else np.flatnonzero(between != until)
-    right = base_right + _above(along_a(everyone, chain.right[a, reached].astype(np.float64)))
-    right = right + _below(along_a(fixed, chain.right[between[fixed], reached[fixed]].astype(np.float64)))
+    correct = base_correct + _above(along_a(everyone, chain.correct[a, reached].astype(np.float64)))
+    correct = correct + _below(along_a(fixed, chain.correct[between[fixed], reached[fixed]].astype(np.float64)))
     cost = base_cost + chain.cost[a] * _above(along_a(everyone, np.ones(len(reached))))
     cost = cost + _below(along_a(fixed, chain.cost[between[fixed]]))
-    right, cost = right[:, None], cost[:, None]
+    correct, cost = correct[:, None], cost[:, None]
     if b is not None and len(on):
         flat = bins_a[on] * size_b + bins_b
 
         def over_both(weights: np.ndarray) -> np.ndarray:
             return _below(np.bincount(flat, weights=weights, minlength=size_a * size_b).reshape(size_a, size_b))
 
-        right = right + _above(over_both(chain.right[b, reached[on]].astype(np.float64)).T).T
-        right = right + _below(over_both(chain.right[rest, reached[on]].astype(np.float64)).T).T
+        correct = correct + _above(over_both(chain.correct[b, reached[on]].astype(np.float64)).T).T
+        correct = correct + _below(over_both(chain.correct[rest, reached[on]].astype(np.float64)).T).T
         cost = cost + chain.cost[b] * _above(over_both(np.ones(len(on))).T).T
         cost = cost + _below(over_both(chain.cost[rest]).T).T
-    right, cost = np.broadcast_arrays(right, cost)
+    correct, cost = np.broadcast_arrays(correct, cost)
     # where all miss the goal, come nearer to it
-    if need.right is not None:
-        met = right >= need.right
-        value = np.where(met, cost, np.inf) if met.any() else -right
+    if target.correct is not None:
+        met = correct >= target.correct
+        value = np.where(met, cost, np.inf) if met.any() else -correct
     else:
-        met = cost <= need.cost * (1 + SAME)
-        value = np.where(met, -right, np.inf) if met.any() else cost
+        met = cost <= target.cost * (1 + SAME)
+        value = np.where(met, -correct, np.inf) if met.any() else cost
     i, j = np.unravel_index(int(value.argmin()), value.shape)
     thresholds = now.thresholds.copy()
     thresholds[a] = grid_a[i]
     if b is not None and len(on):
         thresholds[b] = grid_b[j]
-    return Fit(thresholds, float(right[i, j]), float(cost[i, j]))
+    return Fit(thresholds, float(correct[i, j]), float(cost[i, j]))
 
 
 def _below(counts: np.ndarray) -> np.ndarray:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..records import Records
-from .outcomes import Chains, some_rows
-from .position_search import OFF, Line, Option, PathPoint, ascend
+from .outcomes import OutcomeCache, subsample
+from .position_search import OFF, Option, PositionSearch, TradeoffPoint, coordinate_ascent
 from .table import Fit
 
 _BINS = 256
@@ -23,7 +23,7 @@ _SMALL_GAP = 1 / 8
 _ABOVE = 1e-6
 
 
-class Path:
+class TradeoffPath:
     """Finds fronts of chains without fused evidence.
 
     Args:
@@ -32,17 +32,17 @@ class Path:
         seed: Decides the coarse samples, if there are more.
     """
 
-    def __init__(self, chains: Chains, allowed: tuple[int, ...] | None = None, seed: int = 0) -> None:
+    def __init__(self, chains: OutcomeCache, allowed: tuple[int, ...] | None = None, seed: int = 0) -> None:
         self.records, self.truth = chains.records, chains.truth
         stages = tuple(range(chains.final)) if allowed is None else allowed
         self.groups = _groups(self.records, stages)
-        rows = some_rows(len(self.records), _COARSE_ROWS, seed)
+        rows = subsample(len(self.records), _COARSE_ROWS, seed)
         self.coarse = len(rows)
         scratch = np.empty(3 * max(map(len, self.groups), default=0) * (len(rows) + 1), dtype=np.int64)
-        self.lines = [Line(self.records, self.truth, group, rows, _BINS, scratch) for group in self.groups]
-        self.final_right = np.asarray(self.records.topk_classes[-1, rows, 0]) == self.truth[rows]
-        self.all_right = np.asarray(self.records.topk_classes[-1, :, 0]) == self.truth
-        self._exact_lines: dict[int, Line] = {}
+        self.lines = [PositionSearch(self.records, self.truth, group, rows, _BINS, scratch) for group in self.groups]
+        self.final_correct = np.asarray(self.records.topk_classes[-1, rows, 0]) == self.truth[rows]
+        self.all_correct = np.asarray(self.records.topk_classes[-1, :, 0]) == self.truth
+        self._exact_lines: dict[int, PositionSearch] = {}
         self._exact_scratch = np.empty(3 * (len(self.records) + 1), dtype=np.int64)
 
     def front(self, points: int) -> list[tuple[tuple[int, ...], Fit]]:
@@ -54,14 +54,14 @@ class Path:
         Returns:
             Chains with exact thresholds and their counts on all samples, none dominated, from cheap to dear.
         """
-        fitted = [self.exact(point) for point in self.trades(points)]
+        fitted = [self.exact(point) for point in self.convex_front(points)]
         front: list[tuple[tuple[int, ...], Fit]] = []
-        for stages, fit in sorted(fitted, key=lambda found: (found[1].cost, -found[1].right)):
-            if not front or fit.right > front[-1][1].right:
+        for stages, fit in sorted(fitted, key=lambda found: (found[1].cost, -found[1].correct)):
+            if not front or fit.correct > front[-1][1].correct:
                 front.append((stages, fit))
         return front
 
-    def trades(self, points: int) -> list[PathPoint]:
+    def convex_front(self, points: int) -> list[TradeoffPoint]:
         """Find the best configuration at trade-offs that spread over the front.
 
         Args:
@@ -78,16 +78,16 @@ class Path:
             gap, _, low, high = heapq.heappop(gaps)
             if -gap <= smallest:
                 break
-            trade = (high.right - low.right) / (high.cost - low.cost)
-            new = self.solve(trade, low.options, high.options)
-            if new.right - trade * new.cost <= high.right - trade * high.cost + _ABOVE:
+            multiplier = (high.correct - low.correct) / (high.cost - low.cost)
+            new = self.solve(multiplier, low.options, high.options)
+            if new.correct - multiplier * new.cost <= high.correct - multiplier * high.cost + _ABOVE:
                 continue
             found.append(new)
             for place, pair in enumerate(((low, new), (new, high))):
                 heapq.heappush(gaps, (-_gap(*pair), 2 * len(found) + place, *pair))
         return found
 
-    def solve(self, trade: float, *starts: Sequence[Option]) -> PathPoint:
+    def solve(self, multiplier: float, *starts: Sequence[Option]) -> TradeoffPoint:
         """Find the best configuration at a trade-off, on the coarse samples.
 
         Args:
@@ -97,10 +97,10 @@ class Path:
         Returns:
             The best of the points, at which no change of one group helps, that are reached from the starts.
         """
-        points = [ascend(self.lines, self.final_right, trade, start) for start in starts]
-        return max(points, key=lambda point: point.right - trade * point.cost)
+        points = [coordinate_ascent(self.lines, self.final_correct, multiplier, start) for start in starts]
+        return max(points, key=lambda point: point.correct - multiplier * point.cost)
 
-    def exact(self, point: PathPoint) -> tuple[tuple[int, ...], Fit]:
+    def exact(self, point: TradeoffPoint) -> tuple[tuple[int, ...], Fit]:
         """Set a point's thresholds on all samples: one more sweep over the stages in use, every distinct confidence.
 
         Args:
@@ -114,22 +114,24 @@ class Path:
             if head >= 0:
                 lines.append(self._exact_line(group[head]))
                 options.append(lines[-1].option(coarse.grids[head][place]))
-        fine = ascend(lines, self.all_right, point.trade, options, sweeps=1)
+        fine = coordinate_ascent(lines, self.all_correct, point.multiplier, options, sweeps=1)
         used = [(line, place) for line, (head, place) in zip(lines, fine.options, strict=True) if head >= 0]
         thresholds = np.array([line.grids[0][place] for line, place in used], dtype=np.float32)
         return tuple(line.stages[0] for line, _ in used), Fit(
-            thresholds, fine.right, fine.cost * self.records.baseline_cost
+            thresholds, fine.correct, fine.cost * self.records.baseline_cost
         )
 
-    def _exact_line(self, stage: int) -> Line:
+    def _exact_line(self, stage: int) -> PositionSearch:
         if stage not in self._exact_lines:
             every, count = slice(None), len(self.records) + 2
-            self._exact_lines[stage] = Line(self.records, self.truth, (stage,), every, count, self._exact_scratch)
+            self._exact_lines[stage] = PositionSearch(
+                self.records, self.truth, (stage,), every, count, self._exact_scratch
+            )
         return self._exact_lines[stage]
 
 
-def _gap(low: PathPoint, high: PathPoint) -> float:
-    return max(high.right - low.right, 0.0) * max(high.cost - low.cost, 0.0)
+def _gap(low: TradeoffPoint, high: TradeoffPoint) -> float:
+    return max(high.correct - low.correct, 0.0) * max(high.cost - low.cost, 0.0)
 
 
 def _groups(records: Records, stages: tuple[int, ...]) -> list[tuple[int, ...]]:
