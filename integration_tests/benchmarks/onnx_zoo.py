@@ -23,7 +23,7 @@ from dynamic_exit.cost import node_macs
 from dynamic_exit.graph import Classifier, capture, find_cuts, split
 from dynamic_exit.onnx.part import Part, export_part
 from dynamic_exit.onnx.session import open_session
-from dynamic_exit.onnx.stitch import Chain, stitch
+from dynamic_exit.onnx.stitch import ModelParts, stitch
 from dynamic_exit.onnx.verification import Agreement, compare, run_model
 from dynamic_exit.passes.early_exit.heads import build_head
 from dynamic_exit.passes.early_exit.positions import choose_cuts
@@ -154,7 +154,7 @@ def build(made: Made, saver: nn.Module | None = None, count: int = 64, exits: in
             placed[name] = (index, head)
             heads.append((export_part(name, head, head.input_names, "logits", (given["hidden"][:2],)), index))
     dynamic = DynamicExitModel(segments, input_names=names, savers={"saver": saver}, exits=placed, fuse="mean")
-    chain = Chain(parts[:1], parts[1:], heads, "mean")
+    chain = ModelParts(parts[:1], parts[1:], heads, "mean")
     file = stitch(chain, parts[0].proto.graph.input, program.classes, [np.inf] * len(chain.stages), {})
     return Built(dynamic, inputs, names, file, [*parts, *(head for head, _ in heads)])
 

@@ -9,7 +9,7 @@ import tiny
 from dynamic_exit.analysis.benchmark import benchmark_folder, ideal_seconds
 from dynamic_exit.errors import DataError, ExportError, OperatingPointError
 from dynamic_exit.onnx.part import Part
-from dynamic_exit.onnx.stitch import Chain
+from dynamic_exit.onnx.stitch import ModelParts
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe.recipe import read_recipe
 
@@ -18,7 +18,7 @@ def part(name, output_kind="hidden"):
     return Part(name, None, (), output_kind)
 
 
-CHAIN = Chain(
+CHAIN = ModelParts(
     [part("a", "logits"), part("b", "logits")],
     [part("s0"), part("s1"), part("s2"), part("s3", "logits")],
     [(part("e", "logits"), 0), (part("f", "logits"), 0), (part("g", "logits"), 2)],

@@ -11,7 +11,7 @@ from dynamic_exit.artifact.folder import checksum
 from dynamic_exit.chain.operating_point import OperatingPoints
 from dynamic_exit.modeling import DynamicExitModelConfig
 from dynamic_exit.onnx.part import Part
-from dynamic_exit.onnx.stitch import Chain, stitch
+from dynamic_exit.onnx.stitch import ModelParts, stitch
 
 WORDS = ["[PAD]", "[UNK]", "good", "bad", "fine"]
 LABELS = ["negative", "neutral", "positive"]
@@ -65,7 +65,7 @@ def write_folder(folder: Path, takes=INPUTS, length: str | int = "sequence") -> 
         }
     )
     metadata = {"default": "careful", "operating_points": points.model_dump(mode="json", by_alias=True)}
-    model = stitch(Chain([saver], [backbone], []), backbone.proto.graph.input, 3, [0.8], metadata)
+    model = stitch(ModelParts([saver], [backbone], []), backbone.proto.graph.input, 3, [0.8], metadata)
     onnx.save(model, folder / "model.onnx")
     points.write(folder / "operating_points.json")
     DynamicExitModelConfig(

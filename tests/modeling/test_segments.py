@@ -15,7 +15,7 @@ from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.errors import DynamicExitError, ExportError
 from dynamic_exit.onnx.part import Part
 from dynamic_exit.onnx.session import open_session
-from dynamic_exit.onnx.stitch import Chain, stitch
+from dynamic_exit.onnx.stitch import ModelParts, stitch
 from dynamic_exit.records import Records
 
 INPUTS, _ = tiny.samples("test")
@@ -35,7 +35,7 @@ def single(ran_segments):
         proto = onnx.load(ran_segments.folder / entry["file"])
         return Part(entry.get("name", entry["file"]), proto, tuple(entry["takes"]), output_kind)
 
-    chain = Chain(
+    chain = ModelParts(
         [load(entry) for entry in parts["savers"]],
         [load(entry) for entry in parts["segments"]],
         [(load(entry), entry["position"]) for entry in parts["exits"]],
@@ -53,7 +53,7 @@ def test_the_folder_holds_one_file_a_stage(ran_segments, model):
     files = {path.relative_to(ran_segments.folder).as_posix() for path in (ran_segments.folder / "stages").iterdir()}
     assert files == set(config["checksums"])
     assert len(model.stages) >= 3
-    assert any("memory" in entry["takes"] for entry in config["parts"]["exits"]), "else no notes are tried"
+    assert any("memory" in entry["takes"] for entry in config["parts"]["exits"]), "else no taps are tried"
 
 
 @pytest.mark.parametrize("batch", [1, 7, 150])

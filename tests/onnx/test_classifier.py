@@ -12,11 +12,11 @@ from torch import nn
 from dynamic_exit.cost import count_macs
 from dynamic_exit.errors import CaptureError, ExportError, ModelError
 from dynamic_exit.graph import Classifier, Preprocessing, capture
-from dynamic_exit.onnx.classifier import ImportedModel, import_onnx
+from dynamic_exit.onnx.classifier import OnnxClassifier, import_onnx
 from dynamic_exit.onnx.part import BATCH, OPSET, export_part
-from dynamic_exit.onnx.quantize import Int8Options, quantize_part
+from dynamic_exit.onnx.quantize import QuantizationOptions, quantize_part
 from dynamic_exit.onnx.session import PartSession, open_session
-from dynamic_exit.onnx.stitch import Chain, stitch
+from dynamic_exit.onnx.stitch import ModelParts, stitch
 
 CLASSES = 3
 
@@ -87,20 +87,20 @@ def test_it_answers_like_the_torch_model(tmp_path, file, network, images):
 def test_it_costs_what_the_torch_model_costs(file, network, images):
     counted = count_macs(network, (images,))
     assert counted == 36 * 8 * 9 + 4 * 8 * 9 + 4 * 8 * 4 * 4 + 4 * 4 * 16 + 4 * CLASSES
-    wrapped = Classifier(ImportedModel(file, "net"), preprocessing=Preprocessing(size=(6, 6))).eval()
+    wrapped = Classifier(OnnxClassifier(file, "net"), preprocessing=Preprocessing(size=(6, 6))).eval()
     assert count_macs(wrapped, (images,)) == counted
     assert count_macs(wrapped, (torch.randn(2, 1, 9, 9),)) == counted
 
 
 def test_a_copy_answers_the_same(file, images):
-    imported = ImportedModel(file, "net")
+    imported = OnnxClassifier(file, "net")
     assert torch.equal(copy.deepcopy(imported)(images), imported(images))
 
 
 def test_it_cannot_be_a_backbone(file, images):
     message = "^ONNX model 'm' can be a candidate only; give the backbone as a torch model$"
     with pytest.raises(CaptureError, match=message):
-        capture(Classifier(ImportedModel(file, "m")).eval(), (images,))
+        capture(Classifier(OnnxClassifier(file, "m")).eval(), (images,))
 
 
 @pytest.mark.parametrize("images_as", [torch.float32, torch.uint8])
@@ -108,7 +108,7 @@ def test_it_cannot_be_a_backbone(file, images):
 def test_it_ships_with_its_preprocessing_and_class_order(file, images, images_as, steps):
     x = (images * 40 + 100).to(images_as)
     x = x if not steps else torch.nn.functional.pad(x, (0, 3, 1, 0))
-    candidate = Classifier(ImportedModel(file, "net"), preprocessing=Preprocessing(**steps), class_order=[2, 0]).eval()
+    candidate = Classifier(OnnxClassifier(file, "net"), preprocessing=Preprocessing(**steps), class_order=[2, 0]).eval()
     part = export_part("saver", candidate, ("image",), "logits", (x[:2],))
     onnx.checker.check_model(part.proto, full_check=True)
     assert (part.input_names, part.output_kind, part.output_shape) == (("image",), "logits", (2,))
@@ -118,14 +118,14 @@ def test_it_ships_with_its_preprocessing_and_class_order(file, images, images_as
 
 
 def test_it_is_stitched_and_quantized(file, network, images):
-    saver = export_part("a", Classifier(ImportedModel(file, "net")).eval(), ("input",), "logits", (images[:2],))
+    saver = export_part("a", Classifier(OnnxClassifier(file, "net")).eval(), ("input",), "logits", (images[:2],))
     backbone = export_part("s0", network, ("input",), "logits", (images[:2],))
-    small = quantize_part(saver, [{"input": images.numpy()}], Int8Options())
+    small = quantize_part(saver, [{"input": images.numpy()}], QuantizationOptions())
     assert any(node.op_type == "QuantizeLinear" for node in small.proto.graph.node)
     assert np.abs(PartSession(small).run(images.numpy()) - PartSession(saver).run(images.numpy())).max() < 0.3
-    assert quantize_part(small, [], Int8Options()) is small
+    assert quantize_part(small, [], QuantizationOptions()) is small
     for part in (saver, small):
-        model = stitch(Chain([part], [backbone], []), backbone.proto.graph.input, CLASSES, [0.5], {})
+        model = stitch(ModelParts([part], [backbone], []), backbone.proto.graph.input, CLASSES, [0.5], {})
         session = open_session(model, threads=1)
         for batch in (1, 2, 7):
             feeds = {"input": images[:batch].numpy()}
@@ -137,14 +137,14 @@ def test_it_is_stitched_and_quantized(file, network, images):
 
 
 def test_a_quantized_file_runs_and_stays_as_it_is(file, images):
-    part = export_part("a", Classifier(ImportedModel(file, "net")).eval(), ("image",), "logits", (images[:2],))
-    quantized = quantize_part(part, [{"image": images.numpy()}], Int8Options())
-    again = ImportedModel(quantized.proto, "int8")
+    part = export_part("a", Classifier(OnnxClassifier(file, "net")).eval(), ("image",), "logits", (images[:2],))
+    quantized = quantize_part(part, [{"image": images.numpy()}], QuantizationOptions())
+    again = OnnxClassifier(quantized.proto, "int8")
     again.check(images)
     np.testing.assert_allclose(again(images).numpy(), PartSession(quantized).run(images.numpy()), atol=1e-6)
-    assert count_macs(again, (images,)) == count_macs(ImportedModel(file, "net"), (images,))
+    assert count_macs(again, (images,)) == count_macs(OnnxClassifier(file, "net"), (images,))
     shipped = export_part("a", Classifier(again).eval(), ("image",), "logits", (images[:2],))
-    assert quantize_part(shipped, [], Int8Options()) is shipped
+    assert quantize_part(shipped, [], QuantizationOptions()) is shipped
 
 
 @pytest.mark.parametrize("end", ["plain", "flat", "rounded", "log"])
@@ -159,7 +159,7 @@ def test_a_softmax_at_the_end_is_taken_off(end):
         ],
         "log": [helper.make_node("LogSoftmax", ["p"], ["y"], axis=1)],
     }[end]
-    imported = ImportedModel(
+    imported = OnnxClassifier(
         by_hand([PRODUCT, *tail], {"w": SQUARE, "scale": np.float32(0.01), "zero": np.uint8(0)}), "m"
     )
     product = ROWS @ torch.from_numpy(SQUARE)
@@ -168,13 +168,13 @@ def test_a_softmax_at_the_end_is_taken_off(end):
 
 def test_a_softmax_inside_stays():
     nodes = [PRODUCT, helper.make_node("Softmax", ["p"], ["s"], axis=1), helper.make_node("Mul", ["s", "s"], ["y"])]
-    imported = ImportedModel(by_hand(nodes, {"w": SQUARE}), "m")
+    imported = OnnxClassifier(by_hand(nodes, {"w": SQUARE}), "m")
     torch.testing.assert_close(imported(ROWS), (ROWS @ torch.from_numpy(SQUARE)).softmax(1) ** 2)
 
 
 def test_the_output_called_logits_is_taken_and_what_only_others_need_is_left_out():
     nodes = [helper.make_node("MatMul", ["x", "w"], ["logits"]), helper.make_node("MatMul", ["logits", "w"], ["y"])]
-    imported = ImportedModel(by_hand(nodes, {"w": SQUARE}, outputs=("y", "logits")), "m")
+    imported = OnnxClassifier(by_hand(nodes, {"w": SQUARE}, outputs=("y", "logits")), "m")
     torch.testing.assert_close(imported(ROWS), ROWS @ torch.from_numpy(SQUARE))
     assert count_macs(imported, (ROWS,)) == 16
 
@@ -182,19 +182,19 @@ def test_the_output_called_logits_is_taken_and_what_only_others_need_is_left_out
 def test_logits_of_one_pixel_become_flat():
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1)).eval()
     x = torch.randn(2, 1, 6, 6)
-    torch.testing.assert_close(ImportedModel(file_of(model, x), "m")(x), model(x).flatten(1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(OnnxClassifier(file_of(model, x), "m")(x), model(x).flatten(1), atol=1e-5, rtol=1e-5)
 
 
 def test_weights_among_the_inputs_are_no_inputs():
     model = by_hand([helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": SQUARE})
     model.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [4, 4]))
-    torch.testing.assert_close(ImportedModel(model, "m")(ROWS), ROWS @ torch.from_numpy(SQUARE))
+    torch.testing.assert_close(OnnxClassifier(model, "m")(ROWS), ROWS @ torch.from_numpy(SQUARE))
 
 
 @pytest.mark.parametrize("opset", [11, 13, 18, 22])
 def test_other_operator_versions_are_converted(opset):
     nodes = [PRODUCT, helper.make_node("Relu", ["p"], ["r"]), helper.make_node("MatMul", ["r", "w"], ["y"])]
-    model = ImportedModel(by_hand(nodes, {"w": SQUARE}, opset=opset), "m")
+    model = OnnxClassifier(by_hand(nodes, {"w": SQUARE}, opset=opset), "m")
     model.check(ROWS)
     part = export_part("a", Classifier(model).eval(), ("x",), "logits", (ROWS,))
     assert [(each.domain, each.version) for each in part.proto.opset_import] == [("", OPSET)]
@@ -207,7 +207,7 @@ def test_integer_inputs_are_cast():
         helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
         helper.make_node("MatMul", ["f", "w"], ["y"]),
     ]
-    model = Classifier(ImportedModel(by_hand(nodes, {"w": SQUARE}, kind=TensorProto.UINT8), "m")).eval()
+    model = Classifier(OnnxClassifier(by_hand(nodes, {"w": SQUARE}, kind=TensorProto.UINT8), "m")).eval()
     x = torch.arange(8, dtype=torch.uint8).view(2, 4)
     part = export_part("a", model, ("x",), "logits", (x,))
     torch.testing.assert_close(model(x), x.float() @ torch.from_numpy(SQUARE))
@@ -223,7 +223,7 @@ def test_a_fixed_batch_is_set_free(constant):
         nodes.insert(0, helper.make_node("Constant", [], ["to"], value=numpy_helper.from_array(shape)))
     else:
         weights["to"] = shape
-    imported = ImportedModel(by_hand(nodes, weights, shape=(1, 2, 2)), "m")
+    imported = OnnxClassifier(by_hand(nodes, weights, shape=(1, 2, 2)), "m")
     x = ROWS.view(3, 2, 2)
     imported.check(x)
     torch.testing.assert_close(imported(x), ROWS @ torch.from_numpy(SQUARE))
@@ -231,7 +231,7 @@ def test_a_fixed_batch_is_set_free(constant):
 
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_torch_export_of_one_batch_size_is_set_free(network, images, size):
-    imported = ImportedModel(file_of(network, images[:size], free=False), "m")
+    imported = OnnxClassifier(file_of(network, images[:size], free=False), "m")
     imported.check(images)
     torch.testing.assert_close(imported(images), network(images).detach(), atol=1e-5, rtol=1e-5)
 
@@ -265,7 +265,7 @@ def growing() -> onnx.ModelProto:
 )  # fmt: skip
 def test_check_refuses(make, message):
     with pytest.raises(ModelError) as refused:
-        ImportedModel(make(), "m").check(ROWS)
+        OnnxClassifier(make(), "m").check(ROWS)
     assert str(refused.value).startswith(message)
 
 
@@ -294,7 +294,7 @@ def test_a_file_that_is_no_candidate_is_refused(model, message):
     if message.endswith("without"):
         model.opset_import.append(helper.make_opsetid("acme", 1))
     with pytest.raises(ModelError) as refused:
-        ImportedModel(model, "m")
+        OnnxClassifier(model, "m")
     assert str(refused.value).startswith(message)
 
 
@@ -310,15 +310,15 @@ def test_a_file_that_is_no_onnx_is_refused(tmp_path):
 def test_a_wrong_shape_is_refused_before_it_runs(file):
     message = r"^ONNX model 'net' takes samples of shape \[1, 6, 6\]; got \[1, 5, 6\]; set its `preprocessing`$"
     with pytest.raises(ModelError, match=message):
-        ImportedModel(file, "net")(torch.zeros(2, 1, 5, 6))
+        OnnxClassifier(file, "net")(torch.zeros(2, 1, 5, 6))
 
 
 def test_a_model_of_several_inputs_cannot_have_it_as_a_stage(file, images):
     with pytest.raises(ExportError, match="^stage 'a' is an ONNX file of one input; the model has 2, leave it out$"):
-        export_part("a", Classifier(ImportedModel(file, "m")).eval(), ("p", "q"), "logits", (images, images))
+        export_part("a", Classifier(OnnxClassifier(file, "m")).eval(), ("p", "q"), "logits", (images, images))
 
 
 def test_nothing_of_the_users_machine_is_shipped(file, images):
     assert b".py" in file.SerializeToString()
-    part = export_part("a", Classifier(ImportedModel(file, "m")).eval(), ("x",), "logits", (images[:2],))
+    part = export_part("a", Classifier(OnnxClassifier(file, "m")).eval(), ("x",), "logits", (images[:2],))
     assert b".py" not in part.proto.SerializeToString()

@@ -12,9 +12,9 @@ from torch import nn
 from dynamic_exit.errors import ExportError
 from dynamic_exit.onnx import external_data
 from dynamic_exit.onnx.part import export_part
-from dynamic_exit.onnx.quantize import Int8Options, quantize_part
+from dynamic_exit.onnx.quantize import QuantizationOptions, quantize_part
 from dynamic_exit.onnx.session import open_session
-from dynamic_exit.onnx.stitch import Chain, stitch
+from dynamic_exit.onnx.stitch import ModelParts, stitch
 
 LIMIT = 10_000
 IMAGES = np.random.default_rng(0).normal(size=(40, 1, 8, 8)).astype(np.float32)
@@ -34,7 +34,7 @@ def parts():
 
 def stitched(parts, limit=None):
     saver, net = parts
-    return stitch(Chain([saver], [net], []), net.proto.graph.input, 3, [0.5], {"labels": list("abc")}, limit)
+    return stitch(ModelParts([saver], [net], []), net.proto.graph.input, 3, [0.5], {"labels": list("abc")}, limit)
 
 
 def answers(session):
@@ -74,7 +74,7 @@ def test_a_broken_large_model_is_refused_too(parts):
     proto.CopyFrom(net.proto)
     proto.graph.node[0].op_type = "NoSuchOperator"
     with pytest.raises(ExportError, match="^the stitched file is not valid ONNX: "):
-        stitch(Chain([saver], [net.with_proto(proto)], []), net.proto.graph.input, 3, [0.5], {}, LIMIT)
+        stitch(ModelParts([saver], [net.with_proto(proto)], []), net.proto.graph.input, 3, [0.5], {}, LIMIT)
 
 
 def test_the_limit_counts_weights_inside_branches(parts):
@@ -94,8 +94,8 @@ def test_saving_again_leaves_nothing_of_the_file_before(parts, tmp_path):
 
 def test_a_large_part_is_quantized_to_the_same(parts):
     feeds = [{"image": IMAGES}]
-    plain = quantize_part(parts[1], feeds, Int8Options())
-    large_one = quantize_part(parts[1], feeds, Int8Options(), LIMIT)
+    plain = quantize_part(parts[1], feeds, QuantizationOptions())
+    large_one = quantize_part(parts[1], feeds, QuantizationOptions(), LIMIT)
     for part in (plain, large_one):
         weights = {tensor.data_type for tensor in part.proto.graph.initializer if len(tensor.dims) == 2}
         assert weights == {onnx.TensorProto.INT8}

@@ -7,7 +7,7 @@ from torch import nn
 
 from dynamic_exit.onnx.memory_format import with_layout
 from dynamic_exit.onnx.part import export_part
-from dynamic_exit.onnx.quantize import Int8Options, quantize_part
+from dynamic_exit.onnx.quantize import QuantizationOptions, quantize_part
 from dynamic_exit.onnx.session import PartSession
 
 
@@ -48,7 +48,7 @@ def test_it_is_done_once():
 
 def test_others_stay_as_they_are():
     maps = np.random.default_rng(0).normal(size=(8, 16, 5, 5)).astype(np.float32)
-    int8 = quantize_part(part(16), [{"hidden": maps}], Int8Options())
+    int8 = quantize_part(part(16), [{"hidden": maps}], QuantizationOptions())
     linear = export_part("segment1", nn.Linear(16, 16).eval(), ["hidden"], "hidden", (torch.randn(2, 16),))
     for each in (part(12), part(16, takes="image"), int8, linear):
         assert with_layout(each) is each

@@ -9,10 +9,10 @@ from torch import nn
 from dynamic_exit.errors import ExportError, VerificationError
 from dynamic_exit.graph import Classifier, capture, split
 from dynamic_exit.onnx.part import BATCH, export_part
-from dynamic_exit.onnx.quantize import Int8Options, quantize_part
+from dynamic_exit.onnx.quantize import QuantizationOptions, quantize_part
 from dynamic_exit.onnx.session import PartSession, open_session
-from dynamic_exit.onnx.stitch import Chain, stitch
-from dynamic_exit.onnx.verification import Agreement, agrees, compare, demand, run_session
+from dynamic_exit.onnx.stitch import ModelParts, stitch
+from dynamic_exit.onnx.verification import Agreement, assert_equivalent, compare, is_equivalent, run_session
 from dynamic_exit.runtime.model import DynamicExitModel
 
 
@@ -84,7 +84,7 @@ def test_an_operator_without_a_counterpart_is_named_with_its_module(kind, operat
 
 
 def test_int8_keeps_answers_close_and_stores_weights_in_8_bits(part, images):
-    quantized = quantize_part(part, [{"image": images}], Int8Options())
+    quantized = quantize_part(part, [{"image": images}], QuantizationOptions())
     float_answer, int8_answer = PartSession(part).run(images), PartSession(quantized).run(images)
     assert np.abs(float_answer - int8_answer).max() < 0.1 * np.abs(float_answer).max()
     assert not np.array_equal(float_answer, int8_answer)
@@ -100,8 +100,8 @@ def test_int8_stitched_equals_int8_parts_exactly(network, images):
     torch.manual_seed(1)
     saver = nn.Sequential(nn.Flatten(), nn.Linear(36, 3)).eval()
     small = export_part("saver", saver, (name,), "logits", (torch.zeros(2, 1, 6, 6),))
-    small, backbone = (quantize_part(p, [{name: images}], Int8Options()) for p in (small, backbone))
-    file = stitch(Chain([small], [backbone], []), backbone.proto.graph.input, 3, [0.5], {})
+    small, backbone = (quantize_part(p, [{name: images}], QuantizationOptions()) for p in (small, backbone))
+    file = stitch(ModelParts([small], [backbone], []), backbone.proto.graph.input, 3, [0.5], {})
     parts = DynamicExitModel(
         [PartSession(backbone)], input_names=[name], savers={"saver": PartSession(small)}, thresholds=[0.5]
     )
@@ -112,11 +112,11 @@ def test_int8_stitched_equals_int8_parts_exactly(network, images):
 
 
 def test_disagreement_fails_the_export():
-    demand(Agreement(10, 2, 0, 3, 0, 1e-5), "they", 1e-4)
+    assert_equivalent(Agreement(10, 2, 0, 3, 0, 1e-5), "they", 1e-4)
     with pytest.raises(VerificationError, match="^they differ in 1 exits and 2 predictions on 10 samples at 2 oper"):
-        demand(Agreement(10, 2, 1, 0, 2, 0.0), "they", 1e-4)
+        assert_equivalent(Agreement(10, 2, 1, 0, 2, 0.0), "they", 1e-4)
     with pytest.raises(VerificationError, match="logits by 0.00"):
-        demand(Agreement(10, 2, 0, 0, 0, 2e-3), "they", 1e-4)
+        assert_equivalent(Agreement(10, 2, 0, 0, 0, 2e-3), "they", 1e-4)
 
 
 def test_compare_counts_exits_that_part_away_from_the_threshold(part, network, images):
@@ -126,7 +126,7 @@ def test_compare_counts_exits_that_part_away_from_the_threshold(part, network, i
     torch.nn.init.constant_(other[1].weight, 0.0)
     torch.nn.init.constant_(other[1].bias, 0.0)
     saver = export_part("saver", other, input_names, "logits", (torch.zeros(2, 1, 6, 6),))
-    session = open_session(stitch(Chain([saver], [part], []), part.proto.graph.input, 3, [0.5], {}))
+    session = open_session(stitch(ModelParts([saver], [part], []), part.proto.graph.input, 3, [0.5], {}))
     sure = nn.Sequential(nn.Flatten(), nn.Linear(36, 3)).eval()
     with torch.no_grad():
         sure[1].weight.zero_()
@@ -151,7 +151,7 @@ def test_an_8_bit_step_may_change_logits_exits_and_ties(part):
     parts = [
         export_part(name, constant(0.01, 0.0), part.input_names, "logits", (torch.zeros(2, 1, 6, 6),)) for name in "ab"
     ]
-    session = open_session(stitch(Chain(parts[:1], parts[1:], []), part.proto.graph.input, 2, [0.5], {}))
+    session = open_session(stitch(ModelParts(parts[:1], parts[1:], []), part.proto.graph.input, 2, [0.5], {}))
     model = DynamicExitModel(
         [constant(0.0, 0.01)], input_names=list(part.input_names), savers={"a": constant(0.0, 0.01)}, thresholds=[0.5]
     )
@@ -160,7 +160,7 @@ def test_an_8_bit_step_may_change_logits_exits_and_ties(part):
         found = [compare(model, session, {"image": images}, [thresholds], step=step) for step in (0.0, 0.004, 0.01)]
         assert [each.predictions_apart for each in found] == [5, 5, 0]
         assert [each.largest_difference for each in found] == pytest.approx([0.01] * 3, abs=1e-6)
-        assert [agrees(each, 0.011) for each in found] == [False, False, True]
+        assert [is_equivalent(each, 0.011) for each in found] == [False, False, True]
     sure = 1 / (1 + np.exp(-0.01))  # the file's rows of 0.502 leave, rows of 0.5 would not
     model.savers[0][1].bias.data.zero_()
     for below, expected in ((1e-5, [(0, 5), (0, 5)]), (1e-3, [(5, 0), (0, 5)])):
@@ -170,7 +170,7 @@ def test_an_8_bit_step_may_change_logits_exits_and_ties(part):
 
 
 def test_run_session_puts_batches_together_in_order(part, images):
-    session = open_session(stitch(Chain([], [part], []), part.proto.graph.input, 3, [], {}))
+    session = open_session(stitch(ModelParts([], [part], []), part.proto.graph.input, 3, [], {}))
     none = np.zeros(0, np.float32)
     for whole, pieces in zip(
         run_session(session, {"image": images}, none, 64), run_session(session, {"image": images}, none, 5), strict=True

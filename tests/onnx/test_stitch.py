@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from dynamic_exit.errors import ExportError
 from dynamic_exit.onnx.part import BATCH, OUTPUT, Part
 from dynamic_exit.onnx.session import PartSession, open_session
-from dynamic_exit.onnx.stitch import Chain, stitch
+from dynamic_exit.onnx.stitch import ModelParts, stitch
 from dynamic_exit.runtime.model import DynamicExitModel
 
 FEATURES, CLASSES = 3, 4
@@ -50,12 +50,12 @@ def _part(name, takes, gives, columns, nodes, weights) -> Part:
     return Part(name, proto, (takes,), gives)
 
 
-def build(chain: Chain, thresholds, **metadata) -> onnx.ModelProto:
+def build(chain: ModelParts, thresholds, **metadata) -> onnx.ModelProto:
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [BATCH, FEATURES])]
     return stitch(chain, inputs, CLASSES, thresholds, metadata)
 
 
-def full_chain(fuse: str = "none") -> Chain:
+def full_chain(fuse: str = "none") -> ModelParts:
     segments = [
         linear("s0", "hidden", 1),
         linear("s1", "hidden", 2, "hidden"),
@@ -63,7 +63,7 @@ def full_chain(fuse: str = "none") -> Chain:
         linear("s3", "logits", 4, "hidden"),
     ]
     exits = [(linear("e0", "logits", 5, "hidden"), 0), (linear("e2", "logits", 6, "hidden"), 2)]
-    return Chain([linear("a", "logits", 7), linear("b", "logits", 8)], segments, exits, fuse)
+    return ModelParts([linear("a", "logits", 7), linear("b", "logits", 8)], segments, exits, fuse)
 
 
 def softmax(values: np.ndarray) -> np.ndarray:
@@ -71,7 +71,7 @@ def softmax(values: np.ndarray) -> np.ndarray:
     return powers / powers.sum()
 
 
-def by_hand(chain: Chain, row: np.ndarray, thresholds) -> tuple[np.ndarray, int, float]:
+def by_hand(chain: ModelParts, row: np.ndarray, thresholds) -> tuple[np.ndarray, int, float]:
     """DESIGN.md's rule for one row, with every part run alone."""
     seen, index = [], 0
 
@@ -147,7 +147,7 @@ def test_all_off_answers_exactly_like_the_segments_in_sequence():
 
 
 def test_a_stage_that_is_off_is_not_run():
-    chain = Chain([failing("a", "logits")], [linear("s", "logits", 1)], [])
+    chain = ModelParts([failing("a", "logits")], [linear("s", "logits", 1)], [])
     session = open_session(build(chain, [INF]))
     x = np.ones((2, FEATURES), np.float32)
     assert (session.run(None, {"x": x})[1] == 1).all()
@@ -157,13 +157,13 @@ def test_a_stage_that_is_off_is_not_run():
 
 def test_an_exit_that_is_off_is_not_run():
     segments = [linear("s0", "hidden", 1), linear("s1", "logits", 2, "hidden")]
-    session = open_session(build(Chain([], segments, [(failing("e", "logits", "hidden"), 0)]), [INF]))
+    session = open_session(build(ModelParts([], segments, [(failing("e", "logits", "hidden"), 0)]), [INF]))
     assert (session.run(None, {"x": np.ones((2, FEATURES), np.float32)})[1] == 1).all()
 
 
 def test_nothing_runs_where_no_row_is_left():
     segments = [failing("s0", "hidden"), failing("s1", "logits", "hidden")]
-    chain = Chain([linear("a", "logits", 1)], segments, [(failing("e", "logits", "hidden"), 0)])
+    chain = ModelParts([linear("a", "logits", 1)], segments, [(failing("e", "logits", "hidden"), 0)])
     session = open_session(build(chain, [0.0, 0.5]))
     logits, exit_index, _ = session.run(None, {"x": np.ones((3, FEATURES), np.float32)})
     assert (exit_index == 0).all()
@@ -189,7 +189,7 @@ def sometimes_nan(name: str) -> Part:
 def test_a_stage_that_gives_nan_gives_no_evidence():
     """With one saver that is NaN on negative rows, fused answers there are those of the rest of the chain."""
     rest = full_chain("mean")
-    with_nan = Chain([sometimes_nan("n"), *rest.savers], rest.segments, rest.exits, "mean")
+    with_nan = ModelParts([sometimes_nan("n"), *rest.savers], rest.segments, rest.exits, "mean")
     x = np.random.default_rng(3).normal(size=(50, FEATURES)).astype(np.float32)
     negative = x[:, 0] < 0
     fused = open_session(build(with_nan, [0.9, 0.8, INF, 0.9, 0.85])).run(None, {"x": x})
@@ -218,7 +218,7 @@ def test_metadata_names_the_stages_in_the_order_of_thresholds():
 
 
 def test_the_backbone_alone_can_be_stitched():
-    chain = Chain([], [linear("s", "logits", 1)], [])
+    chain = ModelParts([], [linear("s", "logits", 1)], [])
     x = np.ones((2, FEATURES), np.float32)
     logits, exit_index, _ = open_session(build(chain, [])).run(None, {"x": x})
     np.testing.assert_array_equal(logits, PartSession(chain.segments[0]).run(x))

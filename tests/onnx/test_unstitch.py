@@ -10,7 +10,7 @@ from torch import nn
 
 from dynamic_exit.errors import ExportError
 from dynamic_exit.onnx.part import OUTPUT, export_part
-from dynamic_exit.onnx.quantize import Int8Options, quantize_part, without_int8
+from dynamic_exit.onnx.quantize import QuantizationOptions, dequantize_part, quantize_part
 from dynamic_exit.onnx.session import PartSession, open_session
 from dynamic_exit.onnx.unstitch import static_model, unstitch
 
@@ -81,19 +81,19 @@ def quantized():
     images = torch.randn(64, 2, 8, 8)
     part = export_part("net", module, ["x"], "logits", (images[:2],))
     feeds = [{"x": images.numpy()}]
-    return part, quantize_part(part, feeds, Int8Options()), images.numpy()
+    return part, quantize_part(part, feeds, QuantizationOptions()), images.numpy()
 
 
 def test_without_int8_the_operators_are_those_of_the_float_part(quantized):
     part, int8, _ = quantized
-    kinds = [sorted(node.op_type for node in each.proto.graph.node) for each in (part, without_int8(int8))]
+    kinds = [sorted(node.op_type for node in each.proto.graph.node) for each in (part, dequantize_part(int8))]
     assert [kind for kind in kinds[1] if kind != "Identity"] == [kind for kind in kinds[0] if kind != "Identity"]
 
 
 def test_without_int8_only_the_rounding_of_weights_is_left(quantized):
     part, int8, images = quantized
     answers = {key: PartSession(each).run(images) for key, each in
-               {"float": part, "int8": int8, "back": without_int8(int8)}.items()}  # fmt: skip
+               {"float": part, "int8": int8, "back": dequantize_part(int8)}.items()}  # fmt: skip
     spread = answers["float"].std()
     assert np.abs(answers["back"] - answers["float"]).max() < 0.1 * spread
     assert np.abs(answers["back"] - answers["float"]).mean() < np.abs(answers["int8"] - answers["float"]).mean()
@@ -101,4 +101,4 @@ def test_without_int8_only_the_rounding_of_weights_is_left(quantized):
 
 def test_a_float_part_stays_as_it_is(quantized):
     part, _, images = quantized
-    assert np.array_equal(PartSession(without_int8(part)).run(images), PartSession(part).run(images))
+    assert np.array_equal(PartSession(dequantize_part(part)).run(images), PartSession(part).run(images))

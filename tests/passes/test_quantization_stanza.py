@@ -1,7 +1,7 @@
 import pytest
 
 from dynamic_exit.errors import RecipeError
-from dynamic_exit.onnx.quantize import Int8Options
+from dynamic_exit.onnx.quantize import QuantizationOptions
 from dynamic_exit.passes.quantization import check_algorithms, int8_options
 
 
@@ -15,7 +15,7 @@ def test_defaults_are_neural_compressors_own():
 
     theirs = INT8StaticQuantConfig()
     assert int8_options({"static_quant": None}) == [
-        Int8Options(
+        QuantizationOptions(
             weight_type=theirs.w_dtype,
             weight_symmetric=theirs.w_sym,
             per_channel=theirs.w_granularity == "per_channel",
@@ -29,7 +29,7 @@ def test_defaults_are_neural_compressors_own():
 def test_several_algorithms_are_told_apart():
     dynamic, weights = int8_options({"pt2e_dynamic_quant": {}, "rtn": {"bits": 8, "group_size": 64, "use_sym": False}})
     assert (dynamic.method, dynamic.label, dynamic.per_channel) == ("dynamic", "int8", False)
-    assert weights == Int8Options("weights", weight_symmetric=False, bits=8, group=64)
+    assert weights == QuantizationOptions("weights", weight_symmetric=False, bits=8, group=64)
     assert weights.label == "8-bit weights"
 
 

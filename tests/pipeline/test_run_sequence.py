@@ -41,14 +41,14 @@ def test_figures_are_those_of_the_file(result):
         assert {name: rates[name] for name in point.exit_rates} == pytest.approx(point.exit_rates)
 
 
-def test_exits_of_the_network_pay_for_all_notes_that_they_see(result):
+def test_exits_of_the_network_pay_for_all_taps_that_they_read(result):
     records = Records.read(result.folder / "records.npz")
     seeing = [place for place, name in enumerate(records.stages) if name.endswith(":sequence")]
     assert [int(records.requires[place]) for place in seeing] == [0, 0]
     assert (np.delete(records.requires, seeing) == -1).all()
     classes, width, channels = tiny.CLASSES, 16, (2, 8)
-    notes = np.cumsum([classes * width, *(count * width for count in channels)])[1:]
-    for tokens, place, paid in zip((2, 3), seeing, notes, strict=True):
+    taps = np.cumsum([classes * width, *(count * width for count in channels)])[1:]
+    for tokens, place, paid in zip((2, 3), seeing, taps, strict=True):
         # query, mixture, keys and values; scores and mixture of values; the two layers; the logits
         head = 2 * width**2 + tokens * 2 * width**2 + 2 * tokens * width + 4 * width**2 + width * classes
         assert records.own_cost[place] == head + paid

@@ -17,7 +17,7 @@ from dynamic_exit.artifact.output_lock import OutputLock
 from dynamic_exit.chain.evaluation import Configuration
 from dynamic_exit.chain.operating_point import Baseline, Goal, OperatingPoint, OperatingPoints
 from dynamic_exit.errors import OutputError, VerificationError
-from dynamic_exit.onnx.verification import LOGIT_TOLERANCE, compare, demand
+from dynamic_exit.onnx.verification import LOGIT_TOLERANCE, assert_equivalent, compare
 from dynamic_exit.records import Records
 from dynamic_exit.runtime.model import DynamicExitModel
 from dynamic_exit.search.judgement import judge
@@ -88,10 +88,10 @@ PROOFS = {
 def test_a_file_is_proved_by_its_exits_its_predictions_and_the_size_of_its_logits(ours, theirs, threshold, said):
     found = agreement(ours, theirs, threshold)
     if not said:
-        demand(found, "they", LOGIT_TOLERANCE)
+        assert_equivalent(found, "they", LOGIT_TOLERANCE)
         return
     with pytest.raises(VerificationError) as error:
-        demand(found, "they", LOGIT_TOLERANCE)
+        assert_equivalent(found, "they", LOGIT_TOLERANCE)
     rows = len(ours)
     assert str(error.value) == (
         f"they differ in {said} on {rows} samples at 1 operating points; please report this model"

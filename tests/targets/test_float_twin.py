@@ -17,7 +17,7 @@ from dynamic_exit.artifact.folder import read_config
 from dynamic_exit.chain.operating_point import OperatingPoints, point_thresholds
 from dynamic_exit.errors import ExportError
 from dynamic_exit.onnx.part import IR_VERSION, OPSET, OUTPUT, Part
-from dynamic_exit.onnx.quantize import Int8Options, quantize_part, without_int8
+from dynamic_exit.onnx.quantize import QuantizationOptions, dequantize_part, quantize_part
 from dynamic_exit.onnx.session import PartSession
 from dynamic_exit.pipeline.measure import Variant, answer
 from dynamic_exit.pipeline.run import run
@@ -106,10 +106,10 @@ FIRST = next(iter(ENDS))
 @pytest.mark.parametrize(
     "end, options",
     [
-        *((end, Int8Options()) for end in ENDS),
-        (FIRST, Int8Options(per_channel=False)),
-        (FIRST, Int8Options(activation_type="int8", activation_symmetric=True)),
-        (FIRST, Int8Options(weight_symmetric=False, weight_type="uint8", per_channel=False)),
+        *((end, QuantizationOptions()) for end in ENDS),
+        (FIRST, QuantizationOptions(per_channel=False)),
+        (FIRST, QuantizationOptions(activation_type="int8", activation_symmetric=True)),
+        (FIRST, QuantizationOptions(weight_symmetric=False, weight_type="uint8", per_channel=False)),
     ],
     ids=[*ENDS, "per tensor", "symmetric", "unsigned weights"],
 )
@@ -117,7 +117,7 @@ def test_with_int8_taken_out_a_part_is_the_float_part_but_for_the_rounding_of_we
     part = part_of(ENDS[end])
     inputs = np.random.default_rng(1).normal(size=(64, CHANNELS, LENGTH)).astype(np.float32)
     int8 = quantize_part(part, [{"x": inputs}], options)
-    back = without_int8(int8)
+    back = dequantize_part(int8)
     plain, twin = (PartSession(each).run(inputs) for each in (part, back))
     assert int8 is not part
     assert np.abs(twin - plain).max() < 0.1 * np.abs(plain).max()  # an activation less: two thirds of it, and more
@@ -295,7 +295,7 @@ def one_stage(part, int8):
 def test_the_twin_of_every_stage_is_held_against_the_float_stage(lost, monkeypatch):
     part = replace(part_of("Conv + Relu Flatten Gemm"), output_kind="logits")
     inputs = {"x": np.random.default_rng(1).normal(size=(70, CHANNELS, LENGTH)).astype(np.float32)}
-    stages = one_stage(part, quantize_part(part, [inputs], Int8Options()))
+    stages = one_stage(part, quantize_part(part, [inputs], QuantizationOptions()))
     if lost:
         monkeypatch.setattr("dynamic_exit.onnx.quantize._noted", lambda node: [])
     found = float_twin.check_twin(stages, inputs)
@@ -307,7 +307,7 @@ def test_the_twin_of_every_stage_is_held_against_the_float_stage(lost, monkeypat
 def test_a_twin_that_cannot_run_is_none(monkeypatch):
     part = replace(part_of("Conv + Relu Flatten Gemm"), output_kind="logits")
     inputs = {"x": np.ones((4, CHANNELS, LENGTH), np.float32)}
-    stages = one_stage(part, quantize_part(part, [inputs], Int8Options()))
+    stages = one_stage(part, quantize_part(part, [inputs], QuantizationOptions()))
     monkeypatch.setattr("dynamic_exit.onnx.quantize._noted", lambda node: [["NoSuchOperator"]])
     assert float_twin.check_twin(stages, inputs) == {
         "parts": ["segment0"],
@@ -315,5 +315,5 @@ def test_a_twin_that_cannot_run_is_none(monkeypatch):
         "samples": 0,
         "differ": {},
     }
-    dynamic = quantize_part(part, [inputs], Int8Options("dynamic"))
+    dynamic = quantize_part(part, [inputs], QuantizationOptions("dynamic"))
     assert float_twin.check_twin(one_stage(part, dynamic), inputs)["samples"] == 0

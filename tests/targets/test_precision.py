@@ -7,7 +7,7 @@ import sentences
 import tiny
 
 from dynamic_exit.onnx.part import export_part
-from dynamic_exit.onnx.quantize import PRODUCTS, Int8Options, is_quantized, quantize_part
+from dynamic_exit.onnx.quantize import PRODUCTS, QuantizationOptions, is_quantized, quantize_part
 from dynamic_exit.onnx.session import PartSession
 from dynamic_exit.onnx.unstitch import unstitch
 from dynamic_exit.pipeline.backbone import cut_backbone
@@ -51,10 +51,10 @@ def backbone(tmp_path_factory):
 @pytest.mark.parametrize(
     "options, operator",
     [
-        (Int8Options(operators=PRODUCTS), "QuantizeLinear"),
-        (Int8Options("dynamic"), "DynamicQuantizeLinear"),
-        (Int8Options("weights", bits=8), "MatMulNBits"),
-        (Int8Options("weights", bits=4), "MatMulNBits"),
+        (QuantizationOptions(operators=PRODUCTS), "QuantizeLinear"),
+        (QuantizationOptions("dynamic"), "DynamicQuantizeLinear"),
+        (QuantizationOptions("weights", bits=8), "MatMulNBits"),
+        (QuantizationOptions("weights", bits=4), "MatMulNBits"),
     ],
     ids=lambda each: each if isinstance(each, str) else f"{each.method} {each.bits}",
 )

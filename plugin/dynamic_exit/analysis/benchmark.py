@@ -18,7 +18,7 @@ from ..errors import DataError, ExportError
 from ..modeling.classifiers import MODEL_FILE, POINTS_FILE
 from ..onnx.part import Part
 from ..onnx.session import open_session
-from ..onnx.stitch import Chain, stitch
+from ..onnx.stitch import ModelParts, stitch
 from ..onnx.unstitch import static_model, unstitch
 from ..pipeline.measure import ROUNDS, Variant, answer, passes, timed_slices
 from ..runtime.stages import FLOAT
@@ -39,7 +39,7 @@ class _Model:
     """One numerics of a file: the backbone alone, the dynamic model, and each of its parts."""
 
     numerics: str
-    chain: Chain
+    chain: ModelParts
     static: onnxruntime.InferenceSession
     dynamic: onnxruntime.InferenceSession
     parts: Mapping[str, onnxruntime.InferenceSession]
@@ -135,7 +135,7 @@ def _file_models(
     inputs = [value for value in file.graph.input if value.name != "thresholds"]
     classes = file.graph.output[0].type.tensor_type.shape.dim[1].dim_value
 
-    def opened(chain: Chain, dynamic: onnx.ModelProto) -> _Model:
+    def opened(chain: ModelParts, dynamic: onnx.ModelProto) -> _Model:
         parts = [*chain.savers, *chain.segments, *(part for part, _ in chain.exits)]
         static = open_session(static_model(chain.segments, inputs), threads)
         sessions = {part.name: open_session(part.proto, threads) for part in parts}
@@ -221,7 +221,9 @@ def _time(
             row["ideal_seconds_per_sample"][key] = ideal_seconds(model.chain, used, row["exit_rates"], seconds)
 
 
-def ideal_seconds(chain: Chain, used: set[str], exit_rates: Mapping[str, float], seconds: Mapping[str, float]) -> float:
+def ideal_seconds(
+    chain: ModelParts, used: set[str], exit_rates: Mapping[str, float], seconds: Mapping[str, float]
+) -> float:
     """Return what a sample takes on the mean if nothing but the stages that it needs cost time.
 
     Args:

@@ -16,14 +16,14 @@ from ..chain.checks import HIDDEN
 from ..errors import ExportError
 from ..onnx.part import Part
 from ..onnx.session import PartSession, open_session
-from ..onnx.stitch import Chain
+from ..onnx.stitch import ModelParts
 from ..onnx.unstitch import static_model
 from ..targets.float_twin import Twin, Way, find_twin
 from ..targets.torch import TorchSession
 
 Feeds = Mapping[str, np.ndarray]
 Session = TorchSession | onnxruntime.InferenceSession
-Pieces = tuple[Chain, Session, TorchSession, dict[str, TorchSession]]
+Pieces = tuple[ModelParts, Session, TorchSession, dict[str, TorchSession]]
 
 
 def torch_pieces(folder: Path, config: DynamicExitModelConfig) -> Pieces:
@@ -106,7 +106,7 @@ def _pieces(folder: Path, config: DynamicExitModelConfig, runner: SegmentsRunner
         for name, each in {**segments, **stages}.items()
     }
     places = dict(zip(model.chain, model.positions, strict=True))
-    chain = Chain(
+    chain = ModelParts(
         [parts[name] for name, place in places.items() if place < 0],
         [parts[name] for name in segments],
         [(parts[name], place) for name, place in places.items() if place >= 0],

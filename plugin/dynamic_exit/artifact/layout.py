@@ -62,7 +62,7 @@ def write_stages(
             put(f"exit{i}", stage, name=name, position=place)
             for i, (name, (place, stage)) in enumerate(stages.exits.items())
         ],
-        "notes": [put(f"note{place + 1}", stage, position=place) for place, stage in stages.notes.items()],
+        "notes": [put(f"note{place + 1}", stage, position=place) for place, stage in stages.taps.items()],
     }
     return {"layout": "segments", "checksums": _checksums(folder, written), "parts": parts}
 

@@ -106,7 +106,7 @@ class SegmentsRunner:
                 input_names=self.input_names,
                 savers={entry["name"]: load(entry) for entry in parts["savers"]},
                 exits={entry["name"]: (entry["position"], load(entry)) for entry in parts["exits"]},
-                notes={entry["position"]: load(entry) for entry in parts["notes"]},
+                taps={entry["position"]: load(entry) for entry in parts["notes"]},
                 fuse=self.fuse,
             )
         except (KeyError, TypeError) as error:

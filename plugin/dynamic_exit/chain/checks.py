@@ -11,7 +11,7 @@ from ..errors import ModelError, OperatingPointError, nearest
 FUSE = ("none", "mean")
 #: What a segment hands on to the next.
 HIDDEN = "hidden"
-#: What a head takes beside `hidden`: everything that was noted for it so far.
+#: Input of a head that reads taps: the features of all taps up to its position, side by side.
 MEMORY = "memory"
 
 
@@ -70,13 +70,13 @@ def check_thresholds(values: Sequence[float], chain: Sequence[str]) -> list[floa
     return values
 
 
-def check_notes(notes: dict, savers: dict, exits: dict) -> None:
-    """Refuse notes of what is not there, and exits that see notes of which there are none."""
-    if -1 in notes and not (savers and hasattr(notes[-1], "width")):
-        raise ModelError("a note of the last saver's logits needs a saver, and states its width; give both or neither")
+def check_taps(taps: dict, savers: dict, exits: dict) -> None:
+    """Refuse taps without a source, and exits that read taps which do not exist."""
+    if -1 in taps and not (savers and hasattr(taps[-1], "width")):
+        raise ModelError("a tap on the last saver's logits needs a saver and a `width`; give both or neither")
     for name, (place, head) in exits.items():
-        if MEMORY in head_input_names(head) and place not in notes:
-            raise ModelError(f"exit '{name}' sees notes up to segment {place}, of which none is taken; give its note")
+        if MEMORY in head_input_names(head) and place not in taps:
+            raise ModelError(f"exit '{name}' reads taps up to segment {place}, which has none; give one in `taps`")
 
 
 def check_heads(model: Any) -> None:

@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 from torch import Tensor, fx, nn
 
 from ..errors import CaptureError, ExportError, ModelError, first_line
-from .normalize import INPUT, all_nodes, at_our_version, make_ready, operator_version
+from .normalize import INPUT, all_nodes, convert_opset, normalize, operator_version
 from .part import BATCH, IR_VERSION, OPSET, OUTPUT, Part, export_part
 from .session import open_session
 
@@ -22,7 +22,7 @@ _TOLERANCE = 1e-3
 _RUNTIME_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc")
 
 
-class ImportedModel(nn.Module):
+class OnnxClassifier(nn.Module):
     """A classifier in an ONNX file as a torch module: one tensor in, logits out, batch free, no gradients.
 
     Args:
@@ -40,8 +40,8 @@ class ImportedModel(nn.Module):
     def __init__(self, model: onnx.ModelProto, name: str):
         super().__init__()
         self.name = name
-        self.proto = make_ready(model, name)
-        self.shipped = at_our_version(self.proto, name)
+        self.proto = normalize(model, name)
+        self.shipped = convert_opset(self.proto, name)
         self._session: onnxruntime.InferenceSession | None = None
         _ = self.session  # so that a model that cannot run is refused here
         self.training = False
@@ -227,7 +227,7 @@ class _Block:
         return graph.output[0].name
 
 
-def import_onnx(path: str | Path) -> ImportedModel:
+def import_onnx(path: str | Path) -> OnnxClassifier:
     """Read a classifier out of an ONNX file.
 
     Args:
@@ -248,7 +248,7 @@ def import_onnx(path: str | Path) -> ImportedModel:
         raise ModelError(f"file '{path}' cannot be read as ONNX: {first_line(error)}") from error
     if not model.graph.node:
         raise ModelError(f"file '{path}' holds no ONNX model; export it again")
-    return ImportedModel(model, path.name)
+    return OnnxClassifier(model, path.name)
 
 
 def _open(model: onnx.ModelProto, name: str) -> onnxruntime.InferenceSession:

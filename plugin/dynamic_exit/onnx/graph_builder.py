@@ -10,7 +10,7 @@ from .names import with_short_names
 from .part import OUTPUT, Part
 
 
-class Block:
+class GraphBuilder:
     """A graph in the making; names of its own values begin with `prefix`."""
 
     def __init__(self, prefix: str):

@@ -18,7 +18,7 @@ _PASSING = ("Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze", "Qua
 _QUANTIZING = ("QuantizeLinear", "DequantizeLinear")
 
 
-def make_ready(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+def normalize(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     """Bring a classifier's file into one form, in the operator version that it has.
 
     A softmax at the end is taken off: evidence is made of logits. A batch that the file fixes is set free, together
@@ -64,7 +64,7 @@ def make_ready(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     return ready
 
 
-def at_our_version(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+def convert_opset(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     """Convert a model to the operator version that every part of a file has.
 
     Raises:

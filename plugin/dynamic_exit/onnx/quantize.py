@@ -43,7 +43,7 @@ _METHODS = {"minmax": CalibrationMethod.MinMax, "kl": CalibrationMethod.Entropy}
 
 
 @dataclass(frozen=True)
-class Int8Options:
+class QuantizationOptions:
     """How weights and activations become small integers.
 
     Attributes:
@@ -91,7 +91,7 @@ def is_quantized(part: Part) -> bool:
 
 
 def quantize_part(
-    part: Part, feeds: Iterable[Mapping[str, np.ndarray]], options: Int8Options, limit: int | None = None
+    part: Part, feeds: Iterable[Mapping[str, np.ndarray]], options: QuantizationOptions, limit: int | None = None
 ) -> Part:
     """Quantize one part.
 
@@ -124,7 +124,7 @@ def quantize_part(
         return part.with_proto(_with_notes(quantized, onnx.load(prepared)) if options.method == "static" else quantized)
 
 
-def _static(prepared: str, target: str, feeds, options: Int8Options, apart: bool) -> None:
+def _static(prepared: str, target: str, feeds, options: QuantizationOptions, apart: bool) -> None:
     quantize_static(
         prepared,
         target,
@@ -143,7 +143,7 @@ def _static(prepared: str, target: str, feeds, options: Int8Options, apart: bool
     )
 
 
-def _dynamic(prepared: str, target: str, feeds, options: Int8Options, apart: bool) -> None:
+def _dynamic(prepared: str, target: str, feeds, options: QuantizationOptions, apart: bool) -> None:
     model = onnx.load(prepared)
     del model.graph.value_info[:]  # the quantizer turns weights round, and trips over the shapes that they had
     source = f"{prepared}.free.onnx"
@@ -159,7 +159,7 @@ def _dynamic(prepared: str, target: str, feeds, options: Int8Options, apart: boo
     )
 
 
-def _weights(prepared: str, target: str, feeds, options: Int8Options, apart: bool) -> None:
+def _weights(prepared: str, target: str, feeds, options: QuantizationOptions, apart: bool) -> None:
     quantizer = weights_quantizer()(
         prepared, options.bits, options.group, is_symmetric=options.weight_symmetric, accuracy_level=4
     )
@@ -192,7 +192,7 @@ def _with_notes(quantized: onnx.ModelProto, plain: onnx.ModelProto) -> onnx.Mode
     return quantized
 
 
-def without_int8(part: Part) -> Part:
+def dequantize_part(part: Part) -> Part:
     """Take static quantization out of a part: the same graph in float, with weights rounded as they were.
 
     Args:
@@ -244,7 +244,7 @@ def without_int8(part: Part) -> Part:
 
 
 def other_quantization(part: Part) -> list[str]:
-    """Return the operators of a part that work on quantized numbers, and that `without_int8` cannot take out."""
+    """Return the operators of a part that work on quantized numbers, and that `dequantize_part` cannot take out."""
     return [node.op_type for node in part.proto.graph.node if node.op_type in (*_QUANTIZED, "DynamicQuantizeLinear")]
 
 

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..errors import ExportError, first_line
 from .external_data import for_onnx
-from .graph_builder import Block
+from .graph_builder import GraphBuilder
 from .memory_format import with_layout
 from .part import BATCH, Part
 
@@ -26,7 +26,7 @@ _ALL = "batch_size"
 
 
 @dataclass(frozen=True)
-class Chain:
+class ModelParts:
     """What a dynamic model consists of.
 
     Attributes:
@@ -34,15 +34,15 @@ class Chain:
         segments: The backbone's pieces in order; the last gives logits.
         exits: ``(head, i)``: an exit head on what segment `i` hands on, by ascending `i`.
         fuse: ``none`` (a stage answers alone) or ``mean`` (probabilities of all stages so far are averaged).
-        notes: ``i``: what notes down what segment `i` hands on, for exits that take ``memory``; -1: the last saver's
-            logits. Each gives (rows, W); notes that no such exit comes behind are left out.
+        taps: ``i``: features (rows, W) of the output of segment `i`, for exits that take ``memory``; -1: of the last
+            saver's logits. Taps with no such exit behind them are left out.
     """
 
     savers: Sequence[Part]
     segments: Sequence[Part]
     exits: Sequence[tuple[Part, int]]
     fuse: str = "none"
-    notes: Mapping[int, Part] = field(default_factory=dict)
+    taps: Mapping[int, Part] = field(default_factory=dict)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -76,21 +76,21 @@ class _State:
     hidden: str = ""  # before those rows are taken out of it that do not `stay`
     stay: str = ""  # which rows of `hidden`, or of those offered an answer, are still in play
     hidden_shape: tuple[int | str, ...] = ()
-    memory: str = ""  # all notes so far side by side, with the rows of `hidden`
+    memory: str = ""  # features of all taps so far side by side, with the rows of `hidden`
     memory_width: int = 0
 
 
 class _Stitcher:
     """Every stage writes its answers for all rows in play; those that go on are written over by a later stage."""
 
-    def __init__(self, chain: Chain, inputs: Sequence[onnx.ValueInfoProto], classes: int):
+    def __init__(self, chain: ModelParts, inputs: Sequence[onnx.ValueInfoProto], classes: int):
         self.chain, self.inputs, self.classes = chain, inputs, classes
-        self.main = Block("")
+        self.main = GraphBuilder("")
         self.fused = chain.fuse == "mean"
         first = len(chain.savers)
-        # position -> indices of the exits from there on that see notes
+        # position -> indices of the exits from there on that read taps
         seeing = [(at, first + i) for i, (part, at) in enumerate(chain.exits) if "memory" in part.input_names]
-        self.wanted = {at: [index for behind, index in seeing if behind >= at] for at in chain.notes}
+        self.wanted = {at: [index for behind, index in seeing if behind >= at] for at in chain.taps}
         self.last_seeing = max((index for _, index in seeing), default=-1)
 
     def stitch(self) -> onnx.GraphProto:
@@ -125,7 +125,7 @@ class _Stitcher:
         """All behind the savers, in one branch: where they leave nothing over, one look at it is all it costs."""
         if not self.chain.exits:
             return self._final(self.main, [*enumerate(self.chain.segments)], state)
-        block = Block("backbone/")
+        block = GraphBuilder("backbone/")
         heads: dict[int, list[Part]] = {}
         for part, position in self.chain.exits:
             heads.setdefault(position, []).append(part)
@@ -138,30 +138,30 @@ class _Stitcher:
                 group, index = [], index + 1
         after = self._final(block, [*group, (len(self.chain.segments) - 1, self.chain.segments[-1])], after)
         anything = self._any(self.main, state, "backbone")
-        return self._branch(self.main, "backbone", anything, block, after, Block("backbone/no/"), state)
+        return self._branch(self.main, "backbone", anything, block, after, GraphBuilder("backbone/no/"), state)
 
     def _saver(self, index: int, part: Part, state: _State) -> _State:
         """Runs when it is on and rows remain."""
         tag = f"stage{index}"
-        block, others = Block(f"{tag}/"), Block(f"{tag}/no/")
+        block, others = GraphBuilder(f"{tag}/"), GraphBuilder(f"{tag}/no/")
         logits = block.include(part, {name: self._gathered(block, name, state) for name in part.input_names})
-        after, same = self._offer(block, index, logits, state), state
+        after, same = self._try_exit(block, index, logits, state), state
         if index == len(self.chain.savers) - 1 and self.wanted.get(-1):
-            width = self.chain.notes[-1].output_shape[0]
-            note = self._note(block, -1, {"logits": logits}, state)
-            after.memory, after.memory_width = block.add("Compress", note, after.stay, axis=0), width
+            width = self.chain.taps[-1].output_shape[0]
+            tap = self._record_tap(block, -1, {"logits": logits}, state)
+            after.memory, after.memory_width = block.add("Compress", tap, after.stay, axis=0), width
             same = replace(state, memory=others.zeros(_length(others, state), width))
         after.stay = ""
         runs = self.main.add("And", f"on_{index}", self._any(self.main, state, tag), out=f"{tag}/runs")
         return self._branch(self.main, tag, runs, block, after, others, same)
 
-    def _note(self, block: Block, position: int, feeds: Mapping[str, str], state: _State) -> str:
-        """Take a note when an exit that sees it is on; else nobody looks at it and it is all zeros."""
-        part, tag = self.chain.notes[position], f"{block.prefix}note_{position}"
+    def _record_tap(self, block: GraphBuilder, position: int, feeds: Mapping[str, str], state: _State) -> str:
+        """Run a tap if an exit that reads it is on; else its features are zeros, which nothing reads."""
+        part, tag = self.chain.taps[position], f"{block.prefix}note_{position}"
         limits = block.add("Gather", "thresholds", block.constant(self.wanted[position], np.int64), axis=0)
         least = block.add("ReduceMin", limits, block.constant([0], np.int64), keepdims=0)
         on = block.add("Less", least, block.constant(np.inf, np.float32))
-        then, other = Block(f"{tag}/"), Block(f"{tag}/no/")
+        then, other = GraphBuilder(f"{tag}/"), GraphBuilder(f"{tag}/no/")
         shape = [f"{tag}_rows", part.output_shape[0]]
         out = [
             helper.make_tensor_value_info(then.include(part, feeds), TensorProto.FLOAT, shape),
@@ -176,22 +176,24 @@ class _Stitcher:
         block.nodes.append(helper.make_node("If", [on], [tag], name=tag, **branches))
         return tag
 
-    def _gathered(self, block: Block, name: str, state: _State) -> str:
+    def _gathered(self, block: GraphBuilder, name: str, state: _State) -> str:
         """One of the model's inputs, of the rows in play."""
         return block.add("Gather", name, state.rows, axis=0) if state.rows else name
 
-    def _any(self, into: Block, state: _State, out: str) -> str:
+    def _any(self, into: GraphBuilder, state: _State, out: str) -> str:
         return into.any(state.rows or self.inputs[0].name, out)
 
-    def _exit(self, into: Block, index: int, group: Sequence[tuple[int, Part]], head: Part, state: _State) -> _State:
+    def _exit(
+        self, into: GraphBuilder, index: int, group: Sequence[tuple[int, Part]], head: Part, state: _State
+    ) -> _State:
         """Runs the segments up to an exit when rows remain, and its head when it is on."""
         tag, first = f"stage{index}", not state.hidden
-        block = into if first else Block(f"{tag}/")  # rows remain wherever the backbone begins
+        block = into if first else GraphBuilder(f"{tag}/")  # rows remain wherever the backbone begins
         hidden, memory, width = self._run(block, group, state)
-        inner, off = Block(f"{tag}/head/"), Block(f"{tag}/head/no/")
+        inner, off = GraphBuilder(f"{tag}/head/"), GraphBuilder(f"{tag}/head/no/")
         carried = {"hidden": hidden, "memory": memory}
         feeds = {name: self._gathered(inner, name, state) for name in head.input_names if name not in carried}
-        offered = self._offer(inner, index, inner.include(head, {**feeds, **carried}), state)
+        offered = self._try_exit(inner, index, inner.include(head, {**feeds, **carried}), state)
         stays = replace(state, stay=off.filled(_length(off, state), np.True_))
         after = self._branch(block, f"{tag}/head", f"on_{index}", inner, offered, off, stays)
         after.hidden, after.hidden_shape = hidden, group[-1][1].output_shape if group else state.hidden_shape
@@ -199,14 +201,14 @@ class _Stitcher:
             after.memory, after.memory_width = memory, width
         if first:
             return after
-        others = Block(f"{tag}/no/")
+        others = GraphBuilder(f"{tag}/no/")
         same = replace(state, hidden=others.nothing(after.hidden_shape))
         same.stay = others.filled(_length(others, state), np.True_)
         if after.memory:
             same.memory = others.nothing((width,))
         return self._branch(into, tag, self._any(into, state, tag), block, after, others, same)
 
-    def _offer(self, block: Block, index: int, logits: str, state: _State) -> _State:
+    def _try_exit(self, block: GraphBuilder, index: int, logits: str, state: _State) -> _State:
         """Let the rows leave that a stage is sure of."""
         answer, confidence, evidence = self._evidence(block, logits, state)
         stay = block.add("Not", block.add("Greater", confidence, f"threshold_{index}"))  # a confidence of NaN goes on
@@ -220,7 +222,7 @@ class _Stitcher:
             after.evidence = block.add("Compress", evidence, stay, axis=0)
         return after
 
-    def _evidence(self, block: Block, logits: str, state: _State) -> tuple[str, str, str]:
+    def _evidence(self, block: GraphBuilder, logits: str, state: _State) -> tuple[str, str, str]:
         """Return answer, confidence and the sum of evidence so far, of the rows in play."""
         probabilities, answer, evidence = block.add("Softmax", logits, axis=1), logits, ""
         if self.fused:
@@ -237,7 +239,7 @@ class _Stitcher:
         confidence = block.add("ReduceMax", probabilities, block.constant([1], np.int64), keepdims=0)
         return answer, confidence, evidence
 
-    def _write(self, block: Block, state: _State, answer: str, confidence: str, index: int) -> _State:
+    def _write(self, block: GraphBuilder, state: _State, answer: str, confidence: str, index: int) -> _State:
         """Write the answers of all rows in play in the caller's order."""
         exits = block.filled(_length(block, state), np.int64(index))
         written = {"logits": answer, "exit_index": exits, "confidence": confidence}
@@ -248,8 +250,8 @@ class _Stitcher:
             }
         return _State(rows=state.rows, **written)
 
-    def _run(self, block: Block, group: Sequence[tuple[int, Part]], state: _State) -> tuple[str, str, int]:
-        """Run segments and take notes of what they give; return hidden state, memory and the memory's width."""
+    def _run(self, block: GraphBuilder, group: Sequence[tuple[int, Part]], state: _State) -> tuple[str, str, int]:
+        """Run segments and their taps; return hidden state, memory and the memory's width."""
         hidden, memory, width = state.hidden, state.memory, state.memory_width
         if hidden:
             hidden = block.add("Compress", hidden, state.stay, axis=0)
@@ -265,21 +267,30 @@ class _Stitcher:
         for position, part in group:
             hidden = block.include(with_layout(part), feeds(part))
             if self.wanted.get(position):
-                part = self.chain.notes[position]
-                note = self._note(block, position, feeds(part), state)
-                memory = block.add("Concat", memory, note, axis=1) if memory else note
+                part = self.chain.taps[position]
+                tap = self._record_tap(block, position, feeds(part), state)
+                memory = block.add("Concat", memory, tap, axis=1) if memory else tap
                 width += part.output_shape[0]
         return hidden, memory, width
 
-    def _final(self, into: Block, group: Sequence[tuple[int, Part]], state: _State) -> _State:
-        block = Block("final/")
+    def _final(self, into: GraphBuilder, group: Sequence[tuple[int, Part]], state: _State) -> _State:
+        block = GraphBuilder("final/")
         answer, confidence, _ = self._evidence(block, self._run(block, group, state)[0], state)
         after = self._write(block, state, answer, confidence, len(self.chain.stages))
         after.rows = ""
-        return self._branch(into, "final", self._any(into, state, "final"), block, after, Block("final/no/"), state)
+        return self._branch(
+            into, "final", self._any(into, state, "final"), block, after, GraphBuilder("final/no/"), state
+        )
 
     def _branch(
-        self, into: Block, tag: str, condition: str, block: Block, after: _State, others: Block, same: _State
+        self,
+        into: GraphBuilder,
+        tag: str,
+        condition: str,
+        block: GraphBuilder,
+        after: _State,
+        others: GraphBuilder,
+        same: _State,
     ) -> _State:
         """Add an `If`: `after` is what its then-branch leaves, `same` what the else-branch hands through."""
         kinds = {
@@ -308,7 +319,7 @@ class _Stitcher:
         named = dict(zip(fields, outputs, strict=True))
         return _State(**named, hidden_shape=after.hidden_shape, memory_width=after.memory_width)
 
-    def _unwritten(self, block: Block, name: str, state: _State) -> str:
+    def _unwritten(self, block: GraphBuilder, name: str, state: _State) -> str:
         """What is handed on while no stage has answered; it is written over, or there are no rows at all."""
         length = _length(block, state)
         if name == "rows":
@@ -319,7 +330,7 @@ class _Stitcher:
         return block.filled(length, np.float32(0)) if name == "confidence" else block.zeros(length, self.classes)
 
 
-def _length(block: Block, state: _State) -> str:
+def _length(block: GraphBuilder, state: _State) -> str:
     """How many rows are in play, as a shape."""
     return block.add("Shape", state.rows) if state.rows else _ALL
 
@@ -329,7 +340,7 @@ def _else_shape(shape: Sequence[int | str]) -> list[int | str]:
 
 
 def stitch(
-    chain: Chain,
+    chain: ModelParts,
     inputs: Sequence[onnx.ValueInfoProto],
     classes: int,
     thresholds: Sequence[float],
@@ -357,7 +368,7 @@ def stitch(
         raise ExportError(f"{len(thresholds)} thresholds for {len(chain.stages)} stages; give one for each stage")
     graph = _Stitcher(chain, inputs, classes).stitch()
     graph.initializer.append(numpy_helper.from_array(np.asarray(thresholds, np.float32), "thresholds"))
-    parts = [*chain.savers, *chain.segments, *(part for part, _ in chain.exits), *chain.notes.values()]
+    parts = [*chain.savers, *chain.segments, *(part for part, _ in chain.exits), *chain.taps.values()]
     model = helper.make_model(graph, opset_imports=_opsets(parts), producer_name="dynamic_exit")
     model.ir_version = max(part.proto.ir_version for part in parts)
     metadata = {"stages": chain.stages, "chain": chain.describe(), **metadata}

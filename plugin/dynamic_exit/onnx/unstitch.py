@@ -9,12 +9,12 @@ from onnx import TensorProto, helper
 from ..errors import ExportError
 from .names import inner_graphs, rename, with_short_names
 from .part import BATCH, OUTPUT, Part
-from .stitch import Chain
+from .stitch import ModelParts
 
 _HIDDEN = "hidden"
 
 
-def unstitch(model: onnx.ModelProto) -> Chain:
+def unstitch(model: onnx.ModelProto) -> ModelParts:
     """Take a dynamic file apart.
 
     Args:
@@ -41,7 +41,7 @@ def unstitch(model: onnx.ModelProto) -> Chain:
     exits = [
         (taker.take(each, "logits", _carried(segments[: each["behind"] + 1])), each["behind"]) for each in told["exits"]
     ]
-    return Chain(savers, segments, exits, told["fuse"])
+    return ModelParts(savers, segments, exits, told["fuse"])
 
 
 def static_model(segments: Sequence[Part], inputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:

@@ -162,13 +162,13 @@ def _near_threshold(ours, theirs, thresholds: np.ndarray, rounding: np.ndarray) 
     return np.abs(_earlier(ours, theirs, 2) - limits) <= rounding
 
 
-def agrees(agreement: Agreement, largest_difference: float) -> bool:
+def is_equivalent(agreement: Agreement, largest_difference: float) -> bool:
     """Whether a file answers like its model, with logits that differ by at most so much of their size."""
     apart = agreement.exits_apart or agreement.predictions_apart
     return not apart and agreement.largest_difference <= largest_difference
 
 
-def demand(agreement: Agreement, what: str, largest_difference: float) -> Agreement:
+def assert_equivalent(agreement: Agreement, what: str, largest_difference: float) -> Agreement:
     """Fail where an exported file does not answer like its model.
 
     Args:

@@ -139,11 +139,11 @@ def save_model(model: DynamicExitModel, folder: str | Path, example_inputs: Sequ
         "notes": [
             {
                 "position": place,
-                "file": _note_file(place),
-                "takes": head_input_names(note),
-                "width": getattr(note, "width", None),
+                "file": _tap_file(place),
+                "takes": head_input_names(tap),
+                "width": getattr(tap, "width", None),
             }
-            for place, note in zip(model.note_places, model.notes, strict=True)
+            for place, tap in zip(model.tap_positions, model.taps, strict=True)
         ],
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -160,7 +160,7 @@ def _stage_input_names(model: DynamicExitModel, place: int) -> tuple[str, ...]:
     )
 
 
-def _note_file(place: int) -> str:
+def _tap_file(place: int) -> str:
     return f"note_{place}.pt2" if place >= 0 else "note_saver.pt2"
 
 
@@ -169,10 +169,10 @@ def _programs(model: DynamicExitModel, inputs: tuple[Tensor, ...]) -> dict[str, 
     dims = {name: {} for name in values}
     programs = {}
     with torch.no_grad():
-        if -1 in model.note_places:
+        if -1 in model.tap_positions:
             logits = model.savers[-1](*(values[name] for name in _stage_input_names(model, len(model.savers) - 1)))
-            programs[_note_file(-1)] = export_program(model.note(-1).eval(), [logits], [{}])
-            values[MEMORY] = model.note(-1)(logits)
+            programs[_tap_file(-1)] = export_program(model.tap(-1).eval(), [logits], [{}])
+            values[MEMORY] = model.tap(-1)(logits)
         for place, segment in enumerate(model.segments):
             taken = model.segment_input_names[place]
             stated = getattr(segment, "dynamic_dims", None) or [{}] * len(taken)
@@ -184,11 +184,11 @@ def _programs(model: DynamicExitModel, inputs: tuple[Tensor, ...]) -> dict[str, 
                 zip(getattr(following, "input_names", ()), getattr(following, "dynamic_dims", ()), strict=False)
             )
             known = {**dims, **hidden}
-            if place in model.note_places:
-                note = model.note(place).eval()
-                programs[_note_file(place)] = _head_program(note, values, known)
-                noted = note(*(values[name] for name in head_input_names(note)))
-                values[MEMORY] = torch.cat([values[MEMORY], noted], dim=1) if MEMORY in values else noted
+            if place in model.tap_positions:
+                tap = model.tap(place).eval()
+                programs[_tap_file(place)] = _head_program(tap, values, known)
+                features = tap(*(values[name] for name in head_input_names(tap)))
+                values[MEMORY] = torch.cat([values[MEMORY], features], dim=1) if MEMORY in values else features
             for index, position in enumerate(model.positions):
                 if position == place:
                     head = model.stage_module(model.chain[index])
@@ -232,10 +232,10 @@ def load_model(folder: str | Path) -> DynamicExitModel:
             savers[stage["name"]] = part
         else:
             exits[stage["name"]] = (stage["position"], part)
-    notes = {}
-    for note in config.get("notes", ()):
-        notes[note["position"]] = part = unpack(folder / note["file"], note["takes"])
-        part.width = note["width"]
+    taps = {}
+    for tap in config.get("notes", ()):
+        taps[tap["position"]] = part = unpack(folder / tap["file"], tap["takes"])
+        part.width = tap["width"]
     return DynamicExitModel(
         [unpack(folder / each["file"], each["takes"]) for each in config["segments"]],
         input_names=config["input_names"],
@@ -243,7 +243,7 @@ def load_model(folder: str | Path) -> DynamicExitModel:
         exits=exits,
         fuse=config["fuse"],
         thresholds=[float(value) for value in config["thresholds"]],
-        notes=notes,
+        taps=taps,
     )
 
 

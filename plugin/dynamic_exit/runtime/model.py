@@ -10,8 +10,8 @@ from ..chain.checks import (
     HIDDEN,
     MEMORY,
     check_heads,
-    check_notes,
     check_parts,
+    check_taps,
     check_thresholds,
     head_input_names,
     saver_input_names,
@@ -56,10 +56,10 @@ class DynamicExitModel(nn.Module):
     (``"mean"``, summed in chain order in float32; where a stage gives a row NaN, it is left out for that row). A
     threshold of +inf turns a stage off: it is not run and gives no evidence. Several exits may sit at one position.
 
-    A head may see what was known earlier: notes are taken of the last saver's logits and of hidden states, each (N, W),
-    and a head with ``memory`` among its ``input_names`` gets those up to its position side by side. A note is taken
-    once, of rows that get so far, and only while an exit that sees it is on; while the last saver is off its note is
-    all zeros.
+    A head may read earlier positions: taps compute features (N, W) of the last saver's logits and of hidden states,
+    and a head with ``memory`` among its ``input_names`` gets those of all taps up to its position, side by side. A tap
+    runs once, on the rows that get so far, and only while an exit that reads it is on; while the last saver is off, its
+    features are zeros.
 
     Args:
         segments: The backbone in pieces; each may state its arguments in ``input_names`` (names of inputs, ``hidden``
@@ -69,7 +69,7 @@ class DynamicExitModel(nn.Module):
         exits: Name -> (index of the segment after which it sits, head from that segment's output to logits (N, C)).
         fuse: ``none`` or ``mean``.
         thresholds: One per stage before the final, in chain order, on probabilities; None turns all stages off.
-        notes: Index of a segment -> module from its ``input_names`` (as of a head) after that segment to (N, W);
+        taps: Index of a segment -> module from its ``input_names`` (as of a head) after that segment to (N, W);
             -1 -> module from the last saver's logits to (N, W), which states W as ``width``.
 
     Attributes:
@@ -89,19 +89,19 @@ class DynamicExitModel(nn.Module):
         exits: Mapping[str, tuple[int, nn.Module]] | None = None,
         fuse: str = "none",
         thresholds: Sequence[float] | None = None,
-        notes: Mapping[int, nn.Module] | None = None,
+        taps: Mapping[int, nn.Module] | None = None,
     ):
         super().__init__()
-        savers, exits, notes = dict(savers or {}), dict(exits or {}), dict(notes or {})
+        savers, exits, taps = dict(savers or {}), dict(exits or {}), dict(taps or {})
         check_parts(segments, input_names, savers, exits, fuse)
-        check_notes(notes, savers, exits)
+        check_taps(taps, savers, exits)
         by_position = sorted(exits, key=lambda name: exits[name][0])
         # in lists: a stage's name may hold dots, which a ModuleDict refuses
         self.segments = nn.ModuleList(segments)
         self.savers = nn.ModuleList(savers.values())
         self.heads = nn.ModuleList(exits[name][1] for name in by_position)
-        self.note_places = tuple(sorted(notes))
-        self.notes = nn.ModuleList(notes[place] for place in self.note_places)
+        self.tap_positions = tuple(sorted(taps))
+        self.taps = nn.ModuleList(taps[place] for place in self.tap_positions)
         self.input_names = tuple(input_names)
         self.fuse = fuse
         self._segment_input_names = tuple(
@@ -173,7 +173,7 @@ class DynamicExitModel(nn.Module):
         Returns:
             As ``forward``.
         """
-        return _Run(self, dict(inputs), list(thresholds)).answer()
+        return _ForwardPass(self, dict(inputs), list(thresholds)).answer()
 
     def all_stage_logits(self, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
         """Run every stage on every row, each segment once, whatever the thresholds.
@@ -190,13 +190,13 @@ class DynamicExitModel(nn.Module):
         for stage in self._at(0):
             taken = (values[name] for name in self._saver_input_names[stage.index])
             answers[stage.name] = self.savers[stage.index](*taken)
-        if -1 in self.note_places:
-            values[MEMORY] = self.note(-1)(list(answers.values())[-1])
+        if -1 in self.tap_positions:
+            values[MEMORY] = self.tap(-1)(list(answers.values())[-1])
         for place, segment in enumerate(self.segments):
             values[HIDDEN] = segment(*(values[name] for name in self._segment_input_names[place]))
-            if place in self.note_places:
-                note = self.note(place)
-                taken = note(*(values[name] for name in head_input_names(note)))
+            if place in self.tap_positions:
+                tap = self.tap(place)
+                taken = tap(*(values[name] for name in head_input_names(tap)))
                 values[MEMORY] = torch.cat([values[MEMORY], taken], dim=1) if MEMORY in values else taken
             for stage in self._at(place + 1):
                 head = self._module(stage)
@@ -205,12 +205,12 @@ class DynamicExitModel(nn.Module):
         return answers
 
     def compile_parts(self, **options: object) -> None:
-        """Compile every segment, head, note and saver in place with ``torch.compile`` (opt-in: slow to start).
+        """Compile every segment, head, tap and saver in place with ``torch.compile`` (opt-in: slow to start).
 
         Args:
             **options: For ``torch.compile``; ``dynamic`` is True unless given, as the number of rows changes.
         """
-        for module in [*self.savers, *self.segments, *self.heads, *self.notes]:
+        for module in [*self.savers, *self.segments, *self.heads, *self.taps]:
             module.compile(**{"dynamic": True, **options})
 
     @property
@@ -229,12 +229,12 @@ class DynamicExitModel(nn.Module):
                 return self._module(stage)
         raise ModelError(f"there is no stage '{name}'; {nearest(name, self.chain)}")
 
-    def note(self, place: int) -> nn.Module:
-        """Return what notes down the hidden state after segment `place`, or with -1 the last saver's logits."""
-        return self.notes[self.note_places.index(place)]
+    def tap(self, place: int) -> nn.Module:
+        """Return the tap on the output of segment `place`; -1 is the tap on the last saver's logits."""
+        return self.taps[self.tap_positions.index(place)]
 
-    def _noted(self, thresholds: Sequence[float]) -> int:
-        """Return up to which segment notes are wanted: that of the last exit in use that sees them; -2 where none."""
+    def _last_tap_in_use(self, thresholds: Sequence[float]) -> int:
+        """Return the segment of the last exit in use that reads taps, where the last tap runs; -2 if there is none."""
         seeing = (
             stage for stage in self._stages if stage.kind == "exit" and MEMORY in head_input_names(self._module(stage))
         )
@@ -277,7 +277,7 @@ class DynamicExitModel(nn.Module):
         return f"chain={self.chain}, thresholds={self.thresholds}, fuse={self.fuse}"
 
 
-class _Run:
+class _ForwardPass:
     """One call: the rows still in play and what is known about them."""
 
     def __init__(self, model: DynamicExitModel, inputs: dict[str, Tensor], thresholds: list[float]):
@@ -289,7 +289,7 @@ class _Run:
         self.rows: Tensor | None = None
         self.gathered: dict[str, Tensor] = {}
         self.hidden: Tensor | None = None
-        self.noted = model._noted(thresholds)
+        self.last_tap = model._last_tap_in_use(thresholds)
         self.memory: Tensor | None = None
         # sum of the probabilities so far, of the rows in play, and of how many stages
         self.evidence: Tensor | None = None
@@ -304,32 +304,32 @@ class _Run:
                 continue
             logits = model._module(stage)(*self._inputs(model._saver_input_names[stage.index]))
             if stage.index == len(model.savers) - 1:
-                self._note(-1, logits)
-            if self._offer(stage, logits):
+                self._record_tap(-1, logits)
+            if self._try_exit(stage, logits):
                 return self.out
         for place, segment in enumerate(model.segments):
             self.hidden = segment(*self._inputs(model._segment_input_names[place]))
-            self._note(place)
+            self._record_tap(place)
             for stage in on:
                 if stage.segment != place + 1:
                     continue
                 head = model._module(stage)
-                if self._offer(stage, head(*self._inputs(head_input_names(head)))):
+                if self._try_exit(stage, head(*self._inputs(head_input_names(head)))):
                     return self.out
-        logits, confidence = self._judge(self.hidden, "final")
+        logits, confidence = self._accumulate_evidence(self.hidden, "final")
         index = torch.full((logits.shape[0],), len(model._stages), dtype=torch.int64, device=logits.device)
         self._write(DynamicOutput(logits, index, confidence), self.rows)
         return self.out
 
-    def _note(self, place: int, logits: Tensor | None = None) -> None:
+    def _record_tap(self, place: int, logits: Tensor | None = None) -> None:
         """Note down what exits in use want of a place: the saver's logits (-1) or the hidden state."""
-        places = self.model.note_places
-        if place > self.noted or place not in places:
+        places = self.model.tap_positions
+        if place > self.last_tap or place not in places:
             return
-        note = self.model.note(place)
-        taken = note(logits) if place < 0 else note(*self._inputs(head_input_names(note)))
+        tap = self.model.tap(place)
+        taken = tap(logits) if place < 0 else tap(*self._inputs(head_input_names(tap)))
         if self.memory is None and places[0] < 0 <= place:  # the saver is off
-            self.memory = taken.new_zeros((taken.shape[0], self.model.note(-1).width))
+            self.memory = taken.new_zeros((taken.shape[0], self.model.tap(-1).width))
         self.memory = taken if self.memory is None else torch.cat([self.memory, taken], dim=1)
 
     def _inputs(self, names: Sequence[str]) -> list[Tensor]:
@@ -344,9 +344,9 @@ class _Run:
             self.gathered[name] = self.inputs[name][self.rows]
         return self.gathered[name]
 
-    def _offer(self, stage: _Stage, logits: Tensor) -> bool:
+    def _try_exit(self, stage: _Stage, logits: Tensor) -> bool:
         """Let sure rows leave with a stage's answer; True when no row is left."""
-        logits, confidence = self._judge(logits, stage.name)
+        logits, confidence = self._accumulate_evidence(logits, stage.name)
         leaves = confidence > self.thresholds[stage.index]
         count = int(leaves.sum())
         if count == 0:
@@ -366,7 +366,7 @@ class _Run:
         self.seen = None if self.seen is None else self.seen[stay]
         return False
 
-    def _judge(self, logits: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    def _accumulate_evidence(self, logits: Tensor, name: str) -> tuple[Tensor, Tensor]:
         """Add a stage's answer to the evidence; return the logits to answer with and the confidence."""
         rows = self.total if self.rows is None else self.rows.shape[0]
         if logits.dim() != 2 or logits.shape[0] != rows:

@@ -48,7 +48,7 @@ class Stages:
         exits: By stage name: the index of the segment behind which it stands, and the head.
         positions: By exit's name and ``final``: index of the cut in the whole graph.
         fuse: ``none`` or ``mean``.
-        notes: What exits of a sequence network see: by index of the segment, -1 for the last saver.
+        taps: What exits of a sequence network read: by index of the segment, -1 for the last saver.
         numerics: What tables call the numbers that the backbone's pieces ship in.
     """
 
@@ -58,7 +58,7 @@ class Stages:
     savers: dict[str, Stage] = field(default_factory=dict)
     exits: dict[str, tuple[int, Stage]] = field(default_factory=dict)
     fuse: str = "none"
-    notes: dict[int, Stage] = field(default_factory=dict)
+    taps: dict[int, Stage] = field(default_factory=dict)
     numerics: str = FLOAT
 
     @property
@@ -79,7 +79,7 @@ class Stages:
             savers={name: made(stage) for name, stage in self.savers.items()},
             exits={name: (index, made(stage)) for name, (index, stage) in self.exits.items()},
             fuse=self.fuse,
-            notes={index: made(stage) for index, stage in self.notes.items()},
+            taps={index: made(stage) for index, stage in self.taps.items()},
         )
 
     def only(self, names: Sequence[str]) -> "Stages":
@@ -87,17 +87,17 @@ class Stages:
         savers = {name: stage for name, stage in self.savers.items() if name in names}
         exits = {name: pair for name, pair in self.exits.items() if name in names}
         seen = max((index for index, stage in exits.values() if MEMORY in stage.part.input_names), default=-2)
-        notes = {index: stage for index, stage in self.notes.items() if index <= seen}
-        every = (*savers.values(), *self.segments, *(stage for _, stage in exits.values()), *notes.values())
+        taps = {index: stage for index, stage in self.taps.items() if index <= seen}
+        every = (*savers.values(), *self.segments, *(stage for _, stage in exits.values()), *taps.values())
         taken = {name for stage in every for name in stage.part.input_names}
         inputs = tuple(name for name in self.input_names if name in taken)
-        return Stages(inputs, self.segments, self.positions, savers, exits, self.fuse, notes, self.numerics)
+        return Stages(inputs, self.segments, self.positions, savers, exits, self.fuse, taps, self.numerics)
 
     @property
     def every(self) -> tuple[Stage, ...]:
         """All pieces of the model."""
         exits = (stage for _, stage in self.exits.values())
-        return (*self.savers.values(), *self.segments, *exits, *self.notes.values())
+        return (*self.savers.values(), *self.segments, *exits, *self.taps.values())
 
     @property
     def quantized(self) -> bool:
@@ -107,7 +107,7 @@ class Stages:
     @property
     def requires(self) -> dict[str, str]:
         """Stages that are only of use behind another one: exits that build on the last saver, and its name."""
-        if -1 not in self.notes:
+        if -1 not in self.taps:
             return {}
         base = list(self.savers)[-1]
         return {name: base for name, (_, stage) in self.exits.items() if MEMORY in stage.part.input_names}
@@ -115,14 +115,14 @@ class Stages:
     def costs(self, cost_of: Callable[[Stage], float]) -> tuple[dict[str, float], dict[str, float]]:
         """Return own and prefix cost by stage, the final included, for a measure of one stage's cost.
 
-        An exit of a sequence network pays its head and all notes up to it, also those that another such exit in use
-        has paid for already; notes of a sample that leaves at another exit before it are not charged.
+        An exit of a sequence network is charged for its head and for all taps up to its position, including taps that
+        an earlier such exit has paid for already; a sample that leaves at an earlier exit pays for no later taps.
         """
         before = np.cumsum([cost_of(stage) for stage in self.segments])
         own = {name: cost_of(stage) for name, stage in self.savers.items()}
         prefix = dict.fromkeys(self.savers, 0.0)
         for name, (index, stage) in self.exits.items():
-            seen = self.notes if MEMORY in stage.part.input_names else {}
-            own[name] = cost_of(stage) + sum(cost_of(note) for place, note in seen.items() if place <= index)
+            seen = self.taps if MEMORY in stage.part.input_names else {}
+            own[name] = cost_of(stage) + sum(cost_of(tap) for place, tap in seen.items() if place <= index)
             prefix[name] = float(before[index])
         return {**own, "final": 0.0}, {**prefix, "final": float(before[-1])}

@@ -18,7 +18,7 @@ from ..core.hashing import digest
 from ..errors import DynamicExitError
 from ..onnx.external_data import is_large
 from ..onnx.part import Part
-from ..onnx.quantize import is_quantized, other_quantization, without_int8
+from ..onnx.quantize import dequantize_part, is_quantized, other_quantization
 from ..onnx.session import PartSession
 from ..recipe.recipe import read_recipe
 from ..runtime.stages import FLOAT, Stage, Stages
@@ -93,7 +93,7 @@ def check_twin(stages: Stages, inputs: Mapping[str, np.ndarray]) -> dict[str, An
         return nothing
     forms = (
         lambda stage: PartSession(stage.float_part),
-        lambda stage: PartSession(without_int8(stage.part) if stage.part.name in parts else stage.part),
+        lambda stage: PartSession(dequantize_part(stage.part) if stage.part.name in parts else stage.part),
         lambda stage: stage.session,
     )
     few = [inputs[name][:_SAMPLES] for name in stages.input_names]
@@ -158,7 +158,7 @@ def _kept(kept: Mapping[str, bytes], role: str, part: Part) -> Part:
 
 
 def _rounded(quantized: Iterable[str], role: str, part: Part) -> Part:
-    return without_int8(part) if role in quantized else part
+    return dequantize_part(part) if role in quantized else part
 
 
 def _key(folder: Path, names: Iterable[str]) -> str:

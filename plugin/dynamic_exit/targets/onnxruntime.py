@@ -18,7 +18,7 @@ from ..errors import ExportError, first_line
 from ..graph import Classifier
 from ..graph.backbone import Backbone
 from ..onnx.part import Part, export_part
-from ..onnx.quantize import Int8Options, quantize_part
+from ..onnx.quantize import QuantizationOptions, quantize_part
 from ..onnx.session import PartSession
 from ..onnx.verification import logit_differences
 from ..passes.early_exit import EarlyExitStanza, attach_exits, uncertainty
@@ -64,7 +64,7 @@ class Shipper:
 
     def __init__(
         self,
-        int8: Int8Options | None,
+        int8: QuantizationOptions | None,
         calibration: Mapping[str, np.ndarray],
         threads: int | None = None,
         dims: Mapping[str, dict[int, str]] = MappingProxyType({}),
@@ -236,9 +236,9 @@ def ship_exits(
         resume=resume,
         made_of=digest([stage.part.content for stage in stages.segments]),
     )
-    for index, note in heads.notes.items():
-        example = _example(backbone, index, note, given)
-        stages.notes[index] = shipper.ship(f"note{index + 1}", note, note.input_names, MEMORY, example, None)
+    for index, tap in heads.taps.items():
+        example = _example(backbone, index, tap, given)
+        stages.taps[index] = shipper.ship(f"note{index + 1}", tap, tap.input_names, MEMORY, example, None)
     for name, (index, head) in heads.items():
         example = _example(backbone, index, head, given)
         stages.exits[name] = (index, shipper.ship(name, head, head.input_names, "logits", example, None))
@@ -248,7 +248,7 @@ def ship_exits(
 def _example(
     backbone: Backbone, index: int, head: ExitHead | SequenceHead, given: Mapping[str, Tensor]
 ) -> tuple[Tensor, ...]:
-    """What a head, or a note, takes behind the segment of an index, for two samples."""
+    """Example inputs of a head or a tap behind the segment of an index, for two samples."""
     if isinstance(head, SequenceHead):
         return (torch.zeros(2, head.columns),)
     if index < 0:

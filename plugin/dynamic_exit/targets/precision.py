@@ -13,7 +13,7 @@ from ..errors import ExportError
 from ..graph import is_text
 from ..graph.backbone import Backbone
 from ..onnx.part import Part
-from ..onnx.quantize import PRODUCTS, Int8Options, quantize_part
+from ..onnx.quantize import PRODUCTS, QuantizationOptions, quantize_part
 from ..onnx.session import PartSession
 from ..passes.quantization import int8_options
 from ..runtime.stages import FLOAT
@@ -28,7 +28,7 @@ _ROUNDS, _TIME_LIMIT = 10, 20.0
 
 def choose_numerics(
     ingredients: Ingredients, backbone: Backbone, say: Say
-) -> tuple[Int8Options | None, list[dict[str, Any]]]:
+) -> tuple[QuantizationOptions | None, list[dict[str, Any]]]:
     """Choose how stages are quantized.
 
     With several algorithms in the recipe the whole backbone is quantized each way, and the fastest is taken that loses
@@ -77,7 +77,9 @@ def _reason(row: dict[str, Any], best: dict[str, Any], least: float) -> str:
     return f"{said}; {'slower' if row['accuracy'] >= least else f'less than the {least:.2%} that it should keep'}"
 
 
-def _measured(ingredients: Ingredients, backbone: Backbone, ways: dict[str, Int8Options]) -> list[dict[str, Any]]:
+def _measured(
+    ingredients: Ingredients, backbone: Backbone, ways: dict[str, QuantizationOptions]
+) -> list[dict[str, Any]]:
     classifier, split = ingredients.backbone, ingredients.splits["calibration"]
     plain = export_whole(classifier, ingredients.example, backbone.dims)
     feeds = split.feeds(plain.input_names)

@@ -11,8 +11,8 @@ import torch
 from ..chain.operating_point import OperatingPoint, OperatingPoints, point_thresholds
 from ..core.batching import batches
 from ..onnx.session import open_session
-from ..onnx.stitch import Chain, stitch
-from ..onnx.verification import LOGIT_TOLERANCE, Agreement, agrees, compare, demand, logit_differences
+from ..onnx.stitch import ModelParts, stitch
+from ..onnx.verification import LOGIT_TOLERANCE, Agreement, assert_equivalent, compare, is_equivalent, logit_differences
 from ..runtime.model import DynamicExitModel
 from ..runtime.recorder import BATCH_SIZE
 from ..runtime.stages import Stages
@@ -60,12 +60,12 @@ def stitch_file(
     Raises:
         ExportError: The parts do not fit together.
     """
-    chain = Chain(
+    chain = ModelParts(
         [getattr(stage, form) for stage in stages.savers.values()],
         [getattr(stage, form) for stage in stages.segments],
         [(getattr(stage, form), index) for index, stage in stages.exits.values()],
         stages.fuse,
-        {index: getattr(stage, form) for index, stage in stages.notes.items()},
+        {index: getattr(stage, form) for index, stage in stages.taps.items()},
     )
     metadata = {
         "version": 1,
@@ -78,9 +78,9 @@ def stitch_file(
     return File(model, open_session(model, threads=ingredients.recipe.dynamic_exit.tuning.threads))
 
 
-def _inputs(chain: Chain, names: Sequence[str]) -> list[onnx.ValueInfoProto]:
+def _inputs(chain: ModelParts, names: Sequence[str]) -> list[onnx.ValueInfoProto]:
     """The file's inputs, as its parts declare them."""
-    parts = (*chain.segments, *chain.savers, *(part for part, _ in chain.exits), *chain.notes.values())
+    parts = (*chain.segments, *chain.savers, *(part for part, _ in chain.exits), *chain.taps.values())
     declared = {value.name: value for part in reversed(parts) for value in part.proto.graph.input}
     return [declared[name] for name in names]
 
@@ -142,10 +142,10 @@ def demand_alike(
     """
     for size, inputs, when in _cases(feeds, session):
         agreement, limit = compare(model, session, inputs, thresholds, size), LOGIT_TOLERANCE
-        if stepped and not agrees(agreement, limit):
+        if stepped and not is_equivalent(agreement, limit):
             step = _int8_change(stepped, inputs)
             agreement, limit = compare(model, session, inputs, thresholds, size, step), max(limit, step)
-        found = demand(agreement, f"{when}{what}", limit)
+        found = assert_equivalent(agreement, f"{when}{what}", limit)
     return found
 
 

@@ -12,7 +12,7 @@ from dynamic_exit.errors import PassError
 from dynamic_exit.graph import Classifier, Cut, capture, find_cuts, split
 from dynamic_exit.onnx.part import BATCH, export_part
 from dynamic_exit.onnx.session import open_session
-from dynamic_exit.onnx.stitch import Chain, stitch
+from dynamic_exit.onnx.stitch import ModelParts, stitch
 from dynamic_exit.passes.early_exit import EarlyExitStanza, attach_exits
 from dynamic_exit.runtime.archive import load_model, save_model
 from dynamic_exit.runtime.model import DynamicExitModel
@@ -55,7 +55,7 @@ def test_all_kinds_on_maps_in_one_file():
         for i, each in enumerate(segments)
     ]
     example = segments[1].example_inputs
-    chain = Chain(
+    chain = ModelParts(
         [], parts, [(export_part(n, head, head.input_names, "logits", example), i) for n, (i, head) in exits.items()]
     )
     feeds = {name: tiny.samples("test")[0]}
@@ -125,7 +125,7 @@ def test_heads_under_a_mask_learn_and_answer_the_same_everywhere(masked, tmp_pat
         helper.make_tensor_value_info("x", TensorProto.FLOAT, [BATCH, "length", 4]),
         helper.make_tensor_value_info("attention_mask", TensorProto.INT64, [BATCH, "length"]),
     ]
-    session = open_session(stitch(Chain([], parts, heads), protos, 3, [0.5] * 2, {}), threads=1)
+    session = open_session(stitch(ModelParts([], parts, heads), protos, 3, [0.5] * 2, {}), threads=1)
     feeds = {name: tensor.numpy() for name, tensor in inputs.items()}
     first, second = halves(model, feeds)
     assert set(assert_same(session, model, feeds, [first, -1])) == {0, 1}

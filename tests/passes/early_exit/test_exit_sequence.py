@@ -65,7 +65,7 @@ def test_it_serves_what_it_was_trained_as(backbone, with_saver):
             input_names=list(given),
             savers={"saver": saver} if with_saver else {},
             exits={f"{at}": (at, head) for at, head in enumerate(made.heads)},
-            notes=made.notes,
+            taps=made.taps,
         ).all_stage_logits(*(tensor[:ROWS] for tensor in given.values()))
     for at, logits in enumerate(trained):
         # features are rounded to float16 while it is trained
@@ -113,7 +113,7 @@ def test_trained_exits_beat_the_saver_and_their_own_features(backbone):
     exits = attach(backbone, saver)
     assert list(exits) == [f"block{at}:{kind}" for at in (1, 2, 3) for kind in ("linear", "sequence")]
     model = DynamicExitModel(
-        segments, input_names=list(given), savers={"saver": saver}, exits=exits, notes=exits.notes
+        segments, input_names=list(given), savers={"saver": saver}, exits=exits, taps=exits.taps
     ).eval()
     inputs, truth = (torch.from_numpy(array) for array in tiny.samples("test"))
     with torch.no_grad():
@@ -121,14 +121,14 @@ def test_trained_exits_beat_the_saver_and_their_own_features(backbone):
     right = {name: float((each.argmax(1) == truth).float().mean()) for name, each in logits.items()}
     assert right["block2:sequence"] > max(right["saver"], right["block2:linear"]) + 0.05
     assert all(torch.equal(value, before[key]) for key, value in saver.state_dict().items())
-    assert not any(note.training for note in exits.notes.values())
+    assert not any(tap.training for tap in exits.taps.values())
 
 
 def test_other_heads_are_trained_as_without_it(backbone):
     segments, cuts, given, labels = backbone
     stanza = EarlyExitStanza.model_validate({"heads": ["linear"], "training": {"epochs": 10}})
     alone = attach_exits(segments, cuts, given, labels, tiny.CLASSES, stanza, 1)
-    assert dict(alone.notes) == {}
+    assert dict(alone.taps) == {}
     both = attach(backbone, tiny.saver())
     for name, (_, head) in alone.items():
         for key, value in head.state_dict().items():

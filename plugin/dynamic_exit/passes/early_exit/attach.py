@@ -30,10 +30,10 @@ class AttachedExits(dict[str, tuple[int, nn.Module]]):
     """Exits by name in chain order: the index of the segment behind which each stands, and the head.
 
     Attributes:
-        notes: What the exits of a sequence network see, as `runtime.model.DynamicExitModel` takes it.
+        taps: What the exits of a sequence network read, as `runtime.model.DynamicExitModel` takes it.
     """
 
-    notes: Mapping[int, ExitHead] = MappingProxyType({})
+    taps: Mapping[int, ExitHead] = MappingProxyType({})
 
 
 def attach_exits(
@@ -163,7 +163,7 @@ def _in_order(exits: Mapping[str, PlacedHead], sequence, cuts: Sequence[Cut], sa
         names, network = sequence
         placed += [(at, name, head) for at, name, head in zip(network.places, names, network.heads, strict=True)]
     found = AttachedExits({name: (at, head) for at, name, head in sorted(placed, key=lambda each: each[0])})
-    found.notes = sequence[1].notes if sequence else {}
+    found.taps = sequence[1].taps if sequence else {}
     for name, (at, _) in found.items():
         say(f"exit {name} behind {cuts[at].share:.0%} of the backbone")
     return found

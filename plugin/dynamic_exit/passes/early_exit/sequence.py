@@ -17,7 +17,7 @@ SAVER: Key = (-1, "saver")
 
 
 class Token(ExitHead):
-    """The note of one position: its pooled features as a token.
+    """The tap of one position: its pooled features as a token.
 
     Args:
         hidden: What is pooled.
@@ -37,7 +37,7 @@ class Token(ExitHead):
 
 
 class SaverToken(ExitHead):
-    """The note of the last saver: its logits as they are, and its probabilities as a token.
+    """The tap of the last saver: its logits as they are, and its probabilities as a token.
 
     Args:
         classes: Number of logits C.
@@ -72,7 +72,7 @@ class SequenceHead(nn.Module):
         saver: Whether the saver's logits stand before the tokens.
 
     Attributes:
-        input_names: Names of what ``forward`` wants: all notes so far.
+        input_names: Names of the arguments of ``forward``: the features of all taps so far.
         columns: Width of the memory that it wants.
     """
 
@@ -111,7 +111,7 @@ class SequenceHead(nn.Module):
 
 
 class SequenceNetwork(nn.Module):
-    """All notes and exits of a backbone, trained as one: an exit's loss shapes the tokens of all earlier positions.
+    """All taps and exits of a backbone, trained as one: an exit's loss shapes the tokens of all earlier positions.
 
     Args:
         shapes: Of the hidden state at each position, by depth; a free dimension is a string.
@@ -149,32 +149,32 @@ class SequenceNetwork(nn.Module):
         )
 
     @property
-    def notes(self) -> dict[int, ExitHead]:
-        """What a dynamic model notes down: by index of the segment, -1 for the last saver."""
+    def taps(self) -> dict[int, ExitHead]:
+        """The taps of the dynamic model, by index of the segment; -1 is the last saver."""
         first = {} if self.saver is None else {-1: self.saver}
         return first | dict(zip(self.places, self.tokens, strict=True))
 
     @property
     def keys(self) -> dict[int, Key]:
-        """Of the features of each note."""
-        return {at: SAVER if at < 0 else (at, note.features.key) for at, note in self.notes.items()}
+        """Keys of the features that each tap reads."""
+        return {at: SAVER if at < 0 else (at, tap.features.key) for at, tap in self.taps.items()}
 
     def wanted(self, saver: nn.Module | None, input_names: Sequence[str]) -> dict[Key, FeatureRequest]:
         """Return the features that it is trained on; `saver` takes all inputs, or those that it states."""
         found = {
-            self.keys[at]: FeatureRequest(note.features, note.input_names) for at, note in self.notes.items() if at >= 0
+            self.keys[at]: FeatureRequest(tap.features, tap.input_names) for at, tap in self.taps.items() if at >= 0
         }
         taken = tuple(getattr(saver, "input_names", None) or input_names)
         return found if saver is None else {SAVER: FeatureRequest(saver, taken), **found}
 
     def prepare(self, features: Mapping[Key, Tensor]) -> None:
         """Look at the features of some training samples before training."""
-        for at, note in self.notes.items():
-            note.prepare(features[self.keys[at]])
+        for at, tap in self.taps.items():
+            tap.prepare(features[self.keys[at]])
 
     def forward(self, features: Mapping[Key, Tensor]) -> Tensor:
         """Map features by key, each (B, ...), to logits float32 (S, B, C) of S positions."""
-        memory = [note.answer(features[self.keys[at]]) for at, note in self.notes.items()]
+        memory = [tap.answer(features[self.keys[at]]) for at, tap in self.taps.items()]
         first = len(memory) - len(self.heads)
         answers = [head(torch.cat(memory[: first + i + 1], dim=1)) for i, head in enumerate(self.heads)]
         return torch.stack([answer.float() for answer in answers])

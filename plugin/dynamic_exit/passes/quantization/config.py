@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import RecipeError, nearest
-from ...onnx.quantize import Int8Options
+from ...onnx.quantize import QuantizationOptions
 
 #: Known values of what static quantization can be told.
 STATIC = {
@@ -82,7 +82,7 @@ def check_choices(name: str, values: Mapping[str, Any], choices: Mapping[str, tu
             raise RecipeError(f"key 'quantization.{name}.{key}' must be {said} for {target}; got {values[key]!r}")
 
 
-def int8_options(stanza: Mapping[str, Mapping[str, Any] | None] | None) -> list[Int8Options]:
+def int8_options(stanza: Mapping[str, Mapping[str, Any] | None] | None) -> list[QuantizationOptions]:
     """Translate the stanza for the exported file.
 
     Args:
@@ -98,7 +98,7 @@ def int8_options(stanza: Mapping[str, Mapping[str, Any] | None] | None) -> list[
     return [_translated(name, given or {}) for name, given in (stanza or {}).items()]
 
 
-def _translated(name: str, given: Mapping[str, Any]) -> Int8Options:
+def _translated(name: str, given: Mapping[str, Any]) -> QuantizationOptions:
     if name not in _EXPORTED:
         raise RecipeError(
             f"key 'quantization.{name}' cannot be exported to ONNX; use {' or '.join(map(repr, _EXPORTED))}"
@@ -110,10 +110,10 @@ def _translated(name: str, given: Mapping[str, Any]) -> Int8Options:
         if values[key] != defaults[key]:
             raise RecipeError(f"key 'quantization.{name}.{key}' has no effect on ONNX; leave it out")
     if name == "rtn":
-        return Int8Options(
+        return QuantizationOptions(
             "weights", weight_symmetric=values["use_sym"], bits=values["bits"], group=values["group_size"]
         )
-    return Int8Options(
+    return QuantizationOptions(
         "static" if name == "static_quant" else "dynamic",
         weight_type=values["w_dtype"],
         weight_symmetric=values["w_sym"],

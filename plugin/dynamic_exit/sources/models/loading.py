@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...core.user_code import function_names
 from ...errors import ModelError, RecipeError, first_line, nearest
 from ...graph import Classifier, answer_without_sigmoid, check_objective
-from ...onnx.classifier import ImportedModel
+from ...onnx.classifier import OnnxClassifier
 from ...passes import ModelSource
 from ..labels import class_order, labels_of
 from .builders import build_model, nearest_timm
@@ -78,7 +78,7 @@ def has_bytes(inputs: Mapping[str, Tensor | np.ndarray]) -> bool:
 
 def _keywords(name: str, model: nn.Module, names: Sequence[str]) -> list[str]:
     """Return those of the named inputs that a model takes."""
-    if isinstance(model, ImportedModel):
+    if isinstance(model, OnnxClassifier):
         raise ModelError(f"model '{name}' is an ONNX file of one input, the data hold {', '.join(names)}; leave it out")
     known = input_parameters(model)
     for key, parameter in known.items():
@@ -192,7 +192,7 @@ def load_candidate(
     candidate = load_model(source, list(example) if by_name else None, seed=seed, from_bytes=has_bytes(example))
     name = f"candidate '{source.stage_name}'"
     inputs = candidate.select(example)
-    if isinstance(candidate.model, ImportedModel):
+    if isinstance(candidate.model, OnnxClassifier):
         with torch.no_grad():
             candidate.model.check(*map(candidate.preprocessing, inputs))
     logits = answer_of(name, candidate, inputs)

@@ -1,4 +1,4 @@
-"""Exits that see what was noted down earlier: the torch model against the same chain worked out by hand."""
+"""Exits that read taps of earlier positions: the torch model against the same chain worked out by hand."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ CLASSES = 4
 
 
 class Counted(nn.Module):
-    """A linear layer that states what it takes and gives, and notes how many rows it was given."""
+    """A linear layer that states its inputs and width, and counts the rows of each call."""
 
     def __init__(self, before, width, input_names=None, nonlinear=False):
         super().__init__()
@@ -31,7 +31,7 @@ class Counted(nn.Module):
 
 
 def build(thresholds=None, fuse="none", saver=True, seed=0):
-    """Two savers, three segments, a plain exit and two that see notes; notes: 3 of the saver, 2 and 2 of segments."""
+    """Two savers, three segments, a plain exit and two that read taps of width 3 (saver), 2 and 2 (segments)."""
     torch.manual_seed(seed)
     segments = [Counted(6, 8, nonlinear=True), Counted(8, 8, nonlinear=True), Counted(8, CLASSES)]
     first = 3 if saver else 0
@@ -46,7 +46,7 @@ def build(thresholds=None, fuse="none", saver=True, seed=0):
         },
         fuse=fuse,
         thresholds=thresholds,
-        notes={**({-1: Counted(CLASSES, 3)} if saver else {}), 0: Counted(8, 2), 1: Counted(8, 2)},
+        taps={**({-1: Counted(CLASSES, 3)} if saver else {}), 0: Counted(8, 2), 1: Counted(8, 2)},
     )
 
 
@@ -65,14 +65,14 @@ def by_hand(model, row):
     for index, saver in enumerate(model.savers):
         logits = saver(row)
         if index == 1:
-            parts.append(model.note(-1)(logits) if on[1] else torch.zeros(1, 3))
+            parts.append(model.tap(-1)(logits) if on[1] else torch.zeros(1, 3))
         if on[index] and (found := sure(logits, model.thresholds[index])) is not None:
             return found, index
     hidden = row
     for place, segment in enumerate(model.segments):
         hidden = segment(hidden)
         if place < 2:
-            parts.append(model.note(place)(hidden))
+            parts.append(model.tap(place)(hidden))
         for index, (name, at) in enumerate(zip(model.chain, model.positions, strict=True)):
             if at != place or not on[index]:
                 continue
@@ -117,21 +117,21 @@ def test_records_see_what_the_chain_sees_when_the_saver_runs():
             torch.testing.assert_close(model(x).logits, list(model.all_stage_logits(x).values())[index])
 
 
-def test_notes_are_taken_once_of_rows_that_get_so_far_and_only_when_seen():
+def test_taps_run_once_on_rows_that_get_so_far_and_only_when_read():
     x = torch.randn(9, 6)
     model = build([1.0, 1.0, 0.3, 1.0, 1.0])
     with torch.no_grad():
         left = int((model(x).exit_index != 2).sum())
     assert 0 < left < 9
-    assert [note.rows for note in model.notes] == [[9], [9], [left]]
+    assert [tap.rows for tap in model.taps] == [[9], [9], [left]]
     model = build([1.0, 1.0, 0.3, INF, INF])
     with torch.no_grad():
         model(x)
-    assert [note.rows for note in model.notes] == [[], [], []]
+    assert [tap.rows for tap in model.taps] == [[], [], []]
     model = build([1.0, INF, INF, 1.0, INF])
     with torch.no_grad():
         model(x)
-    assert [note.rows for note in model.notes] == [[], [9], []]
+    assert [tap.rows for tap in model.taps] == [[], [9], []]
 
 
 def test_a_saved_model_answers_the_same(tmp_path):
@@ -150,7 +150,7 @@ def test_a_saved_model_answers_the_same(tmp_path):
 def test_parts_that_do_not_fit_are_refused():
     heads = {"exit": (0, Counted(2, CLASSES, ("memory",)))}
     segments = [nn.Linear(6, 8), nn.Linear(8, CLASSES)]
-    with pytest.raises(ModelError, match="exit 'exit' sees notes up to segment 0, of which none is taken"):
+    with pytest.raises(ModelError, match="exit 'exit' reads taps up to segment 0, which has none"):
         DynamicExitModel(segments, input_names=["x"], exits=heads)
-    with pytest.raises(ModelError, match="a note of the last saver's logits needs a saver"):
-        DynamicExitModel(segments, input_names=["x"], notes={-1: Counted(CLASSES, 2)})
+    with pytest.raises(ModelError, match="a tap on the last saver's logits needs a saver"):
+        DynamicExitModel(segments, input_names=["x"], taps={-1: Counted(CLASSES, 2)})

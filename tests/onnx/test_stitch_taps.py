@@ -1,4 +1,4 @@
-"""Exits that see what was noted down earlier: the stitched file against the model that drives its single parts."""
+"""Exits that read taps of earlier positions: the stitched file against the model that drives its single parts."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from dynamic_exit.onnx.part import BATCH, OUTPUT, Part
 from dynamic_exit.onnx.session import PartSession, open_session
-from dynamic_exit.onnx.stitch import Chain, stitch
+from dynamic_exit.onnx.stitch import ModelParts, stitch
 from dynamic_exit.onnx.verification import compare
 from dynamic_exit.runtime.model import DynamicExitModel
 
@@ -17,7 +17,7 @@ CLASSES = 4
 
 
 def part(name, takes, gives, before, width):
-    """A part that multiplies all that comes in by a fixed matrix; hidden states and notes are bounded."""
+    """A part that multiplies all that comes in by a fixed matrix; hidden states and taps are bounded."""
     weight = np.random.default_rng(len(name) + sum(before)).normal(size=(sum(before), width)).astype(np.float32)
     nodes = [
         helper.make_node("Concat", list(takes), ["all"], axis=1),
@@ -40,7 +40,7 @@ def _values(names, sizes):
 
 
 def chain(fuse, saver):
-    """Four segments; no exit behind the first, so that its note is taken on the way; two exits behind the second."""
+    """Four segments; no exit behind the first, so that its tap runs on the way; two exits behind the second."""
     segments = [
         part("s0", ["x"], "hidden", [6], 8),
         part("s1", ["hidden"], "hidden", [8], 5),
@@ -54,11 +54,11 @@ def chain(fuse, saver):
         (part("1:plain", ["hidden"], "logits", [5], CLASSES), 1),
         (part("2:seeing", ["hidden", "memory"], "logits", [8, first + 6], CLASSES), 2),
     ]
-    notes = {0: part("n0", ["hidden"], "memory", [8], 2), 1: part("n1", ["hidden"], "memory", [5], 2)}
-    notes[2] = part("n2", ["hidden"], "memory", [8], 2)
+    taps = {0: part("n0", ["hidden"], "memory", [8], 2), 1: part("n1", ["hidden"], "memory", [5], 2)}
+    taps[2] = part("n2", ["hidden"], "memory", [8], 2)
     if saver:
-        notes = {-1: part("ns", ["logits"], "memory", [CLASSES], 3), **notes}
-    return Chain(savers if saver else [], segments, heads, fuse, notes)
+        taps = {-1: part("ns", ["logits"], "memory", [CLASSES], 3), **taps}
+    return ModelParts(savers if saver else [], segments, heads, fuse, taps)
 
 
 def stitched(parts, thresholds):
@@ -74,7 +74,7 @@ def pair(request):
         savers={each.name: PartSession(each) for each in parts.savers},
         exits={each.name: (at, PartSession(each)) for each, at in parts.exits},
         fuse=parts.fuse,
-        notes={at: PartSession(each) for at, each in parts.notes.items()},
+        taps={at: PartSession(each) for at, each in parts.taps.items()},
     )
     return model, stitched(parts, [0.5] * len(model.chain))
 
@@ -97,10 +97,10 @@ def test_the_file_answers_as_its_parts_do(pair, thresholds, rows, size, seed):
     assert found.largest_difference < 1e-4
 
 
-def failing(note):
+def failing(tap):
     """The same part, which onnxruntime cannot run: it reshapes its rows into a thousand of 7 first."""
-    proto = type(note.proto)()
-    proto.CopyFrom(note.proto)
+    proto = type(tap.proto)()
+    proto.CopyFrom(tap.proto)
     node = proto.graph.node[0]
     proto.graph.initializer.append(numpy_helper.from_array(np.asarray([1000, 7], np.int64), "wrong"))
     proto.graph.node.insert(0, helper.make_node("Reshape", [node.input[0], "wrong"], ["broken"], name="broken"))
@@ -108,14 +108,14 @@ def failing(note):
     for name, value in (("zero", 0), ("size", 5), ("one", 1)):
         proto.graph.initializer.append(numpy_helper.from_array(np.asarray([value], np.int64), name))
     proto.graph.node[2].input[0] = "cut"
-    return note.with_proto(proto)
+    return tap.with_proto(proto)
 
 
-def test_notes_that_no_exit_in_use_sees_are_not_taken():
+def test_taps_that_no_exit_in_use_reads_do_not_run():
     parts = chain("none", True)
-    notes = dict(parts.notes)
-    notes[1] = failing(notes[1])
-    session = stitched(Chain(parts.savers, parts.segments, parts.exits, "none", notes), [0.5] * 5)
+    taps = dict(parts.taps)
+    taps[1] = failing(taps[1])
+    session = stitched(ModelParts(parts.savers, parts.segments, parts.exits, "none", taps), [0.5] * 5)
     x = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
     for thresholds in ([INF] * 5, [1.0, 1.0, INF, 1.0, INF]):
         exits = session.run(None, {"x": x, "thresholds": np.asarray(thresholds, np.float32)})[1]
@@ -124,16 +124,16 @@ def test_notes_that_no_exit_in_use_sees_are_not_taken():
         session.run(None, {"x": x, "thresholds": np.asarray([1.0] * 5, np.float32)})
 
 
-def test_a_file_without_an_exit_that_sees_them_holds_no_notes():
+def test_a_file_without_an_exit_that_sees_them_holds_no_taps():
     parts = chain("none", True)
     kept = [parts.exits[0], parts.exits[1]]
     shorter = stitch(
-        Chain(parts.savers, parts.segments, kept, "none", parts.notes),
+        ModelParts(parts.savers, parts.segments, kept, "none", parts.taps),
         parts.segments[0].proto.graph.input, CLASSES, [0.5] * 4, {},
     ).SerializeToString()  # fmt: skip
     assert b"n1:" in shorter
     assert b"n2:" not in shorter
-    none = Chain(parts.savers, parts.segments, [parts.exits[1]], "none", parts.notes)
-    plain = Chain(parts.savers, parts.segments, [parts.exits[1]], "none")
+    none = ModelParts(parts.savers, parts.segments, [parts.exits[1]], "none", parts.taps)
+    plain = ModelParts(parts.savers, parts.segments, [parts.exits[1]], "none")
     files = [stitch(each, each.segments[0].proto.graph.input, CLASSES, [0.5] * 3, {}) for each in (none, plain)]
     assert files[0] == files[1]
