@@ -267,7 +267,7 @@ def test_a_saver_is_trained_for_its_role_and_kept_where_the_chain_gains(spoilt, 
     plain = Trial(spoilt, Cache(tmp_path))
     first = Trial(spoilt, Cache(tmp_path), fine_tune=taught)
     chosen = [row.stage for row in plain.table if row.chosen]
-    assert [row.stage for row in first.table if row.chosen] == [f"{name}:tuned" for name in chosen]
+    assert [row.stage for row in first.table if row.chosen] == [f"{name}:finetuned" for name in chosen]
     (line,) = (line for line in first.said if line.startswith("savers fine-tuned"))
     after, before = (float(line.split()[place]) for place in (5, 9))
     assert after < before and line.endswith("kept") and not line.endswith("not kept")
@@ -289,7 +289,7 @@ def test_a_trained_saver_that_is_no_better_is_not_kept(recipe, tmp_path):
     worse = Trial(recipe, Cache(tmp_path), fine_tune={"epochs": 1, "learning_rate": 10.0})
     assert worse.table[: len(plain.table)] == plain.table
     (row,) = worse.table[len(plain.table) :]
-    assert (row.stage, row.chosen, row.saving_in_chain) == ("saver2:tuned", False, 0.0)
+    assert (row.stage, row.chosen, row.saving_in_chain) == ("saver2:finetuned", False, 0.0)
     assert row.why == "the chain gets no cheaper with it"
     assert row.accuracy < worse.rows["saver2"].accuracy
     assert bits(worse.stages) == bits(plain.stages)
@@ -300,7 +300,7 @@ def test_a_run_ships_a_trained_saver(spoilt, tmp_path):
     folder = run(read_recipe(spoilt, taught)).folder
     config = json.loads((folder / "config.json").read_text())
     (stage,) = config["stages"]
-    assert stage.endswith(":tuned")
+    assert stage.endswith(":finetuned")
     assert set(config["preprocessing"]) == {"final", stage}
     assert read_recipe(folder / "recipe.yaml").dynamic_exit.tiny_saver.fine_tune.epochs == 10
 

@@ -377,7 +377,7 @@ TAUGHT = {"epochs": 12, "learning_rate": 0.02}
 
 
 @pytest.mark.parametrize(
-    ("name", "why"), [("drawn", f"{RANDOM}; see drawn:tuned"), ("zeros_but_one", "no better than chance: ")]
+    ("name", "why"), [("drawn", f"{RANDOM}; see drawn:finetuned"), ("zeros_but_one", "no better than chance: ")]
 )
 def test_with_fine_tune_it_is_trained_first_and_judged_as_trained(recipe, code, tmp_path, name, why):
     """Also where another candidate would be chosen, and this one not, as it came."""
@@ -387,18 +387,18 @@ def test_with_fine_tune_it_is_trained_first_and_judged_as_trained(recipe, code, 
     candidates = [candidate(code, name), trained(recipe)]
     trial = Trial(recipe, Cache(tmp_path), candidates=candidates, fine_tune=TAUGHT, max_savers=2)
     assert trial.rows[name].why.startswith(why) and not trial.rows[name].chosen
-    row = trial.rows[f"{name}:tuned"]
+    row = trial.rows[f"{name}:finetuned"]
     assert row.accuracy > 0.5 and row.saving_alone is not None
     (note,) = trial.pool.notes
-    assert note.startswith(f"candidate '{name}' is trained before savers are chosen, as '{name}:tuned': ")
+    assert note.startswith(f"candidate '{name}' is trained before savers are chosen, as '{name}:finetuned': ")
     assert f"note: {note}" in trial.said
     # trained once, and never twice
-    assert not any(stage.count(":tuned") > 1 for stage in trial.rows)
+    assert not any(stage.count(":finetuned") > 1 for stage in trial.rows)
 
 
 def test_alone_it_is_trained_and_ships(recipe, code, tmp_path):
     trial = Trial(recipe, Cache(tmp_path), candidates=[candidate(code, "drawn")], fine_tune=TAUGHT)
-    assert list(trial.stages.savers) == ["drawn:tuned"]
+    assert list(trial.stages.savers) == ["drawn:finetuned"]
     (stage,) = trial.stages.savers.values()
     inputs = torch.from_numpy(tiny.samples("test")[0])
     with torch.no_grad():
@@ -407,7 +407,7 @@ def test_alone_it_is_trained_and_ships(recipe, code, tmp_path):
 
 def test_training_that_fails_is_said(recipe, code, tmp_path):
     fine_tune = {"epochs": 1, "learning_rate": 1e30}
-    said = "no candidate of `tiny_saver` can be used, 'drawn:tuned' is left out: .*; give others"
+    said = "no candidate of `tiny_saver` can be used, 'drawn:finetuned' is left out: .*; give others"
     with pytest.raises(ModelError, match=said):
         Trial(recipe, Cache(tmp_path), candidates=[candidate(code, "drawn")], fine_tune=fine_tune)
 
@@ -428,7 +428,7 @@ def test_validate_and_plan_say_it(recipe, code, tmp_path, command):
     assert f"candidate 'drawn' is left out: {RANDOM}" in command("validate", path)[2]
     values["dynamic_exit"]["tiny_saver"]["fine_tune"] = TAUGHT
     err = command("validate", tiny.write(recipe.parent, values, "said.yaml"))[2]
-    assert f"candidate 'drawn' is trained before savers are chosen, as 'drawn:tuned': {RANDOM}" in err
+    assert f"candidate 'drawn' is trained before savers are chosen, as 'drawn:finetuned': {RANDOM}" in err
 
 
 # ---- in memory

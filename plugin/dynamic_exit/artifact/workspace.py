@@ -10,7 +10,7 @@ from typing import Any
 from ..chain.operating_point import OperatingPoints
 from ..core import distributed
 from ..errors import OutputError
-from ..passes.tiny_saver import TUNED
+from ..passes.tiny_saver import FINE_TUNED_SUFFIX
 from ..recipe.recipe import PARTIAL, check_output, recipe_text
 from ..records import Records
 from ..report.page import report_page
@@ -176,7 +176,7 @@ def how_to_go_on(directory: str | Path) -> str:
 
 def _config(ingredients: Ingredients, stages: Stages, files: dict[str, Any]) -> DynamicExitModelConfig:
     recipe, names = ingredients.recipe, ingredients.labels
-    savers = {name: ingredients.candidates[name.removesuffix(TUNED)] for name in stages.savers}
+    savers = {name: ingredients.candidates[name.removesuffix(FINE_TUNED_SUFFIX)] for name in stages.savers}
     return DynamicExitModelConfig(
         preprocessing={
             name: source.preprocessing.model_dump(mode="json")

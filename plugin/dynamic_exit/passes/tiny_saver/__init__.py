@@ -3,12 +3,21 @@
 from .chance import can_tell, no_better_than_chance
 from .config import TinySaverStanza
 from .fine_tune import FineTuneStanza, fine_tune
-from .select import ALWAYS, TUNED, Candidate, SoloResult, chain_ratio, evaluate_alone, select_savers, skipped_candidate
+from .select import (
+    ALWAYS,
+    FINE_TUNED_SUFFIX,
+    Candidate,
+    SoloResult,
+    chain_ratio,
+    evaluate_alone,
+    select_savers,
+    skipped_candidate,
+)
 from .shortlist import Shortlist
 
 __all__ = [
     "ALWAYS",
-    "TUNED",
+    "FINE_TUNED_SUFFIX",
     "SoloResult",
     "Candidate",
     "FineTuneStanza",

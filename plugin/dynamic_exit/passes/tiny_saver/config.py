@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from ..registry import register_pass
 from ..stanza import ModelSource, Stanza, refuse
 from .fine_tune import FineTuneStanza
-from .select import TUNED
+from .select import FINE_TUNED_SUFFIX
 
 
 @register_pass("tiny_saver")
@@ -32,6 +32,6 @@ class TinySaverStanza(Stanza):
         for name in names:
             if names.count(name) > 1:
                 raise refuse(f"has two candidates called '{name}'; give each its own `stage`")
-            if name.endswith(TUNED):
+            if name.endswith(FINE_TUNED_SUFFIX):
                 raise refuse(f"has a candidate called '{name}', as a trained one would be; give it another `stage`")
         return self

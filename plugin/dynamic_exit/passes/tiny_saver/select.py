@@ -11,8 +11,8 @@ from .chance import no_better_than_chance
 
 #: A threshold that every confidence is above.
 ALWAYS = -1.0
-#: Ends the name of a stage that was trained for its role.
-TUNED = ":tuned"
+#: Suffix of the name of a stage that was fine-tuned as a saver.
+FINE_TUNED_SUFFIX = ":finetuned"
 
 
 @dataclass(frozen=True)

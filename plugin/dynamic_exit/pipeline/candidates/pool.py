@@ -20,7 +20,7 @@ from ...cost import count_macs
 from ...errors import DynamicExitError, ModelError
 from ...onnx.part import Part
 from ...passes.tiny_saver import (
-    TUNED,
+    FINE_TUNED_SUFFIX,
     Candidate,
     Shortlist,
     can_tell,
@@ -125,7 +125,7 @@ class Pool:
 
     def say_trained_first(self, name: str, reason: str) -> None:
         """Say that a candidate is trained before the selection, and why."""
-        self.note(f"candidate '{name}' is trained before savers are chosen, as '{name}{TUNED}': {reason}")
+        self.note(f"candidate '{name}' is trained before savers are chosen, as '{name}{FINE_TUNED_SUFFIX}': {reason}")
 
     def note(self, sentence: str) -> None:
         """Say a sentence now, and keep it for figures, report and card."""
@@ -213,7 +213,7 @@ class _Trial:
             if known.untrained:
                 self._tune(name)
                 self.pool.skipped.append(
-                    skipped_candidate(name, self._cost(name), f"{known.untrained}; see {name}{TUNED}")
+                    skipped_candidate(name, self._cost(name), f"{known.untrained}; see {name}{FINE_TUNED_SUFFIX}")
                 )
                 continue
             self._consider(name)
@@ -258,7 +258,7 @@ class _Trial:
     def fine_tune(self, table: list[Candidate]) -> list[Candidate]:
         """Train the chosen savers for their role, and choose again; kept only where the chain gets cheaper."""
         chosen = [row.stage for row in table if row.chosen]
-        untaught = [name for name in chosen if not name.endswith(TUNED)]
+        untaught = [name for name in chosen if not name.endswith(FINE_TUNED_SUFFIX)]
         if not untaught:
             return table
         for name in untaught:
@@ -291,7 +291,7 @@ class _Trial:
         )
 
     def _tune(self, name: str) -> None:
-        known, tuned = self.known[name], name + TUNED
+        known, tuned = self.known[name], name + FINE_TUNED_SUFFIX
         if reason := self._over():
             self.pool.skipped.append(skipped_candidate(tuned, self._cost(name), reason))
             return
