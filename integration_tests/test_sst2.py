@@ -113,7 +113,7 @@ def ran(tmp_path_factory):
         },
         "export": {"directory": "out"},
     }
-    return splits, backbone, run(parse_recipe(recipe, folder), say=print)
+    return splits, backbone, run(parse_recipe(recipe, folder))
 
 
 def test_a_recipe_on_sentences_saves_most_of_the_cost(ran):

@@ -8,6 +8,7 @@ import filelock
 import pytest
 import tiny
 import torch
+from log_lines import log_lines
 
 from dynamic_exit.chain.operating_point import OperatingPoints
 from dynamic_exit.cli.main import main
@@ -38,7 +39,7 @@ def short_timing():
 
 @dataclasses.dataclass(frozen=True)
 class Ran:
-    """A recipe that has been run: its file, what came of it, the lines that it said, and the cache of its worker."""
+    """A recipe that has been run: its file, what came of it, the lines that it logged, and the cache of its worker."""
 
     recipe: Path
     result: Result
@@ -56,8 +57,9 @@ def _once(base: Path, worker: str, **changes) -> Ran:
     folder = shared / f"tiny{'-'.join(changes)}"
     with filelock.FileLock(f"{folder}.lock"):
         if not (folder / "done.json").exists():
-            path, said = tiny.build(folder, **changes), []
-            result = run(read_recipe(path), say=said.append)
+            path = tiny.build(folder, **changes)
+            with log_lines() as said:
+                result = run(read_recipe(path))
             (folder / "done.json").write_text(
                 json.dumps({"metrics": result.metrics, "said": said, "cache": os.environ["DYNAMIC_EXIT_CACHE"]})
             )
@@ -97,6 +99,13 @@ def ran_segments(tmp_path_factory, worker_id) -> Ran:
 def ran_torch(tmp_path_factory, worker_id) -> Ran:
     """The tiny recipe in int8 with savers and two exits, for torch."""
     return _once(tmp_path_factory.getbasetemp(), worker_id, export__target="torch")
+
+
+@pytest.fixture(name="log_lines")
+def lines_of_the_log():
+    """The lines that the package logs during a test, as a terminal shows them."""
+    with log_lines() as lines:
+        yield lines
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ Bars: at most 10 % of the grid's evaluations, and a cost within 2 % of its best.
 import argparse
 import copy
 import itertools
+import logging
 import sys
 import time
 from pathlib import Path
@@ -38,6 +39,8 @@ STATIC = ({}, {"pruning": {"ratio": 0.05, "fine_tune": {"epochs": 0}}})
 
 def main() -> None:
     """Print both counts and both costs; exit code 1 where a bar is missed."""
+    logging.basicConfig(format="  %(message)s", stream=sys.stdout)
+    logging.getLogger("dynamic_exit").setLevel(logging.INFO)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--loss", type=float, default=0.01, help="tolerable relative loss of accuracy")
     parser.add_argument("--samples", type=int, default=600, help="images to calibrate on, and as many to score on")
@@ -73,7 +76,7 @@ def main() -> None:
                 right += int((given(torch.from_numpy(rows)).argmax(1).numpy() == truth).sum())
         return right / len(labels)
 
-    optimizer = ConfigurationOptimizer(tolerable_loss=arguments.loss, say=lambda line: print(f"  {line}", flush=True))
+    optimizer = ConfigurationOptimizer(tolerable_loss=arguments.loss)
     started = time.perf_counter()
     tuning = TuningConfig(config_set=configs(), sampler=optimizer)
     best = autotune(model, tuning, eval_fn=optimizer.scoring(accuracy), run_fn=calibrate)

@@ -10,6 +10,8 @@ changes the recipe.
 
 import argparse
 import itertools
+import logging
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -101,7 +103,6 @@ def exit_records(recipe: Recipe, samples: int) -> Records:
         backbone.classes,
         stanza,
         recipe.seed,
-        lambda line: print(line, flush=True),
         backbone_cost=macs[-1],
     )
     following = {name: backbone.segments[index + 1].example_inputs for name, (index, _) in exits.items()}
@@ -246,6 +247,8 @@ def load_records(what: str, folder: Path | None, recipe: Recipe, samples: int) -
 
 def main() -> None:
     """Run one benchmark."""
+    logging.basicConfig(format="  %(message)s", stream=sys.stdout)
+    logging.getLogger("dynamic_exit").setLevel(logging.INFO)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("savers", "exits", "both"))
     parser.add_argument("--records", type=Path, help="folder that keeps the records")

@@ -10,7 +10,9 @@ Accuracies are those on `dev`, which neither backbone nor heads have seen, where
 """
 
 import argparse
+import logging
 import resource
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -29,6 +31,8 @@ RECIPE = Path(__file__).resolve().parents[2] / "recipes/cifar10_resnet56.yaml"
 
 
 def main() -> None:
+    logging.basicConfig(format="  %(asctime)s  %(message)s", stream=sys.stdout)
+    logging.getLogger("dynamic_exit").setLevel(logging.INFO)
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
     recipe = read_recipe(RECIPE)
@@ -45,23 +49,18 @@ def main() -> None:
     }  # fmt: skip
     training |= dict(_pair(each) for each in arguments.set)
     stanza = EarlyExitStanza(positions="all", heads=arguments.heads, training=training)
-    cuts = choose_cuts(find_cuts(program, macs), "all", 0, cheapest_head(stanza.entries, program.classes, total), print)
+    cuts = choose_cuts(find_cuts(program, macs), "all", 0, cheapest_head(stanza.entries, program.classes, total))
     segments = split(program, cuts)
     print(f"{len(cuts)} positions, {len(stanza.entries)} heads at each, {len(labels)} samples, {stanza.training}")
 
     def trained(stanza: EarlyExitStanza):
-        marks = [time.perf_counter()]
-
-        def say(line: str) -> None:
-            marks.append(time.perf_counter())
-            print(f"  {marks[-1] - marks[0]:7.1f} s ({time.process_time():.0f} s of processors)  {line}", flush=True)
-
+        started = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             found = attach_exits(
-                segments, cuts, {program.input_names[0]: inputs}, labels, program.classes, stanza, recipe.seed, say,
+                segments, cuts, {program.input_names[0]: inputs}, labels, program.classes, stanza, recipe.seed,
                 backbone_cost=total, workdir=folder,
             )  # fmt: skip
-        return found, time.perf_counter() - marks[0]
+        return found, time.perf_counter() - started
 
     exits, seconds = trained(stanza)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

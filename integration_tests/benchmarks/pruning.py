@@ -9,6 +9,8 @@ Bar: at least 40 % fewer multiply-adds, at most 1 point of accuracy lost, under 
 """
 
 import argparse
+import logging
+import sys
 import time
 from pathlib import Path
 
@@ -33,6 +35,8 @@ def accuracy(model: nn.Module, inputs: Tensor, labels: Tensor) -> float:
 
 
 def main() -> None:
+    logging.basicConfig(format="  %(message)s", stream=sys.stdout)
+    logging.getLogger("dynamic_exit").setLevel(logging.INFO)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of `dynamic-exit run`")
     parser.add_argument("--save", type=Path, help="folder for the pruned weights")
@@ -49,7 +53,7 @@ def main() -> None:
     samples = (*train.tensors.values(), torch.from_numpy(train.labels))
     clock, work = time.perf_counter(), time.process_time()
     recipe = ingredients.recipe
-    pruned = prune(before, example, recipe.pruning, samples, recipe.seed, say=lambda line: print(line, flush=True))
+    pruned = prune(before, example, recipe.pruning, samples, recipe.seed)
     seconds, worked = time.perf_counter() - clock, time.process_time() - work
     if options.save:
         save_pruned(pruned.model, before.model, options.save)

@@ -6,6 +6,8 @@ compared at equal measured accuracy, mean over draws. --records keeps what was r
 """
 
 import argparse
+import logging
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +48,7 @@ def exit_records(recipe: Recipe, saver: str | None, samples: int) -> Records:
     (name,) = model.name_inputs(1)
     backbone = cut_backbone(model, {name: example}, recipe.dynamic_exit.early_exit)
     shipper = Shipper(None, {name: images[:64]}, threads=1)
-    stages = Stages(backbone.input_names, shipper.ship_backbone(backbone, print), {"final": backbone.depth})
+    stages = Stages(backbone.input_names, shipper.ship_backbone(backbone), {"final": backbone.depth})
     if saver:
         sources = {source.stage_name: source for source in recipe.dynamic_exit.tiny_saver.candidates}
         model = load_model(sources[saver])
@@ -54,7 +56,6 @@ def exit_records(recipe: Recipe, saver: str | None, samples: int) -> Records:
     ship_exits(
         stages, backbone, shipper, recipe.dynamic_exit.early_exit, {name: torch.from_numpy(images)}, labels,
         recipe.seed,
-        lambda line: print(line, flush=True),
     )  # fmt: skip
     own, prefix = stages.costs(lambda stage: stage.macs)
     return make_records(
@@ -88,6 +89,8 @@ def curve(records: Records, fuse: str, draws: int) -> np.ndarray:
 
 def main() -> None:
     """Run the comparison."""
+    logging.basicConfig(format="  %(message)s", stream=sys.stdout)
+    logging.getLogger("dynamic_exit").setLevel(logging.INFO)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--saver", default="resnet8", help="stage name of a candidate of the recipe, or none")
     parser.add_argument("--records", type=Path, help="file that keeps the records")

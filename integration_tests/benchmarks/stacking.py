@@ -15,6 +15,8 @@ than static float at batch 64 at a total change no worse than -1.0 point.
 
 import argparse
 import json
+import logging
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -80,7 +82,8 @@ def folder_of(work: Path, name: str, overrides: Mapping[str, Any]) -> Path:
     if not (folder / MODEL_FILE).is_file():
         file, static = VARIANTS[name]
         recipe = read_recipe(file, {**ALWAYS, **static, **overrides, "export.directory": str(folder)})
-        run(recipe, say=lambda line: print(f"  {name}: {line}", flush=True))
+        print(f"  {name}:", flush=True)
+        run(recipe)
     return folder
 
 
@@ -182,6 +185,8 @@ def say_bars(found: Sequence[dict]) -> None:
 
 def main() -> None:
     """Print the table."""
+    logging.basicConfig(format="  %(message)s", stream=sys.stdout)
+    logging.getLogger("dynamic_exit").setLevel(logging.INFO)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, help="folder that keeps the runs")
     parser.add_argument("--rounds", type=int, default=15)

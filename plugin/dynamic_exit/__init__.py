@@ -3,8 +3,11 @@
 Importing this package registers its passes with Neural Compressor.
 """
 
+import logging
+
 from .core import signals
 
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # a library is silent unless it is asked
 signals.end_at_once_while_importing()  # before imports that take seconds
 
 from .integrations.neural_compressor import (  # noqa: E402

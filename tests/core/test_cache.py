@@ -9,17 +9,14 @@ KEY = digest("a key")
 
 @pytest.fixture
 def cache(tmp_path):
-    said = []
-    cache = Cache(tmp_path / "cache", said.append)
-    cache.said = said
-    return cache
+    return Cache(tmp_path / "cache")
 
 
 def files(cache):
     return [path for path in cache.directory.rglob("*") if path.is_file()]
 
 
-def test_what_was_put_in_comes_out(cache):
+def test_what_was_put_in_comes_out(cache, log_lines):
     content = {"a.bin": b"\0\1\2" * 100, "b.json": b"{}"}
     assert cache.get(KEY) is None
     assert KEY not in cache
@@ -33,10 +30,10 @@ def test_what_was_put_in_comes_out(cache):
     cache.drop(KEY)
     cache.drop(KEY)
     assert cache.get(KEY) is None
-    assert cache.said == []
+    assert log_lines == []
 
 
-def test_every_cut_and_every_changed_byte_is_noticed(cache):
+def test_every_cut_and_every_changed_byte_is_noticed(cache, log_lines):
     """Whatever is done to the file, the content is right or there is none."""
     content = {"a.bin": bytes(range(64))}
     cache.put(KEY, content)
@@ -50,19 +47,19 @@ def test_every_cut_and_every_changed_byte_is_noticed(cache):
             assert found in (None, content)
             lost += found is None
     assert lost > len(whole) / 3  # all of the cuts, and most of the changes: dates and sizes in the file matter not
-    assert set(cache.said) == {f"cache entry '{path.name}' was cut short or changed; it is made anew"}
+    assert set(log_lines) == {f"cache entry '{path.name}' was cut short or changed; it is made anew"}
     path.write_bytes(whole)
     assert cache.get(KEY) == content
 
 
-def test_an_entry_under_another_key_is_not_taken(cache):
+def test_an_entry_under_another_key_is_not_taken(cache, log_lines):
     cache.put(KEY, {"a": b"1"})
     (path,) = files(cache)
     other = digest("other")
     cache.put(other, {"a": b"2"})
     path.replace(cache._path(other))
     assert cache.get(other) is None
-    assert len(cache.said) == 1
+    assert len(log_lines) == 1
 
 
 def test_a_write_that_fails_leaves_what_was_there(cache, monkeypatch):
@@ -79,14 +76,13 @@ def test_a_write_that_fails_leaves_what_was_there(cache, monkeypatch):
     assert len(files(cache)) == 1
 
 
-def test_a_folder_that_cannot_be_written_is_said_and_the_work_goes_on(tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported_and_the_work_goes_on(tmp_path, log_lines):
     (tmp_path / "file").write_text("no folder")
-    said = []
-    cache = Cache(tmp_path / "file" / "cache", said.append)
+    cache = Cache(tmp_path / "file" / "cache")
     assert cache.get(KEY) is None
     cache.put(KEY, {"a": b"1"})
     assert cache.get(KEY) == {"a": b"1"}
-    (line,) = said
+    (line,) = log_lines
     assert line.startswith(f"warning: cache '{tmp_path}/file/cache' cannot be written: ")
     assert (tmp_path / "file").read_text() == "no folder"
 
@@ -125,7 +121,7 @@ def test_objects_are_refused():
 
 def test_where_the_cache_lies(monkeypatch, tmp_path):
     def place(directory=None, enabled=True):
-        return open_cache(directory, enabled, print).directory
+        return open_cache(directory, enabled).directory
 
     monkeypatch.setenv("DYNAMIC_EXIT_CACHE", str(tmp_path / "own"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "shared"))
@@ -137,7 +133,7 @@ def test_where_the_cache_lies(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert place() == tmp_path / "home" / ".cache" / "dynamic_exit"
     assert not list(tmp_path.iterdir())  # nothing is made before it is needed
-    cache = open_cache(str(tmp_path / "told"), False, print)
+    cache = open_cache(str(tmp_path / "told"), False)
     cache.put(KEY, {"a": b"1"})
     kept = cache.directory
     assert cache.get(KEY) == {"a": b"1"} and kept.is_dir()

@@ -11,6 +11,7 @@ import onnx
 import pytest
 import tiny
 import torch
+from log_lines import log_lines
 from safetensors.torch import save_file
 from torch import nn
 
@@ -390,11 +391,10 @@ def trial(path, cache, candidate, **overrides):
     from dynamic_exit.runtime.stages import Stages
 
     ingredients = load(read_recipe(path, {"dynamic_exit.tiny_saver.candidates": [candidate], **overrides}))
-    said = []
-    pool = pools.Pool(ingredients, Cache(cache), said.append)
     shipper, *backbone = shipped_backbone(ingredients.recipe.quantization is not None)
     stages = Stages(*backbone)
-    pool.pick(stages, shipper)
+    with log_lines() as said:
+        pools.Pool(ingredients, Cache(cache)).pick(stages, shipper)
     found = [line.split(":")[0] for line in said if "found in the cache" in line]
     return "records of saver" in found, stages
 
@@ -488,10 +488,10 @@ def test_a_helper_of_an_augmentation_is_noticed(recipe, tmp_path, what):
             trial(recipe, cache, candidate, **tune)
             trained.append(len({path.name for path in cache.rglob("*.zip")} - before) > 0)
         else:
-            said = []
             fine_tune = taught | {"distillation": 0.0}
             overrides = {"pruning": {"ratio": 0.3, "fine_tune": fine_tune}, "dynamic_exit.early_exit": {}}
-            shrink(load(read_recipe(recipe, overrides)), said.append, Cache(cache))
+            with log_lines() as said:
+                shrink(load(read_recipe(recipe, overrides)), Cache(cache))
             trained.append(len(said) > 1)
     assert trained == [True, False, True]
 
@@ -510,21 +510,20 @@ class Doubled(nn.Module):
 @pytest.mark.parametrize(
     ("change", "expected"), [("nothing", 2.0), ("the code of a view", 3.0), ("the backbone, by little", 2.01)]
 )
-def test_features_of_an_interrupted_training_are_of_the_same_code(tmp_path, change, expected):
+def test_features_of_an_interrupted_training_are_of_the_same_code(tmp_path, change, expected, log_lines):
     """A file of features is filled anew where a helper of the views or the backbone has changed since."""
     (tmp_path / "views.py").write_text(AUGMENT)
     (tmp_path / "near_views.py").write_text("def view(sample):\n    return sample * 1.0\n")
-    said = []
 
     def features(made_of, factor):
         augment = make_augment(f"{tmp_path}/views.py:view", 8, 0)
         live = LiveFeatures([Doubled(factor)], {}, {"x": torch.ones(8, 3)}, augment)
         live.made_of = made_of + live.made_of
-        return CachedFeatures(live, 1, tmp_path / "features.f16", 1e9, 0, said.append).batch(torch.arange(8), 0)[1]
+        return CachedFeatures(live, 1, tmp_path / "features.f16", 1e9, 0).batch(torch.arange(8), 0)[1]
 
     features("one", 2.0)
     if change == "the code of a view":
         edit(tmp_path / "near_views.py", "* 1.0", "* 1.5")
     found = features("other", expected) if change.startswith("the backbone") else features("one", 2.0)
-    assert any("taken from" in line for line in said) == (change == "nothing")
+    assert any("taken from" in line for line in log_lines) == (change == "nothing")
     assert float(found[0, 0]) == pytest.approx(expected, abs=2e-3)

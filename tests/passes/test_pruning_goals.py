@@ -144,11 +144,10 @@ def test_steps_end_where_one_step_ends():
     assert abs(one - three) < 0.05 and three <= 0.5
 
 
-def test_fine_tuning_follows_every_step():
-    said = []
+def test_fine_tuning_follows_every_step(log_lines):
     stanza = make(ratio=0.5, steps=3, fine_tune={"epochs": 2, "step_epochs": 1})
-    prune(tiny.backbone(), EXAMPLE, stanza, TRAIN, say=said.append)
-    assert [line.split(":")[0] for line in said] == [
+    prune(tiny.backbone(), EXAMPLE, stanza, TRAIN)
+    assert [line.split(":")[0] for line in log_lines] == [
         "pruning, step 1 of 3", "epoch 1 of 1", "pruning, step 2 of 3", "epoch 1 of 1",
         "pruning, step 3 of 3", "epoch 1 of 2", "epoch 2 of 2",
     ]  # fmt: skip

@@ -235,7 +235,7 @@ def test_what_is_no_image_has_no_range():
     assert range_misfit(classifier, {"ids": np.full((3, 8), 200)}) is None
 
 
-def test_a_recipe_tells_it_before_any_work(tmp_path):
+def test_a_recipe_tells_it_before_any_work(tmp_path, log_lines):
     (tmp_path / "m.py").write_text(
         "import torch\nfrom torch import nn\n\n\nclass Ones(nn.Module):\n    def forward(self, x):\n"
         "        return x.flatten(1)[:, :3] * 0 + torch.tensor([0.0, 1.0, 0.0])\n\n\ndef make(): return Ones()\n"
@@ -251,9 +251,8 @@ def test_a_recipe_tells_it_before_any_work(tmp_path):
     )
     values = np.random.default_rng(0).normal(size=(90, 1, 2, 2)).astype(np.float32)
     splits = {key: Split(key, {"": values[start::3]}, np.arange(30) % 3) for start, key in enumerate(SPLITS)}
-    said = []
-    load(recipe, splits=splits).tell(said.append)
-    assert said == [
+    load(recipe, splits=splits).log_notes()
+    assert log_lines == [
         "note: the backbone is right on 33.3% of 30 calibration samples, no better than always answering '0' (33.3%); "
         "the recipe names no `weights`: unless its function loads them, they are random"
     ]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from log_lines import log_lines, log_to
 from safetensors.torch import save_file
 from torch import nn
 
@@ -46,24 +47,24 @@ def shipped_backbone(quantized):
     backbone = cut_backbone(Classifier(tiny.backbone()).eval(), {"input": torch.from_numpy(samples[:2])}, None)
     options = next(iter(int8_options(INT8 if quantized else None)), None)
     shipper = Shipper(options, {"input": samples}, threads=1)
-    return shipper, backbone.input_names, shipper.ship_backbone(backbone, str), {"final": backbone.depth}
+    return shipper, backbone.input_names, shipper.ship_backbone(backbone), {"final": backbone.depth}
 
 
 class Trial:
-    """The pass alone, on a recipe: the table, the savers chosen, and the lines it said."""
+    """The pass alone, on a recipe: the table, the savers chosen, and the lines that it logged."""
 
-    def __init__(self, recipe, cache, say=None, **overrides):
-        self.said = []
+    def __init__(self, recipe, cache, **overrides):
         values = {f"{SAVERS}.{key}": value for key, value in overrides.items() if key not in ("cost", "quantization")}
         if "cost" in overrides:
             values["dynamic_exit.tuning.cost"] = overrides["cost"]
         if "quantization" in overrides:
             values["quantization"] = overrides["quantization"]
         ingredients = load(read_recipe(recipe, values))
-        self.pool = pools.Pool(ingredients, cache, say or self.said.append)
         self.shipper, *backbone = shipped_backbone(ingredients.recipe.quantization is not None)
         self.stages = Stages(*backbone)
-        self.table = self.pool.pick(self.stages, self.shipper)
+        with log_lines() as self.said:
+            self.pool = pools.Pool(ingredients, cache)
+            self.table = self.pool.pick(self.stages, self.shipper)
 
     @property
     def rows(self):
@@ -102,8 +103,8 @@ def test_two_runs_give_the_same_points(recipe, tmp_path):
     made, found = [], []
     for name in ("a", "b"):
         where = {"export.directory": str(tmp_path / name), "dynamic_exit.cache.directory": str(tmp_path / "cache")}
-        said = []
-        folder = run(read_recipe(recipe, where), say=said.append).folder
+        with log_lines() as said:
+            folder = run(read_recipe(recipe, where)).folder
         made.append([(folder / file).read_bytes() for file in ("operating_points.json", "records.npz", "model.onnx")])
         found.append(sum("found in the cache" in line for line in said))
     assert made[0] == made[1]
@@ -126,25 +127,23 @@ def test_an_entry_that_was_cut_short_or_changed_is_made_anew(recipe, tmp_path):
     for number, entry in enumerate(entries):
         whole = entry.read_bytes()
         entry.write_bytes(whole[: len(whole) // 2] if number % 2 else whole[:-80] + bytes(80))
-    said = []
-    second = Trial(recipe, Cache(tmp_path, said.append))
+    second = Trial(recipe, Cache(tmp_path))
     assert second.table == first.table
-    assert len(said) == len(entries)
-    assert all("was cut short or changed; it is made anew" in line for line in said)
-    third = Trial(recipe, Cache(tmp_path, said.append))
+    assert sum("was cut short or changed; it is made anew" in line for line in second.said) == len(entries)
+    third = Trial(recipe, Cache(tmp_path))
     assert third.table == first.table
-    assert len(said) == len(entries)
+    assert not any("made anew" in line for line in third.said)
 
 
 @pytest.mark.parametrize("stop", ["records of the backbone", "records of saver2", "records of saver4"])
 def test_an_interrupted_run_goes_on_where_it_stopped(recipe, tmp_path, monkeypatch, stop):
-    def say(line):
+    def interrupt(line):
         # the line that comes when they are done, not those on the way, which slow machines print
         if line.startswith(stop) and "of all, about" not in line:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        Trial(recipe, Cache(tmp_path), say=say)
+    with pytest.raises(KeyboardInterrupt), log_to(interrupt):
+        Trial(recipe, Cache(tmp_path))
     exported = []
     saver_parts = Shipper.saver_parts
     monkeypatch.setattr(
@@ -232,7 +231,7 @@ def test_stages_without_weights_are_the_same_each_time(recipe, tmp_path):
     del values["dynamic_exit"]["tiny_saver"]["candidates"][0]["weights"]
     values["dynamic_exit"]["tiny_saver"]["fine_tune"] = {}
     ingredients = load(read_recipe(tiny.write(recipe.parent, values, "random.yaml")))
-    (first, *_), (second, *_) = (pools.Pool(ingredients, Cache(None), str).known for _ in range(2))
+    (first, *_), (second, *_) = (pools.Pool(ingredients, Cache(None)).known for _ in range(2))
     assert first.untrained
     assert first.fingerprint == second.fingerprint
     assert module_fingerprint(first.load()) == module_fingerprint(first.load())
@@ -341,12 +340,12 @@ def test_fingerprints_cover_the_code(tmp_path):
     assert found[0] != found[1]
 
 
-def test_lines_tell_the_time_left():
-    now, said = [0.0], []
-    lines = Lines(said.append, clock=lambda: now[0])
+def test_lines_tell_the_time_left(log_lines):
+    now = [0.0]
+    lines = Lines(clock=lambda: now[0])
     for now[0], share in ((0.0, 0.0), (5.0, 0.1), (10.0, 0.2), (12.0, 0.25), (30.0, 0.5)):
         lines("records of x", share)
-    assert said == ["records of x: 20% of all, about 40 s left", "records of x: 50% of all, about 30 s left"]
+    assert log_lines == ["records of x: 20% of all, about 40 s left", "records of x: 50% of all, about 30 s left"]
 
 
 def test_the_table_is_printed_and_kept(recipe, tmp_path, command):

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import tiny
+from log_lines import log_lines, log_to
 
 from dynamic_exit.chain.operating_point import OperatingPoints
 from dynamic_exit.errors import PassError
@@ -16,7 +17,7 @@ SAME = ("operating_points.json", "records.npz", "model.onnx", "config.json")
 
 
 def interrupted(recipe, line="epoch 2 of 6", resume=False):
-    """Run a recipe until it says a line, as by Ctrl-C; return what it said."""
+    """Run a recipe until it logs a line, as by Ctrl-C; return all that it logged."""
     said = []
 
     def stop(told):
@@ -24,8 +25,8 @@ def interrupted(recipe, line="epoch 2 of 6", resume=False):
         if line in told:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        run(recipe, say=stop, resume=resume)
+    with pytest.raises(KeyboardInterrupt), log_to(stop):
+        run(recipe, resume=resume)
     return said
 
 
@@ -67,8 +68,8 @@ def test_a_run_that_failed_after_training_goes_on_with_other_goals(world, tmp_pa
     """What the goals were decides nothing about the training."""
     goals = {"dynamic_exit.tuning.max_accuracy_drop": 0.2}
     interrupted(into(world, tmp_path / "out", **goals), "stages in use")
-    said = []
-    result = run(into(world, tmp_path / "out"), say=said.append, resume=True)
+    with log_lines() as said:
+        result = run(into(world, tmp_path / "out"), resume=True)
     assert "exits: training goes on after epoch 6" in said
     assert result.points == OperatingPoints.read(world[1] / "operating_points.json")
 

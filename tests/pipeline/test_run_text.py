@@ -11,6 +11,7 @@ import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from log_lines import log_lines
 
 from dynamic_exit import DynamicExitModelForSequenceClassification
 from dynamic_exit.analysis.evaluate import evaluate_folder
@@ -26,9 +27,9 @@ SMALL = {"source": "transformers", "name": "./small"}
 
 
 def ran(folder, **changes):
-    said = []
     path = sentences.build(folder, **changes)
-    return path, run(read_recipe(path), say=said.append), said
+    with log_lines() as said:
+        return path, run(read_recipe(path)), said
 
 
 @pytest.fixture(scope="module")

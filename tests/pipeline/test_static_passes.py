@@ -4,6 +4,7 @@ import pytest
 import sentences
 import tiny
 import torch
+from log_lines import log_lines
 from torch import nn
 
 from dynamic_exit.core.cache import Cache
@@ -26,9 +27,9 @@ def world(tmp_path):
     cache = Cache(tmp_path / "cache")
 
     def make(pruning=PRUNING, **changes):
-        said = []
         recipe = read_recipe(tiny.build(tmp_path, quantization=None, pruning=pruning, **changes))
-        made = shrink(load(recipe), said.append, cache).backbone
+        with log_lines() as said:
+            made = shrink(load(recipe), cache).backbone
         return made, any(line.startswith("epoch") for line in said)
 
     return make
@@ -73,7 +74,7 @@ def test_what_does_not_count_finds_it_again(world):
 
 def test_what_pruning_cost_is_told_against_the_backbone_that_was_given(tmp_path):
     given = load(read_recipe(tiny.build(tmp_path, quantization=None, pruning=PRUNING)))
-    made = shrink(given, lambda line: None)
+    made = shrink(given)
     images, labels = (torch.from_numpy(array) for array in tiny.samples("test"))
     right = [float((each.backbone(images).argmax(1) == labels).float().mean()) for each in (given, made)]
     macs = [count_macs(each.backbone, (images[:2],)) for each in (given, made)]
@@ -98,15 +99,15 @@ def test_a_saved_folder_serves_as_weights(world, tmp_path):
     assert torch.equal(load(recipe).backbone(images), made(images))
 
 
-def test_a_model_of_two_inputs(tmp_path):
+def test_a_model_of_two_inputs(tmp_path, log_lines):
     stanza = {"target_cost": 0.7, "fine_tune": {"epochs": 1}}
-    ingredients, said = load(read_recipe(sentences.build(tmp_path, quantization=None, pruning=stanza))), []
-    made = shrink(ingredients, said.append).backbone
+    ingredients = load(read_recipe(sentences.build(tmp_path, quantization=None, pruning=stanza)))
+    made = shrink(ingredients).backbone
     example = ingredients.backbone.select(ingredients.example)
     assert len(example) > 1
     assert 0.5 < count_macs(made, example) / count_macs(ingredients.backbone, example) <= 0.7
     assert made(*example).shape == (2, ingredients.classes)
-    assert any(line.startswith("epoch 1 of 1") for line in said)
+    assert any(line.startswith("epoch 1 of 1") for line in log_lines)
 
 
 def test_a_refusal_names_the_goal(world):

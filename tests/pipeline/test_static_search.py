@@ -5,6 +5,7 @@ import pytest
 import tiny
 import torch
 import yaml
+from log_lines import log_lines
 
 from dynamic_exit.chain import doubts
 from dynamic_exit.chain.evaluation import evaluate
@@ -37,10 +38,10 @@ def build(folder, search=SEARCH, **changes):
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
-    """The tiny recipe, searched over three prunings, and what it said."""
-    said = []
+    """The tiny recipe, searched over three prunings, and what it logged."""
     path = build(tmp_path_factory.mktemp("searched"))
-    return path, run(read_recipe(path), say=said.append), said
+    with log_lines() as said:
+        return path, run(read_recipe(path)), said
 
 
 def test_the_budget_counts_against_the_backbone_as_it_was_given(searched):

@@ -57,11 +57,10 @@ def test_a_stage_that_gives_nan_is_named_from_any_thread():
         list(answer_batches("broken", run, [INPUTS], workers=3))
 
 
-def test_progress_is_said_where_samples_are_many():
-    said = []
+def test_progress_is_logged_where_samples_are_many(log_lines):
     many = np.resize(INPUTS, (100 * BATCH_SIZE, 4))
-    make_records(model(), [many], np.zeros(len(many), np.int64), workers=2, say=said.append, **DESCRIBED)
-    assert said == [f"records: {share}0% of 6400 samples" for share in range(1, 11)]
+    make_records(model(), [many], np.zeros(len(many), np.int64), workers=2, **DESCRIBED)
+    assert log_lines == [f"records: {share}0% of 6400 samples" for share in range(1, 11)]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])

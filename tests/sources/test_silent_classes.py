@@ -42,7 +42,7 @@ def source(base, kind="imagefolder", splits=SPLITS, **more):
 
 def read(data, model=None):
     said = []
-    splits = load_splits(data, 0, model, say=said.append)
+    splits = load_splits(data, 0, model, note=said.append)
     names = {split.class_names for split in splits.values()}
     assert len(names) == 1
     return {key: split.labels.tolist() for key, split in splits.items()}, names.pop(), said

@@ -204,7 +204,7 @@ def folder(tmp_path):
 
 def test_what_was_turned_and_scaled_is_said_once_with_its_count(folder):
     said = []
-    splits = load_splits(data(folder), 0, say=said.append)
+    splits = load_splits(data(folder), 0, note=said.append)
     assert said == [
         "1 of 6 pictures were turned upright, as their EXIF data tell",
         "1 of 6 pictures have 16 bits and were scaled to 8; transformers' pipelines cut such files off at 255, so hand "

@@ -68,16 +68,15 @@ def test_each_kind_quantizes_and_answers_nearly_alike(backbone, options, operato
     assert quantize_part(quantized, [], options) is quantized
 
 
-def test_a_run_says_what_was_tried_and_ships_what_was_chosen(tmp_path):
-    said = []
+def test_a_run_logs_what_was_tried_and_ships_what_was_chosen(tmp_path, log_lines):
     path = sentences.build(tmp_path, quantization=SEVERAL, dynamic_exit__early_exit=None)
-    result = run(read_recipe(path), say=said.append)
+    result = run(read_recipe(path))
     rows = {each["algorithm"]: each for each in result.metrics["numerics"]}
     assert list(rows) == ["float", *SEVERAL]
     assert sum(each["chosen"] for each in rows.values()) == 1
     chosen = next(name for name, each in rows.items() if each["chosen"])
     assert rows[chosen]["accuracy"] >= rows["float"]["accuracy"] - 0.005
-    assert any(line.startswith(f"quantization {chosen}: chosen, ") for line in said)
+    assert any(line.startswith(f"quantization {chosen}: chosen, ") for line in log_lines)
     content = (result.folder / "model.onnx").read_bytes()
     marks = {"static_quant": b"DequantizeLinear", "pt2e_dynamic_quant": b"DynamicQuantizeLinear", "rtn": b"MatMulNBits"}
     assert [name for name, mark in marks.items() if mark in content] == ([] if chosen == "float" else [chosen])
@@ -87,7 +86,7 @@ def test_a_run_says_what_was_tried_and_ships_what_was_chosen(tmp_path):
 def test_one_algorithm_is_taken_without_measuring(tmp_path):
     ingredients = load(read_recipe(sentences.build(tmp_path, quantization={"rtn": {"bits": 8}})))
     backbone = cut_backbone(ingredients.backbone, ingredients.example, None)
-    options, rows = choose_numerics(ingredients, backbone, lambda line: None)
+    options, rows = choose_numerics(ingredients, backbone)
     assert (options.method, options.bits, rows) == ("weights", 8, [])
 
 

@@ -1,6 +1,5 @@
 """What a recipe would run: shapes, costs, and about how long each step would take. Nothing is trained or kept."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -19,11 +18,9 @@ from ..recipe.static_passes import StaticPasses
 from ..sources.run_inputs import Ingredients
 from .probes import Estimate
 
-Say = Callable[[str], None]
-
 
 @undisturbed()
-def plan(recipe: Recipe, say: Say = lambda line: None) -> dict[str, Any]:
+def plan(recipe: Recipe) -> dict[str, Any]:
     """Find out what a recipe would run.
 
     Pruning is done without training, so that shapes and costs are those of the pruned backbone; passes of other
@@ -31,7 +28,6 @@ def plan(recipe: Recipe, say: Say = lambda line: None) -> dict[str, Any]:
 
     Args:
         recipe: The recipe.
-        say: Takes a line for what is left out.
 
     Returns:
         ``splits`` (samples), ``static`` (passes in order), ``quantization`` (what would be measured or shipped),
@@ -44,14 +40,14 @@ def plan(recipe: Recipe, say: Say = lambda line: None) -> dict[str, Any]:
     """
     cache = Cache(None)
     ingredients = load(recipe)
-    ingredients.tell(say)
+    ingredients.log_notes()
     given = ingredients
     pruned = [name for name, stanza in recipe.static_passes.items() if isinstance(stanza, PruningStanza)]
     if pruned:
-        ingredients = replace(shrink(_untrained(ingredients), say, cache), recipe=recipe)
-    pool = Pool(ingredients, cache, say) if recipe.dynamic_exit.tiny_saver else None
+        ingredients = replace(shrink(_untrained(ingredients), cache), recipe=recipe)
+    pool = Pool(ingredients, cache) if recipe.dynamic_exit.tiny_saver else None
     exits = recipe.dynamic_exit.early_exit
-    backbone = cut_backbone(ingredients.backbone, ingredients.example, exits, say)
+    backbone = cut_backbone(ingredients.backbone, ingredients.example, exits)
     macs = count_macs(ingredients.backbone, ingredients.backbone.select(ingredients.example))
     positions = _positions(ingredients, backbone, macs) if exits else []
     estimate = Estimate(given, ingredients, backbone, pool)

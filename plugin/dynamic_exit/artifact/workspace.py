@@ -1,9 +1,9 @@
 """The folder that a run writes: whole or not at all."""
 
 import json
+import logging
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from .folder import POINTS_FILE
 from .manifest import IMAGES, DynamicExitModelConfig
 from .model_card import model_card
 from .output_lock import OutputLock
+
+logger = logging.getLogger(__name__)
 
 # in the folder until it is whole: features and checkpoint of a training
 _WORK = "work"
@@ -66,12 +68,11 @@ class Workspace:
         if self._lock:
             self._lock.release()
 
-    def begin(self, resume: bool = False, say: Callable[[str], None] = lambda line: None) -> Path:
+    def begin(self, resume: bool = False) -> Path:
         """Make the folder, with what a training leaves behind in ``work`` where it shall go on; the main process does.
 
         Args:
             resume: Keep what an interrupted run has left in ``work``; else it is removed.
-            say: Told where there is nothing to go on from.
 
         Returns:
             ``work``.
@@ -79,13 +80,13 @@ class Workspace:
         Raises:
             OutputError: It cannot be made.
         """
-        distributed.led(lambda: self._begin(resume, say))
+        distributed.led(lambda: self._begin(resume))
         return self.work
 
-    def _begin(self, resume: bool, say: Callable[[str], None]) -> None:
+    def _begin(self, resume: bool) -> None:
         kept = [path for path in self.work.glob("[!.]*")] if resume else []
         if resume and not kept:
-            say(f"nothing to resume in '{self.partial}': training starts from the beginning")
+            logger.info(f"nothing to resume in '{self.partial}': training starts from the beginning")
         # all but whole files of the training: what was cut short begins with a dot
         for path in [*self.partial.glob("*"), *self.work.glob(".*")]:
             if path.is_dir() and not (kept and path == self.work):

@@ -10,13 +10,13 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from rich.console import Console
 
 from ..chain.operating_point import OperatingPoints
 from ..core import distributed, signals
 from ..core.process_state import undisturbed
 from ..errors import DynamicExitError, RecipeError
-from .render import print_candidates, print_figures, print_stacks, print_table, progress_bar, said
+from .render import print_candidates, print_figures, print_stacks, print_table
+from .terminal import progress_bar, terminal_log
 
 app = typer.Typer(
     help="Trained classifiers spend less on easy inputs.",
@@ -35,6 +35,8 @@ _RequireGuarantee = Annotated[
     bool, typer.Option("--require-guarantee", help="exit code 3 where a point has no guarantee that was asked for")
 ]
 _Json = Annotated[bool, typer.Option("--json", help="print JSON for a script")]
+_Quiet = Annotated[bool, typer.Option("--quiet", help="on stderr, warnings and errors alone")]
+_Verbose = Annotated[bool, typer.Option("--verbose", help="on stderr, details too, with the names of loggers")]
 
 
 @undisturbed()
@@ -81,17 +83,22 @@ def run(
     require_drop: _RequireDrop = False,
     require_guarantee: _RequireGuarantee = False,
     as_json: _Json = False,
+    quiet: _Quiet = False,
+    verbose: _Verbose = False,
 ) -> None:
     """Run a recipe and write the served model's folder."""
     from ..artifact.workspace import how_to_go_on
     from ..pipeline.run import run as run_recipe
 
-    console = Console(stderr=True)
     loaded = _read(recipe, override, output)
     tuning = loaded.dynamic_exit.tuning
     _check_required(require_guarantee, tuning.guarantee, "as dynamic_exit.search.guarantee")
-    with signals.advised(lambda: how_to_go_on(loaded.export.directory)), progress_bar(console) as progress:
-        result = run_recipe(loaded, say=said(console), progress=progress, resume=resume)
+    with (
+        signals.advised(lambda: how_to_go_on(loaded.export.directory)),
+        terminal_log(quiet, verbose) as console,
+        progress_bar(console, quiet) as progress,
+    ):
+        result = run_recipe(loaded, progress=progress, resume=resume)
     if not distributed.speaks():
         return
     if as_json:
@@ -113,6 +120,8 @@ def validate(
     recipe: _RecipeFile,
     override: Annotated[list[str] | None, typer.Option("--set", help="key=value, with a dotted key")] = None,
     as_json: _Json = False,
+    quiet: _Quiet = False,
+    verbose: _Verbose = False,
 ) -> None:
     """Check a recipe, its models and its data without running it."""
     from ..core.cache import Cache
@@ -120,9 +129,10 @@ def validate(
     from ..pipeline.inputs import load
 
     loaded = _read(recipe, override)
-    ingredients, say = load(loaded), said(Console(stderr=True))
-    ingredients.tell(say)
-    pool = Pool(ingredients, Cache(None), say).known if ingredients.candidates else []
+    with terminal_log(quiet, verbose):
+        ingredients = load(loaded)
+        ingredients.log_notes()
+        pool = Pool(ingredients, Cache(None)).known if ingredients.candidates else []
     if as_json:
         print(json.dumps(loaded.model_dump(mode="json"), indent=2))
         return
@@ -135,12 +145,15 @@ def plan(
     recipe: _RecipeFile,
     override: Annotated[list[str] | None, typer.Option("--set", help="key=value, with a dotted key")] = None,
     as_json: _Json = False,
+    quiet: _Quiet = False,
+    verbose: _Verbose = False,
 ) -> None:
     """Show what a recipe would run, with shapes, costs and an estimate of the time; nothing is trained or written."""
     from ..analysis.plan import plan as plan_recipe
     from ..report.plan import plan_lines, plan_tables
 
-    found = plan_recipe(_read(recipe, override), said(Console(stderr=True)))
+    with terminal_log(quiet, verbose):
+        found = plan_recipe(_read(recipe, override))
     if as_json:
         print(json.dumps(found, indent=2))
         return
@@ -157,12 +170,15 @@ def evaluate(
     operating_point: Annotated[str | None, typer.Option(help="name; default: all")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="samples in one call")] = 64,
     as_json: _Json = False,
+    quiet: _Quiet = False,
+    verbose: _Verbose = False,
 ) -> None:
     """Measure accuracy and exit rates of a written model on other samples."""
     from ..analysis.evaluate import evaluate_folder
     from ..report.page import percent
 
-    rows = evaluate_folder(folder, data, operating_point, batch_size)
+    with terminal_log(quiet, verbose):
+        rows = evaluate_folder(folder, data, operating_point, batch_size)
     if as_json:
         print(json.dumps(rows, indent=2))
         return
@@ -187,6 +203,8 @@ def benchmark(
     batch_size: Annotated[list[int] | None, typer.Option(min=1, help="samples in one call; default: 1, 8, 64")] = None,
     threads: Annotated[int, typer.Option(min=1, help="threads within an operator")] = 1,
     as_json: _Json = False,
+    quiet: _Quiet = False,
+    verbose: _Verbose = False,
 ) -> None:
     """Time a written model and its backbone alone, in float and int8, all in turn, beside the ideal."""
     from ..analysis.benchmark import BATCH_SIZES, benchmark_folder
@@ -194,15 +212,16 @@ def benchmark(
     from ..report.page import benchmark_tables
     from ..sources.data.loading import UNNAMED
 
-    split = load_samples(data or folder / "recipe.yaml", folder)
-    found = benchmark_folder(
-        folder,
-        split.inputs if split.by_name else split.inputs[UNNAMED],
-        split.labels,
-        operating_points=operating_point,
-        batch_sizes=batch_size or BATCH_SIZES,
-        threads=threads,
-    )
+    with terminal_log(quiet, verbose):
+        split = load_samples(data or folder / "recipe.yaml", folder)
+        found = benchmark_folder(
+            folder,
+            split.inputs if split.by_name else split.inputs[UNNAMED],
+            split.labels,
+            operating_points=operating_point,
+            batch_sizes=batch_size or BATCH_SIZES,
+            threads=threads,
+        )
     if as_json:
         print(json.dumps(found, indent=2))
         return
@@ -250,6 +269,8 @@ def tune(
     require_drop: _RequireDrop = False,
     require_guarantee: _RequireGuarantee = False,
     as_json: _Json = False,
+    quiet: _Quiet = False,
+    verbose: _Verbose = False,
 ) -> None:
     """Find operating points for records, and report them on other samples than were searched."""
     from ..report.page import judged_table
@@ -264,12 +285,13 @@ def tune(
         "search_fraction": search_fraction,
         "seed": seed,
     }
-    points = tune_file(records, output, max_accuracy_drops=max_accuracy_drop or list(DEFAULT_DROPS), **options)
-    if plot is not None:
-        from ..report.front import plot_search
+    with terminal_log(quiet, verbose):
+        points = tune_file(records, output, max_accuracy_drops=max_accuracy_drop or list(DEFAULT_DROPS), **options)
+        if plot is not None:
+            from ..report.front import plot_search
 
-        plot_search(records, points, plot, **options)
-    judged = judge_file(records, points, search_fraction, guarantee is not None, seed)
+            plot_search(records, points, plot, **options)
+        judged = judge_file(records, points, search_fraction, guarantee is not None, seed)
     contradicted = [each for each in judged if each.contradicted]
     for note in (*points.notes, *(each.note for each in contradicted)):
         print(f"dynamic-exit: {note}", file=sys.stderr)

@@ -1,42 +1,11 @@
-"""What the command prints: lines, a bar, tables."""
+"""Tables that the command prints."""
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TimeRemainingColumn
 from rich.table import Table
-
-from ..core import signals
-
-
-def said(console: Console) -> Callable[[str], None]:
-    """Return what prints one line of progress."""
-
-    def say(line: str) -> None:
-        signals.check()
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    return say
-
-
-@contextlib.contextmanager
-def progress_bar(console: Console) -> Iterator[Callable[[str, float], None] | None]:
-    """Draw a bar with an estimate of the time left; without a terminal the run says lines itself."""
-    if not console.is_terminal:
-        yield None
-        return
-    columns = ("{task.description}", BarColumn(), "{task.percentage:.0f}%", TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        tasks: list[TaskID] = []
-
-        def move(what: str, share: float) -> None:
-            tasks.extend([bar.add_task(what, total=1.0)] if not tasks else [])
-            bar.update(tasks[0], description=what, completed=share, visible=share < 1, refresh=share >= 1)
-
-        yield move
 
 
 def print_stacks(metrics: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ written whole or not at all, and what was cut short or changed since is noticed 
 import hashlib
 import io
 import json
+import logging
 import os
 import tempfile
 import zipfile
@@ -18,6 +19,8 @@ import numpy as np
 
 from . import distributed
 from .atomic_write import written_whole
+
+logger = logging.getLogger(__name__)
 
 _MANIFEST = "manifest.json"
 
@@ -39,11 +42,9 @@ class Cache:
 
     Args:
         directory: The folder, made when it is first written to; None takes a temporary one, which goes with the object.
-        say: Takes a line where an entry or the folder cannot be used.
     """
 
-    def __init__(self, directory: str | Path | None, say: Callable[[str], None] = lambda line: None):
-        self.say = say
+    def __init__(self, directory: str | Path | None):
         self._use(directory)
 
     def _use(self, directory: str | Path | None) -> None:
@@ -64,7 +65,7 @@ class Cache:
         try:
             return _read(path, key)
         except Exception:  # zipfile, zlib and json raise what they please on bytes that were cut or changed
-            self.say(f"cache entry '{path.name}' was cut short or changed; it is made anew")
+            logger.info(f"cache entry '{path.name}' was cut short or changed; it is made anew")
             return None
 
     def put(self, key: str, files: Mapping[str, bytes]) -> None:
@@ -82,7 +83,7 @@ class Cache:
             if self._temporary is not None:
                 raise
             said = f"cache '{self.directory}' cannot be written: {error.strerror or error}"
-            self.say(f"warning: {said}; what is made now will not be found again")
+            logger.warning(f"{said}; what is made now will not be found again")
             self._use(None)
             self.put(key, files)
 
@@ -152,21 +153,20 @@ def _write(path: Path, key: str, files: Mapping[str, bytes]) -> None:
             archive.writestr(name, content)
 
 
-def open_cache(directory: str | None, enabled: bool, say: Callable[[str], None]) -> Cache:
+def open_cache(directory: str | None, enabled: bool) -> Cache:
     """Open the user's cache.
 
     Args:
         directory: The folder; None: ``$DYNAMIC_EXIT_CACHE``, else ``$XDG_CACHE_HOME/dynamic_exit``, else
             ``~/.cache/dynamic_exit``.
         enabled: Whether anything is kept beyond this run.
-        say: Takes a line where an entry or the folder cannot be used.
 
     Returns:
         The cache.
     """
     if not enabled:
-        return Cache(None, say)
+        return Cache(None)
     if directory is None:
         shared = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         directory = os.environ.get("DYNAMIC_EXIT_CACHE") or Path(shared, "dynamic_exit")
-    return Cache(directory, say)
+    return Cache(directory)

@@ -1,5 +1,6 @@
 """The loop in which passes train whole models, and what it asks of a stanza."""
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -10,6 +11,8 @@ from torch.nn import functional
 
 from ..errors import PassError
 from .augment import make_augment
+
+logger = logging.getLogger(__name__)
 
 _WARM_UP = 0.1
 _LARGEST_GRADIENT = 1.0
@@ -34,7 +37,7 @@ def train(
     seed: int,
     *,
     name: str,
-    say: Callable[[str], None] = lambda line: None,
+    log_prefix: str = "",
 ) -> None:
     """Train a model in place and leave it in evaluation mode.
 
@@ -46,7 +49,7 @@ def train(
         options: Epochs, batches and rates.
         seed: Decides the order of the samples, their augmentation and dropout.
         name: The model in messages.
-        say: Told how each epoch went.
+        log_prefix: Precedes the line that is logged for each epoch.
 
     Raises:
         PassError: The loss or its gradient became NaN or infinite, or `augment` does not suit the inputs.
@@ -70,7 +73,8 @@ def train(
                 schedule.step()
                 losses += loss.item() * len(rows)
                 right += int((logits.argmax(dim=1) == truth[rows]).sum())
-            say(f"epoch {epoch} of {options.epochs}: loss {losses / count:.4f}, right {100 * right / count:.1f} %")
+            report = f"loss {losses / count:.4f}, right {100 * right / count:.1f} %"
+            logger.info(f"{log_prefix}epoch {epoch} of {options.epochs}: {report}")
     model.eval()
 
 

@@ -1,6 +1,6 @@
 """Cuts a backbone into segments where exits are wanted."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -9,14 +9,11 @@ from ..graph import Classifier, capture, find_cuts, is_text, split
 from ..graph.backbone import Backbone
 from ..passes.early_exit import EarlyExitStanza, cheapest_head, choose_cuts
 
-Say = Callable[[str], None]
-
 
 def cut_backbone(
     classifier: Classifier,
     example: Mapping[str, Tensor],
     exits: EarlyExitStanza | None,
-    say: Say = lambda line: None,
 ) -> Backbone:
     """Capture a backbone and cut it where exits are wanted.
 
@@ -24,7 +21,6 @@ def cut_backbone(
         classifier: In evaluation mode.
         example: Inputs of at least two samples, by name.
         exits: Where; None leaves the backbone in one piece.
-        say: Takes a line for each position that can never pay.
 
     Returns:
         The backbone in segments.
@@ -39,7 +35,7 @@ def cut_backbone(
     chosen = []
     if exits:
         head_share = cheapest_head(exits.entries, program.classes, sum(macs.values()))
-        chosen = choose_cuts(cuts, exits.positions, exits.count, head_share, say)
+        chosen = choose_cuts(cuts, exits.positions, exits.count, head_share)
     names = tuple(classifier.input_names or program.input_names)
     shapes = {name: program.shapes[node.name] for name, node in zip(names, program.placeholders, strict=True)}
     segments = split(program, chosen)

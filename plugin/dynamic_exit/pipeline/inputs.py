@@ -8,7 +8,7 @@ from torch import nn
 from ..errors import DataError, ModelError, nearest
 from ..graph import Classifier, check_objective
 from ..recipe.recipe import Recipe
-from ..sources.class_names import Say, known_names
+from ..sources.class_names import Note, known_names
 from ..sources.data.loading import Split, check_alike, check_labels, load_splits
 from ..sources.data.pixel_range import range_misfit
 from ..sources.labels import labels_of
@@ -64,7 +64,7 @@ def load(recipe: Recipe, model: nn.Module | None = None, splits: Mapping[str, Sp
     return Ingredients(recipe, backbone, loaded, candidates, example, by_name, classes, labels, notes=tuple(notes))
 
 
-def _labels(recipe: Recipe, model: nn.Module, classes: int, found: Sequence[str] | None, say: Say) -> list[str]:
+def _labels(recipe: Recipe, model: nn.Module, classes: int, found: Sequence[str] | None, note: Note) -> list[str]:
     """Name the classes: as the recipe, the model or the data do, in this order, else by their numbers."""
     own = labels_of(recipe.model, model)
     if own is not None and len(own) != classes:
@@ -74,7 +74,7 @@ def _labels(recipe: Recipe, model: nn.Module, classes: int, found: Sequence[str]
     given = recipe.data.classes
     if given and own and given != own and sorted(given) == sorted(own):
         i = next(i for i, (ours, theirs) in enumerate(zip(given, own, strict=True)) if ours != theirs)
-        say(f"class {i} is '{given[i]}' in `data.classes` and '{own[i]}' in the model; `data.classes` counts")
+        note(f"class {i} is '{given[i]}' in `data.classes` and '{own[i]}' in the model; `data.classes` counts")
     if found and not given and len(found) != classes:
         raise DataError(
             f"the data hold {len(found)} classes, '{found[0]}' to '{found[-1]}', the model has {classes}; name all of "

@@ -1,6 +1,7 @@
 """Runs a recipe: static passes, savers, exits, records, thresholds, one ONNX file, proof, figures, folder."""
 
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from ..chain.evaluation import Configuration, evaluate
 from ..chain.operating_point import Goal, OperatingPoints
 from ..core import distributed
 from ..core.cache import open_cache
+from ..core.logging import silenced
 from ..core.process_state import undisturbed
 from ..core.progress import Progress
 from ..errors import DynamicExitError
@@ -36,7 +38,7 @@ from .static_passes import shrink, shrinkage
 from .static_search.search import search_static
 from .static_search.variants import Stack
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,6 @@ def run(
     *,
     model: nn.Module | None = None,
     splits: Mapping[str, Split] | None = None,
-    say: Say = lambda line: None,
     progress: Progress | None = None,
     resume: bool = False,
 ) -> Result:
@@ -82,8 +83,7 @@ def run(
         recipe: The recipe.
         model: A classifier to use in place of the recipe's.
         splits: Samples to use in place of the recipe's.
-        say: Takes one line for each step.
-        progress: Takes how far the work on candidates is; None says it in lines.
+        progress: Takes how far the work on candidates is; None logs it in lines.
         resume: Go on where an interrupted run of this recipe stopped training exits; the result is the same.
 
     Returns:
@@ -93,24 +93,25 @@ def run(
         DynamicExitError: One sentence on what cannot be done and why.
     """
     with distributed.processes():
-        if not distributed.main():
-            say, progress = (lambda line: None), (lambda what, share: None)
-        return _run(recipe, model, splits, say, progress, resume)
+        if distributed.main():
+            return _run(recipe, model, splits, progress, resume)
+        with silenced():
+            return _run(recipe, model, splits, lambda what, share: None, resume)
 
 
-def _run(recipe: Recipe, model, splits, say: Say, progress: Progress | None, resume: bool) -> Result:
+def _run(recipe: Recipe, model, splits, progress: Progress | None, resume: bool) -> Result:
     """Run a recipe; of processes that work together, all train and make records, and the main one does the rest."""
     started = time.perf_counter()
     with Workspace(recipe.export.directory) as workspace:
         ingredients = distributed.together(lambda: load(recipe, model, splits))
-        ingredients.tell(say)
-        begin = partial(workspace.begin, resume, say)
-        chain, calibration, test, stack = _build(ingredients, begin, resume, say, progress)
+        ingredients.log_notes()
+        begin = partial(workspace.begin, resume)
+        chain, calibration, test, stack = _build(ingredients, begin, resume, progress)
 
         def conclude() -> Result:
             workspace.save(calibration)
             try:
-                return _conclude(workspace, chain, calibration, test, stack, started, say)
+                return _conclude(workspace, chain, calibration, test, stack, started)
             except DynamicExitError as error:
                 raise type(error)(f"{error} (the records made so far are kept in '{workspace.partial}')") from error
 
@@ -121,21 +122,21 @@ def _run(recipe: Recipe, model, splits, say: Say, progress: Progress | None, res
 
 
 def _build(
-    ingredients: Ingredients, begin: Callable[[], Path], resume: bool, say: Say, progress: Progress | None
+    ingredients: Ingredients, begin: Callable[[], Path], resume: bool, progress: Progress | None
 ) -> tuple[Chain, Records, Records, Stack | None]:
     """Make all stages, and the records of calibration and test samples; of the best stack where one is searched."""
     recipe = ingredients.recipe
-    cache = open_cache(recipe.dynamic_exit.cache.directory, recipe.dynamic_exit.cache.enabled, say)
+    cache = open_cache(recipe.dynamic_exit.cache.directory, recipe.dynamic_exit.cache.enabled)
     if recipe.dynamic_exit.tuning.static_search:
-        pool = Pool(ingredients, cache, say, progress) if recipe.dynamic_exit.tiny_saver else None
-        stack = search_static(ingredients, pool, cache, begin, resume, say)
-        return stack.chain, stack.calibration, stack.test_records(say), stack
+        pool = Pool(ingredients, cache, progress) if recipe.dynamic_exit.tiny_saver else None
+        stack = search_static(ingredients, pool, cache, begin, resume)
+        return stack.chain, stack.calibration, stack.test_records(), stack
     if recipe.static_passes:
-        ingredients = shrink(ingredients, say, cache)
-    pool = Pool(ingredients, cache, say, progress) if recipe.dynamic_exit.tiny_saver else None
-    chain = ship(ingredients, say)
-    grow(chain, pool, cache, begin, resume, say)
-    return chain, record_chain(chain, "calibration", say), record_chain(chain, "test", say), None
+        ingredients = shrink(ingredients, cache)
+    pool = Pool(ingredients, cache, progress) if recipe.dynamic_exit.tiny_saver else None
+    chain = ship(ingredients)
+    grow(chain, pool, cache, begin, resume)
+    return chain, record_chain(chain, "calibration"), record_chain(chain, "test"), None
 
 
 def _conclude(
@@ -145,18 +146,17 @@ def _conclude(
     test: Records,
     stack: Stack | None,
     started: float,
-    say: Say,
 ) -> Result:
     """Tune, assemble, verify, measure and write what records show."""
     ingredients = chain.ingredients
     points = _tune(ingredients, calibration, test, chain.stages.fuse, stack)
     stages = chain.stages.only([stage.stage for point in points.points for stage in point.stages])
-    say(f"stages in use: {', '.join((*stages.savers, *stages.exits)) or 'none, nothing pays off'}")
+    logger.info(f"stages in use: {', '.join((*stages.savers, *stages.exits)) or 'none, nothing pays off'}")
     model = assemble(stages, points, ingredients, chain.shipper.dims)
     workspace.save_points(points)
     files = model.write(workspace.partial)
     agreements = model.verify(workspace.partial, files)
-    say("verified: at every operating point the file answers as its model does, on every test sample")
+    logger.info("verified: at every operating point the file answers as its model does, on every test sample")
     shrunk = None if stack else shrinkage(ingredients)
     judged = judge(points, test)
     promised = stack.judge(points, test) if stack else judged

@@ -1,5 +1,6 @@
 """A recipe's chain of stages, made step by step: the backbone in segments, savers before it, exits in it, records."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +22,7 @@ from .backbone import cut_backbone
 from .candidates.pool import Pool
 from .measure import stage_costs
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -51,25 +52,24 @@ class Chain:
     notes: list[str] = field(default_factory=list)
 
 
-def ship(ingredients: Ingredients, say: Say) -> Chain:
+def ship(ingredients: Ingredients) -> Chain:
     """Cut a backbone, choose its numerics, and ship its segments.
 
     Args:
         ingredients: The static passes have run.
-        say: Takes one line for each step.
 
     Raises:
         DynamicExitError: One sentence on what cannot be cut, exported or quantized.
     """
     recipe = ingredients.recipe
     exits = recipe.dynamic_exit.early_exit
-    backbone = distributed.together(partial(cut_backbone, ingredients.backbone, ingredients.example, exits, say))
-    say(f"backbone: {backbone.depth} cuts found, {len(backbone.cuts)} in use")
+    backbone = distributed.together(partial(cut_backbone, ingredients.backbone, ingredients.example, exits))
+    logger.info(f"backbone: {backbone.depth} cuts found, {len(backbone.cuts)} in use")
     if backbone.fixed_length:
-        say(f"the file takes texts of {_length(ingredients)} tokens alone: {backbone.fixed_length}")
+        logger.info(f"the file takes texts of {_length(ingredients)} tokens alone: {backbone.fixed_length}")
     inputs = ingredients.splits["calibration"].inputs
-    shipper, numerics = make_shipper(ingredients, backbone, say)
-    segments = shipper.ship_backbone(backbone, say, recipe.model.quantize)
+    shipper, numerics = make_shipper(ingredients, backbone)
+    segments = shipper.ship_backbone(backbone, recipe.model.quantize)
     stages = Stages(tuple(inputs), segments, {"final": backbone.depth})
     stages.numerics = shipper.int8.label if shipper.int8 and recipe.model.quantize else FLOAT
     return Chain(ingredients, backbone, shipper, stages, numerics)
@@ -79,7 +79,7 @@ def _length(ingredients: Ingredients) -> int:
     return next(tensor.shape[1] for tensor in ingredients.example.values() if is_text(tensor))
 
 
-def grow(chain: Chain, pool: Pool | None, cache: Cache, begin: Callable[[], Path], resume: bool, say: Say) -> None:
+def grow(chain: Chain, pool: Pool | None, cache: Cache, begin: Callable[[], Path], resume: bool) -> None:
     """Put savers and exits into a chain, and find what every stage costs.
 
     Args:
@@ -88,7 +88,6 @@ def grow(chain: Chain, pool: Pool | None, cache: Cache, begin: Callable[[], Path
         cache: Keeps what is measured.
         begin: Called once savers are chosen; returns the folder for what training leaves.
         resume: Go on with the training of exits where such a folder holds one.
-        say: Takes one line for each step.
 
     Raises:
         DynamicExitError: One sentence on what cannot be done and why.
@@ -102,21 +101,20 @@ def grow(chain: Chain, pool: Pool | None, cache: Cache, begin: Callable[[], Path
     work, exits = begin(), recipe.dynamic_exit.early_exit
     if exits:
         train, place = ingredients.splits["train"], {"workdir": work, "resume": resume}
-        ship_exits(stages, chain.backbone, chain.shipper, exits, train.tensors, train.labels, recipe.seed, say, **place)
+        ship_exits(stages, chain.backbone, chain.shipper, exits, train.tensors, train.labels, recipe.seed, **place)
     chain.costs = stage_costs(stages, recipe.dynamic_exit.tuning, cache)
 
 
-def record_chain(chain: Chain, key: str, say: Say, costs: Mapping[str, Any] | None = None) -> Records:
+def record_chain(chain: Chain, key: str, costs: Mapping[str, Any] | None = None) -> Records:
     """Make the records of one split, with the numerics that ship, on all cores.
 
     Args:
         chain: The stages.
         key: Name of the split.
-        say: Takes lines where processes work together.
         costs: As `stage_costs` gives them; None: those of the chain.
     """
     ingredients, stages = chain.ingredients, chain.stages
     split, workers = ingredients.splits[key], chain.shipper.workers()
     described = {"positions": stages.positions, "requires": stages.requires, **(costs or chain.costs)}
     model, inputs = stages.model("session"), [*split.inputs.values()]
-    return make_records(model, inputs, split.labels, workers=workers, say=say, **described)
+    return make_records(model, inputs, split.labels, workers=workers, **described)

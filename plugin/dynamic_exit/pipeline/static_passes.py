@@ -1,7 +1,7 @@
 """Runs the static passes of a recipe before quantization, in the written order."""
 
 import copy
-from collections.abc import Callable
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -21,15 +21,14 @@ from ..search.judgement import with_error
 from ..sources.models.loading import answer_of
 from ..sources.run_inputs import Ingredients
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
-def shrink(ingredients: Ingredients, say: Say, cache: Cache | None = None) -> Ingredients:
+def shrink(ingredients: Ingredients, cache: Cache | None = None) -> Ingredients:
     """Run the static passes.
 
     Args:
         ingredients: What the recipe names; it stays as it was.
-        say: Takes one line for each pass, and for each epoch of fine-tuning.
         cache: Keeps a pruned and fine-tuned backbone for the next run with the same weights, stanza, samples and seed;
             None: nothing is kept.
 
@@ -42,7 +41,7 @@ def shrink(ingredients: Ingredients, say: Say, cache: Cache | None = None) -> In
     cache, given = Cache(None) if cache is None else cache, ingredients.backbone
     for name, stanza in ingredients.recipe.static_passes.items():
         run = _prune if isinstance(stanza, PruningStanza) else _run_external
-        ingredients = run(name, stanza, ingredients, cache, say)
+        ingredients = run(name, stanza, ingredients, cache)
     return replace(ingredients, given=given)
 
 
@@ -75,7 +74,7 @@ def _looked_at(model: Classifier, ingredients: Ingredients) -> dict[str, float |
     return with_error(found, int(known.sum()))
 
 
-def _prune(name: str, stanza: PruningStanza, ingredients: Ingredients, cache: Cache, say: Say) -> Ingredients:
+def _prune(name: str, stanza: PruningStanza, ingredients: Ingredients, cache: Cache) -> Ingredients:
     before, train, seed = ingredients.backbone, ingredients.splits["train"], ingredients.recipe.seed
     inputs, example = before.select(train.tensors), before.select(ingredients.example)
     key = digest(
@@ -90,7 +89,7 @@ def _prune(name: str, stanza: PruningStanza, ingredients: Ingredients, cache: Ca
     )
 
     def make() -> dict[str, bytes]:
-        made = prune(before, example, stanza, (*inputs, torch.from_numpy(train.labels)), seed, say=say)
+        made = prune(before, example, stanza, (*inputs, torch.from_numpy(train.labels)), seed)
         return pack_pruned(made.model, before.model)
 
     files = cache.files(key, make)
@@ -98,11 +97,11 @@ def _prune(name: str, stanza: PruningStanza, ingredients: Ingredients, cache: Ca
     pruned = copy.deepcopy(before)
     unpack_pruned(pruned.model, files)
     share = count_macs(pruned, example) / count_macs(before, example)
-    say(f"pruned: {share:.1%} of the multiply-adds remain")
+    logger.info(f"pruned: {share:.1%} of the multiply-adds remain")
     return replace(ingredients, backbone=pruned.eval())
 
 
-def _run_external(name: str, stanza, ingredients: Ingredients, cache: Cache, say: Say) -> Ingredients:
+def _run_external(name: str, stanza, ingredients: Ingredients, cache: Cache) -> Ingredients:
     train, before = ingredients.splits["train"], ingredients.backbone
     samples = Samples(tuple(before.select(train.tensors)), torch.from_numpy(train.labels))
 
@@ -114,5 +113,5 @@ def _run_external(name: str, stanza, ingredients: Ingredients, cache: Cache, say
     classes = answer_of(f"what pass '{name}' made", made, made.select(ingredients.example)).shape[1]
     if classes != ingredients.classes:
         raise PassError(f"pass '{name}' made a model of {classes} classes from one of {ingredients.classes}; mend it")
-    say(f"{name}: done")
+    logger.info(f"{name}: done")
     return replace(ingredients, backbone=made)

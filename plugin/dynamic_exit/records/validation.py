@@ -103,7 +103,9 @@ def _check_requires(records: Any) -> None:
                 f"'requires' is the place of an exit's saver, or -1; got {place} for the {kind} '{name}'"
             )
     if len(set(records.requires.tolist()) - {-1}) > 1:
-        raise RecordsError(f"'requires' must name one saver for all exits that need one; got {records.requires.tolist()}")
+        raise RecordsError(
+            f"'requires' must name one saver for all exits that need one; got {records.requires.tolist()}"
+        )
 
 
 def check_costs(records: Any) -> None:

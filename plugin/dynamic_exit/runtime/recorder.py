@@ -1,5 +1,6 @@
 """Makes records: runs every stage on every sample, once, with the numerics that ship."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from ..core.batching import batches, side_by_side
 from ..errors import ModelError
 from ..records import Records, top_k
 from .model import DynamicExitModel
+
+logger = logging.getLogger(__name__)
 
 #: Classes kept per sample; with `fuse: mean` classes beyond these count as 0.
 KEPT_CLASSES = 20
@@ -103,7 +106,6 @@ def make_records(
     labels: np.ndarray,
     *,
     workers: int = 1,
-    say: Callable[[str], None] = lambda line: None,
     **described: Any,
 ) -> Records:
     """Make the records of a model; processes that work together each run whole batches of their own.
@@ -113,7 +115,6 @@ def make_records(
         inputs: The model's inputs, each (N, ...).
         labels: int64 (N,), -1 where unknown.
         workers: Batches that are run at a time, each in a thread.
-        say: Takes a line for each tenth of the samples, where they are many.
         described: Costs and positions of the stages: the keywords of `join_answers`.
 
     Returns:
@@ -139,7 +140,7 @@ def make_records(
             for stage, each in answers.items():
                 found.setdefault(stage, []).append(each)
             if count >= _MANY and not done % tenth:
-                say(f"records: {done / count:.0%} of {len(inputs[0])} samples")
+                logger.info(f"records: {done / count:.0%} of {len(inputs[0])} samples")
         return [array for parts in found.values() for array in Answers.join(parts).arrays]
 
     arrays = distributed.gathered(mine)

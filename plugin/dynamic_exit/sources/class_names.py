@@ -14,7 +14,8 @@ from ..passes import ModelSource
 from ..recipe.recipe import DataSource
 from .labels import labels_of
 
-Say = Callable[[str], None]
+# takes what the user should know, one sentence at a time
+Note = Callable[[str], None]
 #: Says where a label stands, by its place among all: what it belongs to, and where in there (may be empty).
 Where = Callable[[int], tuple[str, str]]
 
@@ -85,14 +86,14 @@ def whole_number(label: Any) -> int | None:
     return int(label) if numeric and abs(label) < _LARGEST and label == label // 1 else None
 
 
-def order_names(found: Collection[str], known: Known | None, what: str, say: Say) -> list[str]:
+def order_names(found: Collection[str], known: Known | None, what: str, note: Note) -> list[str]:
     """Bring the names of classes that data hold into the order of the logits.
 
     Args:
         found: The names, each once.
         known: Those that were told.
         what: What a message calls one of `found`, such as "class folder".
-        say: Takes what the user should know about the order.
+        note: Takes what the user should know about the order.
 
     Returns:
         The known names where they hold those of the data; else the found ones, by number where all are numbers.
@@ -113,14 +114,14 @@ def order_names(found: Collection[str], known: Known | None, what: str, say: Say
     if all(number is not None for number in numbers.values()):
         plain, ours = ours, sorted(ours, key=lambda name: (numbers[name], name))
         if ours != plain:
-            say(f"every {what} is a number: they count as classes in number order, {_listed(ours)}")
+            note(f"every {what} is a number: they count as classes in number order, {_listed(ours)}")
     if known is not None:
         if len(ours) != len(known.names):
             raise DataError(
                 f"{what} '{ours[0]}' is no class of the backbone, which has {len(known.names)}, among them "
                 f"'{known.names[0]}'; call them as the backbone does, or name all classes in `data.classes`"
             )
-        say(
+        note(
             f"the data call no class as the backbone does: matched by order, {what} '{ours[0]}' is the backbone's "
             f"'{known.names[0]}' and '{ours[-1]}' its '{known.names[-1]}'"
         )
@@ -143,7 +144,7 @@ def _listed(names: Sequence[str], most: int = 6) -> str:
 
 
 def number_labels(
-    labels: Sequence[Any], known: Known | None, where: Where, say: Say = lambda line: None
+    labels: Sequence[Any], known: Known | None, where: Where, note: Note = lambda line: None
 ) -> tuple[np.ndarray, list[str] | None]:
     """Turn the labels of all splits into numbers of classes: all are names, or all are numbers.
 
@@ -151,7 +152,7 @@ def number_labels(
         labels: Of every sample of every split, so that all are read alike: texts, numbers or truth values.
         known: Names of the classes that were told; without any, labels that are names count in plain order.
         where: For messages.
-        say: Takes what the user should know about the labels.
+        note: Takes what the user should know about the labels.
 
     Returns:
         int64 (N,), and the names of the classes in the order of the numbers; None where the labels are numbers.
@@ -165,14 +166,14 @@ def number_labels(
     by_name = all(text in place for text in texts)
     by_number = all(number is not None for number in numbers)
     if by_name and by_number and [place[text] for text in texts] != numbers and set(numbers) <= set(range(len(names))):
-        say(f"labels such as {texts[0]} could be names or numbers of classes; they are read as names")
+        note(f"labels such as {texts[0]} could be names or numbers of classes; they are read as names")
     if by_name and names:
         _refuse_doubles(sorted(set(texts)), known, "label")
         return np.asarray([place[text] for text in texts], np.int64), list(names)
     if by_number:
         return np.asarray(numbers, np.int64), None
     if not names and all(number is None for number in numbers) and all(isinstance(label, str) for label in labels):
-        ours = order_names(set(texts), None, "label", say)
+        ours = order_names(set(texts), None, "label", note)
         place = {name: index for index, name in enumerate(ours)}
         return np.asarray([place[text] for text in texts], np.int64), ours
     raise _mixed(labels, numbers, names, where)

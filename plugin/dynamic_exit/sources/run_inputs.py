@@ -1,6 +1,6 @@
 """What a recipe names, loaded."""
 
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -9,6 +9,8 @@ from ..graph import Classifier
 from ..passes import ModelSource
 from ..recipe.recipe import Recipe
 from .data.loading import Split
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Ingredients:
         classes: Number of classes C.
         labels: Names of the classes, in the order of the logits.
         given: The backbone that came in, where static passes have made `backbone` of it.
-        notes: What the user should know of model and data, one sentence each: said before any work, and again in
+        notes: What the user should know of model and data, one sentence each: logged before any work, and again in
             ``metrics.json``, report and model card.
     """
 
@@ -40,7 +42,7 @@ class Ingredients:
     given: Classifier | None = None
     notes: tuple[str, ...] = ()
 
-    def tell(self, say: Callable[[str], None]) -> None:
-        """Say every note, one line each."""
+    def log_notes(self) -> None:
+        """Log every note, one line each."""
         for note in self.notes:
-            say(f"note: {note}")
+            logger.info(f"note: {note}")

@@ -1,6 +1,6 @@
 """What differs between targets: how stages ship, and how those in use are put together."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,6 +9,7 @@ import onnx
 from ..artifact.layout import write_model
 from ..chain.operating_point import OperatingPoints
 from ..core.cache import open_cache
+from ..core.logging import silenced
 from ..graph.backbone import Backbone
 from ..onnx.session import open_session
 from ..onnx.verification import Agreement
@@ -42,22 +43,19 @@ class Model(Protocol):
         """
 
 
-def make_shipper(
-    ingredients: Ingredients, backbone: Backbone, say: Callable[[str], None]
-) -> tuple[Shipper, list[dict[str, Any]]]:
+def make_shipper(ingredients: Ingredients, backbone: Backbone) -> tuple[Shipper, list[dict[str, Any]]]:
     """Return what ships stages for the recipe's target, and what was measured to choose a quantization.
 
     Args:
         ingredients: The recipe and calibration samples.
         backbone: Cut.
-        say: Takes a line for each quantization that was measured.
     """
     recipe = ingredients.recipe
     common = {"threads": recipe.dynamic_exit.tuning.threads, "dims": backbone.dims}
     inputs = ingredients.splits["calibration"].inputs
     if recipe.export.target == "torch":
         return TorchShipper(torch_options(recipe.quantization), inputs, recipe.export.compile, **common), []
-    int8, numerics = choose_numerics(ingredients, backbone, say)
+    int8, numerics = choose_numerics(ingredients, backbone)
     return Shipper(int8, inputs, **common), numerics
 
 
@@ -102,8 +100,8 @@ class OnnxModel:
         inputs = [_input(value) for value in model.graph.input if value.name in self.stages.input_names]
         written = write_model(folder, self.stages, model, layout, self.default.name)
         keeping = self.ingredients.recipe.dynamic_exit.cache
-        cache = open_cache(keeping.directory, keeping.enabled, lambda line: None)
-        keep_twin(self.stages, folder, written["checksums"], cache)
+        with silenced():  # a cache that cannot be written was reported when the run began
+            keep_twin(self.stages, folder, written["checksums"], open_cache(keeping.directory, keeping.enabled))
         twin = check_twin(self.stages, self.ingredients.splits["calibration"].inputs)
         return {"inputs": inputs, **written, "float_twin": twin}
 

@@ -170,5 +170,5 @@ def _open(folder: Path) -> Cache:
     try:
         stanza = read_recipe(folder / "recipe.yaml").dynamic_exit.cache
     except DynamicExitError:  # a recipe that does not hold here, such as one of a model in memory
-        return open_cache(None, True, lambda line: None)
-    return open_cache(stanza.directory, stanza.enabled, lambda line: None)
+        return open_cache(None, True)
+    return open_cache(stanza.directory, stanza.enabled)

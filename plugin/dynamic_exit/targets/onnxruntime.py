@@ -1,6 +1,7 @@
 """How the pieces of a dynamic model ship: exported, quantized, opened again; heads trained on what ships."""
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -25,6 +26,8 @@ from ..passes.early_exit import EarlyExitStanza, attach_exits, uncertainty
 from ..passes.early_exit.heads import ExitHead
 from ..passes.early_exit.sequence import SequenceHead
 from ..runtime.stages import Stage, Stages
+
+logger = logging.getLogger(__name__)
 
 #: Samples at a time while ranges for int8 are found.
 BATCH_SIZE = 64
@@ -133,7 +136,7 @@ class Shipper:
         """Make a stage of one module; arguments as for `parts`."""
         return self.stage(module, *self.parts(name, module, input_names, output_kind, example, feeds), example)
 
-    def ship_backbone(self, backbone: Backbone, say: Callable[[str], None], quantize: bool = True) -> list[Stage]:
+    def ship_backbone(self, backbone: Backbone, quantize: bool = True) -> list[Stage]:
         """Ship all segments; each is calibrated on what the float segments before it give."""
         stages, hidden = [], None
         for index, segment in enumerate(backbone.segments):
@@ -144,7 +147,7 @@ class Shipper:
                 self.ship(name, segment, segment.input_names, segment.output_kind, segment.example_inputs, seen)
             )
             hidden = run_in_batches(segment, [torch.from_numpy(feeds[name]) for name in segment.input_names]).numpy()
-            say(f"segment {index + 1} of {len(backbone.segments)}: {stages[-1].macs / 1e6:.2f} M multiply-adds")
+            logger.info(f"segment {index + 1} of {len(backbone.segments)}: {stages[-1].macs / 1e6:.2f} M multiply-adds")
         return stages
 
     def saver_parts(
@@ -201,7 +204,6 @@ def ship_exits(
     given: Mapping[str, Tensor],
     labels: np.ndarray,
     seed: int,
-    say: Callable[[str], None],
     workdir: Path | None = None,
     resume: bool = False,
 ) -> None:
@@ -215,7 +217,6 @@ def ship_exits(
         given: Inputs of the training split by name, each (N, ...).
         labels: int64 (N,), -1 where unknown.
         seed: Starts every head's weights and decides the order of samples.
-        say: Takes progress lines.
         workdir: Folder of the cached features and the checkpoint; None keeps neither.
         resume: Go on from the checkpoint in `workdir`, where there is one.
     """
@@ -228,7 +229,6 @@ def ship_exits(
         backbone.classes,
         stanza,
         seed,
-        say,
         backbone_cost=sum(stage.macs for stage in stages.segments),
         unsure=_unsure(savers, given),
         saver=list(stages.savers.values())[-1].session if stages.savers and stanza.sequence else None,

@@ -1,6 +1,7 @@
 """Which quantization ships: where a recipe names several, measurements on the backbone decide."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,14 +21,15 @@ from ..runtime.stages import FLOAT
 from ..sources.run_inputs import Ingredients
 from .onnxruntime import BATCH_SIZE, export_whole
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
+
 # share of the default point's allowed drop that quantization alone may use up
 _SHARE = 0.5
 _ROUNDS, _TIME_LIMIT = 10, 20.0
 
 
 def choose_numerics(
-    ingredients: Ingredients, backbone: Backbone, say: Say
+    ingredients: Ingredients, backbone: Backbone
 ) -> tuple[QuantizationOptions | None, list[dict[str, Any]]]:
     """Choose how stages are quantized.
 
@@ -38,7 +40,6 @@ def choose_numerics(
     Args:
         ingredients: The recipe, the backbone and calibration samples.
         backbone: Knows which dimensions of the inputs are free.
-        say: Takes a line for each algorithm.
 
     Returns:
         The options, None for float, and what was measured: ``algorithm``, ``accuracy``, ``seconds_per_sample``,
@@ -59,7 +60,7 @@ def choose_numerics(
     for row in rows:
         row["chosen"] = row is best
         row["why"] = row["why"] or _reason(row, best, rows[0]["accuracy"] - allowed)
-        say(f"quantization {row['algorithm']}: {row['why']}")
+        logger.info(f"quantization {row['algorithm']}: {row['why']}")
     return ways.get(best["algorithm"]), rows
 
 

@@ -20,13 +20,13 @@ def stanzas(folder, **more):
     }
 
 
-def test_a_model_and_samples_in_memory_give_a_model_that_answers(tmp_path):
+def test_a_model_and_samples_in_memory_give_a_model_that_answers(tmp_path, log_lines):
     model = tiny.backbone()
-    before, said = copy.deepcopy(model.state_dict()), []
-    dynamic = dynamic_exit.compress(model, stanzas(tmp_path), data=DATA, say=said.append)
+    before = copy.deepcopy(model.state_dict())
+    dynamic = dynamic_exit.compress(model, stanzas(tmp_path), data=DATA)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert dynamic.folder == tmp_path / "out"
-    assert said[-1].startswith("verified")
+    assert log_lines[-1].startswith("verified")
     inputs, labels = (torch.from_numpy(array) for array in tiny.samples("test"))
     point = dynamic.operating_points.points[0]
     assert dynamic.operating_point == point
@@ -66,18 +66,18 @@ def test_what_is_compressed_already_is_refused(tmp_path, passes, message):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_recipe_and_an_evaluation_function(tmp_path):
+def test_a_recipe_and_an_evaluation_function(tmp_path, log_lines):
     """The function sees logits from both models, as its model gave logits."""
     inputs, labels = (torch.from_numpy(array) for array in DATA["test"])
-    said, model = [], tiny.backbone()
+    model = tiny.backbone()
 
     def score(model):
         with torch.no_grad():
             return (model(inputs).argmax(1) == labels).double().mean()
 
-    dynamic = dynamic_exit.compress(model, stanzas(tmp_path), data=DATA, eval_fn=score, say=said.append)
+    dynamic = dynamic_exit.compress(model, stanzas(tmp_path), data=DATA, eval_fn=score)
     point = dynamic.operating_points.points[0]
-    assert said[-1] == f"eval_fn: {score(model):g} before, {point.accuracy:g} after"
+    assert log_lines[-1] == f"eval_fn: {score(model):g} before, {point.accuracy:g} after"
     with pytest.raises(PassError, match="^`eval_fn` must return one number"):
         dynamic_exit.compress(model, stanzas(tmp_path / "other"), data=DATA, eval_fn=lambda model: None)
     assert not (tmp_path / "other").exists()

@@ -93,6 +93,8 @@ from neural_compressor.common.base_config import config_registry
 from neural_compressor.torch.quantization import quantize
 from neural_compressor.torch.utils import algos_mapping
 
+from log_lines import log_lines
+
 from dynamic_exit.errors import DynamicExitError
 from dynamic_exit.integrations.neural_compressor import describe_algorithms
 from dynamic_exit.pipeline.run import run
@@ -149,8 +151,8 @@ found["refused"] = [
 ]
 log = str(folder / "order.log")
 passes = {"rounding": {"digits": 3, "log": log}, "pruning": {"ratio": 0.5, "fine_tune": {"epochs": 1}}}
-said = []
-run(recipe("g.yaml", passes, "first"), say=said.append)
+with log_lines() as said:
+    run(recipe("g.yaml", passes, "first"))
 run(recipe("h.yaml", dict(reversed(passes.items())), "second"))
 found["said"] = said[:2]
 found["order"] = Path(log).read_text()

@@ -138,9 +138,8 @@ def test_the_best_comes_back_as_it_was_scored_though_others_follow(model, candid
     assert score == pytest.approx(optimizer.best.score)
 
 
-def test_a_config_that_cannot_be_applied_is_left_out_with_the_reason(model, candidates):
-    said = []
-    optimizer = ConfigurationOptimizer(tolerable_loss=LOSS, say=said.append)
+def test_a_config_that_cannot_be_applied_is_left_out_with_the_reason(model, candidates, log_lines):
+    optimizer = ConfigurationOptimizer(tolerable_loss=LOSS)
     blank = EarlyExitConfig(positions=["nowhere"])
     best = autotune(
         model,
@@ -150,7 +149,7 @@ def test_a_config_that_cannot_be_applied_is_left_out_with_the_reason(model, cand
     )
     assert isinstance(best, DynamicExitModel) and optimizer.best is optimizer.trials[1]
     assert optimizer.trials[0].why.startswith("left out: ") and "nowhere" in optimizer.trials[0].why
-    assert any("left out" in line for line in said)
+    assert any("left out" in line for line in log_lines)
     alone = ConfigurationOptimizer()
     with pytest.raises(TuningError, match="no config of `config_set` can be made, the first is left out"):
         autotune(model, TuningConfig(config_set=[blank], sampler=alone), eval_fn=alone.scoring(accuracy), run_fn=feed)

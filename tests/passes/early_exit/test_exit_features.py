@@ -53,8 +53,8 @@ def live(segments, images, augment=None):
     return LiveFeatures(segments, WANTED, {"x": images}, augment, ["conv"])
 
 
-def cached(source, folder, views=1, limit=1e9, say=lambda line: None):
-    return CachedFeatures(source, views, folder / "features.f16", limit, 0, say, batch_size=16)
+def cached(source, folder, views=1, limit=1e9):
+    return CachedFeatures(source, views, folder / "features.f16", limit, 0, batch_size=16)
 
 
 def same(one, other, tolerance=0.0):
@@ -77,13 +77,12 @@ def test_features_are_what_the_segments_give(segments, images):
     )
 
 
-def test_a_file_gives_the_same_and_runs_the_backbone_once(segments, images, tmp_path):
+def test_a_file_gives_the_same_and_runs_the_backbone_once(segments, images, tmp_path, log_lines):
     source = live(segments, images)
-    said = []
-    file = cached(source, tmp_path, say=said.append)
+    file = cached(source, tmp_path)
     assert file.columns == 4 + 4 * 9 + 3
     assert (tmp_path / "features.f16").stat().st_size == file.bytes == SAMPLES * (4 + 36 + 3) * 2
-    assert said[0].startswith("features: 50 samples x 1 views x 43 values, 0.00 GB in '")
+    assert log_lines[0].startswith("features: 50 samples x 1 views x 43 values, 0.00 GB in '")
     seen = segments[0].seen
     for epoch in range(3):
         same(file.batch(ROWS, epoch), source.batch(ROWS, epoch), 1e-3)  # one float16 step: other batches, other sums
@@ -103,12 +102,12 @@ def test_every_epoch_sees_the_next_view_and_each_sample_all_of_them(segments, im
         torch.testing.assert_close(found[epoch], truth[(first + epoch) % 3, rows], rtol=1e-2, atol=1e-2)
 
 
-def test_a_filled_file_is_used_again(segments, images, tmp_path):
+def test_a_filled_file_is_used_again(segments, images, tmp_path, log_lines):
     first = cached(live(segments, images), tmp_path)
-    before, said = (tmp_path / "features.f16").stat().st_mtime_ns, []
-    second = cached(live(segments, images), tmp_path, say=said.append)
+    before = (tmp_path / "features.f16").stat().st_mtime_ns
+    second = cached(live(segments, images), tmp_path)
     assert (tmp_path / "features.f16").stat().st_mtime_ns == before
-    assert said[0].startswith("features: taken from '")
+    assert log_lines[-1].startswith("features: taken from '")
     same(first.batch(ROWS, 0), second.batch(ROWS, 0))
 
 

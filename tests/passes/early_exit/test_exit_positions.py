@@ -42,10 +42,9 @@ def test_auto_picks_as_many_as_wanted_by_depth(shares, count):
     assert found == sorted(set(found))
 
 
-def test_all_leaves_out_only_the_useless_and_says_why():
-    said = []
-    assert chosen(choose_cuts(cuts(0.0, 0.2, 0.5, 0.97, 0.99), "all", 1, say=said.append)) == [1, 2]
-    assert said == [
+def test_all_leaves_out_only_the_useless_and_says_why(log_lines):
+    assert chosen(choose_cuts(cuts(0.0, 0.2, 0.5, 0.97, 0.99), "all", 1)) == [1, 2]
+    assert log_lines == [
         "position layer3 is dropped: 97.0% of the backbone lies before it",
         "position layer4 is dropped: 99.0% of the backbone lies before it",
     ]
@@ -55,14 +54,13 @@ def test_names_are_taken_as_written_even_behind_nearly_everything():
     assert chosen(choose_cuts(cuts(0.2, 0.5, 0.98), ["layer0", "layer2"], 1)) == [0, 2]
 
 
-def test_a_position_that_cannot_pay_for_its_cheapest_head_is_dropped():
+def test_a_position_that_cannot_pay_for_its_cheapest_head_is_dropped(log_lines):
     """4 channels and 5 classes: 20 multiply-adds for `linear`, a tenth of a backbone of 200."""
     found = cuts(0.5, 0.89, 0.91)
     share = cheapest_head(name_heads(["mlp", "linear"]), 5, 200.0)
     assert share(found[0]) == pytest.approx(0.1)
-    said = []
-    assert chosen(choose_cuts(found, "all", 1, share, said.append)) == [0, 1]
-    assert said == [
+    assert chosen(choose_cuts(found, "all", 1, share)) == [0, 1]
+    assert log_lines == [
         "position layer2 is dropped: its cheapest head costs 10.00% of the backbone, and only 9.00% is left to save"
     ]
     assert chosen(choose_cuts(found, "auto", 3, share)) == [0, 1]

@@ -3,6 +3,7 @@
 import pytest
 import tiny
 import torch
+from log_lines import log_to
 from pydantic import ValidationError
 from torch import nn
 
@@ -43,13 +44,13 @@ def features(made, backbone, saver):
     return live.batch(torch.arange(ROWS), 0)[0]
 
 
-def attach(backbone, saver, seed=1, folder=None, resume=False, sequence=None, say=lambda line: None, **training):
+def attach(backbone, saver, seed=1, folder=None, resume=False, sequence=None, **training):
     segments, cuts, given, labels = backbone
     stanza = EarlyExitStanza.model_validate(
         {"heads": ["linear"], "sequence": sequence or {}, "training": {"epochs": 10, **training}}
     )
     return attach_exits(
-        segments, cuts, given, labels, tiny.CLASSES, stanza, seed, say, saver=saver, workdir=folder, resume=resume
+        segments, cuts, given, labels, tiny.CLASSES, stanza, seed, saver=saver, workdir=folder, resume=resume
     )
 
 
@@ -146,8 +147,8 @@ def test_training_goes_on_to_the_same_result(backbone, tmp_path):
         if "epoch 4" in line:
             raise Stop
 
-    with pytest.raises(Stop):
-        attach(backbone, saver, folder=tmp_path / "parts", say=stop)
+    with pytest.raises(Stop), log_to(stop):
+        attach(backbone, saver, folder=tmp_path / "parts")
     resumed = attach(backbone, saver, folder=tmp_path / "parts", resume=True)
     for name, (_, head) in whole.items():
         for key, value in head.state_dict().items():

@@ -5,6 +5,7 @@ import math
 import pytest
 import tiny
 import torch
+from log_lines import log_lines, log_to
 from torch import nn
 from torch.nn import functional
 
@@ -30,12 +31,12 @@ def backbone():
     return split(program, cuts), cuts, {program.input_names[0]: inputs}, labels
 
 
-def attach(backbone, folder=None, say=lambda line: None, resume=False, labels=None, heads=HEADS, seed=1, **training):
+def attach(backbone, folder=None, resume=False, labels=None, heads=HEADS, seed=1, **training):
     segments, cuts, given, known = backbone
     stanza = EarlyExitStanza.model_validate({"heads": heads, "training": {"epochs": 6, **training}})
     labels = known if labels is None else labels
     return attach_exits(
-        segments, cuts, given, labels, tiny.CLASSES, stanza, seed, say, workdir=folder, resume=resume
+        segments, cuts, given, labels, tiny.CLASSES, stanza, seed, workdir=folder, resume=resume
     )  # fmt: skip
 
 
@@ -106,10 +107,10 @@ def test_training_goes_on_after_an_interruption_bit_by_bit(backbone, tmp_path, c
         if "epoch 3 of 6" in line:
             raise Stopped
 
-    with pytest.raises(Stopped):
-        attach(backbone, tmp_path, stop_after_three, **options)
-    said = []
-    resumed = attach(backbone, tmp_path, said.append, resume=True, **options)
+    with pytest.raises(Stopped), log_to(stop_after_three):
+        attach(backbone, tmp_path, **options)
+    with log_lines() as said:
+        resumed = attach(backbone, tmp_path, resume=True, **options)
     assert "exits: training goes on after epoch 3" in said
     assert_same(whole, resumed)
     assert_same(whole, attach(backbone, tmp_path, resume=True, **options))  # nothing is left to train
@@ -220,8 +221,7 @@ def test_the_best_epoch_is_kept_and_training_stops_when_none_gets_better():
     options = Training(epochs=50, batch_size=8, validation=0.25, patience=3, distillation=0.0, warmup=0.0)
     head, trainer = scripted(options, values)
     values[trainer.validation] = values[trainer.validation].flip(1)
-    said, kept = [], []
-    trainer.say = said.append
+    kept = []
     validate = trainer._validate
 
     def spy():

@@ -22,7 +22,6 @@ from .plan import Plan
 from .quantized import refuse_quantized
 from .score import Judge, check_tolerable_loss
 
-Say = Callable[[str], None]
 Passes = BaseConfig | Mapping[str, Any] | Sequence[BaseConfig | Mapping[str, Any]]
 Data = Mapping[str, tuple[np.ndarray | Mapping[str, np.ndarray], np.ndarray]]
 
@@ -42,7 +41,6 @@ def compress(
     example_inputs: Any = None,
     tolerable_loss: float | None = None,
     inplace: bool = False,
-    say: Say = lambda line: None,
 ) -> nn.Module | DynamicExitClassifier:
     """Compress a classifier: by a recipe into a folder, or by passes in memory.
 
@@ -63,7 +61,6 @@ def compress(
         example_inputs: As Neural Compressor's `quantize` takes them.
         tolerable_loss: Of passes: largest relative loss of the score, in 0..1; with a larger one nothing is returned.
         inplace: Of passes: the given object itself becomes the compressed model, once all has succeeded.
-        say: Takes one line for each step.
 
     Returns:
         Of a recipe, the model that was written to its `export.directory`; of passes, the compressed model.
@@ -75,9 +72,9 @@ def compress(
         raise ModelError(f"a model must be a torch.nn.Module; got {type(model).__name__}")
     by_recipe = _is_recipe(recipe, data)
     _check_goals(by_recipe, run_fn, eval_fn, tolerable_loss, inplace, data)
-    judge = Judge(eval_fn, eval_args, tolerable_loss, say) if eval_fn else None
+    judge = Judge(eval_fn, eval_args, tolerable_loss) if eval_fn else None
     if by_recipe:
-        make = _prepare_recipe(model, recipe, data, say)
+        make = _prepare_recipe(model, recipe, data)
     else:
         make = _prepare_passes(model, Plan(recipe), run_fn, run_args, example_inputs)
     if judge:
@@ -134,7 +131,7 @@ def _prepare_passes(model: nn.Module, plan: Plan, run_fn, run_args, example_inpu
 
 
 def _prepare_recipe(
-    model: nn.Module, recipe: Mapping[str, Any] | str | Path, data: Data | None, say: Say
+    model: nn.Module, recipe: Mapping[str, Any] | str | Path, data: Data | None
 ) -> Callable[[], DynamicExitClassifier]:
     refuse_dynamic("dynamic_exit", model)
     refuse_quantized(model)
@@ -150,7 +147,7 @@ def _prepare_recipe(
         names = {"source": "python", "path": "memory", "splits": {key: key for key in ("train", "calibration", "test")}}
         given = {"model": here, **({"data": names} if splits else {}), **given}
     loaded = parse_recipe(given, base)
-    return lambda: load_any(run(loaded, model=model, splits=splits, say=say).folder)
+    return lambda: load_any(run(loaded, model=model, splits=splits).folder)
 
 
 def _become(model: nn.Module, made: nn.Module) -> nn.Module:

@@ -1,5 +1,6 @@
 """What an evaluation function says of a model, checked before anything is built on it."""
 
+import logging
 import math
 from collections.abc import Callable, Iterable
 from numbers import Real
@@ -12,6 +13,8 @@ from ...chain.doubts import doubt_of_drop
 from ...errors import DynamicExitError, PassError, TuningError, first_line
 from ...modeling.base import DynamicExitClassifier
 from ...runtime.model import DynamicExitModel
+
+logger = logging.getLogger(__name__)
 
 
 def check_tolerable_loss(value: Any) -> None:
@@ -47,11 +50,10 @@ class Judge:
         eval_fn: As Neural Compressor takes it: model in, score out, larger is better.
         eval_args: Its further positional arguments.
         tolerable_loss: Largest relative loss of the score, in 0..1; None for any.
-        say: Takes one line.
     """
 
-    def __init__(self, eval_fn: Callable, eval_args: Any, tolerable_loss: float | None, say: Callable[[str], None]):
-        self.eval_fn, self.limit, self.say = eval_fn, tolerable_loss, say
+    def __init__(self, eval_fn: Callable, eval_args: Any, tolerable_loss: float | None):
+        self.eval_fn, self.limit = eval_fn, tolerable_loss
         self.arguments = eval_args if isinstance(eval_args, Iterable) else ()
         self.baseline = math.nan
         self._plain = True
@@ -83,7 +85,7 @@ class Judge:
         """
         score = self.score(made)
         loss = (self.baseline - score) / self.baseline
-        self.say(f"eval_fn: {self.baseline:g} before, {score:g} after")
+        logger.info(f"eval_fn: {self.baseline:g} before, {score:g} after")
         if self.limit is not None and loss > self.limit:
             raise TuningError(
                 f"the compressed model scores {score:g} and the given one {self.baseline:g}, a loss of {loss:.2%}; "

@@ -6,6 +6,7 @@ evaluation function is called as often as thresholds need, while static passes a
 """
 
 import copy
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from .expected import Expected
 from .plan import COMBINATION
 from .prices import COSTS, Point, Prices, fronts_of, priced
 from .score import Judge, check_tolerable_loss
+
+logger = logging.getLogger(__name__)
 
 # merits of what misses the goal, and of what could not be made, lie below those of everything that meets it
 _MISSED, _FAILED = -1e6, -1e12
@@ -87,7 +90,6 @@ class ConfigurationOptimizer:
     Args:
         tolerable_loss: Largest relative loss of the score, in 0..1.
         cost: ``macs``, or ``latency``: seconds of every stage, beside the given model's.
-        say: Takes one line for each config.
 
     Attributes:
         trials: What became of each config, in their order.
@@ -97,13 +99,11 @@ class ConfigurationOptimizer:
         PassError: A parameter is out of its range.
     """
 
-    def __init__(
-        self, *, tolerable_loss: float = 0.01, cost: str = "macs", say: Callable[[str], None] = lambda _: None
-    ):
+    def __init__(self, *, tolerable_loss: float = 0.01, cost: str = "macs"):
         check_tolerable_loss(tolerable_loss)
         if cost not in COSTS:
             raise PassError(f"`cost` is {cost!r}; {nearest(str(cost), COSTS)}")
-        self.tolerable_loss, self.cost, self.say = tolerable_loss, cost, say
+        self.tolerable_loss, self.cost = tolerable_loss, cost
         self.trials: list[Trial] = []
         self.best: Trial | None = None
         self._configs: list[BaseConfig] = []
@@ -167,7 +167,7 @@ class ConfigurationOptimizer:
             if not self._configs:
                 raise PassError("the optimizer has no configs; give it to TuningConfig as `sampler`, too")
             if self._prices is None:
-                self._judge = Judge(eval_fn, arguments, None, self.say)
+                self._judge = Judge(eval_fn, arguments, None)
                 return self._begin(model)
             return self._consider(model)
 
@@ -238,7 +238,7 @@ class ConfigurationOptimizer:
             self._descend(_Choice(trial, made, Expected(made, priced(made, self._prices))))
         else:
             self._score(trial, made, self._prices.of(made))
-        self.say(f"config {self._current + 1} of {len(self.trials)}, {trial.config.name}: {trial.why}")
+        logger.info(f"config {self._current + 1} of {len(self.trials)}, {trial.config.name}: {trial.why}")
         if trial.score is not None and (self.best is None or trial.merit > self.best.merit):
             self.best, self._kept = trial, made
         merit = trial.merit

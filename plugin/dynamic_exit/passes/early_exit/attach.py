@@ -1,7 +1,8 @@
 """Attaches exit heads to the segments of a frozen backbone."""
 
+import logging
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,7 +24,7 @@ from .heads.base import SEQUENCE
 from .sequence import SequenceNetwork
 from .train import Trainer
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
 class AttachedExits(dict[str, tuple[int, nn.Module]]):
@@ -44,7 +45,6 @@ def attach_exits(
     classes: int,
     stanza: EarlyExitStanza,
     seed: int,
-    say: Say = lambda line: None,
     batch_size: int = 64,
     *,
     backbone_cost: float | None = None,
@@ -66,7 +66,6 @@ def attach_exits(
         classes: Number of classes C.
         stanza: Kinds of heads and training.
         seed: Starts every head's weights, decides the order of samples and their views.
-        say: Takes progress lines.
         batch_size: Samples at a time through the segments.
         backbone_cost: Multiply-adds per sample of the whole backbone; a head that costs more than what an exit behind
             its cut could save is left out then.
@@ -85,7 +84,7 @@ def attach_exits(
             room, or a loss became NaN.
     """
     _check_split(labels)
-    exits = _build(segments, cuts, inputs, classes, stanza, seed, say, backbone_cost)
+    exits = _build(segments, cuts, inputs, classes, stanza, seed, backbone_cost)
     sequence = _sequence(segments, cuts, inputs, classes, stanza, seed, saver)
     heads = ExitSet(exits, sequence)
     wanted: dict[Key, FeatureRequest] = {
@@ -106,8 +105,8 @@ def attach_exits(
         "made_of": live.made_of,
     }
     place = {"workdir": workdir, "resume": resume, "device": device}
-    _train(heads, live, labels, stanza.training, settings, say, batch_size, unsure=unsure, **place)
-    return _in_order(exits, sequence, cuts, say)
+    _train(heads, live, labels, stanza.training, settings, batch_size, unsure=unsure, **place)
+    return _in_order(exits, sequence, cuts)
 
 
 def _train(
@@ -116,7 +115,6 @@ def _train(
     labels: Tensor,
     training: Training,
     settings: dict[str, Any],
-    say: Say,
     batch_size: int,
     *,
     unsure: Tensor | None,
@@ -137,7 +135,7 @@ def _train(
             def keep() -> CachedFeatures | LiveFeatures:
                 if not live.part:  # then nothing is ever asked
                     return live
-                return CachedFeatures(live, training.views, folder / name, limit, seed, say, batch_size)
+                return CachedFeatures(live, training.views, folder / name, limit, seed, batch_size)
 
             features = distributed.together(keep)
         trainer = Trainer(
@@ -150,14 +148,13 @@ def _train(
             device=device or distributed.device(),
             checkpoint=folder / "exits.safetensors" if workdir else None,
             settings=settings,
-            say=say,
             part=live.part,
         )
         trainer.run(resume)
         del features, trainer.features  # the file is unmapped before its folder goes
 
 
-def _in_order(exits: Mapping[str, PlacedHead], sequence, cuts: Sequence[Cut], say: Say) -> AttachedExits:
+def _in_order(exits: Mapping[str, PlacedHead], sequence, cuts: Sequence[Cut]) -> AttachedExits:
     placed = [(each.index, name, each.head) for name, each in exits.items()]
     if sequence:
         names, network = sequence
@@ -165,7 +162,7 @@ def _in_order(exits: Mapping[str, PlacedHead], sequence, cuts: Sequence[Cut], sa
     found = AttachedExits({name: (at, head) for at, name, head in sorted(placed, key=lambda each: each[0])})
     found.taps = sequence[1].taps if sequence else {}
     for name, (at, _) in found.items():
-        say(f"exit {name} behind {cuts[at].share:.0%} of the backbone")
+        logger.info(f"exit {name} behind {cuts[at].share:.0%} of the backbone")
     return found
 
 
@@ -195,7 +192,7 @@ def _check_split(labels: Tensor) -> None:
         raise PassError(f"all labels of the training split are class {int(known)}; exit heads need two classes or more")
 
 
-def _build(segments, cuts, inputs, classes, stanza, seed, say: Say, backbone_cost) -> dict[str, PlacedHead]:
+def _build(segments, cuts, inputs, classes, stanza, seed, backbone_cost) -> dict[str, PlacedHead]:
     """Build all heads, and leave out those that can never pay."""
     exits: dict[str, PlacedHead] = {}
     given = {name: tensor[:2] for name, tensor in inputs.items()}
@@ -210,7 +207,7 @@ def _build(segments, cuts, inputs, classes, stanza, seed, say: Say, backbone_cos
             cost = count_macs(head, tuple(given[name] for name in head.input_names))
             name = f"{cut.name}:{entry.name}"
             if backbone_cost is not None and cut.share + cost / backbone_cost >= 1:
-                say(f"exit {name} is left out: it costs more than the rest of the backbone")
+                logger.info(f"exit {name} is left out: it costs more than the rest of the backbone")
                 continue
             exits[name] = PlacedHead(head, index)
     if not exits:

@@ -1,9 +1,10 @@
 """What heads see of the training split: from the backbone anew, or from a file that holds it all."""
 
 import json
+import logging
 import mmap
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from ...core.atomic_write import written_whole
 from ...core.hashing import array_fingerprint, digest
 from ...errors import PassError
 from ..augment import Augment, UserAugment
+
+logger = logging.getLogger(__name__)
 
 #: Which features: index of the segment behind which they are taken (-1: of the inputs alone), and their key.
 Key = tuple[int, str]
@@ -131,7 +134,6 @@ class CachedFeatures:
         path: The file; a description is written beside it.
         limit: Bytes that it may take.
         seed: Decides which view a sample starts with.
-        say: Takes progress lines.
         batch_size: Samples at a time through the backbone.
 
     Raises:
@@ -145,7 +147,6 @@ class CachedFeatures:
         path: Path,
         limit: float,
         seed: int,
-        say: Callable[[str], None] = lambda line: None,
         batch_size: int = 64,
     ):
         self.part, self.samples, self.views = live.part, len(live.part), views
@@ -166,11 +167,11 @@ class CachedFeatures:
             "part": [live.part.start, live.part.stop],
         }
         if self._is_filled(description):
-            say(f"features: taken from '{path}' ({size})")
+            logger.info(f"features: taken from '{path}' ({size})")
         else:
             self._check_room(limit)
-            say(f"features: {size} in '{path}'")
-            self._fill(live, batch_size, say)
+            logger.info(f"features: {size} in '{path}'")
+            self._fill(live, batch_size)
             with written_whole(self._path.with_suffix(".json")) as file:
                 file.write(json.dumps(description).encode())
         self._rows = np.memmap(self._path, np.float16, "r", shape=(self.samples * views, self.columns))
@@ -232,12 +233,12 @@ class CachedFeatures:
                 f"{needs}, '{self._path.parent}' has {free / 1e9:.2f} GB left; make room or set `cache: none`"
             )
 
-    def _fill(self, live: LiveFeatures, batch_size: int, say: Callable[[str], None]) -> None:
+    def _fill(self, live: LiveFeatures, batch_size: int) -> None:
         with written_whole(self._path) as file:
             for view in range(self.views):
                 for rows in torch.tensor(self.part).split(batch_size):
                     file.write(_flat(*live.halves(rows, view)).numpy().data)
-                say(f"features: view {view + 1} of {self.views} is done")
+                logger.info(f"features: view {view + 1} of {self.views} is done")
 
 
 def alike(one: Tensor, other: Tensor) -> bool:

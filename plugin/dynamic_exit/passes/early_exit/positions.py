@@ -1,5 +1,6 @@
 """Where exits go."""
 
+import logging
 from collections.abc import Callable, Sequence
 
 import torch
@@ -8,6 +9,8 @@ from ...cost import count_macs
 from ...errors import CutError, nearest
 from ...graph import Cut
 from .heads import HeadEntry, build_head
+
+logger = logging.getLogger(__name__)
 
 #: An exit behind this share of the backbone's cost has nothing left to save.
 LATEST = 0.97
@@ -18,7 +21,6 @@ def choose_cuts(
     positions: str | Sequence[str],
     count: int,
     head_share: Callable[[Cut], float] = lambda cut: 0.0,
-    say: Callable[[str], None] = lambda line: None,
 ) -> list[Cut]:
     """Choose the cuts that get exit heads.
 
@@ -30,7 +32,6 @@ def choose_cuts(
         positions: ``auto`` (spread evenly by cost), ``all``, or names by depth.
         count: How many ``auto`` picks.
         head_share: Cost of the cheapest head at a cut over the backbone's.
-        say: Takes a line for each position that is dropped, with the reason.
 
     Returns:
         The chosen cuts, by depth.
@@ -40,7 +41,7 @@ def choose_cuts(
     """
     named = not isinstance(positions, str)
     wanted = _by_name(cuts, positions) if named else list(cuts)
-    useful = [cut for cut in wanted if _pays(cut, head_share(cut), 1.0 if named else LATEST, say)]
+    useful = [cut for cut in wanted if _pays(cut, head_share(cut), 1.0 if named else LATEST)]
     if not useful:
         reason = "behind none of the named positions can an exit pay" if named else (
             "the backbone has no usable cut: nowhere early enough does one tensor alone carry everything on"
@@ -95,12 +96,12 @@ def _by_name(cuts: Sequence[Cut], names: Sequence[str]) -> list[Cut]:
     return chosen
 
 
-def _pays(cut: Cut, head: float, latest: float, say: Callable[[str], None]) -> bool:
+def _pays(cut: Cut, head: float, latest: float) -> bool:
     if cut.share >= latest:
         reason = f"{cut.share:.1%} of the backbone lies before it"
     elif cut.share + head >= 1:
         reason = f"its cheapest head costs {head:.2%} of the backbone, and only {1 - cut.share:.2%} is left to save"
     else:
         return cut.share > 0
-    say(f"position {cut.name} is dropped: {reason}")
+    logger.info(f"position {cut.name} is dropped: {reason}")
     return False

@@ -1,8 +1,8 @@
 """Training of all exit heads in one loop, on what a frozen backbone gives."""
 
 import contextlib
+import logging
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from .checkpoint import load_checkpoint, load_optimizer, optimizer_tensors, save
 from .config import Training
 from .exit_set import ExitSet, losses, sample_weights
 from .features import CachedFeatures, LiveFeatures, alike
+
+logger = logging.getLogger(__name__)
 
 # samples whose features show their mean and deviation
 _LOOK = 2048
@@ -39,7 +41,6 @@ class Trainer:
         device: Where the heads are trained.
         checkpoint: File that is written after every epoch, or None.
         settings: What a checkpoint must have been made with to go on from it.
-        say: Takes progress lines.
         part: The samples of this process, of which it asks `features`; None for all.
     """
 
@@ -55,13 +56,12 @@ class Trainer:
         device: torch.device | str = "cpu",
         checkpoint: Path | None = None,
         settings: dict[str, Any] | None = None,
-        say: Callable[[str], None] = lambda line: None,
         part: range | None = None,
     ):
         self.exits, self.features, self.options, self.seed = exits, features, options, seed
         self.labels, self.part = labels, range(len(labels)) if part is None else part
         self.unsure = torch.ones(len(labels)) if unsure is None else unsure
-        self.device, self.checkpoint, self.settings, self.say = torch.device(device), checkpoint, settings, say
+        self.device, self.checkpoint, self.settings = torch.device(device), checkpoint, settings
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
         held_out = int(options.validation * len(labels))
         self.validation, self.training = order[:held_out].sort().values, order[held_out:]
@@ -235,7 +235,7 @@ class Trainer:
             if accuracy is not None
             else ""
         )
-        self.say(f"exits, epoch {self.epoch} of {self.options.epochs}: mean loss {loss.mean():.3f}{held_out}")
+        logger.info(f"exits, epoch {self.epoch} of {self.options.epochs}: mean loss {loss.mean():.3f}{held_out}")
 
     def _save(self) -> None:
         if self.checkpoint is None or not distributed.main():
@@ -267,4 +267,4 @@ class Trainer:
             index, _, rest = name.partition(".")
             self.best_states[int(index)][rest] = value
         self.epoch, self.best, self.best_epoch = state["epoch"], state["best"], state["best_epoch"]
-        self.say(f"exits: training goes on after epoch {self.epoch}")
+        logger.info(f"exits: training goes on after epoch {self.epoch}")

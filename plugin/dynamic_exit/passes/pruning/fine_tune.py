@@ -1,7 +1,7 @@
 """Training of a pruned model, on labels and on what the unpruned model answers."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -59,7 +59,6 @@ def fine_tune(
     options: FineTune,
     seed: int,
     name: str,
-    say: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Train a pruned model in place; the unpruned one answers the same views of the samples.
 
@@ -72,7 +71,6 @@ def fine_tune(
         options: Epochs, rates, loss.
         seed: Decides the order of the samples, their augmentation and dropout.
         name: The model in messages.
-        say: Told how each epoch went.
 
     Raises:
         PassError: The loss or its gradient became NaN or infinite.
@@ -90,6 +88,6 @@ def fine_tune(
     try:
         if teacher.images:
             model.to(memory_format=torch.channels_last)  # in which convolutions learn faster
-        train(model, teacher.inputs, teacher.truth, loss_of, options, seed, name=name, say=say)
+        train(model, teacher.inputs, teacher.truth, loss_of, options, seed, name=name)
     finally:
         model.to(memory_format=torch.contiguous_format)

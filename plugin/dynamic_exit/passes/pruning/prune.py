@@ -1,7 +1,8 @@
 """Structured pruning on torch-pruning's dependency graph, in steps, with fine-tuning after each."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import torch
@@ -18,7 +19,7 @@ from .importance import accumulate_gradients, make_importance, needs_gradients
 from .removal_order import Block, Rules, by_name, removal_order, within_ratio
 from .structure import Structure, prunable
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
 def prune(
@@ -29,7 +30,6 @@ def prune(
     seed: int = 0,
     *,
     ratios: Mapping[str, float] = MappingProxyType({}),
-    say: Say = lambda line: None,
 ) -> nn.Module:
     """Return a smaller copy of a classifier; the given one stays as it was.
 
@@ -43,7 +43,6 @@ def prune(
         train: Inputs, each (N, ...), and labels int64 (N,), -1 where unknown; None: no fine-tuning.
         seed: Order of the samples, their augmentation, and what goes at random.
         ratios: By module's name, what is removed there instead of what the stanza says.
-        say: Takes a line for each step and epoch.
 
     Returns:
         The pruned model in evaluation mode.
@@ -53,12 +52,12 @@ def prune(
             cannot be followed, there are no samples where some are needed, or training fails.
     """
     if not isinstance(model, Classifier):
-        return prune(Classifier(model), example_inputs, stanza, train, seed, ratios=ratios, say=say).model
+        return prune(Classifier(model), example_inputs, stanza, train, seed, ratios=ratios).model
     _check(model, stanza, train)
     flags = [parameter.requires_grad for parameter in model.parameters()]
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # the random measure knows no other source of randomness
-        pruned = _Pruning(model, tuple(example_inputs), stanza, train, seed, ratios, say).run()
+        pruned = _Pruning(model, tuple(example_inputs), stanza, train, seed, ratios).run()
     for parameter, flag in zip(pruned.parameters(), flags, strict=True):
         parameter.requires_grad_(flag)
         parameter.grad = None
@@ -93,8 +92,8 @@ class _Pruning:
         macs: Multiply-adds of the model as it came in.
     """
 
-    def __init__(self, model, example, stanza, train, seed, ratios, say):
-        self.model, self.example, self.stanza, self.seed, self.say = model, example, stanza, seed, say
+    def __init__(self, model, example, stanza, train, seed, ratios):
+        self.model, self.example, self.stanza, self.seed = model, example, stanza, seed
         self.train, self.ratios = train, ratios
         options = stanza.fine_tune
         learns = options.epochs or (stanza.steps > 1 and options.step_epochs) or needs_gradients(stanza.importance)
@@ -110,14 +109,14 @@ class _Pruning:
         for step in range(1, steps + 1):
             smaller = self._step(current, step / steps)
             left = count_macs(smaller, self.example) / self.macs
-            self.say(f"pruning, step {step} of {steps}: {left:.1%} of the multiply-adds remain")
+            logger.info(f"pruning, step {step} of {steps}: {left:.1%} of the multiply-adds remain")
             if step == steps:
                 self._refuse_nothing(smaller)
             epochs = self.stanza.fine_tune.epochs if step == steps else self.stanza.fine_tune.step_epochs
             if self.teacher is not None and epochs:
                 options = self.stanza.fine_tune.model_copy(update={"epochs": epochs})
                 name = "the pruned model" if steps == 1 else f"the model pruned in step {step} of {steps}"
-                fine_tune(smaller, self.teacher, options, self.seed + step - 1, name, self.say)
+                fine_tune(smaller, self.teacher, options, self.seed + step - 1, name)
             current = smaller
         return current
 

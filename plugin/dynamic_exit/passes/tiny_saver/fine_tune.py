@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -40,7 +40,8 @@ def fine_tune(
     teacher_logits: Tensor,
     options: FineTuneStanza,
     seed: int,
-    say: Callable[[str], None] = lambda line: None,
+    *,
+    log_prefix: str = "",
 ) -> nn.Module:
     """Train a copy of a candidate for its role as a saver; the given one stays as it was.
 
@@ -53,7 +54,7 @@ def fine_tune(
         teacher_logits: The backbone's, float (N, C), for these inputs as they are.
         options: Epochs, rates, loss.
         seed: Decides the order of the samples, their augmentation and dropout.
-        say: Told how each epoch went.
+        log_prefix: Precedes the line that is logged for each epoch.
 
     Returns:
         The trained copy in evaluation mode.
@@ -70,7 +71,7 @@ def fine_tune(
     def loss_of(logits: Tensor, rows: Tensor, batch: list[Tensor]) -> Tensor:
         return saver_loss(logits, truth[rows], teacher_logits[rows], options)
 
-    train(model, tensors, truth, loss_of, options, seed, name="a saver", say=say)
+    train(model, tensors, truth, loss_of, options, seed, name="a saver", log_prefix=log_prefix)
     return model.eval()
 
 

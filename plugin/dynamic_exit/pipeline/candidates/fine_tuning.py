@@ -1,6 +1,7 @@
 """Savers trained for their role in a run: once, and found again."""
 
 import functools
+import logging
 from collections.abc import Callable, Sequence
 
 import safetensors.torch
@@ -16,6 +17,8 @@ from ...graph import Classifier
 from ...passes.tiny_saver import FineTuneStanza, fine_tune
 from ...sources.data.loading import Split
 
+logger = logging.getLogger(__name__)
+
 _BATCH_SIZE = 64
 _STATE = "state.safetensors"
 
@@ -30,7 +33,6 @@ class FineTuner:
         backbone_sum: Covers the backbone's numerics.
         seed: Decides whatever is random.
         cache: Keeps the teacher's logits and the trained weights.
-        say: Takes progress lines.
         names: Of the inputs that the backbone takes, in order.
     """
 
@@ -42,11 +44,10 @@ class FineTuner:
         backbone_sum: str,
         seed: int,
         cache: Cache,
-        say: Callable[[str], None],
         names: Sequence[str],
     ):
         self.stanza, self.train, self.backbone, self.seed = stanza, train, backbone, seed
-        self.cache, self.say, self.names = cache, say, names
+        self.cache, self.names = cache, names
         samples = [array_fingerprint(array) for array in (*train.inputs.values(), train.labels)]
         self.common = [surroundings(), backbone_sum, samples]
         self.stanza_sum = digest(stanza.model_dump_json(), function_fingerprint(stanza.augment))
@@ -89,7 +90,7 @@ class FineTuner:
                 self.teacher,
                 self.stanza,
                 self.seed,
-                lambda line: self.say(f"{name}: {line}"),
+                log_prefix=f"{name}: ",
             )
             state = {name: value.clone().contiguous() for name, value in tuned.state_dict().items()}
             return {_STATE: safetensors.torch.save(state)}
@@ -102,7 +103,7 @@ class FineTuner:
         key = digest("teacher", self.common)
 
         def run() -> dict[str, bytes]:
-            self.say("running the backbone on the training split, to teach savers")
+            logger.info("running the backbone on the training split, to teach savers")
             with torch.no_grad():
                 inputs = [self.train.tensors[name] for name in self.names]
                 logits = torch.cat([self.backbone(*batch) for batch in batches(inputs, _BATCH_SIZE)])

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import functools
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -40,7 +41,8 @@ from .fine_tuning import FineTuner
 from .recording import record
 from .survey import Known, look
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
+
 _TRAIN = "give it `weights`, or `fine_tune` to `tiny_saver`"
 
 
@@ -50,7 +52,6 @@ class Pool:
     Args:
         ingredients: The recipe, the backbone, the samples and the sources of the candidates.
         cache: Keeps what is made.
-        say: Takes one line for each candidate.
         progress: Takes how far the work is; None says it in lines.
 
     Attributes:
@@ -62,9 +63,9 @@ class Pool:
         ModelError: No candidate remains.
     """
 
-    def __init__(self, ingredients: Ingredients, cache: Cache, say: Say, progress: Progress | None = None):
-        self.ingredients, self.cache, self.say = ingredients, cache, say
-        self.progress = progress or Lines(say)
+    def __init__(self, ingredients: Ingredients, cache: Cache, progress: Progress | None = None):
+        self.ingredients, self.cache = ingredients, cache
+        self.progress = progress or Lines()
         self.stanza = ingredients.recipe.dynamic_exit.tiny_saver
         self.inputs = ingredients.splits["calibration"].inputs
         self.skipped: list[Candidate] = []
@@ -101,7 +102,7 @@ class Pool:
         stages.savers = {row.stage: trial.stage(row.stage) for row in chosen}
         self.seconds += time.perf_counter() - started
         names = ", ".join(stages.savers) or "none saves anything"
-        self.say(f"savers: {names} out of {len(self.ingredients.candidates)} candidates, in {self.seconds:.1f} s")
+        logger.info(f"savers: {names} out of {len(self.ingredients.candidates)} candidates, in {self.seconds:.1f} s")
         return table
 
     def against(self, ingredients: Ingredients) -> "Pool":
@@ -113,7 +114,7 @@ class Pool:
 
     def leave_out(self, name: str, reason: str, cost: float | None = None) -> None:
         """Say that a candidate cannot be used, and go on without it."""
-        self.say(f"warning: candidate '{name}' is left out: {reason}")
+        logger.warning(f"candidate '{name}' is left out: {reason}")
         self.skipped.append(skipped_candidate(name, cost, f"left out: {reason}"))
 
     def demand(self, remaining: Any) -> None:
@@ -129,7 +130,7 @@ class Pool:
 
     def note(self, sentence: str) -> None:
         """Say a sentence now, and keep it for figures, report and card."""
-        self.say(f"note: {sentence}")
+        logger.info(f"note: {sentence}")
         self.notes.append(sentence)
 
     def _survey(self) -> None:
@@ -267,7 +268,7 @@ class _Trial:
         chains = (chosen, [row.stage for row in again if row.chosen])
         before, after = distributed.led(lambda: [chain_ratio(records, names, **self.options) for names in chains])
         kept = "kept" if after < before else "not kept"
-        self.pool.say(f"savers fine-tuned: the chain costs {after:.4f} of the backbone, {before:.4f} without; {kept}")
+        logger.info(f"savers fine-tuned: the chain costs {after:.4f} of the backbone, {before:.4f} without; {kept}")
         if after < before:
             return again
         known = {row.stage for row in table}
@@ -286,7 +287,6 @@ class _Trial:
             self.backbone_sum,
             self.options["seed"],
             self.cache,
-            pool.say,
             names,
         )
 
@@ -319,7 +319,7 @@ class _Trial:
                 self.pool.leave_out(name, reason, cost)
                 return
         if reason := shortlist.cannot_win(cost):
-            self.pool.say(f"candidate {name} is not run: {reason}")
+            logger.info(f"candidate {name} is not run: {reason}")
             self.pool.skipped.append(skipped_candidate(name, cost, reason))
             return
         self.costs["own_cost"][name], self.costs["prefix_cost"][name] = cost, 0.0
@@ -370,7 +370,7 @@ class _Trial:
         self.answers[name], self.done = answers, self.done + work
         right = float((answers.classes[:, 0] == self._truth).mean())
         spent = "found in the cache" if found else f"in {time.perf_counter() - started:.1f} s"
-        pool.say(f"{told}: {work / self.work['final']:.3f} of its multiply-adds, {right:.1%} right, {spent}")
+        logger.info(f"{told}: {work / self.work['final']:.3f} of its multiply-adds, {right:.1%} right, {spent}")
 
     def _records(self, *names: str) -> Records:
         """Return the records of some candidates, or of all that were run, from cheap to dear."""

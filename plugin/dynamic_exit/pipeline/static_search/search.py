@@ -5,6 +5,7 @@ and only where the choice may still win. All that chooses are calibration sample
 """
 
 import contextlib
+import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from ...chain.evaluation import evaluate
 from ...chain.operating_point import Goal
 from ...core import distributed
 from ...core.cache import Cache
+from ...core.logging import silenced
 from ...errors import DynamicExitError, TuningError
 from ...recipe.recipe import PointGoal, Recipe
 from ...recipe.static_choices import StaticSearch
@@ -32,7 +34,8 @@ from ..stages import Chain, grow, record_chain, ship
 from ..static_passes import shrink
 from .variants import Stack, Variant, look_at_given
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
+
 # a backbone is given up where its loss passes the budget by so many standard errors
 _EVIDENCE = 2.0
 
@@ -43,7 +46,6 @@ def search_static(
     cache: Cache,
     begin: Callable[[], Path],
     resume: bool,
-    say: Say,
 ) -> Stack:
     """Search the static choices of a recipe for the stack of least cost at the default point's allowed drop.
 
@@ -53,7 +55,6 @@ def search_static(
         cache: Keeps what is made for one choice and can serve another.
         begin: Called before anything is trained for savers and exits; returns the folder for it.
         resume: Go on with a training of exits that such a folder holds.
-        say: Takes one line for each step.
 
     Returns:
         The best stack.
@@ -61,7 +62,7 @@ def search_static(
     Raises:
         DynamicExitError: No choice can be made, or none keeps the drop.
     """
-    search = _Search(ingredients, pool, cache, say)
+    search = _Search(ingredients, pool, cache)
     search.ship_all()
     search.cost_all()
     work = begin()
@@ -73,8 +74,8 @@ def search_static(
 class _Search:
     """One search; arguments as for `search_static`."""
 
-    def __init__(self, ingredients: Ingredients, pool: Pool | None, cache: Cache, say: Say):
-        self.ingredients, self.pool, self.cache, self.say = ingredients, pool, cache, say
+    def __init__(self, ingredients: Ingredients, pool: Pool | None, cache: Cache):
+        self.ingredients, self.pool, self.cache = ingredients, pool, cache
         self.recipe: Recipe = ingredients.recipe
         self.tuning = self.recipe.dynamic_exit.tuning
         self.allowed = self.tuning.max_accuracy_drop
@@ -94,7 +95,7 @@ class _Search:
         shrunk: dict[str, Ingredients | DynamicExitError] = {}
         for number, variant in enumerate(self.variants, start=1):
             with _timed(variant):
-                self.say(f"static choice {number} of {len(self.variants)}: {variant.choice.name}")
+                logger.info(f"static choice {number} of {len(self.variants)}: {variant.choice.name}")
                 recipe = self.recipe.with_static(variant.choice.pruning, variant.choice.quantization)
                 pruning = variant.choice.names[0]
                 if pruning not in shrunk:
@@ -106,7 +107,7 @@ class _Search:
         if not recipe.static_passes:
             return ingredients
         try:
-            return shrink(ingredients, self.say, self.cache)
+            return shrink(ingredients, self.cache)
         except DynamicExitError as error:
             return error
 
@@ -114,14 +115,15 @@ class _Search:
         try:
             if isinstance(shrunk, DynamicExitError):
                 raise shrunk
-            chain = ship(replace(shrunk, recipe=recipe), self.say)
+            chain = ship(replace(shrunk, recipe=recipe))
         except DynamicExitError as error:
             self._drop(variant, f"left out: {error}")
             return
         stages, key = chain.stages, "calibration"
         own, prefix = stages.costs(lambda stage: stage.macs)
         costs = {"own_cost": own, "prefix_cost": prefix, "cost_unit": "macs"}
-        records = self.given.judge(record_chain(chain, key, lambda line: None, costs), key)
+        with silenced():  # each choice has one line, as each candidate
+            records = self.given.judge(record_chain(chain, key, costs), key)
         variant.chain, variant.right = chain, records.topk_classes[-1, :, 0] == records.labels
 
     def cost_all(self) -> None:
@@ -193,24 +195,24 @@ class _Search:
 
     def _try(self, variant: Variant, work: Path, resume: bool) -> None:
         chain, goal = variant.chain, self._goal(variant, Goal(max_accuracy_drop=self.allowed))
-        self.say(f"stack on {variant.choice.name}")
+        logger.info(f"stack on {variant.choice.name}")
         pool = None
         if self.pool:
             drop = max(0.0, goal.max_accuracy_drop)
             pool = self.pool.against(
                 replace(chain.ingredients, recipe=_tuned(chain.ingredients.recipe, max_accuracy_drop=drop))
             )
-        grow(chain, pool, self.cache, partial(_made, work), resume, self.say)
+        grow(chain, pool, self.cache, partial(_made, work), resume)
         costs = [row.cost for row in chain.candidates if row.cost is not None]
         if costs:
             self.cheapest[variant.choice.names[1]] = min(costs)
-        records = self.given.judge(record_chain(chain, "calibration", self.say), "calibration")
+        records = self.given.judge(record_chain(chain, "calibration"), "calibration")
         (configuration,) = optimize(records, [goal], fuse=chain.stages.fuse, seed=self.recipe.seed)
         found = evaluate(records, configuration)
         variant.accuracy, variant.cost = found.accuracy, found.cost
         ratio = found.cost / self.given.cost
         variant.why = f"tried: {ratio:.4f} of the given backbone's cost at {found.accuracy:.2%}"
-        self.say(f"stack on {variant.choice.name}: {variant.why}")
+        logger.info(f"stack on {variant.choice.name}: {variant.why}")
         variant.chain = None
         if self.best is None or found.cost < self.best[0].cost:
             self.best = (variant, chain, records)
@@ -224,7 +226,7 @@ class _Search:
 
     def _drop(self, variant: Variant, why: str) -> None:
         variant.chain, variant.why = None, why
-        self.say(f"static choice {variant.choice.name} is {why}")
+        logger.info(f"static choice {variant.choice.name} is {why}")
 
     def result(self) -> Stack:
         """Return the best stack, with the goals that it can reach."""
@@ -235,7 +237,7 @@ class _Search:
             )
         best, chain, records = self.best
         best.why = best.why.replace("tried", "chosen", 1)
-        self.say(f"best stack: {best.choice.name}")
+        logger.info(f"best stack: {best.choice.name}")
         stack = Stack(chain, self.given, self.variants, best, records)
         reached: list[PointGoal] = []
         for wanted in self.tuning.goals:
@@ -244,7 +246,7 @@ class _Search:
                 optimize(records, [goal], fuse=chain.stages.fuse, seed=self.recipe.seed, crossfit=False)
             except TuningError as error:
                 stack.notes.append(f"{wanted.point_name}: left out, the best stack cannot reach it: {error}")
-                self.say(f"warning: {stack.notes[-1]}")
+                logger.warning(stack.notes[-1])
                 continue
             reached.append(wanted)
             stack.goals.append(goal)

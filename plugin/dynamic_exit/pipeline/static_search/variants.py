@@ -1,6 +1,6 @@
 """What a search over static choices is held against, and what it finds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,8 +20,6 @@ from ...sources.run_inputs import Ingredients
 from ...targets.onnxruntime import export_whole
 from ..backbone import cut_backbone
 from ..stages import Chain, record_chain
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -102,9 +100,9 @@ class Stack:
     goals: list[Goal] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def test_records(self, say: Say) -> Records:
+    def test_records(self) -> Records:
         """Make the records that figures are reported from."""
-        return self.given.judge(record_chain(self.chain, "test", say), "test")
+        return self.given.judge(record_chain(self.chain, "test"), "test")
 
     def judge(self, points: OperatingPoints, records: Records) -> list[Judgement]:
         """Hold points against the drops that the recipe allows them, below the backbone as it was given.

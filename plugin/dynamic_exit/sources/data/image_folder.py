@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import DataError, first_line, nearest
-from ..class_names import Known, Say, order_names
+from ..class_names import Known, Note, order_names
 from .images import Picture, rgb_pixels, upright
 
 # how the names of folders begin that systems and tools put beside classes
@@ -23,7 +23,7 @@ class ImageFolderReader:
         path: Holds a folder for each split.
         names: The folders of all splits; one that several splits share stands there as often.
         known: Names of the classes that were told.
-        say: Takes what was left out, turned or scaled.
+        note: Takes what was left out, turned or scaled.
 
     Attributes:
         class_names: In the order of the labels.
@@ -33,8 +33,8 @@ class ImageFolderReader:
             read, or is of another size.
     """
 
-    def __init__(self, path: Path, names: Sequence[str], known: Known | None, say: Say):
-        self.path, self.say = path, say
+    def __init__(self, path: Path, names: Sequence[str], known: Known | None, note: Note):
+        self.path, self.note = path, note
         folders = {name: _folders(path / name, known) for name in dict.fromkeys(names)}
         found = {name: [each for each in there if _files(path / name / each)] for name, there in folders.items()}
         for name, classes in found.items():
@@ -44,7 +44,7 @@ class ImageFolderReader:
                 )
         self._refuse_strangers(Counter(each for name in names for each in folders[name]), found, known)
         every = set().union(*found.values())
-        self.class_names = order_names(every, known, _WHAT, say)
+        self.class_names = order_names(every, known, _WHAT, note)
         self._say_what_is_missing(folders, found, known)
         self._turned = self._narrowed = 0
         self._samples = {name: self._read(name) for name in folders}
@@ -71,17 +71,17 @@ class ImageFolderReader:
         kinds = {f"which begin with {' or '.join(_NO_CLASS)}": hidden, "which are empty": empty}
         left = [f"{', '.join(sorted(names))}, {why}" for why, names in kinds.items() if names]
         if left:
-            self.say(f"no classes are the folders {'; '.join(left)}")
+            self.note(f"no classes are the folders {'; '.join(left)}")
         for name, classes in found.items():
             missing = [each for each in self.class_names if each in every - set(classes)]
             if missing:
-                self.say(f"'{name}' holds no pictures of {', '.join(missing)}")
+                self.note(f"'{name}' holds no pictures of {', '.join(missing)}")
 
     def _say_what_was_done(self, count: int) -> None:
         if self._turned:
-            self.say(f"{self._turned} of {count} pictures were turned upright, as their EXIF data tell")
+            self.note(f"{self._turned} of {count} pictures were turned upright, as their EXIF data tell")
         if self._narrowed:
-            self.say(
+            self.note(
                 f"{self._narrowed} of {count} pictures have 16 bits and were scaled to 8; transformers' pipelines cut "
                 "such files off at 255, so hand them pictures of 8 bits"
             )

@@ -15,7 +15,7 @@ from ...core.user_code import load_function
 from ...errors import DataError, first_line
 from ...passes import ModelSource
 from ...recipe.recipe import DataSource
-from ..class_names import Known, Say, known_names, number_labels
+from ..class_names import Known, Note, known_names, number_labels
 from .image_folder import ImageFolderReader
 from .text import TextReader
 
@@ -80,7 +80,7 @@ def load_splits(
     seed: int,
     model: ModelSource | None = None,
     known: Known | None = None,
-    say: Say = lambda line: None,
+    note: Note = lambda line: None,
 ) -> dict[str, Split]:
     """Load the three splits and check that they can be used together.
 
@@ -89,7 +89,7 @@ def load_splits(
         seed: Decides the order in which slices are taken.
         model: The backbone's stanza: whose tokenizer text has where `source` names none.
         known: Names of the classes; None takes those that `source` or `model` tell.
-        say: Takes what was left out of the data or done to them.
+        note: Takes what was left out of the data or done to them.
 
     Returns:
         ``train``, ``calibration`` and ``test``.
@@ -100,9 +100,9 @@ def load_splits(
     slices = {key: _slice(getattr(source.splits, key)) for key in ("train", "calibration", "test")}
     names = [name for name, _ in slices.values()]
     tell = partial(_tell, known, source, model)
-    read = _reader(source, names, model, tell, say)
+    read = _reader(source, names, model, tell, note)
     samples = {name: read(name) for name in dict.fromkeys(names)}
-    class_names = getattr(read, "class_names", None) or number_names(samples, tell, say)
+    class_names = getattr(read, "class_names", None) or number_names(samples, tell, note)
     splits = {}
     for key, (name, share) in slices.items():
         split = Split(key, *check_samples(*samples[name], split=key), class_names and tuple(class_names))
@@ -123,14 +123,14 @@ def _tell(known: Known | None, source: DataSource, model: ModelSource | None) ->
 
 
 def number_names(
-    samples: dict[str, tuple[Any, Any]], tell: Callable[[], Known | None], say: Say = lambda line: None
+    samples: dict[str, tuple[Any, Any]], tell: Callable[[], Known | None], note: Note = lambda line: None
 ) -> tuple[str, ...] | None:
     """Put numbers in place of labels that are names, read alike in all splits.
 
     Args:
         samples: Inputs and labels by split; labels that are names are replaced in it.
         tell: Finds the names of the classes, once they are needed.
-        say: Takes what the user should know about the labels.
+        note: Takes what the user should know about the labels.
 
     Returns:
         Names of the classes in the order of their numbers; None where labels are numbers already.
@@ -145,7 +145,7 @@ def number_names(
     places = [(name, row) for name, array in labels.items() for row in range(len(array))]
     flat = [each.decode() if isinstance(each, bytes) else each for array in labels.values() for each in array.tolist()]
     numbers, names = number_labels(
-        flat, tell(), lambda i: (f"split '{places[i][0]}'", f" in sample {places[i][1]}"), say
+        flat, tell(), lambda i: (f"split '{places[i][0]}'", f" in sample {places[i][1]}"), note
     )
     ends = np.cumsum([len(array) for array in labels.values()])
     for name, part in zip(labels, np.split(numbers, ends[:-1]), strict=True):
@@ -173,7 +173,7 @@ def _slice(text: str) -> tuple[str, tuple[float, float] | None]:
 
 
 def _reader(
-    source: DataSource, names: Sequence[str], model: ModelSource | None, tell: Callable[[], Known | None], say: Say
+    source: DataSource, names: Sequence[str], model: ModelSource | None, tell: Callable[[], Known | None], note: Note
 ) -> Callable[[str], tuple[Any, Any]]:
     if source.source == "python":
         function = load_function(source.path)
@@ -189,8 +189,8 @@ def _reader(
     if not path.exists():
         raise DataError(f"data path '{path}' does not exist; check the path")
     if source.source == "text":
-        return TextReader(source, names, model, tell(), say)
-    return partial(read_npz, path) if source.source == "npz" else ImageFolderReader(path, names, tell(), say)
+        return TextReader(source, names, model, tell(), note)
+    return partial(read_npz, path) if source.source == "npz" else ImageFolderReader(path, names, tell(), note)
 
 
 def read_npz(path: Path, name: str = "") -> tuple[np.ndarray | dict[str, np.ndarray], np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 from ...errors import DataError
 from ...passes import ModelSource
 from ...recipe.recipe import DataSource
-from ..class_names import Known, Say, number_labels
+from ..class_names import Known, Note, number_labels
 from ..tokenizer import load_tokenizer, token_limit
 from .text_files import TextRows, find_file, read_text
 from .text_labels import group_alike, read_labels
@@ -23,7 +23,7 @@ class TextReader:
         names: Of the splits: of files in `source.path`, with or without their endings, unless that is one file.
         model: The backbone's stanza.
         known: Names of the classes, where somebody tells them.
-        say: Takes what the user should know about the labels.
+        note: Takes what the user should know about the labels.
 
     Attributes:
         class_names: In the order of the labels' numbers; None where the files hold numbers.
@@ -38,12 +38,12 @@ class TextReader:
         names: Sequence[str],
         model: ModelSource | None,
         known: Known | None = None,
-        say: Say = lambda line: None,
+        note: Note = lambda line: None,
     ):
         tokenizer = load_tokenizer(source, model)
         path = Path(source.path)
         rows = {name: read_text(find_file(path, name), source.text.columns) for name in dict.fromkeys(names)}
-        labels, self.class_names = _number(list(rows.values()), known, say)
+        labels, self.class_names = _number(list(rows.values()), known, note)
         limit = token_limit(source, tokenizer)
         cut = {} if limit is None else {"truncation": True, "max_length": limit}
         tokens = {name: _tokenize(file, tokenizer, cut) for name, file in rows.items()}
@@ -59,7 +59,7 @@ class TextReader:
         return self._samples[name]
 
 
-def _number(files: Sequence[TextRows], known: Known | None, say: Say) -> tuple[list[np.ndarray], list[str] | None]:
+def _number(files: Sequence[TextRows], known: Known | None, note: Note) -> tuple[list[np.ndarray], list[str] | None]:
     """Return the classes of each file, and their names where any file holds names."""
     names = known.names if known is not None else ()
     labels = [read_labels(file, set(names)) for file in files]
@@ -70,7 +70,7 @@ def _number(files: Sequence[TextRows], known: Known | None, say: Say) -> tuple[l
             [label for i in group for label in labels[i]],
             known,
             lambda i, places=places: (f"text file '{places[i][0]}'", f" in line {places[i][1]}"),
-            say,
+            note,
         )
         found = found or told
         ends = np.cumsum([len(labels[i]) for i in group])

@@ -1,0 +1,78 @@
+"""Log lines and progress bars on a terminal."""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TimeRemainingColumn
+
+from ..core import distributed, signals
+from ..core.logging import logging_to
+
+
+class TerminalHandler(logging.Handler):
+    """Prints log records as plain lines, warnings with ``warning: `` before them.
+
+    Args:
+        console: Where they are printed.
+        names: Whether the logger's name stands before every line.
+    """
+
+    def __init__(self, console: Console, names: bool = False):
+        super().__init__()
+        self.console, self.names = console, names
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record.
+
+        Raises:
+            KeyboardInterrupt: A signal came, and the code that was interrupted has swallowed it.
+        """
+        signals.check()
+        severity = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        name = f"{record.name}: " if self.names else ""
+        self.console.print(f"{name}{severity}{record.getMessage()}", highlight=False, markup=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def terminal_log(quiet: bool = False, verbose: bool = False) -> Iterator[Console]:
+    """Print the package's log on stderr while a command runs; of several processes, the main one does.
+
+    Args:
+        quiet: Warnings and errors alone.
+        verbose: Details too, with the names of loggers.
+
+    Yields:
+        The console of stderr.
+
+    Raises:
+        typer.BadParameter: Both are set.
+    """
+    if quiet and verbose:
+        raise typer.BadParameter("--quiet and --verbose contradict each other; give one of them")
+    console = Console(stderr=True)
+    if not distributed.speaks():
+        yield console
+        return
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+    with logging_to(TerminalHandler(console, names=verbose), level):
+        yield console
+
+
+@contextlib.contextmanager
+def progress_bar(console: Console, quiet: bool = False) -> Iterator[Callable[[str, float], None] | None]:
+    """Draw a bar with an estimate of the time left; without a terminal yield None: the run logs lines itself."""
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    columns = ("{task.description}", BarColumn(), "{task.percentage:.0f}%", TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        tasks: list[TaskID] = []
+
+        def move(what: str, share: float) -> None:
+            tasks.extend([bar.add_task(what, total=1.0)] if not tasks else [])
+            bar.update(tasks[0], description=what, completed=share, visible=share < 1, refresh=share >= 1)
+
+        yield move
