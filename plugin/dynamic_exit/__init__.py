@@ -10,6 +10,7 @@ from .core import signals
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # a library is silent unless it is asked
 signals.end_at_once_while_importing()  # before imports that take seconds
 
+from .artifact.standalone import DynamicExitRunner, load_runner  # noqa: E402
 from .integrations.neural_compressor import (  # noqa: E402
     ConfigurationOptimizer,
     DynamicExitConfig,
@@ -30,10 +31,12 @@ __all__ = [
     "DynamicExitConfig",
     "DynamicExitModelForImageClassification",
     "DynamicExitModelForSequenceClassification",
+    "DynamicExitRunner",
     "EarlyExitConfig",
     "PruningConfig",
     "TinySaverConfig",
     "compress",
     "load",
+    "load_runner",
     "save",
 ]

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from dynamic_exit.analysis.evaluate import load_samples
-from dynamic_exit.artifact.manifest import DynamicExitModelConfig
+from dynamic_exit.artifact.model_config import DynamicExitModelConfig
 from dynamic_exit.errors import DataError, ModelError
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.pipeline.inputs import load

@@ -15,7 +15,7 @@ from transformers.image_utils import load_image
 
 from dynamic_exit.analysis.evaluate import load_samples
 from dynamic_exit.artifact.image_processor import write_image_processor
-from dynamic_exit.artifact.manifest import DynamicExitModelConfig
+from dynamic_exit.artifact.model_config import DynamicExitModelConfig
 from dynamic_exit.errors import DataError
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.pipeline.inputs import load

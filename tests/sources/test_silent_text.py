@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dynamic_exit.artifact.folder import copy_files, read_config
+from dynamic_exit.artifact.inputs import check_inputs
 from dynamic_exit.errors import DataError, ExportError
 from dynamic_exit.graph import Classifier
 from dynamic_exit.modeling import DynamicExitModelConfig
-from dynamic_exit.modeling.inputs import check_inputs
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.recipe.recipe import Columns, DataSource
 from dynamic_exit.sources.class_names import Known

@@ -11,7 +11,7 @@ import onnxruntime
 import torch
 
 from ..artifact.folder import CONFIG_FILE, check_files, read_config
-from ..artifact.manifest import DynamicExitModelConfig
+from ..artifact.model_config import DynamicExitModelConfig
 from ..chain.operating_point import OperatingPoint, OperatingPoints, point_thresholds
 from ..cost import Latency, measure_latency
 from ..errors import DataError, ExportError

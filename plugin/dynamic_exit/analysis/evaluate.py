@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from ..artifact.folder import CONFIG_FILE, MODEL_FILE, POINTS_FILE, STAGES_FOLDER, read_config
-from ..artifact.manifest import DynamicExitModelConfig
+from ..artifact.model_config import DynamicExitModelConfig
 from ..chain.operating_point import OperatingPoint, OperatingPoints
 from ..core.batching import named_batches
 from ..errors import DataError, ExportError, nearest

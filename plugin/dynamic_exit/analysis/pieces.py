@@ -10,7 +10,7 @@ import onnxruntime
 import torch
 
 from ..artifact.folder import POINTS_FILE, check_files
-from ..artifact.manifest import DynamicExitModelConfig
+from ..artifact.model_config import DynamicExitModelConfig
 from ..artifact.runner import SegmentsRunner, open_runner, part_files
 from ..chain.checks import HIDDEN
 from ..errors import ExportError

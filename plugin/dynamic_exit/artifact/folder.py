@@ -7,15 +7,15 @@ import os
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-
-from huggingface_hub import snapshot_download
-from transformers import AutoConfig
+from typing import TYPE_CHECKING
 
 from ..core.atomic_write import written_whole
 from ..errors import ExportError, OutputError, first_line
-from .manifest import DynamicExitModelConfig
+from .manifest import CONFIG_FILE, MODEL_TYPE, incomplete
 
-CONFIG_FILE = "config.json"
+if TYPE_CHECKING:
+    pass
+
 MODEL_FILE = "model.onnx"
 POINTS_FILE = "operating_points.json"
 STAGES_FOLDER = "stages"
@@ -79,6 +79,8 @@ def find_folder(
     if not folder.is_dir():
         if folder.is_absolute() or str(model_id).startswith(".") or str(model_id).count("/") != 1:
             raise ExportError(f"folder '{model_id}' does not exist; give a folder that `dynamic-exit run` wrote")
+        from huggingface_hub import snapshot_download
+
         before = f"{subfolder}/" if subfolder else ""
         options = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
         get = partial(snapshot_download, str(model_id), force_download=force_download, **options)
@@ -116,12 +118,16 @@ def inside(folder: str | os.PathLike, names: Iterable[str]) -> list[str]:
     return [*names]
 
 
-def read_config(folder: Path) -> DynamicExitModelConfig:
+def read_config(folder: Path) -> "DynamicExitConfig":
     """Read a folder's configuration.
 
     Raises:
         ExportError: It is missing, of something else, or of a newer version.
     """
+    from transformers import AutoConfig  # what runs a model without transformers needs the rest of this file
+
+    from .model_config import DynamicExitModelConfig
+
     if not (folder / CONFIG_FILE).is_file():
         raise incomplete(folder, CONFIG_FILE)
     try:
@@ -129,7 +135,7 @@ def read_config(folder: Path) -> DynamicExitModelConfig:
     except (OSError, ValueError) as error:
         raise ExportError(f"'{folder / CONFIG_FILE}' cannot be read: {first_line(error)}; export it anew") from error
     if not isinstance(config, DynamicExitModelConfig):
-        raise ExportError(f"'{folder}' holds a model of type '{config.model_type}'; give one of type 'dynamic_exit'")
+        raise ExportError(f"'{folder}' holds a model of type '{config.model_type}'; give one of type '{MODEL_TYPE}'")
     return config
 
 
@@ -163,11 +169,6 @@ def checksum(path: str | os.PathLike) -> str:
     """Return ``sha256:`` and the digest of a file's content."""
     with open(path, "rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-
-def incomplete(folder: Path, name: str) -> ExportError:
-    """Return the error for a file that is not there."""
-    return ExportError(f"'{folder}' has no {name}; it is no complete dynamic model, export it anew")
 
 
 def copy_files(source: Path, target: Path, tokenizer_files: Iterable[str] = ()) -> None:

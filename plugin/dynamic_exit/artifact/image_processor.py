@@ -15,7 +15,7 @@ finally:
     _torch.setLevel(_level)
 
 from ..sources.data.images import upright  # noqa: E402
-from .manifest import DynamicExitModelConfig  # noqa: E402
+from .model_config import DynamicExitModelConfig  # noqa: E402
 
 _RESAMPLING = {"nearest": 0, "bilinear": 2, "bicubic": 3}
 

@@ -4,7 +4,8 @@ from typing import Any
 
 from ..chain.operating_point import OperatingPoints
 from ..report.page import table
-from .manifest import IMAGES, DynamicExitModelConfig
+from .manifest import IMAGES
+from .model_config import DynamicExitModelConfig
 
 
 def model_card(title: str, config: DynamicExitModelConfig, points: OperatingPoints, metrics: dict[str, Any]) -> str:

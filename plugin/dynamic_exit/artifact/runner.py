@@ -1,10 +1,9 @@
-"""What answers inside a loaded model: one session of the whole file, or one session or torch module a stage."""
+"""Answers with one file a stage, in onnxruntime or torch; opens whatever a folder holds."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,69 +12,15 @@ import torch
 from torch import nn
 
 from ..errors import ExportError, first_line
+from ..onnx.inference import CPU
 from ..onnx.part import Part
 from ..onnx.session import PartSession, open_session
 from ..runtime.archive import ArchivedPart, unpack
 from ..runtime.compile import compile_part, fold_constants
 from ..runtime.model import DynamicExitModel
+from .file_runner import Answer, FileRunner, Runner
 from .folder import CONFIG_FILE, MODEL_FILE, POINTS_FILE, check_files
-from .manifest import DynamicExitModelConfig
-
-_PROVIDER = "CPUExecutionProvider"
-Answer = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-class Runner(Protocol):
-    """Answers batches at given thresholds; safe from any thread.
-
-    Attributes:
-        stages: Names of the stages before the final, in the order of thresholds.
-        input_names: Of the model's inputs.
-        default: Name of the operating point to start with, or None.
-        fuse: ``none`` or ``mean``; None where it is not said.
-        inputs: For each input ``name``, ``dtype`` and ``shape`` without batch; a free dimension is its name.
-    """
-
-    stages: tuple[str, ...]
-    input_names: tuple[str, ...]
-    inputs: Sequence[Mapping[str, Any]]
-    default: str | None
-    fuse: str | None
-
-    def run(self, feeds: Mapping[str, np.ndarray], thresholds: np.ndarray) -> Answer:
-        """Return logits float32 (N, C), exit index int64 (N,) and confidence float32 (N,).
-
-        Args:
-            feeds: Inputs by name, each (N, ...).
-            thresholds: float32 (S,), one for each of `stages`.
-        """
-
-
-class FileRunner:
-    """Runs the one ONNX file.
-
-    Args:
-        session: Of the file.
-
-    Raises:
-        ExportError: It is no dynamic model.
-    """
-
-    def __init__(self, session: onnxruntime.InferenceSession):
-        self.session = session
-        metadata = session.get_modelmeta().custom_metadata_map
-        if "stages" not in metadata:
-            raise ExportError(f"{MODEL_FILE} holds no dynamic model: it has no metadata 'stages'; export it anew")
-        self.stages = tuple(json.loads(metadata["stages"]))
-        self.default = json.loads(metadata.get("default", "null"))
-        points = json.loads(metadata.get("operating_points", "{}")).get("points")
-        self.fuse = points[0]["fuse"] if points else None
-        self.inputs = [_spec(value) for value in session.get_inputs() if value.name != "thresholds"]
-        self.input_names = tuple(spec["name"] for spec in self.inputs)
-
-    def run(self, feeds: Mapping[str, np.ndarray], thresholds: np.ndarray) -> Answer:
-        """Answer a batch, as `Runner` says."""
-        return tuple(self.session.run(["logits", "exit_index", "confidence"], {**feeds, "thresholds": thresholds}))
+from .model_config import DynamicExitModelConfig
 
 
 class SegmentsRunner:
@@ -150,23 +95,17 @@ def open_runner(
         raise ExportError(f"'{folder}' is for onnxruntime, compile= is for torch; leave it out")
     if config.layout == "single":
         check_files(folder, config.checksums, [MODEL_FILE, POINTS_FILE])
-        return FileRunner(open_session(str(folder / MODEL_FILE), providers=[provider or _PROVIDER], options=options))
+        return FileRunner(open_session(str(folder / MODEL_FILE), providers=[provider or CPU], options=options))
     check_files(folder, config.checksums, [POINTS_FILE, *part_files(config)])
     if config.target == "torch":
         return SegmentsRunner(folder, config, partial(_load_archive, config.compile if compiled is None else compiled))
-    return SegmentsRunner(folder, config, partial(_load_part, [provider or _PROVIDER], options))
+    return SegmentsRunner(folder, config, partial(_load_part, [provider or CPU], options))
 
 
 def part_files(config: DynamicExitModelConfig) -> list[str]:
     """Return the files that a configuration names as parts."""
     entries = [entry for found in config.parts.values() if isinstance(found, list) for entry in found]
     return [entry["file"] for entry in entries if "file" in entry]
-
-
-def _spec(value: onnxruntime.NodeArg) -> dict[str, Any]:
-    kind = value.type.removeprefix("tensor(").removesuffix(")")
-    dtype = {"float": "float32", "double": "float64"}.get(kind, kind)
-    return {"name": value.name, "dtype": dtype, "shape": [side or "free" for side in value.shape[1:]]}
 
 
 def _load_archive(compiled: bool, path: Path, input_names: Sequence[str]) -> ArchivedPart:

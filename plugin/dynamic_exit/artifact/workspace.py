@@ -19,8 +19,9 @@ from ..sources.run_inputs import Ingredients
 from ..sources.text_length import longest_text
 from ..sources.tokenizer import save_tokenizer
 from .folder import POINTS_FILE
-from .manifest import IMAGES, DynamicExitModelConfig
+from .manifest import IMAGES
 from .model_card import model_card
+from .model_config import DynamicExitModelConfig
 from .output_lock import OutputLock
 
 logger = logging.getLogger(__name__)

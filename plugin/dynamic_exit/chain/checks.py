@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import ModelError, OperatingPointError, nearest
+from ..errors import ModelError, nearest
 
 FUSE = ("none", "mean")
 #: What a segment hands on to the next.
@@ -55,19 +55,6 @@ def check_parts(segments: Sequence, input_names: Sequence[str], savers: dict, ex
             raise ModelError(
                 f"exit '{name}' sits after segment {place}; only segments 0 to {len(segments) - 2} are followed by more"
             )
-
-
-def check_thresholds(values: Sequence[float], chain: Sequence[str]) -> list[float]:
-    """Return thresholds as numbers; refuse NaN, and another count than the chain has stages."""
-    values = [float(value) for value in values]
-    if len(values) != len(chain):
-        raise OperatingPointError(
-            f"{len(values)} thresholds came in for a chain of {len(chain)}; give one for each of "
-            f"{', '.join(chain) or 'no stage'}"
-        )
-    if any(value != value for value in values):
-        raise OperatingPointError(f"a threshold must be a number; got {values} for {', '.join(chain)}")
-    return values
 
 
 def check_taps(taps: dict, savers: dict, exits: dict) -> None:

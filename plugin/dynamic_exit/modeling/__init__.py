@@ -1,6 +1,6 @@
 """Models as users load them, in the manner of Optimum."""
 
-from ..artifact.manifest import DynamicExitModelConfig
+from ..artifact.model_config import DynamicExitModelConfig
 from .classifiers import (
     DynamicExitModelForImageClassification,
     DynamicExitModelForSequenceClassification,
@@ -9,8 +9,8 @@ from .classifiers import (
 )
 
 __all__ = [
+    "DynamicExitConfig",
     "DynamicExitImageProcessor",
-    "DynamicExitModelConfig",
     "DynamicExitModelForImageClassification",
     "DynamicExitModelForSequenceClassification",
     "DynamicExitOutput",

@@ -12,6 +12,7 @@ from huggingface_hub import HfApi
 from optimum.modeling_base import OptimizedModel
 from transformers.utils import ModelOutput, http_user_agent
 
+from ..artifact.file_runner import Runner
 from ..artifact.folder import (
     CONFIG_FILE,
     PATTERNS,
@@ -24,12 +25,13 @@ from ..artifact.folder import (
     make_folder,
     read_config,
 )
-from ..artifact.manifest import IMAGES, DynamicExitModelConfig
-from ..artifact.runner import Runner, open_runner
-from ..chain.checks import check_thresholds
-from ..chain.operating_point import OperatingPoint, OperatingPoints, point_thresholds
-from ..errors import ExportError, OperatingPointError, OutputError, first_line
-from .inputs import check_inputs
+from ..artifact.inputs import check_inputs
+from ..artifact.manifest import IMAGES
+from ..artifact.model_config import DynamicExitModelConfig
+from ..artifact.runner import open_runner
+from ..artifact.switch import OperatingPointSwitch
+from ..chain.operating_point import OperatingPoint, OperatingPoints
+from ..errors import ExportError, OutputError, first_line
 
 
 @dataclass
@@ -81,29 +83,17 @@ class DynamicExitClassifier(OptimizedModel):
         #: Names of the stages before the final, in the order of `thresholds`.
         self.stages: tuple[str, ...] = runner.stages
         self.input_names: tuple[str, ...] = runner.input_names
-        self._check()
-        self.set_operating_point(operating_point or runner.default or "backbone")
-
-    def _check(self) -> None:
-        """Refuse a configuration or operating points that are of another model."""
-        if self.config.stages and tuple(self.config.stages) != self.stages:
-            said = f"the stages {', '.join(self.config.stages)}, the model has {', '.join(self.stages) or 'none'}"
-            raise ExportError(f"{CONFIG_FILE} names {said}; export it anew")
-        for point in self.operating_points.points:
-            point_thresholds(point, self.stages)
-            if point.stages and self.runner.fuse not in (None, point.fuse):
-                said = f"is for fuse: {point.fuse}, the model has fuse: {self.runner.fuse}"
-                raise OperatingPointError(f"operating point '{point.name}' {said}; tune it anew")
+        self._switch = OperatingPointSwitch(runner, config.stages, operating_points, operating_point)
 
     @property
     def operating_point(self) -> OperatingPoint:
         """The point that is in force."""
-        return self._active[0]
+        return self._switch.point
 
     @property
     def thresholds(self) -> np.ndarray:
         """The thresholds in force, float32, one for each of `stages`; +inf where a stage is off."""
-        return self._active[1].copy()
+        return self._switch.thresholds().copy()
 
     def set_operating_point(
         self, name: str | None = None, *, max_accuracy_drop: float | None = None, budget: float | None = None
@@ -122,14 +112,7 @@ class DynamicExitClassifier(OptimizedModel):
         Raises:
             OperatingPointError: Not exactly one wish, or none that fits.
         """
-        if (name is not None) + (max_accuracy_drop is not None) + (budget is not None) != 1:
-            raise OperatingPointError("name an operating point, or give either max_accuracy_drop or budget")
-        if name is not None:
-            point = self.operating_points.by_name(name)
-        else:
-            point = self.operating_points.nearest(max_accuracy_drop=max_accuracy_drop, budget=budget)
-        self._active = (point, point_thresholds(point, self.stages))  # one assignment, so that callers see both or none
-        return point
+        return self._switch.set(name, max_accuracy_drop=max_accuracy_drop, budget=budget)
 
     def _answer(
         self, inputs: Mapping[str, torch.Tensor | np.ndarray], thresholds: Sequence[float] | None = None
@@ -137,10 +120,7 @@ class DynamicExitClassifier(OptimizedModel):
         """Answer a batch at the point in force, or at thresholds that are for this call alone."""
         specs = self.config.inputs or self.runner.inputs
         feeds = check_inputs(inputs, self.input_names, specs, self.config.max_tokens)
-        limits = self._active[1]
-        if thresholds is not None:
-            limits = np.asarray(check_thresholds(thresholds, self.stages), np.float32)
-        answers = self.runner.run(feeds, limits)
+        answers = self.runner.run(feeds, self._switch.thresholds(thresholds))
         if isinstance(inputs[self.input_names[0]], torch.Tensor):
             answers = [torch.from_numpy(value) for value in answers]
         return DynamicExitOutput(*answers)

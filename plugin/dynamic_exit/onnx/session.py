@@ -8,15 +8,15 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from ..errors import ExportError, first_line
 from .external_data import for_onnx
+from .inference import CPU, open_file
 from .part import Part
 
 
 def open_session(
     model: onnx.ModelProto | bytes | str,
     threads: int | None = None,
-    providers: Sequence[str] = ("CPUExecutionProvider",),
+    providers: Sequence[str] = (CPU,),
     options: onnxruntime.SessionOptions | None = None,
     limit: int | None = None,
 ) -> onnxruntime.InferenceSession:
@@ -35,30 +35,10 @@ def open_session(
     Raises:
         ExportError: A provider is not there, or onnxruntime refuses the model.
     """
-    missing = [name for name in providers if name not in onnxruntime.get_available_providers()]
-    if missing:
-        known = ", ".join(onnxruntime.get_available_providers())
-        raise ExportError(f"onnxruntime has no provider '{missing[0]}' on this machine; it has {known}")
-    if options is None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-    if threads is not None:
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
     if isinstance(model, onnx.ModelProto):
         with for_onnx(model, limit) as form:
-            content = form if isinstance(form, str) else form.SerializeToString()
-            return _open(content, options, providers)
-    return _open(model, options, providers)
-
-
-def _open(
-    model: bytes | str, options: onnxruntime.SessionOptions, providers: Sequence[str]
-) -> onnxruntime.InferenceSession:
-    try:
-        return onnxruntime.InferenceSession(model, options, providers=list(providers))
-    except Exception as error:  # onnxruntime raises classes of its own that share no base below Exception
-        raise ExportError(f"onnxruntime refuses the model: {first_line(error)}") from error
+            return open_file(form if isinstance(form, str) else form.SerializeToString(), threads, providers, options)
+    return open_file(model, threads, providers, options)
 
 
 class PartSession(nn.Module):

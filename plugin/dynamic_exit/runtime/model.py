@@ -12,11 +12,11 @@ from ..chain.checks import (
     check_heads,
     check_parts,
     check_taps,
-    check_thresholds,
     head_input_names,
     saver_input_names,
     segment_input_names,
 )
+from ..chain.thresholds import check_thresholds
 from ..errors import ModelError, nearest
 from ..records import Records
 

@@ -11,7 +11,7 @@ import onnx
 import torch
 
 from ..artifact.folder import checksum
-from ..artifact.manifest import DynamicExitModelConfig
+from ..artifact.model_config import DynamicExitModelConfig
 from ..core.batching import batches
 from ..core.cache import Cache, open_cache
 from ..core.hashing import digest

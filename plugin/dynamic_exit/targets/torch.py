@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..artifact.layout import write_stages
-from ..artifact.manifest import DynamicExitModelConfig
+from ..artifact.model_config import DynamicExitModelConfig
 from ..artifact.runner import open_runner
 from ..chain.operating_point import OperatingPoints, point_thresholds
 from ..errors import ExportError, VerificationError

@@ -1,16 +1,20 @@
 """What callers hand in, as onnxruntime takes it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
-import torch
 
 from ..errors import ExportError
 
+if TYPE_CHECKING:
+    import torch
+
+Values = Union["torch.Tensor", np.ndarray]
+
 
 def check_inputs(
-    inputs: Mapping[str, torch.Tensor | np.ndarray],
+    inputs: Mapping[str, Values],
     names: Sequence[str],
     specs: Sequence[Mapping[str, Any]],
     max_tokens: int | None = None,
@@ -50,12 +54,12 @@ def _is_text(spec: Mapping[str, Any]) -> bool:
     return len(spec["shape"]) == 1 and isinstance(spec["shape"][0], str) and np.dtype(spec["dtype"]).kind in "biu"
 
 
-def as_array(value: torch.Tensor | np.ndarray) -> np.ndarray:
+def as_array(value: Values) -> np.ndarray:
     """Return a tensor's or sequence's numbers as an array on the CPU."""
-    if not isinstance(value, torch.Tensor):
+    if not hasattr(value, "detach"):  # torch is not asked: a runner works without it
         return np.asarray(value)
     value = value.detach().cpu()
-    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    return (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
 
 
 def _typed(name: str, array: np.ndarray, want: np.dtype) -> np.ndarray:

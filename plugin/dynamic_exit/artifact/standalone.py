@@ -1,0 +1,167 @@
+"""A dynamic model in numpy alone: onnxruntime, numpy and pydantic, for services and small images."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..chain.operating_point import OperatingPoint, OperatingPoints
+from ..errors import ExportError
+from ..onnx.inference import CPU, open_file
+from .file_runner import FileRunner, Runner
+from .folder import MODEL_FILE, POINTS_FILE, check_files
+from .inputs import check_inputs
+from .manifest import Manifest, read_manifest
+from .switch import OperatingPointSwitch
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+class Answers(NamedTuple):
+    """What a dynamic model answers.
+
+    Attributes:
+        logits: float32 (N, C).
+        exit_index: int64 (N,): the stage that answered, an index into the chain; the final is the last.
+        confidence: float32 (N,): the probability of the predicted class, 0..1.
+    """
+
+    logits: np.ndarray
+    exit_index: np.ndarray
+    confidence: np.ndarray
+
+
+class DynamicExitRunner:
+    """A loaded model that takes and gives numpy arrays; safe from any thread.
+
+    Args:
+        runner: What answers.
+        manifest: Of its folder.
+        operating_points: What can be switched to.
+        operating_point: Name of the point to start with; None is the folder's default.
+
+    Attributes:
+        stages: Names of the stages before the final, in the order of `thresholds`.
+        input_names: Of the model's inputs.
+        labels: Names of the classes, in the order of the logits.
+        operating_points: What can be switched to.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        manifest: Manifest,
+        operating_points: OperatingPoints,
+        operating_point: str | None = None,
+    ):
+        self._runner, self._manifest = runner, manifest
+        self._switch = OperatingPointSwitch(runner, manifest.stages, operating_points, operating_point)
+        self.stages, self.input_names = runner.stages, runner.input_names
+        self.labels, self.operating_points = manifest.labels, operating_points
+
+    @property
+    def operating_point(self) -> OperatingPoint:
+        """The point in force."""
+        return self._switch.point
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """The thresholds in force, float32 (S,); +inf where a stage is off."""
+        return self._switch.thresholds().copy()
+
+    def set_operating_point(
+        self, name: str | None = None, *, max_accuracy_drop: float | None = None, budget: float | None = None
+    ) -> OperatingPoint:
+        """Switch to another operating point; nothing is reloaded.
+
+        Args:
+            name: Of a point; ``backbone`` turns every stage off.
+            max_accuracy_drop: The cheapest point that was tuned for at most this drop, a share.
+            budget: The most accurate point that costs at most this share of the backbone, as measured.
+
+        Returns:
+            The point now in force.
+
+        Raises:
+            OperatingPointError: Not exactly one wish, or none that fits.
+        """
+        return self._switch.set(name, max_accuracy_drop=max_accuracy_drop, budget=budget)
+
+    def __call__(self, *inputs: np.ndarray, thresholds: Sequence[float] | None = None, **named: np.ndarray) -> Answers:
+        """Classify a batch.
+
+        Args:
+            *inputs: Each (N, ...), in the order of `input_names`, as the model was exported.
+            thresholds: For this call alone, one for each of `stages`; None is the operating point in force.
+            **named: Inputs by name.
+
+        Returns:
+            The answers.
+
+        Raises:
+            ExportError: An input is missing, unknown, given twice, or of a wrong shape or type.
+            OperatingPointError: Thresholds of another count, or NaN.
+        """
+        if len(inputs) > len(self.input_names):
+            raise ExportError(f"the model takes the inputs {', '.join(self.input_names)}; got {len(inputs)} arrays")
+        placed = dict(zip(self.input_names, inputs, strict=False))
+        for name in named:
+            if name in placed:
+                raise ExportError(f"input '{name}' came in twice, by its place and by its name; give it once")
+        specs = self._manifest.inputs or self._runner.inputs
+        feeds = check_inputs({**placed, **named}, self.input_names, specs, self._manifest.max_tokens)
+        return Answers(*self._runner.run(feeds, self._switch.thresholds(thresholds)))
+
+
+def load_runner(
+    folder: str | os.PathLike,
+    operating_point: str | None = None,
+    *,
+    provider: str | None = None,
+    session_options: "onnxruntime.SessionOptions | None" = None,
+) -> DynamicExitRunner:
+    """Load what ``dynamic-exit run`` wrote, without torch or transformers.
+
+    Args:
+        folder: With one ONNX file (``layout: single``, ``target: onnxruntime``). Other folders need the extra `serve`.
+        operating_point: Name of the point to start with; None is the folder's default.
+        provider: onnxruntime's execution provider; None is ``CPUExecutionProvider``.
+        session_options: onnxruntime's further options.
+
+    Returns:
+        The model.
+
+    Raises:
+        ExportError: The folder is not there, incomplete, altered or of a newer version, or needs torch, which is not
+            installed.
+        OperatingPointError: The operating point is unknown.
+    """
+    place = Path(folder)
+    if not place.is_dir():
+        raise ExportError(f"folder '{folder}' does not exist; give a folder that `dynamic-exit run` wrote")
+    manifest = read_manifest(place)
+    if manifest.layout == "single" and manifest.target == "onnxruntime":
+        check_files(place, manifest.checksums, [MODEL_FILE, POINTS_FILE])
+        session = open_file(str(place / MODEL_FILE), providers=[provider or CPU], options=session_options)
+        runner: Runner = FileRunner(session)
+    else:
+        runner = _open_with_torch(place, provider, session_options)
+    return DynamicExitRunner(runner, manifest, OperatingPoints.read(place / POINTS_FILE), operating_point)
+
+
+def _open_with_torch(folder: Path, provider: str | None, options: "onnxruntime.SessionOptions | None") -> Runner:
+    """Open a folder of one file a stage, which torch drives."""
+    try:
+        from .folder import read_config
+        from .runner import open_runner
+
+        config = read_config(folder)
+    except ModuleNotFoundError as error:
+        raise ExportError(
+            f"'{folder}' holds one file a stage, which needs {error.name}; install the extra `serve`, or export the "
+            "recipe with layout: single"
+        ) from error
+    return open_runner(folder, config, provider, options)

@@ -1,0 +1,45 @@
+"""onnxruntime sessions of files and bytes, without onnx or torch."""
+
+from collections.abc import Sequence
+
+import onnxruntime
+
+from ..errors import ExportError, first_line
+
+CPU = "CPUExecutionProvider"
+
+
+def open_file(
+    model: bytes | str,
+    threads: int | None = None,
+    providers: Sequence[str] = (CPU,),
+    options: onnxruntime.SessionOptions | None = None,
+) -> onnxruntime.InferenceSession:
+    """Open an onnxruntime session.
+
+    Args:
+        model: The bytes of a model, or the path of its file.
+        threads: Threads within an operator; None leaves it to onnxruntime.
+        providers: Execution providers in order of preference.
+        options: Further options; they are used as they are.
+
+    Returns:
+        The session.
+
+    Raises:
+        ExportError: A provider is not there, or onnxruntime refuses the model.
+    """
+    missing = [name for name in providers if name not in onnxruntime.get_available_providers()]
+    if missing:
+        known = ", ".join(onnxruntime.get_available_providers())
+        raise ExportError(f"onnxruntime has no provider '{missing[0]}' on this machine; it has {known}")
+    if options is None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=list(providers))
+    except Exception as error:  # onnxruntime raises classes of its own that share no base below Exception
+        raise ExportError(f"onnxruntime refuses the model: {first_line(error)}") from error
