@@ -1,30 +1,30 @@
 """Early exits and tiny savers for Intel Neural Compressor: trained classifiers spend less on easy inputs.
 
-Importing this package registers its passes with Neural Compressor.
+Importing this package is light: what a name needs is imported when it is first used. Neural Compressor knows the passes
+as soon as both are imported, in whichever order.
 """
 
+import importlib
 import logging
+from typing import TYPE_CHECKING, Any
 
-from .core import signals
+from .integrations import hook
 
-logging.getLogger(__name__).addHandler(logging.NullHandler())  # a library is silent unless it is asked
-signals.end_at_once_while_importing()  # before imports that take seconds
+__version__ = "0.1.0"
 
-from .artifact.standalone import DynamicExitRunner, load_runner  # noqa: E402
-from .integrations.neural_compressor import (  # noqa: E402
-    ConfigurationOptimizer,
-    DynamicExitConfig,
-    EarlyExitConfig,
-    PruningConfig,
-    TinySaverConfig,
-    compress,
-    load,
-    save,
-)
-from .modeling import (  # noqa: E402
-    DynamicExitModelForImageClassification,
-    DynamicExitModelForSequenceClassification,
-)
+if TYPE_CHECKING:
+    from .artifact.standalone import DynamicExitRunner, load_runner
+    from .integrations.neural_compressor import (
+        ConfigurationOptimizer,
+        DynamicExitConfig,
+        EarlyExitConfig,
+        PruningConfig,
+        TinySaverConfig,
+        compress,
+        load,
+        save,
+    )
+    from .modeling import DynamicExitModelForImageClassification, DynamicExitModelForSequenceClassification
 
 __all__ = [
     "ConfigurationOptimizer",
@@ -35,8 +35,29 @@ __all__ = [
     "EarlyExitConfig",
     "PruningConfig",
     "TinySaverConfig",
+    "__version__",
     "compress",
     "load",
     "load_runner",
     "save",
 ]
+
+_PLACES = {
+    ".artifact.standalone": ("DynamicExitRunner", "load_runner"),
+    ".modeling": ("DynamicExitModelForImageClassification", "DynamicExitModelForSequenceClassification"),
+}
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # a library is silent unless it is asked
+hook.install()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    place = next((place for place, names in _PLACES.items() if name in names), ".integrations.neural_compressor")
+    found = globals()[name] = getattr(importlib.import_module(place, __name__), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -14,7 +14,7 @@ from ..errors import ExportError, OutputError, first_line
 from .manifest import CONFIG_FILE, MODEL_TYPE, incomplete
 
 if TYPE_CHECKING:
-    pass
+    from .model_config import DynamicExitModelConfig
 
 MODEL_FILE = "model.onnx"
 POINTS_FILE = "operating_points.json"
@@ -118,7 +118,7 @@ def inside(folder: str | os.PathLike, names: Iterable[str]) -> list[str]:
     return [*names]
 
 
-def read_config(folder: Path) -> "DynamicExitConfig":
+def read_config(folder: Path) -> "DynamicExitModelConfig":
     """Read a folder's configuration.
 
     Raises:

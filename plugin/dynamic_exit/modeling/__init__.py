@@ -9,7 +9,7 @@ from .classifiers import (
 )
 
 __all__ = [
-    "DynamicExitConfig",
+    "DynamicExitModelConfig",
     "DynamicExitImageProcessor",
     "DynamicExitModelForImageClassification",
     "DynamicExitModelForSequenceClassification",
