@@ -99,7 +99,11 @@ def test_a_folder_that_cannot_be_used_is_refused_in_one_sentence(spoil, error, s
     "call, error, sentence",
     [
         (lambda run, x: run(x, x), ExportError, "the model takes the inputs x; got 2 arrays"),
-        (lambda run, x: run(x, x=x), ExportError, "input 'x' came in twice, by its place and by its name"),
+        (
+            lambda run, x: run(x, **{run.input_names[0]: x}),
+            ExportError,
+            "input 'x' came in twice, by its place and by its name",
+        ),
         (lambda run, x: run(), ExportError, "the model takes the inputs x; got none"),
         (lambda run, x: run(x[:, :, :3]), ExportError, "input 'x' must be of shape"),
         (lambda run, x: run(x.astype(str)), ExportError, "input 'x' must be of type"),
