@@ -18,7 +18,7 @@ from dynamic_exit import DynamicExitModelForSequenceClassification as Model
 from dynamic_exit import compress
 from dynamic_exit.errors import DynamicExitError, ModelError
 from dynamic_exit.graph import Classifier
-from dynamic_exit.integrations.neural_compressor.dynamic import make_dynamic
+from dynamic_exit.integrations.neural_compressor.in_memory import make_dynamic_model
 from dynamic_exit.passes import EarlyExitStanza, ModelSource
 from dynamic_exit.pipeline.inputs import load
 from dynamic_exit.recipe.recipe import parse_recipe
@@ -241,7 +241,7 @@ def test_a_model_for_anything_else_is_refused(monkeypatch, make, said, way):
         elif way == "passes":
             compress(model, {"early_exit": {}}, run_fn=lambda _: pytest.fail("the model was run"))
         else:
-            make_dynamic("early_exit", model, None, exits=EarlyExitStanza())
+            make_dynamic_model("early_exit", model, None, exits=EarlyExitStanza())
     assert str(refused.value) == (f"model '{OWN.name}' {said}" if way == "in memory" else f"the model {said}")
 
 

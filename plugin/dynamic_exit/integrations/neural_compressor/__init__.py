@@ -1,10 +1,10 @@
 """Neural Compressor as host: registers the passes there, and compresses by recipe."""
 
-from . import loading  # noqa: F401, I001  the first import of Neural Compressor
-from .registered import DynamicExitConfig, EarlyExitConfig, PruningConfig, TinySaverConfig
-from .artifact import load, save
+from . import host_import  # noqa: F401, I001  the first import of Neural Compressor
+from .registration import DynamicExitConfig, EarlyExitConfig, PruningConfig, TinySaverConfig
+from .serialization import load, save
 from .compress import compress
-from .describe import describe_algorithms
+from .description import describe_algorithms
 from .strategy import ConfigurationOptimizer
 
 __all__ = [

@@ -12,12 +12,12 @@ from ...graph import Classifier
 from ...passes import Samples, apply_static, registered_passes
 from ...passes.pruning import prune
 from ...runtime.model import DynamicExitModel
-from .adapter import PassConfig
-from .calls import Calls
-from .dynamic import make_dynamic
+from .calibration import CalibrationCalls
+from .configs import PassConfig
+from .in_memory import make_dynamic_model
 
 
-def pruning(model: nn.Module, config: PassConfig, calls: Calls | None, example_inputs: Any) -> nn.Module:
+def pruning(model: nn.Module, config: PassConfig, calls: CalibrationCalls | None, example_inputs: Any) -> nn.Module:
     """Return a pruned copy, fine-tuned on calibration inputs, where there are some, to answer as the model itself."""
     named, train, keywords = isinstance(example_inputs, Mapping), None, None
     inputs = example_inputs.values() if named else example_inputs
@@ -44,24 +44,28 @@ def _stands_for(key: str, name: str, module: nn.Module) -> bool:
     return name == key or name.startswith(f"{key}.") or type(module).__name__ == key or bool(re.fullmatch(key, name))
 
 
-def tiny_saver(model: nn.Module, config: PassConfig, calls: Calls | None, example_inputs: Any) -> DynamicExitModel:
+def tiny_saver(
+    model: nn.Module, config: PassConfig, calls: CalibrationCalls | None, example_inputs: Any
+) -> DynamicExitModel:
     """Return the model behind the savers that pay off, in float, tuned to agree with it."""
-    return make_dynamic("tiny_saver", model, needed("tiny_saver", calls), savers=config.stanza)
+    return make_dynamic_model("tiny_saver", model, needed("tiny_saver", calls), savers=config.stanza)
 
 
-def early_exit(model: nn.Module, config: PassConfig, calls: Calls | None, example_inputs: Any) -> DynamicExitModel:
+def early_exit(
+    model: nn.Module, config: PassConfig, calls: CalibrationCalls | None, example_inputs: Any
+) -> DynamicExitModel:
     """Return the model with exits, trained on one half of the calibration inputs and tuned on the other."""
-    return make_dynamic("early_exit", model, needed("early_exit", calls), exits=config.stanza)
+    return make_dynamic_model("early_exit", model, needed("early_exit", calls), exits=config.stanza)
 
 
-def external(model: nn.Module, config: PassConfig, calls: Calls | None, example_inputs: Any) -> nn.Module:
+def external(model: nn.Module, config: PassConfig, calls: CalibrationCalls | None, example_inputs: Any) -> nn.Module:
     """Return what a pass of another distribution makes; no labels are known."""
     inputs, _ = needed(config.name, calls).only_input(config.name)
     samples = Samples((inputs,), torch.full((len(inputs),), -1))
     return apply_static(registered_passes()[config.name], model, config.stanza, samples, seed=0)
 
 
-def needed(name: str, calls: Calls | None) -> Calls:
+def needed(name: str, calls: CalibrationCalls | None) -> CalibrationCalls:
     """Return the calls, which a pass cannot do without.
 
     Raises:

@@ -15,12 +15,11 @@ from ...modeling.base import DynamicExitClassifier
 from ...pipeline.run import run
 from ...recipe.recipe import parse_recipe, read_stanzas
 from ...sources.data.loading import Split, check_samples, refuse_overlaps
-from .adapter import refuse_dynamic
-from .calls import record_calls
-from .dynamic import evaluating
+from .calibration import record_calibration
+from .evaluator import Evaluator, check_tolerable_loss
+from .in_memory import evaluation_mode
 from .plan import Plan
-from .quantized import refuse_quantized
-from .score import Judge, check_tolerable_loss
+from .support import refuse_dynamic, refuse_quantized
 
 Passes = BaseConfig | Mapping[str, Any] | Sequence[BaseConfig | Mapping[str, Any]]
 Data = Mapping[str, tuple[np.ndarray | Mapping[str, np.ndarray], np.ndarray]]
@@ -72,17 +71,17 @@ def compress(
         raise ModelError(f"a model must be a torch.nn.Module; got {type(model).__name__}")
     by_recipe = _is_recipe(recipe, data)
     _check_goals(by_recipe, run_fn, eval_fn, tolerable_loss, inplace, data)
-    judge = Judge(eval_fn, eval_args, tolerable_loss) if eval_fn else None
+    evaluator = Evaluator(eval_fn, eval_args, tolerable_loss) if eval_fn else None
     if by_recipe:
         make = _prepare_recipe(model, recipe, data)
     else:
         make = _prepare_passes(model, Plan(recipe), run_fn, run_args, example_inputs)
-    if judge:
-        with evaluating(model):
-            judge.score_baseline(model)
+    if evaluator:
+        with evaluation_mode(model):
+            evaluator.score_baseline(model)
     made = make()
-    if judge:
-        judge.judge(made)
+    if evaluator:
+        evaluator.check(made)
     return _become(model, made) if inplace else made
 
 
@@ -120,8 +119,8 @@ def _prepare_passes(model: nn.Module, plan: Plan, run_fn, run_args, example_inpu
         raise PassError(f"pass '{needy}' needs `run_fn`, which calls the model on calibration batches")
     calls = None
     if run_fn is not None:
-        with evaluating(model):
-            calls = record_calls(model, run_fn, run_args)
+        with evaluation_mode(model):
+            calls = record_calibration(model, run_fn, run_args)
 
     def make() -> nn.Module:
         with undisturbed():

@@ -12,16 +12,15 @@ from torch import nn
 from ...errors import PassError, RecipeError, nearest
 from ...graph import check_objective
 from ...passes.quantization.config import known_algorithms
-from .adapter import PassConfig, refuse_dynamic
 from .algorithms import needed
-from .calls import Calls
-from .dynamic import MAX_DISAGREEMENT, make_dynamic
-from .possible import PT2E, refuse_impossible
-from .quantized import refuse_quantized
-from .quantizing import quantize_modules, run_algorithm
-from .segments import quantize_whole, split_quantized
+from .calibration import CalibrationCalls
+from .configs import PassConfig
+from .in_memory import MAX_DISAGREEMENT, make_dynamic_model
+from .pt2e import quantize_pt2e, split_pt2e
+from .quantization import quantize_modules, run_algorithm
+from .support import PT2E, check_support, refuse_dynamic, refuse_quantized
 
-COMBINATION = "dynamic_exit"
+DYNAMIC_EXIT = "dynamic_exit"
 # algorithms of Neural Compressor that look at weights alone, and passes for which the shape of the input is enough
 _WEIGHTS_ALONE, _SHAPE_ALONE = ("rtn", "hqq", "mx_quant", "mixed_precision"), ("pruning", "pt2e_dynamic_quant")
 _SAVERS, _EXITS = "tiny_saver", "early_exit"
@@ -44,8 +43,8 @@ class Plan:
     def __init__(self, given: Any):
         self.limit = MAX_DISAGREEMENT
         configs = _configs(given)
-        if sum(config.name == COMBINATION for config in configs) > 1:  # each has a goal
-            raise PassError(f"pass '{COMBINATION}' is written twice, each with a goal of its own; put them together")
+        if sum(config.name == DYNAMIC_EXIT for config in configs) > 1:  # each has a goal
+            raise PassError(f"pass '{DYNAMIC_EXIT}' is written twice, each with a goal of its own; put them together")
         self.configs = [step for config in configs for step in self._steps(config)]
         if not self.configs:
             raise RecipeError("the list of passes is empty; name at least one")
@@ -61,7 +60,7 @@ class Plan:
                 raise PassError(f"pass '{after.name}' cannot come after '{before.name}'; write '{after.name}' first")
 
     def _steps(self, config: BaseConfig) -> list[BaseConfig]:
-        if config.name != COMBINATION:
+        if config.name != DYNAMIC_EXIT:
             return [config]
         stanza, known = config.stanza, config_registry.get_cls_configs()["torch"]
         self.limit = stanza.tuning.max_accuracy_drop
@@ -83,7 +82,7 @@ class Plan:
             raise PassError("the model is an exported graph, which has no modules to cut; give what it was made of")
         for config in self.configs:
             if not isinstance(config, PassConfig):
-                refuse_impossible(config, model)
+                check_support(config, model)
             elif config.name in (_SAVERS, _EXITS):
                 check_objective(model, "the model")
 
@@ -92,7 +91,7 @@ class Plan:
         free = [*_WEIGHTS_ALONE, *(_SHAPE_ALONE if example_inputs is not None else ())]
         return next((config.name for config in self.configs if config.name not in free), None)
 
-    def run(self, model: nn.Module, calls: Calls | None, example_inputs: Any = None) -> nn.Module:
+    def run(self, model: nn.Module, calls: CalibrationCalls | None, example_inputs: Any = None) -> nn.Module:
         """Run the passes on a copy of a model, which stays as it was.
 
         Args:
@@ -110,7 +109,7 @@ class Plan:
             elif isinstance(config, PassConfig):
                 current = type(config).apply(current, config, calls, example_inputs)
             elif config.name in PT2E:
-                whole = quantize_whole(config.name, current, calls, example_inputs, partial(run_algorithm, config))
+                whole = quantize_pt2e(config.name, current, calls, example_inputs, partial(run_algorithm, config))
             else:
                 current = quantize_modules(config, current, calls, example_inputs)
         if not later:
@@ -119,8 +118,8 @@ class Plan:
         given = {stanzas[name]: config.stanza for name, config in later.items()}
         name = next(iter(later))
         if whole is not None:
-            given["pieces"] = partial(split_quantized, whole)
-        return make_dynamic(name, current, needed(name, calls), limit=self.limit, **given)
+            given["pieces"] = partial(split_pt2e, whole)
+        return make_dynamic_model(name, current, needed(name, calls), limit=self.limit, **given)
 
 
 def _rank(config: BaseConfig) -> int:

@@ -22,12 +22,12 @@ from ...chain.doubts import LARGEST_DROP
 from ...chain.evaluation import Configuration
 from ...errors import DynamicExitError, PassError, TuningError, nearest
 from ...runtime.model import DynamicExitModel
-from .adapter import PassConfig
-from .dynamic import evaluating
-from .expected import Expected
-from .plan import COMBINATION
-from .prices import COSTS, Point, Prices, fronts_of, priced
-from .score import Judge, check_tolerable_loss
+from .configs import PassConfig
+from .evaluator import Evaluator, check_tolerable_loss
+from .in_memory import evaluation_mode
+from .loss_surrogate import LossSurrogate
+from .plan import DYNAMIC_EXIT
+from .relative_cost import COSTS, Point, RelativeCost, threshold_fronts, with_relative_costs
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class _Choice:
 
     trial: Trial
     made: DynamicExitModel
-    expected: Expected
+    surrogate: LossSurrogate
 
 
 class ConfigurationOptimizer:
@@ -107,14 +107,14 @@ class ConfigurationOptimizer:
         self.trials: list[Trial] = []
         self.best: Trial | None = None
         self._configs: list[BaseConfig] = []
-        self._judge: Judge | None = None
-        self._prices: Prices | None = None
+        self._evaluator: Evaluator | None = None
+        self._relative_cost: RelativeCost | None = None
         self._ended = False
 
     @property
     def evaluations(self) -> int:
         """How often the evaluation function was called, the given model's score included."""
-        return sum(trial.evaluations for trial in self.trials) + (self._prices is not None)
+        return sum(trial.evaluations for trial in self.trials) + (self._relative_cost is not None)
 
     def __call__(self, config_set: ConfigSet) -> "ConfigurationOptimizer":
         """Take the configs, as `autotune` gives them to its sampler.
@@ -136,7 +136,7 @@ class ConfigurationOptimizer:
         self._configs, self._failure = config_set.config_list, None
         self.best, self._kept, self._ended = None, None, False
         self._choices: list[_Choice] = []
-        self._current, self._prices = -1, None
+        self._current, self._relative_cost = -1, None
         return self
 
     def __iter__(self) -> Iterator[int]:
@@ -145,7 +145,7 @@ class ConfigurationOptimizer:
         Raises:
             PassError: `autotune` was given another evaluation function.
         """
-        if self._prices is None:
+        if self._relative_cost is None:
             raise PassError("`eval_fn` is not this optimizer's; write eval_fn=optimizer.scoring(eval_fn)")
         for place in range(len(self._configs)):
             self._current = place
@@ -166,8 +166,8 @@ class ConfigurationOptimizer:
         def merit(model: nn.Module, *arguments: Any) -> float:
             if not self._configs:
                 raise PassError("the optimizer has no configs; give it to TuningConfig as `sampler`, too")
-            if self._prices is None:
-                self._judge = Judge(eval_fn, arguments, None)
+            if self._relative_cost is None:
+                self._evaluator = Evaluator(eval_fn, arguments, None)
                 return self._begin(model)
             return self._consider(model)
 
@@ -217,8 +217,8 @@ class ConfigurationOptimizer:
 
         hook = model.register_forward_pre_hook(look, with_kwargs=True)
         try:
-            with evaluating(model):
-                self._judge.score_baseline(model)
+            with evaluation_mode(model):
+                self._evaluator.score_baseline(model)
         finally:
             hook.remove()
         if not seen:
@@ -226,8 +226,8 @@ class ConfigurationOptimizer:
         if len(seen) > 1 or not isinstance(seen[0], Tensor):
             raise PassError("the optimizer takes models of one tensor in memory; for others run a recipe, with "
                             "`tuning.static_search` for several static choices")  # fmt: skip
-        self._prices = Prices(model, seen[0], self.cost)
-        return self._judge.baseline
+        self._relative_cost = RelativeCost(model, seen[0], self.cost)
+        return self._evaluator.baseline
 
     def _consider(self, made: nn.Module) -> float:
         """Find the best point of a model that was made of the current config."""
@@ -235,9 +235,9 @@ class ConfigurationOptimizer:
         if self._failure is not None:
             trial.why, self._failure = f"left out: {self._failure}", None
         elif isinstance(made, DynamicExitModel) and made.records is not None:
-            self._descend(_Choice(trial, made, Expected(made, priced(made, self._prices))))
+            self._descend(_Choice(trial, made, LossSurrogate(made, with_relative_costs(made, self._relative_cost))))
         else:
-            self._score(trial, made, self._prices.of(made))
+            self._score(trial, made, self._relative_cost.of(made))
         logger.info(f"config {self._current + 1} of {len(self.trials)}, {trial.config.name}: {trial.why}")
         if trial.score is not None and (self.best is None or trial.merit > self.best.merit):
             self.best, self._kept = trial, made
@@ -264,7 +264,7 @@ class ConfigurationOptimizer:
     def _descend(self, choice: _Choice) -> None:
         """Go down the fronts of a model's thresholds to the cheapest point that keeps the loss."""
         trial = choice.trial
-        for points in fronts_of(choice.expected.records, choice.made.fuse):
+        for points in threshold_fronts(choice.surrogate.records, choice.made.fuse):
             known = [each.cost_ratio for each in (self.best, trial) if each is not None and each.meets]
             self._halve(choice, [point for point in points if point[1] < min(known, default=np.inf)])
         if trial.score is None:
@@ -296,7 +296,7 @@ class ConfigurationOptimizer:
         """Score what is expected to save most, of all dynamic models: fronts know no labels, losses of points do."""
         for _ in range(_REFINEMENTS):
             cost = self.best.cost_ratio
-            points = [each.expected.best(each.trial.thresholds, cost, self.tolerable_loss) for each in self._choices]
+            points = [each.surrogate.best(each.trial.thresholds, cost, self.tolerable_loss) for each in self._choices]
             found = [pair for pair in zip(self._choices, points, strict=True) if pair[1] is not None]
             if not found:
                 break
@@ -311,15 +311,15 @@ class ConfigurationOptimizer:
     def _try(self, choice: _Choice, cost: float, thresholds: Sequence[float]) -> bool:
         """Score a point of a dynamic model, learn from it, and return whether it meets the goal."""
         found = self._score(choice.trial, choice.made, cost, thresholds)
-        choice.expected.learn(found.thresholds, found.loss)
+        choice.surrogate.learn(found.thresholds, found.loss)
         return found.meets
 
     def _score(self, trial: Trial, made: nn.Module, cost: float, thresholds: Sequence[float] = ()) -> Trial:
         """Score a model, keep it if it is the config's best so far, and return what was found."""
         if thresholds:
             made.set_thresholds(thresholds)
-        score = self._judge.score(made)
-        loss = (self._judge.baseline - score) / self._judge.baseline
+        score = self._evaluator.score(made)
+        loss = (self._evaluator.baseline - score) / self._evaluator.baseline
         found = Trial(trial.config, score, loss, cost, tuple(thresholds), meets=loss <= self.tolerable_loss)
         trial.evaluations += 1
         if found.merit > trial.merit:
@@ -354,7 +354,7 @@ def _as_trial(config: BaseConfig, optimizer: ConfigurationOptimizer) -> BaseConf
             return model
 
     made = copy.deepcopy(config)
-    if config.name == COMBINATION:
+    if config.name == DYNAMIC_EXIT:
         # savers are picked for the loss that is allowed here; thresholds then follow the score
         allowed = max(config.tuning["max_accuracy_drop"], min(LARGEST_DROP, _LOOSER * optimizer.tolerable_loss))
         made.tuning = {**config.tuning, "max_accuracy_drop": allowed}

@@ -18,17 +18,22 @@ import pytest
 import surroundings
 import tiny
 import torch
+from isolation_script import IMPORTED, USERS, linear
 from neural_compressor.common.base_config import config_registry
 from neural_compressor.common.base_tuning import ConfigSet
 from neural_compressor.torch.quantization import RTNConfig, TuningConfig, autotune, get_all_config_set, quantize
-from with_and_without import IMPORTED, USERS, linear
 
 from dynamic_exit.core.process_state import undisturbed
 from dynamic_exit.errors import PassError
-from dynamic_exit.integrations.neural_compressor.adapter import NoTrials, PassConfig
-from dynamic_exit.integrations.neural_compressor.loading import LOGGER, VARIABLE, import_host, without_messages
+from dynamic_exit.integrations.neural_compressor.configs import EmptyTuningSet, PassConfig
+from dynamic_exit.integrations.neural_compressor.host_import import (
+    LEVEL_VARIABLE,
+    LOGGER_NAME,
+    import_neural_compressor,
+    suppress_messages,
+)
 
-SCRIPT = Path(__file__).parent / "with_and_without.py"
+SCRIPT = Path(__file__).parent / "isolation_script.py"
 ORDERS = ["ours first", "host first"]
 # what is asked of each step of a process's life
 STEPS = [
@@ -48,7 +53,7 @@ PASSES = [name for name, kind in config_registry.get_cls_configs()["torch"].item
 
 def run(folder, which, **variables):
     """Run one of the scripts in a fresh process, in the user's folder; return what it saw, and what it said."""
-    environment = {key: value for key, value in os.environ.items() if key != VARIABLE}
+    environment = {key: value for key, value in os.environ.items() if key != LEVEL_VARIABLE}
     environment |= {"OMP_NUM_THREADS": "1", "DYNAMIC_EXIT_CACHE": str(folder / "cache"), **variables}
     done = subprocess.run(
         [sys.executable, SCRIPT, which], cwd=folder, env=environment, capture_output=True, text=True, check=False
@@ -113,7 +118,7 @@ def test_what_was_used_before_transformers_came_works_on(monkeypatch, name):
     if name == "rtn":
         with pytest.raises(NameError):
             quantize(linear(), RTNConfig(use_layer_wise=False))
-    import_host()
+    import_neural_compressor()
     # the one there is now: what other tests run may have put another in its place
     assert module.transformers is sys.modules["transformers"]
     if name == "rtn":
@@ -170,7 +175,7 @@ def test_a_level_of_the_users_is_kept(theirs):
 @pytest.mark.parametrize("name", PASSES)
 def test_a_pass_proposes_no_trials(name):
     proposed = config_registry.get_cls_configs()["torch"][name].get_config_set_for_tuning()
-    assert isinstance(proposed, NoTrials) and proposed.name == name and proposed.to_dict() is not None
+    assert isinstance(proposed, EmptyTuningSet) and proposed.name == name and proposed.to_dict() is not None
     assert ConfigSet.from_fwk_configs([proposed, *get_all_config_set()[:1], proposed]).config_list == (
         ConfigSet.from_fwk_configs(get_all_config_set()[:1]).config_list
     )
@@ -195,10 +200,10 @@ def test_a_pass_proposes_no_trials(name):
     ],
 )
 def test_what_is_heard_while_the_host_is_imported(monkeypatch, variable, level, elsewhere, heard):
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(LEVEL_VARIABLE, raising=False)
     if variable is not None:
-        monkeypatch.setenv(VARIABLE, variable)
-    logger, records = logging.getLogger(LOGGER), []
+        monkeypatch.setenv(LEVEL_VARIABLE, variable)
+    logger, records = logging.getLogger(LOGGER_NAME), []
     handler = logging.Handler()
     handler.emit = records.append
 
@@ -209,7 +214,7 @@ def test_what_is_heard_while_the_host_is_imported(monkeypatch, variable, level, 
     monkeypatch.setattr(logger, "level", logging.DEBUG)
     logger._cache.clear()  # of levels
     try:
-        with without_messages():
+        with suppress_messages():
             if elsewhere:
                 other = threading.Thread(target=say)
                 other.start()

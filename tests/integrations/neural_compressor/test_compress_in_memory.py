@@ -14,7 +14,7 @@ from torch import nn
 
 from dynamic_exit import DynamicExitConfig, EarlyExitConfig, PruningConfig, TinySaverConfig, compress
 from dynamic_exit.errors import DynamicExitError
-from dynamic_exit.integrations.neural_compressor.quantized import what_is_quantized
+from dynamic_exit.passes.quantization.detect import what_is_quantized
 from dynamic_exit.runtime.model import DynamicExitModel
 
 INPUTS, LABELS = (torch.from_numpy(array) for array in tiny.samples("train"))

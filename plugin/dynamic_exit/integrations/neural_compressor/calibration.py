@@ -14,7 +14,7 @@ _FEWEST = 4
 
 
 @dataclass(frozen=True)
-class Calls:
+class CalibrationCalls:
     """Calls of a model, in order: the positional and the named arguments of each."""
 
     made: tuple[tuple[tuple, dict[str, Any]], ...]
@@ -75,7 +75,7 @@ def _told(arguments: tuple, named: dict[str, Any]) -> str:
     return ", ".join([type(value).__name__ for value in arguments] + list(named)) or "nothing"
 
 
-class Prepared(nn.Module):
+class CalibrationRecorder(nn.Module):
     """A model between `prepare` and `convert`: it answers as the model does and remembers its calls."""
 
     def __init__(self, model: nn.Module):
@@ -90,7 +90,7 @@ class Prepared(nn.Module):
         return self.model(*arguments, **named)
 
 
-def record_calls(model: nn.Module, run_fn: Callable, run_args: Any = None) -> Calls:
+def record_calibration(model: nn.Module, run_fn: Callable, run_args: Any = None) -> CalibrationCalls:
     """Return the calls that a calibration function makes; the model stays as it was.
 
     Args:
@@ -115,4 +115,4 @@ def record_calls(model: nn.Module, run_fn: Callable, run_args: Any = None) -> Ca
         hook.remove()
     if not made:
         raise PassError("`run_fn` never called the model; let it call the model that it is given, on calibration data")
-    return Calls(tuple(made))
+    return CalibrationCalls(tuple(made))

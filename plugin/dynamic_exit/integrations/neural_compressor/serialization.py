@@ -15,7 +15,7 @@ from ...modeling import load_any
 from ...modeling.base import DynamicExitClassifier
 from ...runtime.archive import CONFIG, ArchivedPart, load_model, pack, save_model, unpack
 from ...runtime.model import DynamicExitModel
-from .dynamic import evaluating
+from .in_memory import evaluation_mode
 
 _TYPE, _VERSION = "dynamic_exit.static_model", 1
 _STATIC, _PART = "static_model.json", "model.pt2"
@@ -91,7 +91,7 @@ def load(folder: str | Path) -> DynamicExitModel | StaticModel | DynamicExitClas
 
 
 def _save_static(model: nn.Module, keywords: list[str] | None, inputs: tuple[Tensor, ...], folder: Path) -> None:
-    with evaluating(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         classifier = Classifier(model, keywords=keywords)
         classifier(*inputs)  # weight-only layers unpack at their first call, which no graph can
         program = export_program(classifier, inputs)

@@ -1,4 +1,4 @@
-"""What `test_silent_host` runs in fresh processes: `ours` imports this project first, `host` Neural Compressor.
+"""What `test_isolation` runs in fresh processes: `ours` imports this project first, `host` Neural Compressor.
 
 Both print what they saw as JSON. The user's folder, where they run, holds modules called as onnxruntime calls its own.
 """

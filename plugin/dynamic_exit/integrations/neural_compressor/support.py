@@ -11,13 +11,36 @@ from torch import nn
 from torch.nn import functional
 
 from ...errors import PassError, nearest
+from ...passes.quantization.detect import what_is_quantized
+from ...runtime.model import DynamicExitModel
 
 #: Those that work on an exported graph.
 PT2E = ("static_quant", "pt2e_dynamic_quant")
 _STACK = "it works block by block, and this model has no stack of equal blocks as Hugging Face's transformers have"
 
 
-def refuse_impossible(config: BaseConfig, model: nn.Module) -> None:
+def refuse_dynamic(name: str, model: nn.Module) -> None:
+    """Refuse a model that has savers or exits already.
+
+    Raises:
+        PassError: It has.
+    """
+    if isinstance(model, DynamicExitModel):
+        raise PassError(f"pass '{name}' got a model that is dynamic already; name all passes in one recipe instead")
+
+
+def refuse_quantized(model: nn.Module) -> None:
+    """Refuse a model that is quantized already; Neural Compressor's own flag says so of others, too.
+
+    Raises:
+        PassError: Some part of it is quantized.
+    """
+    what = what_is_quantized(model)
+    if what:
+        raise PassError(f"the model is quantized already ({what}); give it in float and name all passes at once")
+
+
+def check_support(config: BaseConfig, model: nn.Module) -> None:
     """Refuse an algorithm of Neural Compressor that would fail, or silently do something else.
 
     Args:

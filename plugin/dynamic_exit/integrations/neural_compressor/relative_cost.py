@@ -13,7 +13,7 @@ from ...cost import count_macs, measure_latency
 from ...records import Records
 from ...runtime.model import DynamicExitModel
 from ...search.optimizer import front
-from .dynamic import evaluating
+from .in_memory import evaluation_mode
 
 COSTS = ("macs", "latency")
 # samples in a call that is timed, seconds for one model, and points of a front
@@ -21,7 +21,7 @@ _BATCH_SIZE, _TIME_LIMIT, _POINTS = 64, 10.0, 60
 _GIVEN = "the given model"
 
 
-class Prices:
+class RelativeCost:
     """The given model, and what others cost over it.
 
     Args:
@@ -34,7 +34,7 @@ class Prices:
         self.given, self.cost = given, cost
         self.batch = inputs.detach().cpu()[:_BATCH_SIZE]
         if cost == "macs":
-            with evaluating(given):
+            with evaluation_mode(given):
                 self.macs = count_macs(given, (self._two(),))
 
     def _two(self) -> Tensor:
@@ -48,7 +48,7 @@ class Prices:
 
     def seconds(self, calls: dict) -> dict[str, float]:
         """Time calls on the batch in turn with the given model, and return their times over its own."""
-        with evaluating(self.given):
+        with evaluation_mode(self.given):
             timed = measure_latency(
                 {_GIVEN: partial(self.given, self.batch), **calls}, batch=len(self.batch), time_limit=_TIME_LIMIT
             )
@@ -82,7 +82,7 @@ class Prices:
 Point = tuple[Configuration, float]
 
 
-def fronts_of(records: Records, fuse: str) -> list[list[Point]]:
+def threshold_fronts(records: Records, fuse: str) -> list[list[Point]]:
     """Return two fronts of a dynamic model's thresholds, each from dear to cheap.
 
     There are no labels, so what is right is guessed in two ways: the final's answer, and what all stages together say,
@@ -110,11 +110,11 @@ def _consensus(records: Records) -> np.ndarray:
     return total.argmax(axis=1).astype(np.int64)
 
 
-def priced(model: DynamicExitModel, prices: Prices) -> Records:
+def with_relative_costs(model: DynamicExitModel, costs: RelativeCost) -> Records:
     """Return the records of a dynamic model with costs over the given one's."""
     records = model.records
-    if prices.cost == "macs":
-        own, prefix = records.own_cost / prices.macs, records.prefix_cost / prices.macs
+    if costs.cost == "macs":
+        own, prefix = records.own_cost / costs.macs, records.prefix_cost / costs.macs
     else:
-        own, prefix = prices.measured(model)
+        own, prefix = costs.measured(model)
     return replace(records, own_cost=own, prefix_cost=prefix)

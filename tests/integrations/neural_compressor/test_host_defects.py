@@ -25,7 +25,7 @@ from torch import nn
 from dynamic_exit import ConfigurationOptimizer, EarlyExitConfig, PruningConfig, compress
 from dynamic_exit.errors import DynamicExitError, PassError
 from dynamic_exit.graph import Classifier, capture, split
-from dynamic_exit.integrations.neural_compressor.quantized import what_is_quantized
+from dynamic_exit.passes.quantization.detect import what_is_quantized
 from dynamic_exit.runtime.model import DynamicExitModel
 
 INPUTS = torch.from_numpy(tiny.samples("train")[0])

@@ -9,12 +9,14 @@ from neural_compressor.torch.quantization import convert, prepare, quantize
 from torch import nn
 
 from ...errors import DynamicExitError, PassError, first_line
-from .calls import Calls
-from .possible import PT2E
-from .quantized import what_is_quantized
+from ...passes.quantization.detect import what_is_quantized
+from .calibration import CalibrationCalls
+from .support import PT2E
 
 
-def quantize_modules(config: BaseConfig, model: nn.Module, calls: Calls | None, example_inputs: Any) -> nn.Module:
+def quantize_modules(
+    config: BaseConfig, model: nn.Module, calls: CalibrationCalls | None, example_inputs: Any
+) -> nn.Module:
     """Run an algorithm that puts other modules into a model.
 
     Args:

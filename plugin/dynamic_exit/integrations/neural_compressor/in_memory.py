@@ -29,18 +29,18 @@ from ...passes.tiny_saver import select_savers
 from ...runtime.model import DynamicExitModel
 from ...runtime.recorder import make_records
 from ...search.optimizer import optimize
-from .calls import Calls
-from .savers import try_savers
-from .segments import Chain
+from .calibration import CalibrationCalls
+from .pt2e import SegmentSequence
+from .saver_candidates import evaluate_candidates
 
 #: Disagreement with the backbone that thresholds are tuned to, in 0..1.
 MAX_DISAGREEMENT = 0.005
 
 
-def make_dynamic(
+def make_dynamic_model(
     name: str,
     model: nn.Module,
-    calls: Calls,
+    calls: CalibrationCalls,
     *,
     savers: TinySaverStanza | None = None,
     exits: EarlyExitStanza | None = None,
@@ -66,7 +66,7 @@ def make_dynamic(
     check_objective(model, "the model")
     inputs, keyword = calls.only_input(name)
     trained, rest = (inputs[::2], inputs[1::2]) if exits else (inputs[:0], inputs)
-    with evaluating(model):
+    with evaluation_mode(model):
         classifier = Classifier(model, keywords=keyword and [keyword])
         # also since Neural Compressor's weight-only layers unpack at their first call, which no graph can
         answer_without_sigmoid(classifier, (inputs[:2],), "the model")
@@ -86,7 +86,7 @@ def make_dynamic(
 
 
 @contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Keep a model in evaluation mode for a while."""
     before = {module: module.training for module in model.modules()}
     try:
@@ -107,8 +107,8 @@ def _pick(
     limit: float,
     alone: bool,
 ) -> dict[str, nn.Module]:
-    cost = count_macs(Chain(plain), (inputs[:2],))
-    savers, records = try_savers(stanza, Chain(segments), classes, inputs, cost)
+    cost = count_macs(SegmentSequence(plain), (inputs[:2],))
+    savers, records = evaluate_candidates(stanza, SegmentSequence(segments), classes, inputs, cost)
     table = select_savers(records, stanza.max_savers, stanza.fuse, limit, selection=stanza.selection)
     names = [row.stage for row in table if row.chosen]
     if not names:

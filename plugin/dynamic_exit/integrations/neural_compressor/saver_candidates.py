@@ -17,7 +17,7 @@ from ...sources.data.loading import UNNAMED
 from ...sources.models.loading import expand_candidates, load_candidate
 
 
-def try_savers(
+def evaluate_candidates(
     stanza: TinySaverStanza, backbone: nn.Module, classes: int, inputs: Tensor, cost: float
 ) -> tuple[dict[str, nn.Module], Records]:
     """Run candidates and the backbone on samples without labels.

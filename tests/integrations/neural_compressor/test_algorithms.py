@@ -9,7 +9,7 @@ from torch import nn
 
 from dynamic_exit import DynamicExitConfig, EarlyExitConfig, PruningConfig, TinySaverConfig
 from dynamic_exit.errors import PassError
-from dynamic_exit.integrations.neural_compressor.dynamic import MAX_DISAGREEMENT
+from dynamic_exit.integrations.neural_compressor.in_memory import MAX_DISAGREEMENT
 from dynamic_exit.runtime.model import DynamicExitModel
 
 INPUTS = torch.from_numpy(tiny.samples("train")[0])

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dynamic_exit.integrations.neural_compressor.expected import Expected
+from dynamic_exit.integrations.neural_compressor.loss_surrogate import LossSurrogate
 from dynamic_exit.records import Records
 
 OFF = float("inf")
@@ -27,7 +27,7 @@ def model(kinds=("saver",), positions=(-1,)):
 
 
 def expected_of(model):
-    return Expected(model, model.records)
+    return LossSurrogate(model, model.records)
 
 
 def test_the_expected_saving_is_what_is_saved_times_the_probability_that_the_loss_is_tolerable():

@@ -29,8 +29,8 @@ from torch import nn
 
 from dynamic_exit import DynamicExitConfig, compress
 from dynamic_exit.errors import DynamicExitError
-from dynamic_exit.integrations.neural_compressor.quantized import what_is_quantized
 from dynamic_exit.passes.quantization.config import known_algorithms
+from dynamic_exit.passes.quantization.detect import what_is_quantized
 
 EXITS = {"count": 1, "training": {"epochs": 2}}
 FLOAT = {"w_dtype": "fp32", "act_dtype": "fp32"}

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from ...passes import Stanza, registered_passes
 from ...passes.quantization.config import known_algorithms
-from .registered import DynamicExitConfig
+from .registration import DynamicExitConfig
 
 _SIGNS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt"), MinLen: ("at least", "min_length")}
 

@@ -8,20 +8,21 @@ from torch import nn
 from ...passes import EarlyExitStanza, PruningStanza, TinySaverStanza, load_entry_points, registered_passes
 from ...recipe.static_passes import with_passes
 from . import algorithms
-from .adapter import PassConfig, check_version, leave_out_of_default_set, register
-from .calls import Calls
-from .combination import Combination
-from .plan import COMBINATION, Plan
+from .adapter import check_version, exclude_from_default_set, register
+from .calibration import CalibrationCalls
+from .configs import PassConfig
+from .plan import DYNAMIC_EXIT, Plan
+from .stanza import DynamicExitStanza
 
 
-def _combination(model: nn.Module, config: PassConfig, calls: Calls | None, example_inputs) -> nn.Module:
+def _combination(model: nn.Module, config: PassConfig, calls: CalibrationCalls | None, example_inputs) -> nn.Module:
     plan = Plan(config)
     plan.check(model)
     return plan.run(model, calls, example_inputs)
 
 
 check_version(__version__)
-leave_out_of_default_set()
+exclude_from_default_set()
 PruningConfig = register("pruning", PruningStanza, algorithms.pruning, local=True)
 TinySaverConfig = register("tiny_saver", TinySaverStanza, algorithms.tiny_saver)
 EarlyExitConfig = register("early_exit", EarlyExitStanza, algorithms.early_exit)
@@ -29,4 +30,4 @@ load_entry_points(taken=[*config_registry.get_cls_configs()["torch"], *algos_map
 for _name, _info in registered_passes().items():
     if _info.apply:
         register(_name, _info.stanza, algorithms.external)
-DynamicExitConfig = register(COMBINATION, with_passes(Combination), _combination)
+DynamicExitConfig = register(DYNAMIC_EXIT, with_passes(DynamicExitStanza), _combination)

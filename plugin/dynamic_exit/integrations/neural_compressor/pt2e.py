@@ -13,13 +13,13 @@ from ...cost import node_macs
 from ...errors import CutError, DynamicExitError, PassError, first_line
 from ...graph import Classifier, Cut, Program, Segment, capture, find_cuts, select_cuts, split
 from ...passes.quantization.for_torch import fold_weights
-from .calls import Calls
+from .calibration import CalibrationCalls
 
 #: Takes an exported module and its calibration function, and returns it quantized.
 Quantize = Callable[[nn.Module, Callable[[nn.Module], None]], fx.GraphModule]
 
 
-class Chain(nn.Module):
+class SegmentSequence(nn.Module):
     """Segments one after the other: the whole backbone, of one input."""
 
     def __init__(self, segments: Sequence[nn.Module]):
@@ -71,8 +71,8 @@ class _NodeByNode(nn.Module):
             return fx.Interpreter(self.body).run(*inputs)
 
 
-def quantize_whole(
-    name: str, model: nn.Module, calls: Calls | None, example_inputs: Any, quantize: Quantize
+def quantize_pt2e(
+    name: str, model: nn.Module, calls: CalibrationCalls | None, example_inputs: Any, quantize: Quantize
 ) -> QuantizedModel:
     """Export and quantize a model as Neural Compressor's users do, calibrated on the very batches of the calls.
 
@@ -93,7 +93,7 @@ def quantize_whole(
 
     if calls is None:
         given = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
-        calls = Calls(((given, {}),) * 4)
+        calls = CalibrationCalls(((given, {}),) * 4)
     inputs, keyword = calls.only_input(name)
     batch = {0: torch.export.Dim("batch", min=1)}
 
@@ -111,7 +111,7 @@ def quantize_whole(
         raise PassError(f"'{name}' cannot quantize this model: {first_line(error)}; leave it out") from error
 
 
-def split_quantized(whole: QuantizedModel, program: Program, cuts: Sequence[Cut]) -> list[Segment]:
+def split_pt2e(whole: QuantizedModel, program: Program, cuts: Sequence[Cut]) -> list[Segment]:
     """Cut a quantized model where its float form is cut; in sequence the segments answer bit for bit as it does.
 
     Args:

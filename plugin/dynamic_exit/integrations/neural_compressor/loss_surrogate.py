@@ -21,7 +21,7 @@ _BOLDEST, _SHYEST = 0.5, 0.99
 _LOST, _SPREAD, _NOISE = 0.4, 0.4, 0.003
 
 
-class Expected:
+class LossSurrogate:
     """What the thresholds of one dynamic model are expected to lose.
 
     A sample that leaves early with another answer than the final's may be wrong, at some stages more often than at

@@ -14,7 +14,7 @@ from ...recipe.static_passes import StaticPasses, in_written_order
 _DYNAMIC = ("tiny_saver", "early_exit")
 
 
-class Combination(StaticPasses, DynamicExit):
+class DynamicExitStanza(StaticPasses, DynamicExit):
     """Savers and exits on one model, and static passes before them, in the written order."""
 
     subject: ClassVar[str] = ""

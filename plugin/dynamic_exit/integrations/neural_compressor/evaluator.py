@@ -43,7 +43,7 @@ class _Logits(nn.Module):
         return self.model(*inputs, **named).logits
 
 
-class Judge:
+class Evaluator:
     """Scores the compressed model against the given one.
 
     Args:
@@ -76,7 +76,7 @@ class Judge:
         if self.baseline <= 0:
             raise PassError(f"`eval_fn` gives the model itself {self.baseline:g}; it must be above 0, larger is better")
 
-    def judge(self, made: nn.Module | DynamicExitClassifier) -> None:
+    def check(self, made: nn.Module | DynamicExitClassifier) -> None:
         """Score the compressed model.
 
         Raises:
