@@ -15,7 +15,7 @@ from PIL import Image
 from transformers import pipeline
 
 from dynamic_exit import DynamicExitModelForImageClassification
-from dynamic_exit.pipeline.inputs import load
+from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.recipe.recipe import read_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,8 +41,8 @@ def rows(demo) -> dict[str, dict]:
 
 
 @pytest.fixture(scope="module")
-def ingredients():
-    return load(read_recipe(ROOT / "recipes" / "quickstart.yaml"))
+def run_inputs():
+    return load_run_inputs(read_recipe(ROOT / "recipes" / "quickstart.yaml"))
 
 
 def test_the_folder_is_complete(demo):
@@ -63,11 +63,11 @@ def test_the_file_is_hardly_larger_than_its_parts(demo):
     assert sizes["model"] <= 1.03 * sizes["parts"]
 
 
-def test_figures_are_what_onnxruntime_answers_on_the_test_split(demo, rows, ingredients):
+def test_figures_are_what_onnxruntime_answers_on_the_test_split(demo, rows, run_inputs):
     """Accuracy and exits once more, from the file and the data alone."""
     session = onnxruntime.InferenceSession(demo[0] / "model.onnx", providers=["CPUExecutionProvider"])
     stages = json.loads(session.get_modelmeta().custom_metadata_map["stages"])
-    split = ingredients.splits["test"]
+    split = run_inputs.splits["test"]
     for point in json.loads((demo[0] / "operating_points.json").read_text())["points"]:
         used = {stage["stage"]: stage["threshold"] for stage in point["stages"]}
         thresholds = np.asarray([used.get(stage, np.inf) for stage in stages], np.float32)
@@ -79,15 +79,15 @@ def test_figures_are_what_onnxruntime_answers_on_the_test_split(demo, rows, ingr
             assert (exits == index).mean() == pytest.approx(point["exit_rates"].get(stage, 0.0), abs=1e-12)
 
 
-def test_the_float_row_is_the_torch_backbone(rows, ingredients):
-    split = ingredients.splits["test"]
+def test_the_float_row_is_the_torch_backbone(rows, run_inputs):
+    split = run_inputs.splits["test"]
     with torch.no_grad():
-        predictions = ingredients.backbone(*split.tensors.values()).argmax(1).numpy()
+        predictions = run_inputs.backbone(*split.tensors.values()).argmax(1).numpy()
     assert rows["backbone, float"]["accuracy"] == pytest.approx((predictions == split.labels).mean(), abs=1e-12)
 
 
-def test_nothing_trained_or_tuned_on_is_reported(ingredients):
-    images = {key: [row.tobytes() for row in split.inputs["x"]] for key, split in ingredients.splits.items()}
+def test_nothing_trained_or_tuned_on_is_reported(run_inputs):
+    images = {key: [row.tobytes() for row in split.inputs["x"]] for key, split in run_inputs.splits.items()}
     assert not {*images["train"], *images["calibration"]}.intersection(images["test"])
 
 
@@ -118,8 +118,8 @@ def test_the_readme_code_runs(demo):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_pipeline_gives_for_an_image_what_the_model_gives_for_its_array(demo, ingredients):
-    split = ingredients.splits["test"]
+def test_a_pipeline_gives_for_an_image_what_the_model_gives_for_its_array(demo, run_inputs):
+    split = run_inputs.splits["test"]
     (samples,) = split.inputs.values()
     model = DynamicExitModelForImageClassification.from_pretrained(demo[0])
     classify = pipeline("image-classification", model=model, image_processor=str(demo[0]), device="cpu")

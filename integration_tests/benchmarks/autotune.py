@@ -28,7 +28,7 @@ from dynamic_exit.chain.evaluation import Configuration, evaluate
 from dynamic_exit.core.batching import batches
 from dynamic_exit.cost import count_macs
 from dynamic_exit.errors import PassError
-from dynamic_exit.pipeline.inputs import load
+from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.recipe.recipe import read_recipe
 from dynamic_exit.runtime.recorder import make_records
 
@@ -47,13 +47,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=16, help="thresholds of each saver in the grid, off included")
     parser.add_argument("--skip", type=int, default=0, help="images of each half that are left out before the first")
     arguments = parser.parse_args()
-    ingredients = load(read_recipe(RECIPE))
-    model = ingredients.backbone.eval()
-    images, fresh = (ingredients.splits[key] for key in ("calibration", "test"))
+    run_inputs = load_run_inputs(read_recipe(RECIPE))
+    model = run_inputs.backbone.eval()
+    images, fresh = (run_inputs.splits[key] for key in ("calibration", "test"))
     taken = slice(arguments.skip, arguments.skip + arguments.samples)
     inputs = torch.from_numpy(next(iter(images.inputs.values()))[taken])
     scored, labels = next(iter(fresh.inputs.values()))[taken], fresh.labels[taken]
-    candidates = [each.model_dump() for name, each in ingredients.candidates.items() if name in SAVERS]
+    candidates = [each.model_dump() for name, each in run_inputs.candidates.items() if name in SAVERS]
 
     def configs() -> list[DynamicExitConfig]:
         savers = {"candidates": candidates, "max_savers": len(SAVERS)}

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from dynamic_exit.cost import count_macs
 from dynamic_exit.passes.pruning import prune, save_pruned
-from dynamic_exit.pipeline.inputs import load
+from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.recipe.recipe import read_recipe
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "cifar10_resnet56_pruned.yaml"
@@ -44,15 +44,15 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     overrides = {key: yaml.safe_load(value) for key, _, value in (each.partition("=") for each in options.set)}
-    ingredients = load(read_recipe(RECIPE, overrides))
-    train = ingredients.splits["train"]
-    dev = [ingredients.splits[name] for name in ("calibration", "test")]
+    run_inputs = load_run_inputs(read_recipe(RECIPE, overrides))
+    train = run_inputs.splits["train"]
+    dev = [run_inputs.splits[name] for name in ("calibration", "test")]
     inputs = torch.cat([torch.from_numpy(each) for split in dev for each in split.inputs.values()])
     labels = torch.cat([torch.from_numpy(split.labels) for split in dev])
-    example, before = tuple(ingredients.example.values()), ingredients.backbone
+    example, before = tuple(run_inputs.example.values()), run_inputs.backbone
     samples = (*train.tensors.values(), torch.from_numpy(train.labels))
     clock, work = time.perf_counter(), time.process_time()
-    recipe = ingredients.recipe
+    recipe = run_inputs.recipe
     pruned = prune(before, example, recipe.pruning, samples, recipe.seed)
     seconds, worked = time.perf_counter() - clock, time.process_time() - work
     if options.save:

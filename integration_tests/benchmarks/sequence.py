@@ -23,10 +23,10 @@ from dynamic_exit.pipeline.backbone import cut_backbone
 from dynamic_exit.recipe.recipe import Recipe, read_recipe
 from dynamic_exit.records import Records
 from dynamic_exit.runtime.recorder import make_records
-from dynamic_exit.runtime.stages import Stages
+from dynamic_exit.runtime.stages import StageSet
 from dynamic_exit.search.optimizer import optimize
 from dynamic_exit.sources.models.loading import load_model
-from dynamic_exit.targets.onnxruntime import Shipper, ship_exits
+from dynamic_exit.targets.onnxruntime import OnnxRuntimeTarget, export_exits
 
 GOALS = [Goal(max_accuracy_drop=drop) for drop in np.linspace(-0.004, 0.02, 9).tolist()]
 #: Accuracy changes in points at which costs are compared.
@@ -47,14 +47,14 @@ def exit_records(recipe: Recipe, saver: str | None, samples: int) -> Records:
     model, example = load_model(recipe.model), torch.from_numpy(inputs[:2])
     (name,) = model.name_inputs(1)
     backbone = cut_backbone(model, {name: example}, recipe.dynamic_exit.early_exit)
-    shipper = Shipper(None, {name: images[:64]}, threads=1)
-    stages = Stages(backbone.input_names, shipper.ship_backbone(backbone), {"final": backbone.depth})
+    target = OnnxRuntimeTarget(None, {name: images[:64]}, threads=1)
+    stages = StageSet(backbone.input_names, target.export_backbone(backbone), {"final": backbone.depth})
     if saver:
         sources = {source.stage_name: source for source in recipe.dynamic_exit.tiny_saver.candidates}
         model = load_model(sources[saver])
-        stages.savers[saver] = shipper.ship(saver, model, backbone.input_names, "logits", (example,), None)
-    ship_exits(
-        stages, backbone, shipper, recipe.dynamic_exit.early_exit, {name: torch.from_numpy(images)}, labels,
+        stages.savers[saver] = target.export_stage(saver, model, backbone.input_names, "logits", (example,), None)
+    export_exits(
+        stages, backbone, target, recipe.dynamic_exit.early_exit, {name: torch.from_numpy(images)}, labels,
         recipe.seed,
     )  # fmt: skip
     own, prefix = stages.costs(lambda stage: stage.macs)

@@ -24,7 +24,7 @@ from dynamic_exit.artifact.folder import MODEL_FILE, POINTS_FILE
 from dynamic_exit.chain.operating_point import OperatingPoints, point_thresholds
 from dynamic_exit.onnx.session import open_session
 from dynamic_exit.onnx.unstitch import unstitch
-from dynamic_exit.pipeline.inputs import load
+from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.pipeline.measure import Variant, time_variants
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe.recipe import read_recipe
@@ -38,15 +38,15 @@ def variants(recipe: Path, folder: Path | None) -> tuple[dict[str, Variant], dic
     """What a run times, and the test samples by input."""
     with tempfile.TemporaryDirectory() as place:
         read = read_recipe(recipe, {"export.directory": str(Path(place, "out"))})
-        folder, ingredients = folder or run(read).folder, load(read)
+        folder, run_inputs = folder or run(read).folder, load_run_inputs(read)
         model, points = onnx.load(folder / MODEL_FILE), OperatingPoints.read(folder / POINTS_FILE)
-    static = export_whole(ingredients.backbone, ingredients.example, {}).proto
+    static = export_whole(run_inputs.backbone, run_inputs.example, {}).proto
     threads = read.dynamic_exit.tuning.threads
     found = {BACKBONE: Variant(open_session(static, threads))}
     session, stages = open_session(model, threads), unstitch(model).stages
     for point in points.points:
         found[point.name] = Variant(session, point_thresholds(point, stages))
-    return found, ingredients.splits["test"].feeds([value.name for value in static.graph.input])
+    return found, run_inputs.splits["test"].feeds([value.name for value in static.graph.input])
 
 
 def speed_ups(found: dict[str, Variant], feeds: dict, size: int) -> dict[str, float]:

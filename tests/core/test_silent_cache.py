@@ -23,9 +23,9 @@ from dynamic_exit.onnx.part import export_part
 from dynamic_exit.passes.augment import make_augment
 from dynamic_exit.passes.early_exit.features import CachedFeatures, LiveFeatures
 from dynamic_exit.pipeline.candidates import pool as pools
-from dynamic_exit.pipeline.candidates.survey import look
-from dynamic_exit.pipeline.inputs import load
-from dynamic_exit.pipeline.static_passes import shrink
+from dynamic_exit.pipeline.candidates.survey import survey_candidate
+from dynamic_exit.pipeline.inputs import load_run_inputs
+from dynamic_exit.pipeline.static_passes import apply_static_passes
 from dynamic_exit.recipe.recipe import read_recipe
 
 INT8 = {"static_quant": {"w_dtype": "int8", "act_dtype": "uint8"}}
@@ -388,13 +388,13 @@ def trial(path, cache, candidate, **overrides):
     """Which candidates' records were found in the cache."""
     from test_pool import shipped_backbone
 
-    from dynamic_exit.runtime.stages import Stages
+    from dynamic_exit.runtime.stages import StageSet
 
-    ingredients = load(read_recipe(path, {"dynamic_exit.tiny_saver.candidates": [candidate], **overrides}))
-    shipper, *backbone = shipped_backbone(ingredients.recipe.quantization is not None)
-    stages = Stages(*backbone)
+    run_inputs = load_run_inputs(read_recipe(path, {"dynamic_exit.tiny_saver.candidates": [candidate], **overrides}))
+    target, *backbone = shipped_backbone(run_inputs.recipe.quantization is not None)
+    stages = StageSet(*backbone)
     with log_lines() as said:
-        pools.Pool(ingredients, Cache(cache)).pick(stages, shipper)
+        pools.CandidatePool(run_inputs, Cache(cache)).select(stages, target)
     found = [line.split(":")[0] for line in said if "found in the cache" in line]
     return "records of saver" in found, stages
 
@@ -420,9 +420,9 @@ def test_a_run_does_not_find_what_an_edited_helper_made(recipe, tmp_path, quanti
 
 
 def first_look(path, candidate):
-    ingredients = load(read_recipe(path, {"dynamic_exit.tiny_saver.candidates": [candidate]}))
-    ((name, source),) = ingredients.candidates.items()
-    return look(name, source, ingredients, Cache(None)).fingerprint
+    run_inputs = load_run_inputs(read_recipe(path, {"dynamic_exit.tiny_saver.candidates": [candidate]}))
+    ((name, source),) = run_inputs.candidates.items()
+    return survey_candidate(name, source, run_inputs, Cache(None)).fingerprint
 
 
 @pytest.mark.parametrize("kind", ["weights", "onnx"])
@@ -491,7 +491,7 @@ def test_a_helper_of_an_augmentation_is_noticed(recipe, tmp_path, what):
             fine_tune = taught | {"distillation": 0.0}
             overrides = {"pruning": {"ratio": 0.3, "fine_tune": fine_tune}, "dynamic_exit.early_exit": {}}
             with log_lines() as said:
-                shrink(load(read_recipe(recipe, overrides)), Cache(cache))
+                apply_static_passes(load_run_inputs(read_recipe(recipe, overrides)), Cache(cache))
             trained.append(len(said) > 1)
     assert trained == [True, False, True]
 

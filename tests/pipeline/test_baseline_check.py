@@ -11,7 +11,7 @@ from torch import nn
 
 from dynamic_exit.graph import Classifier, Preprocessing
 from dynamic_exit.pipeline.baseline_check import check_backbone
-from dynamic_exit.pipeline.inputs import load
+from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.recipe.recipe import parse_recipe
 from dynamic_exit.sources.data.loading import Split
 from dynamic_exit.sources.data.pixel_range import range_misfit
@@ -251,7 +251,7 @@ def test_a_recipe_tells_it_before_any_work(tmp_path, log_lines):
     )
     values = np.random.default_rng(0).normal(size=(90, 1, 2, 2)).astype(np.float32)
     splits = {key: Split(key, {"": values[start::3]}, np.arange(30) % 3) for start, key in enumerate(SPLITS)}
-    load(recipe, splits=splits).log_notes()
+    load_run_inputs(recipe, splits=splits).log_notes()
     assert log_lines == [
         "note: the backbone is right on 33.3% of 30 calibration samples, no better than always answering '0' (33.3%); "
         "the recipe names no `weights`: unless its function loads them, they are random"

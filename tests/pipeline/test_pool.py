@@ -22,13 +22,13 @@ from dynamic_exit.passes.quantization import int8_options
 from dynamic_exit.pipeline.backbone import cut_backbone
 from dynamic_exit.pipeline.candidates import pool as pools
 from dynamic_exit.pipeline.candidates.recording import BATCHES, record
-from dynamic_exit.pipeline.inputs import load
+from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.pipeline.measure import stage_seconds
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe.recipe import read_recipe
 from dynamic_exit.runtime.recorder import BATCH_SIZE
-from dynamic_exit.runtime.stages import Stages
-from dynamic_exit.targets.onnxruntime import Shipper
+from dynamic_exit.runtime.stages import StageSet
+from dynamic_exit.targets.onnxruntime import OnnxRuntimeTarget
 
 SAVERS = "dynamic_exit.tiny_saver"
 INT8 = {"static_quant": {"w_dtype": "int8", "act_dtype": "uint8"}}
@@ -42,12 +42,12 @@ def recipe(tmp_path_factory) -> Path:
 
 @functools.cache
 def shipped_backbone(quantized):
-    """The backbone's shipper and stages, made once."""
+    """The target and the exported backbone's stages, made once."""
     samples = tiny.samples("calibration")[0]
     backbone = cut_backbone(Classifier(tiny.backbone()).eval(), {"input": torch.from_numpy(samples[:2])}, None)
     options = next(iter(int8_options(INT8 if quantized else None)), None)
-    shipper = Shipper(options, {"input": samples}, threads=1)
-    return shipper, backbone.input_names, shipper.ship_backbone(backbone), {"final": backbone.depth}
+    target = OnnxRuntimeTarget(options, {"input": samples}, threads=1)
+    return target, backbone.input_names, target.export_backbone(backbone), {"final": backbone.depth}
 
 
 class Trial:
@@ -59,22 +59,22 @@ class Trial:
             values["dynamic_exit.tuning.cost"] = overrides["cost"]
         if "quantization" in overrides:
             values["quantization"] = overrides["quantization"]
-        ingredients = load(read_recipe(recipe, values))
-        self.shipper, *backbone = shipped_backbone(ingredients.recipe.quantization is not None)
-        self.stages = Stages(*backbone)
+        run_inputs = load_run_inputs(read_recipe(recipe, values))
+        self.target, *backbone = shipped_backbone(run_inputs.recipe.quantization is not None)
+        self.stages = StageSet(*backbone)
         with log_lines() as self.said:
-            self.pool = pools.Pool(ingredients, cache)
-            self.table = self.pool.pick(self.stages, self.shipper)
+            self.pool = pools.CandidatePool(run_inputs, cache)
+            self.table = self.pool.select(self.stages, self.target)
 
     @property
     def rows(self):
         return {row.stage: row for row in self.table}
 
 
-class Untouchable(Shipper):
+class Untouchable(OnnxRuntimeTarget):
     """Exports and quantizes nothing."""
 
-    def saver_parts(self, *arguments):
+    def export_saver(self, *arguments):
         raise AssertionError("a candidate was exported although it is in the cache")
 
 
@@ -86,7 +86,7 @@ def bits(stages):
 @pytest.mark.parametrize("cost", ["macs", "latency"])
 def test_a_second_run_makes_nothing_and_gives_the_same(recipe, tmp_path, monkeypatch, cost):
     first = Trial(recipe, Cache(tmp_path), cost=cost, quantization=INT8)
-    monkeypatch.setattr(Shipper, "saver_parts", Untouchable.saver_parts)
+    monkeypatch.setattr(OnnxRuntimeTarget, "export_saver", Untouchable.export_saver)
     monkeypatch.setattr(pools, "select_savers", None)
     monkeypatch.setattr("dynamic_exit.pipeline.candidates.recording.answer_batches", None)
     monkeypatch.setattr("dynamic_exit.pipeline.measure.measure_latency", None)
@@ -145,9 +145,11 @@ def test_an_interrupted_run_goes_on_where_it_stopped(recipe, tmp_path, monkeypat
     with pytest.raises(KeyboardInterrupt), log_to(interrupt):
         Trial(recipe, Cache(tmp_path))
     exported = []
-    saver_parts = Shipper.saver_parts
+    export_saver = OnnxRuntimeTarget.export_saver
     monkeypatch.setattr(
-        Shipper, "saver_parts", lambda self, name, *rest: (exported.append(name), saver_parts(self, name, *rest))[1]
+        OnnxRuntimeTarget,
+        "export_saver",
+        lambda self, name, *rest: (exported.append(name), export_saver(self, name, *rest))[1],
     )
     again = Trial(recipe, Cache(tmp_path))
     done = ["records of the backbone", "records of saver2", "records of saver4"]
@@ -230,8 +232,8 @@ def test_stages_without_weights_are_the_same_each_time(recipe, tmp_path):
     values = tiny.recipe(dynamic_exit__early_exit=None, quantization=None)
     del values["dynamic_exit"]["tiny_saver"]["candidates"][0]["weights"]
     values["dynamic_exit"]["tiny_saver"]["fine_tune"] = {}
-    ingredients = load(read_recipe(tiny.write(recipe.parent, values, "random.yaml")))
-    (first, *_), (second, *_) = (pools.Pool(ingredients, Cache(None)).known for _ in range(2))
+    run_inputs = load_run_inputs(read_recipe(tiny.write(recipe.parent, values, "random.yaml")))
+    (first, *_), (second, *_) = (pools.CandidatePool(run_inputs, Cache(None)).known for _ in range(2))
     assert first.untrained
     assert first.fingerprint == second.fingerprint
     assert module_fingerprint(first.load()) == module_fingerprint(first.load())
@@ -335,8 +337,8 @@ def test_fingerprints_cover_the_code(tmp_path):
         tiny.build(tmp_path, model={"source": "python", "name": "models.py:branches"})
         (tmp_path / "models.py").write_text(text)
         torch.manual_seed(0)
-        ingredients = load(read_recipe(tmp_path / "recipe.yaml", {"dynamic_exit.early_exit": None}))
-        found.append(module_fingerprint(ingredients.backbone))
+        run_inputs = load_run_inputs(read_recipe(tmp_path / "recipe.yaml", {"dynamic_exit.early_exit": None}))
+        found.append(module_fingerprint(run_inputs.backbone))
     assert found[0] != found[1]
 
 

@@ -11,10 +11,10 @@ from dynamic_exit.core.cache import Cache
 from dynamic_exit.cost import count_macs
 from dynamic_exit.errors import PassError
 from dynamic_exit.passes.pruning import save_pruned
-from dynamic_exit.pipeline.inputs import load
-from dynamic_exit.pipeline.static_passes import shrink, shrinkage
+from dynamic_exit.pipeline.inputs import load_run_inputs
+from dynamic_exit.pipeline.static_passes import apply_static_passes, static_pass_effect
 from dynamic_exit.recipe.recipe import read_recipe
-from dynamic_exit.report.page import shrinkage_notes
+from dynamic_exit.report.page import static_pass_notes
 
 PRUNING = {"ratio": 0.5, "fine_tune": {"epochs": 2}}
 OWN_VIEW = "def noisy(sample, generator):\n    return sample {sign} 0.1\n"
@@ -29,7 +29,7 @@ def world(tmp_path):
     def make(pruning=PRUNING, **changes):
         recipe = read_recipe(tiny.build(tmp_path, quantization=None, pruning=pruning, **changes))
         with log_lines() as said:
-            made = shrink(load(recipe), cache).backbone
+            made = apply_static_passes(load_run_inputs(recipe), cache).backbone
         return made, any(line.startswith("epoch") for line in said)
 
     return make
@@ -73,22 +73,22 @@ def test_what_does_not_count_finds_it_again(world):
 
 
 def test_what_pruning_cost_is_told_against_the_backbone_that_was_given(tmp_path):
-    given = load(read_recipe(tiny.build(tmp_path, quantization=None, pruning=PRUNING)))
-    made = shrink(given)
+    given = load_run_inputs(read_recipe(tiny.build(tmp_path, quantization=None, pruning=PRUNING)))
+    made = apply_static_passes(given)
     images, labels = (torch.from_numpy(array) for array in tiny.samples("test"))
     right = [float((each.backbone(images).argmax(1) == labels).float().mean()) for each in (given, made)]
     macs = [count_macs(each.backbone, (images[:2],)) for each in (given, made)]
-    found = shrinkage(made)
+    found = static_pass_effect(made)
     assert found["passes"] == ["pruning"]
     assert [found[key]["accuracy"] for key in ("given", "made")] == pytest.approx(right)
     assert [found[key]["multiply_adds"] for key in ("given", "made")] == macs and macs[1] < macs[0]
     errors = [(share * (1 - share) / len(labels)) ** 0.5 for share in right]
     before, after = (f"{100 * share:.2f} ± {100 * error:.2f} %" for share, error in zip(right, errors, strict=True))
-    assert shrinkage_notes(found) == [
+    assert static_pass_notes(found) == [
         f"pruning: {macs[1] / macs[0]:.1%} of the multiply-adds remain, {after} of the test samples are right, "
         f"{before} before (both in float); other figures are against the backbone after that."
     ]
-    assert shrinkage(given) is None and shrinkage_notes(None) == []
+    assert static_pass_effect(given) is None and static_pass_notes(None) == []
 
 
 def test_a_saved_folder_serves_as_weights(world, tmp_path):
@@ -96,17 +96,17 @@ def test_a_saved_folder_serves_as_weights(world, tmp_path):
     save_pruned(made.model, tiny.backbone(), tmp_path / "kept")
     recipe = read_recipe(tiny.build(tmp_path, model__weights="kept"))
     images = torch.from_numpy(tiny.samples("test")[0])
-    assert torch.equal(load(recipe).backbone(images), made(images))
+    assert torch.equal(load_run_inputs(recipe).backbone(images), made(images))
 
 
 def test_a_model_of_two_inputs(tmp_path, log_lines):
     stanza = {"target_cost": 0.7, "fine_tune": {"epochs": 1}}
-    ingredients = load(read_recipe(sentences.build(tmp_path, quantization=None, pruning=stanza)))
-    made = shrink(ingredients).backbone
-    example = ingredients.backbone.select(ingredients.example)
+    run_inputs = load_run_inputs(read_recipe(sentences.build(tmp_path, quantization=None, pruning=stanza)))
+    made = apply_static_passes(run_inputs).backbone
+    example = run_inputs.backbone.select(run_inputs.example)
     assert len(example) > 1
-    assert 0.5 < count_macs(made, example) / count_macs(ingredients.backbone, example) <= 0.7
-    assert made(*example).shape == (2, ingredients.classes)
+    assert 0.5 < count_macs(made, example) / count_macs(run_inputs.backbone, example) <= 0.7
+    assert made(*example).shape == (2, run_inputs.classes)
     assert any(line.startswith("epoch 1 of 1") for line in log_lines)
 
 

@@ -13,7 +13,7 @@ from dynamic_exit.analysis.evaluate import load_samples
 from dynamic_exit.artifact.model_config import DynamicExitModelConfig
 from dynamic_exit.errors import DataError, ModelError
 from dynamic_exit.passes import ModelSource
-from dynamic_exit.pipeline.inputs import load
+from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.recipe.recipe import DataSource, parse_recipe
 from dynamic_exit.sources.data.loading import load_splits
 from dynamic_exit.sources.models.loading import load_candidate
@@ -284,13 +284,13 @@ def recipe(base, **data):
 )
 def test_names_reach_the_served_labels(tmp_path, classes, labels):
     folders(tmp_path / "data", dict.fromkeys(SPLITS, "ant bee cow"))
-    assert load(recipe(tmp_path, **({"classes": classes} if classes else {})), Brightness()).labels == labels
+    assert load_run_inputs(recipe(tmp_path, **({"classes": classes} if classes else {})), Brightness()).labels == labels
 
 
 def test_folders_for_some_classes_of_a_nameless_backbone_are_refused(tmp_path):
     folders(tmp_path / "data", dict.fromkeys(SPLITS, "ant cow"))
     with pytest.raises(DataError) as refused:
-        load(recipe(tmp_path), Brightness())
+        load_run_inputs(recipe(tmp_path), Brightness())
     assert str(refused.value) == (
         "the data hold 2 classes, 'ant' to 'cow', the model has 3; name all of the model's in the order of its logits "
         "in `data.classes`"
@@ -301,11 +301,11 @@ def test_two_orders_of_the_same_names_are_told(tmp_path):
     folders(tmp_path / "data", dict.fromkeys(SPLITS, "ant bee cow"))
     model = Brightness()
     model.config = type("Config", (), {"id2label": {0: "bee", 1: "ant", 2: "cow"}})
-    found = load(recipe(tmp_path, classes=["ant", "bee", "cow"]), model)
+    found = load_run_inputs(recipe(tmp_path, classes=["ant", "bee", "cow"]), model)
     assert found.labels == ["ant", "bee", "cow"]
     assert "class 0 is 'ant' in `data.classes` and 'bee' in the model; `data.classes` counts" in found.notes
-    assert load(recipe(tmp_path), model).splits["test"].labels.tolist() == [0, 1, 2]
-    assert load(recipe(tmp_path), model).labels == ["bee", "ant", "cow"]
+    assert load_run_inputs(recipe(tmp_path), model).splits["test"].labels.tolist() == [0, 1, 2]
+    assert load_run_inputs(recipe(tmp_path), model).labels == ["bee", "ant", "cow"]
 
 
 def test_labels_of_another_number_are_refused(tmp_path):
@@ -315,7 +315,7 @@ def test_labels_of_another_number_are_refused(tmp_path):
     short = recipe(tmp_path, source="python", path="own.py:load")
     short = short.model_copy(update={"model": short.model.model_copy(update={"labels": ["ant", "bee"]})})
     with pytest.raises(ModelError, match=r"^key 'model.labels' names 2 classes, the model has 3; name each once$"):
-        load(short, Brightness())
+        load_run_inputs(short, Brightness())
 
 
 SERVED = {

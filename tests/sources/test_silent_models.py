@@ -20,7 +20,7 @@ from dynamic_exit.errors import DynamicExitError, ModelError
 from dynamic_exit.graph import Classifier
 from dynamic_exit.integrations.neural_compressor.in_memory import make_dynamic_model
 from dynamic_exit.passes import EarlyExitStanza, ModelSource
-from dynamic_exit.pipeline.inputs import load
+from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.recipe.recipe import parse_recipe
 from dynamic_exit.sources.data.loading import UNNAMED, Split, check_samples
 from dynamic_exit.sources.models.loading import answer_of, load_candidate, load_model
@@ -124,9 +124,11 @@ def test_a_run_tells_of_a_backbone_without_weights(tmp_path):
     splits = {key: Split(key, {UNNAMED: inputs}, labels) for key, (inputs, labels) in data.items()}
     model = {"source": "timm", "name": "test_resnet", "arguments": {"num_classes": 3, "in_chans": 1}}
     recipe = parse_recipe(tiny.recipe(model=model, quantization=None), tmp_path)
-    ingredients = load(recipe, splits=splits)
-    assert "the backbone 'test_resnet' has no trained weights" in "".join(ingredients.notes)
-    pairs = zip(ingredients.backbone.parameters(), load(recipe, splits=splits).backbone.parameters(), strict=True)
+    run_inputs = load_run_inputs(recipe, splits=splits)
+    assert "the backbone 'test_resnet' has no trained weights" in "".join(run_inputs.notes)
+    pairs = zip(
+        run_inputs.backbone.parameters(), load_run_inputs(recipe, splits=splits).backbone.parameters(), strict=True
+    )
     assert all(torch.equal(first, again) for first, again in pairs)
 
 

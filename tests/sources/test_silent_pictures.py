@@ -18,7 +18,7 @@ from dynamic_exit.artifact.image_processor import write_image_processor
 from dynamic_exit.artifact.model_config import DynamicExitModelConfig
 from dynamic_exit.errors import DataError
 from dynamic_exit.passes import ModelSource
-from dynamic_exit.pipeline.inputs import load
+from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.recipe.recipe import DataSource, parse_recipe
 from dynamic_exit.sources.data.image_folder import read_picture
 from dynamic_exit.sources.data.loading import load_splits
@@ -308,7 +308,7 @@ def test_a_recipe_with_from_model(tmp_path, dtype, factor, scale, note):
         },
         tmp_path,
     )
-    found = load(recipe)
+    found = load_run_inputs(recipe)
     assert found.backbone.preprocessing.scale == pytest.approx(scale)
     assert [each for each in found.notes if "pixels" in each] == ([note] if note else [])
 

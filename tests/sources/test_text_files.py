@@ -11,7 +11,7 @@ from torch import nn
 
 from dynamic_exit.errors import DataError, DynamicExitError, RecipeError
 from dynamic_exit.passes import ModelSource
-from dynamic_exit.pipeline.inputs import load
+from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.recipe.recipe import Columns, DataSource, parse_recipe, read_recipe
 from dynamic_exit.sources.data.loading import UNNAMED, Split, check_samples, load_splits, read_npz, refuse_overlaps
 from dynamic_exit.sources.data.text_files import find_file, read_text
@@ -126,7 +126,7 @@ def test_max_length_cuts_and_fills(folder, options, length):
 
 def refusal(folder, **changes):
     with pytest.raises(DynamicExitError) as refused:
-        load(parse_recipe(sentences.recipe(**changes), folder))
+        load_run_inputs(parse_recipe(sentences.recipe(**changes), folder))
     return str(refused.value)
 
 

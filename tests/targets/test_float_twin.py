@@ -22,7 +22,7 @@ from dynamic_exit.onnx.session import PartSession
 from dynamic_exit.pipeline.measure import Variant, answer
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe.recipe import read_recipe
-from dynamic_exit.runtime.stages import Stage, Stages
+from dynamic_exit.runtime.stages import Stage, StageSet
 from dynamic_exit.targets import base, float_twin
 from dynamic_exit.targets.float_twin import ROUNDED
 
@@ -288,7 +288,7 @@ def test_a_twin_is_verified_where_it_is_no_farther_off_than_int8(twin, shipped, 
 
 
 def one_stage(part, int8):
-    return Stages(("x",), [Stage(None, int8, PartSession(int8), 1.0, part, ())], {"final": 0})
+    return StageSet(("x",), [Stage(None, int8, PartSession(int8), 1.0, part, ())], {"final": 0})
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["whole", "an activation lost"])

@@ -11,7 +11,7 @@ from dynamic_exit.onnx.quantize import PRODUCTS, QuantizationOptions, is_quantiz
 from dynamic_exit.onnx.session import PartSession
 from dynamic_exit.onnx.unstitch import unstitch
 from dynamic_exit.pipeline.backbone import cut_backbone
-from dynamic_exit.pipeline.inputs import load
+from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe.recipe import read_recipe
 from dynamic_exit.targets.precision import _best, choose_numerics
@@ -40,10 +40,10 @@ def test_the_fastest_that_keeps_enough_is_taken(rows, best):
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory):
     """The small transformer as one part, its calibration inputs and answers in float."""
-    ingredients = load(read_recipe(sentences.build(tmp_path_factory.mktemp("numerics"))))
-    classifier = ingredients.backbone
-    feeds = ingredients.splits["calibration"].feeds(classifier.input_names)
-    example = classifier.select(ingredients.example)
+    run_inputs = load_run_inputs(read_recipe(sentences.build(tmp_path_factory.mktemp("numerics"))))
+    classifier = run_inputs.backbone
+    feeds = run_inputs.splits["calibration"].feeds(classifier.input_names)
+    example = classifier.select(run_inputs.example)
     part = export_part("backbone", classifier, classifier.input_names, "logits", example)
     return part, feeds, PartSession(part).run(*feeds.values())
 
@@ -84,9 +84,9 @@ def test_a_run_logs_what_was_tried_and_ships_what_was_chosen(tmp_path, log_lines
 
 
 def test_one_algorithm_is_taken_without_measuring(tmp_path):
-    ingredients = load(read_recipe(sentences.build(tmp_path, quantization={"rtn": {"bits": 8}})))
-    backbone = cut_backbone(ingredients.backbone, ingredients.example, None)
-    options, rows = choose_numerics(ingredients, backbone)
+    run_inputs = load_run_inputs(read_recipe(sentences.build(tmp_path, quantization={"rtn": {"bits": 8}})))
+    backbone = cut_backbone(run_inputs.backbone, run_inputs.example, None)
+    options, rows = choose_numerics(run_inputs, backbone)
     assert (options.method, options.bits, rows) == ("weights", 8, [])
 
 

@@ -24,7 +24,7 @@ from ..pipeline.measure import ROUNDS, Variant, answer, passes, timed_slices
 from ..runtime.stages import FLOAT
 from ..search.judgement import with_error
 from ..targets.float_twin import Twin, find_twin, roles
-from .pieces import file_pieces, torch_pieces
+from .parts import onnx_parts, torch_parts
 
 #: Samples in one call that are timed.
 BATCH_SIZES = (1, 8, 64)
@@ -113,11 +113,11 @@ def _opened(folder: Path, config: DynamicExitModelConfig | None, threads: int) -
     """A folder's model in float, where that can be had, and as it ships; and what users must know of the first."""
     told = config.numerics if config is not None else None
     if config is not None and config.target == "torch":
-        return [_Model(told or _SHIPPED, *torch_pieces(folder, config))], None
+        return [_Model(told or _SHIPPED, *torch_parts(folder, config))], None
     if config is None or config.layout == "single":
         found, twin, note = _file_models(folder, config, threads)
     else:
-        pieces, twin, note = file_pieces(folder, config, threads)
+        pieces, twin, note = onnx_parts(folder, config, threads)
         found = [_Model("", *each) for each in pieces]
     shipped = told if told not in (None, FLOAT) else _SHIPPED if twin or note else FLOAT
     names = [*([twin.numerics] if twin else []), shipped]

@@ -10,12 +10,12 @@ from ..graph.backbone import Backbone
 from ..passes import PruningStanza
 from ..passes.early_exit.heads import build_head
 from ..pipeline.backbone import cut_backbone
-from ..pipeline.candidates.pool import Pool
-from ..pipeline.inputs import load
-from ..pipeline.static_passes import shrink
+from ..pipeline.candidates.pool import CandidatePool
+from ..pipeline.inputs import load_run_inputs
+from ..pipeline.static_passes import apply_static_passes
 from ..recipe.recipe import Recipe
 from ..recipe.static_passes import StaticPasses
-from ..sources.run_inputs import Ingredients
+from ..sources.run_inputs import RunInputs
 from .probes import Estimate
 
 
@@ -39,33 +39,33 @@ def plan(recipe: Recipe) -> dict[str, Any]:
         DynamicExitError: One sentence on what cannot be done and why.
     """
     cache = Cache(None)
-    ingredients = load(recipe)
-    ingredients.log_notes()
-    given = ingredients
+    run_inputs = load_run_inputs(recipe)
+    run_inputs.log_notes()
+    given = run_inputs
     pruned = [name for name, stanza in recipe.static_passes.items() if isinstance(stanza, PruningStanza)]
     if pruned:
-        ingredients = replace(shrink(_untrained(ingredients), cache), recipe=recipe)
-    pool = Pool(ingredients, cache) if recipe.dynamic_exit.tiny_saver else None
+        run_inputs = replace(apply_static_passes(_untrained(run_inputs), cache), recipe=recipe)
+    pool = CandidatePool(run_inputs, cache) if recipe.dynamic_exit.tiny_saver else None
     exits = recipe.dynamic_exit.early_exit
-    backbone = cut_backbone(ingredients.backbone, ingredients.example, exits)
-    macs = count_macs(ingredients.backbone, ingredients.backbone.select(ingredients.example))
-    positions = _positions(ingredients, backbone, macs) if exits else []
-    estimate = Estimate(given, ingredients, backbone, pool)
+    backbone = cut_backbone(run_inputs.backbone, run_inputs.example, exits)
+    macs = count_macs(run_inputs.backbone, run_inputs.backbone.select(run_inputs.example))
+    positions = _positions(run_inputs, backbone, macs) if exits else []
+    estimate = Estimate(given, run_inputs, backbone, pool)
     steps = estimate.steps()
     return {
-        "splits": {key: len(split) for key, split in ingredients.splits.items()},
+        "splits": {key: len(split) for key, split in run_inputs.splits.items()},
         "static": [{"pass": name, **stanza.model_dump(mode="json")} for name, stanza in recipe.static_passes.items()],
         "quantization": _quantization(recipe),
         "backbone": {
             "multiply_adds": macs,
             "given_multiply_adds": count_macs(given.backbone, given.backbone.select(given.example)),
-            "parameters": sum(parameter.numel() for parameter in ingredients.backbone.parameters()),
-            "classes": ingredients.classes,
-            "inputs": {name: [*tensor.shape[1:]] for name, tensor in ingredients.example.items()},
+            "parameters": sum(parameter.numel() for parameter in run_inputs.backbone.parameters()),
+            "classes": run_inputs.classes,
+            "inputs": {name: [*tensor.shape[1:]] for name, tensor in run_inputs.example.items()},
             "cuts_found": backbone.depth,
         },
         "positions": positions,
-        "candidates": _candidates(ingredients, pool, macs) if pool else [],
+        "candidates": _candidates(run_inputs, pool, macs) if pool else [],
         "left_out": [{"stage": row.stage, "why": row.why} for row in pool.skipped] if pool else [],
         "steps": [{"step": name, "seconds": round(seconds, 1)} for name, seconds in steps.items()],
         "seconds": round(sum(steps.values()), 1),
@@ -73,16 +73,16 @@ def plan(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _untrained(ingredients: Ingredients) -> Ingredients:
-    """Return the ingredients with a recipe that prunes in one step and trains nothing, and runs nothing else."""
-    recipe: StaticPasses = ingredients.recipe
+def _untrained(run_inputs: RunInputs) -> RunInputs:
+    """Return the run inputs with a recipe that prunes in one step and trains nothing, and runs nothing else."""
+    recipe: StaticPasses = run_inputs.recipe
     stanza = recipe.pruning
     untrained = stanza.model_copy(
         update={"steps": 1, "fine_tune": stanza.fine_tune.model_copy(update={"epochs": 0, "step_epochs": 0})}
     )
     alone = recipe.with_static(untrained, recipe.quantization)
     alone._order = ("pruning",)
-    return replace(ingredients, recipe=alone)
+    return replace(run_inputs, recipe=alone)
 
 
 def _quantization(recipe: Recipe) -> list[str]:
@@ -91,9 +91,9 @@ def _quantization(recipe: Recipe) -> list[str]:
     return ["none", *algorithms] if len(algorithms) != 1 else algorithms
 
 
-def _positions(ingredients: Ingredients, backbone: Backbone, macs: float) -> list[dict[str, Any]]:
+def _positions(run_inputs: RunInputs, backbone: Backbone, macs: float) -> list[dict[str, Any]]:
     """Describe the cuts in use, and the heads that are tried there."""
-    stanza, rows = ingredients.recipe.dynamic_exit.early_exit, []
+    stanza, rows = run_inputs.recipe.dynamic_exit.early_exit, []
     for cut, following in zip(backbone.cuts, backbone.segments[1:], strict=True):
         hidden = following.example_inputs[following.input_names.index("hidden")]
         heads = []
@@ -106,12 +106,12 @@ def _positions(ingredients: Ingredients, backbone: Backbone, macs: float) -> lis
     return rows
 
 
-def _candidates(ingredients: Ingredients, pool: Pool, macs: float) -> list[dict[str, Any]]:
+def _candidates(run_inputs: RunInputs, pool: CandidatePool, macs: float) -> list[dict[str, Any]]:
     """Describe the candidates that would be tried, from cheap to dear."""
     rows = []
     for known in pool.known:
-        size = ingredients.candidates[known.name].preprocessing.size
-        inputs = {name: [*ingredients.example[name].shape[1:]] for name in known.input_names}
+        size = run_inputs.candidates[known.name].preprocessing.size
+        inputs = {name: [*run_inputs.example[name].shape[1:]] for name in known.input_names}
         if size:
             inputs = {name: [*shape[:-2], *size] for name, shape in inputs.items()}
         share = known.macs / macs

@@ -23,12 +23,12 @@ from ..passes import PruningStanza
 from ..passes.early_exit import attach_exits
 from ..passes.quantization import int8_options
 from ..passes.training import as_number
-from ..pipeline.candidates.pool import Pool
+from ..pipeline.candidates.pool import CandidatePool
 from ..pipeline.measure import ROUNDS, TIME_LIMIT
-from ..recipe.static_choices import Choice
+from ..recipe.static_choices import StaticChoice
 from ..records import Records
 from ..search.optimizer import optimize
-from ..sources.run_inputs import Ingredients
+from ..sources.run_inputs import RunInputs
 from ..targets.onnxruntime import BATCH_SIZE, export_whole
 
 # samples on which heads and the search for thresholds are tried
@@ -42,16 +42,16 @@ class Estimate:
     """Estimates for one recipe.
 
     Args:
-        given: The ingredients before any static pass.
-        ingredients: Those with the pruned backbone.
+        given: The run inputs before any static pass.
+        run_inputs: Those with the pruned backbone.
         backbone: That one, cut.
         pool: Candidates for savers; None for none.
     """
 
-    def __init__(self, given: Ingredients, ingredients: Ingredients, backbone: Backbone, pool: Pool | None):
-        self.given, self.ingredients, self.backbone, self.pool = given, ingredients, backbone, pool
-        self.recipe = ingredients.recipe
-        self.sizes = {key: len(split) for key, split in ingredients.splits.items()}
+    def __init__(self, given: RunInputs, run_inputs: RunInputs, backbone: Backbone, pool: CandidatePool | None):
+        self.given, self.run_inputs, self.backbone, self.pool = given, run_inputs, backbone, pool
+        self.recipe = run_inputs.recipe
+        self.sizes = {key: len(split) for key, split in run_inputs.splits.items()}
         tuning = self.recipe.dynamic_exit.tuning
         self.workers = distributed.workers(tuning.threads)
 
@@ -63,8 +63,8 @@ class Estimate:
                 steps["prune and fine-tune"] = self.pruning(stanza)
         several = len(self.recipe.quantization or {}) > 1 and self.recipe.model.quantize
         if several:
-            steps["choose a quantization"] = self.ship(1, len(self.recipe.quantization))
-        steps["export the backbone"] = self.ship(len(self.backbone.segments), 1)
+            steps["choose a quantization"] = self.export_seconds(1, len(self.recipe.quantization))
+        steps["export the backbone"] = self.export_seconds(len(self.backbone.segments), 1)
         return steps | self._dynamic() | {"prove and measure the file": self.proof}
 
     def _dynamic(self) -> dict[str, float]:
@@ -75,11 +75,11 @@ class Estimate:
             steps["train exits"] = self.exits
         return steps | {"make records": self.records, "search thresholds": self.search}
 
-    def of_choices(self, choices: Sequence[Choice]) -> dict[str, float]:
+    def of_choices(self, choices: Sequence[StaticChoice]) -> dict[str, float]:
         """Return the seconds of a search over static choices, if all of them were tried."""
         prunings = {choice.names[0]: choice.pruning for choice in choices if choice.pruning}
         steps = {f"prune: {name}": self.pruning(stanza) for name, stanza in prunings.items()}
-        steps["export the backbones"] = len(choices) * self.ship(len(self.backbone.segments), 1)
+        steps["export the backbones"] = len(choices) * self.export_seconds(len(self.backbone.segments), 1)
         ways = len({choice.names[1] for choice in choices})
         for name, seconds in self._dynamic().items():
             # what candidates answer is found in the cache where only the backbone differs
@@ -109,9 +109,9 @@ class Estimate:
     @cached_property
     def _whole(self) -> tuple[Part, PartSession, float]:
         """The whole backbone exported, a session of it, and the seconds that the export took."""
-        ingredients = self.ingredients
+        run_inputs = self.run_inputs
         started = time.perf_counter()
-        part = export_whole(ingredients.backbone, ingredients.example, self.backbone.dims)
+        part = export_whole(run_inputs.backbone, run_inputs.example, self.backbone.dims)
         spent = time.perf_counter() - started
         return part, PartSession(part, self.recipe.dynamic_exit.tuning.threads), spent
 
@@ -119,7 +119,7 @@ class Estimate:
     def forward(self) -> float:
         """Seconds of the backbone for one sample, of many."""
         part, session, _ = self._whole
-        feeds = self.ingredients.splits["calibration"].feeds(part.input_names)
+        feeds = self.run_inputs.splits["calibration"].feeds(part.input_names)
         batch = [array[:BATCH_SIZE] for array in feeds.values()]
         return _seconds(lambda: session.run(*batch)) / len(batch[0])
 
@@ -132,7 +132,7 @@ class Estimate:
         if not ways:
             return 0.0, 0.0
         part = self._whole[0]
-        feeds, times = self.ingredients.splits["calibration"].feeds(part.input_names), []
+        feeds, times = self.run_inputs.splits["calibration"].feeds(part.input_names), []
         for count in (BATCH_SIZE, 2 * BATCH_SIZE):
             few = {name: array[:count] for name, array in feeds.items()}
             started = time.perf_counter()
@@ -141,7 +141,7 @@ class Estimate:
         each = max(0.0, times[1] - times[0]) / BATCH_SIZE
         return max(0.0, times[0] - each * BATCH_SIZE), each
 
-    def ship(self, pieces: int, ways: int) -> float:
+    def export_seconds(self, pieces: int, ways: int) -> float:
         """Seconds to export a backbone in pieces, and to quantize it."""
         once, each = self._quantizing
         export = self._export_piece * (pieces - 1) + self._whole[2]
@@ -177,20 +177,20 @@ class Estimate:
 
     def _candidate(self, known: Any) -> tuple[float, float]:
         """Seconds of a candidate's export, and of its answer to one sample."""
-        model, example = known.load(), self.ingredients.example
+        model, example = known.load(), self.run_inputs.example
         started = time.perf_counter()
         free = [self.backbone.dims.get(name, {}) for name in known.input_names]
         part = export_part("candidate", model, known.input_names, "logits", model.select(example), free)
         spent = time.perf_counter() - started
         session = PartSession(part, self.recipe.dynamic_exit.tuning.threads)
-        feeds = self.ingredients.splits["calibration"].feeds(known.input_names)
+        feeds = self.run_inputs.splits["calibration"].feeds(known.input_names)
         batch = [array[:BATCH_SIZE] for array in feeds.values()]
         return spent, _seconds(lambda: session.run(*batch)) / len(batch[0])
 
     @cached_property
     def exits(self) -> float:
         """Seconds to train exits: features of all samples, then epochs; patience may end them earlier."""
-        stanza, split = self.recipe.dynamic_exit.early_exit, self.ingredients.splits["train"]
+        stanza, split = self.recipe.dynamic_exit.early_exit, self.run_inputs.splits["train"]
         rows = np.random.default_rng(0).permutation(len(split))[:_FEW]
         given, labels = {name: tensor[rows] for name, tensor in split.tensors.items()}, torch.from_numpy(split.labels)
 

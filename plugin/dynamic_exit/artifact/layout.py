@@ -7,11 +7,11 @@ from typing import Any
 import onnx
 
 from ..onnx.external_data import save_model
-from ..runtime.stages import Stages
+from ..runtime.stages import StageSet
 from .folder import MODEL_FILE, STAGES_FOLDER, checksum
 
 
-def write_model(folder: Path, stages: Stages, model: onnx.ModelProto, layout: str, default: str) -> dict[str, Any]:
+def write_model(folder: Path, stages: StageSet, model: onnx.ModelProto, layout: str, default: str) -> dict[str, Any]:
     """Write the model that was verified.
 
     Args:
@@ -31,7 +31,7 @@ def write_model(folder: Path, stages: Stages, model: onnx.ModelProto, layout: st
 
 
 def write_stages(
-    folder: Path, stages: Stages, default: str, ending: str, write: Callable[[Any, Path], list[Path]]
+    folder: Path, stages: StageSet, default: str, ending: str, write: Callable[[Any, Path], list[Path]]
 ) -> dict[str, Any]:
     """Write one file a stage.
 

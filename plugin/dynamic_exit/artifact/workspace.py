@@ -14,8 +14,8 @@ from ..passes.tiny_saver import FINE_TUNED_SUFFIX
 from ..recipe.recipe import PARTIAL, check_output, recipe_text
 from ..records import Records
 from ..report.page import report_page
-from ..runtime.stages import Stages
-from ..sources.run_inputs import Ingredients
+from ..runtime.stages import StageSet
+from ..sources.run_inputs import RunInputs
 from ..sources.text_length import longest_text
 from ..sources.tokenizer import save_tokenizer
 from .folder import POINTS_FILE
@@ -115,8 +115,8 @@ class Workspace:
 
     def finish(
         self,
-        ingredients: Ingredients,
-        stages: Stages,
+        run_inputs: RunInputs,
+        stages: StageSet,
         files: dict[str, Any],
         points: OperatingPoints,
         metrics: dict[str, Any],
@@ -124,7 +124,7 @@ class Workspace:
         """Write everything else, remove what the training left, and give the folder its name.
 
         Args:
-            ingredients: The recipe and its labels.
+            run_inputs: The recipe and its labels.
             stages: Those in the model.
             files: What the configuration says of the model's files, which are written.
             points: The operating points.
@@ -133,15 +133,15 @@ class Workspace:
         Returns:
             The output folder.
         """
-        recipe = ingredients.recipe
-        config = _config(ingredients, stages, files)
+        recipe = run_inputs.recipe
+        config = _config(run_inputs, stages, files)
         if recipe.data.source == "text":
             config.tokenizer_files = save_tokenizer(self.partial, recipe.data, recipe.model, config.max_tokens)
         config.save_pretrained(self.partial)
         if config.task == IMAGES:
             from .image_processor import write_image_processor
 
-            images = next(iter(ingredients.splits["calibration"].inputs.values()))
+            images = next(iter(run_inputs.splits["calibration"].inputs.values()))
             pictures = recipe.data.source == "imagefolder"
             write_image_processor(self.partial, images, recipe.model.preprocessing.interpolation, pictures)
         (self.partial / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
@@ -176,9 +176,9 @@ def how_to_go_on(directory: str | Path) -> str:
     return f"interrupted; nothing is in '{directory}' yet: run the same command again, with or without --resume"
 
 
-def _config(ingredients: Ingredients, stages: Stages, files: dict[str, Any]) -> DynamicExitModelConfig:
-    recipe, names = ingredients.recipe, ingredients.labels
-    savers = {name: ingredients.candidates[name.removesuffix(FINE_TUNED_SUFFIX)] for name in stages.savers}
+def _config(run_inputs: RunInputs, stages: StageSet, files: dict[str, Any]) -> DynamicExitModelConfig:
+    recipe, names = run_inputs.recipe, run_inputs.labels
+    savers = {name: run_inputs.candidates[name.removesuffix(FINE_TUNED_SUFFIX)] for name in stages.savers}
     return DynamicExitModelConfig(
         preprocessing={
             name: source.preprocessing.model_dump(mode="json")
@@ -188,14 +188,14 @@ def _config(ingredients: Ingredients, stages: Stages, files: dict[str, Any]) -> 
         numerics=stages.numerics,
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
-        max_tokens=_max_tokens(ingredients, stages, files["inputs"]),
+        max_tokens=_max_tokens(run_inputs, stages, files["inputs"]),
         **files,
     )
 
 
-def _max_tokens(ingredients: Ingredients, stages: Stages, inputs: list[dict[str, Any]]) -> int | None:
+def _max_tokens(run_inputs: RunInputs, stages: StageSet, inputs: list[dict[str, Any]]) -> int | None:
     """The most tokens that every stage takes; None where their number is fixed, and so in the inputs' shapes."""
     if not any(isinstance(side, str) for each in inputs for side in each["shape"]):
         return None
-    models = [ingredients.backbone, *(stage.module for stage in stages.savers.values())]
-    return longest_text(models, ingredients.example)
+    models = [run_inputs.backbone, *(stage.module for stage in stages.savers.values())]
+    return longest_text(models, run_inputs.example)

@@ -125,19 +125,19 @@ def validate(
 ) -> None:
     """Check a recipe, its models and its data without running it."""
     from ..core.cache import Cache
-    from ..pipeline.candidates.pool import Pool
-    from ..pipeline.inputs import load
+    from ..pipeline.candidates.pool import CandidatePool
+    from ..pipeline.inputs import load_run_inputs
 
     loaded = _read(recipe, override)
     with terminal_log(quiet, verbose):
-        ingredients = load(loaded)
-        ingredients.log_notes()
-        pool = Pool(ingredients, Cache(None)).known if ingredients.candidates else []
+        run_inputs = load_run_inputs(loaded)
+        run_inputs.log_notes()
+        pool = CandidatePool(run_inputs, Cache(None)).known if run_inputs.candidates else []
     if as_json:
         print(json.dumps(loaded.model_dump(mode="json"), indent=2))
         return
-    sizes = ", ".join(f"{len(split)} {key}" for key, split in ingredients.splits.items())
-    print(f"{recipe} is valid: {ingredients.classes} classes, {sizes} samples, {len(pool)} candidates")
+    sizes = ", ".join(f"{len(split)} {key}" for key, split in run_inputs.splits.items())
+    print(f"{recipe} is valid: {run_inputs.classes} classes, {sizes} samples, {len(pool)} candidates")
 
 
 @app.command()

@@ -52,7 +52,7 @@ def classifier_fingerprint(classifier: nn.Module, inputs: Sequence[Tensor]) -> s
 
 
 @functools.cache
-def surroundings() -> str:
+def environment_fingerprint() -> str:
     """Return a sum over this project's code, the libraries that export and run models, and the kind of processor."""
     own = sorted(_PACKAGE.rglob("*.py"))
     return digest(
@@ -63,7 +63,7 @@ def surroundings() -> str:
 
 
 @functools.cache
-def training_surroundings() -> str:
+def training_environment_fingerprint() -> str:
     """Return a sum over the code that prunes and trains, its libraries, and the kind of processor."""
     passes = _PACKAGE / "passes"
     own = sorted([*passes.glob("pruning/*.py"), passes / "training.py", passes / "augment.py"])

@@ -15,11 +15,13 @@ from ..sources.labels import labels_of
 from ..sources.models.builders import check_source
 from ..sources.models.loading import answer_of, expand_candidates, has_bytes, input_parameters, load_model
 from ..sources.models.weights import check_trained
-from ..sources.run_inputs import Ingredients
+from ..sources.run_inputs import RunInputs
 from .baseline_check import check_backbone
 
 
-def load(recipe: Recipe, model: nn.Module | None = None, splits: Mapping[str, Split] | None = None) -> Ingredients:
+def load_run_inputs(
+    recipe: Recipe, model: nn.Module | None = None, splits: Mapping[str, Split] | None = None
+) -> RunInputs:
     """Load everything that a recipe names and refuse what cannot work.
 
     Args:
@@ -28,7 +30,7 @@ def load(recipe: Recipe, model: nn.Module | None = None, splits: Mapping[str, Sp
         splits: Samples to use in place of the recipe's.
 
     Returns:
-        The ingredients.
+        The run inputs.
 
     Raises:
         DynamicExitError: One sentence on the first thing that cannot be used.
@@ -61,7 +63,7 @@ def load(recipe: Recipe, model: nn.Module | None = None, splits: Mapping[str, Sp
     saver = recipe.dynamic_exit.tiny_saver
     sources = expand_candidates(saver.candidates) if saver else []
     candidates = {source.stage_name: source for source in sources}
-    return Ingredients(recipe, backbone, loaded, candidates, example, by_name, classes, labels, notes=tuple(notes))
+    return RunInputs(recipe, backbone, loaded, candidates, example, by_name, classes, labels, notes=tuple(notes))
 
 
 def _labels(recipe: Recipe, model: nn.Module, classes: int, found: Sequence[str] | None, note: Note) -> list[str]:

@@ -19,8 +19,8 @@ from ..core.hashing import digest
 from ..cost import ROUND_SECONDS, Latency, measure_latency
 from ..onnx.verification import run_session
 from ..recipe.recipe import Tuning
-from ..runtime.stages import FLOAT, Stage, Stages
-from ..sources.run_inputs import Ingredients
+from ..runtime.stages import FLOAT, Stage, StageSet
+from ..sources.run_inputs import RunInputs
 from ..targets.verification import File
 
 # so many samples are enough for a steady mean: one at a time, and in batches
@@ -41,7 +41,7 @@ class Variant:
 
 
 def measure(
-    stages: Stages, files: Mapping[str, File], points: OperatingPoints, ingredients: Ingredients
+    stages: StageSet, files: Mapping[str, File], points: OperatingPoints, run_inputs: RunInputs
 ) -> dict[str, Any]:
     """Measure accuracy and time of the backbone alone and of every operating point, on the test samples.
 
@@ -49,14 +49,14 @@ def measure(
         stages: Those in the files.
         files: ``static`` (the backbone alone, in float) and ``shipped``.
         points: With their costs.
-        ingredients: Backbone and test samples.
+        run_inputs: Backbone and test samples.
 
     Returns:
         ``rows`` (the backbone in float first), ``timing`` (how it was measured) and ``bytes`` (sizes of the
         backbone alone, of the file, and of its parts together).
     """
-    split, backbone, chain = ingredients.splits["test"], ingredients.backbone, stages.chain
-    tuning, names = ingredients.recipe.dynamic_exit.tuning, backbone.input_names or tuple(ingredients.example)
+    split, backbone, chain = run_inputs.splits["test"], run_inputs.backbone, stages.chain
+    tuning, names = run_inputs.recipe.dynamic_exit.tuning, backbone.input_names or tuple(run_inputs.example)
     feeds = split.feeds([*dict.fromkeys((*stages.input_names, *names))])
     variants = {f"backbone, {FLOAT}": Variant(files["static"].session)}
     if stages.numerics != FLOAT:
@@ -137,7 +137,7 @@ def timed_slices(feeds: Mapping[str, np.ndarray], size: int) -> list[dict[str, n
     return [{name: array[start : start + size] for name, array in feeds.items()} for start in starts]
 
 
-def stage_costs(stages: Stages, tuning: Tuning, cache: Cache) -> dict[str, Any]:
+def stage_costs(stages: StageSet, tuning: Tuning, cache: Cache) -> dict[str, Any]:
     """Return the cost of every stage in one unit, as records take it.
 
     Args:
@@ -154,7 +154,7 @@ def stage_costs(stages: Stages, tuning: Tuning, cache: Cache) -> dict[str, Any]:
     return {"own_cost": own, "prefix_cost": prefix, "cost_unit": "seconds" if latency else "macs"}
 
 
-def stage_seconds(stages: Stages, cache: Cache, batch_size: int = 64, threads: int = 1) -> dict[str, float]:
+def stage_seconds(stages: StageSet, cache: Cache, batch_size: int = 64, threads: int = 1) -> dict[str, float]:
     """Measure each stage as it ships, alone; each once on a machine, so that all records agree.
 
     Args:

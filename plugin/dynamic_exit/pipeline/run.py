@@ -23,20 +23,20 @@ from ..errors import DynamicExitError
 from ..passes.tiny_saver import ALWAYS
 from ..recipe.recipe import Recipe
 from ..records import Records
-from ..report.page import shrinkage_notes
+from ..report.page import static_pass_notes
 from ..search.dependencies import NEVER_EXIT, required_savers
 from ..search.judgement import Judgement, judge, with_error
 from ..search.optimizer import split, tune
 from ..sources.data.loading import Split
-from ..sources.run_inputs import Ingredients
+from ..sources.run_inputs import RunInputs
 from ..targets.base import assemble
-from .candidates.pool import Pool
-from .inputs import load
+from .candidates.pool import CandidatePool
+from .inputs import load_run_inputs
 from .measure import measure
-from .stages import Chain, grow, record_chain, ship
-from .static_passes import shrink, shrinkage
+from .stages import Build, export_backbone, grow, record_split
+from .static_passes import apply_static_passes, static_pass_effect
 from .static_search.search import search_static
-from .static_search.variants import Stack
+from .static_search.variants import StaticSearchResult
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def run(
     progress: Progress | None = None,
     resume: bool = False,
 ) -> Result:
-    """Run a recipe from its ingredients to its folder.
+    """Run a recipe from its inputs to its folder.
 
     Where a launcher started several processes (`torchrun`, `accelerate launch`) all must call this alike.
 
@@ -103,10 +103,10 @@ def _run(recipe: Recipe, model, splits, progress: Progress | None, resume: bool)
     """Run a recipe; of processes that work together, all train and make records, and the main one does the rest."""
     started = time.perf_counter()
     with Workspace(recipe.export.directory) as workspace:
-        ingredients = distributed.together(lambda: load(recipe, model, splits))
-        ingredients.log_notes()
+        run_inputs = distributed.together(lambda: load_run_inputs(recipe, model, splits))
+        run_inputs.log_notes()
         begin = partial(workspace.begin, resume)
-        chain, calibration, test, stack = _build(ingredients, begin, resume, progress)
+        chain, calibration, test, stack = _build(run_inputs, begin, resume, progress)
 
         def conclude() -> Result:
             workspace.save(calibration)
@@ -122,58 +122,58 @@ def _run(recipe: Recipe, model, splits, progress: Progress | None, resume: bool)
 
 
 def _build(
-    ingredients: Ingredients, begin: Callable[[], Path], resume: bool, progress: Progress | None
-) -> tuple[Chain, Records, Records, Stack | None]:
+    run_inputs: RunInputs, begin: Callable[[], Path], resume: bool, progress: Progress | None
+) -> tuple[Build, Records, Records, StaticSearchResult | None]:
     """Make all stages, and the records of calibration and test samples; of the best stack where one is searched."""
-    recipe = ingredients.recipe
+    recipe = run_inputs.recipe
     cache = open_cache(recipe.dynamic_exit.cache.directory, recipe.dynamic_exit.cache.enabled)
     if recipe.dynamic_exit.tuning.static_search:
-        pool = Pool(ingredients, cache, progress) if recipe.dynamic_exit.tiny_saver else None
-        stack = search_static(ingredients, pool, cache, begin, resume)
+        pool = CandidatePool(run_inputs, cache, progress) if recipe.dynamic_exit.tiny_saver else None
+        stack = search_static(run_inputs, pool, cache, begin, resume)
         return stack.chain, stack.calibration, stack.test_records(), stack
     if recipe.static_passes:
-        ingredients = shrink(ingredients, cache)
-    pool = Pool(ingredients, cache, progress) if recipe.dynamic_exit.tiny_saver else None
-    chain = ship(ingredients)
+        run_inputs = apply_static_passes(run_inputs, cache)
+    pool = CandidatePool(run_inputs, cache, progress) if recipe.dynamic_exit.tiny_saver else None
+    chain = export_backbone(run_inputs)
     grow(chain, pool, cache, begin, resume)
-    return chain, record_chain(chain, "calibration"), record_chain(chain, "test"), None
+    return chain, record_split(chain, "calibration"), record_split(chain, "test"), None
 
 
 def _conclude(
     workspace: Workspace,
-    chain: Chain,
+    chain: Build,
     calibration: Records,
     test: Records,
-    stack: Stack | None,
+    stack: StaticSearchResult | None,
     started: float,
 ) -> Result:
     """Tune, assemble, verify, measure and write what records show."""
-    ingredients = chain.ingredients
-    points = _tune(ingredients, calibration, test, chain.stages.fuse, stack)
+    run_inputs = chain.run_inputs
+    points = _tune(run_inputs, calibration, test, chain.stages.fuse, stack)
     stages = chain.stages.only([stage.stage for point in points.points for stage in point.stages])
     logger.info(f"stages in use: {', '.join((*stages.savers, *stages.exits)) or 'none, nothing pays off'}")
-    model = assemble(stages, points, ingredients, chain.shipper.dims)
+    model = assemble(stages, points, run_inputs, chain.target.dims)
     workspace.save_points(points)
     files = model.write(workspace.partial)
     agreements = model.verify(workspace.partial, files)
     logger.info("verified: at every operating point the file answers as its model does, on every test sample")
-    shrunk = None if stack else shrinkage(ingredients)
+    shrunk = None if stack else static_pass_effect(run_inputs)
     judged = judge(points, test)
     promised = stack.judge(points, test) if stack else judged
-    measured = measure(stages, model.files, points, ingredients)
+    measured = measure(stages, model.files, points, run_inputs)
     metrics = {
         "_type": "dynamic_exit.metrics",
         "_version": 1,
-        "seed": ingredients.recipe.seed,
-        "samples": {key: len(samples) for key, samples in ingredients.splits.items()},
+        "seed": run_inputs.recipe.seed,
+        "samples": {key: len(samples) for key, samples in run_inputs.splits.items()},
         **measured,
         "rows": _with_errors(measured["rows"], judged, promised),
-        "target": ingredients.recipe.export.target,
+        "target": run_inputs.recipe.export.target,
         "backbone_numerics": stages.numerics,
         "notes": [
-            *(*ingredients.notes, *chain.notes, *points.notes),
+            *(*run_inputs.notes, *chain.notes, *points.notes),
             *(each.note for each in promised if each.contradicted),
-            *shrinkage_notes(shrunk),
+            *static_pass_notes(shrunk),
         ],
         "static_passes": shrunk,
         "numerics": [with_error(row, len(calibration)) for row in chain.numerics],
@@ -186,14 +186,14 @@ def _conclude(
         "verification": {key: vars(agreement) for key, agreement in agreements.items()},
         "seconds": round(time.perf_counter() - started, 1),
     }
-    return Result(workspace.finish(ingredients, stages, files, points, metrics), points, metrics)
+    return Result(workspace.finish(run_inputs, stages, files, points, metrics), points, metrics)
 
 
 def _tune(
-    ingredients: Ingredients, calibration: Records, test: Records, fuse: str, stack: Stack | None
+    run_inputs: RunInputs, calibration: Records, test: Records, fuse: str, stack: StaticSearchResult | None
 ) -> OperatingPoints:
     """Search on calibration samples, report on test samples; a guarantee is tested on a part of its own."""
-    recipe = ingredients.recipe
+    recipe = run_inputs.recipe
     tuning, proof = recipe.dynamic_exit.tuning, None
     if tuning.guarantee is not None:
         searched, _, proven = split(len(calibration), 0.5, False, recipe.seed)

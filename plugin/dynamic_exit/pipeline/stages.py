@@ -14,25 +14,25 @@ from ..graph.backbone import Backbone
 from ..passes.tiny_saver import Candidate
 from ..records import Records
 from ..runtime.recorder import make_records
-from ..runtime.stages import FLOAT, Stages
-from ..sources.run_inputs import Ingredients
-from ..targets.base import make_shipper
-from ..targets.onnxruntime import Shipper, ship_exits
+from ..runtime.stages import FLOAT, StageSet
+from ..sources.run_inputs import RunInputs
+from ..targets.base import create_target
+from ..targets.onnxruntime import OnnxRuntimeTarget, export_exits
 from .backbone import cut_backbone
-from .candidates.pool import Pool
+from .candidates.pool import CandidatePool
 from .measure import stage_costs
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Chain:
+class Build:
     """A chain under construction.
 
     Attributes:
-        ingredients: What it is made of, static passes included.
+        run_inputs: What it is made of, static passes included.
         backbone: The cut backbone.
-        shipper: Exports and quantizes.
+        target: Exports and quantizes.
         stages: What has been made so far.
         numerics: What was measured where several quantizations were to choose from.
         candidates: The table of savers that were tried.
@@ -41,10 +41,10 @@ class Chain:
         notes: What the user should know of how it was made, one sentence each: for ``metrics.json``, report and card.
     """
 
-    ingredients: Ingredients
+    run_inputs: RunInputs
     backbone: Backbone
-    shipper: Shipper
-    stages: Stages
+    target: OnnxRuntimeTarget
+    stages: StageSet
     numerics: list[dict[str, Any]]
     candidates: list[Candidate] = field(default_factory=list)
     candidates_seconds: float = 0.0
@@ -52,34 +52,34 @@ class Chain:
     notes: list[str] = field(default_factory=list)
 
 
-def ship(ingredients: Ingredients) -> Chain:
+def export_backbone(run_inputs: RunInputs) -> Build:
     """Cut a backbone, choose its numerics, and ship its segments.
 
     Args:
-        ingredients: The static passes have run.
+        run_inputs: The static passes have run.
 
     Raises:
         DynamicExitError: One sentence on what cannot be cut, exported or quantized.
     """
-    recipe = ingredients.recipe
+    recipe = run_inputs.recipe
     exits = recipe.dynamic_exit.early_exit
-    backbone = distributed.together(partial(cut_backbone, ingredients.backbone, ingredients.example, exits))
+    backbone = distributed.together(partial(cut_backbone, run_inputs.backbone, run_inputs.example, exits))
     logger.info(f"backbone: {backbone.depth} cuts found, {len(backbone.cuts)} in use")
     if backbone.fixed_length:
-        logger.info(f"the file takes texts of {_length(ingredients)} tokens alone: {backbone.fixed_length}")
-    inputs = ingredients.splits["calibration"].inputs
-    shipper, numerics = make_shipper(ingredients, backbone)
-    segments = shipper.ship_backbone(backbone, recipe.model.quantize)
-    stages = Stages(tuple(inputs), segments, {"final": backbone.depth})
-    stages.numerics = shipper.int8.label if shipper.int8 and recipe.model.quantize else FLOAT
-    return Chain(ingredients, backbone, shipper, stages, numerics)
+        logger.info(f"the file takes texts of {_length(run_inputs)} tokens alone: {backbone.fixed_length}")
+    inputs = run_inputs.splits["calibration"].inputs
+    target, numerics = create_target(run_inputs, backbone)
+    segments = target.export_backbone(backbone, recipe.model.quantize)
+    stages = StageSet(tuple(inputs), segments, {"final": backbone.depth})
+    stages.numerics = target.int8.label if target.int8 and recipe.model.quantize else FLOAT
+    return Build(run_inputs, backbone, target, stages, numerics)
 
 
-def _length(ingredients: Ingredients) -> int:
-    return next(tensor.shape[1] for tensor in ingredients.example.values() if is_text(tensor))
+def _length(run_inputs: RunInputs) -> int:
+    return next(tensor.shape[1] for tensor in run_inputs.example.values() if is_text(tensor))
 
 
-def grow(chain: Chain, pool: Pool | None, cache: Cache, begin: Callable[[], Path], resume: bool) -> None:
+def grow(chain: Build, pool: CandidatePool | None, cache: Cache, begin: Callable[[], Path], resume: bool) -> None:
     """Put savers and exits into a chain, and find what every stage costs.
 
     Args:
@@ -92,20 +92,20 @@ def grow(chain: Chain, pool: Pool | None, cache: Cache, begin: Callable[[], Path
     Raises:
         DynamicExitError: One sentence on what cannot be done and why.
     """
-    ingredients, stages = chain.ingredients, chain.stages
-    recipe = ingredients.recipe
+    run_inputs, stages = chain.run_inputs, chain.stages
+    recipe = run_inputs.recipe
     if pool:
-        chain.candidates = pool.pick(stages, chain.shipper)
+        chain.candidates = pool.select(stages, chain.target)
         chain.candidates_seconds = pool.seconds
         chain.notes += pool.notes
     work, exits = begin(), recipe.dynamic_exit.early_exit
     if exits:
-        train, place = ingredients.splits["train"], {"workdir": work, "resume": resume}
-        ship_exits(stages, chain.backbone, chain.shipper, exits, train.tensors, train.labels, recipe.seed, **place)
+        train, place = run_inputs.splits["train"], {"workdir": work, "resume": resume}
+        export_exits(stages, chain.backbone, chain.target, exits, train.tensors, train.labels, recipe.seed, **place)
     chain.costs = stage_costs(stages, recipe.dynamic_exit.tuning, cache)
 
 
-def record_chain(chain: Chain, key: str, costs: Mapping[str, Any] | None = None) -> Records:
+def record_split(chain: Build, key: str, costs: Mapping[str, Any] | None = None) -> Records:
     """Make the records of one split, with the numerics that ship, on all cores.
 
     Args:
@@ -113,8 +113,8 @@ def record_chain(chain: Chain, key: str, costs: Mapping[str, Any] | None = None)
         key: Name of the split.
         costs: As `stage_costs` gives them; None: those of the chain.
     """
-    ingredients, stages = chain.ingredients, chain.stages
-    split, workers = ingredients.splits[key], chain.shipper.workers()
+    run_inputs, stages = chain.run_inputs, chain.stages
+    split, workers = run_inputs.splits[key], chain.target.workers()
     described = {"positions": stages.positions, "requires": stages.requires, **(costs or chain.costs)}
     model, inputs = stages.model("session"), [*split.inputs.values()]
     return make_records(model, inputs, split.labels, workers=workers, **described)

@@ -16,7 +16,7 @@ from ..errors import OutputError, RecipeError
 from ..passes import EarlyExitStanza, ModelSource, PruningStanza, Stanza, TinySaverStanza, explain
 from ..passes.quantization import int8_options, torch_options
 from ..passes.stanza import PathOrName, RecipePath, refuse
-from .static_choices import Choice, StaticSearch, choices_of
+from .static_choices import StaticChoice, StaticSearch, choices_of
 from .static_passes import StaticPasses, in_written_order, with_passes
 
 #: Added to the output's name while it is written.
@@ -237,7 +237,7 @@ class Recipe(StaticPasses):
     export: Export = Field(description="the folder that is written")
 
     @property
-    def choices(self) -> list[Choice]:
+    def choices(self) -> list[StaticChoice]:
         """The choices of `tuning.static_search`; none without one.
 
         Raises:

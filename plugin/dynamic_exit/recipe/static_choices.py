@@ -40,7 +40,7 @@ class StaticSearch(Stanza):
 
 
 @dataclass(frozen=True)
-class Choice:
+class StaticChoice:
     """One static choice.
 
     Attributes:
@@ -61,7 +61,7 @@ class Choice:
 
 def choices_of(
     search: StaticSearch, pruning: PruningStanza | None, quantization: Mapping[str, dict[str, Any] | None] | None
-) -> list[Choice]:
+) -> list[StaticChoice]:
     """Return the choices that a search names, all combinations, those of one pruning together.
 
     Args:
@@ -84,7 +84,7 @@ def choices_of(
             if choice in [before for _, before in found[:place]]:
                 raise RecipeError(f"key '{_PLACE}.{kind}' names the choice '{name}' twice; keep one")
     return [
-        Choice(stanza, parameters, (pruning_name, way_name))
+        StaticChoice(stanza, parameters, (pruning_name, way_name))
         for (pruning_name, stanza), (way_name, parameters) in product(pruned, ways)
     ]
 

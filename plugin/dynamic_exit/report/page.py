@@ -209,7 +209,7 @@ def stack_summary(metrics: dict[str, Any]) -> str:
     return f"Against the backbone as it was given ({right} of the test samples right): {points}."
 
 
-def shrinkage_notes(found: dict[str, Any] | None) -> list[str]:
+def static_pass_notes(found: dict[str, Any] | None) -> list[str]:
     """Return what static passes did to the backbone, in one sentence, or none where none has run.
 
     Args:

@@ -38,7 +38,7 @@ class Stage:
 
 
 @dataclass
-class Stages:
+class StageSet:
     """All stages of a chain under construction.
 
     Attributes:
@@ -82,7 +82,7 @@ class Stages:
             taps={index: made(stage) for index, stage in self.taps.items()},
         )
 
-    def only(self, names: Sequence[str]) -> "Stages":
+    def only(self, names: Sequence[str]) -> "StageSet":
         """Return the chain with only the named stages before the final, and only the inputs that they take."""
         savers = {name: stage for name, stage in self.savers.items() if name in names}
         exits = {name: pair for name, pair in self.exits.items() if name in names}
@@ -91,7 +91,7 @@ class Stages:
         every = (*savers.values(), *self.segments, *(stage for _, stage in exits.values()), *taps.values())
         taken = {name for stage in every for name in stage.part.input_names}
         inputs = tuple(name for name in self.input_names if name in taken)
-        return Stages(inputs, self.segments, self.positions, savers, exits, self.fuse, taps, self.numerics)
+        return StageSet(inputs, self.segments, self.positions, savers, exits, self.fuse, taps, self.numerics)
 
     @property
     def every(self) -> tuple[Stage, ...]:

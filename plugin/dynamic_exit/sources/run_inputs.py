@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Ingredients:
+class RunInputs:
     """What a recipe names.
 
     Attributes:

@@ -14,12 +14,12 @@ from ..graph.backbone import Backbone
 from ..onnx.session import open_session
 from ..onnx.verification import Agreement
 from ..passes.quantization import torch_options
-from ..runtime.stages import Stages
-from ..sources.run_inputs import Ingredients
+from ..runtime.stages import StageSet
+from ..sources.run_inputs import RunInputs
 from .float_twin import check_twin, keep_twin
-from .onnxruntime import Shipper, export_whole
+from .onnxruntime import OnnxRuntimeTarget, export_whole
 from .precision import choose_numerics
-from .torch import TorchModel, TorchShipper
+from .torch import TorchModel, TorchTarget
 from .verification import File, stitch_file, verify
 
 
@@ -43,35 +43,35 @@ class Model(Protocol):
         """
 
 
-def make_shipper(ingredients: Ingredients, backbone: Backbone) -> tuple[Shipper, list[dict[str, Any]]]:
+def create_target(run_inputs: RunInputs, backbone: Backbone) -> tuple[OnnxRuntimeTarget, list[dict[str, Any]]]:
     """Return what ships stages for the recipe's target, and what was measured to choose a quantization.
 
     Args:
-        ingredients: The recipe and calibration samples.
+        run_inputs: The recipe and calibration samples.
         backbone: Cut.
     """
-    recipe = ingredients.recipe
+    recipe = run_inputs.recipe
     common = {"threads": recipe.dynamic_exit.tuning.threads, "dims": backbone.dims}
-    inputs = ingredients.splits["calibration"].inputs
+    inputs = run_inputs.splits["calibration"].inputs
     if recipe.export.target == "torch":
-        return TorchShipper(torch_options(recipe.quantization), inputs, recipe.export.compile, **common), []
-    int8, numerics = choose_numerics(ingredients, backbone)
-    return Shipper(int8, inputs, **common), numerics
+        return TorchTarget(torch_options(recipe.quantization), inputs, recipe.export.compile, **common), []
+    int8, numerics = choose_numerics(run_inputs, backbone)
+    return OnnxRuntimeTarget(int8, inputs, **common), numerics
 
 
 def assemble(
-    stages: Stages, points: OperatingPoints, ingredients: Ingredients, dims: Mapping[str, dict[int, str]]
+    stages: StageSet, points: OperatingPoints, run_inputs: RunInputs, dims: Mapping[str, dict[int, str]]
 ) -> Model:
     """Put the stages in use together for the recipe's target.
 
     Args:
         stages: Those that some operating point uses.
         points: The operating points.
-        ingredients: The recipe, the backbone and the samples.
+        run_inputs: The recipe, the backbone and the samples.
         dims: Free dimensions of inputs besides the batch: index -> name.
     """
-    kind = TorchModel if ingredients.recipe.export.target == "torch" else OnnxModel
-    return kind(stages, points, ingredients, dims)
+    kind = TorchModel if run_inputs.recipe.export.target == "torch" else OnnxModel
+    return kind(stages, points, run_inputs, dims)
 
 
 class OnnxModel:
@@ -79,35 +79,35 @@ class OnnxModel:
 
     def __init__(
         self,
-        stages: Stages,
+        stages: StageSet,
         points: OperatingPoints,
-        ingredients: Ingredients,
+        run_inputs: RunInputs,
         dims: Mapping[str, dict[int, str]],
     ):
-        self.stages, self.points, self.ingredients = stages, points, ingredients
-        tuning = ingredients.recipe.dynamic_exit.tuning
+        self.stages, self.points, self.run_inputs = stages, points, run_inputs
+        tuning = run_inputs.recipe.dynamic_exit.tuning
         self.default = points.points[tuning.default_goal]
-        static = export_whole(ingredients.backbone, ingredients.example, dims).proto
+        static = export_whole(run_inputs.backbone, run_inputs.example, dims).proto
         self.files = {
             "static": File(static, open_session(static, threads=tuning.threads)),
-            "float": stitch_file(stages, "float_part", points, self.default, ingredients),
-            "shipped": stitch_file(stages, "part", points, self.default, ingredients),
+            "float": stitch_file(stages, "float_part", points, self.default, run_inputs),
+            "shipped": stitch_file(stages, "part", points, self.default, run_inputs),
         }
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Write the model's files."""
-        model, layout = self.files["shipped"].model, self.ingredients.recipe.export.layout
+        model, layout = self.files["shipped"].model, self.run_inputs.recipe.export.layout
         inputs = [_input(value) for value in model.graph.input if value.name in self.stages.input_names]
         written = write_model(folder, self.stages, model, layout, self.default.name)
-        keeping = self.ingredients.recipe.dynamic_exit.cache
+        keeping = self.run_inputs.recipe.dynamic_exit.cache
         with silenced():  # a cache that cannot be written was reported when the run began
             keep_twin(self.stages, folder, written["checksums"], open_cache(keeping.directory, keeping.enabled))
-        twin = check_twin(self.stages, self.ingredients.splits["calibration"].inputs)
+        twin = check_twin(self.stages, self.run_inputs.splits["calibration"].inputs)
         return {"inputs": inputs, **written, "float_twin": twin}
 
     def verify(self, folder: Path, written: dict[str, Any]) -> dict[str, Agreement]:
         """Hold the float file against the torch model, and the one that ships against its single stages."""
-        return verify(self.stages, self.files, self.points, self.ingredients)
+        return verify(self.stages, self.files, self.points, self.run_inputs)
 
 
 def _input(value: onnx.ValueInfoProto) -> dict[str, Any]:

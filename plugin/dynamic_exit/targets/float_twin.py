@@ -21,7 +21,7 @@ from ..onnx.part import Part
 from ..onnx.quantize import dequantize_part, is_quantized, other_quantization
 from ..onnx.session import PartSession
 from ..recipe.recipe import read_recipe
-from ..runtime.stages import FLOAT, Stage, Stages
+from ..runtime.stages import FLOAT, Stage, StageSet
 
 #: What rows are called whose weights are those of the int8 file.
 ROUNDED = "float, rounded weights"
@@ -34,7 +34,7 @@ _STAND_IN = (
     "stage answers otherwise {}"
 )
 
-Way = Callable[[str, Part], Part]
+PartTransform = Callable[[str, Part], Part]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Twin:
     """
 
     numerics: str
-    part: Way
+    part: PartTransform
 
 
 def roles(savers: Iterable, segments: Iterable, exits: Iterable) -> dict[str, Any]:
@@ -56,11 +56,11 @@ def roles(savers: Iterable, segments: Iterable, exits: Iterable) -> dict[str, An
     return {f"{kind}{index}": each for kind, found in kinds.items() for index, each in enumerate(found)}
 
 
-def _stages(stages: Stages) -> dict[str, Stage]:
+def _stages(stages: StageSet) -> dict[str, Stage]:
     return roles(stages.savers.values(), stages.segments, (stage for _, stage in stages.exits.values()))
 
 
-def keep_twin(stages: Stages, folder: Path, checksums: Iterable[str], cache: Cache) -> None:
+def keep_twin(stages: StageSet, folder: Path, checksums: Iterable[str], cache: Cache) -> None:
     """Keep what ships in float too, found again by the files that were written.
 
     Args:
@@ -74,7 +74,7 @@ def keep_twin(stages: Stages, folder: Path, checksums: Iterable[str], cache: Cac
         cache.put(_key(folder, checksums), {role: part.content for role, part in parts.items()})
 
 
-def check_twin(stages: Stages, inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def check_twin(stages: StageSet, inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Hold the twin that can be had of the files alone against the float stages.
 
     Args:
@@ -110,7 +110,7 @@ def check_twin(stages: Stages, inputs: Mapping[str, np.ndarray]) -> dict[str, An
 
 
 @torch.no_grad()
-def _all_logits(stages: Stages, form: Callable[[Stage], Any], inputs: list[np.ndarray]) -> dict[str, np.ndarray]:
+def _all_logits(stages: StageSet, form: Callable[[Stage], Any], inputs: list[np.ndarray]) -> dict[str, np.ndarray]:
     model = stages.model(form)
     found = [model.all_stage_logits(*map(torch.from_numpy, batch)) for batch in batches(inputs, _BATCH_SIZE)]
     return {name: np.concatenate([each[name].numpy() for each in found]) for name in found[0]}

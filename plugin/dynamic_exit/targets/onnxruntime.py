@@ -25,7 +25,7 @@ from ..onnx.verification import logit_differences
 from ..passes.early_exit import EarlyExitStanza, attach_exits, uncertainty
 from ..passes.early_exit.heads import ExitHead
 from ..passes.early_exit.sequence import SequenceHead
-from ..runtime.stages import Stage, Stages
+from ..runtime.stages import Stage, StageSet
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def export_whole(classifier: Classifier, example: Mapping[str, Tensor], dims: Ma
     return export_part("backbone", classifier, names, "logits", classifier.select(example), free)
 
 
-class Shipper:
+class OnnxRuntimeTarget:
     """Turns torch modules into stages as they ship: exported, and quantized where the recipe says so.
 
     This one ships for onnxruntime; one for another target has `make`, `load` and `open` of its own.
@@ -132,11 +132,11 @@ class Shipper:
         macs = count_macs(module, example)
         return Stage(module, part, self.open(part), macs, float_part, example)
 
-    def ship(self, name: str, module: nn.Module, input_names, output_kind, example, feeds) -> Stage:
+    def export_stage(self, name: str, module: nn.Module, input_names, output_kind, example, feeds) -> Stage:
         """Make a stage of one module; arguments as for `parts`."""
         return self.stage(module, *self.parts(name, module, input_names, output_kind, example, feeds), example)
 
-    def ship_backbone(self, backbone: Backbone, quantize: bool = True) -> list[Stage]:
+    def export_backbone(self, backbone: Backbone, quantize: bool = True) -> list[Stage]:
         """Ship all segments; each is calibrated on what the float segments before it give."""
         stages, hidden = [], None
         for index, segment in enumerate(backbone.segments):
@@ -144,13 +144,13 @@ class Shipper:
             name = f"segment{index}"
             seen = feeds if quantize else None
             stages.append(
-                self.ship(name, segment, segment.input_names, segment.output_kind, segment.example_inputs, seen)
+                self.export_stage(name, segment, segment.input_names, segment.output_kind, segment.example_inputs, seen)
             )
             hidden = run_in_batches(segment, [torch.from_numpy(feeds[name]) for name in segment.input_names]).numpy()
             logger.info(f"segment {index + 1} of {len(backbone.segments)}: {stages[-1].macs / 1e6:.2f} M multiply-adds")
         return stages
 
-    def saver_parts(
+    def export_saver(
         self, name: str, candidate: nn.Module, input_names: Sequence[str], quantize: bool = True
     ) -> tuple[Part, Part]:
         """Return a saver in float and as it ships; without `quantize` both are the same."""
@@ -196,10 +196,10 @@ def _unsure(savers: Sequence[PartSession], inputs: Mapping[str, Tensor]) -> Tens
     return uncertainty([torch.from_numpy(each) for each in distributed.gathered(answers)])
 
 
-def ship_exits(
-    stages: Stages,
+def export_exits(
+    stages: StageSet,
     backbone: Backbone,
-    shipper: Shipper,
+    target: OnnxRuntimeTarget,
     stanza: EarlyExitStanza,
     given: Mapping[str, Tensor],
     labels: np.ndarray,
@@ -212,7 +212,7 @@ def ship_exits(
     Args:
         stages: The shipped segments; the exits and their positions are added to it.
         backbone: The cuts.
-        shipper: Exports the heads.
+        target: Exports the heads.
         stanza: Kinds of heads and training.
         given: Inputs of the training split by name, each (N, ...).
         labels: int64 (N,), -1 where unknown.
@@ -238,10 +238,10 @@ def ship_exits(
     )
     for index, tap in heads.taps.items():
         example = _example(backbone, index, tap, given)
-        stages.taps[index] = shipper.ship(f"note{index + 1}", tap, tap.input_names, MEMORY, example, None)
+        stages.taps[index] = target.export_stage(f"note{index + 1}", tap, tap.input_names, MEMORY, example, None)
     for name, (index, head) in heads.items():
         example = _example(backbone, index, head, given)
-        stages.exits[name] = (index, shipper.ship(name, head, head.input_names, "logits", example, None))
+        stages.exits[name] = (index, target.export_stage(name, head, head.input_names, "logits", example, None))
         stages.positions[name] = backbone.cuts[index].index
 
 

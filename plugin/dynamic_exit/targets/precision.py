@@ -18,7 +18,7 @@ from ..onnx.quantize import PRODUCTS, QuantizationOptions, quantize_part
 from ..onnx.session import PartSession
 from ..passes.quantization import int8_options
 from ..runtime.stages import FLOAT
-from ..sources.run_inputs import Ingredients
+from ..sources.run_inputs import RunInputs
 from .onnxruntime import BATCH_SIZE, export_whole
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ _ROUNDS, _TIME_LIMIT = 10, 20.0
 
 
 def choose_numerics(
-    ingredients: Ingredients, backbone: Backbone
+    run_inputs: RunInputs, backbone: Backbone
 ) -> tuple[QuantizationOptions | None, list[dict[str, Any]]]:
     """Choose how stages are quantized.
 
@@ -38,7 +38,7 @@ def choose_numerics(
     the backbone is to stay in float, the first algorithm is for savers.
 
     Args:
-        ingredients: The recipe, the backbone and calibration samples.
+        run_inputs: The recipe, the backbone and calibration samples.
         backbone: Knows which dimensions of the inputs are free.
 
     Returns:
@@ -48,13 +48,13 @@ def choose_numerics(
     Raises:
         ExportError: The backbone cannot be exported.
     """
-    recipe = ingredients.recipe
+    recipe = run_inputs.recipe
     ways = dict(zip(recipe.quantization or {}, int8_options(recipe.quantization), strict=True))
-    if ingredients.by_name and any(map(is_text, ingredients.example.values())):
+    if run_inputs.by_name and any(map(is_text, run_inputs.example.values())):
         ways = {name: replace(options, operators=PRODUCTS) for name, options in ways.items()}
     if len(ways) < 2 or not recipe.model.quantize:
         return next(iter(ways.values()), None), []
-    rows = distributed.led(lambda: _measured(ingredients, backbone, ways))
+    rows = distributed.led(lambda: _measured(run_inputs, backbone, ways))
     allowed = _SHARE * recipe.dynamic_exit.tuning.max_accuracy_drop
     best = _best(rows, allowed)
     for row in rows:
@@ -78,11 +78,9 @@ def _reason(row: dict[str, Any], best: dict[str, Any], least: float) -> str:
     return f"{said}; {'slower' if row['accuracy'] >= least else f'less than the {least:.2%} that it should keep'}"
 
 
-def _measured(
-    ingredients: Ingredients, backbone: Backbone, ways: dict[str, QuantizationOptions]
-) -> list[dict[str, Any]]:
-    classifier, split = ingredients.backbone, ingredients.splits["calibration"]
-    plain = export_whole(classifier, ingredients.example, backbone.dims)
+def _measured(run_inputs: RunInputs, backbone: Backbone, ways: dict[str, QuantizationOptions]) -> list[dict[str, Any]]:
+    classifier, split = run_inputs.backbone, run_inputs.splits["calibration"]
+    plain = export_whole(classifier, run_inputs.example, backbone.dims)
     feeds = split.feeds(plain.input_names)
     parts: dict[str, Part] = {FLOAT: plain}
     failed = {}
@@ -91,7 +89,7 @@ def _measured(
             parts[name] = quantize_part(plain, named_batches(feeds, BATCH_SIZE), options)
         except ExportError as error:
             failed[name] = str(error)
-    tuning = ingredients.recipe.dynamic_exit.tuning
+    tuning = run_inputs.recipe.dynamic_exit.tuning
     sessions = {name: PartSession(part, threads=tuning.threads) for name, part in parts.items()}
     first = [array[: tuning.batch_size] for array in feeds.values()]
     calls = {name: (lambda session=session: session.run(*first)) for name, session in sessions.items()}

@@ -21,9 +21,9 @@ from ..onnx.verification import LOGIT_TOLERANCE, Agreement, logit_differences
 from ..passes.quantization import TorchOptions, quantize_for_torch
 from ..runtime.archive import ArchivedPart, pack, unpack
 from ..runtime.compile import compile_part, fold_constants
-from ..runtime.stages import Stage, Stages
-from ..sources.run_inputs import Ingredients
-from .onnxruntime import BATCH_SIZE, Shipper
+from ..runtime.stages import Stage, StageSet
+from ..sources.run_inputs import RunInputs
+from .onnxruntime import BATCH_SIZE, OnnxRuntimeTarget
 from .verification import demand_alike
 
 Feeds = Mapping[str, np.ndarray]
@@ -64,7 +64,7 @@ class TorchPart:
         return compile_part(part, self.name, threads) if self.compiled else fold_constants(part)
 
 
-class TorchShipper(Shipper):
+class TorchTarget(OnnxRuntimeTarget):
     """Turns torch modules into archives, quantized by Neural Compressor where the recipe says so.
 
     Args:
@@ -213,25 +213,25 @@ class TorchModel:
 
     def __init__(
         self,
-        stages: Stages,
+        stages: StageSet,
         points: OperatingPoints,
-        ingredients: Ingredients,
+        run_inputs: RunInputs,
         dims: Mapping[str, dict[int, str]],
     ):
-        self.stages, self.points, self.ingredients = stages, points, ingredients
-        self.inputs = [_described(name, ingredients.example[name], dims.get(name, {})) for name in ingredients.example]
-        backbone, threads = ingredients.backbone, ingredients.recipe.dynamic_exit.tuning.threads
-        input_names = backbone.input_names or tuple(ingredients.example)
+        self.stages, self.points, self.run_inputs = stages, points, run_inputs
+        self.inputs = [_described(name, run_inputs.example[name], dims.get(name, {})) for name in run_inputs.example]
+        backbone, threads = run_inputs.backbone, run_inputs.recipe.dynamic_exit.tuning.threads
+        input_names = backbone.input_names or tuple(run_inputs.example)
         program = export_program(
-            backbone, backbone.select(ingredients.example), [dims.get(name, {}) for name in input_names]
+            backbone, backbone.select(run_inputs.example), [dims.get(name, {}) for name in input_names]
         )
-        static = TorchPart("backbone", pack(program), input_names, "logits", ingredients.recipe.export.compile)
+        static = TorchPart("backbone", pack(program), input_names, "logits", run_inputs.recipe.export.compile)
         session = TorchSession.of_module(static.open(threads), input_names, self.inputs)
         self.files = {"static": TorchFiles(session, static.size)}
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Write the archives."""
-        recipe = self.ingredients.recipe
+        recipe = self.run_inputs.recipe
         default = self.points.names[recipe.dynamic_exit.tuning.default_goal]
 
         def write(part: TorchPart, path: Path) -> list[Path]:
@@ -240,7 +240,7 @@ class TorchModel:
 
         inputs = [each for each in self.inputs if each["name"] in self.stages.input_names]
         said = {"inputs": inputs, "target": "torch", "compile": recipe.export.compile}
-        return {**said, **write_stages(folder, self.stages, default, TorchShipper.ending, write)}
+        return {**said, **write_stages(folder, self.stages, default, TorchTarget.ending, write)}
 
     def verify(self, folder: Path, written: dict[str, Any]) -> dict[str, Agreement]:
         """Hold what is loaded from the folder against the model in memory, which is not compiled."""
@@ -249,7 +249,7 @@ class TorchModel:
         self.files["shipped"] = TorchFiles(session, sum(stage.part.size for stage in self.stages.every))
         points = (*self.points.points, self.points.backbone)
         thresholds = [point_thresholds(point, self.stages.chain) for point in points]
-        feeds = self.ingredients.splits["test"].feeds(self.stages.input_names)
+        feeds = self.run_inputs.splits["test"].feeds(self.stages.input_names)
         model = self.stages.model(_plain if self.stages.quantized else "module")
         stepped = self.stages if self.stages.quantized else None
         what = "the folder and the model in memory"

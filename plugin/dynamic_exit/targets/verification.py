@@ -15,8 +15,8 @@ from ..onnx.stitch import ModelParts, stitch
 from ..onnx.verification import LOGIT_TOLERANCE, Agreement, assert_equivalent, compare, is_equivalent, logit_differences
 from ..runtime.model import DynamicExitModel
 from ..runtime.recorder import BATCH_SIZE
-from ..runtime.stages import Stages
-from ..sources.run_inputs import Ingredients
+from ..runtime.stages import StageSet
+from ..sources.run_inputs import RunInputs
 from .onnxruntime import shorter_lengths
 
 #: Batch sizes at which a few samples are compared besides the usual one.
@@ -43,7 +43,7 @@ class File:
 
 
 def stitch_file(
-    stages: Stages, form: str, points: OperatingPoints, default: OperatingPoint, ingredients: Ingredients
+    stages: StageSet, form: str, points: OperatingPoints, default: OperatingPoint, run_inputs: RunInputs
 ) -> File:
     """Stitch the stages in use into one file.
 
@@ -52,7 +52,7 @@ def stitch_file(
         form: ``part`` (as it ships) or ``float_part``.
         points: For the file's metadata.
         default: The point whose thresholds are the file's default.
-        ingredients: Classes and their names.
+        run_inputs: Classes and their names.
 
     Returns:
         The file.
@@ -70,12 +70,12 @@ def stitch_file(
     metadata = {
         "version": 1,
         "operating_points": points.model_dump(mode="json", by_alias=True),
-        "labels": ingredients.labels,
+        "labels": run_inputs.labels,
         "default": default.name,
     }
     thresholds = point_thresholds(default, chain.stages)
-    model = stitch(chain, _inputs(chain, stages.input_names), ingredients.classes, thresholds, metadata)
-    return File(model, open_session(model, threads=ingredients.recipe.dynamic_exit.tuning.threads))
+    model = stitch(chain, _inputs(chain, stages.input_names), run_inputs.classes, thresholds, metadata)
+    return File(model, open_session(model, threads=run_inputs.recipe.dynamic_exit.tuning.threads))
 
 
 def _inputs(chain: ModelParts, names: Sequence[str]) -> list[onnx.ValueInfoProto]:
@@ -86,7 +86,7 @@ def _inputs(chain: ModelParts, names: Sequence[str]) -> list[onnx.ValueInfoProto
 
 
 def verify(
-    stages: Stages, files: Mapping[str, File], points: OperatingPoints, ingredients: Ingredients
+    stages: StageSet, files: Mapping[str, File], points: OperatingPoints, run_inputs: RunInputs
 ) -> dict[str, Agreement]:
     """Demand that the files answer like their models on every test sample, at every operating point and with all off.
 
@@ -96,7 +96,7 @@ def verify(
         stages: Those in the files.
         files: ``float`` and ``shipped``.
         points: Where to compare.
-        ingredients: The test samples; a few of them are also compared cut short, where the number of tokens is free.
+        run_inputs: The test samples; a few of them are also compared cut short, where the number of tokens is free.
             In int8, where a number can fall on either of two steps, logits may differ by as much as int8 changes them;
             else by `LOGIT_TOLERANCE` of their size.
 
@@ -106,7 +106,7 @@ def verify(
     Raises:
         VerificationError: They do not.
     """
-    feeds = ingredients.splits["test"].feeds(stages.input_names)
+    feeds = run_inputs.splits["test"].feeds(stages.input_names)
     thresholds = [point_thresholds(point, stages.chain) for point in (*points.points, points.backbone)]
     found = {}
     for key, form in (("float", "module"), ("shipped", "session")):
@@ -122,7 +122,7 @@ def demand_alike(
     feeds: Mapping[str, np.ndarray],
     thresholds: Sequence[np.ndarray],
     what: str,
-    stepped: Stages | None = None,
+    stepped: StageSet | None = None,
 ) -> Agreement:
     """Demand that a session answers like a model, at several batch sizes and lengths.
 
@@ -161,7 +161,7 @@ def _cases(feeds: Mapping[str, np.ndarray], session) -> Iterator[tuple[int, dict
 
 
 @torch.no_grad()
-def _int8_change(stages: Stages, feeds: Mapping[str, np.ndarray]) -> float:
+def _int8_change(stages: StageSet, feeds: Mapping[str, np.ndarray]) -> float:
     """Largest change of a logit of any stage by int8, in units of the logits' size."""
     models = [stages.model(form) for form in ("module", "session")]
     largest = 0.0

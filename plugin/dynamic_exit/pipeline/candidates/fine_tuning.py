@@ -11,7 +11,7 @@ from torch import Tensor
 from ...core.batching import batches
 from ...core.cache import Cache, pack, unpack
 from ...core.hashing import array_fingerprint, digest
-from ...core.model_fingerprint import function_fingerprint, surroundings
+from ...core.model_fingerprint import environment_fingerprint, function_fingerprint
 from ...errors import PassError
 from ...graph import Classifier
 from ...passes.tiny_saver import FineTuneStanza, fine_tune
@@ -49,7 +49,7 @@ class FineTuner:
         self.stanza, self.train, self.backbone, self.seed = stanza, train, backbone, seed
         self.cache, self.names = cache, names
         samples = [array_fingerprint(array) for array in (*train.inputs.values(), train.labels)]
-        self.common = [surroundings(), backbone_sum, samples]
+        self.common = [environment_fingerprint(), backbone_sum, samples]
         self.stanza_sum = digest(stanza.model_dump_json(), function_fingerprint(stanza.augment))
 
     def tune(self, name: str, load: Callable[[], Classifier], fingerprint: str) -> tuple[Callable[[], Classifier], str]:

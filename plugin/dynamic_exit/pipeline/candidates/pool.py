@@ -15,7 +15,7 @@ import torch
 from ...core import distributed
 from ...core.cache import Cache
 from ...core.hashing import array_fingerprint, digest
-from ...core.model_fingerprint import surroundings
+from ...core.model_fingerprint import environment_fingerprint
 from ...core.progress import Lines, Progress
 from ...cost import count_macs
 from ...errors import DynamicExitError, ModelError
@@ -33,24 +33,24 @@ from ...passes.tiny_saver import (
 )
 from ...records import Records
 from ...runtime.recorder import BATCH_SIZE, KEPT_CLASSES, Answers, join_answers
-from ...runtime.stages import Stage, Stages
-from ...sources.run_inputs import Ingredients
-from ...targets.onnxruntime import Shipper
+from ...runtime.stages import Stage, StageSet
+from ...sources.run_inputs import RunInputs
+from ...targets.onnxruntime import OnnxRuntimeTarget
 from ..measure import stage_costs
 from .fine_tuning import FineTuner
 from .recording import record
-from .survey import Known, look
+from .survey import CandidateSpec, survey_candidate
 
 logger = logging.getLogger(__name__)
 
 _TRAIN = "give it `weights`, or `fine_tune` to `tiny_saver`"
 
 
-class Pool:
+class CandidatePool:
     """The candidates of one run, surveyed: each is loaded once, and those that can never pay are left out.
 
     Args:
-        ingredients: The recipe, the backbone, the samples and the sources of the candidates.
+        run_inputs: The recipe, the backbone, the samples and the sources of the candidates.
         cache: Keeps what is made.
         progress: Takes how far the work is; None says it in lines.
 
@@ -63,25 +63,25 @@ class Pool:
         ModelError: No candidate remains.
     """
 
-    def __init__(self, ingredients: Ingredients, cache: Cache, progress: Progress | None = None):
-        self.ingredients, self.cache = ingredients, cache
+    def __init__(self, run_inputs: RunInputs, cache: Cache, progress: Progress | None = None):
+        self.run_inputs, self.cache = run_inputs, cache
         self.progress = progress or Lines()
-        self.stanza = ingredients.recipe.dynamic_exit.tiny_saver
-        self.inputs = ingredients.splits["calibration"].inputs
+        self.stanza = run_inputs.recipe.dynamic_exit.tiny_saver
+        self.inputs = run_inputs.splits["calibration"].inputs
         self.skipped: list[Candidate] = []
-        self.known: list[Known] = []
+        self.known: list[CandidateSpec] = []
         self.notes: list[str] = []
         self._untrained: list[Candidate] = []
         started = time.perf_counter()
         self._survey()
         self.seconds = time.perf_counter() - started
 
-    def pick(self, stages: Stages, shipper: Shipper) -> list[Candidate]:
+    def select(self, stages: StageSet, target: OnnxRuntimeTarget) -> list[Candidate]:
         """Try the candidates, choose savers among them, and put those into the chain.
 
         Args:
             stages: The shipped backbone; the chosen savers and how evidence is fused are put into it.
-            shipper: Exports and quantizes.
+            target: Exports and quantizes.
 
         Returns:
             The table: a row for each candidate, the chosen ones first, those that were not run last.
@@ -91,7 +91,7 @@ class Pool:
         """
         started = time.perf_counter()
         stages.fuse = self.stanza.fuse
-        trial = _Trial(self, stages, shipper)
+        trial = CandidateEvaluation(self, stages, target)
         trial.run()
         table = trial.choose()
         if self.stanza.fine_tune:
@@ -102,17 +102,17 @@ class Pool:
         stages.savers = {row.stage: trial.stage(row.stage) for row in chosen}
         self.seconds += time.perf_counter() - started
         names = ", ".join(stages.savers) or "none saves anything"
-        logger.info(f"savers: {names} out of {len(self.ingredients.candidates)} candidates, in {self.seconds:.1f} s")
+        logger.info(f"savers: {names} out of {len(self.run_inputs.candidates)} candidates, in {self.seconds:.1f} s")
         return table
 
-    def against(self, ingredients: Ingredients) -> "Pool":
+    def with_inputs(self, run_inputs: RunInputs) -> "CandidatePool":
         """Return the same candidates for another backbone and recipe, without another survey."""
         other = copy.copy(self)
-        other.ingredients, other.skipped, other.notes = ingredients, [*self.skipped], [*self.notes]
+        other.run_inputs, other.skipped, other.notes = run_inputs, [*self.skipped], [*self.notes]
         other.seconds = 0.0
         return other
 
-    def leave_out(self, name: str, reason: str, cost: float | None = None) -> None:
+    def skip(self, name: str, reason: str, cost: float | None = None) -> None:
         """Say that a candidate cannot be used, and go on without it."""
         logger.warning(f"candidate '{name}' is left out: {reason}")
         self.skipped.append(skipped_candidate(name, cost, f"left out: {reason}"))
@@ -134,27 +134,27 @@ class Pool:
         self.notes.append(sentence)
 
     def _survey(self) -> None:
-        ingredients, latency = self.ingredients, self.ingredients.recipe.dynamic_exit.tuning.cost == "latency"
+        run_inputs, latency = self.run_inputs, self.run_inputs.recipe.dynamic_exit.tuning.cost == "latency"
         shortlist = Shortlist(
-            count_macs(ingredients.backbone, ingredients.backbone.select(ingredients.example)),
+            count_macs(run_inputs.backbone, run_inputs.backbone.select(run_inputs.example)),
             "macs",
             time_limit=self.stanza.time_limit,
         )
-        for name, source in ingredients.candidates.items():
+        for name, source in run_inputs.candidates.items():
             if self.known and (reason := shortlist.out_of_time()):
                 self.skipped.append(skipped_candidate(name, None, reason))
                 continue
             try:
-                known = distributed.together(functools.partial(look, name, source, ingredients, self.cache))
+                known = distributed.together(functools.partial(survey_candidate, name, source, run_inputs, self.cache))
             except DynamicExitError as error:
-                self.leave_out(name, str(error))
+                self.skip(name, str(error))
                 continue
             # multiply-adds say nothing for certain of seconds
             reason = None if latency else shortlist.too_expensive(known.macs)
             if reason:
-                self.leave_out(name, reason, known.macs)
+                self.skip(name, reason, known.macs)
             elif known.untrained and not self.stanza.fine_tune:
-                self.leave_out(name, known.untrained, known.macs)
+                self.skip(name, known.untrained, known.macs)
                 self._untrained.append(self.skipped[-1])
                 self.notes.append(f"candidate '{name}' is left out: {known.untrained}; {_TRAIN}")
             else:
@@ -165,26 +165,26 @@ class Pool:
         self.known.sort(key=lambda known: (known.macs, known.name))
 
 
-class _Trial:
+class CandidateEvaluation:
     """One trial of a pool on the calibration split.
 
     Args:
         pool: The candidates.
         stages: The shipped backbone.
-        shipper: Exports and quantizes.
+        target: Exports and quantizes.
     """
 
-    def __init__(self, pool: Pool, stages: Stages, shipper: Shipper):
-        self.pool, self.stages, self.shipper, self.cache = pool, stages, shipper, pool.cache
+    def __init__(self, pool: CandidatePool, stages: StageSet, target: OnnxRuntimeTarget):
+        self.pool, self.stages, self.target, self.cache = pool, stages, target, pool.cache
         self.known = {known.name: known for known in pool.known}
-        self.tuning = pool.ingredients.recipe.dynamic_exit.tuning
+        self.tuning = pool.run_inputs.recipe.dynamic_exit.tuning
         self.cost = self.tuning.cost
         self.costs = stage_costs(stages, self.tuning, self.cache)
         self.answers: dict[str, Answers] = {}
         # what the answers of every stage depend on besides itself
         samples = [text for name, array in pool.inputs.items() for text in (name, array_fingerprint(array))]
         runtime = stages.segments[0].part.runtime
-        self.common = [surroundings(), samples, runtime, str([shipper.threads, BATCH_SIZE, KEPT_CLASSES])]
+        self.common = [environment_fingerprint(), samples, runtime, str([target.threads, BATCH_SIZE, KEPT_CLASSES])]
         self.work = {"final": sum(stage.macs for stage in stages.segments)}
         self.work.update((name, known.macs) for name, known in self.known.items())
         self.done = 0.0
@@ -200,8 +200,8 @@ class _Trial:
         self.backbone_sum = digest(*(stage.part.content for stage in stages.segments))
         self.options = {
             "fuse": stanza.fuse,
-            "max_accuracy_drop": pool.ingredients.recipe.dynamic_exit.tuning.max_accuracy_drop,
-            "seed": pool.ingredients.recipe.seed,
+            "max_accuracy_drop": pool.run_inputs.recipe.dynamic_exit.tuning.max_accuracy_drop,
+            "seed": pool.run_inputs.recipe.seed,
             "selection": stanza.selection,
         }
 
@@ -226,7 +226,7 @@ class _Trial:
     @property
     def _truth(self) -> np.ndarray:
         """The class that counts as right (N,), as records have it."""
-        labels = self.pool.ingredients.splits["calibration"].labels
+        labels = self.pool.run_inputs.splits["calibration"].labels
         return np.where(labels >= 0, labels, self.answers["final"].classes[:, 0])
 
     def _cost(self, name: str) -> float | None:
@@ -242,7 +242,7 @@ class _Trial:
         try:
             self._try(name)
         except DynamicExitError as error:
-            self.pool.leave_out(name, str(error))
+            self.pool.skip(name, str(error))
 
     def _over(self) -> str | None:
         return self.shortlist.out_of_time() if len(self.answers) > 1 else None
@@ -252,7 +252,7 @@ class _Trial:
         records, options = self._records(), {**self.options, "max_savers": self.pool.stanza.max_savers}
         values = {field.name: getattr(records, field.name) for field in dataclasses.fields(records)}
         arrays = [[name, array_fingerprint(np.asarray(value))] for name, value in values.items() if value is not None]
-        key = digest("choice", surroundings(), arrays, json.dumps(options))
+        key = digest("choice", environment_fingerprint(), arrays, json.dumps(options))
         rows = self.cache.memo(key, lambda: [vars(row) for row in select_savers(records, **options)])
         return [Candidate(**row) for row in rows]
 
@@ -282,7 +282,7 @@ class _Trial:
         pool, names = self.pool, self.stages.input_names
         return FineTuner(
             pool.stanza.fine_tune,
-            pool.ingredients.splits["train"],
+            pool.run_inputs.splits["train"],
             self.backbone,
             self.backbone_sum,
             self.options["seed"],
@@ -298,7 +298,7 @@ class _Trial:
         try:
             load, fingerprint = self.tuner.tune(name, known.load, known.fingerprint)
         except DynamicExitError as error:
-            self.pool.leave_out(tuned, str(error), self._cost(name))
+            self.pool.skip(tuned, str(error), self._cost(name))
             return
         self.known[tuned] = dataclasses.replace(known, name=tuned, load=load, fingerprint=fingerprint, untrained=None)
         self.work[tuned] = known.macs
@@ -308,7 +308,7 @@ class _Trial:
         """Make a candidate a stage of the chain."""
         float_part, part, _ = self._parts(name)
         candidate = self.known[name].load()
-        return self.shipper.stage(candidate, float_part, part, candidate.select(self.pool.ingredients.example))
+        return self.target.stage(candidate, float_part, part, candidate.select(self.pool.run_inputs.example))
 
     def _try(self, name: str) -> None:
         """Run one candidate, unless its cost says that it cannot pay."""
@@ -316,7 +316,7 @@ class _Trial:
         if self.cost == "latency":
             cost = stage_costs(self._with(name), self.tuning, self.cache)["own_cost"][name]
             if reason := shortlist.too_expensive(cost):
-                self.pool.leave_out(name, reason, cost)
+                self.pool.skip(name, reason, cost)
                 return
         if reason := shortlist.cannot_win(cost):
             logger.info(f"candidate {name} is not run: {reason}")
@@ -324,31 +324,31 @@ class _Trial:
             return
         self.costs["own_cost"][name], self.costs["prefix_cost"][name] = cost, 0.0
         _, part, content = self._parts(name)
-        session = functools.cache(lambda: self.shipper.open(part))
+        session = functools.cache(lambda: self.target.open(part))
         self._record(name, content, lambda *inputs: session()(*inputs), self.known[name].input_names)
         if shortlist.single and not self._chance(name):
             shortlist.record(evaluate_alone(self._records(name), name, self.options["fuse"], self.options["seed"]))
 
-    def _with(self, name: str) -> Stages:
+    def _with(self, name: str) -> StageSet:
         stages = self.stages
-        return Stages(stages.input_names, stages.segments, stages.positions, {name: self.stage(name)})
+        return StageSet(stages.input_names, stages.segments, stages.positions, {name: self.stage(name)})
 
     def _parts(self, name: str) -> tuple[Part, Part, str]:
         """Return a candidate in float, as it ships, and a sum over what ships."""
         quantize = self.pool.stanza.quantize and self.known[name].quantize
-        options = str(self.shipper.int8 if quantize else None)
+        options = str(self.target.int8 if quantize else None)
         input_names = self.known[name].input_names
-        key = digest("parts", self.common, self.known[name].fingerprint, options, input_names, str(self.shipper.dims))
+        key = digest("parts", self.common, self.known[name].fingerprint, options, input_names, str(self.target.dims))
 
         def export() -> dict[str, bytes]:
-            float_part, part = self.shipper.saver_parts(name, self.known[name].load(), input_names, quantize)
-            made = {f"float.{self.shipper.ending}": float_part.content}
+            float_part, part = self.target.export_saver(name, self.known[name].load(), input_names, quantize)
+            made = {f"float.{self.target.ending}": float_part.content}
             if part is not float_part:
-                made[f"shipped.{self.shipper.ending}"] = part.content
+                made[f"shipped.{self.target.ending}"] = part.content
             return made
 
         found = self.cache.files(key, export)
-        parts = [self.shipper.load(name, content, input_names, "logits") for content in found.values()]
+        parts = [self.target.load(name, content, input_names, "logits") for content in found.values()]
         return parts[0], parts[-1], digest(*found.values())
 
     def _record(self, name: str, content: str, run: Callable[..., torch.Tensor], input_names: Sequence[str]) -> None:
@@ -365,7 +365,7 @@ class _Trial:
             run,
             [pool.inputs[each] for each in input_names],
             lambda share: pool.progress(told, (self.done + share * work) / total),
-            self.shipper.workers(),
+            self.target.workers(),
         )
         self.answers[name], self.done = answers, self.done + work
         right = float((answers.classes[:, 0] == self._truth).mean())
@@ -376,5 +376,5 @@ class _Trial:
         """Return the records of some candidates, or of all that were run, from cheap to dear."""
         savers = sorted(names or self.answers.keys() - {"final"}, key=lambda name: (self.costs["own_cost"][name], name))
         answers = {name: self.answers[name] for name in (*savers, "final")}
-        labels = self.pool.ingredients.splits["calibration"].labels
+        labels = self.pool.run_inputs.splits["calibration"].labels
         return join_answers(answers, labels, positions=self.stages.positions, **self.costs)

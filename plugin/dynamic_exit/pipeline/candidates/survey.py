@@ -6,17 +6,17 @@ from collections.abc import Callable
 
 from ...core.cache import Cache
 from ...core.hashing import digest
-from ...core.model_fingerprint import classifier_fingerprint, function_fingerprint, surroundings
+from ...core.model_fingerprint import classifier_fingerprint, environment_fingerprint, function_fingerprint
 from ...cost import count_macs
 from ...graph import Classifier
 from ...passes import ModelSource
 from ...sources.models.loading import load_candidate
-from ...sources.run_inputs import Ingredients
+from ...sources.run_inputs import RunInputs
 from .untrained import why_untrained
 
 
 @dataclasses.dataclass(frozen=True)
-class Known:
+class CandidateSpec:
     """A candidate that loads.
 
     Attributes:
@@ -38,13 +38,13 @@ class Known:
     untrained: str | None = None
 
 
-def look(name: str, source: ModelSource, ingredients: Ingredients, cache: Cache) -> Known:
+def survey_candidate(name: str, source: ModelSource, run_inputs: RunInputs, cache: Cache) -> CandidateSpec:
     """Load a candidate and look at it.
 
     Args:
         name: Of its stage.
         source: One model, no pattern.
-        ingredients: Example inputs, classes and seed.
+        run_inputs: Example inputs, classes and seed.
         cache: Keeps what is counted.
 
     Returns:
@@ -53,21 +53,24 @@ def look(name: str, source: ModelSource, ingredients: Ingredients, cache: Cache)
     Raises:
         DynamicExitError: It does not load, or cannot be a candidate.
     """
-    seed, given = ingredients.recipe.seed, ingredients
+    seed, given = run_inputs.recipe.seed, run_inputs
     classes = given.recipe.data.classes or given.classes
 
     def build(seed: int) -> Classifier:
         return load_candidate(source, classes, given.example, given.by_name, seed, given.labels)
 
     candidate = build(seed)
-    input_names = tuple(candidate.input_names or ingredients.example)
-    example = candidate.select(ingredients.example)
+    input_names = tuple(candidate.input_names or run_inputs.example)
+    example = candidate.select(run_inputs.example)
     factory = function_fingerprint(source.name) if source.source == "python" else ""
     code = classifier_fingerprint(candidate, example)
     fingerprint = digest(source.model_dump_json(exclude={"stage"}), code, factory)
     shapes = [str(tensor.shape) for tensor in example]
-    keys = [digest(what, surroundings(), fingerprint, shapes, input_names) for what in ("multiply-adds", "untrained")]
-    return Known(
+    keys = [
+        digest(what, environment_fingerprint(), fingerprint, shapes, input_names)
+        for what in ("multiply-adds", "untrained")
+    ]
+    return CandidateSpec(
         name,
         functools.partial(build, seed),
         fingerprint,

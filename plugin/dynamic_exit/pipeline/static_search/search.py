@@ -27,12 +27,12 @@ from ...recipe.static_choices import StaticSearch
 from ...records import Records
 from ...runtime.stages import Stage
 from ...search.optimizer import optimize
-from ...sources.run_inputs import Ingredients
-from ..candidates.pool import Pool
+from ...sources.run_inputs import RunInputs
+from ..candidates.pool import CandidatePool
 from ..measure import time_stages
-from ..stages import Chain, grow, record_chain, ship
-from ..static_passes import shrink
-from .variants import Stack, Variant, look_at_given
+from ..stages import Build, export_backbone, grow, record_split
+from ..static_passes import apply_static_passes
+from .variants import StaticSearchResult, StaticVariant, evaluate_baseline
 
 logger = logging.getLogger(__name__)
 
@@ -41,16 +41,16 @@ _EVIDENCE = 2.0
 
 
 def search_static(
-    ingredients: Ingredients,
-    pool: Pool | None,
+    run_inputs: RunInputs,
+    pool: CandidatePool | None,
     cache: Cache,
     begin: Callable[[], Path],
     resume: bool,
-) -> Stack:
+) -> StaticSearchResult:
     """Search the static choices of a recipe for the stack of least cost at the default point's allowed drop.
 
     Args:
-        ingredients: The backbone as it was given, and a recipe with `tuning.static_search`.
+        run_inputs: The backbone as it was given, and a recipe with `tuning.static_search`.
         pool: Candidates for savers; None for none.
         cache: Keeps what is made for one choice and can serve another.
         begin: Called before anything is trained for savers and exits; returns the folder for it.
@@ -62,8 +62,8 @@ def search_static(
     Raises:
         DynamicExitError: No choice can be made, or none keeps the drop.
     """
-    search = _Search(ingredients, pool, cache)
-    search.ship_all()
+    search = _Search(run_inputs, pool, cache)
+    search.export_all()
     search.cost_all()
     work = begin()
     for variant in sorted(search.open, key=lambda variant: variant.backbone_cost):
@@ -74,48 +74,48 @@ def search_static(
 class _Search:
     """One search; arguments as for `search_static`."""
 
-    def __init__(self, ingredients: Ingredients, pool: Pool | None, cache: Cache):
-        self.ingredients, self.pool, self.cache = ingredients, pool, cache
-        self.recipe: Recipe = ingredients.recipe
+    def __init__(self, run_inputs: RunInputs, pool: CandidatePool | None, cache: Cache):
+        self.run_inputs, self.pool, self.cache = run_inputs, pool, cache
+        self.recipe: Recipe = run_inputs.recipe
         self.tuning = self.recipe.dynamic_exit.tuning
         self.allowed = self.tuning.max_accuracy_drop
-        self.variants = [Variant(choice) for choice in self.recipe.choices]
-        self.best: tuple[Variant, Chain, Records] | None = None
+        self.variants = [StaticVariant(choice) for choice in self.recipe.choices]
+        self.best: tuple[StaticVariant, Build, Records] | None = None
         # the cheapest candidate's cost, by how it is quantized
         self.cheapest: dict[str, float] = {}
-        self.given = look_at_given(ingredients)
+        self.given = evaluate_baseline(run_inputs)
 
     @property
-    def open(self) -> list[Variant]:
+    def open(self) -> list[StaticVariant]:
         """Variants that are shipped and not out."""
         return [variant for variant in self.variants if variant.chain is not None]
 
-    def ship_all(self) -> None:
+    def export_all(self) -> None:
         """Prune once for each choice of pruning, and ship the backbone of every variant."""
-        shrunk: dict[str, Ingredients | DynamicExitError] = {}
+        shrunk: dict[str, RunInputs | DynamicExitError] = {}
         for number, variant in enumerate(self.variants, start=1):
             with _timed(variant):
                 logger.info(f"static choice {number} of {len(self.variants)}: {variant.choice.name}")
                 recipe = self.recipe.with_static(variant.choice.pruning, variant.choice.quantization)
                 pruning = variant.choice.names[0]
                 if pruning not in shrunk:
-                    shrunk[pruning] = self._shrink(recipe)
-                self._ship(variant, recipe, shrunk[pruning])
+                    shrunk[pruning] = self._apply_static_passes(recipe)
+                self._export(variant, recipe, shrunk[pruning])
 
-    def _shrink(self, recipe: Recipe) -> Ingredients | DynamicExitError:
-        ingredients = replace(self.ingredients, recipe=recipe)
+    def _apply_static_passes(self, recipe: Recipe) -> RunInputs | DynamicExitError:
+        run_inputs = replace(self.run_inputs, recipe=recipe)
         if not recipe.static_passes:
-            return ingredients
+            return run_inputs
         try:
-            return shrink(ingredients, self.cache)
+            return apply_static_passes(run_inputs, self.cache)
         except DynamicExitError as error:
             return error
 
-    def _ship(self, variant: Variant, recipe: Recipe, shrunk: Ingredients | DynamicExitError) -> None:
+    def _export(self, variant: StaticVariant, recipe: Recipe, shrunk: RunInputs | DynamicExitError) -> None:
         try:
             if isinstance(shrunk, DynamicExitError):
                 raise shrunk
-            chain = ship(replace(shrunk, recipe=recipe))
+            chain = export_backbone(replace(shrunk, recipe=recipe))
         except DynamicExitError as error:
             self._drop(variant, f"left out: {error}")
             return
@@ -123,7 +123,7 @@ class _Search:
         own, prefix = stages.costs(lambda stage: stage.macs)
         costs = {"own_cost": own, "prefix_cost": prefix, "cost_unit": "macs"}
         with silenced():  # each choice has one line, as each candidate
-            records = self.given.judge(record_chain(chain, key, costs), key)
+            records = self.given.judge(record_split(chain, key, costs), key)
         variant.chain, variant.right = chain, records.topk_classes[-1, :, 0] == records.labels
 
     def cost_all(self) -> None:
@@ -155,7 +155,7 @@ class _Search:
         seconds = time_stages(timed, self.cache, self.tuning.batch_size, self.tuning.threads)
         return lambda stage: seconds[names[id(stage)]]
 
-    def consider(self, variant: Variant, work: Path, resume: bool) -> None:
+    def consider(self, variant: StaticVariant, work: Path, resume: bool) -> None:
         """Try a variant, unless what is known says that it cannot win."""
         reason = self._cannot_win(variant)
         if reason:
@@ -168,7 +168,7 @@ class _Search:
                 self._drop(variant, f"left out: {error}")
         distributed.led(lambda: shutil.rmtree(work, ignore_errors=True))
 
-    def _cannot_win(self, variant: Variant) -> str | None:
+    def _cannot_win(self, variant: StaticVariant) -> str | None:
         for other in self.variants:
             if other.cost is not None and other.right.sum() >= variant.right.sum():
                 return f"{other.choice.name} has a backbone that costs less and is right as often"
@@ -181,7 +181,7 @@ class _Search:
             )
         return None
 
-    def _least(self, variant: Variant) -> float | None:
+    def _least(self, variant: StaticVariant) -> float | None:
         """What every sample pays at least; None where it is not known yet."""
         least = [variant.backbone_cost]
         if self.recipe.dynamic_exit.early_exit:
@@ -193,20 +193,20 @@ class _Search:
             least.append(cheapest)
         return min(least)
 
-    def _try(self, variant: Variant, work: Path, resume: bool) -> None:
+    def _try(self, variant: StaticVariant, work: Path, resume: bool) -> None:
         chain, goal = variant.chain, self._goal(variant, Goal(max_accuracy_drop=self.allowed))
         logger.info(f"stack on {variant.choice.name}")
         pool = None
         if self.pool:
             drop = max(0.0, goal.max_accuracy_drop)
-            pool = self.pool.against(
-                replace(chain.ingredients, recipe=_tuned(chain.ingredients.recipe, max_accuracy_drop=drop))
+            pool = self.pool.with_inputs(
+                replace(chain.run_inputs, recipe=_tuned(chain.run_inputs.recipe, max_accuracy_drop=drop))
             )
         grow(chain, pool, self.cache, partial(_made, work), resume)
         costs = [row.cost for row in chain.candidates if row.cost is not None]
         if costs:
             self.cheapest[variant.choice.names[1]] = min(costs)
-        records = self.given.judge(record_chain(chain, "calibration"), "calibration")
+        records = self.given.judge(record_split(chain, "calibration"), "calibration")
         (configuration,) = optimize(records, [goal], fuse=chain.stages.fuse, seed=self.recipe.seed)
         found = evaluate(records, configuration)
         variant.accuracy, variant.cost = found.accuracy, found.cost
@@ -217,18 +217,18 @@ class _Search:
         if self.best is None or found.cost < self.best[0].cost:
             self.best = (variant, chain, records)
 
-    def _goal(self, variant: Variant, goal: Goal) -> Goal:
+    def _goal(self, variant: StaticVariant, goal: Goal) -> Goal:
         """A goal against the given backbone as one against the variant's own."""
         if goal.budget is not None:
             return Goal(budget=goal.budget * self.given.cost / variant.backbone_cost)
         drop = goal.max_accuracy_drop - (self.given.accuracy("calibration") - float(variant.right.mean()))
         return Goal(max_accuracy_drop=min(1.0, max(-1.0, drop)))
 
-    def _drop(self, variant: Variant, why: str) -> None:
+    def _drop(self, variant: StaticVariant, why: str) -> None:
         variant.chain, variant.why = None, why
         logger.info(f"static choice {variant.choice.name} is {why}")
 
-    def result(self) -> Stack:
+    def result(self) -> StaticSearchResult:
         """Return the best stack, with the goals that it can reach."""
         if self.best is None:
             said = "; ".join(f"{variant.choice.name} is {variant.why}" for variant in self.variants)
@@ -238,7 +238,7 @@ class _Search:
         best, chain, records = self.best
         best.why = best.why.replace("tried", "chosen", 1)
         logger.info(f"best stack: {best.choice.name}")
-        stack = Stack(chain, self.given, self.variants, best, records)
+        stack = StaticSearchResult(chain, self.given, self.variants, best, records)
         reached: list[PointGoal] = []
         for wanted in self.tuning.goals:
             goal = self._goal(best, Goal(max_accuracy_drop=wanted.max_accuracy_drop, budget=wanted.budget))
@@ -251,8 +251,8 @@ class _Search:
             reached.append(wanted)
             stack.goals.append(goal)
         # the recipe that leads to this stack alone, with the same meaning of its goals
-        found = _tuned(chain.ingredients.recipe, static_search=StaticSearch(), points=reached)
-        chain.ingredients = replace(chain.ingredients, recipe=found)
+        found = _tuned(chain.run_inputs.recipe, static_search=StaticSearch(), points=reached)
+        chain.run_inputs = replace(chain.run_inputs, recipe=found)
         return stack
 
 
@@ -269,7 +269,7 @@ def _made(work: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _timed(variant: Variant) -> Iterator[None]:
+def _timed(variant: StaticVariant) -> Iterator[None]:
     """Add the time that a block takes to a variant's."""
     started = time.perf_counter()
     try:

@@ -11,19 +11,19 @@ from ...core import distributed
 from ...core.batching import batches
 from ...cost import count_macs
 from ...onnx.session import PartSession
-from ...recipe.static_choices import Choice
+from ...recipe.static_choices import StaticChoice
 from ...records import Records
 from ...runtime.recorder import BATCH_SIZE
 from ...runtime.stages import Stage
 from ...search.judgement import Judgement, judge, with_error
-from ...sources.run_inputs import Ingredients
+from ...sources.run_inputs import RunInputs
 from ...targets.onnxruntime import export_whole
 from ..backbone import cut_backbone
-from ..stages import Chain, record_chain
+from ..stages import Build, record_split
 
 
 @dataclass(frozen=True)
-class Given:
+class Baseline:
     """The backbone as it was given, in float and in one piece: what drops and budgets count against.
 
     Attributes:
@@ -52,7 +52,7 @@ class Given:
 
 
 @dataclass
-class Variant:
+class StaticVariant:
     """One static choice on its way.
 
     Attributes:
@@ -67,8 +67,8 @@ class Variant:
         why: What became of it.
     """
 
-    choice: Choice
-    chain: Chain | None = None
+    choice: StaticChoice
+    chain: Build | None = None
     right: np.ndarray | None = None
     backbone_cost: float | None = None
     first_cost: float | None = None
@@ -79,7 +79,7 @@ class Variant:
 
 
 @dataclass
-class Stack:
+class StaticSearchResult:
     """What the search has found.
 
     Attributes:
@@ -92,17 +92,17 @@ class Stack:
         notes: Goals that it cannot reach, one sentence each.
     """
 
-    chain: Chain
-    given: Given
-    variants: list[Variant]
-    best: Variant
+    chain: Build
+    given: Baseline
+    variants: list[StaticVariant]
+    best: StaticVariant
     calibration: Records
     goals: list[Goal] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def test_records(self) -> Records:
         """Make the records that figures are reported from."""
-        return self.given.judge(record_chain(self.chain, "test"), "test")
+        return self.given.judge(record_split(self.chain, "test"), "test")
 
     def judge(self, points: OperatingPoints, records: Records) -> list[Judgement]:
         """Hold points against the drops that the recipe allows them, below the backbone as it was given.
@@ -111,7 +111,7 @@ class Stack:
             points: One for each goal of the chain's recipe.
             records: Of the test samples.
         """
-        goals = self.chain.ingredients.recipe.dynamic_exit.tuning.goals
+        goals = self.chain.run_inputs.recipe.dynamic_exit.tuning.goals
         return judge(points, records, [goal.max_accuracy_drop for goal in goals], self.given.right("test"))
 
     def figures(self, points: OperatingPoints, judged: Sequence[Judgement]) -> dict[str, Any]:
@@ -145,7 +145,7 @@ class Stack:
             "seconds": round(sum(variant.seconds for variant in self.variants), 1),
         }
 
-    def _row(self, variant: Variant) -> dict[str, Any]:
+    def _row(self, variant: StaticVariant) -> dict[str, Any]:
         cost, backbone = variant.cost, variant.backbone_cost
         found = {
             "pruning": variant.choice.names[0],
@@ -163,11 +163,11 @@ class Stack:
         return with_error(with_error(found, samples), samples, "backbone_accuracy")
 
 
-def look_at_given(ingredients: Ingredients) -> Given:
+def evaluate_baseline(run_inputs: RunInputs) -> Baseline:
     """Export the backbone as it was given, and ask it on calibration and test samples.
 
     Args:
-        ingredients: No static pass has run.
+        run_inputs: No static pass has run.
 
     Returns:
         The backbone, its cost in multiply-adds.
@@ -175,16 +175,16 @@ def look_at_given(ingredients: Ingredients) -> Given:
     Raises:
         ExportError: It cannot be exported.
     """
-    backbone, example = ingredients.backbone, ingredients.example
+    backbone, example = run_inputs.backbone, run_inputs.example
     dims = distributed.together(lambda: cut_backbone(backbone, example, None)).dims
     part = distributed.together(lambda: export_whole(backbone, example, dims))
     inputs = backbone.select(example)
-    session = PartSession(part, ingredients.recipe.dynamic_exit.tuning.threads)
+    session = PartSession(part, run_inputs.recipe.dynamic_exit.tuning.threads)
     stage = Stage(backbone, part, session, count_macs(backbone, inputs), part, inputs)
     answers, truth = {}, {}
     for key in ("calibration", "test"):
-        split = ingredients.splits[key]
+        split = run_inputs.splits[key]
         feeds = [*split.feeds(part.input_names).values()]
         answers[key] = np.concatenate([session.run(*batch).argmax(1) for batch in batches(feeds, BATCH_SIZE)])
         truth[key] = np.where(split.labels < 0, answers[key], split.labels)
-    return Given(stage, stage.macs, answers, truth)
+    return Baseline(stage, stage.macs, answers, truth)

@@ -18,15 +18,15 @@ from ..onnx.part import Part
 from ..onnx.session import PartSession, open_session
 from ..onnx.stitch import ModelParts
 from ..onnx.unstitch import static_model
-from ..targets.float_twin import Twin, Way, find_twin
+from ..targets.float_twin import PartTransform, Twin, find_twin
 from ..targets.torch import TorchSession
 
 Feeds = Mapping[str, np.ndarray]
 Session = TorchSession | onnxruntime.InferenceSession
-Pieces = tuple[ModelParts, Session, TorchSession, dict[str, TorchSession]]
+BenchmarkParts = tuple[ModelParts, Session, TorchSession, dict[str, TorchSession]]
 
 
-def torch_pieces(folder: Path, config: DynamicExitModelConfig) -> Pieces:
+def torch_parts(folder: Path, config: DynamicExitModelConfig) -> BenchmarkParts:
     """Return the chain, the backbone alone, the dynamic model, and every stage by name.
 
     Args:
@@ -37,12 +37,12 @@ def torch_pieces(folder: Path, config: DynamicExitModelConfig) -> Pieces:
         ExportError: It cannot be read, or has exits of a sequence network.
     """
     runner = open_runner(folder, config)
-    return _pieces(folder, config, runner, _static(runner, config))
+    return _benchmark_parts(folder, config, runner, _static(runner, config))
 
 
-def file_pieces(
+def onnx_parts(
     folder: Path, config: DynamicExitModelConfig, threads: int
-) -> tuple[list[Pieces], Twin | None, str | None]:
+) -> tuple[list[BenchmarkParts], Twin | None, str | None]:
     """Return the same of a folder of one ONNX file a stage: first in float, where that can be had, then as it ships.
 
     With it come the float twin, and what users must know of it, as `find_twin` says.
@@ -61,9 +61,9 @@ def file_pieces(
     parts = {name: Part(Path(name).stem, onnx.load(folder / name), (), "") for name in part_files(config)}
     by_role = {part.name: part for part in parts.values() if not part.name.startswith("note")}
     twin, note = find_twin(folder, config, by_role)
-    ways: list[Way] = [*([twin.part] if twin else []), lambda role, part: part]
+    ways: list[PartTransform] = [*([twin.part] if twin else []), lambda role, part: part]
     found = [
-        _pieces(
+        _benchmark_parts(
             folder,
             config,
             SegmentsRunner(folder, config, _opener(parts, folder, way, threads)),
@@ -74,7 +74,7 @@ def file_pieces(
     return found, twin, note
 
 
-def _opener(parts: Mapping[str, Part], folder: Path, way: Way, threads: int):
+def _opener(parts: Mapping[str, Part], folder: Path, way: PartTransform, threads: int):
     def load(path: Path, input_names: Sequence[str]) -> PartSession:
         part = replace(parts[path.relative_to(folder).as_posix()], input_names=tuple(input_names))
         return PartSession(way(part.name, part), threads)
@@ -83,7 +83,7 @@ def _opener(parts: Mapping[str, Part], folder: Path, way: Way, threads: int):
 
 
 def _joined(
-    config: DynamicExitModelConfig, parts: Mapping[str, Part], way: Way, threads: int
+    config: DynamicExitModelConfig, parts: Mapping[str, Part], way: PartTransform, threads: int
 ) -> onnxruntime.InferenceSession:
     entries = enumerate(config.parts["segments"])
     named = [replace(parts[e["file"]], name=f"segment{i}", input_names=tuple(e["takes"])) for i, e in entries]
@@ -92,7 +92,9 @@ def _joined(
     return open_session(static_model(segments, list(inputs.values())), threads)
 
 
-def _pieces(folder: Path, config: DynamicExitModelConfig, runner: SegmentsRunner, static: Session) -> Pieces:
+def _benchmark_parts(
+    folder: Path, config: DynamicExitModelConfig, runner: SegmentsRunner, static: Session
+) -> BenchmarkParts:
     if config.parts.get("notes"):
         raise ExportError(f"'{folder}' has exits of a sequence network, which are not timed; train others")
     model, carried = runner.model, [*config.inputs, {"name": HIDDEN, "shape": []}]
