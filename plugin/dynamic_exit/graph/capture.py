@@ -12,6 +12,7 @@ from torch.export import Dim
 from ..errors import CaptureError
 from . import fallback, symbolic_trace, validation
 from .inputs import Classifier
+from .operator_tables import one_pass_over_operators
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +127,8 @@ def _by_export(
     exported = symbolic_trace.export(classifier, example_inputs, "inputs", tuple(shapes))
     signature = exported.graph_signature
     validation.unchanged(signature, names)
-    exported = exported.run_decompositions({})
+    with one_pass_over_operators():
+        exported = exported.run_decompositions({})
     validation.unchanged(exported.graph_signature, names)
     module = exported.module(check_guards=False)
     free_layout(_clean(module))

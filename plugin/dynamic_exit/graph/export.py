@@ -8,6 +8,7 @@ from torch.export import Dim, ExportedProgram
 
 from ..errors import CaptureError
 from . import symbolic_trace
+from .operator_tables import one_pass_over_operators
 from .validation import explain
 
 #: Under which key of its `meta` a segment's node says which of the user's modules it comes from.
@@ -60,7 +61,9 @@ def export_program(
         named: dict[str, object] = {"batch": Dim("batch", min=1)}
         shapes = tuple(_named(dims, named, lengths) for dims in dynamic_dims)
         try:
-            return symbolic_trace.export(_Positional(module), example_inputs, "tensors", shapes).run_decompositions({})
+            with one_pass_over_operators():
+                exported = symbolic_trace.export(_Positional(module), example_inputs, "tensors", shapes)
+                return exported.run_decompositions({})
         except Exception as error:  # torch.export raises dozens of types
             failure = failure or error
         if all(set(dims) <= {0} for dims in dynamic_dims):

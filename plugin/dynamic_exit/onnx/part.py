@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..errors import ExportError, first_line
 from ..graph import export_program
 from ..graph.export import origin_of_exported
+from ..graph.operator_tables import one_pass_over_operators
 from .names import rename
 
 #: How the free batch dimension is named in every file.
@@ -102,7 +103,7 @@ def export_part(
         dynamic_dims = getattr(module, "dynamic_dims", None) or [{}] * len(example_inputs)
     program = export_program(module, tuple(example_inputs), dynamic_dims)
     try:
-        with _quiet(), _one_table():
+        with _quiet(), _one_table(), one_pass_over_operators():
             proto = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=OPSET).model_proto
     except torch.onnx.errors.OnnxExporterError as error:
         reason = _reason(error, program, module)
