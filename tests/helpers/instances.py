@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 
-from dynamic_exit.chain.evaluation import FUSES
+from dynamic_exit.chain.names import FUSES
 from dynamic_exit.records import Records
 
 __all__ = ["FUSES", "brute_force", "exits", "random_records", "savers"]

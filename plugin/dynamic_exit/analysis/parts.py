@@ -12,7 +12,7 @@ import torch
 from ..artifact.folder import POINTS_FILE, check_files
 from ..artifact.model_config import DynamicExitModelConfig
 from ..artifact.runner import SegmentsRunner, open_runner, part_files
-from ..chain.checks import HIDDEN
+from ..chain.names import HIDDEN
 from ..errors import ExportError
 from ..onnx.part import Part
 from ..onnx.session import PartSession, open_session

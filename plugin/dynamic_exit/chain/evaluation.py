@@ -10,8 +10,8 @@ import numpy as np
 
 from ..errors import OperatingPointError, nearest
 from ..records import Records
+from .names import FUSES
 
-FUSES = ("none", "mean")
 # dense evidence of one slice of samples: at most this many numbers
 _DENSE_NUMBERS = 1 << 22
 

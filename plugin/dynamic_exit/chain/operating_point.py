@@ -16,6 +16,7 @@ from ..errors import OperatingPointError
 from ..records import Records
 from .doubts import doubt_of_budget, doubt_of_drop
 from .evaluation import Configuration, Evaluation, check_configuration, evaluate
+from .names import FINAL
 
 __all__ = [
     "Configuration",
@@ -230,7 +231,7 @@ class OperatingPoints(_Model):
             accuracy_drop=0.0,
             cost=self.baseline.cost,
             cost_ratio=1.0,
-            exit_rates={"final": 1.0},
+            exit_rates={FINAL: 1.0},
             samples=samples,
         )
 

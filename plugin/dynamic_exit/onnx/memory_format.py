@@ -3,10 +3,10 @@
 import onnx
 from onnx import helper
 
+from ..chain.names import HIDDEN
 from .part import Part
 from .quantize import is_quantized
 
-_HIDDEN = "hidden"
 # channels in one block of onnxruntime's own layout, the widest that processors have
 _BLOCK = 16
 _NAME = "layout"
@@ -27,7 +27,7 @@ def with_layout(part: Part) -> Part:
         The segment, with the same answers.
     """
     graph = part.proto.graph
-    shape = [d.dim_value for value in graph.input if value.name == _HIDDEN for d in value.type.tensor_type.shape.dim]
+    shape = [d.dim_value for value in graph.input if value.name == HIDDEN for d in value.type.tensor_type.shape.dim]
     convolves = any(node.op_type == "Conv" for node in graph.node)
     if not convolves or len(shape) != 4 or not shape[1] or shape[1] % _BLOCK or is_quantized(part):
         return part
@@ -37,8 +37,8 @@ def with_layout(part: Part) -> Part:
     proto.CopyFrom(part.proto)
     nodes = list(proto.graph.node)
     for node in nodes:
-        node.input[:] = [_NAME if name == _HIDDEN else name for name in node.input]
-    first = helper.make_node("MaxPool", [_HIDDEN], [_NAME], kernel_shape=[1, 1])
+        node.input[:] = [_NAME if name == HIDDEN else name for name in node.input]
+    first = helper.make_node("MaxPool", [HIDDEN], [_NAME], kernel_shape=[1, 1])
     copies = [first, *nodes]
     del proto.graph.node[:]
     proto.graph.node.extend(copies)
@@ -47,4 +47,4 @@ def with_layout(part: Part) -> Part:
 
 def _sets_layout(node: onnx.NodeProto) -> bool:
     steps = {each.name: list(each.ints) for each in node.attribute}
-    return node.op_type == "MaxPool" and list(node.input) == [_HIDDEN] and steps == {"kernel_shape": [1, 1]}
+    return node.op_type == "MaxPool" and list(node.input) == [HIDDEN] and steps == {"kernel_shape": [1, 1]}

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from ..chain.names import FINAL
 from ..errors import ExportError, first_line
 from .external_data import for_onnx
 from .graph_builder import GraphBuilder
@@ -278,9 +279,7 @@ class _Stitcher:
         answer, confidence, _ = self._evidence(block, self._run(block, group, state)[0], state)
         after = self._write(block, state, answer, confidence, len(self.chain.stages))
         after.rows = ""
-        return self._branch(
-            into, "final", self._any(into, state, "final"), block, after, GraphBuilder("final/no/"), state
-        )
+        return self._branch(into, FINAL, self._any(into, state, FINAL), block, after, GraphBuilder("final/no/"), state)
 
     def _branch(
         self,

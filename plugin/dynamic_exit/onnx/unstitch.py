@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 import onnx
 from onnx import TensorProto, helper
 
+from ..chain.names import HIDDEN, LOGITS
 from ..errors import ExportError
 from .names import inner_graphs, rename, with_short_names
 from .part import BATCH, OUTPUT, Part
 from .stitch import ModelParts
-
-_HIDDEN = "hidden"
 
 
 def unstitch(model: onnx.ModelProto) -> ModelParts:
@@ -34,7 +33,7 @@ def unstitch(model: onnx.ModelProto) -> ModelParts:
     savers = [taker.take(each, "logits", {}) for each in told["savers"]]
     segments: list[Part] = []
     for index, each in enumerate(told["segments"]):
-        output_kind = "logits" if index == len(told["segments"]) - 1 else _HIDDEN
+        output_kind = LOGITS if index == len(told["segments"]) - 1 else HIDDEN
         segments.append(taker.take(each, output_kind, _carried(segments)))
     if told["sequence"]:
         raise ExportError("a file with a sequence network is not taken apart; export it without `sequence`")
@@ -58,7 +57,7 @@ def static_model(segments: Sequence[Part], inputs: Sequence[onnx.ValueInfoProto]
     for segment in segments:
         graph, prefix = with_short_names(segment.name, segment.proto.graph), f"{segment.name}:"
         for name in segment.input_names:
-            nodes.append(helper.make_node("Identity", [hidden if name == _HIDDEN else name], [prefix + name]))
+            nodes.append(helper.make_node("Identity", [hidden if name == HIDDEN else name], [prefix + name]))
         nodes.extend(graph.node)
         initializers.extend(graph.initializer)
         hidden = prefix + OUTPUT
@@ -96,7 +95,7 @@ class _Taker:
 
 
 def _carried(segments: Sequence[Part]) -> dict[str, onnx.ValueInfoProto]:
-    return {_HIDDEN: segments[-1].proto.graph.output[0]} if segments else {}
+    return {HIDDEN: segments[-1].proto.graph.output[0]} if segments else {}
 
 
 def _named(value: onnx.ValueInfoProto, name: str) -> onnx.ValueInfoProto:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from ..chain.checks import MEMORY, head_input_names, saver_input_names
+from ..chain.names import MEMORY
+from ..chain.spec import head_input_names, saver_input_names
 from ..errors import ModelError, OutputError, first_line
 from ..graph import export_program, free_layout
 from .model import DynamicExitModel

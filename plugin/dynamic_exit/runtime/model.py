@@ -6,9 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..chain.checks import (
-    HIDDEN,
-    MEMORY,
+from ..chain.names import FINAL, HIDDEN, MEMORY
+from ..chain.spec import (
     check_heads,
     check_parts,
     check_taps,
@@ -201,7 +200,7 @@ class DynamicExitModel(nn.Module):
             for stage in self._at(place + 1):
                 head = self._module(stage)
                 answers[stage.name] = head(*(values[name] for name in head_input_names(head)))
-        answers["final"] = values[HIDDEN]
+        answers[FINAL] = values[HIDDEN]
         return answers
 
     def compile_parts(self, **options: object) -> None:
@@ -316,7 +315,7 @@ class _ForwardPass:
                 head = model._module(stage)
                 if self._try_exit(stage, head(*self._inputs(head_input_names(head)))):
                     return self.out
-        logits, confidence = self._accumulate_evidence(self.hidden, "final")
+        logits, confidence = self._accumulate_evidence(self.hidden, FINAL)
         index = torch.full((logits.shape[0],), len(model._stages), dtype=torch.int64, device=logits.device)
         self._write(DynamicOutput(logits, index, confidence), self.rows)
         return self.out

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..chain.names import FINAL
 from ..core import distributed
 from ..core.batching import batches, side_by_side
 from ..errors import ModelError
@@ -145,7 +146,7 @@ def make_records(
 
     arrays = distributed.gathered(mine)
     pairs = zip(arrays[::2], arrays[1::2], strict=True)
-    answers = {stage: Answers(*pair) for stage, pair in zip((*model.chain, "final"), pairs, strict=True)}
+    answers = {stage: Answers(*pair) for stage, pair in zip((*model.chain, FINAL), pairs, strict=True)}
     return join_answers(answers, labels, **described)
 
 
@@ -177,7 +178,7 @@ def join_answers(
     return Records(
         labels=np.asarray(labels).astype(np.int64),
         stages=stages,
-        kinds=tuple("final" if s == stages[-1] else "exit" if s in positions else "saver" for s in stages),
+        kinds=tuple(FINAL if s == stages[-1] else "exit" if s in positions else "saver" for s in stages),
         positions=np.asarray([positions.get(stage, -1) for stage in stages], dtype=np.int64),
         topk_classes=np.stack([each.classes for each in answers.values()]),
         topk_probabilities=np.stack([each.probabilities for each in answers.values()]),

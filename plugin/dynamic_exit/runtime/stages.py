@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from ..chain.checks import MEMORY
+from ..chain.names import FINAL, MEMORY
 from .model import DynamicExitModel
 
 #: What is not quantized.
@@ -125,4 +125,4 @@ class StageSet:
             seen = self.taps if MEMORY in stage.part.input_names else {}
             own[name] = cost_of(stage) + sum(cost_of(tap) for place, tap in seen.items() if place <= index)
             prefix[name] = float(before[index])
-        return {**own, "final": 0.0}, {**prefix, "final": float(before[-1])}
+        return {**own, FINAL: 0.0}, {**prefix, FINAL: float(before[-1])}

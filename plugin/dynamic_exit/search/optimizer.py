@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..chain.doubts import doubt_of_drop
-from ..chain.evaluation import FUSES, Configuration, evaluate
+from ..chain.evaluation import Configuration, evaluate
+from ..chain.names import FUSES
 from ..chain.operating_point import Baseline, Goal, OperatingPoint, OperatingPoints
 from ..errors import TuningError
 from ..records import Records

@@ -10,7 +10,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from ..chain.checks import MEMORY
+from ..chain.names import MEMORY
 from ..core import distributed
 from ..core.batching import named_batches, run_in_batches
 from ..core.hashing import digest

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from ...chain.checks import HIDDEN
+from ...chain.names import HIDDEN
 from ...chain.operating_point import Goal
 from ...core.batching import run_in_batches
 from ...cost import count_macs, node_macs

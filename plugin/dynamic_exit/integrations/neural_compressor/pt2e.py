@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ...chain.checks import HIDDEN
+from ...chain.names import HIDDEN
 from ...cost import node_macs
 from ...errors import CutError, DynamicExitError, PassError, first_line
 from ...graph import Classifier, Cut, Program, Segment, capture, find_cuts, select_cuts, split

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...chain.checks import HIDDEN, head_input_names
 from ...chain.evaluation import Configuration, evaluate
+from ...chain.names import HIDDEN
+from ...chain.spec import head_input_names
 from ...cost import count_macs, measure_latency
 from ...records import Records
 from ...runtime.model import DynamicExitModel

@@ -7,12 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError, nearest
-
-FUSE = ("none", "mean")
-#: What a segment hands on to the next.
-HIDDEN = "hidden"
-#: Input of a head that reads taps: the features of all taps up to its position, side by side.
-MEMORY = "memory"
+from .names import FINAL, FUSES, HIDDEN, MEMORY
 
 
 def head_input_names(head: nn.Module) -> tuple[str, ...]:
@@ -43,13 +38,13 @@ def check_parts(segments: Sequence, input_names: Sequence[str], savers: dict, ex
     """Refuse parts that make no chain."""
     if not segments or not input_names:
         raise ModelError(f"a dynamic model needs segments and inputs; got {len(segments)} and {len(input_names)}")
-    if fuse not in FUSE:
+    if fuse not in FUSES:
         raise ModelError(f"fuse must be none or mean; got '{fuse}'")
     for name in savers:
         if name in exits:
             raise ModelError(f"stage '{name}' is a saver and an exit; names must be unique")
-    if "final" in savers or "final" in exits:
-        raise ModelError("a stage cannot be called 'final'; that is the backbone's own head")
+    if FINAL in savers or FINAL in exits:
+        raise ModelError(f"a stage cannot be called '{FINAL}'; that is the backbone's own head")
     for name, (place, _) in exits.items():
         if not 0 <= place < len(segments) - 1:
             raise ModelError(
