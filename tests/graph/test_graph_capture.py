@@ -80,7 +80,7 @@ X = torch.ones(2, 4)
         (
             nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, track_running_stats=False)),
             (X,),
-            "'1' normalises with batch statistics; give it running statistics",
+            "'1' normalizes with batch statistics; give it running statistics",
         ),
         (Fixed(), (torch.ones(2, 12),), "the output's first dimension is 2, not the batch of 'x'; the batch must come"),
         (mlp(), (torch.ones(1, 6),), "an example batch of 1 would fix the batch size; give two or more rows"),

@@ -75,9 +75,9 @@ def test_the_length_is_free_where_the_model_allows_it(model):
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        (Flat, "the model's code works with 7 tokens as with a constant"),
+        (Flat, "the model's code treats the length 7 as a constant"),
         (Branching, "its graph fails with 4 tokens: "),
-        (Odd, "its code takes another way with 4 tokens than with 7"),
+        (Odd, "its code takes another branch for 4 tokens than for 7"),
     ],
 )
 def test_else_it_is_fixed_and_the_reason_is_known(model, reason):

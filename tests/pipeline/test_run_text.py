@@ -170,7 +170,7 @@ def test_a_model_of_one_length_gives_a_file_of_that_length(tmp_path):
         dynamic_exit__tiny_saver__fine_tune={"epochs": 1},
         quantization=None,
     )
-    assert "the file takes texts of 12 tokens alone: the model's code works with 12 tokens as with a constant" in said
+    assert "the file takes texts of 12 tokens alone: the model's code treats the length 12 as a constant" in said
     config = json.loads((result.folder / "config.json").read_text())
     assert {tuple(each["shape"]) for each in config["inputs"]} == {(12,)}
     assert any("fine-tuned" in line for line in said)

@@ -1,13 +1,18 @@
-"""Any classifier as a graph: capture it, find where it can be cut, split it into segments."""
+"""Any classifier as a graph: capture it, find its cuts, split it into segments."""
 
-from .capture import Program, capture, free_layout, is_text
+from .backbone import Backbone
+from .capture import capture, free_layout
+from .classifier import Classifier
 from .cuts import Cut, find_cuts
 from .export import export_program
-from .inputs import Classifier, Preprocessing
+from .logits import find_logits
 from .objective import answer_without_sigmoid, check_configuration, check_objective
+from .preprocessing import Preprocessing
+from .program import Program, is_text
 from .split import Segment, select_cuts, split
 
 __all__ = [
+    "Backbone",
     "Classifier",
     "Cut",
     "Preprocessing",
@@ -19,6 +24,7 @@ __all__ = [
     "check_objective",
     "export_program",
     "find_cuts",
+    "find_logits",
     "free_layout",
     "is_text",
     "select_cuts",

@@ -1,4 +1,4 @@
-"""A backbone in segments."""
+"""A backbone that is cut into segments."""
 
 from dataclasses import dataclass
 
@@ -8,16 +8,16 @@ from .split import Segment
 
 @dataclass
 class Backbone:
-    """The backbone, cut.
+    """A backbone, its cuts and its segments.
 
     Attributes:
-        input_names: Of the inputs.
+        input_names: Names of its inputs, in order.
         classes: Number of classes C.
         cuts: The chosen cuts, by depth.
-        depth: Number of cuts that the graph has, chosen or not: the final's position.
+        depth: Number of cuts of the graph, chosen or not: the position of the final stage.
         segments: In torch, one more than `cuts`.
         dims: Free dimensions of each input of the data besides the batch: index -> name.
-        fixed_length: Why the number of tokens is fixed; None where it is free or there are none.
+        fixed_length: Why the number of tokens is fixed; None if it is free or there are none.
     """
 
     input_names: tuple[str, ...]

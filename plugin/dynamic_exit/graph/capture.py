@@ -1,8 +1,7 @@
-"""Record a model as one graph: torch.export with a free batch size, torch.fx where that fails."""
+"""Capture of a model as one graph: torch.export with a free batch size, torch.fx where that fails."""
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import sympy
 import torch
@@ -11,49 +10,19 @@ from torch.export import Dim
 
 from ..errors import CaptureError
 from . import fallback, symbolic_trace, validation
-from .inputs import Classifier
+from .classifier import Classifier
 from .operator_tables import one_pass_over_operators
+from .program import Program, Route, is_text
+
+Shapes = dict[str, tuple[int | str, ...]]
+Dtypes = dict[str, torch.dtype]
+Symbols = dict[sympy.Symbol, sympy.Symbol]
 
 logger = logging.getLogger(__name__)
 
 aten = torch.ops.aten
-# nodes that do nothing to the values in evaluation mode
+# nodes that change no values in evaluation mode
 _TRANSPARENT = {aten.dropout.default, aten.detach.default, aten.alias.default, aten.feature_dropout.default}
-
-
-@dataclass
-class Program:
-    """One captured model.
-
-    Attributes:
-        graph_module: The graph; parameters and buffers are the user's own tensors, outputs logits (N, C).
-        input_names: Names of the inputs, in order.
-        example_inputs: The tensors it was captured with (batch of two or more).
-        classes: Number of classes C.
-        shapes: Node name -> shape; a free dimension is an expression in ``batch`` and ``length``.
-        dtypes: Node name -> dtype.
-        stacks: Node name -> names of the user's module calls around it, outermost first.
-        parametrised: Module name -> how many modules in it own parameters, itself included.
-        route: ``export`` or ``fx``.
-        fixed_length: Why the length of token indices is that of the example inputs alone; None where it is free, or
-            where there are none.
-    """
-
-    graph_module: fx.GraphModule
-    input_names: tuple[str, ...]
-    example_inputs: tuple[Tensor, ...]
-    classes: int
-    shapes: dict[str, tuple[int | str, ...]] = field(repr=False)
-    dtypes: dict[str, torch.dtype] = field(repr=False)
-    stacks: dict[str, tuple[str, ...]] = field(repr=False)
-    parametrised: dict[str, int] = field(repr=False)
-    route: str = "export"
-    fixed_length: str | None = None
-
-    @property
-    def placeholders(self) -> list[fx.Node]:
-        """The graph's input nodes, in the order of ``input_names``."""
-        return [node for node in self.graph_module.graph.nodes if node.op == "placeholder"]
 
 
 def capture(classifier: Classifier, example_inputs: Sequence[Tensor], *, rows_mix: bool = False) -> Program:
@@ -61,18 +30,19 @@ def capture(classifier: Classifier, example_inputs: Sequence[Tensor], *, rows_mi
 
     Args:
         classifier: The wrapped model, in evaluation mode.
-        example_inputs: One tensor per input, batch of at least two first. Integer (N, L) inputs that are handed on by
-            keyword get a free length as well, where the model allows it.
-        rows_mix: Whether a row's answer may depend on its neighbours, as ranges that are found for each batch make it.
+        example_inputs: One tensor per input, with a batch of at least two first. Integer inputs (N, L) that are passed
+            by keyword get a free length as well if the model allows it.
+        rows_mix: Whether the logits of a row may depend on other rows, as with ranges computed for each batch.
 
     Returns:
         The program.
 
     Raises:
-        CaptureError: The example or the mode does not fit, or no route captures the model; names what is in the way.
+        CaptureError: The example inputs or the mode do not fit, or neither torch.export nor torch.fx captures the
+            model; the message names the statement.
     """
     example_inputs = tuple(example_inputs)
-    validation.before(classifier, example_inputs)
+    validation.check_before_capture(classifier, example_inputs)
     names = classifier.name_inputs(len(example_inputs))
     with torch.no_grad():
         try:
@@ -82,12 +52,12 @@ def capture(classifier: Classifier, example_inputs: Sequence[Tensor], *, rows_mi
         except Exception as failure:  # torch.export raises dozens of types
             program = _by_fx(classifier, example_inputs, names, failure)
         if not rows_mix:
-            validation.after(program)
+            validation.check_after_capture(program)
     return program
 
 
 def _with_free_length(classifier: Classifier, example_inputs: tuple[Tensor, ...], names: tuple[str, ...]) -> Program:
-    """Capture with a free length of token indices, else with that of the example."""
+    """Capture with a free number of tokens, else with that of the example."""
     if classifier.keywords is None or not any(map(is_text, example_inputs)):
         return _by_export(classifier, example_inputs, names)
     try:
@@ -95,7 +65,7 @@ def _with_free_length(classifier: Classifier, example_inputs: tuple[Tensor, ...]
         reason = validation.length_is_fixed(program, classifier)
     except CaptureError:
         raise
-    except Exception as failure:  # as in capture; a graph of one length may still be possible
+    except Exception as failure:  # torch.export raises dozens of types; a graph of one length may still be possible
         reason = validation.explain(failure)
     if reason is None:
         return program
@@ -105,17 +75,19 @@ def _with_free_length(classifier: Classifier, example_inputs: tuple[Tensor, ...]
     return program
 
 
-def _by_fx(classifier, example_inputs, names, failure: Exception) -> Program:
+def _by_fx(
+    classifier: Classifier, example_inputs: tuple[Tensor, ...], names: tuple[str, ...], failure: Exception
+) -> Program:
     reason = validation.explain(failure)
     try:
-        module, shapes, dtypes = fallback.trace(classifier, example_inputs)
+        module, tensors = fallback.trace(classifier, example_inputs)
     except Exception as second:
         raise CaptureError(
             f"{type(classifier.model).__name__} cannot be captured: {reason}; rewrite that statement with tensor "
             f"operations only (torch.fx failed too: {validation.explain(second)})"
         ) from failure
     logger.info("torch.export failed (%s); torch.fx captured the model", reason)
-    return _program(module, classifier, example_inputs, names, shapes, dtypes, route="fx")
+    return _program(module, classifier, example_inputs, names, tensors, "fx")
 
 
 def _by_export(
@@ -123,28 +95,22 @@ def _by_export(
 ) -> Program:
     batch = Dim("batch", min=1)
     free = {1: Dim.AUTO} if lengths else {}
-    shapes = [{0: batch, **(free if is_text(tensor) else {})} for tensor in example_inputs]
-    exported = symbolic_trace.export(classifier, example_inputs, "inputs", tuple(shapes))
+    dims = tuple({0: batch, **(free if is_text(tensor) else {})} for tensor in example_inputs)
+    exported = symbolic_trace.export(classifier, example_inputs, "inputs", dims)
     signature = exported.graph_signature
-    validation.unchanged(signature, names)
+    validation.check_signature(signature, names)
     with one_pass_over_operators():
         exported = exported.run_decompositions({})
-    validation.unchanged(exported.graph_signature, names)
+    validation.check_signature(exported.graph_signature, names)
     module = exported.module(check_guards=False)
     free_layout(_clean(module))
-    shapes, dtypes = _shapes(module)
-    return _program(module, classifier, example_inputs, names, shapes, dtypes, route="export")
-
-
-def is_text(tensor: Tensor) -> bool:
-    """Whether an input looks like token indices or a mask: integer or bool (N, L)."""
-    return tensor.dim() == 2 and not tensor.is_floating_point() and not tensor.is_complex()
+    return _program(module, classifier, example_inputs, names, _shapes(module), "export")
 
 
 def free_layout(module: fx.GraphModule) -> fx.GraphModule:
-    """Let a graph take rows that lie differently in memory than those it was traced with.
+    """Make a graph accept rows with another memory layout than those it was traced with.
 
-    A model's ``reshape`` is traced as ``view`` where the example allowed it; gathered rows may not.
+    ``reshape`` is traced as ``view`` if the example allowed it; gathered rows may not allow it.
 
     Args:
         module: Changed in place.
@@ -178,26 +144,35 @@ def _clean(module: fx.GraphModule) -> fx.GraphModule:
     return module
 
 
-def _shapes(module: fx.GraphModule) -> tuple[dict, dict]:
-    shapes, dtypes = {}, {}
+def _shapes(module: fx.GraphModule) -> tuple[Shapes, Dtypes]:
+    shapes: Shapes = {}
+    dtypes: Dtypes = {}
     symbols = _name_symbols(module)
     for node in module.graph.nodes:
         value = node.meta.get("val")
         if node.op == "get_attr":
-            value = attribute(module, node.target)
+            value = attribute(module, str(node.target))
         if isinstance(value, Tensor):
             shapes[node.name] = tuple(_dimension(side, symbols) for side in value.shape)
             dtypes[node.name] = value.dtype
     return shapes, dtypes
 
 
-def _program(module, classifier, example_inputs, names, shapes, dtypes, route: str) -> Program:
+def _program(
+    module: fx.GraphModule,
+    classifier: Classifier,
+    example_inputs: tuple[Tensor, ...],
+    names: tuple[str, ...],
+    tensors: tuple[Shapes, Dtypes],
+    route: Route,
+) -> Program:
+    shapes, dtypes = tensors
     last = module.graph.output_node().args[0]
     return Program(
         graph_module=module,
         input_names=names,
         example_inputs=example_inputs,
-        classes=validation.classes(shapes, dtypes, last, names),
+        classes=validation.count_classes(shapes, dtypes, last, names),
         shapes=shapes,
         dtypes=dtypes,
         stacks={node.name: _stack(node) for node in module.graph.nodes},
@@ -207,15 +182,16 @@ def _program(module, classifier, example_inputs, names, shapes, dtypes, route: s
 
 
 def attribute(module: nn.Module, target: str) -> object:
-    """Follow a dotted name into a module."""
+    """Return the attribute of a module with a dotted name."""
+    found: object = module
     for atom in target.split("."):
-        module = getattr(module, atom)
-    return module
+        found = getattr(found, atom)
+    return found
 
 
-def _name_symbols(module: fx.GraphModule) -> dict[sympy.Symbol, sympy.Symbol]:
-    """Give the free sizes names: ``batch`` for the first input's first, ``length``, ``length_1`` ... for others."""
-    names: dict[sympy.Symbol, sympy.Symbol] = {}
+def _name_symbols(module: fx.GraphModule) -> Symbols:
+    """Name the free sizes: ``batch`` for the first of the first input, then ``length``, ``length_1`` and so on."""
+    names: Symbols = {}
     for node in module.graph.nodes:
         if node.op != "placeholder" or not isinstance(node.meta.get("val"), Tensor):
             continue
@@ -228,7 +204,7 @@ def _name_symbols(module: fx.GraphModule) -> dict[sympy.Symbol, sympy.Symbol]:
     return names
 
 
-def _dimension(side: int | torch.SymInt, symbols: dict) -> int | str:
+def _dimension(side: int | torch.SymInt, symbols: Symbols) -> int | str:
     if isinstance(side, int):
         return side
     expression = side.node.expr.xreplace(symbols)
@@ -236,7 +212,7 @@ def _dimension(side: int | torch.SymInt, symbols: dict) -> int | str:
 
 
 def _stack(node: fx.Node) -> tuple[str, ...]:
-    """Name the user's module calls around a node; a module's second call is ``name@1``."""
+    """Return the names of the module calls around a node, outermost first; a second call is ``name@1``."""
     names = []
     for key, (path, _) in (node.meta.get("nn_module_stack") or {}).items():
         if path.startswith("model."):

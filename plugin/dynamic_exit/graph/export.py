@@ -1,4 +1,4 @@
-"""Export segments, heads and savers again, one by one, with a batch size that stays one symbol."""
+"""Export of segments, heads and savers one by one, each with one symbol for the batch size."""
 
 import re
 from collections.abc import Sequence
@@ -11,19 +11,19 @@ from . import symbolic_trace
 from .operator_tables import one_pass_over_operators
 from .validation import explain
 
-#: Under which key of its `meta` a segment's node says which of the user's modules it comes from.
+#: Key in a node's `meta` for the user's module that the node comes from.
 ORIGIN = "origin"
 
 
 class _Positional(nn.Module):
-    """Gives every module the same signature, so that dimensions can be named by position."""
+    """A module with positional arguments, whose dimensions can be named by position."""
 
     def __init__(self, module: nn.Module):
         super().__init__()
         self.module = module
         self.training = False
 
-    def forward(self, *tensors):
+    def forward(self, *tensors: Tensor) -> Tensor:
         return self.module(*tensors)
 
 
@@ -36,15 +36,15 @@ def export_program(
 
     Args:
         module: A segment, head or saver in evaluation mode.
-        example_inputs: What its ``forward`` takes, batch of at least two first.
-        dynamic_dims: For each input its free dimensions, index -> name; None takes those that the module states
-            (``Segment.dynamic_dims``), else the batch alone. The batch is always free.
+        example_inputs: Arguments of its ``forward``, with a batch of at least two first.
+        dynamic_dims: Free dimensions of each input, index -> name; None takes the module's ``dynamic_dims``, else
+            none. The batch is always free.
 
     Returns:
-        The decomposed program; its batch is one symbol, named ``batch``, from 1 upwards.
+        The decomposed program; its batch size is one symbol named ``batch``, at least 1.
 
     Raises:
-        CaptureError: Training mode, an example of one row, or an operator that cannot be exported.
+        CaptureError: The module is in training mode, the example has one row, or an operator cannot be exported.
     """
     example_inputs = tuple(example_inputs)
     name = type(module).__name__
@@ -56,7 +56,7 @@ def export_program(
         dynamic_dims = getattr(module, "dynamic_dims", None) or [{}] * len(example_inputs)
     if len(dynamic_dims) != len(example_inputs):
         raise CaptureError(f"{name} came with {len(example_inputs)} inputs and dimensions for {len(dynamic_dims)}")
-    failure: Exception | None = None
+    failures: list[Exception] = []
     for lengths in (True, False):
         named: dict[str, object] = {"batch": Dim("batch", min=1)}
         shapes = tuple(_named(dims, named, lengths) for dims in dynamic_dims)
@@ -65,14 +65,14 @@ def export_program(
                 exported = symbolic_trace.export(_Positional(module), example_inputs, "tensors", shapes)
                 return exported.run_decompositions({})
         except Exception as error:  # torch.export raises dozens of types
-            failure = failure or error
+            failures.append(error)
         if all(set(dims) <= {0} for dims in dynamic_dims):
             break
-    raise CaptureError(f"{name} cannot be exported: {explain(failure)}") from failure
+    raise CaptureError(f"{name} cannot be exported: {explain(failures[0])}") from failures[0]
 
 
 def _named(dims: dict[int, str], named: dict[str, object], lengths: bool) -> dict[int, object]:
-    """Turn expressions into torch.export's: one shared ``Dim`` a name; anything composed is inferred."""
+    """Return dimensions for torch.export: one shared ``Dim`` per name; composed expressions are inferred."""
     shape = {}
     for place, side in ({0: "batch"} | dims).items():
         if lengths and side.isidentifier():
@@ -87,7 +87,7 @@ def _shapes(tensors: Sequence[Tensor]) -> list[tuple[int, ...]]:
 
 
 def origin(node: fx.Node) -> str | None:
-    """Name the innermost of the user's modules around a captured or exported node, such as ``'layer1.0' (Block)``."""
+    """Return the innermost user module around a captured or exported node, such as ``'layer1.0' (Block)``."""
     calls = list((node.meta.get("nn_module_stack") or {}).values())
     if not calls:
         return None
@@ -98,18 +98,18 @@ def origin(node: fx.Node) -> str | None:
 
 
 def origin_of_exported(node: fx.Node, module: nn.Module) -> str | None:
-    """Name the user's module behind a node that `export_program` made of a module.
+    """Return the user's module that a node of an exported program comes from.
 
     Args:
-        node: Of the exported program.
-        module: What was exported; a segment is a graph already, whose nodes know where they come from.
+        node: A node of what `export_program` returned.
+        module: The module that was exported; if it is a segment, the nodes of its graph have their own `ORIGIN`.
 
     Returns:
-        As `origin`; None where it is not known.
+        As `origin`; None if unknown.
     """
     body = getattr(module, "body", None)
     if not isinstance(body, fx.GraphModule):
         return origin(node)
-    # the last line of the trace is one of the segment's code, which assigns to the name of its own node
+    # the last line of the trace is a line of the segment's code, which assigns to the name of the node
     names = re.findall(r"^\s*(\w+) = ", node.meta.get("stack_trace") or "", re.MULTILINE)[-1:]
     return next((inner.meta.get(ORIGIN) for inner in body.graph.nodes if inner.name in names), None)

@@ -1,12 +1,15 @@
-"""The second route of capture: torch.fx, for models that torch.export refuses."""
+"""Capture by torch.fx, for models that torch.export refuses."""
 
 import operator
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from ..errors import CaptureError
-from .inputs import Preprocessing
+from .classifier import Classifier
+from .preprocessing import Preprocessing
 
 _IN_PLACE = {
     operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ipow, operator.iand, operator.ior,
@@ -15,60 +18,64 @@ _IN_PLACE = {
 
 
 class _Tracer(fx.Tracer):
-    """Symbolic tracing that goes into containers and stops at torch's own layers."""
+    """Symbolic tracing that enters containers and stops at the layers of torch."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, Preprocessing) or super().is_leaf_module(m, module_qualified_name)
 
 
-class _One(nn.Module):
-    """Gives the classifier a fixed number of arguments, which torch.fx needs."""
+class _FixedArity(nn.Module):
+    """A classifier whose ``forward`` has a fixed number of arguments, which torch.fx needs."""
 
-    def __init__(self, classifier: nn.Module):
+    def __init__(self, classifier: Classifier):
         super().__init__()
-        # no own level in the names: "model.layer1" as in the other route
+        # the same attributes as the classifier, so that modules have the same names as with torch.export
         self.model, self.preprocessing = classifier.model, classifier.preprocessing
         self.class_order = classifier.class_order
-        self._run = type(classifier).forward
+        self._forward: Callable[..., Tensor] = type(classifier).forward
         self.keywords, self.logits = classifier.keywords, classifier.logits
         self.training = False
 
-    def forward(self, a):
-        return self._run(self, a)
+
+class _One(_FixedArity):
+    def forward(self, a: Tensor) -> Tensor:
+        return self._forward(self, a)
 
 
-class _Two(_One):
-    def forward(self, a, b):
-        return self._run(self, a, b)
+class _Two(_FixedArity):
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return self._forward(self, a, b)
 
 
-class _Three(_One):
-    def forward(self, a, b, c):
-        return self._run(self, a, b, c)
+class _Three(_FixedArity):
+    def forward(self, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        return self._forward(self, a, b, c)
 
 
-class _Four(_One):
-    def forward(self, a, b, c, d):
-        return self._run(self, a, b, c, d)
+class _Four(_FixedArity):
+    def forward(self, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+        return self._forward(self, a, b, c, d)
 
 
-_ARITY = {1: _One, 2: _Two, 3: _Three, 4: _Four}
+_ARITY: dict[int, type[_FixedArity]] = {1: _One, 2: _Two, 3: _Three, 4: _Four}
 
 
-def trace(classifier: nn.Module, example_inputs: tuple[Tensor, ...]) -> tuple[fx.GraphModule, dict, dict]:
-    """Trace a classifier and find every node's shape, the batch size being free.
+def trace(
+    classifier: Classifier, example_inputs: tuple[Tensor, ...]
+) -> tuple[fx.GraphModule, tuple[dict[str, tuple[int | str, ...]], dict[str, torch.dtype]]]:
+    """Trace a classifier and find the shape of every node, with a free batch size.
 
     Args:
-        classifier: A ``Classifier`` in evaluation mode with at most four inputs.
-        example_inputs: Batch of at least two first.
+        classifier: In evaluation mode, with at most four inputs.
+        example_inputs: One tensor per input, with a batch of at least two first.
 
     Returns:
-        The graph module, node name -> shape (an expression in ``batch`` where it follows the batch) and node name ->
-        dtype.
+        The graph module, and by node name the shapes (a size that follows the batch is an expression in ``batch``) and
+        the dtypes.
 
     Raises:
-        CaptureError: Too many inputs, in-place writes, or a shape that does not follow the batch size.
-        Exception: Whatever torch.fx raises on statements that it cannot trace.
+        CaptureError: There are too many inputs, a node writes in place, or a size does not follow the batch size.
+        Exception: Whatever torch.fx raises for statements that it cannot trace.
     """
     if len(example_inputs) not in _ARITY:
         raise CaptureError(f"{len(example_inputs)} inputs are more than torch.fx is used for here (four)")
@@ -81,11 +88,12 @@ def trace(classifier: nn.Module, example_inputs: tuple[Tensor, ...]) -> tuple[fx
     rows = example_inputs[0].shape[0]
     first = _tensors(module, example_inputs)
     second = _tensors(module, tuple(torch.cat([x, x[:1]]) for x in example_inputs))
-    shapes, dtypes = {}, {}
+    shapes: dict[str, tuple[int | str, ...]] = {}
+    dtypes: dict[str, torch.dtype] = {}
     for name, (shape, dtype) in first.items():
         shapes[name] = tuple(_follow(name, *sides, rows) for sides in zip(shape, second[name][0], strict=True))
         dtypes[name] = dtype
-    return module, shapes, dtypes
+    return module, (shapes, dtypes)
 
 
 def _follow(name: str, side: int, larger: int, rows: int) -> int | str:
@@ -98,10 +106,10 @@ def _follow(name: str, side: int, larger: int, rows: int) -> int | str:
 
 
 def _tensors(module: fx.GraphModule, inputs: tuple[Tensor, ...]) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-    found = {}
+    found: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
 
     class _Recorder(fx.Interpreter):
-        def run_node(self, n):
+        def run_node(self, n: fx.Node) -> Any:
             value = super().run_node(n)
             if isinstance(value, Tensor):
                 found[n.name] = (tuple(value.shape), value.dtype)
@@ -113,7 +121,8 @@ def _tensors(module: fx.GraphModule, inputs: tuple[Tensor, ...]) -> dict[str, tu
 
 def _writes_in_place(node: fx.Node, module: fx.GraphModule) -> bool:
     if node.op == "call_method":
-        return node.target.endswith("_") and not node.target.endswith("__")
+        method = str(node.target)
+        return method.endswith("_") and not method.endswith("__")
     if node.op == "call_module":
-        return bool(getattr(module.get_submodule(node.target), "inplace", False))
+        return bool(getattr(module.get_submodule(str(node.target)), "inplace", False))
     return node.op == "call_function" and (node.target in _IN_PLACE or bool(node.kwargs.get("inplace")))

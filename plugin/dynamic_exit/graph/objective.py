@@ -1,105 +1,107 @@
-"""What a model was trained to tell: one class a sample, or something that no early exit can answer."""
+"""Checks that a model predicts one class per sample, which is all that early exits can answer."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..errors import ModelError
 
 aten = torch.ops.aten
-_WANTED = "and early exits answer with one class a sample; give a single-label classifier"
-# operators after which values are still what they were, and those that put several tensors side by side
+_SINGLE_LABEL = "and early exits answer with one class a sample; give a single-label classifier"
+# operators that keep values as they are, and those that concatenate tensors
 _COPIES = (aten._to_copy, aten.clone, aten.index, aten.index_select, aten.copy_, aten.clamp)
 _JOINS = (aten.cat, aten.stack)
 _SIGMOIDS = (aten.sigmoid, aten.sigmoid_, aten.hardsigmoid, aten.hardsigmoid_)
 
 
 def check_objective(model: nn.Module, name: str) -> None:
-    """Refuse a Hugging Face model that was trained for several labels at once, or for numbers.
+    """Refuse a Hugging Face model for multi-label classification or regression.
 
-    Its logits are no rivals, and a softmax over them says nothing. A model that wraps one, and hands on its answer, is
-    refused, too.
+    A softmax over its outputs has no meaning. A module that wraps such a model is refused as well.
 
     Args:
         model: Any module.
-        name: Whom the message speaks of.
+        name: The name of the model in messages.
 
     Raises:
-        ModelError: Its configuration, or that of a classifier inside, says so.
+        ModelError: The configuration of the model, or of a classifier inside it, is for another task.
     """
     for part in model.modules():
-        # encoders have the configuration of what they were taken from
+        # an encoder alone keeps the configuration of the model that it was taken from
         if part is model or type(part).__name__.endswith("Classification"):
             check_configuration(getattr(part, "config", None), name)
 
 
-def check_configuration(config: Any, name: str) -> None:
-    """Refuse a Hugging Face configuration of a model for several labels at once, or for numbers.
+def check_configuration(config: object, name: str) -> None:
+    """Refuse a Hugging Face configuration for multi-label classification or regression.
 
     Args:
-        config: Of any kind, or None.
-        name: Whom the message speaks of.
+        config: A configuration of any class, or None.
+        name: The name of the model in messages.
 
     Raises:
-        ModelError: It is.
+        ModelError: The configuration is for another task.
     """
     kind, outputs = getattr(config, "problem_type", None), getattr(config, "num_labels", None)
     if kind in ("multi_label_classification", "regression"):
         said = "multi-label classification" if kind != "regression" else kind
-        raise ModelError(f"{name} is for {said} (`problem_type` in its configuration), {_WANTED}")
+        raise ModelError(f"{name} is for {said} (`problem_type` in its configuration), {_SINGLE_LABEL}")
     if kind is None and isinstance(outputs, int) and outputs == 1:
-        raise ModelError(f"{name} is for regression (`num_labels` is 1 in its configuration), {_WANTED}")
+        raise ModelError(f"{name} is for regression (`num_labels` is 1 in its configuration), {_SINGLE_LABEL}")
 
 
 def answer_without_sigmoid(classifier: nn.Module, inputs: Sequence[Tensor], name: str) -> Tensor:
-    """Run a classifier, and refuse one whose answer, of more than one column, comes out of a sigmoid.
+    """Run a classifier and refuse one whose output, of more than one column, is the result of a sigmoid.
 
     Args:
         classifier: In evaluation mode.
-        inputs: Its inputs, of few samples.
-        name: Whom the message speaks of.
+        inputs: A few samples.
+        name: The name of the model in messages.
 
     Returns:
-        What it answers.
+        Its output (N, C).
 
     Raises:
         ModelError: Its last operator is a sigmoid.
     """
-    with torch.no_grad(), _Makers() as makers:
+    with torch.no_grad(), _ProducerMode() as producers:
         answer = classifier(*inputs)
-        maker = makers.of(answer)
-    if maker in _SIGMOIDS and answer.dim() == 2 and answer.shape[1] > 1:
-        raise ModelError(f"{name} ends in a sigmoid, as models for multi-label classification do, {_WANTED}")
+        producer = producers.of(answer)
+    if producer in _SIGMOIDS and answer.dim() == 2 and answer.shape[1] > 1:
+        raise ModelError(f"{name} ends in a sigmoid, as models for multi-label classification do, {_SINGLE_LABEL}")
     return answer
 
 
-class _Makers(TorchDispatchMode):
-    """Notes which operator made the values of every tensor."""
+class _ProducerMode(TorchDispatchMode):
+    """Records which operator produced the values of every tensor."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self._makers: dict[int, Any] = {}
+        self._producers: dict[int, object] = {}
 
-    def of(self, tensor: Tensor) -> Any:
-        """Return the operator, or None where none was seen."""
-        return self._makers.get(tensor.untyped_storage().data_ptr())
+    def of(self, tensor: Tensor) -> object:
+        """Return the operator; None if it was not seen."""
+        return self._producers.get(tensor.untyped_storage().data_ptr())
 
-    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, operator: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         packet = operator.overloadpacket
         given = [each for each in (args[0] if packet in _JOINS else args) if isinstance(each, Tensor)]
         before = {each.untyped_storage().data_ptr(): self.of(each) for each in given}
         made = operator(*args, **(kwargs or {}))
-        makers = set(before.values())
+        sources = set(before.values())
         for tensor in made if isinstance(made, tuple | list) else [made]:
             if not isinstance(tensor, Tensor):
                 continue
             place = tensor.untyped_storage().data_ptr()
             if packet in _COPIES:
                 source = given[-1] if packet is aten.copy_ else given[0]
-                self._makers[place] = before.get(source.untyped_storage().data_ptr())
+                self._producers[place] = before.get(source.untyped_storage().data_ptr())
             elif place not in before or operator._schema.is_mutable:
-                self._makers[place] = makers.pop() if packet in _JOINS and len(makers) == 1 else packet
+                self._producers[place] = sources.pop() if packet in _JOINS and len(sources) == 1 else packet
         return made

@@ -1,23 +1,27 @@
 """The part of a graph between two nodes."""
 
+from typing import cast
+
 from torch import fx
 
-from .capture import Program
+from .program import Program
 
 
-def slice_back(program: Program, target: fx.Node, stop: fx.Node | None) -> tuple[set[fx.Node], dict[fx.Node, tuple]]:
-    """Collect what computes one node from another, from the inputs and from constants.
+def slice_back(
+    program: Program, target: fx.Node, stop: fx.Node | None
+) -> tuple[set[fx.Node], dict[fx.Node, tuple[fx.Node, int]]]:
+    """Collect the nodes that compute one node from another, from the inputs and from constants.
 
-    A size that is read from a tensor before ``stop`` is read from ``stop`` or an input instead, which have it too:
-    after rows have left, the old tensor's batch size would be stale.
+    A size of a tensor before ``stop`` is read from ``stop`` or from an input with the same size instead: after rows
+    have left the batch, the earlier tensor would have a stale batch size.
 
     Args:
         program: The captured model.
         target: The node to compute.
-        stop: The node to compute it from (not collected), or None for inputs alone.
+        stop: The node to compute it from, which is not collected; None for the inputs alone.
 
     Returns:
-        The nodes, and for each size among them that is read elsewhere: (node to read it from, dimension).
+        The nodes, and for each size among them that is read elsewhere, the node and the dimension to read.
     """
     sources = ([stop] if stop is not None else []) + program.placeholders
     found: set[fx.Node] = set()
@@ -39,12 +43,12 @@ def slice_back(program: Program, target: fx.Node, stop: fx.Node | None) -> tuple
 
 
 def is_size(node: fx.Node) -> bool:
-    """Whether a node reads one dimension of a tensor's shape."""
+    """Return whether a node reads one dimension of a tensor's shape."""
     return node.op == "call_function" and "sym_size" in str(node.target)
 
 
 def _same_size(program: Program, node: fx.Node, sources: list[fx.Node]) -> tuple[fx.Node, int] | None:
-    tensor, dimension = node.args
+    tensor, dimension = cast("tuple[fx.Node, int]", node.args)
     wanted = program.shapes[tensor.name][dimension]
     for source in sources:
         shape = program.shapes[source.name]

@@ -1,17 +1,18 @@
-"""Split a captured model into segments: modules in sequence that share the original's tensors."""
+"""Segments of a captured model: modules in sequence that share the tensors of the original."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
 import sympy
 import torch
 from torch import Tensor, fx, nn
 
 from ..errors import CutError, nearest
-from .capture import Program
 from .cuts import Cut
 from .export import ORIGIN, origin
-from .in_place import writing
+from .in_place import in_place_operator
+from .program import Program
 from .slicing import slice_back
 
 HIDDEN = "hidden"
@@ -25,7 +26,7 @@ class Segment(nn.Module):
         input_names: Names of the arguments of ``forward``, in order: ``hidden`` is the output of the previous segment,
             any other name is an input of the model.
         output_kind: ``hidden``, or ``logits`` for the last segment.
-        dynamic_dims: For each of ``input_names``, its free dimensions: index -> expression in ``batch`` and ``length``.
+        dynamic_dims: Free dimensions of each input: index -> expression in ``batch`` and ``length``.
         classes: Number of classes of the model.
     """
 
@@ -52,7 +53,7 @@ class Segment(nn.Module):
         """Run the segment.
 
         Args:
-            *tensors: What ``input_names`` names, the batch first and of one size; never 0 rows.
+            *tensors: In the order of ``input_names``, each with the same batch size first, of at least one row.
 
         Returns:
             The hidden state, batch first, or (N, C) logits.
@@ -61,7 +62,7 @@ class Segment(nn.Module):
 
     @property
     def example_inputs(self) -> tuple[Tensor, ...]:
-        """Tensors that ``forward`` takes: the program's example inputs, and noise of the hidden state's shape."""
+        """Arguments for ``forward``: the program's example inputs, and noise for the hidden state."""
         return tuple(each if isinstance(each, Tensor) else self._noise(*each) for each in self._examples)
 
     def _noise(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -69,38 +70,42 @@ class Segment(nn.Module):
         working = self._working()
         return noise.to(dtype=dtype, device="cpu" if working is None else working[1])
 
-    def _apply(self, fn, recurse=True):
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         before = self._working()
         super()._apply(fn, recurse)
         after = self._working()
-        if before != after and before is not None:
-            # constants in the graph (masks, positions) were recorded with the old type and place
-            swap = dict(zip(before, after, strict=True))
-            _retarget(self.body, swap)
+        if before is not None and after is not None and before != after:
+            # constants in the graph (masks, positions) were captured with the old dtype and device
+            _replace_constants(self.body, dict(zip(before, after, strict=True)))
             self._examples = tuple(
-                each.to(after[1]) if isinstance(each, Tensor) else (each[0], swap.get(each[1], each[1]))
+                each.to(after[1])
+                if isinstance(each, Tensor)
+                else (each[0], after[0] if each[1] == before[0] else each[1])
                 for each in self._examples
             )
         return self
 
     def _working(self) -> tuple[torch.dtype, torch.device] | None:
+        """Return dtype and device of the segment; None if it has no floating tensor."""
         for tensor in [*self.parameters(), *self.buffers()]:
             if tensor.is_floating_point():
                 return tensor.dtype, tensor.device
         return None
 
     def extra_repr(self) -> str:
-        """Describe the interface, for ``print(model)``."""
+        """Return the names of inputs and output, for ``print(segment)``."""
         return f"input_names={self.input_names}, output_kind={self.output_kind}"
 
 
-def _retarget(body: fx.GraphModule, swap: dict) -> None:
-    def swapped(value):
-        return swap.get(value, value) if isinstance(value, torch.dtype | torch.device) else value
+def _replace_constants(
+    body: fx.GraphModule, new: Mapping[torch.dtype | torch.device, torch.dtype | torch.device]
+) -> None:
+    def replace(value: Any) -> Any:
+        return new.get(value, value) if isinstance(value, torch.dtype | torch.device) else value
 
     for node in body.graph.nodes:
-        node.args = fx.node.map_aggregate(node.args, swapped)
-        node.kwargs = fx.node.map_aggregate(node.kwargs, swapped)
+        node.args = fx.node.map_aggregate(node.args, replace)
+        node.kwargs = fx.node.map_aggregate(node.kwargs, replace)
     body.recompile()
 
 
@@ -109,14 +114,14 @@ def split(program: Program, cuts: Sequence[Cut]) -> list[Segment]:
 
     Args:
         program: The captured model.
-        cuts: Some of what ``find_cuts`` found, each once; any order.
+        cuts: Cuts of ``find_cuts``, each once, in any order.
 
     Returns:
-        One segment more than cuts, by depth; in sequence they compute what the model computes. Parameters and buffers
-        are the original's.
+        One segment more than cuts, by depth; in sequence they compute the logits of the model. Parameters and buffers
+        are those of the original.
 
     Raises:
-        CutError: A cut that is not in this program, that came twice, or that cannot be reached from the one before.
+        CutError: A cut is not in this program, is given twice, or does not follow from the one before.
     """
     nodes = {node.name: node for node in program.graph_module.graph.nodes}
     order = {name: place for place, name in enumerate(nodes)}
@@ -127,8 +132,8 @@ def split(program: Program, cuts: Sequence[Cut]) -> list[Segment]:
     for one, two in zip(cuts, cuts[1:], strict=False):
         if one.node == two.node:
             raise CutError(f"the cuts '{one.name}' and '{two.name}' are the same place; give it once")
-    ends = [nodes[cut.node] for cut in cuts] + [program.graph_module.graph.output_node().args[0]]
-    starts = [None, *ends[:-1]]
+    ends = [nodes[cut.node] for cut in cuts] + [program.output]
+    starts: list[fx.Node | None] = [None, *ends[:-1]]
     return [_segment(program, start, end, last=end is ends[-1]) for start, end in zip(starts, ends, strict=True)]
 
 
@@ -136,14 +141,14 @@ def select_cuts(cuts: Sequence[Cut], names: Sequence[str]) -> list[Cut]:
     """Pick cuts by name.
 
     Args:
-        cuts: What ``find_cuts`` found.
-        names: The wanted names.
+        cuts: The cuts of ``find_cuts``.
+        names: Names of some of them.
 
     Returns:
-        The wanted cuts by depth.
+        The named cuts by depth.
 
     Raises:
-        CutError: A name that does not exist, with the nearest that does, or one that came twice.
+        CutError: A name does not exist, or is given twice.
     """
     known = {cut.name: cut for cut in cuts}
     for name in names:
@@ -162,7 +167,7 @@ def _segment(program: Program, start: fx.Node | None, end: fx.Node, last: bool) 
     carried = {} if start is None else {start: HIDDEN}
     taken = carried | {node: name for node, name in inputs.items() if node in found}
     graph = fx.Graph()
-    copies = {}
+    copies: dict[fx.Node, fx.Node] = {}
     for node, name in taken.items():
         copies[node] = graph.placeholder(re.sub(r"\W", "_", name))
     for node in program.graph_module.graph.nodes:
@@ -174,7 +179,7 @@ def _segment(program: Program, start: fx.Node | None, end: fx.Node, last: bool) 
         else:
             copies[node] = graph.node_copy(node, copies.__getitem__)
             copies[node].meta = {ORIGIN: origin(node)}
-            copies[node].target = writing(program, node, start) or node.target
+            copies[node].target = in_place_operator(program, node, start) or node.target
     graph.output(copies[end])
     graph.lint()
     shapes = [program.shapes[node.name] for node in taken]
@@ -188,14 +193,14 @@ def _segment(program: Program, start: fx.Node | None, end: fx.Node, last: bool) 
     )
 
 
-def _uses(found: set[fx.Node], sizes: dict, start: fx.Node) -> bool:
+def _uses(found: set[fx.Node], sizes: Mapping[fx.Node, object], start: fx.Node) -> bool:
     return any(start in node.all_input_nodes for node in found if node not in sizes)
 
 
 def _example(program: Program, node: fx.Node) -> Tensor | tuple[tuple[int, ...], torch.dtype]:
     if node.op == "placeholder":
         return program.example_inputs[program.placeholders.index(node)]
-    values = {}
+    values: dict[int | str, int] = {}
     for place, tensor in zip(program.placeholders, program.example_inputs, strict=True):
         for side, size in zip(program.shapes[place.name], tensor.shape, strict=True):
             values[side] = size
@@ -203,11 +208,11 @@ def _example(program: Program, node: fx.Node) -> Tensor | tuple[tuple[int, ...],
     return shape, program.dtypes[node.name]
 
 
-def evaluate(expression: str, values: dict) -> int:
-    """Work out a size such as ``2*length`` for known free sizes.
+def evaluate(expression: str, values: Mapping[int | str, int]) -> int:
+    """Evaluate a size such as ``2*length`` for known free sizes.
 
     Raises:
-        CutError: A size that does not follow from the inputs' sizes.
+        CutError: The size does not follow from the sizes of the inputs.
     """
     names = {name: sympy.Symbol(name) for name in values if isinstance(name, str) and name.isidentifier()}
     result = sympy.sympify(expression, locals=names).subs({symbol: values[name] for name, symbol in names.items()})

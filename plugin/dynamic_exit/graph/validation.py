@@ -1,21 +1,25 @@
-"""What a model must be like to be captured, checked before and after, each failure in one sentence."""
+"""Checks of a model before and after it is captured; each failure is one sentence."""
 
 import traceback
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
+from torch.export import ExportGraphSignature
 
 from ..errors import CaptureError
+from .classifier import Classifier
+from .program import Program
 
-# rows that see each other differ by far more than rounding does
+# relative difference of logits; rows that influence each other differ by far more than rounding does
 _ROUNDING = 1e-2
 
 
-def before(classifier, example_inputs: tuple) -> None:
-    """Check mode and example before any work is done.
+def check_before_capture(classifier: Classifier, example_inputs: Sequence[Tensor]) -> None:
+    """Check the mode of the model and the example inputs before any work is done.
 
     Raises:
-        CaptureError: Training mode; no tensors; batches that differ; an example of one row.
+        CaptureError: A module is in training mode, or the inputs are not tensors with one batch of two rows or more.
     """
     name = type(classifier.model).__name__
     for path, module in classifier.model.named_modules():
@@ -33,11 +37,15 @@ def before(classifier, example_inputs: tuple) -> None:
         raise CaptureError(f"an example batch of {batches[0]} would fix the batch size; give two or more rows")
 
 
-def unchanged(signature, names: tuple[str, ...]) -> None:
-    """Refuse a model that writes to its inputs or its buffers.
+def check_signature(signature: ExportGraphSignature, names: Sequence[str]) -> None:
+    """Check that a model does not write to its inputs or buffers.
+
+    Args:
+        signature: Of the exported program.
+        names: Names of the inputs, in order, for messages.
 
     Raises:
-        CaptureError: Names the input or buffer.
+        CaptureError: It writes to an input or buffer, which the message names.
     """
     inputs = list(getattr(signature, "user_inputs_to_mutate", {}).values())
     if inputs:
@@ -50,14 +58,22 @@ def unchanged(signature, names: tuple[str, ...]) -> None:
         raise CaptureError(f"the model changes its buffer '{buffer}' in the forward pass; make it read only")
 
 
-def classes(shapes: dict, dtypes: dict, output, names: tuple[str, ...]) -> int:
-    """Check the answer's shape and return its number of classes.
+def count_classes(
+    shapes: Mapping[str, tuple[int | str, ...]], dtypes: Mapping[str, torch.dtype], output: object, names: Sequence[str]
+) -> int:
+    """Check the shape of the output and return the number of classes.
+
+    Args:
+        shapes: By node name.
+        dtypes: By node name.
+        output: What the graph returns, for example its last node.
+        names: Names of the inputs, for messages.
 
     Raises:
-        CaptureError: Not floating (N, C) with the batch first.
+        CaptureError: The output is not floating (N, C) with the batch first.
     """
-    shape = shapes.get(getattr(output, "name", None))
-    if shape is None or len(shape) != 2 or not dtypes[output.name].is_floating_point:
+    shape = shapes.get(output.name) if isinstance(output, fx.Node) else None
+    if not isinstance(output, fx.Node) or shape is None or len(shape) != 2 or not dtypes[output.name].is_floating_point:
         raise CaptureError(f"the output must be floating logits (N, C); got the shape {shape}")
     if shape[0] != "batch":
         raise CaptureError(
@@ -69,20 +85,21 @@ def classes(shapes: dict, dtypes: dict, output, names: tuple[str, ...]) -> int:
     return shape[1]
 
 
-def after(program) -> None:
-    """Check that one row's answer does not depend on the other rows of its batch.
+def check_after_capture(program: Program) -> None:
+    """Check that the logits of a row do not depend on the other rows of its batch.
 
     Raises:
-        CaptureError: Batch statistics or another mixing of rows.
+        CaptureError: The model uses batch statistics or mixes rows in another way.
     """
     module = program.graph_module
     for node in module.graph.nodes:
         if "batch_norm" not in str(node.target) or not _takes_batch_statistics(node):
             continue
-        # some models standardise their weights by the same operator, which is no business of the batch
-        if program.shapes.get(node.args[0].name, ("batch",))[0] == "batch":
+        # weight standardization uses the same operator, on tensors without a batch
+        source = node.args[0]
+        if isinstance(source, fx.Node) and program.shapes.get(source.name, ("batch",))[0] == "batch":
             where = program.stacks[node.name][-1:] or ("the model",)
-            raise CaptureError(f"'{where[0]}' normalises with batch statistics; give it running statistics")
+            raise CaptureError(f"'{where[0]}' normalizes with batch statistics; give it running statistics")
     inputs = tuple(_varied(x) for x in program.example_inputs)
     both, first = module(*inputs), module(*(x[:1] for x in inputs))
     scale = both.abs().max().clamp(min=1e-6)
@@ -90,15 +107,16 @@ def after(program) -> None:
         raise CaptureError("a sample's logits depend on its neighbours in the batch; rows must be independent")
 
 
-def length_is_fixed(program, classifier) -> str | None:
-    """Say why a graph does not hold for token indices of other lengths; None where it does.
+def length_is_fixed(program: Program, classifier: Classifier) -> str | None:
+    """Return why a graph is not valid for token indices of other lengths; None if it is.
 
-    Tried are half the example's length, two tokens, and one and a half times the length where the model allows it.
+    It is run with two tokens, with half the example's length, and with one and a half times that length if the model
+    accepts so many.
     """
     texts = [place for place in program.placeholders if place.users and _is_text(program, place)]
     fixed = [place for place in texts if isinstance(program.shapes[place.name][1], int)]
     if fixed:
-        return f"the model's code works with {program.shapes[fixed[0].name][1]} tokens as with a constant"
+        return f"the model's code treats the length {program.shapes[fixed[0].name][1]} as a constant"
     if not texts:
         return None
     length = program.example_inputs[program.placeholders.index(texts[0])].shape[1]
@@ -106,31 +124,31 @@ def length_is_fixed(program, classifier) -> str | None:
         inputs = [_cut_or_repeated(x, length, tried) for x in program.example_inputs]
         try:
             expected = classifier(*inputs)
-        except Exception:  # a model that has no place for more, or fewer, tokens promises nothing for them
+        except Exception:  # the model itself does not accept this length
             continue
         try:
             found = program.graph_module(*inputs)
-        except Exception as failure:  # a guard of the example's length, which only other lengths trip over
+        except Exception as failure:  # such as a guard on the example's length
             return f"its graph fails with {tried} tokens: {explain(failure)}"
         scale = expected.abs().nan_to_num().max().clamp(min=1e-6)
         if not torch.allclose(found / scale, expected / scale, atol=_ROUNDING, equal_nan=True):
-            return f"its code takes another way with {tried} tokens than with {length}"
+            return f"its code takes another branch for {tried} tokens than for {length}"
     return None
 
 
-def _is_text(program, place) -> bool:
+def _is_text(program: Program, place: fx.Node) -> bool:
     dtype = program.dtypes[place.name]
     return len(program.shapes[place.name]) == 2 and not (dtype.is_floating_point or dtype.is_complex)
 
 
 def _cut_or_repeated(tensor: Tensor, length: int, wanted: int) -> Tensor:
-    """Bring an input (N, `length`) of whole numbers to another length; others stay as they are."""
+    """Return token indices (N, `length`) cut or repeated to another length; other inputs as they are."""
     if tensor.dim() != 2 or tensor.is_floating_point() or tensor.shape[1] != length:
         return tensor
     return torch.cat([tensor] * -(-wanted // length), dim=1)[:, :wanted]
 
 
-def _takes_batch_statistics(node) -> bool:
+def _takes_batch_statistics(node: fx.Node) -> bool:
     name = str(node.target)
     if "no_training" in name:
         return False
@@ -145,7 +163,7 @@ def _takes_batch_statistics(node) -> bool:
 
 
 def _varied(tensor: Tensor) -> Tensor:
-    """Make the rows differ, so that mixing them shows: zeros as an example would hide it."""
+    """Return a tensor whose rows differ, since an example of equal rows would hide that they are mixed."""
     if not tensor.is_floating_point():
         return tensor
     ramp = torch.linspace(0.5, 1.5, tensor.shape[0], dtype=torch.float32, device=tensor.device)
@@ -155,7 +173,7 @@ def _varied(tensor: Tensor) -> Tensor:
 
 
 def explain(failure: BaseException) -> str:
-    """Say in one line what stopped a capture: the message's first line and the statement of the user's code."""
+    """Return in one line why a capture failed: the user's statement and the first line of the message."""
     lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
     message = (lines[0] if lines else type(failure).__name__)[:300].rstrip(".")
     statement = None

@@ -6,7 +6,7 @@ from torch import nn
 
 from dynamic_exit.errors import ModelError
 from dynamic_exit.graph import Classifier, Preprocessing
-from dynamic_exit.graph.inputs import find_logits
+from dynamic_exit.graph.logits import find_logits
 
 LOGITS, OTHER = torch.randn(2, 5), torch.randn(2, 3, 4)
 
