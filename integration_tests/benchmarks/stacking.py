@@ -29,7 +29,8 @@ import onnx
 import yaml
 from cifar10 import ours, repeat
 
-from dynamic_exit.chain.operating_point import Goal, OperatingPoints, point_thresholds
+from dynamic_exit.chain.operating_point import Goal, OperatingPoints
+from dynamic_exit.chain.thresholds import point_thresholds
 from dynamic_exit.cost import Latency, measure_latency
 from dynamic_exit.modeling.classifiers import MODEL_FILE, POINTS_FILE
 from dynamic_exit.onnx.session import open_session

@@ -12,7 +12,7 @@ import torch
 
 from dynamic_exit import DynamicExitModelForImageClassification as Model
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.operating_point import point_thresholds
+from dynamic_exit.chain.thresholds import point_thresholds
 from dynamic_exit.errors import DynamicExitError, ExportError
 from dynamic_exit.records import Records
 from dynamic_exit.runtime.recorder import BATCH_SIZE

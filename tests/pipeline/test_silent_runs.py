@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 from dynamic_exit.artifact.output_lock import OutputLock
+from dynamic_exit.chain.drop_checks import check_drops
 from dynamic_exit.chain.evaluation import Configuration
 from dynamic_exit.chain.operating_point import Baseline, Goal, OperatingPoint, OperatingPoints
 from dynamic_exit.errors import OutputError, VerificationError
 from dynamic_exit.onnx.verification import LOGIT_TOLERANCE, assert_equivalent, compare
 from dynamic_exit.records import Records
 from dynamic_exit.runtime.model import DynamicExitModel
-from dynamic_exit.search.judgement import judge
 from dynamic_exit.search.optimizer import split
 from dynamic_exit.targets.torch import TorchSession
 
@@ -117,7 +117,7 @@ def paired(lost, gained, samples, unlabelled=0):
 def judged(records, goal):
     point = OperatingPoint.measured(records, Configuration((("saver", 0.5),)), name="point", goal=goal)
     points = OperatingPoints(cost_unit="macs", baseline=Baseline(accuracy=1.0, cost=1.0), points=(point,))
-    return judge(points, records)[0]
+    return check_drops(points, records)[0]
 
 
 #: Samples lost, gained and all; the allowed drop; drop and standard error in points; whether that is a contradiction.
@@ -144,15 +144,15 @@ def test_samples_contradict_a_promise_by_two_standard_errors_of_the_paired_diffe
 ):
     found = judged(records, Goal(max_accuracy_drop=allowed))
     assert (round(100 * found.accuracy_drop, 2), round(100 * found.drop_error, 2)) == (drop, error)
-    assert found.contradicted == contradicted
+    assert found.exceeds_allowed_drop == contradicted
 
 
 def test_a_budget_promises_no_accuracy():
-    assert not judged(paired(75, 0, 100), Goal(budget=0.5)).contradicted
+    assert not judged(paired(75, 0, 100), Goal(budget=0.5)).exceeds_allowed_drop
 
 
 def test_the_note_of_a_promise_that_its_test_contradicts():
-    assert judged(paired(75, 2, 610), Goal(max_accuracy_drop=0.005)).note == (
+    assert judged(paired(75, 2, 610), Goal(max_accuracy_drop=0.005)).warning == (
         "point: it loses 12.0 ± 1.4 points on the 610 test samples, more than two standard errors beyond the allowed "
         "0.5; calibration samples are too few, or unlike the test samples"
     )

@@ -7,7 +7,7 @@ import torch
 import yaml
 from log_lines import log_lines
 
-from dynamic_exit.chain import doubts
+from dynamic_exit.chain import goal_limits
 from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.errors import RecipeError, TuningError
 from dynamic_exit.modeling import load_any
@@ -141,7 +141,7 @@ def test_where_no_choice_keeps_the_drop_the_run_says_what_each_lost(tmp_path):
 
 def test_a_point_out_of_the_stacks_reach_is_left_out_and_said(tmp_path, monkeypatch):
     """Pruned by force, no stack is as good as the given backbone: the default is reached, the stricter point is not."""
-    monkeypatch.setattr(doubts, "LARGEST_DROP", 1.0)  # so that the ruin is allowed
+    monkeypatch.setattr(goal_limits, "LARGEST_DROP", 1.0)  # so that the ruin is allowed
     tuning = {
         "max_accuracy_drop": 0.9,
         "points": [{"max_accuracy_drop": 0.0}],

@@ -50,7 +50,7 @@ def test_what_cannot_be_shown_is_not_promised():
     few = savers(2, 30)
     made = tune(savers(2, 300), few, [Goal(max_accuracy_drop=0.01)], guarantee_records=few, guarantee=0.95)
     assert made.points[0].guarantee is None
-    (note,) = made.notes
+    (note,) = made.warnings
     assert note.startswith("accuracy-drop-1%: no guarantee, 30 calibration samples, on which the safest configuration")
     assert note.endswith(("such samples would: allow a larger drop", "would be needed"))
     everyone = [Configuration((("saver0", 0.0),), "none")]

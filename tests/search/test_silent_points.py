@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from instances import exits, random_records, savers
 
-from dynamic_exit.chain.doubts import doubt_of_drop
 from dynamic_exit.chain.evaluation import Configuration, evaluate
+from dynamic_exit.chain.goal_limits import explain_excessive_drop
 from dynamic_exit.chain.operating_point import Baseline, Goal, Guarantee, OperatingPoint, OperatingPoints
 from dynamic_exit.errors import DynamicExitError, OperatingPointError, PassError, RecipeError, TuningError
 from dynamic_exit.passes import explain
@@ -218,7 +218,7 @@ def test_samples_that_would_be_enough_grow_with_what_is_missing():
 
 def test_a_run_says_once_what_is_less_than_a_sample():
     records = savers(2, 60)
-    notes = tune(records, records, drops(0.0, 0.001, 0.01)).notes
+    notes = tune(records, records, drops(0.0, 0.001, 0.01)).warnings
     (said,) = [note for note in notes if "less than one of the 60 samples" in note]
     assert said.startswith("accuracy-drop-0.1%, accuracy-drop-1%: ") and said.endswith(
         "; 1000 samples or more are needed"
@@ -295,19 +295,19 @@ def test_drops_that_cannot_be_meant(door, drop, said):
 
 @pytest.mark.parametrize(("drop", "said"), DOUBTS, ids=[f"{row[0]}" for row in DOUBTS])
 def test_the_sentence_of_a_doubt(drop, said):
-    assert doubt_of_drop(drop) == said
+    assert explain_excessive_drop(drop) == said
 
 
 @pytest.mark.parametrize("drop", [-0.5, 0, 0.0, 1e-9, 0.005, 0.2, np.float32(0.2), float("nan")])
 def test_drops_that_can_be_meant(drop):
-    assert doubt_of_drop(drop) is None
+    assert explain_excessive_drop(drop) is None
 
 
 @pytest.mark.parametrize("loss", [1, 0.5, 5.0])
 def test_losses_of_a_score_that_cannot_be_meant(loss):
     with pytest.raises(PassError) as refused:
         by_strategy(loss)
-    assert str(refused.value) == f"`tolerable_loss` {doubt_of_drop(loss, '%')}"
+    assert str(refused.value) == f"`tolerable_loss` {explain_excessive_drop(loss, '%')}"
 
 
 def test_a_drop_in_memory_that_cannot_be_meant():

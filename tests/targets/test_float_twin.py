@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 
 from dynamic_exit.analysis.benchmark import _opened, benchmark_folder
 from dynamic_exit.artifact.folder import read_config
-from dynamic_exit.chain.operating_point import OperatingPoints, point_thresholds
+from dynamic_exit.chain.operating_point import OperatingPoints
+from dynamic_exit.chain.thresholds import point_thresholds
 from dynamic_exit.errors import ExportError
 from dynamic_exit.onnx.part import IR_VERSION, OPSET, OUTPUT, Part
 from dynamic_exit.onnx.quantize import QuantizationOptions, dequantize_part, quantize_part

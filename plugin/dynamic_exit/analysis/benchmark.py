@@ -12,7 +12,9 @@ import torch
 
 from ..artifact.folder import CONFIG_FILE, check_files, read_config
 from ..artifact.model_config import DynamicExitModelConfig
-from ..chain.operating_point import OperatingPoint, OperatingPoints, point_thresholds
+from ..chain.drop_checks import with_standard_error
+from ..chain.operating_point import OperatingPoint, OperatingPoints
+from ..chain.thresholds import point_thresholds
 from ..cost import Latency, measure_latency
 from ..errors import DataError, ExportError
 from ..modeling.classifiers import MODEL_FILE, POINTS_FILE
@@ -22,7 +24,6 @@ from ..onnx.stitch import ModelParts, stitch
 from ..onnx.unstitch import static_model, unstitch
 from ..pipeline.measure import ROUNDS, Variant, answer, passes, timed_slices
 from ..runtime.stages import FLOAT
-from ..search.judgement import with_error
 from ..targets.float_twin import Twin, find_twin, roles
 from .parts import onnx_parts, torch_parts
 
@@ -184,7 +185,7 @@ def _row(model: _Model, point: OperatingPoint | None, inputs: Feeds, labels: np.
         "speed_up": {},
         "ideal_seconds_per_sample": {},
     }
-    return with_error(row, int(known.sum()))
+    return with_standard_error(row, int(known.sum()))
 
 
 def _time(

@@ -11,13 +11,13 @@ import onnx
 
 from ..artifact.folder import CONFIG_FILE, MODEL_FILE, POINTS_FILE, STAGES_FOLDER, read_config
 from ..artifact.model_config import DynamicExitModelConfig
+from ..chain.drop_checks import with_standard_error
 from ..chain.operating_point import OperatingPoint, OperatingPoints
 from ..core.batching import named_batches
 from ..errors import DataError, ExportError, nearest
 from ..modeling.classifiers import load_any
 from ..recipe.recipe import read_recipe
 from ..records import Records
-from ..search.judgement import with_error
 from ..sources.data.loading import Split, check_alike, check_labels, check_samples, load_splits, number_names, read_npz
 
 _DROP_ERROR = "accuracy_drop_standard_error"
@@ -63,7 +63,7 @@ def evaluate_folder(folder: Path, data: Path, operating_point: str | None, batch
                 "samples": len(split),
             }
         )
-    return [with_error(row, len(split)) for row in rows]
+    return [with_standard_error(row, len(split)) for row in rows]
 
 
 def _cost_ratio(records: Records, point: OperatingPoint, rates: dict[str, float]) -> float:

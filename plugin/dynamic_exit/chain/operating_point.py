@@ -3,19 +3,17 @@
 import json
 import math
 import os
-from collections.abc import Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
 from ..core.atomic_write import written_whole
 from ..errors import OperatingPointError
 from ..records import Records
-from .doubts import doubt_of_budget, doubt_of_drop
 from .evaluation import Configuration, Evaluation, check_configuration, evaluate
+from .goal_limits import explain_excessive_budget, explain_excessive_drop
 from .names import FINAL
 
 __all__ = [
@@ -198,7 +196,7 @@ class OperatingPoints(_Model):
         cost_unit: ``macs`` or ``seconds``.
         baseline: The backbone alone.
         points: Points of different names.
-        notes: Why a guarantee is missing, and where samples were too few, one sentence each; not written to the file.
+        warnings: Why a guarantee is missing and where samples were too few, a sentence each; not written to the file.
     """
 
     type: Literal["dynamic_exit.operating_points"] = Field(default=TYPE, alias="_type")
@@ -206,7 +204,7 @@ class OperatingPoints(_Model):
     cost_unit: Literal["macs", "seconds"]
     baseline: Baseline
     points: tuple[OperatingPoint, ...]
-    notes: tuple[str, ...] = Field(default=(), exclude=True)
+    warnings: tuple[str, ...] = Field(default=(), exclude=True)
 
     @model_validator(mode="after")
     def _names(self) -> "OperatingPoints":
@@ -355,7 +353,7 @@ class OperatingPoints(_Model):
         return self._for_drop(wish) if budget is None else self._for_budget(wish)
 
     def _for_drop(self, wish: float) -> OperatingPoint:
-        doubt = doubt_of_drop(wish)
+        doubt = explain_excessive_drop(wish)
         if doubt:
             raise OperatingPointError(f"max_accuracy_drop {doubt}")
         for drop_of in (_goal_drop, _promised_drop):
@@ -370,7 +368,7 @@ class OperatingPoints(_Model):
         )
 
     def _for_budget(self, wish: float) -> OperatingPoint:
-        doubt = doubt_of_budget(wish)
+        doubt = explain_excessive_budget(wish)
         if doubt:
             raise OperatingPointError(f"budget {doubt}")
         points = (*self.points, self.backbone)
@@ -398,25 +396,3 @@ def _percent(share: float) -> str:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no number of JSON")
-
-
-def point_thresholds(point: OperatingPoint, stages: Sequence[str]) -> np.ndarray:
-    """Return a point's thresholds in the order of a chain.
-
-    Args:
-        point: The point.
-        stages: The chain's names before the final.
-
-    Returns:
-        float32 (S,), +inf for a stage that the point does not use.
-
-    Raises:
-        OperatingPointError: The point uses a stage that the chain lacks.
-    """
-    used = {stage.stage: stage.threshold for stage in point.stages}
-    missing = set(used) - set(stages)
-    if missing:
-        raise OperatingPointError(
-            f"operating point '{point.name}' uses the stage '{sorted(missing)[0]}', which the file lacks; export anew"
-        )
-    return np.asarray([used.get(stage, np.inf) for stage in stages], np.float32)

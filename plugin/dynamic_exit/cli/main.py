@@ -274,8 +274,7 @@ def tune(
 ) -> None:
     """Find operating points for records, and report them on other samples than were searched."""
     from ..report.page import judged_table
-    from ..search.judgement import judge_file
-    from ..search.optimizer import DEFAULT_DROPS, tune_file
+    from ..search.optimizer import DEFAULT_DROPS, check_file_drops, tune_file
 
     _check_required(require_guarantee, guarantee, "as --guarantee")
     options = {
@@ -291,15 +290,15 @@ def tune(
             from ..report.front import plot_search
 
             plot_search(records, points, plot, **options)
-        judged = judge_file(records, points, search_fraction, guarantee is not None, seed)
-    contradicted = [each for each in judged if each.contradicted]
-    for note in (*points.notes, *(each.note for each in contradicted)):
-        print(f"dynamic-exit: {note}", file=sys.stderr)
+        judged = check_file_drops(records, points, search_fraction, guarantee is not None, seed)
+    exceeding = [each for each in judged if each.exceeds_allowed_drop]
+    for warning in (*points.warnings, *(each.warning for each in exceeding)):
+        print(f"dynamic-exit: {warning}", file=sys.stderr)
     if as_json:
         print(points.to_json(), end="")
     else:
         print_table(*judged_table(points, judged))
-    _end_if_missed(points, [each.name for each in contradicted if require_drop], require_guarantee)
+    _end_if_missed(points, [each.name for each in exceeding if require_drop], require_guarantee)
 
 
 @app.command()
@@ -324,12 +323,12 @@ def _check_required(required: bool, guarantee: float | None, where: str) -> None
 
 
 def _end_if_missed(
-    points: OperatingPoints, contradicted: Sequence[str], guarantee: bool, wanted: Sequence[str] = ()
+    points: OperatingPoints, exceeding: Sequence[str], guarantee: bool, required: Sequence[str] = ()
 ) -> None:
     """End with exit code 3 where what is required was missed; all is written by then."""
-    from ..search.judgement import missed
+    from ..chain.drop_checks import describe_unmet_requirements
 
-    said = missed(points, contradicted=contradicted, guarantee=guarantee, wanted=wanted)
+    said = describe_unmet_requirements(points, exceeding=exceeding, guarantee=guarantee, required=required)
     if said:
         print(f"dynamic-exit: {said}", file=sys.stderr)
         raise typer.Exit(3)

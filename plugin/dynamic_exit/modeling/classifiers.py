@@ -10,7 +10,7 @@ from transformers.models.auto import modeling_auto
 from ..artifact.folder import MODEL_FILE, POINTS_FILE, find_folder, read_config
 from ..artifact.inputs import as_array
 from ..artifact.manifest import IMAGES, TEXT
-from ..chain.operating_point import point_thresholds
+from ..chain.thresholds import point_thresholds
 from ..errors import ExportError
 from .base import DynamicExitClassifier, DynamicExitOutput
 

@@ -11,7 +11,8 @@ import numpy as np
 import onnxruntime
 import torch
 
-from ..chain.operating_point import OperatingPoints, point_thresholds
+from ..chain.operating_point import OperatingPoints
+from ..chain.thresholds import point_thresholds
 from ..core import distributed
 from ..core.batching import named_batches
 from ..core.cache import Cache

@@ -12,20 +12,20 @@ from typing import Any
 from torch import nn
 
 from ..artifact.workspace import Workspace
+from ..chain.drop_checks import DropCheck, check_drops, with_standard_error
 from ..chain.evaluation import Configuration, evaluate
 from ..chain.operating_point import Goal, OperatingPoints
+from ..chain.thresholds import ALWAYS_EXIT, NEVER_EXIT
 from ..core import distributed
 from ..core.cache import open_cache
 from ..core.logging import silenced
 from ..core.process_state import undisturbed
 from ..core.progress import Progress
 from ..errors import DynamicExitError
-from ..passes.tiny_saver import ALWAYS
 from ..recipe.recipe import Recipe
 from ..records import Records
 from ..report.page import static_pass_notes
-from ..search.dependencies import NEVER_EXIT, required_savers
-from ..search.judgement import Judgement, judge, with_error
+from ..search.dependencies import required_savers
 from ..search.optimizer import split, tune
 from ..sources.data.loading import Split
 from ..sources.run_inputs import RunInputs
@@ -158,8 +158,8 @@ def _conclude(
     agreements = model.verify(workspace.partial, files)
     logger.info("verified: at every operating point the file answers as its model does, on every test sample")
     shrunk = None if stack else static_pass_effect(run_inputs)
-    judged = judge(points, test)
-    promised = stack.judge(points, test) if stack else judged
+    judged = check_drops(points, test)
+    promised = stack.check_drops(points, test) if stack else judged
     measured = measure(stages, model.files, points, run_inputs)
     metrics = {
         "_type": "dynamic_exit.metrics",
@@ -171,13 +171,13 @@ def _conclude(
         "target": run_inputs.recipe.export.target,
         "backbone_numerics": stages.numerics,
         "notes": [
-            *(*run_inputs.notes, *chain.notes, *points.notes),
-            *(each.note for each in promised if each.contradicted),
+            *(*run_inputs.notes, *chain.notes, *points.warnings),
+            *(each.warning for each in promised if each.exceeds_allowed_drop),
             *static_pass_notes(shrunk),
         ],
         "static_passes": shrunk,
-        "numerics": [with_error(row, len(calibration)) for row in chain.numerics],
-        "candidates": [with_error(vars(candidate), len(calibration)) for candidate in chain.candidates],
+        "numerics": [with_standard_error(row, len(calibration)) for row in chain.numerics],
+        "candidates": [with_standard_error(vars(candidate), len(calibration)) for candidate in chain.candidates],
         "candidates_seconds": round(chain.candidates_seconds, 1),
         "static_search": stack.figures(points, promised) if stack else None,
         "baseline_cost": points.baseline.cost,
@@ -207,11 +207,11 @@ def _tune(
         point.model_copy(update={"name": goal.point_name})
         for goal, point in zip(tuning.goals, points.points, strict=True)
     ]
-    return points.model_copy(update={"points": tuple(named), "notes": (*points.notes, *notes)})
+    return points.model_copy(update={"points": tuple(named), "warnings": (*points.warnings, *notes)})
 
 
 def _with_errors(
-    rows: Sequence[Mapping[str, Any]], judged: Sequence[Judgement], promised: Sequence[Judgement]
+    rows: Sequence[Mapping[str, Any]], judged: Sequence[DropCheck], promised: Sequence[DropCheck]
 ) -> list[dict[str, Any]]:
     """Return rows of figures with standard errors of accuracies and drops, and whether test samples contradict a goal.
 
@@ -223,11 +223,11 @@ def _with_errors(
     judgements = {each.name: (each, promise) for each, promise in zip(judged, promised, strict=True)}
     found = []
     for row in rows:
-        row = with_error(row, judged[0].samples)
+        row = with_standard_error(row, judged[0].samples)
         if row["name"] in judgements:
             each, promise = judgements[row["name"]]
             row["accuracy_drop"], row["accuracy_drop_standard_error"] = each.accuracy_drop, each.drop_error
-            row["allowed_drop"], row["contradicted"] = promise.allowed, promise.contradicted
+            row["allowed_drop"], row["contradicted"] = promise.allowed, promise.exceeds_allowed_drop
         found.append(row)
     return found
 
@@ -237,10 +237,10 @@ def _alone(records: Records) -> list[dict[str, Any]]:
     figures = []
     for index, stage in enumerate(records.stages):
         before = tuple((records.stages[saver], NEVER_EXIT) for saver in required_savers(records, (index,)))
-        always = Configuration((*before, (stage, ALWAYS)) if stage != records.stages[-1] else ())
+        always = Configuration((*before, (stage, ALWAYS_EXIT)) if stage != records.stages[-1] else ())
         result = evaluate(records, always)
         share = float(records.prefix_cost[index] / records.prefix_cost[-1])
         figures.append(
             {"stage": stage, "accuracy": result.accuracy, "cost_ratio": result.cost_ratio, "backbone_before": share}
         )
-    return [with_error(row, len(records)) for row in figures]
+    return [with_standard_error(row, len(records)) for row in figures]

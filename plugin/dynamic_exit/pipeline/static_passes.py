@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..chain.drop_checks import with_standard_error
 from ..core import distributed
 from ..core.batching import run_in_batches
 from ..core.cache import Cache
@@ -17,7 +18,6 @@ from ..errors import PassError
 from ..graph import Classifier
 from ..passes import PruningStanza, Samples, apply_static, registered_passes
 from ..passes.pruning import pack_pruned, prune, unpack_pruned
-from ..search.judgement import with_error
 from ..sources.models.loading import answer_of
 from ..sources.run_inputs import RunInputs
 
@@ -71,7 +71,7 @@ def _looked_at(model: Classifier, run_inputs: RunInputs) -> dict[str, float | No
         "accuracy": float(right.mean()) if known.any() else None,
         "multiply_adds": count_macs(model, model.select(run_inputs.example)),
     }
-    return with_error(found, int(known.sum()))
+    return with_standard_error(found, int(known.sum()))
 
 
 def _prune(name: str, stanza: PruningStanza, run_inputs: RunInputs, cache: Cache) -> RunInputs:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from ..chain.doubts import LARGEST_DROP, doubt_of_budget, doubt_of_drop
+from ..chain.goal_limits import LARGEST_DROP, explain_excessive_budget, explain_excessive_drop
 from ..chain.operating_point import BACKBONE, Goal
 from ..errors import OutputError, RecipeError
 from ..passes import EarlyExitStanza, ModelSource, PruningStanza, Stanza, TinySaverStanza, explain
@@ -33,8 +33,10 @@ def _without_doubt(doubt: Callable[[float], str | None]) -> AfterValidator:
 
 
 #: An accuracy drop that a user may ask for, and a budget.
-_Drop = Annotated[float, Field(ge=0, json_schema_extra={"maximum": LARGEST_DROP}), _without_doubt(doubt_of_drop)]
-_Budget = Annotated[float, Field(gt=0, json_schema_extra={"maximum": 1}), _without_doubt(doubt_of_budget)]
+_Drop = Annotated[
+    float, Field(ge=0, json_schema_extra={"maximum": LARGEST_DROP}), _without_doubt(explain_excessive_drop)
+]
+_Budget = Annotated[float, Field(gt=0, json_schema_extra={"maximum": 1}), _without_doubt(explain_excessive_budget)]
 
 
 class Splits(Stanza):

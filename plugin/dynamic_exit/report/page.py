@@ -5,8 +5,8 @@ from typing import Any
 
 import jinja2
 
+from ..chain.drop_checks import DropCheck, standard_error
 from ..chain.operating_point import OperatingPoints
-from ..search.judgement import Judgement, standard_error
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("dynamic_exit.report", "templates"),
@@ -80,7 +80,7 @@ def points_table(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     return ["operating point", "accuracy", "drop", "cost", "thresholds"], rows
 
 
-def judged_table(points: OperatingPoints, judged: Sequence[Judgement]) -> tuple[list[str], list[list[str]]]:
+def judged_table(points: OperatingPoints, judged: Sequence[DropCheck]) -> tuple[list[str], list[list[str]]]:
     """Return header and cells of the table of operating points that were tuned.
 
     Args:

@@ -15,11 +15,9 @@ from ..chain.spec import (
     saver_input_names,
     segment_input_names,
 )
-from ..chain.thresholds import check_thresholds
+from ..chain.thresholds import STAGE_OFF, check_thresholds
 from ..errors import ModelError, nearest
 from ..records import Records
-
-_OFF = float("inf")
 
 
 class DynamicOutput(NamedTuple):
@@ -113,7 +111,7 @@ class DynamicExitModel(nn.Module):
         self._stages = tuple(_Stage(index, name, kind, segment) for index, (kind, name, segment) in enumerate(places))
         check_heads(self)
         # float32 on the CPU always: compared as numbers, and the same numbers as in the ONNX file
-        self.register_buffer("_thresholds", torch.full((len(places),), _OFF, dtype=torch.float32))
+        self.register_buffer("_thresholds", torch.full((len(places),), STAGE_OFF, dtype=torch.float32))
         if thresholds is not None:
             self.set_thresholds(thresholds)
         self.records: Records | None = None
@@ -237,7 +235,7 @@ class DynamicExitModel(nn.Module):
         seeing = (
             stage for stage in self._stages if stage.kind == "exit" and MEMORY in head_input_names(self._module(stage))
         )
-        return max((stage.segment - 1 for stage in seeing if thresholds[stage.index] != _OFF), default=-2)
+        return max((stage.segment - 1 for stage in seeing if thresholds[stage.index] != STAGE_OFF), default=-2)
 
     def _at(self, place: int) -> list[_Stage]:
         return [stage for stage in self._stages if stage.segment == place]
@@ -297,7 +295,7 @@ class _ForwardPass:
 
     def answer(self) -> DynamicOutput:
         model = self.model
-        on = [stage for stage in model._stages if self.thresholds[stage.index] != _OFF]
+        on = [stage for stage in model._stages if self.thresholds[stage.index] != STAGE_OFF]
         for stage in on:
             if stage.kind != "saver":
                 continue

@@ -10,10 +10,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from ..chain.thresholds import NEVER_EXIT
 from ..records import Records
-
-#: Nobody leaves at a stage with this threshold.
-NEVER_EXIT = 1.0
 
 Stages = tuple[int, ...]
 

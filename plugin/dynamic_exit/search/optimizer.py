@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..chain.doubts import doubt_of_drop
+from ..chain.drop_checks import DropCheck, check_drops
 from ..chain.evaluation import Configuration, evaluate
+from ..chain.goal_limits import explain_excessive_drop
 from ..chain.names import FUSES
 from ..chain.operating_point import Baseline, Goal, OperatingPoint, OperatingPoints
 from ..errors import TuningError
@@ -118,7 +119,7 @@ def tune(
 
     Returns:
         One operating point per goal; with a guarantee, the boldest configuration that passed its test, else the plain
-        one without, and the reason in ``notes``.
+        one without, and the reason in ``warnings``.
 
     Raises:
         TuningError: A goal that no configuration meets, samples on which nothing can be tuned, or a parameter out of
@@ -153,7 +154,7 @@ def tune(
         cost_unit=report_records.cost_unit,
         baseline=Baseline(accuracy=alone.accuracy, cost=alone.cost),
         points=tuple(points),
-        notes=tuple(notes),
+        warnings=tuple(notes),
     )
 
 
@@ -209,6 +210,22 @@ def tune_file(
     return points
 
 
+def check_file_drops(
+    records_path: str | os.PathLike, points: OperatingPoints, search_fraction: float, guarantee: bool, seed: int
+) -> list[DropCheck]:
+    """Compare what `tune_file` found with the allowed drops, on the samples that it reported on.
+
+    Args:
+        records_path: The records file that was tuned.
+        points: What was found.
+        search_fraction: Share of the samples that was searched.
+        guarantee: Whether samples were kept for the guarantee's test.
+        seed: Decided which samples were which.
+    """
+    records = Records.read(records_path)
+    return check_drops(points, records.take(split(len(records), search_fraction, guarantee, seed)[2]))
+
+
 def goals_from_drops(max_accuracy_drops: Sequence[float]) -> list[Goal]:
     """Return one goal per allowed drop.
 
@@ -225,7 +242,7 @@ def goals_from_drops(max_accuracy_drops: Sequence[float]) -> list[Goal]:
     if not drops:
         raise TuningError("there is no goal; allow at least one accuracy drop")
     for place, drop in enumerate(drops):
-        doubt = doubt_of_drop(drop)
+        doubt = explain_excessive_drop(drop)
         if doubt:
             raise TuningError(f"the allowed accuracy drop {doubt}")
         if not drop >= -1:

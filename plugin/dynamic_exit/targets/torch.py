@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from ..artifact.layout import write_stages
 from ..artifact.model_config import DynamicExitModelConfig
 from ..artifact.runner import open_runner
-from ..chain.operating_point import OperatingPoints, point_thresholds
+from ..chain.operating_point import OperatingPoints
+from ..chain.thresholds import point_thresholds
 from ..errors import ExportError, VerificationError
 from ..graph import Segment, capture, export_program, split
 from ..onnx.verification import LOGIT_TOLERANCE, Agreement, logit_differences

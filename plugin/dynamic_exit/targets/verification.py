@@ -8,7 +8,8 @@ import onnx
 import onnxruntime
 import torch
 
-from ..chain.operating_point import OperatingPoint, OperatingPoints, point_thresholds
+from ..chain.operating_point import OperatingPoint, OperatingPoints
+from ..chain.thresholds import point_thresholds
 from ..core.batching import batches
 from ..onnx.session import open_session
 from ..onnx.stitch import ModelParts, stitch

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from ...chain.doubts import doubt_of_drop
+from ...chain.goal_limits import explain_excessive_drop
 from ...errors import DynamicExitError, PassError, TuningError, first_line
 from ...modeling.base import DynamicExitClassifier
 from ...runtime.model import DynamicExitModel
@@ -24,7 +24,7 @@ def check_tolerable_loss(value: Any) -> None:
         PassError: It is no number in 0..1, or one that cannot be meant.
     """
     number = isinstance(value, Real) and not isinstance(value, bool)
-    doubt = doubt_of_drop(value, "%") if number else None
+    doubt = explain_excessive_drop(value, "%") if number else None
     if doubt:
         raise PassError(f"`tolerable_loss` {doubt}")
     if not number or not value >= 0:

@@ -18,8 +18,8 @@ from neural_compressor.common.base_tuning import ConfigSet
 from neural_compressor.torch.quantization import quantize
 from torch import Tensor, nn
 
-from ...chain.doubts import LARGEST_DROP
 from ...chain.evaluation import Configuration
+from ...chain.goal_limits import LARGEST_DROP
 from ...errors import DynamicExitError, PassError, TuningError, nearest
 from ...runtime.model import DynamicExitModel
 from .configs import PassConfig

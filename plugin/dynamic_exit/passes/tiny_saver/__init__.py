@@ -4,7 +4,6 @@ from .chance import can_tell, no_better_than_chance
 from .config import TinySaverStanza
 from .fine_tune import FineTuneStanza, fine_tune
 from .select import (
-    ALWAYS,
     FINE_TUNED_SUFFIX,
     Candidate,
     SoloResult,
@@ -16,7 +15,6 @@ from .select import (
 from .shortlist import Shortlist
 
 __all__ = [
-    "ALWAYS",
     "FINE_TUNED_SUFFIX",
     "SoloResult",
     "Candidate",

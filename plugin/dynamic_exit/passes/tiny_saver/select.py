@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...chain.evaluation import Configuration, evaluate
+from ...chain.thresholds import ALWAYS_EXIT
 from ...records import Records
 from ...search.beam import shortlist
 from ...search.optimizer import Goal, optimize
 from .chance import no_better_than_chance
 
-#: A threshold that every confidence is above.
-ALWAYS = -1.0
 #: Suffix of the name of a stage that was fine-tuned as a saver.
 FINE_TUNED_SUFFIX = ":finetuned"
 
@@ -80,7 +79,7 @@ def evaluate_alone(records: Records, stage: str, fuse: str = "none", seed: int =
     pair = records.select([stage])
     (matched,) = optimize(pair, [Goal(max_accuracy_drop=0.0)], fuse=fuse, max_savers=1, seed=seed, crossfit=False)
     result = evaluate(pair, matched)
-    alone = evaluate(pair, Configuration(((stage, ALWAYS),)))
+    alone = evaluate(pair, Configuration(((stage, ALWAYS_EXIT),)))
     answered = 1.0 - result.exit_rates[records.stages[-1]]
     return SoloResult(stage, alone.accuracy, alone.cost, answered, result.cost_ratio)
 

@@ -123,7 +123,7 @@ class _Search:
         own, prefix = stages.costs(lambda stage: stage.macs)
         costs = {"own_cost": own, "prefix_cost": prefix, "cost_unit": "macs"}
         with silenced():  # each choice has one line, as each candidate
-            records = self.given.judge(record_split(chain, key, costs), key)
+            records = self.given.with_baseline_labels(record_split(chain, key, costs), key)
         variant.chain, variant.right = chain, records.topk_classes[-1, :, 0] == records.labels
 
     def cost_all(self) -> None:
@@ -206,7 +206,7 @@ class _Search:
         costs = [row.cost for row in chain.candidates if row.cost is not None]
         if costs:
             self.cheapest[variant.choice.names[1]] = min(costs)
-        records = self.given.judge(record_split(chain, "calibration"), "calibration")
+        records = self.given.with_baseline_labels(record_split(chain, "calibration"), "calibration")
         (configuration,) = optimize(records, [goal], fuse=chain.stages.fuse, seed=self.recipe.seed)
         found = evaluate(records, configuration)
         variant.accuracy, variant.cost = found.accuracy, found.cost

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ...chain.drop_checks import DropCheck, check_drops, with_standard_error
 from ...chain.operating_point import Goal, OperatingPoints
 from ...core import distributed
 from ...core.batching import batches
@@ -15,7 +16,6 @@ from ...recipe.static_choices import StaticChoice
 from ...records import Records
 from ...runtime.recorder import BATCH_SIZE
 from ...runtime.stages import Stage
-from ...search.judgement import Judgement, judge, with_error
 from ...sources.run_inputs import RunInputs
 from ...targets.onnxruntime import export_whole
 from ..backbone import cut_backbone
@@ -46,7 +46,7 @@ class Baseline:
         """bool (N,): whether it is right."""
         return self.answers[key] == self.truth[key]
 
-    def judge(self, records: Records, key: str) -> Records:
+    def with_baseline_labels(self, records: Records, key: str) -> Records:
         """Return a split's records with the truth for all stages, this backbone included."""
         return replace(records, labels=self.truth[key])
 
@@ -102,9 +102,9 @@ class StaticSearchResult:
 
     def test_records(self) -> Records:
         """Make the records that figures are reported from."""
-        return self.given.judge(record_split(self.chain, "test"), "test")
+        return self.given.with_baseline_labels(record_split(self.chain, "test"), "test")
 
-    def judge(self, points: OperatingPoints, records: Records) -> list[Judgement]:
+    def check_drops(self, points: OperatingPoints, records: Records) -> list[DropCheck]:
         """Hold points against the drops that the recipe allows them, below the backbone as it was given.
 
         Args:
@@ -112,14 +112,14 @@ class StaticSearchResult:
             records: Of the test samples.
         """
         goals = self.chain.run_inputs.recipe.dynamic_exit.tuning.goals
-        return judge(points, records, [goal.max_accuracy_drop for goal in goals], self.given.right("test"))
+        return check_drops(points, records, [goal.max_accuracy_drop for goal in goals], self.given.right("test"))
 
-    def figures(self, points: OperatingPoints, judged: Sequence[Judgement]) -> dict[str, Any]:
+    def figures(self, points: OperatingPoints, judged: Sequence[DropCheck]) -> dict[str, Any]:
         """Return what ``metrics.json`` says of the search.
 
         Args:
             points: Measured on the test records.
-            judged: What `judge` says of them.
+            judged: What `check_drops` says of them.
         """
         given, samples = self.given, len(self.given.right("test"))
         alone = {
@@ -139,9 +139,9 @@ class StaticSearchResult:
         ]
         return {
             "cost_unit": points.cost_unit,
-            "given": with_error(alone, samples),
+            "given": with_standard_error(alone, samples),
             "variants": [self._row(variant) for variant in self.variants],
-            "points": [with_error(row, samples) for row in rows],
+            "points": [with_standard_error(row, samples) for row in rows],
             "seconds": round(sum(variant.seconds for variant in self.variants), 1),
         }
 
@@ -160,7 +160,7 @@ class StaticSearchResult:
             "why": variant.why,
         }
         samples = len(self.given.right("calibration"))
-        return with_error(with_error(found, samples), samples, "backbone_accuracy")
+        return with_standard_error(with_standard_error(found, samples), samples, "backbone_accuracy")
 
 
 def evaluate_baseline(run_inputs: RunInputs) -> Baseline:

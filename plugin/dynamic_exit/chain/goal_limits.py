@@ -1,23 +1,23 @@
-"""Goals that cannot be meant: percentages and points where a share is asked for.
+"""Limits on goals that users ask for: they catch percentages and points given where a share is expected.
 
-Refused where a user asks for a goal, not where a file is read: files of others may hold any share.
+They apply where a user states a goal, not where a file is read: a file may hold any share.
 """
 
-#: The largest allowed drop, or loss of a score, that a user can ask for, as a share.
+#: The largest accuracy drop, or loss of a score, that a user can allow, as a share.
 LARGEST_DROP = 0.2
-# what comes in float32 is a little more
+# shares that arrive as float32 are slightly above their float64 value
 _ROUNDING = 1e-8
 
 
-def doubt_of_drop(drop: float, unit: str = "points") -> str | None:
-    """Say what is wrong with a drop that is larger than anybody means.
+def explain_excessive_drop(drop: float, unit: str = "points") -> str | None:
+    """Explain why an allowed drop is too large.
 
     Args:
         drop: The allowed drop, as a share.
-        unit: What a hundredth of it is called.
+        unit: The unit of a hundredth of it.
 
     Returns:
-        What continues the sentence "key 'x' ..."; None where nothing is wrong.
+        The end of a sentence that starts with "key 'x' ..."; None if the drop is within its limit.
     """
     if not drop > LARGEST_DROP + _ROUNDING:
         return None
@@ -26,14 +26,14 @@ def doubt_of_drop(drop: float, unit: str = "points") -> str | None:
     return f"is {drop:g}, which allows a loss of {100 * drop:g} {unit}; {hint}"
 
 
-def doubt_of_budget(budget: float) -> str | None:
-    """Say what is wrong with a budget of more than the backbone's cost.
+def explain_excessive_budget(budget: float) -> str | None:
+    """Explain why a budget is too large: it exceeds the cost of the backbone.
 
     Args:
         budget: The mean cost, as a share of the backbone's.
 
     Returns:
-        As for a drop.
+        As `explain_excessive_drop`.
     """
     if not budget > 1 + _ROUNDING:
         return None
