@@ -53,15 +53,22 @@ def into(world, folder, **overrides):
 def test_a_resumed_run_writes_what_an_uninterrupted_one_writes(world, stopped, tmp_path, command):
     shutil.copytree(stopped, tmp_path / "out.partial")
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert left == {f"out.partial/work/{name}" for name in ("features.f16", "features.json", "exits.safetensors")}
-    code, out, err = command("run", world[0], "--output", tmp_path / "out", "--resume")
+    work = {f"out.partial/work/{name}" for name in ("features.f16", "features.json", "exits.safetensors")}
+    assert left == {"out.partial/run.log", *work}
+    code, out, err = command("run", world[0], "--output", tmp_path / "out", "--resume", "--verbose")
     assert code == 0, err
     assert "exits: training goes on after epoch 2\n" in err
+    assert "dynamic_exit.pipeline.run: model and data loaded: " in err
     assert "features: taken from" in err
     for name in SAME:
         assert (tmp_path / "out" / name).read_bytes() == (world[1] / name).read_bytes(), name
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in world[1].iterdir()}
+    log = (tmp_path / "out" / "run.log").read_text().splitlines()
+    stopped_at = next(number for number, line in enumerate(log) if line.endswith(" KeyboardInterrupt"))
+    assert any("exits, epoch 1 of 6" in line for line in log[:stopped_at])
+    assert any("exits: training goes on after epoch 2" in line for line in log[stopped_at:])
+    assert any("verified: " in line for line in log[stopped_at:])
 
 
 def test_a_run_that_failed_after_training_goes_on_with_other_goals(world, tmp_path):
@@ -79,7 +86,8 @@ def test_without_resume_a_run_starts_anew(world, stopped, tmp_path):
     (tmp_path / "out.partial" / "records.npz").write_bytes(b"of a run that failed later")
     said = interrupted(into(world, tmp_path / "out"))
     assert not any("goes on" in line or "taken from" in line for line in said)
-    assert [path.name for path in (tmp_path / "out.partial").iterdir()] == ["work"]
+    assert {path.name for path in (tmp_path / "out.partial").iterdir()} == {"run.log", "work"}
+    assert (tmp_path / "out.partial" / "run.log").read_text().count(" KeyboardInterrupt\n") == 1, "a log of its own"
 
 
 def test_nothing_to_resume_is_said_and_the_run_starts_from_the_beginning(world, tmp_path):

@@ -17,7 +17,7 @@ from dynamic_exit.records import Records
 
 FILES = {
     "README.md", "config.json", "metrics.json", "model.onnx", "operating_points.json", "recipe.yaml", "records.npz",
-    "report.html",
+    "report.html", "run.log",
 }  # fmt: skip
 
 
@@ -252,5 +252,6 @@ def test_a_failure_after_the_records_keeps_them_and_says_where(tmp_path):
         f"(the records made so far are kept in '{partial}')"
     )
     assert not (tmp_path / "out").exists()
-    assert sorted(path.name for path in partial.iterdir()) == ["records.npz", "work"]
+    assert sorted(path.name for path in partial.iterdir()) == ["records.npz", "run.log", "work"]
     assert len(Records.read(partial / "records.npz")) == tiny.SIZES["calibration"]
+    assert (partial / "run.log").read_text().endswith(f" ERROR   dynamic_exit.artifact.run_log: {refused.value}\n")

@@ -312,10 +312,10 @@ def test_a_training_that_is_interrupted_ends_in_order_and_goes_on(endless, tmp_p
     second.until(lambda: "exits: training goes on after epoch" in second.said)
     assert second.signalled(signal.SIGTERM) == 143
     assert second.said.splitlines()[-1] == kept(tmp_path) and "Traceback" not in second.said
-    # nothing but what the training keeps, no lock and no file that was cut short
+    # nothing but what the training keeps and the log, no lock and no file that was cut short
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     work = {f"out.partial/work/{name}" for name in ("features.f16", "features.json", "exits.safetensors")}
-    assert left == {"first", "second", *work}
+    assert left == {"first", "second", "out.partial/run.log", *work}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -1,5 +1,6 @@
 """The folder that a run writes: whole or not at all."""
 
+import contextlib
 import json
 import logging
 import os
@@ -9,6 +10,7 @@ from typing import Any
 
 from ..chain.operating_point import OperatingPoints
 from ..core import distributed
+from ..core.logging import logging_to
 from ..errors import OutputError
 from ..passes.tiny_saver import FINE_TUNED_SUFFIX
 from ..recipe.recipe import PARTIAL, check_output, recipe_text
@@ -23,6 +25,7 @@ from .manifest import IMAGES
 from .model_card import model_card
 from .model_config import DynamicExitModelConfig
 from .output_lock import OutputLock
+from .run_log import LOG_FILE, RunLog
 
 logger = logging.getLogger(__name__)
 
@@ -45,14 +48,18 @@ class Workspace:
         self.partial = self.directory.with_name(self.directory.name + PARTIAL)
         self.work = self.partial / _WORK
         self._lock: OutputLock | None = None
+        self._log = RunLog()
+        self._logging = contextlib.ExitStack()
 
     def __enter__(self) -> "Workspace":
-        """Take the output; the main process does.
+        """Take the output and log to it from now on; the main process does.
 
         Raises:
             OutputError: Another run has it, has just written it, or it cannot be made.
         """
         distributed.led(self._take)
+        if distributed.main():
+            self._logging.enter_context(logging_to(self._log, logging.DEBUG))
         return self
 
     def _take(self) -> None:
@@ -64,8 +71,10 @@ class Workspace:
             raise
         self._lock = lock
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Let other runs have the output."""
+        self._logging.close()
+        self._log.end(error)
         if self._lock:
             self._lock.release()
 
@@ -73,7 +82,7 @@ class Workspace:
         """Make the folder, with what a training leaves behind in ``work`` where it shall go on; the main process does.
 
         Args:
-            resume: Keep what an interrupted run has left in ``work``; else it is removed.
+            resume: Keep what an interrupted run has left in ``work``, and its log; else they are removed.
 
         Returns:
             ``work``.
@@ -92,10 +101,11 @@ class Workspace:
         for path in [*self.partial.glob("*"), *self.work.glob(".*")]:
             if path.is_dir() and not (kept and path == self.work):
                 shutil.rmtree(path)
-            elif not path.is_dir():
+            elif not (path.is_dir() or (resume and path.name == LOG_FILE)):
                 path.unlink()
         try:
             self.work.mkdir(parents=True, exist_ok=True)
+            self._log.open(self.partial / LOG_FILE, append=resume)
         except OSError as error:
             raise OutputError(
                 f"folder '{self.partial}' cannot be made: {error.strerror}; choose another one"
@@ -150,6 +160,7 @@ class Workspace:
         (self.partial / "report.html").write_text(report_page(title, points, metrics), encoding="utf-8")
         (self.partial / "README.md").write_text(model_card(title, config, points, metrics), encoding="utf-8")
         shutil.rmtree(self.work)
+        self._log.end()
         os.replace(self.partial, self.directory)
         return self.directory
 

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -90,15 +91,13 @@ def run(
     from ..artifact.workspace import how_to_go_on
     from ..pipeline.run import run as run_recipe
 
-    loaded = _read(recipe, override, output)
-    tuning = loaded.dynamic_exit.tuning
-    _check_required(require_guarantee, tuning.guarantee, "as dynamic_exit.search.guarantee")
-    with (
-        signals.advised(lambda: how_to_go_on(loaded.export.directory)),
-        terminal_log(quiet, verbose) as console,
-        progress_bar(console, quiet) as progress,
-    ):
-        result = run_recipe(loaded, progress=progress, resume=resume)
+    with terminal_log(quiet, verbose) as console:
+        loaded = _read(recipe, override, output)
+        tuning = loaded.dynamic_exit.tuning
+        _check_required(require_guarantee, tuning.guarantee, "as dynamic_exit.search.guarantee")
+        advice = partial(how_to_go_on, loaded.export.directory)
+        with signals.advised(advice), progress_bar(console, quiet) as progress:
+            result = run_recipe(loaded, progress=progress, resume=resume)
     if not distributed.speaks():
         return
     if as_json:
@@ -128,8 +127,8 @@ def validate(
     from ..pipeline.candidates.pool import CandidatePool
     from ..pipeline.inputs import load_run_inputs
 
-    loaded = _read(recipe, override)
     with terminal_log(quiet, verbose):
+        loaded = _read(recipe, override)
         run_inputs = load_run_inputs(loaded)
         run_inputs.log_notes()
         pool = CandidatePool(run_inputs, Cache(None)).known if run_inputs.candidates else []

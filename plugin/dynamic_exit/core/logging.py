@@ -6,6 +6,7 @@ work as WARNING, and details such as seconds as DEBUG.
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterator
 
 package_logger = logging.getLogger(__name__.partition(".")[0])
@@ -49,6 +50,19 @@ def silenced() -> Iterator[None]:
         yield
     finally:
         package_logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def log_seconds(logger: logging.Logger, step: str) -> Iterator[None]:
+    """Log how long a step took, as DEBUG; a step that fails logs nothing.
+
+    Args:
+        logger: Logs it.
+        step: Its name.
+    """
+    started = time.perf_counter()
+    yield
+    logger.debug(f"{step}: {time.perf_counter() - started:.1f} s")
 
 
 def _handlers() -> list[logging.Handler]:

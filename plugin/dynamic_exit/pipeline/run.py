@@ -18,7 +18,7 @@ from ..chain.operating_point import Goal, OperatingPoints
 from ..chain.thresholds import ALWAYS_EXIT, NEVER_EXIT
 from ..core import distributed
 from ..core.cache import open_cache
-from ..core.logging import silenced
+from ..core.logging import log_seconds, silenced
 from ..core.process_state import undisturbed
 from ..core.progress import Progress
 from ..errors import DynamicExitError
@@ -103,10 +103,12 @@ def _run(recipe: Recipe, model, splits, progress: Progress | None, resume: bool)
     """Run a recipe; of processes that work together, all train and make records, and the main one does the rest."""
     started = time.perf_counter()
     with Workspace(recipe.export.directory) as workspace:
-        run_inputs = distributed.together(lambda: load_run_inputs(recipe, model, splits))
+        with log_seconds(logger, "model and data loaded"):
+            run_inputs = distributed.together(lambda: load_run_inputs(recipe, model, splits))
         run_inputs.log_notes()
         begin = partial(workspace.begin, resume)
-        chain, calibration, test, stack = _build(run_inputs, begin, resume, progress)
+        with log_seconds(logger, "all stages and records made"):
+            chain, calibration, test, stack = _build(run_inputs, begin, resume, progress)
 
         def conclude() -> Result:
             workspace.save(calibration)
@@ -132,11 +134,15 @@ def _build(
         stack = search_static(run_inputs, pool, cache, begin, resume)
         return stack.chain, stack.calibration, stack.test_records(), stack
     if recipe.static_passes:
-        run_inputs = apply_static_passes(run_inputs, cache)
+        with log_seconds(logger, "static passes"):
+            run_inputs = apply_static_passes(run_inputs, cache)
     pool = CandidatePool(run_inputs, cache, progress) if recipe.dynamic_exit.tiny_saver else None
-    chain = export_backbone(run_inputs)
-    grow(chain, pool, cache, begin, resume)
-    return chain, record_split(chain, "calibration"), record_split(chain, "test"), None
+    with log_seconds(logger, "backbone cut and exported"):
+        chain = export_backbone(run_inputs)
+    with log_seconds(logger, "savers and exits"):
+        grow(chain, pool, cache, begin, resume)
+    with log_seconds(logger, "records"):
+        return chain, record_split(chain, "calibration"), record_split(chain, "test"), None
 
 
 def _conclude(
@@ -149,18 +155,21 @@ def _conclude(
 ) -> Result:
     """Tune, assemble, verify, measure and write what records show."""
     run_inputs = chain.run_inputs
-    points = _tune(run_inputs, calibration, test, chain.stages.fuse, stack)
+    with log_seconds(logger, "search for operating points"):
+        points = _tune(run_inputs, calibration, test, chain.stages.fuse, stack)
     stages = chain.stages.only([stage.stage for point in points.points for stage in point.stages])
     logger.info(f"stages in use: {', '.join((*stages.savers, *stages.exits)) or 'none, nothing pays off'}")
-    model = assemble(stages, points, run_inputs, chain.target.dims)
-    workspace.save_points(points)
-    files = model.write(workspace.partial)
-    agreements = model.verify(workspace.partial, files)
+    with log_seconds(logger, "model assembled, written and verified"):
+        model = assemble(stages, points, run_inputs, chain.target.dims)
+        workspace.save_points(points)
+        files = model.write(workspace.partial)
+        agreements = model.verify(workspace.partial, files)
     logger.info("verified: at every operating point the file answers as its model does, on every test sample")
     shrunk = None if stack else static_pass_effect(run_inputs)
     judged = check_drops(points, test)
     promised = stack.check_drops(points, test) if stack else judged
-    measured = measure(stages, model.files, points, run_inputs)
+    with log_seconds(logger, "accuracy and latency measured"):
+        measured = measure(stages, model.files, points, run_inputs)
     metrics = {
         "_type": "dynamic_exit.metrics",
         "_version": 1,

@@ -1,0 +1,62 @@
+import logging
+
+import pytest
+
+from dynamic_exit.cli.terminal import progress_bar, terminal_log
+from dynamic_exit.core import signals
+
+logger = logging.getLogger("dynamic_exit.some.module")
+
+
+def printed(capsys, **options):
+    with terminal_log(**options):
+        logger.debug("a detail")
+        logger.info("100%% of [bold] samples")
+        logger.warning("a fault")
+    out, err = capsys.readouterr()
+    assert out == ""
+    return err.splitlines()
+
+
+def test_steps_are_plain_lines_and_warnings_are_marked(capsys):
+    assert printed(capsys) == ["100%% of [bold] samples", "warning: a fault"]
+
+
+def test_quiet_leaves_warnings_and_draws_no_bar(capsys):
+    assert printed(capsys, quiet=True) == ["warning: a fault"]
+    with terminal_log(quiet=True) as console, progress_bar(console, quiet=True) as progress:
+        assert progress is None
+
+
+def test_verbose_adds_details_and_the_names_of_loggers(capsys):
+    name = "dynamic_exit.some.module: "
+    assert printed(capsys, verbose=True) == [
+        f"{name}a detail", f"{name}100%% of [bold] samples", f"{name}warning: a fault",
+    ]  # fmt: skip
+
+
+def test_a_long_line_is_not_folded(capsys):
+    with terminal_log():
+        logger.info("word " * 100)
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_process_that_only_helps_prints_nothing(capsys, monkeypatch):
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}.items():
+        monkeypatch.setenv(name, value)
+    assert printed(capsys) == []
+
+
+def test_a_signal_that_was_swallowed_ends_the_work_at_the_next_line(monkeypatch):
+    monkeypatch.setattr(signals, "_came", (2, 0.0))
+    with pytest.raises(KeyboardInterrupt), terminal_log():
+        logger.info("a step")
+
+
+@pytest.mark.parametrize("name", ["run", "validate", "plan", "evaluate", "benchmark", "tune"])
+def test_quiet_and_verbose_contradict_each_other(command, tmp_path, name):
+    needed = {"evaluate": ["--data", "a.npz"], "tune": ["--output", tmp_path / "points.json"]}.get(name, [])
+    code, out, err = command(name, tmp_path / "nothing", *needed, "--quiet", "--verbose")
+    assert (code, out) == (2, "")
+    assert "--quiet and --verbose contradict each other; give one of them" in err
+    assert not list(tmp_path.iterdir())
