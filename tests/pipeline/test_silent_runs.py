@@ -252,11 +252,11 @@ def test_a_run_whose_test_contradicts_it_says_so_everywhere_and_is_written(misle
 
 
 def test_a_run_refuses_to_require_a_guarantee_that_its_recipe_does_not_ask_for(misled, command, tmp_path):
-    options = ("--require-guarantee", "--set", "dynamic_exit.search.guarantee=null", "--output", tmp_path / "out")
+    options = ("--require-guarantee", "--set", "dynamic_exit.tuning.guarantee=null", "--output", tmp_path / "out")
     assert command("run", misled, *options) == (
         2,
         "",
-        f"{UNASKED}dynamic_exit.search.guarantee, such as 0.95\n",
+        f"{UNASKED}dynamic_exit.tuning.guarantee, such as 0.95\n",
     )
     assert not list(tmp_path.iterdir())
 

@@ -94,7 +94,7 @@ def run(
     with terminal_log(quiet, verbose) as console:
         loaded = _read(recipe, override, output)
         tuning = loaded.dynamic_exit.tuning
-        _check_required(require_guarantee, tuning.guarantee, "as dynamic_exit.search.guarantee")
+        _check_required(require_guarantee, tuning.guarantee, "as dynamic_exit.tuning.guarantee")
         advice = partial(how_to_go_on, loaded.export.directory)
         with signals.advised(advice), progress_bar(console, quiet) as progress:
             result = run_recipe(loaded, progress=progress, resume=resume)
