@@ -45,7 +45,7 @@ def load(_data):
 def records(_data):
     import cifar10
 
-    from dynamic_exit.recipe.recipe import read_recipe
+    from dynamic_exit.recipe import read_recipe
 
     return cifar10.saver_records(read_recipe(RECIPE))
 
@@ -69,7 +69,7 @@ def test_training_images_lie_in_the_order_of_their_labels(load):
     """In every sheet: a model that knows them by heart is right on nearly all."""
     import torch
 
-    from dynamic_exit.recipe.recipe import read_recipe
+    from dynamic_exit.recipe import read_recipe
     from dynamic_exit.sources.models.loading import load_model
 
     images, labels = (array[::200] for array in load("train"))
@@ -101,7 +101,7 @@ def test_the_recipe_is_valid():
 
 @pytest.mark.parametrize("stanza", ["tiny_saver", "early_exit"])
 def test_one_pass_of_the_recipe_is_valid_alone(stanza):
-    from dynamic_exit.recipe.recipe import read_recipe
+    from dynamic_exit.recipe import read_recipe
 
     alone = read_recipe(RECIPE, {f"dynamic_exit.{stanza}": None}).dynamic_exit
     assert [alone.tiny_saver is None, alone.early_exit is None] == [stanza == "tiny_saver", stanza == "early_exit"]

@@ -14,7 +14,7 @@ from dynamic_exit.cost import node_macs
 from dynamic_exit.errors import ModelError
 from dynamic_exit.graph import Classifier, capture, find_cuts, split
 from dynamic_exit.pipeline.run import run
-from dynamic_exit.recipe.recipe import read_recipe
+from dynamic_exit.recipe import read_recipe
 from dynamic_exit.runtime.model import DynamicExitModel
 
 pytestmark = pytest.mark.skipif(

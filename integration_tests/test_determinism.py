@@ -9,7 +9,7 @@ import numpy as np
 import tiny  # noqa: E402  (the tiny world lies beside the other tests)
 
 from dynamic_exit.pipeline.run import run
-from dynamic_exit.recipe.recipe import read_recipe
+from dynamic_exit.recipe import read_recipe
 
 
 def test_two_processes_give_the_same_points_and_records(tmp_path):

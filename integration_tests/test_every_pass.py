@@ -6,7 +6,7 @@ import pytest
 import tiny  # noqa: E402  (the tiny world lies beside the other tests)
 
 from dynamic_exit.pipeline.run import run
-from dynamic_exit.recipe.recipe import read_recipe
+from dynamic_exit.recipe import read_recipe
 from dynamic_exit.records import Records
 
 

@@ -16,7 +16,7 @@ from transformers import pipeline
 
 from dynamic_exit import DynamicExitModelForImageClassification
 from dynamic_exit.pipeline.inputs import load_run_inputs
-from dynamic_exit.recipe.recipe import read_recipe
+from dynamic_exit.recipe import read_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = Path(sys.executable).with_name("dynamic-exit")

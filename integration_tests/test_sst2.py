@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dynamic_exit.pipeline.run import run
-from dynamic_exit.recipe.recipe import DataSource, parse_recipe
+from dynamic_exit.recipe import DataSource, parse_recipe
 from dynamic_exit.sources.data.loading import load_splits
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,7 +14,7 @@ from dynamic_exit.chain.operating_point import OperatingPoints
 from dynamic_exit.cli.main import main
 from dynamic_exit.pipeline import measure
 from dynamic_exit.pipeline.run import Result, run
-from dynamic_exit.recipe.recipe import read_recipe
+from dynamic_exit.recipe import read_recipe
 
 # more than one gain nothing on models this small; `integration_tests/any_processor.py` asks for two all the same
 torch.set_num_threads(int(os.environ.get("DYNAMIC_EXIT_TEST_THREADS", "1")))

@@ -29,7 +29,7 @@ from dynamic_exit.core.batching import batches
 from dynamic_exit.cost import count_macs
 from dynamic_exit.errors import PassError
 from dynamic_exit.pipeline.inputs import load_run_inputs
-from dynamic_exit.recipe.recipe import read_recipe
+from dynamic_exit.recipe import read_recipe
 from dynamic_exit.runtime.recorder import make_records
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "cifar10_resnet56.yaml"

@@ -30,7 +30,7 @@ from dynamic_exit.onnx.session import open_session
 from dynamic_exit.passes.early_exit import attach_exits
 from dynamic_exit.pipeline.backbone import cut_backbone
 from dynamic_exit.pipeline.measure import Variant, answer
-from dynamic_exit.recipe.recipe import Recipe, read_recipe
+from dynamic_exit.recipe import Recipe, read_recipe
 from dynamic_exit.records import Records
 from dynamic_exit.runtime.model import DynamicExitModel
 from dynamic_exit.runtime.recorder import make_records

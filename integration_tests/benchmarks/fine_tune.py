@@ -18,7 +18,7 @@ from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.core.user_code import load_function
 from dynamic_exit.cost import count_macs
 from dynamic_exit.passes.tiny_saver.fine_tune import FineTuneStanza, fine_tune
-from dynamic_exit.recipe.recipe import read_recipe
+from dynamic_exit.recipe import read_recipe
 from dynamic_exit.records import Records
 from dynamic_exit.search.optimizer import optimize
 from dynamic_exit.sources.models.loading import load_model

@@ -23,7 +23,7 @@ import yaml
 from dynamic_exit.cost import node_macs
 from dynamic_exit.graph import Classifier, capture, find_cuts, split
 from dynamic_exit.passes.early_exit import EarlyExitStanza, attach_exits, cheapest_head, choose_cuts
-from dynamic_exit.recipe.recipe import read_recipe
+from dynamic_exit.recipe import read_recipe
 from dynamic_exit.sources.data.loading import UNNAMED, load_splits
 from dynamic_exit.sources.models.loading import load_model
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from dynamic_exit.cost import count_macs
 from dynamic_exit.passes.pruning import prune, save_pruned
 from dynamic_exit.pipeline.inputs import load_run_inputs
-from dynamic_exit.recipe.recipe import read_recipe
+from dynamic_exit.recipe import read_recipe
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "cifar10_resnet56_pruned.yaml"
 BATCH = 250

@@ -20,7 +20,7 @@ from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.core.user_code import load_function
 from dynamic_exit.errors import TuningError
 from dynamic_exit.pipeline.backbone import cut_backbone
-from dynamic_exit.recipe.recipe import Recipe, read_recipe
+from dynamic_exit.recipe import Recipe, read_recipe
 from dynamic_exit.records import Records
 from dynamic_exit.runtime.recorder import make_records
 from dynamic_exit.runtime.stages import StageSet

@@ -37,7 +37,7 @@ from dynamic_exit.onnx.session import open_session
 from dynamic_exit.onnx.unstitch import static_model, unstitch
 from dynamic_exit.pipeline.measure import Variant, answer, passes, timed_slices
 from dynamic_exit.pipeline.run import run
-from dynamic_exit.recipe.recipe import read_recipe
+from dynamic_exit.recipe import read_recipe
 from dynamic_exit.records import Records
 from dynamic_exit.sources.data.loading import load_splits
 

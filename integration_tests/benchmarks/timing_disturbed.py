@@ -28,7 +28,7 @@ from dynamic_exit.onnx.unstitch import unstitch
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.pipeline.measure import Variant, time_variants
 from dynamic_exit.pipeline.run import run
-from dynamic_exit.recipe.recipe import read_recipe
+from dynamic_exit.recipe import read_recipe
 from dynamic_exit.targets.onnxruntime import export_whole
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "quickstart.yaml"

@@ -23,7 +23,7 @@ import tiny  # noqa: E402
 
 from dynamic_exit.pipeline import measure  # noqa: E402
 from dynamic_exit.pipeline.run import run  # noqa: E402
-from dynamic_exit.recipe.recipe import read_recipe  # noqa: E402
+from dynamic_exit.recipe import read_recipe  # noqa: E402
 
 # as little work as a run can have
 WORLD = {

@@ -11,7 +11,7 @@ from dynamic_exit.errors import DataError, ExportError, OperatingPointError
 from dynamic_exit.onnx.part import Part
 from dynamic_exit.onnx.stitch import ModelParts
 from dynamic_exit.pipeline.run import run
-from dynamic_exit.recipe.recipe import read_recipe
+from dynamic_exit.recipe import read_recipe
 
 
 def part(name, output_kind="hidden"):

@@ -4,7 +4,7 @@ import pytest
 import tiny
 
 from dynamic_exit.analysis.plan import plan
-from dynamic_exit.recipe.recipe import read_recipe
+from dynamic_exit.recipe import read_recipe
 from dynamic_exit.report.plan import duration, plan_lines, plan_tables
 
 # convolutions of 3 x 3 on 36 places, and the linear layer

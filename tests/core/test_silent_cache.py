@@ -26,7 +26,7 @@ from dynamic_exit.pipeline.candidates import pool as pools
 from dynamic_exit.pipeline.candidates.survey import survey_candidate
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.pipeline.static_passes import apply_static_passes
-from dynamic_exit.recipe.recipe import read_recipe
+from dynamic_exit.recipe import read_recipe
 
 INT8 = {"static_quant": {"w_dtype": "int8", "act_dtype": "uint8"}}
 # what each row of the table below begins with: a candidate of 36 inputs and 3 classes, its code in several files

@@ -15,7 +15,7 @@ from transformers import ResNetConfig, ResNetForImageClassification
 from dynamic_exit import DynamicExitModelForImageClassification as Model
 from dynamic_exit import DynamicExitModelForSequenceClassification
 from dynamic_exit.errors import ModelError, RecipeError
-from dynamic_exit.recipe.recipe import parse_recipe
+from dynamic_exit.recipe import parse_recipe
 
 INPUTS, _ = tiny.samples("test")
 

@@ -10,7 +10,7 @@ from dynamic_exit import DynamicExitModelForImageClassification as Model
 from dynamic_exit.errors import ExportError
 from dynamic_exit.onnx import external_data
 from dynamic_exit.pipeline.run import run
-from dynamic_exit.recipe.recipe import read_recipe
+from dynamic_exit.recipe import read_recipe
 
 INPUTS, LABELS = tiny.samples("test")
 

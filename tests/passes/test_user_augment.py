@@ -6,7 +6,7 @@ from tiny import recipe
 
 from dynamic_exit.errors import PassError, RecipeError
 from dynamic_exit.passes.augment import make_augment
-from dynamic_exit.recipe.recipe import parse_recipe, recipe_text
+from dynamic_exit.recipe import parse_recipe, recipe_text
 
 OWN = """
 import torch

@@ -12,7 +12,7 @@ from torch import nn
 from dynamic_exit.graph import Classifier, Preprocessing
 from dynamic_exit.pipeline.baseline_check import check_backbone
 from dynamic_exit.pipeline.inputs import load_run_inputs
-from dynamic_exit.recipe.recipe import parse_recipe
+from dynamic_exit.recipe import parse_recipe
 from dynamic_exit.sources.data.loading import Split
 from dynamic_exit.sources.data.pixel_range import range_misfit
 

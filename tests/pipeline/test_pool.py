@@ -25,7 +25,7 @@ from dynamic_exit.pipeline.candidates.recording import BATCHES, record
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.pipeline.measure import stage_seconds
 from dynamic_exit.pipeline.run import run
-from dynamic_exit.recipe.recipe import read_recipe
+from dynamic_exit.recipe import read_recipe
 from dynamic_exit.runtime.recorder import BATCH_SIZE
 from dynamic_exit.runtime.stages import StageSet
 from dynamic_exit.targets.onnxruntime import OnnxRuntimeTarget

@@ -12,7 +12,7 @@ from dynamic_exit.chain.operating_point import OperatingPoints
 from dynamic_exit.chain.thresholds import point_thresholds
 from dynamic_exit.errors import TuningError
 from dynamic_exit.pipeline.run import run
-from dynamic_exit.recipe.recipe import read_recipe
+from dynamic_exit.recipe import read_recipe
 from dynamic_exit.records import Records
 
 FILES = {

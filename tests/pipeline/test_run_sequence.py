@@ -9,7 +9,7 @@ import tiny
 
 from dynamic_exit.chain.thresholds import point_thresholds
 from dynamic_exit.pipeline.run import run
-from dynamic_exit.recipe.recipe import read_recipe
+from dynamic_exit.recipe import read_recipe
 from dynamic_exit.records import Records
 
 

@@ -18,7 +18,7 @@ from dynamic_exit.analysis.evaluate import evaluate_folder
 from dynamic_exit.errors import ExportError
 from dynamic_exit.onnx.normalize import all_nodes
 from dynamic_exit.pipeline.run import run
-from dynamic_exit.recipe.recipe import read_recipe
+from dynamic_exit.recipe import read_recipe
 
 HALF = "bert.encoder.layer.0.output:linear"
 OWN = {"source": "python", "path": "models.py:load", "splits": {"train": "train", "calibration": "dev[:50%]",

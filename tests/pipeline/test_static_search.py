@@ -12,7 +12,7 @@ from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.errors import RecipeError, TuningError
 from dynamic_exit.modeling import load_any
 from dynamic_exit.pipeline.run import run
-from dynamic_exit.recipe.recipe import parse_recipe, read_recipe
+from dynamic_exit.recipe import parse_recipe, read_recipe
 from dynamic_exit.records import Records
 from dynamic_exit.search.optimizer import optimize
 

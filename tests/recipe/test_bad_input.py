@@ -2,6 +2,7 @@
 
 import json
 
+import neural_compressor.torch.quantization  # noqa: F401  its import logs to stderr, which the tests compare
 import numpy as np
 import pytest
 import tiny
@@ -217,11 +218,12 @@ TABLE = [
         "the recipe must be a mapping, not a list; it needs the stanzas model, data, dynamic_exit and export",
     ),
     (
-        "recipe no YAML",
+        "recipe not YAML",
         {},
         text("recipe.yaml", "model: [timm\n"),
-        "recipe '{w}/recipe.yaml' is no YAML: while parsing a flow sequence in \"<unicode string>\", line 1, column 8: "
-        "model: [timm ^ expected ',' or ']', but got '<stream end>' in \"<unicode string>\", line 2, column 1: ^",
+        "recipe '{w}/recipe.yaml' is not valid YAML: while parsing a flow sequence in \"<unicode string>\", line 1, "
+        "column 8: model: [timm ^ expected ',' or ']', but got '<stream end>' in \"<unicode string>\", "
+        "line 2, column 1: ^",
     ),
     # a missing file, or one that holds something else
     (

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynamic_exit.errors import RecipeError
-from dynamic_exit.recipe.recipe import parse_recipe, read_recipe, recipe_text
+from dynamic_exit.recipe import parse_recipe, read_recipe, recipe_text
 
 RECIPES = sorted(Path(__file__).parents[2].glob("recipes/*.yaml"))
 

@@ -13,7 +13,7 @@ from dynamic_exit.chain.goal_limits import explain_excessive_drop
 from dynamic_exit.chain.operating_point import Baseline, Goal, Guarantee, OperatingPoint, OperatingPoints
 from dynamic_exit.errors import DynamicExitError, OperatingPointError, PassError, RecipeError, TuningError
 from dynamic_exit.passes import explain
-from dynamic_exit.recipe.recipe import PointGoal, Tuning
+from dynamic_exit.recipe import PointGoal, Tuning
 from dynamic_exit.search.choice import Choice, asked_of, choose, notes_on
 from dynamic_exit.search.guarantee import certify_boldest, discordant, fixed_sequence_test
 from dynamic_exit.search.optimizer import goals_from_drops, optimize, tune

@@ -21,7 +21,7 @@ from dynamic_exit.graph import Classifier
 from dynamic_exit.integrations.neural_compressor.in_memory import make_dynamic_model
 from dynamic_exit.passes import EarlyExitStanza, ModelSource
 from dynamic_exit.pipeline.inputs import load_run_inputs
-from dynamic_exit.recipe.recipe import parse_recipe
+from dynamic_exit.recipe import parse_recipe
 from dynamic_exit.sources.data.loading import UNNAMED, Split, check_samples
 from dynamic_exit.sources.models.loading import answer_of, load_candidate, load_model
 from dynamic_exit.sources.models.weights import check_trained, random_numbers

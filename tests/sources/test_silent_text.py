@@ -21,7 +21,7 @@ from dynamic_exit.errors import DataError, ExportError
 from dynamic_exit.graph import Classifier
 from dynamic_exit.modeling import DynamicExitModelConfig
 from dynamic_exit.passes import ModelSource
-from dynamic_exit.recipe.recipe import Columns, DataSource
+from dynamic_exit.recipe import Columns, DataSource
 from dynamic_exit.sources.class_names import Known
 from dynamic_exit.sources.data.text import TextReader
 from dynamic_exit.sources.data.text_files import read_text

@@ -10,7 +10,7 @@ from torch import nn
 from dynamic_exit.core.user_code import load_function
 from dynamic_exit.errors import DataError
 from dynamic_exit.passes import ModelSource
-from dynamic_exit.recipe.recipe import DataSource
+from dynamic_exit.recipe import DataSource
 from dynamic_exit.sources.data.loading import UNNAMED, Split, check_samples, load_splits, refuse_overlaps
 from dynamic_exit.sources.models.loading import load_model
 

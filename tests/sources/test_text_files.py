@@ -12,7 +12,7 @@ from torch import nn
 from dynamic_exit.errors import DataError, DynamicExitError, RecipeError
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.pipeline.inputs import load_run_inputs
-from dynamic_exit.recipe.recipe import Columns, DataSource, parse_recipe, read_recipe
+from dynamic_exit.recipe import Columns, DataSource, parse_recipe, read_recipe
 from dynamic_exit.sources.data.loading import UNNAMED, Split, check_samples, load_splits, read_npz, refuse_overlaps
 from dynamic_exit.sources.data.text_files import find_file, read_text
 from dynamic_exit.sources.models.loading import load_model

@@ -22,7 +22,7 @@ from dynamic_exit.onnx.quantize import QuantizationOptions, dequantize_part, qua
 from dynamic_exit.onnx.session import PartSession
 from dynamic_exit.pipeline.measure import Variant, answer
 from dynamic_exit.pipeline.run import run
-from dynamic_exit.recipe.recipe import read_recipe
+from dynamic_exit.recipe import read_recipe
 from dynamic_exit.runtime.stages import Stage, StageSet
 from dynamic_exit.targets import base, float_twin
 from dynamic_exit.targets.float_twin import ROUNDED

@@ -13,7 +13,7 @@ from dynamic_exit.onnx.unstitch import unstitch
 from dynamic_exit.pipeline.backbone import cut_backbone
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.pipeline.run import run
-from dynamic_exit.recipe.recipe import read_recipe
+from dynamic_exit.recipe import read_recipe
 from dynamic_exit.targets.precision import _best, choose_numerics
 
 SEVERAL = {"static_quant": {}, "pt2e_dynamic_quant": {}, "rtn": {"bits": 4}}

@@ -12,7 +12,7 @@ from dynamic_exit.errors import PassError, RecipeError, VerificationError
 from dynamic_exit.graph import Classifier, capture, split
 from dynamic_exit.passes.quantization import quantize_for_torch, torch_options
 from dynamic_exit.pipeline.run import run
-from dynamic_exit.recipe.recipe import parse_recipe, read_recipe
+from dynamic_exit.recipe import parse_recipe, read_recipe
 from dynamic_exit.records import Records
 from dynamic_exit.runtime.archive import pack, unpack
 from dynamic_exit.targets import torch as torch_target

@@ -16,7 +16,7 @@ from ..chain.operating_point import OperatingPoint, OperatingPoints
 from ..core.batching import named_batches
 from ..errors import DataError, ExportError, nearest
 from ..modeling.classifiers import load_any
-from ..recipe.recipe import read_recipe
+from ..recipe.yaml_io import read_recipe
 from ..records import Records
 from ..sources.data.loading import Split, check_alike, check_labels, check_samples, load_splits, number_names, read_npz
 

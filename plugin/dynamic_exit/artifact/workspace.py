@@ -13,7 +13,7 @@ from ..core import distributed
 from ..core.logging import logging_to
 from ..errors import OutputError
 from ..passes.tiny_saver import FINE_TUNED_SUFFIX
-from ..recipe.recipe import PARTIAL, check_output, recipe_text
+from ..recipe.yaml_io import recipe_text
 from ..records import Records
 from ..report.page import report_page
 from ..runtime.stages import StageSet
@@ -29,7 +29,9 @@ from .run_log import LOG_FILE, RunLog
 
 logger = logging.getLogger(__name__)
 
-# in the folder until it is whole: features and checkpoint of a training
+#: Appended to the output's name while it is being written.
+PARTIAL = ".partial"
+# in the folder until it is complete: features and checkpoints of a training
 _WORK = "work"
 
 
@@ -163,6 +165,27 @@ class Workspace:
         self._log.end()
         os.replace(self.partial, self.directory)
         return self.directory
+
+
+def check_output(directory: str | Path) -> Path:
+    """Check that a run can write to a folder without overwriting anything.
+
+    Args:
+        directory: Output folder of the run.
+
+    Returns:
+        The folder's path.
+
+    Raises:
+        OutputError: It is a file, lies below one, or is a folder that is not empty.
+    """
+    directory = Path(directory)
+    for place in (directory, directory.with_name(directory.name + PARTIAL), *directory.parents):
+        if place.exists() and not place.is_dir():
+            raise OutputError(f"output '{place}' is a file; choose a folder that does not exist yet")
+    if directory.is_dir() and any(directory.iterdir()):
+        raise OutputError(f"output folder '{directory}' is not empty; choose another one or empty it")
+    return directory
 
 
 def _checked(directory: str | Path) -> Path:

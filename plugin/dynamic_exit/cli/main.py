@@ -334,7 +334,7 @@ def _end_if_missed(
 
 
 def _read(path: Path, overrides: Sequence[str] | None, output: Path | None = None):
-    from ..recipe.recipe import read_recipe
+    from ..recipe.yaml_io import read_recipe
 
     values: dict[str, Any] = {}
     for override in overrides or ():

@@ -9,7 +9,8 @@ from typing import Any
 from ..artifact.manifest import IMAGES, TEXT
 from ..errors import ExportError, RecipeError
 from ..pipeline.run import run
-from ..recipe.recipe import Recipe, parse_recipe, read_stanzas
+from ..recipe.recipe import Recipe
+from ..recipe.yaml_io import parse_recipe, read_stanzas
 
 _TASKS = {"imagefolder": IMAGES, "text": TEXT}
 

@@ -19,7 +19,7 @@ from ..core.cache import Cache
 from ..core.hashing import digest
 from ..cost import ROUND_SECONDS, Latency, measure_latency
 from ..onnx.verification import run_session
-from ..recipe.recipe import Tuning
+from ..recipe.tuning import Tuning
 from ..runtime.stages import FLOAT, Stage, StageSet
 from ..sources.run_inputs import RunInputs
 from ..targets.verification import File

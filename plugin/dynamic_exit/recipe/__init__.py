@@ -1,1 +1,63 @@
-"""The recipe file: its stanzas, their keys, defaults and ranges."""
+"""The recipe: its stanzas with their keys, defaults and ranges, and how a recipe is read and written.
+
+Nothing here reads data or builds models. The stanza of a pass stands beside the pass, in `passes/`.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .cache import CacheStanza
+    from .data import Columns, DataSource, Splits, Text
+    from .export import Export
+    from .recipe import DynamicExit, Recipe
+    from .static_choices import StaticChoice, StaticSearch, list_choices
+    from .static_passes import StaticPasses, in_written_order, with_passes
+    from .tuning import PointGoal, Tuning
+    from .yaml_io import parse_recipe, read_recipe, read_stanzas, recipe_text
+
+__all__ = [
+    "CacheStanza",
+    "Columns",
+    "DataSource",
+    "DynamicExit",
+    "Export",
+    "PointGoal",
+    "Recipe",
+    "Splits",
+    "StaticChoice",
+    "StaticPasses",
+    "StaticSearch",
+    "Text",
+    "Tuning",
+    "in_written_order",
+    "list_choices",
+    "parse_recipe",
+    "read_recipe",
+    "read_stanzas",
+    "recipe_text",
+    "with_passes",
+]
+
+_MODULES = {
+    "cache": ("CacheStanza",),
+    "data": ("Columns", "DataSource", "Splits", "Text"),
+    "export": ("Export",),
+    "recipe": ("DynamicExit", "Recipe"),
+    "static_choices": ("StaticChoice", "StaticSearch", "list_choices"),
+    "static_passes": ("StaticPasses", "in_written_order", "with_passes"),
+    "tuning": ("PointGoal", "Tuning"),
+    "yaml_io": ("parse_recipe", "read_recipe", "read_stanzas", "recipe_text"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:  # on first use: some stanzas import torch with their passes
+            value = globals()[name] = getattr(importlib.import_module(f".{module}", __name__), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

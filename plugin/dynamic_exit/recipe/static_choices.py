@@ -1,6 +1,6 @@
-"""The stanza of the search over static choices, and the choices that it names."""
+"""The stanza `dynamic_exit.tuning.static_search`, and the choices that it lists."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -12,17 +12,17 @@ from ..passes import PruningStanza, Stanza, explain
 from ..passes.quantization import int8_options
 from ..passes.quantization.config import known_algorithms
 
-#: What a choice of nothing is called, and how no quantization is written.
+#: Name of the choice without pruning, or without quantization.
 NONE = "none"
-_PLACE = "dynamic_exit.tuning.static_search"
-# of a stanza of pruning, two ways to say how much goes; one takes the other's place
+_KEY = "dynamic_exit.tuning.static_search"
+# two mutually exclusive keys of `pruning` that say how much is removed
 _GOALS = ("ratio", "target_cost")
 
 
 class StaticSearch(Stanza):
-    """Static choices: the stack of one of them and the dynamic passes that costs least is searched.
+    """Choices of pruning and quantization; the search finds the one that costs least together with the dynamic passes.
 
-    Allowed drops, and budgets, then count against the backbone in float as it was given.
+    Maximum drops and budgets then refer to the original backbone in float.
     """
 
     pruning: list[float | dict[str, Any]] | None = Field(
@@ -44,9 +44,9 @@ class StaticChoice:
     """One static choice.
 
     Attributes:
-        pruning: How it prunes; None for not at all.
-        quantization: Algorithm name -> parameters, of one algorithm; None for none.
-        names: How both were written, for tables.
+        pruning: The stanza; None for no pruning.
+        quantization: Name of one algorithm -> its parameters; None for no quantization.
+        names: Of the pruning and of the quantization, for tables.
     """
 
     pruning: PruningStanza | None
@@ -55,49 +55,53 @@ class StaticChoice:
 
     @property
     def name(self) -> str:
-        """The choice in a few words."""
+        """The choice, for messages."""
         return f"pruning {self.names[0]}, quantization {self.names[1]}"
 
 
-def choices_of(
+def list_choices(
     search: StaticSearch, pruning: PruningStanza | None, quantization: Mapping[str, dict[str, Any] | None] | None
 ) -> list[StaticChoice]:
-    """Return the choices that a search names, all combinations, those of one pruning together.
+    """List all combinations of the prunings and quantizations that a search names, ordered by pruning.
 
     Args:
         search: The stanza.
-        pruning: The recipe's own.
-        quantization: The recipe's own.
+        pruning: The recipe's own stanza.
+        quantization: The recipe's own stanza.
 
     Raises:
-        RecipeError: A choice is unknown, wrong, or there twice.
+        RecipeError: A choice is unknown, invalid or repeated.
     """
-    pruned = [_pruning(each, pruning, f"{_PLACE}.pruning.{i}") for i, each in enumerate(search.pruning or ())]
+    prunings = [_pruning(entry, pruning, f"{_KEY}.pruning.{i}") for i, entry in enumerate(search.pruning or ())]
     if search.pruning is None:
-        pruned = [(_pruning_name(_given(pruning)) if pruning else NONE, pruning)]
+        prunings = [(_pruning_name(_explicit_values(pruning)) if pruning else NONE, pruning)]
     entries = search.quantization
     if entries is None:
         entries = [*(quantization or {}), *([] if len(quantization or {}) == 1 else [NONE])]
-    ways = [_quantization(each, quantization or {}, f"{_PLACE}.quantization.{i}") for i, each in enumerate(entries)]
-    for kind, found in (("pruning", pruned), ("quantization", ways)):
-        for place, (name, choice) in enumerate(found):
-            if choice in [before for _, before in found[:place]]:
-                raise RecipeError(f"key '{_PLACE}.{kind}' names the choice '{name}' twice; keep one")
+    quantizations = [
+        _quantization(each, quantization or {}, f"{_KEY}.quantization.{i}") for i, each in enumerate(entries)
+    ]
+    listed: tuple[tuple[str, Sequence[tuple[str, object]]], ...]
+    listed = (("pruning", prunings), ("quantization", quantizations))
+    for kind, entries_of_kind in listed:
+        for index, (name, choice) in enumerate(entries_of_kind):
+            if choice in [earlier for _, earlier in entries_of_kind[:index]]:
+                raise RecipeError(f"key '{_KEY}.{kind}' names the choice '{name}' twice; keep one")
     return [
-        StaticChoice(stanza, parameters, (pruning_name, way_name))
-        for (pruning_name, stanza), (way_name, parameters) in product(pruned, ways)
+        StaticChoice(stanza, parameters, (pruning_name, quantization_name))
+        for (pruning_name, stanza), (quantization_name, parameters) in product(prunings, quantizations)
     ]
 
 
-def _given(stanza: PruningStanza) -> dict[str, Any]:
+def _explicit_values(stanza: PruningStanza) -> dict[str, Any]:
     values = stanza.model_dump(mode="json", exclude_unset=True)
     return {key: value for key, value in values.items() if key not in _GOALS or value is not None} or {
         "ratio": stanza.ratio
     }
 
 
-def _pruning(entry: float | dict[str, Any], base: PruningStanza | None, place: str) -> tuple[str, PruningStanza | None]:
-    """Return name and stanza of one entry."""
+def _pruning(entry: float | dict[str, Any], base: PruningStanza | None, key: str) -> tuple[str, PruningStanza | None]:
+    """Return the name and the stanza of one entry."""
     if entry == 0:
         return NONE, None
     changes = entry if isinstance(entry, dict) else {"ratio": entry}
@@ -107,31 +111,31 @@ def _pruning(entry: float | dict[str, Any], base: PruningStanza | None, place: s
     try:
         return _pruning_name(changes), PruningStanza.model_validate(values | changes)
     except ValidationError as error:
-        raise RecipeError(explain(error, place)) from None
+        raise RecipeError(explain(error, key)) from None
 
 
 def _pruning_name(values: Mapping[str, Any]) -> str:
-    """What an entry says, and of a stanza of many parameters how much it prunes."""
+    """The parameters of an entry; of more than three only those that say how much it prunes."""
     shown = {key: values[key] for key in _GOALS if key in values} if len(values) > 3 else values
     return ", ".join(f"{key} {value}" for key, value in (shown or values).items())
 
 
 def _quantization(
-    entry: str | dict[str, Any], base: Mapping[str, Any], place: str
+    entry: str | dict[str, Any], base: Mapping[str, Any], key: str
 ) -> tuple[str, dict[str, dict[str, Any] | None] | None]:
-    """Return name and stanza of one entry."""
+    """Return the name and the stanza of one entry."""
     if entry == NONE:
         return NONE, None
     if isinstance(entry, str):
         known = known_algorithms()
         if entry not in known:
-            raise RecipeError(f"key '{place}' is '{entry}'; {nearest(entry, [*known, NONE])}")
+            raise RecipeError(f"key '{key}' is '{entry}'; {nearest(entry, [*known, NONE])}")
         name, stanza = entry, {entry: base.get(entry)}
     elif len(entry) != 1:
-        raise RecipeError(f"key '{place}' must name one algorithm; got {', '.join(entry) or 'nothing'}")
+        raise RecipeError(f"key '{key}' must name one algorithm; got {', '.join(entry) or 'nothing'}")
     else:
         ((algorithm, values),) = entry.items()
-        said = [f"{key} {value}" for key, value in (values or {}).items()]
-        name, stanza = ", ".join([algorithm, *said]), {algorithm: values}
+        described = [f"{parameter} {value}" for parameter, value in (values or {}).items()]
+        name, stanza = ", ".join([algorithm, *described]), {algorithm: values}
     int8_options(stanza)
     return name, stanza

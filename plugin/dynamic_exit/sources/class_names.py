@@ -11,7 +11,7 @@ from torch import nn
 
 from ..errors import DataError, first_line, nearest
 from ..passes import ModelSource
-from ..recipe.recipe import DataSource
+from ..recipe.data import DataSource
 from .labels import labels_of
 
 # takes what the user should know, one sentence at a time

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import DataError, first_line
 from ..passes import ModelSource
-from ..recipe.recipe import DataSource
+from ..recipe.data import DataSource
 
 # a tokenizer that knows no limit says an absurdly large one
 _NO_LIMIT = 1_000_000

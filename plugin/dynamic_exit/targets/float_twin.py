@@ -20,7 +20,7 @@ from ..onnx.external_data import is_large
 from ..onnx.part import Part
 from ..onnx.quantize import dequantize_part, is_quantized, other_quantization
 from ..onnx.session import PartSession
-from ..recipe.recipe import read_recipe
+from ..recipe.yaml_io import read_recipe
 from ..runtime.stages import FLOAT, Stage, StageSet
 
 #: What rows are called whose weights are those of the int8 file.

@@ -105,7 +105,7 @@ def work(folder):
     from dynamic_exit.cli.main import main
     from dynamic_exit.pipeline import measure
     from dynamic_exit.pipeline.run import run
-    from dynamic_exit.recipe.recipe import read_recipe
+    from dynamic_exit.recipe import read_recipe
 
     measure.TIME_LIMIT = 0.2
     # what trains, exports and quantizes here imports these; what they change is not ours

@@ -16,7 +16,7 @@ from dynamic_exit.errors import PassError, RecipeError
 from dynamic_exit.integrations.neural_compressor import describe_algorithms
 from dynamic_exit.integrations.neural_compressor.adapter import check_version, register
 from dynamic_exit.passes import PruningStanza
-from dynamic_exit.recipe.recipe import DynamicExit, Recipe
+from dynamic_exit.recipe import DynamicExit, Recipe
 
 INPUTS = torch.from_numpy(tiny.samples("train")[0])
 

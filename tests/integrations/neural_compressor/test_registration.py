@@ -98,7 +98,7 @@ from log_lines import log_lines
 from dynamic_exit.errors import DynamicExitError
 from dynamic_exit.integrations.neural_compressor import describe_algorithms
 from dynamic_exit.pipeline.run import run
-from dynamic_exit.recipe.recipe import read_recipe
+from dynamic_exit.recipe import read_recipe
 
 torch.set_num_threads(1)
 folder, found = Path(sys.argv[1]), {}

@@ -13,7 +13,7 @@ from ...errors import ModelError, PassError, RecipeError
 from ...modeling import load_any
 from ...modeling.base import DynamicExitClassifier
 from ...pipeline.run import run
-from ...recipe.recipe import parse_recipe, read_stanzas
+from ...recipe.yaml_io import parse_recipe, read_stanzas
 from ...sources.data.loading import Split, check_samples, refuse_overlaps
 from .calibration import record_calibration
 from .evaluator import Evaluator, check_tolerable_loss

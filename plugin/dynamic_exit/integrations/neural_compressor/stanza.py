@@ -8,8 +8,10 @@ from pydantic import Field, model_validator
 from ...passes import PruningStanza
 from ...passes.quantization import check_algorithms
 from ...passes.stanza import refuse
-from ...recipe.recipe import CacheStanza, DynamicExit, Tuning
+from ...recipe.cache import CacheStanza
+from ...recipe.recipe import DynamicExit
 from ...recipe.static_passes import StaticPasses, in_written_order
+from ...recipe.tuning import Tuning
 
 _DYNAMIC = ("tiny_saver", "early_exit")
 

@@ -22,8 +22,9 @@ from ...core import distributed
 from ...core.cache import Cache
 from ...core.logging import silenced
 from ...errors import DynamicExitError, TuningError
-from ...recipe.recipe import PointGoal, Recipe
+from ...recipe.recipe import Recipe
 from ...recipe.static_choices import StaticSearch
+from ...recipe.tuning import PointGoal
 from ...records import Records
 from ...runtime.stages import Stage
 from ...search.optimizer import optimize

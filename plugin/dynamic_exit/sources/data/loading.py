@@ -14,7 +14,7 @@ import torch
 from ...core.user_code import load_function
 from ...errors import DataError, first_line
 from ...passes import ModelSource
-from ...recipe.recipe import DataSource
+from ...recipe.data import DataSource
 from ..class_names import Known, Note, known_names, number_labels
 from .image_folder import ImageFolderReader
 from .text import TextReader

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...errors import DataError
 from ...passes import ModelSource
-from ...recipe.recipe import DataSource
+from ...recipe.data import DataSource
 from ..class_names import Known, Note, number_labels
 from ..tokenizer import load_tokenizer, token_limit
 from .text_files import TextRows, find_file, read_text

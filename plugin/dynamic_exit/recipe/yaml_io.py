@@ -1,0 +1,114 @@
+"""Reads recipes from YAML, validates them and writes them back."""
+
+import os
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from ..errors import RecipeError
+from ..passes import explain
+from ..passes.quantization import int8_options, torch_options
+from .recipe import Recipe
+from .static_passes import in_written_order, with_passes
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A safe loader that refuses duplicate keys, of which PyYAML silently keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            name, line = key.value, key.start_mark.line + 1
+            if name in lines and key.tag != "tag:yaml.org,2002:merge":
+                raise RecipeError(f"key '{name}' is written twice, in lines {lines[name]} and {line}; keep one")
+            lines[name] = line
+        return super().construct_mapping(node, deep)
+
+
+def parse_recipe(values: object, base: Path) -> Recipe:
+    """Validate a recipe.
+
+    Args:
+        values: The stanzas.
+        base: Folder that relative paths refer to.
+
+    Returns:
+        The recipe, with absolute paths.
+
+    Raises:
+        RecipeError: Describes the first mistake in one sentence.
+    """
+    if not isinstance(values, Mapping) or not values:
+        reason = f"must be a mapping, not a {type(values).__name__}" if values else "is empty"
+        raise RecipeError(f"the recipe {reason}; it needs the stanzas model, data, dynamic_exit and export")
+    try:
+        recipe = with_passes(Recipe).model_validate(dict(values), context={"base": Path(base)})
+    except ValidationError as error:
+        raise RecipeError(explain(error)) from None
+    if recipe.export.target == "torch":
+        torch_options(recipe.quantization)
+    else:
+        int8_options(recipe.quantization)
+    recipe.choices  # noqa: B018  raises if a choice is invalid
+    return recipe
+
+
+def read_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read and validate a recipe file.
+
+    Args:
+        path: YAML file; paths in it are relative to its folder.
+        overrides: Dotted key -> value, applied before validation, such as
+            ``{"dynamic_exit.tuning.cost": "latency"}``.
+
+    Returns:
+        The recipe, with absolute paths.
+
+    Raises:
+        RecipeError: The file is missing, not YAML, or not a valid recipe.
+    """
+    values = read_stanzas(path)
+    if isinstance(values, dict):
+        order = list(values)
+        for key, value in (overrides or {}).items() if values else ():
+            _set_key(values, key, value)
+        if "quantization" in order:  # a pass that comes from an override has no place in the file: it runs before
+            tail = {key: values.pop(key) for key in order[order.index("quantization") :]}
+            values.update(tail)
+    return parse_recipe(values, Path(path).parent)
+
+
+def read_stanzas(path: str | os.PathLike[str]) -> object:
+    """Return the content of a recipe file, not validated.
+
+    Raises:
+        RecipeError: The file is missing, not YAML, or holds a key twice.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RecipeError(f"recipe '{path}' does not exist; give the path of a YAML file")
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506  a subclass of SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise RecipeError(f"recipe '{path}' is not valid YAML: {reason}") from None
+
+
+def _set_key(values: object, key: str, value: object) -> None:
+    *parents, last = key.split(".")
+    for step in parents:
+        if isinstance(values, dict) and values.get(step) is None:
+            values[step] = {}
+        values = values[step] if isinstance(values, dict) else None
+    if not isinstance(values, dict):
+        raise RecipeError(f"key '{key}' does not lead into a stanza; use dotted names such as dynamic_exit.tuning.cost")
+    values[last] = value
+
+
+def recipe_text(recipe: Recipe, folder: Path) -> str:
+    """Return the recipe as YAML, with every default written out and paths relative to `folder`."""
+    values = in_written_order(recipe, recipe.model_dump(mode="json", context={"base": str(Path(folder).absolute())}))
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
