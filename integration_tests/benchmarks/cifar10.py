@@ -31,7 +31,7 @@ from dynamic_exit.passes.early_exit import attach_exits
 from dynamic_exit.pipeline.backbone import cut_backbone
 from dynamic_exit.pipeline.measure import Variant, answer
 from dynamic_exit.recipe import Recipe, read_recipe
-from dynamic_exit.records import Records
+from dynamic_exit.records import Records, StageTable
 from dynamic_exit.runtime.model import DynamicExitModel
 from dynamic_exit.runtime.recorder import make_records
 from dynamic_exit.search.optimizer import optimize
@@ -77,12 +77,14 @@ def saver_records(recipe: Recipe) -> Records:
     names = [*sorted(sources, key=costs.__getitem__), "final"]
     return Records.from_logits(
         labels,
-        names,
-        ["saver"] * len(sources) + ["final"],
-        [-1] * len(sources) + [0],
+        StageTable.of(
+            names,
+            ["saver"] * len(sources) + ["final"],
+            [-1] * len(sources) + [0],
+            [costs[name] for name in names[:-1]] + [0.0],
+            [0.0] * len(sources) + [costs["final"]],
+        ),
         [logits[name] for name in names],
-        own_cost=[costs[name] for name in names[:-1]] + [0.0],
-        prefix_cost=[0.0] * len(sources) + [costs["final"]],
         k=10,
     )
 

@@ -19,7 +19,7 @@ from dynamic_exit.core.user_code import load_function
 from dynamic_exit.cost import count_macs
 from dynamic_exit.passes.tiny_saver.fine_tune import FineTuneStanza, fine_tune
 from dynamic_exit.recipe import read_recipe
-from dynamic_exit.records import Records
+from dynamic_exit.records import Records, StageTable
 from dynamic_exit.search.optimizer import optimize
 from dynamic_exit.sources.models.loading import load_model
 
@@ -67,12 +67,14 @@ def report(name: str, saver: Tensor, others: dict[str, Tensor], costs: dict[str,
     for stages in (("resnet8", "final"), ("resnet8", "resnet20", "final")):
         records = Records.from_logits(
             labels,
-            stages,
-            ["saver"] * (len(stages) - 1) + ["final"],
-            [-1] * (len(stages) - 1) + [0],
+            StageTable.of(
+                stages,
+                ["saver"] * (len(stages) - 1) + ["final"],
+                [-1] * (len(stages) - 1) + [0],
+                [costs[stage] for stage in stages[:-1]] + [0.0],
+                [0.0] * (len(stages) - 1) + [costs["final"]],
+            ),
             [answers[stage].numpy() for stage in stages],
-            own_cost=[costs[stage] for stage in stages[:-1]] + [0.0],
-            prefix_cost=[0.0] * (len(stages) - 1) + [costs["final"]],
             k=10,
         )
         ratio, drop, equal = at_equal_drop(records, draws)

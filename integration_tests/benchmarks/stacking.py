@@ -38,7 +38,7 @@ from dynamic_exit.onnx.unstitch import static_model, unstitch
 from dynamic_exit.pipeline.measure import Variant, answer, passes, timed_slices
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe import read_recipe
-from dynamic_exit.records import Records
+from dynamic_exit.records import Records, StageTable
 from dynamic_exit.sources.data.loading import load_splits
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "cifar10_resnet56.yaml"
@@ -143,14 +143,7 @@ def all_records(folder: Path, inputs: Mapping[str, np.ndarray], labels: np.ndarr
     told = told.select([part.name for part in chain.savers])
     logits = [answer(Variant(open_session(protos[name], threads=1)), inputs, 0)[0] for name in told.stages]
     return Records.from_logits(
-        labels,
-        told.stages,
-        told.kinds,
-        told.positions,
-        logits,
-        own_cost=told.own_cost,
-        prefix_cost=told.prefix_cost,
-        k=10,
+        labels, StageTable.of(told.stages, told.kinds, told.positions, told.own_cost, told.prefix_cost), logits, k=10
     )
 
 

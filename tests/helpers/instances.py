@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 
 from dynamic_exit.chain.names import FUSES
-from dynamic_exit.records import Records
+from dynamic_exit.records import Records, StageTable
 
 __all__ = ["FUSES", "brute_force", "exits", "random_records", "savers"]
 
@@ -27,12 +27,14 @@ def random_records(seed: int, samples: int, stages: int, classes: int = 4, ties:
     own = [random.uniform(0.01, 0.5) if position < 0 else random.uniform(0, 0.02) for position in positions]
     return Records.from_logits(
         labels,
-        [f"{kind}{place}" for place, kind in enumerate(kinds)] + ["final"],
-        [*kinds, "final"],
-        [*positions, stages + 1],
+        StageTable.of(
+            [f"{kind}{place}" for place, kind in enumerate(kinds)] + ["final"],
+            [*kinds, "final"],
+            [*positions, stages + 1],
+            [*own, 0],
+            [*prefix, 1],
+        ),
         logits,
-        [*own, 0],
-        [*prefix, 1],
         k=classes,
     )
 
@@ -49,7 +51,7 @@ def savers(seed: int, samples: int, count: int = 3, classes: int = 10) -> Record
     names = [f"saver{place}" for place in range(count)] + ["final"]
     own = [*np.geomspace(0.03, 0.4, count), 0]
     return Records.from_logits(
-        labels, names, ["saver"] * count + ["final"], [-1] * count + [0], logits, own, [0] * count + [1]
+        labels, StageTable.of(names, ["saver"] * count + ["final"], [-1] * count + [0], own, [0] * count + [1]), logits
     )
 
 
@@ -67,7 +69,9 @@ def exits(seed: int, samples: int, positions: int = 4, heads: int = 2) -> Record
             own.append(0.002 * (head + 1) if position < positions else 0)
             prefix.append((position + 1) / (positions + 1))
             places.append(position)
-    return Records.from_logits(labels, names, ["exit"] * (len(names) - 1) + ["final"], places, logits, own, prefix)
+    return Records.from_logits(
+        labels, StageTable.of(names, ["exit"] * (len(names) - 1) + ["final"], places, own, prefix), logits
+    )
 
 
 def brute_force(records: Records) -> tuple[np.ndarray, np.ndarray]:

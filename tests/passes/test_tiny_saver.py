@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.passes import TinySaverStanza
 from dynamic_exit.passes.tiny_saver import Shortlist, evaluate_alone, select_savers
-from dynamic_exit.records import Records
+from dynamic_exit.records import Records, StageTable
 from dynamic_exit.search.optimizer import Goal, optimize
 
 N = 100
@@ -37,13 +37,15 @@ def records(savers, final_right=0.95, cost=1000.0):
     probabilities.append(stage(number < round(final_right * N), np.full(N, 0.99)))
     names = (*savers, "final")
     return Records.from_probabilities(
-        labels=np.zeros(N, int),
-        stages=names,
-        kinds=["saver"] * len(savers) + ["final"],
-        positions=[-1] * len(savers) + [0],
-        probabilities=probabilities,
-        own_cost=[saver[0] for saver in savers.values()] + [0.0],
-        prefix_cost=[0.0] * len(savers) + [cost],
+        np.zeros(N, int),
+        StageTable.of(
+            names,
+            ["saver"] * len(savers) + ["final"],
+            [-1] * len(savers) + [0],
+            [saver[0] for saver in savers.values()] + [0.0],
+            [0.0] * len(savers) + [cost],
+        ),
+        probabilities,
     )
 
 
@@ -128,13 +130,11 @@ def random_pool(seed, count=6, samples=400, classes=4):
     ]
     names = [*(f"s{i}" for i in range(count)), "final"]
     return Records.from_logits(
-        labels=labels,
-        stages=names,
-        kinds=["saver"] * count + ["final"],
-        positions=[-1] * count + [0],
-        logits=logits,
-        own_cost=[*cost[:-1], 0.0],
-        prefix_cost=[0.0] * count + [cost[-1]],
+        labels,
+        StageTable.of(
+            names, ["saver"] * count + ["final"], [-1] * count + [0], [*cost[:-1], 0.0], [0.0] * count + [cost[-1]]
+        ),
+        logits,
     )
 
 

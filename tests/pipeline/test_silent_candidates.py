@@ -21,7 +21,7 @@ from dynamic_exit.passes import ModelSource
 from dynamic_exit.passes.tiny_saver import can_tell, no_better_than_chance, select_savers
 from dynamic_exit.passes.tiny_saver.chance import LEVEL
 from dynamic_exit.pipeline.candidates.untrained import why_untrained
-from dynamic_exit.records import Records
+from dynamic_exit.records import Records, StageTable
 from dynamic_exit.sources.models.loading import load_candidate
 
 # ---- chance
@@ -131,13 +131,11 @@ def pool(*, samples=400):
         return rows
 
     return Records.from_probabilities(
-        labels=labels,
-        stages=["noise", "twin", "final"],
-        kinds=["saver", "saver", "final"],
-        positions=[-1, -1, 0],
-        probabilities=[two(noise, sure), two(twin, np.where(known, 0.9, 0.6)), two(final, np.full(samples, 0.995))],
-        own_cost=[1.0, 540.0, 0.0],
-        prefix_cost=[0.0, 0.0, 1000.0],
+        labels,
+        StageTable.of(
+            ["noise", "twin", "final"], ["saver", "saver", "final"], [-1, -1, 0], [1.0, 540.0, 0.0], [0.0, 0.0, 1000.0]
+        ),
+        [two(noise, sure), two(twin, np.where(known, 0.9, 0.6)), two(final, np.full(samples, 0.995))],
     )
 
 

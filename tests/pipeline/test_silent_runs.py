@@ -19,7 +19,7 @@ from dynamic_exit.chain.evaluation import Configuration
 from dynamic_exit.chain.operating_point import Baseline, Goal, OperatingPoint, OperatingPoints
 from dynamic_exit.errors import OutputError, VerificationError
 from dynamic_exit.onnx.verification import LOGIT_TOLERANCE, assert_equivalent, compare
-from dynamic_exit.records import Records
+from dynamic_exit.records import Records, StageTable
 from dynamic_exit.runtime.model import DynamicExitModel
 from dynamic_exit.search.optimizer import split
 from dynamic_exit.targets.torch import TorchSession
@@ -111,7 +111,9 @@ def paired(lost, gained, samples, unlabelled=0):
     final = np.where((rows >= lost) & (rows < lost + gained), 1, 0)
     labels = np.where(rows < samples, 0, -1)
     logits = [5.0 * np.eye(2)[answers] for answers in (saver, final)]
-    return Records.from_logits(labels, ["saver", "final"], ["saver", "final"], [-1, 0], logits, [0.1, 0], [0, 1])
+    return Records.from_logits(
+        labels, StageTable.of(["saver", "final"], ["saver", "final"], [-1, 0], [0.1, 0], [0, 1]), logits
+    )
 
 
 def judged(records, goal):
@@ -169,7 +171,9 @@ def unlike(tmp_path_factory):
     confidence = np.random.default_rng(1).uniform(2, 6, size=(samples, 1))
     logits = [confidence * np.eye(4)[saver], 7 * np.eye(4)[labels]]
     path = tmp_path_factory.mktemp("unlike") / "records.npz"
-    Records.from_logits(labels, ["saver", "final"], ["saver", "final"], [-1, 0], logits, [0.1, 0], [0, 1]).write(path)
+    Records.from_logits(
+        labels, StageTable.of(["saver", "final"], ["saver", "final"], [-1, 0], [0.1, 0], [0, 1]), logits
+    ).write(path)
     return path
 
 

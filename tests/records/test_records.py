@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dynamic_exit.errors import RecordsError
-from dynamic_exit.records import Records
+from dynamic_exit.records import Records, StageTable
 
 SAMPLES = 6
 
@@ -166,7 +166,9 @@ def test_files_that_are_no_records(tmp_path):
 
 def test_from_probabilities_keeps_the_most_probable_and_the_lowest_class_among_equals():
     probabilities = np.array([[0.25, 0.25, 0.5], [0.4, 0.2, 0.4], [0.2, 0.4, 0.4]])
-    records = Records.from_probabilities([2, 0, 1], ["final"], ["final"], [0], [probabilities], [0], [1], k=2)
+    records = Records.from_probabilities(
+        [2, 0, 1], StageTable.of(["final"], ["final"], [0], [0], [1]), [probabilities], k=2
+    )
     assert records.topk_classes[0].tolist() == [[2, 0], [0, 2], [1, 2]]
     assert records.topk_probabilities.dtype == np.float32 and records.kept == 2
     assert (records.topk_probabilities[0, :, 0] == np.float32([0.5, 0.4, 0.4])).all()
@@ -174,13 +176,15 @@ def test_from_probabilities_keeps_the_most_probable_and_the_lowest_class_among_e
 
 def test_from_logits_is_a_softmax():
     logits = np.array([[0.0, np.log(3.0)], [1000.0, 0.0]])
-    records = Records.from_logits([1, 0], ["final"], ["final"], [0], [logits], [0], [1])
+    records = Records.from_logits([1, 0], StageTable.of(["final"], ["final"], [0], [0], [1]), [logits])
     assert records.kept == 2
     assert np.allclose(records.topk_probabilities[0], [[0.75, 0.25], [1, 0]])
     with pytest.raises(RecordsError, match="every stage's probabilities must have one shape"):
-        Records.from_logits([1, 0], ["a", "f"], ["exit", "final"], [0, 1], [logits, logits[:1]], [0, 0], [1, 1])
+        Records.from_logits(
+            [1, 0], StageTable.of(["a", "f"], ["exit", "final"], [0, 1], [0, 0], [1, 1]), [logits, logits[:1]]
+        )
     with pytest.raises(RecordsError, match="must be within 0 and 1; got nan"):
-        Records.from_logits([1, 0], ["final"], ["final"], [0], [logits * np.nan], [0], [1])
+        Records.from_logits([1, 0], StageTable.of(["final"], ["final"], [0], [0], [1]), [logits * np.nan])
 
 
 def test_taking_and_selecting(tmp_path):

@@ -7,7 +7,7 @@ from instances import exits, random_records, savers
 from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.errors import TuningError
-from dynamic_exit.records import Records
+from dynamic_exit.records import Records, StageTable
 from dynamic_exit.search.beam import Beam, count_target, extensions, fit_all, shortlist
 from dynamic_exit.search.optimizer import optimize
 from dynamic_exit.search.outcomes import ApproximateOutcomes, OutcomeCache
@@ -29,7 +29,7 @@ def pool(seed: int, samples: int, count: int, classes: int = 10) -> Records:
     ]
     names = [f"saver{place}" for place in range(count)] + ["final"]
     kinds, places = ["saver"] * count + ["final"], [-1] * count + [0]
-    return Records.from_logits(labels, names, kinds, places, logits, [*own, 0], [0] * count + [1])
+    return Records.from_logits(labels, StageTable.of(names, kinds, places, [*own, 0], [0] * count + [1]), logits)
 
 
 def cost_of(records: Records, stages: tuple[int, ...]) -> float:
@@ -58,7 +58,9 @@ def test_coarse_evidence_of_many_classes_hardly_differs():
     labels = random.integers(300, size=400)
     logits = [2.5 * np.eye(300)[labels] + 1.2 * random.standard_normal((400, 300)) for _ in range(9)]
     names, kinds = [f"s{place}" for place in range(8)] + ["final"], ["saver"] * 8 + ["final"]
-    records = Records.from_logits(labels, names, kinds, [-1] * 8 + [0], logits, [0.1] * 8 + [0], [0] * 8 + [1])
+    records = Records.from_logits(
+        labels, StageTable.of(names, kinds, [-1] * 8 + [0], [0.1] * 8 + [0], [0] * 8 + [1]), logits
+    )
     a = OutcomeCache(records, "mean").chain((0, 3, 6))
     b = ApproximateOutcomes(records, "mean", np.arange(400)).chain((0, 3, 6))
     assert (a.correct != b.correct).mean() < 0.01

@@ -9,7 +9,7 @@ from instances import FUSES
 from dynamic_exit.chain.evaluation import Configuration, evaluate
 from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.errors import OperatingPointError, RecordsError
-from dynamic_exit.records import Records
+from dynamic_exit.records import Records, StageTable
 from dynamic_exit.search import solver as search_module
 from dynamic_exit.search.dependencies import insert_saver, with_saver_always_on
 from dynamic_exit.search.optimizer import tune
@@ -39,7 +39,7 @@ def records(seed, samples, needing=2.3, positions=3):
     logits = [
         (strength - hard) * np.eye(6)[labels] + 0.6 * random.standard_normal((samples, 6)) for strength in strengths
     ]
-    made = Records.from_logits(labels, names, kinds, places, logits, own, prefix, k=6)
+    made = Records.from_logits(labels, StageTable.of(names, kinds, places, own, prefix), logits, k=6)
     return with_requirements(made, requires)
 
 
@@ -65,7 +65,7 @@ def test_requirements_survive_files_and_selections(tmp_path):
 @pytest.mark.parametrize(
     ("requires", "message"),
     [
-        ([1, -1, -1], "'requires' is the place of an exit's saver, or -1; got 1 for the saver 'base'"),
+        ([1, -1, -1], "'requires' is the index of an exit's saver, or -1; got 1 for the saver 'base'"),
         ([-1, 1, -1], "got 1 for the exit '1:sequence'"),
         ([-1, -1, 0], "got 0 for the final 'final'"),
     ],

@@ -3,7 +3,7 @@ import pytest
 from instances import exits, random_records, savers
 
 from dynamic_exit.chain.operating_point import Goal
-from dynamic_exit.records import Records
+from dynamic_exit.records import Records, StageTable
 from dynamic_exit.search.exit_selection import drop_unhelpful_exits
 from dynamic_exit.search.optimizer import optimize
 
@@ -15,12 +15,14 @@ def with_exits(records: Records, places: list[float], logits: list[np.ndarray]) 
     """Savers and, behind them, exits at shares of the backbone's cost."""
     behind = Records.from_logits(
         records.labels,
-        [*(f"exit{place}" for place in range(len(places))), "final"],
-        ["exit"] * len(places) + ["final"],
-        [*range(len(places) + 1)],
+        StageTable.of(
+            [*(f"exit{place}" for place in range(len(places))), "final"],
+            ["exit"] * len(places) + ["final"],
+            [*range(len(places) + 1)],
+            [0.001] * len(places) + [0.0],
+            [*places, 1.0],
+        ),
         [*logits, final_logits(records)],
-        [0.001] * len(places) + [0.0],
-        [*places, 1.0],
     )
     return Records.join([records, behind], along="stages")
 

@@ -1,8 +1,9 @@
-"""The arrays of a records file, mapped from the disk where they lie there as they are."""
+"""Read the arrays of a records file, memory-mapped if they are stored uncompressed."""
 
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -17,11 +18,11 @@ def read_arrays(path: Path, names: Sequence[str], mmap: bool) -> dict[str, np.nd
 
     Args:
         path: The file.
-        names: Of its arrays; `REQUIRES` may be absent.
-        mmap: Map the large arrays instead of loading them.
+        names: Names of its arrays; `REQUIRES` may be absent.
+        mmap: Memory-map the large arrays instead of loading them.
 
     Returns:
-        The arrays by name, not checked.
+        The arrays by name, unchecked.
 
     Raises:
         RecordsError: The file is missing, is no archive of arrays, or lacks one.
@@ -59,5 +60,5 @@ def _read_array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, mma
         if not shape or 0 in shape or dtype.kind == "U":
             with archive.open(info) as member:
                 return np.lib.format.read_array(member, allow_pickle=False)
-        order = "F" if fortran else "C"
+        order: Literal["F", "C"] = "F" if fortran else "C"
         return np.memmap(path, dtype=dtype, mode="r", offset=file.tell(), shape=shape, order=order)

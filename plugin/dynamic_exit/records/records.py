@@ -1,36 +1,37 @@
-"""Records: per sample and stage, what each stage would have answered and how sure it was. All tuning works on them."""
+"""Records: what every stage answers for every sample, and how sure it is. All tuning works on them."""
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..core.atomic_write import written_whole
 from ..errors import RecordsError, nearest
 from .memory_map import REQUIRES, read_arrays
+from .stage_table import StageTable
 from .top_k import top_k
-from .validation import check_answers, check_chain, check_costs, check_shapes
+from .validation import check_answers, check_costs, check_shapes, check_stages
 
-# arrays that files call otherwise than records do
+# attributes whose array has another name in files
 _FILE_NAMES = {"requires": REQUIRES}
-_FIELDS = {file_name: name for name, file_name in _FILE_NAMES.items()}
 
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """What every stage of a chain answered for every sample, with what each stage costs.
+    """What every stage of a chain answers for every sample, and what each stage costs.
 
     N samples, S stages in chain order (savers, exits by position, final), K kept classes.
 
     Attributes:
-        labels: int64 (N,); the true class, -1 where unknown.
+        labels: int64 (N,); the true class, -1 if unknown.
         stages: S unique names.
         kinds: S times ``saver``, ``exit`` or ``final``; exactly one final, last.
-        positions: int64 (S,); savers -1, exits their cut's index, final more than every exit's.
+        positions: int64 (S,); -1 for savers, the index of the cut for exits, above all exits for the final.
         topk_classes: int32 (S, N, K); most probable first.
-        topk_probabilities: float32 (S, N, K) in 0..1; decreasing along K.
+        topk_probabilities: float32 (S, N, K) in 0..1; not rising along K.
         own_cost: float64 (S,) >= 0; saver: the whole model, exit: its head, final: 0.
         prefix_cost: float64 (S,) >= 0; saver: 0, exit: the backbone up to its cut, final: the whole backbone (> 0).
         cost_unit: ``macs`` or ``seconds``.
@@ -57,20 +58,25 @@ class Records:
         object.__setattr__(self, "kinds", tuple(str(kind) for kind in self.kinds))
         object.__setattr__(self, "cost_unit", str(self.cost_unit))
         check_shapes(self)
-        check_chain(self)
-        check_costs(self)
+        check_stages(self.stage_table)
+        check_costs(self.stage_table, self.cost_unit)
         check_answers(self)
 
-    @classmethod
-    def _trusted(cls, **arrays: object) -> "Records":
+    def _replace(self, **changes: Any) -> "Records":
         # parts of checked records need no second look at every answer
-        records = object.__new__(cls)
-        for name, value in arrays.items():
-            object.__setattr__(records, name, value)
+        records = object.__new__(Records)
+        for field in fields(self):
+            object.__setattr__(records, field.name, changes.get(field.name, getattr(self, field.name)))
         return records
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def stage_table(self) -> StageTable:
+        """The stages as a table."""
+        columns = self.stages, self.kinds, self.positions, self.own_cost, self.prefix_cost, self.requires
+        return StageTable(*columns)
 
     @property
     def kept(self) -> int:
@@ -84,23 +90,20 @@ class Records:
 
     @property
     def truth(self) -> np.ndarray:
-        """int64 (N,): the class that counts as right: the label, or the final's answer where the label is unknown."""
+        """int64 (N,): the class that counts as correct: the label, or the final's answer if the label is unknown."""
         labels = np.asarray(self.labels)
         return np.where(labels >= 0, labels, self.topk_classes[-1, :, 0]).astype(np.int64)
 
     @property
     def baseline_cost(self) -> float:
-        """What the backbone alone costs per sample, in ``cost_unit``."""
+        """Cost of the backbone alone, per sample, in ``cost_unit``."""
         return float(self.prefix_cost[-1])
 
     def index(self, stage: str) -> int:
-        """Return a stage's place in the chain.
+        """Return the index of a stage in the chain, 0 .. S - 1.
 
         Args:
             stage: Its name.
-
-        Returns:
-            0 .. S - 1.
 
         Raises:
             RecordsError: There is no such stage.
@@ -112,30 +115,23 @@ class Records:
     @classmethod
     def from_probabilities(
         cls,
-        labels: np.ndarray,
-        stages: Sequence[str],
-        kinds: Sequence[str],
-        positions: Sequence[int],
+        labels: np.ndarray | Sequence[int],
+        stages: StageTable,
         probabilities: Sequence[np.ndarray],
-        own_cost: Sequence[float],
-        prefix_cost: Sequence[float],
+        *,
         cost_unit: str = "macs",
         k: int = 5,
     ) -> "Records":
-        """Make records from what every stage answered in full.
+        """Make records of the probabilities of all classes.
 
-        Among equal probabilities the lowest class comes first, as argmax does at serving.
+        Among equal probabilities the lowest class comes first, as with argmax at inference.
 
         Args:
-            labels: integers (N,); -1 where unknown.
-            stages: S names in chain order.
-            kinds: S kinds.
-            positions: S positions.
+            labels: integers (N,); -1 if unknown.
+            stages: The S stages.
             probabilities: S arrays (N, C), each row a distribution over the C classes.
-            own_cost: S costs.
-            prefix_cost: S costs.
             cost_unit: ``macs`` or ``seconds``.
-            k: How many classes to keep, at least 1; C if there are fewer.
+            k: Number of classes to keep, at least 1; C if there are fewer.
 
         Returns:
             The records.
@@ -159,41 +155,30 @@ class Records:
             classes[stage], kept[stage] = top_k(array, k)
         return cls(
             labels=np.asarray(labels).astype(np.int64),
-            stages=tuple(stages),
-            kinds=tuple(kinds),
-            positions=np.asarray(positions, dtype=np.int64),
             topk_classes=classes,
             topk_probabilities=kept,
-            own_cost=np.asarray(own_cost, dtype=np.float64),
-            prefix_cost=np.asarray(prefix_cost, dtype=np.float64),
             cost_unit=cost_unit,
+            **stages.columns(),
         )
 
     @classmethod
     def from_logits(
         cls,
-        labels: np.ndarray,
-        stages: Sequence[str],
-        kinds: Sequence[str],
-        positions: Sequence[int],
+        labels: np.ndarray | Sequence[int],
+        stages: StageTable,
         logits: Sequence[np.ndarray],
-        own_cost: Sequence[float],
-        prefix_cost: Sequence[float],
+        *,
         cost_unit: str = "macs",
         k: int = 5,
     ) -> "Records":
-        """Make records from logits: as ``from_probabilities`` after a softmax in float32 over each row.
+        """Make records of logits: as ``from_probabilities`` after a softmax in float32 over each row.
 
         Args:
-            labels: integers (N,); -1 where unknown.
-            stages: S names in chain order.
-            kinds: S kinds.
-            positions: S positions.
+            labels: integers (N,); -1 if unknown.
+            stages: The S stages.
             logits: S arrays (N, C) of finite numbers.
-            own_cost: S costs.
-            prefix_cost: S costs.
             cost_unit: ``macs`` or ``seconds``.
-            k: How many classes to keep.
+            k: Number of classes to keep.
 
         Returns:
             The records.
@@ -202,9 +187,7 @@ class Records:
             RecordsError: The arrays do not fit each other or are malformed.
         """
         probabilities = [_softmax(np.asarray(array, dtype=np.float32)) for array in logits]
-        return cls.from_probabilities(
-            labels, stages, kinds, positions, probabilities, own_cost, prefix_cost, cost_unit, k
-        )
+        return cls.from_probabilities(labels, stages, probabilities, cost_unit=cost_unit, k=k)
 
     @classmethod
     def read(cls, path: str | os.PathLike, *, mmap: bool = True) -> "Records":
@@ -220,22 +203,19 @@ class Records:
         Raises:
             RecordsError: The file is missing, is no archive of arrays, lacks an array or holds a malformed one.
         """
-        arrays = read_arrays(Path(path), [_FILE_NAMES.get(field.name, field.name) for field in fields(cls)], mmap)
-        arrays = {_FIELDS.get(name, name): array for name, array in arrays.items()}
-        for name in ("stages", "kinds", "cost_unit"):
-            wanted = 0 if name == "cost_unit" else 1
-            if arrays[name].dtype.kind != "U" or arrays[name].ndim != wanted:
-                raise RecordsError(
-                    f"'{name}' must be {'one string' if wanted == 0 else 'a list of strings'}; "
-                    f"got {arrays[name].dtype} of shape {arrays[name].shape}"
-                )
-        arrays["stages"] = tuple(arrays["stages"].tolist())
-        arrays["kinds"] = tuple(arrays["kinds"].tolist())
-        arrays["cost_unit"] = str(arrays["cost_unit"])
-        return cls(**arrays)
+        file_names = {field.name: _FILE_NAMES.get(field.name, field.name) for field in fields(cls)}
+        arrays = read_arrays(Path(path), list(file_names.values()), mmap)
+        values: dict[str, Any] = {name: arrays[key] for name, key in file_names.items() if key in arrays}
+        for name, ndim in (("stages", 1), ("kinds", 1), ("cost_unit", 0)):
+            array = values[name]
+            if array.dtype.kind != "U" or array.ndim != ndim:
+                expected = "a list of strings" if ndim else "one string"
+                raise RecordsError(f"'{name}' must be {expected}; got {array.dtype} of shape {array.shape}")
+            values[name] = tuple(array.tolist()) if ndim else str(array)
+        return cls(**values)
 
     def write(self, path: str | os.PathLike) -> None:
-        """Write the records, whole or not at all; the same records give the same bytes.
+        """Write the records atomically; the same records give the same bytes.
 
         Args:
             path: The file to write or replace; its folder must exist.
@@ -244,7 +224,9 @@ class Records:
             RecordsError: The file cannot be written.
         """
         named = {field.name: getattr(self, field.name) for field in fields(self)}
-        arrays = {_FILE_NAMES.get(name, name): np.asarray(value) for name, value in named.items() if value is not None}
+        arrays: dict[str, Any] = {
+            _FILE_NAMES.get(name, name): np.asarray(value) for name, value in named.items() if value is not None
+        }
         try:
             with written_whole(path) as file:
                 np.savez(file, **arrays)
@@ -266,49 +248,35 @@ class Records:
         labels = self.labels[rows]
         if len(labels) == 0:
             raise RecordsError("the selection of samples is empty; take at least one")
-        return self._trusted(
+        return self._replace(
             labels=labels,
-            stages=self.stages,
-            kinds=self.kinds,
-            positions=self.positions,
             topk_classes=self.topk_classes[:, rows],
             topk_probabilities=self.topk_probabilities[:, rows],
-            own_cost=self.own_cost,
-            prefix_cost=self.prefix_cost,
-            cost_unit=self.cost_unit,
-            requires=self.requires,
         )
 
     def select(self, stages: Sequence[str]) -> "Records":
-        """Return the records of some stages, in chain order; the final always stays, and what a stage needs.
+        """Return the records of some stages, in chain order, with the savers they require and the final.
 
         Args:
             stages: Names of stages.
 
         Returns:
-            Records of those stages, what they need and the final.
+            Records of those stages.
 
         Raises:
-            RecordsError: A name is not there.
+            RecordsError: There is no stage of one of the names.
         """
-        keep = sorted({self.index(name) for name in stages} | {len(self.stages) - 1})
-        if self.requires is not None:
-            keep = sorted({*keep, *(int(self.requires[i]) for i in keep if self.requires[i] >= 0)})
-        return self._trusted(
-            labels=self.labels,
-            stages=tuple(self.stages[i] for i in keep),
-            kinds=tuple(self.kinds[i] for i in keep),
-            positions=self.positions[keep],
+        table = self.stage_table
+        named = {self.index(name) for name in stages} | {table.final}
+        keep = sorted(named | table.required_savers(named))
+        return self._replace(
             topk_classes=self.topk_classes[keep],
             topk_probabilities=self.topk_probabilities[keep],
-            own_cost=self.own_cost[keep],
-            prefix_cost=self.prefix_cost[keep],
-            cost_unit=self.cost_unit,
-            requires=None if self.requires is None else _places(self.requires, keep),
+            **table.select(keep).columns(),
         )
 
     def with_costs(self, own_cost: np.ndarray, prefix_cost: np.ndarray) -> "Records":
-        """Return the same answers at other costs, which need not be those of any real chain.
+        """Return the same answers at other costs, which need not be those of a real chain.
 
         Args:
             own_cost: float64 (S,).
@@ -317,8 +285,7 @@ class Records:
         Returns:
             Records for a search.
         """
-        kept = {field.name: getattr(self, field.name) for field in fields(self)}
-        return self._trusted(**{**kept, "own_cost": own_cost, "prefix_cost": prefix_cost})
+        return self._replace(own_cost=own_cost, prefix_cost=prefix_cost)
 
     @classmethod
     def join(cls, parts: Sequence["Records"], *, along: str) -> "Records":
@@ -327,10 +294,10 @@ class Records:
         Args:
             parts: At least one.
             along: ``samples``: other samples of the same stages, one after the other; ``stages``: other stages of the
-                same samples, put in chain order (savers by cost, exits by position, the first part's final).
+                same samples, put in chain order (savers by cost, exits by position, the final of the first part).
 
         Returns:
-            The joined records. The smallest K of the parts is kept.
+            The joined records, with the smallest K of the parts.
 
         Raises:
             RecordsError: The parts do not fit each other.
@@ -343,41 +310,23 @@ class Records:
         return _join_samples(parts, k) if along == "samples" else _join_stages(parts, k)
 
 
-def _places(requires: np.ndarray, keep: Sequence[int]) -> np.ndarray | None:
-    # None where nothing that is kept needs anything: then the rule has no cost
-    found = np.array([keep.index(int(requires[i])) if requires[i] >= 0 else -1 for i in keep], dtype=np.int64)
-    return found if (found >= 0).any() else None
-
-
-def _needed(part: Records, stage: int, places: dict[tuple[Records, int], int]) -> int:
-    return -1 if part.requires is None or part.requires[stage] < 0 else places[part, int(part.requires[stage])]
-
-
 def _softmax(logits: np.ndarray) -> np.ndarray:
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
 def _join_samples(parts: Sequence[Records], k: int) -> Records:
-    first = parts[0]
+    columns = parts[0].stage_table.columns()
     for part in parts[1:]:
-        same = (
-            part.stages == first.stages and part.kinds == first.kinds and np.array_equal(part.requires, first.requires)
-        )
-        numbers = ("positions", "own_cost", "prefix_cost")
-        if not same or any(not np.array_equal(getattr(part, n), getattr(first, n)) for n in numbers):
+        others = part.stage_table.columns()
+        if any(not np.array_equal(others[name], column) for name, column in columns.items()):
             raise RecordsError("only records of the same stages, positions and costs can be joined along samples")
     return Records(
         labels=np.concatenate([part.labels for part in parts]),
-        stages=first.stages,
-        kinds=first.kinds,
-        positions=first.positions,
         topk_classes=np.concatenate([part.topk_classes[:, :, :k] for part in parts], axis=1),
         topk_probabilities=np.concatenate([part.topk_probabilities[:, :, :k] for part in parts], axis=1),
-        own_cost=first.own_cost,
-        prefix_cost=first.prefix_cost,
-        cost_unit=first.cost_unit,
-        requires=first.requires,
+        cost_unit=parts[0].cost_unit,
+        **columns,
     )
 
 
@@ -403,5 +352,10 @@ def _join_stages(parts: Sequence[Records], k: int) -> Records:
         own_cost=np.array([part.own_cost[s] for part, s in chosen]),
         prefix_cost=np.array([part.prefix_cost[s] for part, s in chosen]),
         cost_unit=first.cost_unit,
-        requires=np.array([_needed(part, s, places) for part, s in chosen], dtype=np.int64) if linked else None,
+        requires=np.array([_joined_requirement(item, places) for item in chosen], dtype=np.int64) if linked else None,
     )
+
+
+def _joined_requirement(item: tuple[Records, int], places: dict[tuple[Records, int], int]) -> int:
+    part, stage = item
+    return -1 if part.requires is None or part.requires[stage] < 0 else places[part, int(part.requires[stage])]

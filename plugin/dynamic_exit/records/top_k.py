@@ -8,11 +8,11 @@ from .validation import CHUNK_ROWS
 def top_k(probabilities: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the most probable classes and their probabilities.
 
-    Among equal probabilities the lowest class comes first, as argmax does at serving.
+    Among equal probabilities the lowest class comes first, as with argmax at inference.
 
     Args:
         probabilities: float32 (N, C).
-        k: How many classes to keep, at least 1; C if there are fewer.
+        k: Number of classes to keep, at least 1; C if there are fewer.
 
     Returns:
         Classes int32 (N, K) and probabilities float32 (N, K), most probable first.

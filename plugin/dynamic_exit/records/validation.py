@@ -1,32 +1,36 @@
-"""What well-formed records are: every malformed array is refused with its name, what came in and what to do."""
+"""Checks of records: every malformed array is refused with its name, what came in and what to do."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import RecordsError, nearest
+from .stage_table import StageTable
+
+if TYPE_CHECKING:
+    from .records import Records
 
 KINDS = ("saver", "exit", "final")
 COST_UNITS = ("macs", "seconds")
 UNKNOWN_LABEL = -1
 CHUNK_ROWS = 1 << 16
-# softmax in float32 may exceed 1 by rounding; anything beyond is not a probability
+# a softmax in float32 may exceed 1 by rounding; anything beyond is no probability
 PROBABILITY_SLACK = 1e-6
 
 
-def check_shapes(records: Any) -> None:
+def check_shapes(records: "Records") -> None:
     """Check types and shapes.
 
     Args:
         records: The records under construction.
 
     Raises:
-        RecordsError: An array is of another type or shape than the format says.
+        RecordsError: An array has another dtype or shape than the format says.
     """
     count = len(records.stages)
     if count == 0:
         raise RecordsError("the records hold no stage; at least the final is needed")
-    wanted = {
+    expected: dict[str, tuple[type[np.generic], tuple[int, ...] | None, int]] = {
         "labels": (np.int64, None, 1),
         "positions": (np.int64, (count,), 1),
         "topk_classes": (np.int32, None, 3),
@@ -35,15 +39,15 @@ def check_shapes(records: Any) -> None:
         "prefix_cost": (np.float64, (count,), 1),
     }
     if records.requires is not None:
-        wanted["requires"] = (np.int64, (count,), 1)
-    for name, (dtype, shape, ndim) in wanted.items():
+        expected["requires"] = (np.int64, (count,), 1)
+    for name, (dtype, shape, ndim) in expected.items():
         array = getattr(records, name)
         if not isinstance(array, np.ndarray) or array.dtype != dtype:
             came = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
             raise RecordsError(f"'{name}' must be an array of {np.dtype(dtype)}; got {came}")
         if array.ndim != ndim or (shape is not None and array.shape != shape):
-            need = f"of shape {shape}, one per stage" if shape else f"of {ndim} dimension{'s' if ndim > 1 else ''}"
-            raise RecordsError(f"'{name}' must be {need}; got shape {array.shape}")
+            form = f"of shape {shape}, one per stage" if shape else f"of {ndim} dimension{'s' if ndim > 1 else ''}"
+            raise RecordsError(f"'{name}' must be {form}; got shape {array.shape}")
     if len(records.kinds) != count:
         raise RecordsError(f"'kinds' must name one kind per stage; got {len(records.kinds)} for {count} stages")
     samples = len(records.labels)
@@ -57,16 +61,16 @@ def check_shapes(records: Any) -> None:
             )
 
 
-def check_chain(records: Any) -> None:
-    """Check names, kinds and positions.
+def check_stages(table: StageTable) -> None:
+    """Check names, kinds, positions and required savers.
 
     Args:
-        records: The records under construction.
+        table: The stages.
 
     Raises:
         RecordsError: The stages do not form one chain that ends in one final.
     """
-    stages, kinds, positions = records.stages, records.kinds, records.positions
+    stages, kinds, positions = table.names, table.kinds, table.positions
     twice = [name for i, name in enumerate(stages) if name in stages[:i]]
     if twice:
         raise RecordsError(f"the stage name '{twice[0]}' comes twice; names must be unique")
@@ -82,9 +86,9 @@ def check_chain(records: Any) -> None:
         raise RecordsError(f"stages must come in chain order, savers, exits, final; got kinds {', '.join(kinds)}")
     for name, kind, position in zip(stages, kinds, positions.tolist(), strict=True):
         if (kind == "saver") != (position == -1) or position < -1:
-            need = "-1" if kind == "saver" else "0 or more"
-            raise RecordsError(f"'positions' must be {need} for the {kind} '{name}'; got {position}")
-    _check_requires(records)
+            allowed = "-1" if kind == "saver" else "0 or more"
+            raise RecordsError(f"'positions' must be {allowed} for the {kind} '{name}'; got {position}")
+    _check_requires(table)
     exits = positions[[kind == "exit" for kind in kinds]]
     if (np.diff(exits) < 0).any():
         raise RecordsError(f"exits must come in the order of their positions; got {exits.tolist()}")
@@ -92,39 +96,38 @@ def check_chain(records: Any) -> None:
         raise RecordsError(f"the final's position must be above the last exit's, {exits[-1]}; got {positions[-1]}")
 
 
-def _check_requires(records: Any) -> None:
-    if records.requires is None:
+def _check_requires(table: StageTable) -> None:
+    if table.requires is None:
         return
-    for name, kind, place in zip(records.stages, records.kinds, records.requires.tolist(), strict=True):
+    for name, kind, place in zip(table.names, table.kinds, table.requires.tolist(), strict=True):
         if place == -1:
             continue
-        if kind != "exit" or not 0 <= place < records.kinds.count("saver"):
+        if kind != "exit" or not 0 <= place < table.kinds.count("saver"):
             raise RecordsError(
-                f"'requires' is the place of an exit's saver, or -1; got {place} for the {kind} '{name}'"
+                f"'requires' is the index of an exit's saver, or -1; got {place} for the {kind} '{name}'"
             )
-    if len(set(records.requires.tolist()) - {-1}) > 1:
-        raise RecordsError(
-            f"'requires' must name one saver for all exits that need one; got {records.requires.tolist()}"
-        )
+    if len(set(table.requires.tolist()) - {-1}) > 1:
+        raise RecordsError(f"'requires' must name one saver for all exits that need one; got {table.requires.tolist()}")
 
 
-def check_costs(records: Any) -> None:
+def check_costs(table: StageTable, cost_unit: str) -> None:
     """Check the costs.
 
     Args:
-        records: The records under construction.
+        table: The stages.
+        cost_unit: Unit of their costs.
 
     Raises:
-        RecordsError: A cost is negative, not finite or not that of its kind.
+        RecordsError: The unit is unknown, or a cost is negative, not finite or not that of its kind.
     """
-    if records.cost_unit not in COST_UNITS:
-        raise RecordsError(f"'cost_unit' is '{records.cost_unit}'; {nearest(records.cost_unit, COST_UNITS)}")
+    if cost_unit not in COST_UNITS:
+        raise RecordsError(f"'cost_unit' is '{cost_unit}'; {nearest(cost_unit, COST_UNITS)}")
     for name in ("own_cost", "prefix_cost"):
-        for stage, value in zip(records.stages, getattr(records, name).tolist(), strict=True):
+        for stage, value in zip(table.names, getattr(table, name).tolist(), strict=True):
             if not (np.isfinite(value) and value >= 0):
                 raise RecordsError(f"'{name}' of '{stage}' must be a number of 0 or more; got {value}")
     for stage, kind, own, prefix in zip(
-        records.stages, records.kinds, records.own_cost.tolist(), records.prefix_cost.tolist(), strict=True
+        table.names, table.kinds, table.own_cost.tolist(), table.prefix_cost.tolist(), strict=True
     ):
         if kind == "saver" and prefix != 0:
             raise RecordsError(f"'prefix_cost' of the saver '{stage}' must be 0, it needs no backbone; got {prefix}")
@@ -134,8 +137,8 @@ def check_costs(records: Any) -> None:
             raise RecordsError("'prefix_cost' of the final must be above 0, it is the whole backbone; got 0")
 
 
-def check_answers(records: Any) -> None:
-    """Check labels, kept classes and probabilities, a slice of rows at a time, so that mapped files stay mapped.
+def check_answers(records: "Records") -> None:
+    """Check labels, kept classes and probabilities in slices of rows, so that memory-mapped files stay mapped.
 
     Args:
         records: The records under construction.
@@ -174,7 +177,7 @@ def _check_chunk(stage: str, classes: np.ndarray, probabilities: np.ndarray, sta
             f"'topk_classes' of '{stage}', sample {start + row}, must be classes from 0; got {classes[row].tolist()}"
         )
     for k in range(1, classes.shape[1]):
-        # a class may fill up unused places, but not be counted twice
+        # a class may repeat to fill unused places, but must not count twice
         again = (classes[:, k, None] == classes[:, :k]).any(axis=1) & (probabilities[:, k] > 0)
         if again.any():
             row = int(again.argmax())

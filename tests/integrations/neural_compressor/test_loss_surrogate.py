@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dynamic_exit.integrations.neural_compressor.loss_surrogate import LossSurrogate
-from dynamic_exit.records import Records
+from dynamic_exit.records import Records, StageTable
 
 OFF = float("inf")
 
@@ -20,9 +20,16 @@ def model(kinds=("saver",), positions=(-1,)):
     final = np.tile(np.float32([0.9, 0.1]), (100, 1))
     names = [f"stage{place}" for place in range(len(kinds))]
     records = Records.from_probabilities(
-        np.full(100, -1), [*names, "final"], [*kinds, "final"], [*positions, 9], [probabilities] * len(kinds) + [final],
-        own_cost=[0.1] * len(kinds) + [0.0], prefix_cost=[0.0] * len(kinds) + [1.0],
-    )  # fmt: skip
+        np.full(100, -1),
+        StageTable.of(
+            [*names, "final"],
+            [*kinds, "final"],
+            [*positions, 9],
+            [0.1] * len(kinds) + [0.0],
+            [0.0] * len(kinds) + [1.0],
+        ),
+        [probabilities] * len(kinds) + [final],
+    )
     return SimpleNamespace(chain=tuple(names), fuse="none", records=records)
 
 
