@@ -27,7 +27,7 @@ from dynamic_exit.core.user_code import load_function
 from dynamic_exit.cost import count_macs
 from dynamic_exit.onnx.part import export_part
 from dynamic_exit.onnx.session import open_session
-from dynamic_exit.passes.early_exit import attach_exits
+from dynamic_exit.passes.early_exit import ExitTraining, FrozenBackbone, TrainingSamples, attach_exits
 from dynamic_exit.pipeline.backbone import cut_backbone
 from dynamic_exit.pipeline.measure import Variant, answer
 from dynamic_exit.recipe import Recipe, read_recipe
@@ -98,14 +98,9 @@ def exit_records(recipe: Recipe, samples: int) -> Records:
     backbone = cut_backbone(load_model(recipe.model), {"x": torch.from_numpy(inputs[:2])}, stanza)
     macs = np.cumsum([count_macs(segment, segment.example_inputs) for segment in backbone.segments]).tolist()
     exits = attach_exits(
-        backbone.segments,
-        backbone.cuts,
-        {backbone.input_names[0]: torch.from_numpy(images)},
-        torch.from_numpy(labels),
-        backbone.classes,
-        stanza,
-        recipe.seed,
-        backbone_cost=macs[-1],
+        FrozenBackbone(backbone.segments, backbone.cuts, backbone.classes, macs=macs[-1]),
+        TrainingSamples({backbone.input_names[0]: torch.from_numpy(images)}, torch.from_numpy(labels)),
+        ExitTraining(stanza, recipe.seed),
     )
     following = {name: backbone.segments[index + 1].example_inputs for name, (index, _) in exits.items()}
     return make_records(

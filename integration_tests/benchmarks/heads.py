@@ -22,7 +22,15 @@ import yaml
 
 from dynamic_exit.cost import node_macs
 from dynamic_exit.graph import Classifier, capture, find_cuts, split
-from dynamic_exit.passes.early_exit import EarlyExitStanza, attach_exits, cheapest_head, choose_cuts
+from dynamic_exit.passes.early_exit import (
+    EarlyExitStanza,
+    ExitTraining,
+    FrozenBackbone,
+    TrainingSamples,
+    attach_exits,
+    cheapest_head,
+    choose_cuts,
+)
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.sources.data.loading import UNNAMED, load_splits
 from dynamic_exit.sources.models.loading import load_model
@@ -57,9 +65,10 @@ def main() -> None:
         started = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             found = attach_exits(
-                segments, cuts, {program.input_names[0]: inputs}, labels, program.classes, stanza, recipe.seed,
-                backbone_cost=total, workdir=folder,
-            )  # fmt: skip
+                FrozenBackbone(segments, cuts, program.classes, macs=total),
+                TrainingSamples({program.input_names[0]: inputs}, labels),
+                ExitTraining(stanza, recipe.seed, workdir=folder),
+            )
         return found, time.perf_counter() - started
 
     exits, seconds = trained(stanza)

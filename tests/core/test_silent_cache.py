@@ -21,6 +21,7 @@ from dynamic_exit.core.user_code import load_function
 from dynamic_exit.graph import Classifier
 from dynamic_exit.onnx.part import export_part
 from dynamic_exit.passes.augment import make_augment
+from dynamic_exit.passes.early_exit import FrozenBackbone
 from dynamic_exit.passes.early_exit.features import CachedFeatures, LiveFeatures
 from dynamic_exit.pipeline.candidates import pool as pools
 from dynamic_exit.pipeline.candidates.survey import survey_candidate
@@ -517,9 +518,10 @@ def test_features_of_an_interrupted_training_are_of_the_same_code(tmp_path, chan
 
     def features(made_of, factor):
         augment = make_augment(f"{tmp_path}/views.py:view", 8, 0)
-        live = LiveFeatures([Doubled(factor)], {}, {"x": torch.ones(8, 3)}, augment)
+        backbone = FrozenBackbone([Doubled(factor)], [], 3)
+        live = LiveFeatures(backbone, {}, {"x": torch.ones(8, 3)}, augment)
         live.made_of = made_of + live.made_of
-        return CachedFeatures(live, 1, tmp_path / "features.f16", 1e9, 0).batch(torch.arange(8), 0)[1]
+        return CachedFeatures(live, tmp_path / "features.f16", limit=1e9).batch(torch.arange(8), 0)[1]
 
     features("one", 2.0)
     if change == "the code of a view":

@@ -11,6 +11,8 @@ from dynamic_exit.core import distributed
 from dynamic_exit.core.cache import Cache
 from dynamic_exit.core.hashing import digest
 from dynamic_exit.errors import DataError, PassError
+from dynamic_exit.passes.early_exit import EarlyExitStanza, ExitTraining
+from dynamic_exit.passes.early_exit.checkpoint import TrainingCheckpoint
 from dynamic_exit.passes.early_exit.config import Training
 from dynamic_exit.passes.early_exit.exit_set import ExitSet, PlacedHead
 from dynamic_exit.passes.early_exit.heads.base import ExitHead
@@ -40,10 +42,11 @@ class Given:
         self.values = torch.randn(SAMPLES, 4, generator=generator)
         self.logits = 3 * torch.randn(SAMPLES, CLASSES, generator=generator)
         self.asked = set()
+        self.part = distributed.shard(SAMPLES, 8)
 
     def batch(self, rows, epoch):
         self.asked |= set(rows.tolist())
-        return {(0, "whole"): self.values[rows], (1, "whole"): self.values[rows].abs()}, self.logits[rows]
+        return {(0, "identity"): self.values[rows], (1, "identity"): self.values[rows].abs()}, self.logits[rows]
 
     def probe(self):
         return self.values[:1]
@@ -55,8 +58,9 @@ def train(weighting, batch_size, checkpoint=None, resume=False, stop=4):
     options = Training(epochs=4, batch_size=batch_size, weighting=weighting, validation=0.2, warmup=0.0)
     labels = features.logits.argmax(1)
     exits = ExitSet({"a:given": PlacedHead(Head(), 0), "b:given": PlacedHead(Head(), 1)})
-    part = distributed.shard(SAMPLES, 8)
-    trainer = Trainer(exits, features, labels, options, 3, checkpoint=checkpoint, settings={}, part=part)
+    training = ExitTraining(EarlyExitStanza(training=options), 3, device="cpu")
+    written = checkpoint and TrainingCheckpoint(checkpoint, {})
+    trainer = Trainer(exits, features, labels, training, checkpoint=written)
     trainer._stalled = lambda: trainer.epoch == stop
     trainer.run(resume)
     numbers = torch.cat([value.flatten() for value in exits.state_dict().values()]).tolist()

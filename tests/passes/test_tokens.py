@@ -6,7 +6,7 @@ from torch import nn
 
 from dynamic_exit.graph import Cut
 from dynamic_exit.passes import EarlyExitStanza
-from dynamic_exit.passes.early_exit import attach_exits
+from dynamic_exit.passes.early_exit import ExitTraining, FrozenBackbone, TrainingSamples, attach_exits
 from dynamic_exit.passes.tiny_saver import FineTuneStanza, fine_tune
 
 
@@ -31,7 +31,8 @@ def test_a_head_has_the_mask_although_the_next_segment_does_not_take_it(length, 
     stanza = EarlyExitStanza.model_validate({"training": {"epochs": 1}})
     if not masked:
         inputs["x"] = inputs["x"][:, :5]
-    exits = attach_exits([step.eval() for step in steps], cuts, inputs, torch.arange(40) % 3, 3, stanza, 0)
+    backbone = FrozenBackbone([step.eval() for step in steps], cuts, 3)
+    exits = attach_exits(backbone, TrainingSamples(inputs, torch.arange(40) % 3), ExitTraining(stanza))
     expected = ("hidden", "attention_mask") if masked else ("hidden",)
     assert {head.input_names for _, head in exits.values()} == {expected}
 

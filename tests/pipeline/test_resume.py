@@ -57,7 +57,7 @@ def test_a_resumed_run_writes_what_an_uninterrupted_one_writes(world, stopped, t
     assert left == {"out.partial/run.log", *work}
     code, out, err = command("run", world[0], "--output", tmp_path / "out", "--resume", "--verbose")
     assert code == 0, err
-    assert "exits: training goes on after epoch 2\n" in err
+    assert "exits: training continues after epoch 2\n" in err
     assert "dynamic_exit.pipeline.run: model and data loaded: " in err
     assert "features: taken from" in err
     for name in SAME:
@@ -67,7 +67,7 @@ def test_a_resumed_run_writes_what_an_uninterrupted_one_writes(world, stopped, t
     log = (tmp_path / "out" / "run.log").read_text().splitlines()
     stopped_at = next(number for number, line in enumerate(log) if line.endswith(" KeyboardInterrupt"))
     assert any("exits, epoch 1 of 6" in line for line in log[:stopped_at])
-    assert any("exits: training goes on after epoch 2" in line for line in log[stopped_at:])
+    assert any("exits: training continues after epoch 2" in line for line in log[stopped_at:])
     assert any("verified: " in line for line in log[stopped_at:])
 
 
@@ -77,7 +77,7 @@ def test_a_run_that_failed_after_training_goes_on_with_other_goals(world, tmp_pa
     interrupted(into(world, tmp_path / "out", **goals), "stages in use")
     with log_lines() as said:
         result = run(into(world, tmp_path / "out"), resume=True)
-    assert "exits: training goes on after epoch 6" in said
+    assert "exits: training continues after epoch 6" in said
     assert result.points == OperatingPoints.read(world[1] / "operating_points.json")
 
 

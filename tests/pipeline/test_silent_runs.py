@@ -313,7 +313,7 @@ def test_a_training_that_is_interrupted_ends_in_order_and_goes_on(endless, tmp_p
     assert "Traceback" not in first.said and "ignored" not in first.said
     # not a copy of this process: autograd does not survive a fork once it has worked
     second = commands.begun(tmp_path / "second", "run", endless, "--output", tmp_path / "out", "--resume")
-    second.until(lambda: "exits: training goes on after epoch" in second.said)
+    second.until(lambda: "exits: training continues after epoch" in second.said)
     assert second.signalled(signal.SIGTERM) == 143
     assert second.said.splitlines()[-1] == kept(tmp_path) and "Traceback" not in second.said
     # nothing but what the training keeps and the log, no lock and no file that was cut short

@@ -20,7 +20,7 @@ from ..onnx.part import Part, export_part
 from ..onnx.quantize import quantize_part
 from ..onnx.session import PartSession
 from ..passes import PruningStanza
-from ..passes.early_exit import attach_exits
+from ..passes.early_exit import ExitTraining, FrozenBackbone, TrainingSamples, attach_exits
 from ..passes.quantization import int8_options
 from ..passes.training import as_number
 from ..pipeline.candidates.pool import CandidatePool
@@ -200,9 +200,9 @@ class Estimate:
             )
             few = stanza.model_copy(update={"training": training, "sequence": None})
             started = time.perf_counter()
-            segments, cuts = self.backbone.segments, self.backbone.cuts
+            frozen = FrozenBackbone(self.backbone.segments, self.backbone.cuts, self.backbone.classes)
             with silenced():  # a plan does not report on trainings that only tell their time
-                attach_exits(segments, cuts, given, labels[rows], self.backbone.classes, few, 0)
+                attach_exits(frozen, TrainingSamples(given, labels[rows]), ExitTraining(few))
             return time.perf_counter() - started
 
         one, three = train(1), train(3)

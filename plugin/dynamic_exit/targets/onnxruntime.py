@@ -22,7 +22,14 @@ from ..onnx.part import Part, export_part
 from ..onnx.quantize import QuantizationOptions, quantize_part
 from ..onnx.session import PartSession
 from ..onnx.verification import logit_differences
-from ..passes.early_exit import EarlyExitStanza, attach_exits, uncertainty
+from ..passes.early_exit import (
+    EarlyExitStanza,
+    ExitTraining,
+    FrozenBackbone,
+    TrainingSamples,
+    attach_exits,
+    uncertainty,
+)
 from ..passes.early_exit.heads import ExitHead
 from ..passes.early_exit.sequence import SequenceHead
 from ..runtime.stages import Stage, StageSet
@@ -185,8 +192,8 @@ def _pack_parts(parts: tuple[Part, Part]) -> bytes:
     return distributed.pack_files({str(index): part.content for index, part in enumerate(parts)})
 
 
-def _unsure(savers: Sequence[PartSession], inputs: Mapping[str, Tensor]) -> Tensor | None:
-    """How unsure the surest saver is of each sample; each process asks for rows of its own."""
+def _uncertainty(savers: Sequence[PartSession], inputs: Mapping[str, Tensor]) -> Tensor | None:
+    """Return the uncertainty of the most certain saver for each sample; each process runs its own rows."""
     rows = distributed.shard(len(next(iter(inputs.values()))), BATCH_SIZE)
     mine = {name: tensor[rows.start : rows.stop] for name, tensor in inputs.items()}
 
@@ -221,21 +228,17 @@ def export_exits(
         resume: Go on from the checkpoint in `workdir`, where there is one.
     """
     savers = [stage.session for stage in stages.savers.values()] if stanza.training.weighting != "none" else []
-    heads = attach_exits(
+    frozen = FrozenBackbone(
         [stage.session for stage in stages.segments],
         backbone.cuts,
-        given,
-        torch.from_numpy(labels),
         backbone.classes,
-        stanza,
-        seed,
-        backbone_cost=sum(stage.macs for stage in stages.segments),
-        unsure=_unsure(savers, given),
-        saver=list(stages.savers.values())[-1].session if stages.savers and stanza.sequence else None,
-        workdir=workdir,
-        resume=resume,
-        made_of=digest([stage.part.content for stage in stages.segments]),
+        macs=sum(stage.macs for stage in stages.segments),
+        digest=digest([stage.part.content for stage in stages.segments]),
     )
+    samples = TrainingSamples(given, torch.from_numpy(labels), _uncertainty(savers, given))
+    training = ExitTraining(stanza, seed, workdir=workdir, resume=resume)
+    last_saver = list(stages.savers.values())[-1].session if stages.savers and stanza.sequence else None
+    heads = attach_exits(frozen, samples, training, saver=last_saver)
     for index, tap in heads.taps.items():
         example = _example(backbone, index, tap, given)
         stages.taps[index] = target.export_stage(f"note{index + 1}", tap, tap.input_names, MEMORY, example, None)

@@ -7,16 +7,25 @@ from torch import nn
 
 from dynamic_exit.cost import node_macs
 from dynamic_exit.graph import Classifier, capture, find_cuts, split
-from dynamic_exit.passes.early_exit import EarlyExitStanza, attach_exits, choose_cuts, register_head, registered_heads
+from dynamic_exit.passes.early_exit import (
+    EarlyExitStanza,
+    ExitTraining,
+    FrozenBackbone,
+    TrainingSamples,
+    attach_exits,
+    choose_cuts,
+    register_head,
+    registered_heads,
+)
 from dynamic_exit.passes.early_exit.heads import ExitHead
 
 
 class FlatHead(ExitHead):
     """A head of one's own: no pooling."""
 
-    def __init__(self, hidden, classes):
+    def __init__(self, layout, classes):
         super().__init__()
-        self.layer = nn.Linear(int(torch.Size(hidden.shape).numel()), classes)
+        self.layer = nn.Linear(int(torch.Size(layout.shape).numel()), classes)
 
     def answer(self, features):
         return self.layer(features.flatten(1))
@@ -33,7 +42,8 @@ def cut_backbone():
 def attach(parts, labels=None, seed=0, **options):
     program, found, segments, given, known = parts
     stanza = EarlyExitStanza.model_validate({"training": {"epochs": 8}, **options})
-    return attach_exits(segments, found, given, known if labels is None else labels, program.classes, stanza, seed)
+    samples = TrainingSamples(given, known if labels is None else labels)
+    return attach_exits(FrozenBackbone(segments, found, program.classes), samples, ExitTraining(stanza, seed))
 
 
 def states(exits):

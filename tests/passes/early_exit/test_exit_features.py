@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from dynamic_exit.errors import PassError
+from dynamic_exit.graph import Cut
 from dynamic_exit.passes.augment import SHIFT, Affine, FlipCrop, make_augment
+from dynamic_exit.passes.early_exit import FrozenBackbone
 from dynamic_exit.passes.early_exit.features import CachedFeatures, FeatureRequest, LiveFeatures, fingerprint
 from dynamic_exit.passes.early_exit.heads import FeatureLayout, GlobalPool, GridPool
 
@@ -43,18 +45,19 @@ def images():
     return torch.randn(SAMPLES, 2, 6, 6, generator=torch.Generator().manual_seed(1))
 
 
-WANTED = {
-    (0, "pooled"): FeatureRequest(GlobalPool(FeatureLayout.of((4, 6, 6))), ("hidden",)),
-    (0, "places3"): FeatureRequest(GridPool(FeatureLayout.of((4, 6, 6)), 3), ("hidden",)),
+CUT = Cut(0, "conv", (4, 6, 6), 0.5, "conv")
+REQUESTS = {
+    (0, "global_pool"): FeatureRequest(GlobalPool(FeatureLayout.of((4, 6, 6))), ("hidden",)),
+    (0, "grid_pool3"): FeatureRequest(GridPool(FeatureLayout.of((4, 6, 6)), 3), ("hidden",)),
 }
 
 
 def live(segments, images, augment=None):
-    return LiveFeatures(segments, WANTED, {"x": images}, augment, ["conv"])
+    return LiveFeatures(FrozenBackbone(segments, [CUT], 3), REQUESTS, {"x": images}, augment)
 
 
 def cached(source, folder, views=1, limit=1e9):
-    return CachedFeatures(source, views, folder / "features.f16", limit, 0, batch_size=16)
+    return CachedFeatures(source, folder / "features.f16", views=views, limit=limit, batch_size=16)
 
 
 def same(one, other, tolerance=0.0):
@@ -71,9 +74,9 @@ def test_features_are_what_the_segments_give(segments, images):
     with torch.no_grad():
         hidden = segments[0].layer(images[ROWS])
         torch.testing.assert_close(logits, segments[1].layer(hidden), rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(features[0, "pooled"], hidden.mean((2, 3)), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(features[0, "global_pool"], hidden.mean((2, 3)), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(
-        features[0, "places3"], nn.functional.avg_pool2d(hidden, 2).flatten(2), rtol=1e-3, atol=1e-3
+        features[0, "grid_pool3"], nn.functional.avg_pool2d(hidden, 2).flatten(2), rtol=1e-3, atol=1e-3
     )
 
 
@@ -94,8 +97,8 @@ def test_every_epoch_sees_the_next_view_and_each_sample_all_of_them(segments, im
     source = live(segments, images, augment)
     file = cached(source, tmp_path, views=3)
     rows = torch.arange(SAMPLES)
-    truth = torch.stack([source.batch(rows, view)[0][0, "places3"] for view in range(3)])
-    found = torch.stack([file.batch(rows, epoch)[0][0, "places3"] for epoch in range(4)])
+    truth = torch.stack([source.batch(rows, view)[0][0, "grid_pool3"] for view in range(3)])
+    found = torch.stack([file.batch(rows, epoch)[0][0, "grid_pool3"] for epoch in range(4)])
     first = file._starts
     assert set(first.tolist()) == {0, 1, 2}
     for epoch in range(4):
@@ -174,7 +177,7 @@ def test_nan_in_the_backbone_is_refused_by_place(segments, images):
 
 def test_values_beyond_float16_are_held_at_its_end(segments, images):
     features, _ = live(segments, images * 1e6).batch(ROWS, 0)
-    assert features[0, "places3"].abs().max() == np.finfo(np.float16).max
+    assert features[0, "grid_pool3"].abs().max() == np.finfo(np.float16).max
 
 
 def by_hand(image, down, right, flip):

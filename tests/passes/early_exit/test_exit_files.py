@@ -13,7 +13,7 @@ from dynamic_exit.graph import Classifier, Cut, capture, find_cuts, split
 from dynamic_exit.onnx.part import BATCH, export_part
 from dynamic_exit.onnx.session import open_session
 from dynamic_exit.onnx.stitch import ModelParts, stitch
-from dynamic_exit.passes.early_exit import EarlyExitStanza, attach_exits
+from dynamic_exit.passes.early_exit import EarlyExitStanza, ExitTraining, FrozenBackbone, TrainingSamples, attach_exits
 from dynamic_exit.runtime.archive import load_model, save_model
 from dynamic_exit.runtime.model import DynamicExitModel
 
@@ -46,9 +46,8 @@ def test_all_kinds_on_maps_in_one_file():
     segments, name = split(program, cuts), program.input_names[0]
     heads = ["linear", "mlp", "conv", "attention", {"kind": "conv", "halvings": 1, "width": 6, "blocks": 2}]
     stanza = EarlyExitStanza.model_validate({"heads": heads, "training": TRAINING})
-    exits = attach_exits(
-        segments, cuts, {name: torch.from_numpy(inputs)}, torch.from_numpy(labels), tiny.CLASSES, stanza, 0
-    )
+    samples = TrainingSamples({name: torch.from_numpy(inputs)}, torch.from_numpy(labels))
+    exits = attach_exits(FrozenBackbone(segments, cuts, tiny.CLASSES), samples, ExitTraining(stanza))
     assert [exit.rpartition(":")[2] for exit in exits] == ["linear", "mlp", "conv", "attention", "conv-2"]
     parts = [
         export_part(f"s{i}", each, each.input_names, each.output_kind, each.example_inputs)
@@ -108,7 +107,8 @@ def test_heads_under_a_mask_learn_and_answer_the_same_everywhere(masked, tmp_pat
     segments, inputs, labels = masked
     cut = Cut(0, "first", ("length", 4), 0.5, "first")
     stanza = EarlyExitStanza.model_validate({"heads": ["attention", "conv"], "training": {**TRAINING, "epochs": 30}})
-    exits = attach_exits(segments, [cut], inputs, labels, 3, stanza, 0)
+    samples = TrainingSamples(inputs, labels)
+    exits = attach_exits(FrozenBackbone(segments, [cut], 3), samples, ExitTraining(stanza))
     model = DynamicExitModel(segments, input_names=["x", "attention_mask"], exits=exits)
     with torch.no_grad():
         answers = model.all_stage_logits(*inputs.values())
@@ -140,8 +140,9 @@ def test_a_head_that_costs_more_than_it_could_save_is_left_out(masked, log_lines
     segments, inputs, labels = masked
     cut = Cut(0, "first", ("length", 4), 0.9, "first")
     stanza = EarlyExitStanza.model_validate({"heads": ["linear", "mlp"], "training": TRAINING})
-    exits = attach_exits(segments, [cut], inputs, labels, 3, stanza, 0, backbone_cost=400.0)
+    samples, training = TrainingSamples(inputs, labels), ExitTraining(stanza)
+    exits = attach_exits(FrozenBackbone(segments, [cut], 3, macs=400.0), samples, training)
     assert list(exits) == ["first:linear"]
     assert "exit first:mlp is left out: it costs more than the rest of the backbone" in log_lines
     with pytest.raises(PassError, match="^no exit head costs less than what it could save; leave `early_exit` out"):
-        attach_exits(segments, [cut], inputs, labels, 3, stanza, 0, backbone_cost=200.0)
+        attach_exits(FrozenBackbone(segments, [cut], 3, macs=200.0), samples, training)

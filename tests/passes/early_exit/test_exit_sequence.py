@@ -10,7 +10,15 @@ from torch import nn
 from dynamic_exit.cost import node_macs
 from dynamic_exit.errors import PassError
 from dynamic_exit.graph import Classifier, capture, find_cuts, split
-from dynamic_exit.passes.early_exit import EarlyExitStanza, attach_exits, choose_cuts
+from dynamic_exit.passes.early_exit import (
+    EarlyExitStanza,
+    ExitTraining,
+    FrozenBackbone,
+    TrainingSamples,
+    attach_exits,
+    choose_cuts,
+)
+from dynamic_exit.passes.early_exit.config import SequenceOptions
 from dynamic_exit.passes.early_exit.features import LiveFeatures
 from dynamic_exit.passes.early_exit.heads import register_head
 from dynamic_exit.passes.early_exit.sequence import SAVER, SequenceNetwork
@@ -29,18 +37,16 @@ def backbone():
 
 def network(cuts, saver=True, **options):
     torch.manual_seed(0)
-    made = SequenceNetwork(
-        [cut.shape for cut in cuts], [None] * len(cuts), range(len(cuts)), tiny.CLASSES,
-        saver=saver, **{"width": 8, "heads": 2, **options},
-    ).eval()  # fmt: skip
+    sizes = SequenceOptions(**{"width": 8, "heads": 2, **options})
+    made = SequenceNetwork([cut.shape for cut in cuts], [None] * len(cuts), tiny.CLASSES, sizes, saver).eval()
     for parameter in made.parameters():  # also those that start at zero
         nn.init.normal_(parameter, std=0.3)
     return made
 
 
 def features(made, backbone, saver):
-    segments, _, given, _ = backbone
-    live = LiveFeatures(segments, made.wanted(saver, list(given)), given)
+    segments, cuts, given, _ = backbone
+    live = LiveFeatures(FrozenBackbone(segments, cuts, tiny.CLASSES), made.requests(saver, list(given)), given)
     return live.batch(torch.arange(ROWS), 0)[0]
 
 
@@ -49,8 +55,9 @@ def attach(backbone, saver, seed=1, folder=None, resume=False, sequence=None, **
     stanza = EarlyExitStanza.model_validate(
         {"heads": ["linear"], "sequence": sequence or {}, "training": {"epochs": 10, **training}}
     )
+    training = ExitTraining(stanza, seed, workdir=folder, resume=resume)
     return attach_exits(
-        segments, cuts, given, labels, tiny.CLASSES, stanza, seed, saver=saver, workdir=folder, resume=resume
+        FrozenBackbone(segments, cuts, tiny.CLASSES), TrainingSamples(given, labels), training, saver=saver
     )
 
 
@@ -78,7 +85,7 @@ def test_an_exit_sees_the_saver_and_every_earlier_position_and_no_later_one(back
     given = features(made, backbone, tiny.saver())
     with torch.no_grad():
         before = made(given)
-        for key, changed in (((1, "pooled"), [False, True, True]), (SAVER, [True, True, True])):
+        for key, changed in (((1, "global_pool"), [False, True, True]), (SAVER, [True, True, True])):
             after = made({**given, key: given[key] + torch.randn_like(given[key])})
             assert [not torch.equal(*pair) for pair in zip(before, after, strict=True)] == changed
 
@@ -88,7 +95,7 @@ def test_attention_by_hand():
     from dynamic_exit.passes.early_exit.sequence import SequenceHead
 
     torch.manual_seed(0)
-    head = SequenceHead(3, 2, 4, 1, False).eval()
+    head = SequenceHead(3, 2, SequenceOptions(width=4, heads=1), with_saver=False).eval()
     memory = torch.randn(1, 8)
     with torch.no_grad():
         tokens = memory.view(2, 4)
@@ -100,9 +107,8 @@ def test_attention_by_hand():
 
 
 def test_an_untrained_exit_answers_as_the_saver(backbone):
-    made = SequenceNetwork(
-        [cut.shape for cut in backbone[1]], [None] * 3, range(3), tiny.CLASSES, saver=True, width=8, heads=2
-    )  # fmt: skip
+    sizes = SequenceOptions(width=8, heads=2)
+    made = SequenceNetwork([cut.shape for cut in backbone[1]], [None] * 3, tiny.CLASSES, sizes, with_saver=True)
     given = features(made, backbone, tiny.saver())
     assert all(torch.equal(logits, given[SAVER]) for logits in made(given))
 
@@ -128,7 +134,8 @@ def test_trained_exits_beat_the_saver_and_their_own_features(backbone):
 def test_other_heads_are_trained_as_without_it(backbone):
     segments, cuts, given, labels = backbone
     stanza = EarlyExitStanza.model_validate({"heads": ["linear"], "training": {"epochs": 10}})
-    alone = attach_exits(segments, cuts, given, labels, tiny.CLASSES, stanza, 1)
+    frozen = FrozenBackbone(segments, cuts, tiny.CLASSES)
+    alone = attach_exits(frozen, TrainingSamples(given, labels), ExitTraining(stanza, 1))
     assert dict(alone.taps) == {}
     both = attach(backbone, tiny.saver())
     for name, (_, head) in alone.items():

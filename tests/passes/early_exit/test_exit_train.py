@@ -12,8 +12,16 @@ from torch.nn import functional
 from dynamic_exit.cost import node_macs
 from dynamic_exit.errors import PassError
 from dynamic_exit.graph import Classifier, capture, find_cuts, split
-from dynamic_exit.passes.early_exit import EarlyExitStanza, attach_exits, choose_cuts, uncertainty
-from dynamic_exit.passes.early_exit.checkpoint import load_checkpoint
+from dynamic_exit.passes.early_exit import (
+    EarlyExitStanza,
+    ExitTraining,
+    FrozenBackbone,
+    TrainingSamples,
+    attach_exits,
+    choose_cuts,
+    uncertainty,
+)
+from dynamic_exit.passes.early_exit.checkpoint import TrainingCheckpoint, load_checkpoint
 from dynamic_exit.passes.early_exit.config import Training
 from dynamic_exit.passes.early_exit.exit_set import ExitSet, PlacedHead, losses, sample_weights
 from dynamic_exit.passes.early_exit.heads import ExitHead
@@ -34,10 +42,9 @@ def backbone():
 def attach(backbone, folder=None, resume=False, labels=None, heads=HEADS, seed=1, **training):
     segments, cuts, given, known = backbone
     stanza = EarlyExitStanza.model_validate({"heads": heads, "training": {"epochs": 6, **training}})
-    labels = known if labels is None else labels
-    return attach_exits(
-        segments, cuts, given, labels, tiny.CLASSES, stanza, seed, workdir=folder, resume=resume
-    )  # fmt: skip
+    samples = TrainingSamples(given, known if labels is None else labels)
+    training = ExitTraining(stanza, seed, workdir=folder, resume=resume)
+    return attach_exits(FrozenBackbone(segments, cuts, tiny.CLASSES), samples, training)
 
 
 def states(exits):
@@ -111,7 +118,7 @@ def test_training_goes_on_after_an_interruption_bit_by_bit(backbone, tmp_path, c
         attach(backbone, tmp_path, **options)
     with log_lines() as said:
         resumed = attach(backbone, tmp_path, resume=True, **options)
-    assert "exits: training goes on after epoch 3" in said
+    assert "exits: training continues after epoch 3" in said
     assert_same(whole, resumed)
     assert_same(whole, attach(backbone, tmp_path, resume=True, **options))  # nothing is left to train
 
@@ -168,11 +175,11 @@ class Given:
     """Features that are given."""
 
     def __init__(self, values, logits):
-        self.values, self.logits, self.samples, self.epochs = values, logits, len(values), []
+        self.values, self.logits, self.part, self.epochs = values, logits, range(len(values)), []
 
     def batch(self, rows, epoch):
         self.epochs.append(epoch)
-        return {(0, "whole"): self.values[rows]}, self.logits[rows]
+        return {(0, "identity"): self.values[rows]}, self.logits[rows]
 
     def probe(self):
         return self.values[:1]
@@ -182,7 +189,9 @@ def scripted(options, values=None, **given):
     labels = torch.arange(40) % 2
     values = nn.functional.one_hot(labels, 2).float() if values is None else values
     head = Scripted()
-    trainer = Trainer(ExitSet({"a:scripted": PlacedHead(head, 0)}), Given(values, values), labels, options, 0, **given)
+    training = ExitTraining(EarlyExitStanza(training=options), device="cpu")
+    exits = ExitSet({"a:scripted": PlacedHead(head, 0)})
+    trainer = Trainer(exits, Given(values, values), labels, training, **given)
     return head, trainer
 
 
@@ -245,7 +254,8 @@ def test_without_samples_held_out_the_last_epoch_is_kept():
 def test_a_loss_without_end_stops_and_keeps_the_last_good_checkpoint(tmp_path):
     labels = torch.arange(40) % 2
     values = nn.functional.one_hot(labels, 2).float()
-    head, trainer = scripted(Training(epochs=5, validation=0.0), values, checkpoint=tmp_path / "exits.safetensors")
+    checkpoint = TrainingCheckpoint(tmp_path / "exits.safetensors", {})
+    head, trainer = scripted(Training(epochs=5, validation=0.0), values, checkpoint=checkpoint)
     batch = trainer.features.batch
 
     def broken(rows, epoch):

@@ -24,7 +24,15 @@ from ...graph import (
     split,
 )
 from ...passes import EarlyExitStanza, TinySaverStanza
-from ...passes.early_exit import attach_exits, cheapest_head, choose_cuts, uncertainty
+from ...passes.early_exit import (
+    ExitTraining,
+    FrozenBackbone,
+    TrainingSamples,
+    attach_exits,
+    cheapest_head,
+    choose_cuts,
+    uncertainty,
+)
 from ...passes.tiny_saver import select_savers
 from ...runtime.model import DynamicExitModel
 from ...runtime.recorder import make_records
@@ -132,9 +140,9 @@ def _attach(
     unsure = None
     if savers and stanza.training.weighting != "none":
         unsure = uncertainty([run_in_batches(saver, [inputs]) for saver in savers.values()])
-    given, unknown = {program.input_names[0]: inputs}, torch.full((len(inputs),), -1)
-    options = {"seed": 0, "backbone_cost": total, "unsure": unsure}
-    return attach_exits(segments, chosen, given, unknown, program.classes, stanza, **options)
+    samples = TrainingSamples({program.input_names[0]: inputs}, torch.full((len(inputs),), -1), unsure)
+    backbone = FrozenBackbone(segments, chosen, program.classes, macs=total)
+    return attach_exits(backbone, samples, ExitTraining(stanza))
 
 
 def _tuned(

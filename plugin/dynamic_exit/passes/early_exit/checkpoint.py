@@ -1,8 +1,10 @@
-"""Checkpoints of a training: one safetensors file, whose header holds the rest as JSON."""
+"""Checkpoints of a training: one safetensors file whose header holds everything else as JSON."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from safetensors import SafetensorError
@@ -14,13 +16,42 @@ from ...core.atomic_write import written_whole
 from ...errors import PassError
 
 
-def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all.
+class TrainingState(TypedDict):
+    """What a checkpoint holds besides tensors.
+
+    Attributes:
+        epoch: Number of finished epochs.
+        best: Lowest validation loss of each part.
+        best_epoch: Epoch of that loss, for each part.
+        settings: Identify the training.
+    """
+
+    epoch: int
+    best: list[float]
+    best_epoch: list[int]
+    settings: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class TrainingCheckpoint:
+    """Where a training saves its progress.
+
+    Attributes:
+        path: The file.
+        settings: Identify the training: one with other settings is not continued.
+    """
+
+    path: Path
+    settings: Mapping[str, object]
+
+
+def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: TrainingState) -> None:
+    """Write a checkpoint atomically.
 
     Args:
-        path: The file; its folder is made.
-        tensors: Any tensors by name.
-        state: Anything that JSON can say.
+        path: The file; its folder is created.
+        tensors: Tensors by name.
+        state: Everything else.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     values = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
@@ -28,11 +59,11 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any
         file.write(save(values, metadata={"state": json.dumps(state)}))
 
 
-def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a checkpoint; of processes that work together the main one reads it and tells the others.
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], TrainingState]:
+    """Read a checkpoint; of several processes the main one reads it for all.
 
     Raises:
-        PassError: The file is none.
+        PassError: The file is no checkpoint.
     """
     try:
         content = distributed.led(path.read_bytes, bytes, bytes)
@@ -44,13 +75,13 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return an optimizer's state as tensors named ``index.field``."""
-    states = optimizer.state_dict()["state"]
+    states: dict[int, dict[str, Tensor]] = optimizer.state_dict()["state"]
     return {f"{index}.{field}": value for index, fields in states.items() for field, value in fields.items()}
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave."""
-    states: dict[int, dict[str, Tensor]] = {}
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Restore the state that `optimizer_tensors` returned."""
+    states: dict[int, dict[str, Any]] = {}
     for name, value in tensors.items():
         index, field = name.split(".")
         states.setdefault(int(index), {})[field] = value

@@ -12,7 +12,7 @@ from ..stanza import Stanza, explain, refuse
 from .heads import HeadEntry, name_heads, registered_heads
 
 
-def _names_or_keyword(value):
+def _names_or_keyword(value: object) -> object:
     if value in ("auto", "all") or (isinstance(value, list) and value and all(isinstance(v, str) for v in value)):
         return value
     raise refuse(f"must be 'auto', 'all' or a list of module names; got {value!r}")
@@ -35,39 +35,40 @@ def _head(value: Any) -> str | dict[str, Any]:
 
 
 class SequenceOptions(Stanza):
-    """The exit sequence network: one more exit at each position, which sees all earlier ones and the last saver."""
+    """The exit sequence network: one more exit at each position, which reads all earlier ones and the last saver."""
 
-    width: int = Field(32, ge=2, description="numbers of each position's token")
-    heads: int = Field(2, ge=1, description="heads of the attention over tokens; they divide the width")
+    width: int = Field(32, ge=2, description="size of each position's token")
+    heads: int = Field(2, ge=1, description="attention heads over tokens; they divide the width")
 
     @model_validator(mode="after")
-    def _divides(self):
+    def _width_is_divisible(self) -> "SequenceOptions":
         if self.width % self.heads:
             raise refuse(f"has {self.heads} heads for a width of {self.width}; choose heads that divide the width")
         return self
 
 
 class Training(Stanza):
-    """How exit heads are trained, on the training split with the backbone frozen."""
+    """How exit heads are trained, on the training split with a frozen backbone."""
 
     epochs: int = Field(40, ge=1, description="passes over the training split")
-    batch_size: int = Field(64, ge=1, description="samples in a step")
-    learning_rate: float = Field(1e-2, gt=0, description="peak of AdamW's rate: linear warm-up, then half a cosine")
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of all steps in which the rate rises")
+    batch_size: int = Field(64, ge=1, description="samples per step")
+    learning_rate: float = Field(1e-2, gt=0, description="peak rate of AdamW: linear warm-up, then half a cosine")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of all steps that are warm-up")
     weight_decay: float = Field(1e-2, ge=0, description="of AdamW")
-    distillation: float = Field(0.5, ge=0, le=1, description="share of the loss that compares with the final")
+    distillation: float = Field(0.5, ge=0, le=1, description="share of the loss that compares with the backbone")
     weighting: Literal["none", "previous", "reach"] = Field(
-        "none", description="weigh samples by how unsure the previous stage, or the surest of all earlier ones, is"
+        "none",
+        description="weigh samples by the uncertainty of the previous stage; reach: of the most certain of all before",
     )
     augment: AugmentName = Field("none", description=AUGMENTS)
     views: int = Field(1, ge=1, description="augmented copies of each sample that the cache holds")
-    validation: float = Field(0.1, ge=0, lt=1, description="share of the split that decides which epoch is kept")
-    patience: int = Field(10, ge=1, description="epochs without a better one, in any head, after which training stops")
-    cache: Literal["disk", "none"] = Field("disk", description="none: run the backbone anew in every epoch")
+    validation: float = Field(0.1, ge=0, lt=1, description="share of the split that selects the best epoch")
+    patience: int = Field(10, ge=1, description="epochs without an improvement of any head after which training stops")
+    cache: Literal["disk", "none"] = Field("disk", description="none: run the backbone in every epoch")
     cache_limit: float = Field(20.0, gt=0, description="GB that the cache of features may take on disk")
 
     @model_validator(mode="after")
-    def _views_differ(self):
+    def _views_differ(self) -> "Training":
         if self.views > 1 and self.augment == "none":
             raise refuse(f"asks for {self.views} views of each sample without `augment`, all of them alike; set it")
         return self
@@ -75,17 +76,17 @@ class Training(Stanza):
 
 @register_pass("early_exit")
 class EarlyExitStanza(Stanza):
-    """Early exits: small heads on places inside the frozen backbone that answer early."""
+    """Early exits: small heads inside the frozen backbone that answer early."""
 
     positions: Annotated[str | list[str], BeforeValidator(_names_or_keyword)] = Field(
-        "auto", description="auto: `count` cuts spread by cost; all: every cut; or names of modules by depth"
+        "auto", description="auto: `count` cuts evenly spaced by cost; all: every cut; or names of modules by depth"
     )
     count: int = Field(4, ge=1, description="cuts that `positions: auto` picks")
     heads: list[str | dict[str, Any]] = Field(
         ["linear"], min_length=1, description="kinds of heads tried at each position, or mappings of kind and options"
     )
     sequence: SequenceOptions | None = Field(
-        None, description="set ({} for its defaults): exits that see all earlier positions, built on the last saver"
+        None, description="set ({} for its defaults): exits that read all earlier positions, built on the last saver"
     )
     training: Training = Field(Training(), description="how heads are trained")
 
@@ -96,7 +97,7 @@ class EarlyExitStanza(Stanza):
 
     @field_validator("heads", mode="before")
     @classmethod
-    def _known_and_once(cls, heads):
+    def _known_and_unique(cls, heads: Any) -> Any:
         heads = [_head(head) for head in heads] if isinstance(heads, list | tuple) else heads
         for head in heads if isinstance(heads, list) else ():
             if heads.count(head) > 1:

@@ -1,7 +1,8 @@
-"""All heads under training as one module, and the loss of each."""
+"""All heads in training as one module, their losses and the weights of samples."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,17 +13,17 @@ from .features import Key
 from .heads import ExitHead
 from .sequence import SequenceNetwork
 
-# a sample that every earlier stage is sure of still counts a little
-_LEAST_WEIGHT = 0.05
+# weight of a sample that every earlier stage is certain of
+_MIN_WEIGHT = 0.05
 
 
 @dataclass(frozen=True)
 class PlacedHead:
-    """A head and where it stands.
+    """A head and its position.
 
     Attributes:
         head: The head.
-        index: Of the segment behind which it stands.
+        index: Of the segment that it follows.
     """
 
     head: ExitHead
@@ -30,44 +31,59 @@ class PlacedHead:
 
     @property
     def key(self) -> Key:
-        """Of its features."""
+        """Key of its features; features without a ``key`` are not shared with other heads."""
         return self.index, getattr(self.head.features, "key", f"of {id(self.head)}")
 
 
+@dataclass(frozen=True)
+class SequenceExits:
+    """The exits of a sequence network.
+
+    Attributes:
+        names: Of the exits, by depth.
+        network: Their network.
+    """
+
+    names: Sequence[str]
+    network: SequenceNetwork
+
+
 class ExitSet(nn.Module):
-    """Heads that are trained side by side; only those of a sequence network share parameters.
+    """Heads that are trained together; only those of a sequence network share parameters.
 
     Args:
         exits: Heads by stage name, by depth.
-        sequence: Names of the exits of a sequence network by depth, and the network; None where there is none.
+        sequence: The exits of a sequence network; None without one.
 
     Attributes:
-        parts: What is trained apart from the rest, with the places of its exits in `names`.
+        names: Of all exits, those of the sequence network last.
+        parts: Independently trained modules, each with the indices of its exits in `names`.
+        groups: For each position, by depth, the indices of its exits in `names`.
     """
 
-    def __init__(self, exits: Mapping[str, PlacedHead], sequence: tuple[Sequence[str], SequenceNetwork] | None = None):
+    def __init__(self, exits: Mapping[str, PlacedHead], sequence: SequenceExits | None = None):
         super().__init__()
         self.names = tuple(exits)
         self.keys = tuple(each.key for each in exits.values())
-        # a list: a stage's name may hold dots, which a ModuleDict refuses
+        # a list: a stage's name may contain dots, which a ModuleDict refuses
         self.heads = nn.ModuleList(each.head for each in exits.values())
         depths = [each.index for each in exits.values()]
         self.parts: list[tuple[nn.Module, list[int]]] = [(head, [i]) for i, head in enumerate(self.heads)]
-        self.sequence = None
+        self.sequence: SequenceNetwork | None = None
         if sequence:
-            names, self.sequence = sequence
-            self.parts.append((self.sequence, list(range(len(self.names), len(self.names) + len(names)))))
-            self.names += tuple(names)
-            depths += self.sequence.places
+            self.sequence = sequence.network
+            self.parts.append((self.sequence, list(range(len(self.names), len(self.names) + len(sequence.names)))))
+            self.names += tuple(sequence.names)
+            depths += self.sequence.positions
         self.groups = [[i for i, depth in enumerate(depths) if depth == index] for index in sorted(set(depths))]
 
     @property
-    def seen(self) -> list[Key]:
-        """Keys of all features that some head sees, each once."""
+    def feature_keys(self) -> list[Key]:
+        """Keys of all features that any head reads, each once."""
         return list(dict.fromkeys([*self.keys, *(self.sequence.keys.values() if self.sequence else ())]))
 
     def forward(self, features: Mapping[Key, Tensor]) -> Tensor:
-        """Answer from what is known at each position.
+        """Compute the logits of all heads.
 
         Args:
             features: By key, each (B, ...).
@@ -75,15 +91,18 @@ class ExitSet(nn.Module):
         Returns:
             Logits float32 (S, B, C), S heads in the order of `names`.
         """
-        answers = [head.answer(features[key]).float() for head, key in zip(self.heads, self.keys, strict=True)]
-        return torch.stack(answers) if self.sequence is None else torch.stack([*answers, *self.sequence(features)])
+        logits = [head.answer(features[key]).float() for head, key in self._heads_and_keys()]
+        return torch.stack(logits) if self.sequence is None else torch.stack([*logits, *self.sequence(features)])
 
     def prepare(self, features: Mapping[Key, Tensor]) -> None:
         """Let every head look at the features of some training samples before training."""
-        for head, key in zip(self.heads, self.keys, strict=True):
+        for head, key in self._heads_and_keys():
             head.prepare(features[key])
         if self.sequence is not None:
             self.sequence.prepare(features)
+
+    def _heads_and_keys(self) -> list[tuple[ExitHead, Key]]:
+        return list(zip(cast(Sequence[ExitHead], self.heads), self.keys, strict=True))
 
 
 def losses(logits: Tensor, labels: Tensor, final: Tensor, distillation: float) -> Tensor:
@@ -91,64 +110,65 @@ def losses(logits: Tensor, labels: Tensor, final: Tensor, distillation: float) -
 
     Args:
         logits: float (S, B, C).
-        labels: int64 (B,); a sample without label (-1) is compared with the final alone.
+        labels: int64 (B,); a sample without a label (-1) has the divergence alone.
         final: The final's logits (B, C).
         distillation: Share of the divergence, in 0..1.
 
     Returns:
         Losses (S, B).
     """
-    mine, final = functional.log_softmax(logits, dim=2), functional.log_softmax(final, dim=1)
+    log_probabilities, log_targets = functional.log_softmax(logits, dim=2), functional.log_softmax(final, dim=1)
     known = (labels >= 0).expand(len(logits), -1)
-    divergence = (final.exp() * (final - mine)).sum(2)
-    picked = mine.gather(2, labels.clamp(min=0).expand(len(logits), -1).unsqueeze(2)).squeeze(2)
-    return torch.where(known, distillation * divergence - (1 - distillation) * picked, divergence)
+    divergence = (log_targets.exp() * (log_targets - log_probabilities)).sum(2)
+    index = labels.clamp(min=0).expand(len(logits), -1).unsqueeze(2)
+    of_label = log_probabilities.gather(2, index).squeeze(2)
+    return torch.where(known, distillation * divergence - (1 - distillation) * of_label, divergence)
 
 
 @torch.no_grad()
 def sample_weights(
     logits: Tensor,
     groups: Sequence[Sequence[int]],
-    before: Tensor,
+    of_savers: Tensor,
     options: Training,
     mean: Callable[[Tensor], Tensor] = lambda values: values.mean(1),
 ) -> Tensor | None:
-    """Weigh each sample at each head by how unsure earlier stages are of it, so that a head learns what reaches it.
+    """Weigh each sample at each head by the uncertainty of earlier stages, so that a head learns what reaches it.
 
-    Unsure is one minus the largest probability, the mean over the heads of one position. ``previous`` looks at the
-    position before (TinySaver, arXiv 2403.17726), ``reach`` at the surest of all before.
+    Uncertainty is one minus the largest probability, averaged over the heads of one position. With ``previous`` it is
+    that of the position before (TinySaver, arXiv 2403.17726), with ``reach`` the smallest of all before.
 
     Args:
         logits: float (S, B, C).
-        groups: Heads of each position, by depth.
-        before: How unsure the savers are, (B,) in 0..1; ones where there are none.
-        options: Which weighting.
-        mean: Takes (S, B) to the mean over samples (S,), of other processes' samples too where there are some.
+        groups: Indices of the heads of each position, by depth.
+        of_savers: Uncertainty of the savers, (B,) in 0..1; ones without savers.
+        options: The weighting.
+        mean: From (S, B) to the mean over samples (S,), those of other processes included.
 
     Returns:
-        (S, B) with mean 1 over the samples of each head, or None where all weigh the same.
+        (S, B) with mean 1 over the samples of each head, or None if all weigh the same.
     """
     if options.weighting == "none":
         return None
-    unsure = 1 - torch.softmax(logits, dim=2).amax(2)
-    found = torch.empty_like(unsure)
+    of_heads = 1 - torch.softmax(logits, dim=2).amax(2)
+    weights, before = torch.empty_like(of_heads), of_savers
     for group in groups:
-        found[list(group)] = before
-        now = unsure[list(group)].mean(0)
-        before = torch.minimum(before, now) if options.weighting == "reach" else now
-    found = found.clamp(min=0) + _LEAST_WEIGHT
-    # in float64 the mean of equal weights is that weight, so that dividing by it leaves exactly 1
-    return (found / mean(found.double())[:, None]).to(found.dtype)
+        weights[list(group)] = before
+        here = of_heads[list(group)].mean(0)
+        before = torch.minimum(before, here) if options.weighting == "reach" else here
+    weights = weights.clamp(min=0) + _MIN_WEIGHT
+    # in float64 the mean of equal weights is exactly that weight, so that dividing by it gives exactly 1
+    return (weights / mean(weights.double())[:, None]).to(weights.dtype)
 
 
 def uncertainty(savers: Sequence[Tensor]) -> Tensor | None:
-    """Return how unsure the surest saver is of each sample: one minus its largest probability.
+    """Return the uncertainty of the most certain saver for each sample: one minus its largest probability.
 
     Args:
         savers: Logits of each, (N, C).
 
     Returns:
-        float32 (N,) in 0..1, or None where there is no saver.
+        float32 (N,) in 0..1, or None without savers.
     """
     if not savers:
         return None

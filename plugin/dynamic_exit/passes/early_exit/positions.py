@@ -1,4 +1,4 @@
-"""Where exits go."""
+"""The choice of the cuts where exits are attached."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -12,8 +12,8 @@ from .heads import HeadEntry, build_head
 
 logger = logging.getLogger(__name__)
 
-#: An exit behind this share of the backbone's cost has nothing left to save.
-LATEST = 0.97
+#: An exit behind this share of the backbone's cost could hardly save anything.
+MAX_SHARE = 0.97
 
 
 def choose_cuts(
@@ -24,24 +24,25 @@ def choose_cuts(
 ) -> list[Cut]:
     """Choose the cuts that get exit heads.
 
-    A position where even the cheapest head costs no less than the rest of the backbone can never pay, whatever it
-    answers: it is dropped, and with ``auto`` and ``all`` so is one that could save less than 3 %.
+    A cut where even the cheapest head costs no less than the rest of the backbone can never save anything, whatever the
+    head answers: it is dropped. With ``auto`` and ``all`` so is a cut where less than 3 % could be saved. The log names
+    each dropped cut with the reason.
 
     Args:
         cuts: All cuts of the backbone, by depth.
-        positions: ``auto`` (spread evenly by cost), ``all``, or names by depth.
-        count: How many ``auto`` picks.
+        positions: ``auto`` (evenly spaced by cost), ``all``, or names of cuts by depth.
+        count: Number of cuts that ``auto`` picks.
         head_share: Cost of the cheapest head at a cut over the backbone's.
 
     Returns:
         The chosen cuts, by depth.
 
     Raises:
-        CutError: The backbone has no usable cut, or a name is unknown, written twice or in the wrong order.
+        CutError: The backbone has no usable cut, or a name is unknown, repeated or out of order.
     """
     named = not isinstance(positions, str)
-    wanted = _by_name(cuts, positions) if named else list(cuts)
-    useful = [cut for cut in wanted if _pays(cut, head_share(cut), 1.0 if named else LATEST)]
+    candidates = _by_name(cuts, positions) if named else list(cuts)
+    useful = [cut for cut in candidates if _can_save(cut, head_share(cut), 1.0 if named else MAX_SHARE)]
     if not useful:
         reason = "behind none of the named positions can an exit pay" if named else (
             "the backbone has no usable cut: nowhere early enough does one tensor alone carry everything on"
@@ -52,27 +53,28 @@ def choose_cuts(
     targets = [(i + 1) / (count + 1) for i in range(count)]
     picked = {min(useful, key=lambda cut: abs(cut.share - target)).index for target in targets}
     spare = [cut for cut in useful if cut.index not in picked]
-    while spare and len(picked) < count:  # two targets met at one cut
+    while spare and len(picked) < count:  # the same cut was nearest to two targets
         picked.add(spare.pop(0).index)
     return [cut for cut in useful if cut.index in picked]
 
 
 def cheapest_head(heads: Sequence[HeadEntry], classes: int, backbone_cost: float) -> Callable[[Cut], float]:
-    """Return a function from a cut to the cost of the cheapest head there, over the backbone's.
+    """Return a function from a cut to the cost of the cheapest head there over the backbone's.
 
     Args:
-        heads: What is tried at each cut.
+        heads: The heads to be tried at each cut.
         classes: Number of classes.
         backbone_cost: Multiply-adds per sample of the whole backbone.
 
     Returns:
-        The function; it gives 0 where the hidden state's size is free.
+        The function; it returns 0 for a hidden state of dynamic size.
     """
 
     def share(cut: Cut) -> float:
-        if not backbone_cost or not all(isinstance(side, int) for side in cut.shape):
+        sizes = [size for size in cut.shape if isinstance(size, int)]
+        if not backbone_cost or len(sizes) < len(cut.shape):
             return 0.0
-        example = (torch.zeros(2, *cut.shape),)
+        example = (torch.zeros(2, *sizes),)
         built = [build_head(entry, cut.shape, classes, cut=cut.name) for entry in heads]
         return min(count_macs(head, example) for head in built) / backbone_cost
 
@@ -96,7 +98,7 @@ def _by_name(cuts: Sequence[Cut], names: Sequence[str]) -> list[Cut]:
     return chosen
 
 
-def _pays(cut: Cut, head: float, latest: float) -> bool:
+def _can_save(cut: Cut, head: float, latest: float) -> bool:
     if cut.share >= latest:
         reason = f"{cut.share:.1%} of the backbone lies before it"
     elif cut.share + head >= 1:

@@ -1,18 +1,21 @@
 """The exit sequence network: exits that see what all earlier positions saw (TinySaver, arXiv 2403.17726)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from .features import FeatureRequest, Key
+from ...chain.names import LOGITS, MEMORY
+from .config import SequenceOptions
+from .features import FeatureRequest, Key, SaverModule
 from .heads import ExitHead
-from .heads.base import name_inputs
+from .heads.base import set_inputs
 from .heads.feature_layout import FeatureLayout
 from .heads.pooling import GlobalPool, Standardize
 
-#: Of the last saver's logits among the features that heads are trained on.
+#: Key of the last saver's logits among the features that heads are trained on.
 SAVER: Key = (-1, "saver")
 
 
@@ -20,16 +23,19 @@ class Token(ExitHead):
     """The tap of one position: its pooled features as a token.
 
     Args:
-        hidden: What is pooled.
-        width: Numbers D of a token.
+        layout: Of the hidden state.
+        width: Size D of a token.
     """
 
-    def __init__(self, hidden: FeatureLayout, width: int):
-        super().__init__(GlobalPool(hidden))
+    features: GlobalPool
+
+    def __init__(self, layout: FeatureLayout, width: int):
+        pool = GlobalPool(layout)
+        super().__init__(pool)
         self.width = width
-        self.norm = Standardize(self.features.channels)
-        # the norm's bias is learned for this position alone: it tells positions apart
-        self.layer = nn.Sequential(nn.Linear(self.features.channels, width), nn.LayerNorm(width))
+        self.norm = Standardize(pool.channels)
+        # the layer norm's bias is learned per position, so that it also encodes the position
+        self.layer = nn.Sequential(nn.Linear(pool.channels, width), nn.LayerNorm(width))
 
     def answer(self, features: Tensor) -> Tensor:
         """Map pooled features (N, channels) to tokens (N, D)."""
@@ -37,14 +43,14 @@ class Token(ExitHead):
 
 
 class SaverToken(ExitHead):
-    """The tap of the last saver: its logits as they are, and its probabilities as a token.
+    """The tap of the last saver: its logits unchanged, then its probabilities as a token.
 
     Args:
         classes: Number of logits C.
-        width: Numbers D of a token.
+        width: Size D of a token.
     """
 
-    input_names = ("logits",)
+    input_names = (LOGITS,)
 
     def __init__(self, classes: int, width: int):
         super().__init__()
@@ -53,7 +59,7 @@ class SaverToken(ExitHead):
         self.layer = nn.Sequential(nn.Linear(classes, width), nn.LayerNorm(width))
 
     def prepare(self, features: Tensor) -> None:
-        """Find mean and deviation of the saver's probabilities from its logits (N, C)."""
+        """Estimate mean and deviation of the saver's probabilities from its logits (N, C)."""
         self.norm.fit(torch.softmax(features, dim=1))
 
     def answer(self, features: Tensor) -> Tensor:
@@ -62,113 +68,120 @@ class SaverToken(ExitHead):
 
 
 class SequenceHead(nn.Module):
-    """An exit of one position: its token attends to all tokens so far, and corrects the saver's logits.
+    """The exit of one position: its token attends to all tokens so far, and the result corrects the saver's logits.
 
     Args:
         classes: Number of logits C.
-        tokens: Number T of tokens up to here, its own the last.
-        width: Numbers D of a token.
-        heads: Heads of the attention, which divide `width`.
-        saver: Whether the saver's logits stand before the tokens.
+        tokens: Number T of tokens up to this position, whose own is the last.
+        options: Size D of a token and number of attention heads.
+        with_saver: Whether the memory begins with the saver's logits.
 
     Attributes:
         input_names: Names of the arguments of ``forward``: the features of all taps so far.
-        columns: Width of the memory that it wants.
+        columns: Width of the memory that ``forward`` expects.
     """
 
-    input_names = ("memory",)
+    input_names = (MEMORY,)
 
-    def __init__(self, classes: int, tokens: int, width: int, heads: int, saver: bool):
+    def __init__(self, classes: int, tokens: int, options: SequenceOptions, with_saver: bool):
         super().__init__()
-        self.tokens, self.width, self.heads = tokens, width, heads
-        self.skipped = classes if saver else 0
-        self.columns = self.skipped + tokens * width
+        width = options.width
+        self.tokens, self.width, self.heads = tokens, width, options.heads
+        self.logit_columns = classes if with_saver else 0
+        self.columns = self.logit_columns + tokens * width
         self.query = nn.Linear(width, width)
         self.pairs = nn.Linear(width, 2 * width)
         self.mix = nn.Linear(width, width)
         self.mlp = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
         )
-        self.layer = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, classes))
-        if saver:  # starts as the saver's own answer
-            nn.init.zeros_(self.layer[1].weight)
-            nn.init.zeros_(self.layer[1].bias)
+        last = nn.Linear(width, classes)
+        self.layer = nn.Sequential(nn.LayerNorm(width), last)
+        if with_saver:  # starts with no correction
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def forward(self, memory: Tensor) -> Tensor:
         """Map the memory (N, columns) to logits (N, C)."""
-        tokens = memory[:, self.skipped :].unflatten(1, (self.tokens, self.width))
+        tokens = memory[:, self.logit_columns :].unflatten(1, (self.tokens, self.width))
         own = tokens[:, -1]
-        seen = own + self.mix(self._attend(own, tokens))
-        correction = self.layer(seen + self.mlp(seen))
-        return memory[:, : self.skipped] + correction if self.skipped else correction
+        mixed = own + self.mix(self._attend(own, tokens))
+        correction = self.layer(mixed + self.mlp(mixed))
+        return memory[:, : self.logit_columns] + correction if self.logit_columns else correction
 
     def _attend(self, own: Tensor, tokens: Tensor) -> Tensor:
         size = self.width // self.heads
         query = self.query(own).unflatten(1, (self.heads, 1, size))
         keys, values = self.pairs(tokens).unflatten(2, (2 * self.heads, size)).transpose(1, 2).chunk(2, dim=1)
-        shares = torch.softmax(query @ keys.transpose(2, 3) / math.sqrt(size), dim=3)
-        return (shares @ values).flatten(1)
+        attention = torch.softmax(query @ keys.transpose(2, 3) / math.sqrt(size), dim=3)
+        return (attention @ values).flatten(1)
 
 
 class SequenceNetwork(nn.Module):
-    """All taps and exits of a backbone, trained as one: an exit's loss shapes the tokens of all earlier positions.
+    """All taps and exits of a backbone, trained jointly: an exit's loss shapes the tokens of all earlier positions.
 
     Args:
-        shapes: Of the hidden state at each position, by depth; a free dimension is a string.
-        masks: For each, the model's input that is the mask of its tokens, or None.
-        places: For each, the index of the segment behind which it stands.
+        shapes: Of the hidden state at each position, by depth; a dynamic size is a string.
+        masks: For each, the name of the model's input that is the mask of its tokens, or None.
         classes: Number of logits C.
-        saver: Whether exits build on a saver's logits.
-        width: Numbers D of a token.
-        heads: Heads of the attention.
+        options: Size of a token and number of attention heads.
+        with_saver: Whether exits build on a saver's logits.
+
+    Attributes:
+        positions: Index of the segment that each exit follows.
     """
 
     def __init__(
         self,
         shapes: Sequence[Sequence[int | str]],
         masks: Sequence[str | None],
-        places: Sequence[int],
         classes: int,
-        *,
-        saver: bool,
-        width: int,
-        heads: int,
+        options: SequenceOptions,
+        with_saver: bool,
     ):
         super().__init__()
-        self.places = tuple(places)
-        first = int(saver)
-        self.saver = SaverToken(classes, width) if saver else None
+        self.positions = tuple(range(len(shapes)))
+        self.saver = SaverToken(classes, options.width) if with_saver else None
         tokens = [
-            Token(FeatureLayout.of(shape, mask is not None), width) for shape, mask in zip(shapes, masks, strict=True)
+            Token(FeatureLayout.of(shape, mask is not None), options.width)
+            for shape, mask in zip(shapes, masks, strict=True)
         ]
         for token, shape, mask in zip(tokens, shapes, masks, strict=True):
-            name_inputs(token, shape, mask)
+            set_inputs(token, shape, mask)
         self.tokens = nn.ModuleList(tokens)
+        first = int(with_saver)
         self.heads = nn.ModuleList(
-            SequenceHead(classes, first + count + 1, width, heads, saver) for count in range(len(tokens))
+            SequenceHead(classes, first + count + 1, options, with_saver) for count in range(len(tokens))
         )
 
     @property
     def taps(self) -> dict[int, ExitHead]:
         """The taps of the dynamic model, by index of the segment; -1 is the last saver."""
-        first = {} if self.saver is None else {-1: self.saver}
-        return first | dict(zip(self.places, self.tokens, strict=True))
+        first: dict[int, ExitHead] = {} if self.saver is None else {-1: self.saver}
+        return first | dict(zip(self.positions, cast(Iterable[ExitHead], self.tokens), strict=True))
 
     @property
     def keys(self) -> dict[int, Key]:
         """Keys of the features that each tap reads."""
-        return {at: SAVER if at < 0 else (at, tap.features.key) for at, tap in self.taps.items()}
+        tokens = zip(self.positions, cast(Iterable[Token], self.tokens), strict=True)
+        first = {} if self.saver is None else {-1: SAVER}
+        return first | {at: (at, token.features.key) for at, token in tokens}
 
-    def wanted(self, saver: nn.Module | None, input_names: Sequence[str]) -> dict[Key, FeatureRequest]:
-        """Return the features that it is trained on; `saver` takes all inputs, or those that it states."""
-        found = {
-            self.keys[at]: FeatureRequest(tap.features, tap.input_names) for at, tap in self.taps.items() if at >= 0
-        }
-        taken = tuple(getattr(saver, "input_names", None) or input_names)
-        return found if saver is None else {SAVER: FeatureRequest(saver, taken), **found}
+    def requests(self, saver: SaverModule | None, input_names: Sequence[str]) -> dict[Key, FeatureRequest]:
+        """Return the features that it is trained on.
+
+        Args:
+            saver: The last saver; it takes all inputs, or those in its `input_names`.
+            input_names: Of all inputs of the model.
+        """
+        requests = {} if saver is None else {SAVER: FeatureRequest(saver, _inputs_of(saver, input_names))}
+        for at, tap in self.taps.items():
+            if at >= 0:
+                requests[self.keys[at]] = FeatureRequest(tap.features, tap.input_names)
+        return requests
 
     def prepare(self, features: Mapping[Key, Tensor]) -> None:
-        """Look at the features of some training samples before training."""
+        """Let the taps look at the features of some training samples before training."""
         for at, tap in self.taps.items():
             tap.prepare(features[self.keys[at]])
 
@@ -176,5 +189,9 @@ class SequenceNetwork(nn.Module):
         """Map features by key, each (B, ...), to logits float32 (S, B, C) of S positions."""
         memory = [tap.answer(features[self.keys[at]]) for at, tap in self.taps.items()]
         first = len(memory) - len(self.heads)
-        answers = [head(torch.cat(memory[: first + i + 1], dim=1)) for i, head in enumerate(self.heads)]
-        return torch.stack([answer.float() for answer in answers])
+        logits = [head(torch.cat(memory[: first + i + 1], dim=1)) for i, head in enumerate(self.heads)]
+        return torch.stack([each.float() for each in logits])
+
+
+def _inputs_of(saver: SaverModule, input_names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(getattr(saver, "input_names", None) or input_names)

@@ -1,4 +1,7 @@
-"""Kinds of exit heads, one file each; importing a file registers what is in it."""
+"""Exit heads: small classifiers on a hidden state of the backbone, one kind per file.
+
+Importing this package registers the built-in kinds; `README.md` shows how to write another one.
+"""
 
 from . import attention, conv, linear, mlp, residual
 from .base import ExitHead, HeadEntry, build_head, name_heads, register_head, registered_heads
@@ -7,12 +10,12 @@ from .pooling import GlobalPool, GridPool, Identity, Standardize
 
 __all__ = [
     "ExitHead",
-    "HeadEntry",
     "FeatureLayout",
-    "GridPool",
     "GlobalPool",
-    "Standardize",
+    "GridPool",
+    "HeadEntry",
     "Identity",
+    "Standardize",
     "attention",
     "build_head",
     "conv",

@@ -1,9 +1,9 @@
-"""What every exit head is; a new kind is one class that registers itself."""
+"""The base class of exit heads and their registry."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from torch import Tensor, nn
 
@@ -12,56 +12,27 @@ from ...stanza import Stanza
 from .feature_layout import FeatureLayout
 from .pooling import Identity, Standardize
 
-#: The one name of exits that is no kind of head: those of the sequence network.
+#: A name that no kind of head can have: exits of the sequence network are called ``cut:sequence``.
 SEQUENCE = "sequence"
 _HEADS: dict[str, type["ExitHead"]] = {}
 
 
-def register_head(name: str) -> Callable[[type["ExitHead"]], type["ExitHead"]]:
-    """Register a head class under a name that recipes use.
-
-    The class is built as ``Head(hidden, classes, **options)`` with a `FeatureLayout` and the fields of its
-    ``Options``, and maps (N, *hidden.shape) to logits (N, classes).
-
-    Args:
-        name: Not yet taken.
-
-    Returns:
-        A class decorator.
-
-    Raises:
-        PassError: The name is taken.
-    """
-
-    def decorate(head: type["ExitHead"]) -> type["ExitHead"]:
-        if name in _HEADS or name == SEQUENCE:
-            raise PassError(f"exit head '{name}' is already registered; choose another name")
-        _HEADS[name] = head
-        return head
-
-    return decorate
-
-
-def registered_heads() -> dict[str, type["ExitHead"]]:
-    """Return all kinds of heads by name."""
-    return dict(_HEADS)
-
-
 class ExitHead(nn.Module, ABC):
-    """Base of heads: `features` has nothing to train and is computed once for a whole training, `answer` is trained.
+    """Base of exit heads: fixed `features`, computed once per sample and cached, and a trained `answer`.
 
     Args:
-        features: Module from the hidden state (N, ...), and its mask (N, L) where there is one, to what `answer` takes.
-            Its ``key`` tells which features are the same at one cut, so that they are kept once. None hands the hidden
-            state on as it is.
+        features: Module without trained parameters, from the hidden state (N, ...), and its mask (N, L) if there is
+            one, to the input of `answer`. Heads at one cut share the cache of features with the same ``key``. None
+            means the hidden state unchanged.
 
     Attributes:
-        Options: What a recipe may set; each field has a default.
-        input_names: Names of what ``forward`` wants: ``hidden``, and the model's input that is its mask.
-        dynamic_dims: For each of `input_names`, its free dimensions besides batch: index -> name.
+        Options: Stanza of the options in a recipe; each field has a default.
+        input_names: Names of the arguments of ``forward``: ``hidden``, and the model's input that is its mask.
+        dynamic_dims: For each of `input_names`, its dynamic dimensions besides batch: index -> name.
     """
 
     Options: type[Stanza] = Stanza
+    features: nn.Module
     input_names: tuple[str, ...] = ("hidden",)
     dynamic_dims: tuple[dict[int, str], ...] = ({},)
 
@@ -74,14 +45,47 @@ class ExitHead(nn.Module, ABC):
         """Map features to logits (N, C)."""
 
     def prepare(self, features: Tensor) -> None:
-        """Look at the features of some training samples before training; by default fits what standardises them."""
+        """Look at the features of some training samples before training; by default this fits every `Standardize`."""
         for module in self.modules():
             if isinstance(module, Standardize):
                 module.fit(features)
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        """Map what `input_names` names, batch first, to logits (N, C)."""
+        """Map the tensors named by `input_names`, batch first, to logits (N, C)."""
         return self.answer(self.features(*tensors))
+
+
+HeadType = TypeVar("HeadType", bound=type[ExitHead])
+
+
+def register_head(name: str) -> Callable[[HeadType], HeadType]:
+    """Register an `ExitHead` class under the name that recipes use.
+
+    The class is called as ``Head(layout, classes, **options)`` with a `FeatureLayout` and the fields of its
+    ``Options``; the head maps (N, *layout.shape) to logits (N, classes).
+
+    Args:
+        name: Not in use yet.
+
+    Returns:
+        A class decorator.
+
+    Raises:
+        PassError: The name is already in use.
+    """
+
+    def decorate(head: HeadType) -> HeadType:
+        if name in _HEADS or name == SEQUENCE:
+            raise PassError(f"exit head '{name}' is already registered; choose another name")
+        _HEADS[name] = head
+        return head
+
+    return decorate
+
+
+def registered_heads() -> dict[str, type[ExitHead]]:
+    """Return all registered head classes by name."""
+    return dict(_HEADS)
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class HeadEntry:
     """One entry of a recipe's list of heads.
 
     Attributes:
-        name: Unique in the list: the kind, from its second entry on with a number.
+        name: Unique in the list: the kind, numbered from its second entry on.
         kind: A registered name.
         options: Fields of the kind's ``Options``.
     """
@@ -100,7 +104,7 @@ class HeadEntry:
 
 
 def name_heads(heads: Sequence[str | Mapping[str, Any]]) -> list[HeadEntry]:
-    """Give each entry of a list of heads a name: ``mlp``, and ``mlp-2`` for the second of that kind.
+    """Name the entries of a list of heads: ``mlp``, and ``mlp-2`` for the second of that kind.
 
     Args:
         heads: Kinds, or mappings of ``kind`` and its options.
@@ -124,13 +128,13 @@ def build_head(
 
     Args:
         head: A kind, or an entry with options.
-        shape: Of the hidden state without batch; a free dimension is a string.
+        shape: Of the hidden state without batch; a dynamic size is a string.
         classes: Number of logits.
-        cut: Where it goes, for messages.
+        cut: Name of the cut, for messages.
         mask: Name of the model's input (N, L) that is the mask of the tokens.
 
     Returns:
-        The head.
+        The head, with `input_names` and `dynamic_dims` set.
 
     Raises:
         PassError: The kind is unknown, or does not fit the shape.
@@ -141,19 +145,20 @@ def build_head(
     kind = _HEADS[entry.kind]
     try:
         options = kind.Options.model_validate(dict(entry.options)).model_dump()
-        built = kind(FeatureLayout.of(shape, mask is not None), classes, **options)
+        construct = cast(Callable[..., ExitHead], kind)
+        built = construct(FeatureLayout.of(shape, mask is not None), classes, **options)
     except PassError as error:
         place = f" at cut '{cut}'" if cut else ""
         raise PassError(
             f"exit head '{entry.name}' does not fit the hidden state of shape {tuple(shape)}{place}: {error}"
         ) from error
-    name_inputs(built, shape, mask)
+    set_inputs(built, shape, mask)
     return built
 
 
-def name_inputs(head: ExitHead, shape: Sequence[int | str], mask: str | None) -> None:
-    """Tell a head what it takes, and what of that is free besides batch; arguments as for `build_head`."""
-    free = {place: side for place, side in enumerate(shape, start=1) if isinstance(side, str)}
-    head.dynamic_dims = (free,)
+def set_inputs(head: ExitHead, shape: Sequence[int | str], mask: str | None) -> None:
+    """Set the `input_names` and `dynamic_dims` of a head; arguments as for `build_head`."""
+    dynamic = {dimension: size for dimension, size in enumerate(shape, start=1) if isinstance(size, str)}
+    head.dynamic_dims = (dynamic,)
     if mask is not None:
-        head.input_names, head.dynamic_dims = ("hidden", mask), (free, free)
+        head.input_names, head.dynamic_dims = ("hidden", mask), (dynamic, dynamic)

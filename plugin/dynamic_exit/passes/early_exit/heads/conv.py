@@ -1,4 +1,4 @@
-"""Depthwise-separable convolutions on a small map, then pooling."""
+"""Depthwise-separable convolutions on a small map, then global pooling."""
 
 from itertools import pairwise
 
@@ -14,23 +14,24 @@ from .pooling import GridPool, Standardize
 
 
 class ConvOptions(Stanza):
-    """What a recipe may set of a `conv`."""
+    """Options of the head `conv` in a recipe."""
 
-    blocks: int = Field(1, ge=1, description="depthwise-separable blocks at the size where they end")
+    blocks: int = Field(1, ge=1, description="depthwise-separable blocks of stride 1, after those of stride 2")
     halvings: int = Field(0, ge=0, description="blocks of stride 2 before those, each twice as wide, up to `width`")
-    width: int | None = Field(None, ge=1, description="channels that a block gives; default: those of the hidden state")
-    side: int = Field(4, ge=1, description="places along each side of the map at most; a larger one is averaged first")
+    width: int | None = Field(None, ge=1, description="output channels of a block; default: those of the hidden state")
+    side: int = Field(4, ge=1, description="cells along each side of the map at most; a larger one is average-pooled")
 
 
 class SeparableBlock(nn.Module):
-    """Depthwise 3x3 and pointwise convolution (MobileNets, arXiv 1704.04861), around which the input is added.
+    """Depthwise 3x3 and pointwise convolution (MobileNets, arXiv 1704.04861) with a residual connection.
 
-    There is no batch norm: the input is standardised, weights keep its variance, and what is trained is what serves.
+    There is no batch norm: the input is standardized, the initial weights preserve its variance, and the head answers
+    in use as it did in training.
 
     Args:
-        before: Channels in.
-        after: Channels out.
-        stride: 1 or 2; the input is added where shapes agree.
+        before: Input channels.
+        after: Output channels.
+        stride: 1 or 2; the residual connection exists if input and output have the same shape.
         dimensions: 2 for maps, 1 for sequences.
     """
 
@@ -42,51 +43,53 @@ class SeparableBlock(nn.Module):
         self.residual = before == after and stride == 1
         nn.init.kaiming_normal_(self.depthwise.weight, nonlinearity="linear")
         nn.init.kaiming_normal_(self.pointwise.weight)
-        nn.init.zeros_(self.pointwise.bias)
+        if self.pointwise.bias is not None:
+            nn.init.zeros_(self.pointwise.bias)
 
-    def forward(self, places: Tensor) -> Tensor:
+    def forward(self, cells: Tensor) -> Tensor:
         """Convolve (N, before, ...) to (N, after, ...)."""
-        found = self.pointwise(self.depthwise(places))
-        return functional.relu(found + places if self.residual else found)
+        made = self.pointwise(self.depthwise(cells))
+        return functional.relu(made + cells if self.residual else made)
 
 
 @register_head("conv")
 class ConvHead(ExitHead):
-    """Depthwise-separable blocks, mean over places, linear layer.
+    """Depthwise-separable blocks, global average pooling, one linear layer.
 
-    On tokens that are a square grid it convolves the grid, without the class token; on other tokens the sequence.
+    Tokens that form a square grid are convolved in 2D without their class token, other tokens in 1D.
 
     Args:
-        hidden: What it is put on: a map or tokens.
+        layout: Of the hidden state: a map or tokens.
         classes: Number of logits C.
         blocks: Blocks of stride 1.
-        halvings: Blocks of stride 2 before those, each twice as wide as what it gets, up to `width`.
-        width: Channels that the blocks of stride 1 give; None takes those of the hidden state.
-        side: Places along each side of the map at most; a larger one is averaged first.
+        halvings: Blocks of stride 2 before those, each twice as wide as its input, up to `width`.
+        width: Output channels of the blocks of stride 1; None means those of the hidden state.
+        side: Cells along each side of the map at most; a larger one is average-pooled.
 
     Raises:
-        PassError: The hidden state has no places, or a mask goes with places that are halved.
+        PassError: The hidden state is neither a map of fixed size nor tokens, or masked tokens would be halved.
     """
 
+    features: GridPool
     Options = ConvOptions
 
     def __init__(
         self,
-        hidden: FeatureLayout,
+        layout: FeatureLayout,
         classes: int,
         blocks: int = 1,
         halvings: int = 0,
         width: int | None = None,
         side: int = 4,
     ):
-        if not (hidden.is_tokens or hidden.grid):
+        if not (layout.is_tokens or layout.grid):
             raise PassError("it needs a map of known height and width, or tokens")
-        if hidden.masked and halvings:
+        if layout.masked and halvings:
             raise PassError("tokens with a mask cannot be halved; set `halvings: 0`")
-        super().__init__(GridPool(hidden, side))
-        self.norm = Standardize(hidden.channels)
-        width = width or hidden.channels
-        widths = [hidden.channels]
+        super().__init__(GridPool(layout, side))
+        self.norm = Standardize(layout.channels)
+        width = width or layout.channels
+        widths = [layout.channels]
         for _ in range(halvings):
             widths.append(min(2 * widths[-1], max(width, widths[-1])))
         widths += [width] * blocks
@@ -99,16 +102,16 @@ class ConvHead(ExitHead):
         self.layer = nn.Linear(width, classes)
 
     def answer(self, features: Tensor) -> Tensor:
-        """Map places (N, C, P), with a mask (N, C + 1, P), to logits (N, classes)."""
-        places = self.norm(features[:, : self.features.channels])
+        """Map cells (N, C, P), with a mask (N, C + 1, P), to logits (N, classes)."""
+        cells = self.norm(features[:, : self.features.channels])
         if self.features.masked:
             real = features[:, self.features.channels :]
             for block in self.blocks:
-                places = block(places * real)
-            return self.layer((places * real).sum(2) / real.sum(2).clamp(min=1))
-        places = places[:, :, self.features.extra :]
+                cells = block(cells * real)
+            return self.layer((cells * real).sum(2) / real.sum(2).clamp(min=1))
+        cells = cells[:, :, self.features.extra :]
         if self.features.grid:
-            places = places.unflatten(2, self.features.grid)
+            cells = cells.unflatten(2, self.features.grid)
         for block in self.blocks:
-            places = block(places)
-        return self.layer(places.flatten(2).mean(2))
+            cells = block(cells)
+        return self.layer(cells.flatten(2).mean(2))

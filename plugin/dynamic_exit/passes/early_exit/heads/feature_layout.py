@@ -1,4 +1,4 @@
-"""What a head is put on: how the dimensions of a hidden state are read."""
+"""How the dimensions of a hidden state are read: a feature map, tokens or a vector."""
 
 import math
 from collections.abc import Sequence
@@ -6,42 +6,49 @@ from dataclasses import dataclass
 
 from ....errors import PassError
 
-# a class token, one more for distillation (DeiT), four registers (DINOv2)
+# a class token; a distillation token too (DeiT); a class token and four registers (DINOv2)
 _EXTRA_TOKENS = (1, 2, 5)
 
 
 @dataclass(frozen=True)
 class FeatureLayout:
-    """A hidden state, without its batch: a map (C, H, W) or (H, W, C), tokens (L, C), or a vector (C,).
+    """Layout of a hidden state without its batch dimension: map (C, H, W) or (H, W, C), tokens (L, C), vector (C,).
 
-    Of a shape of three, two equal dimensions in front of a different one are taken for space, so that channels come
-    last; else channels come first. Tokens are a square grid where L is a square, or is one after 1, 2 or 5 extra tokens
-    in front, of which the first is the class token. Under a mask the first token is the class token.
+    A shape of three whose first two sizes are equal and differ from the last is read as channels-last, any other as
+    channels-first. Tokens form a square grid if L is a square number, or becomes one without 1, 2 or 5 extra tokens in
+    front, of which the first is the class token. Masked tokens form no grid, and their first is the class token.
 
     Attributes:
-        shape: Sizes; a free one is a string.
-        masked: Whether a mask (N, L) comes with it, not zero where a token is real.
+        shape: Sizes; a dynamic one is a string.
+        masked: Whether a mask (N, L) comes with the hidden state, nonzero for real tokens and zero for padding.
+
+    Raises:
+        PassError: Not 1 to 3 dimensions, a dynamic number of channels, or a mask for anything but tokens.
     """
 
     shape: tuple[int | str, ...]
     masked: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 1 <= len(self.shape) <= 3:
             raise PassError("it needs 1 to 3 dimensions besides batch")
-        if not isinstance(self.channels, int):
+        if not isinstance(self._channels, int):
             raise PassError("it needs a fixed number of channels")
         if self.masked and len(self.shape) != 2:
             raise PassError("a mask goes with tokens alone")
 
     @classmethod
     def of(cls, shape: Sequence[int | str], masked: bool = False) -> "FeatureLayout":
-        """Read a shape without batch.
+        """Return the layout of a shape without its batch dimension.
 
         Raises:
-            PassError: Another number of dimensions, or free channels.
+            PassError: As for the class.
         """
         return cls(tuple(shape), masked)
+
+    @property
+    def _channels(self) -> int | str:
+        return self.shape[-1] if self.channels_last else self.shape[0]
 
     @property
     def channels_last(self) -> bool:
@@ -51,11 +58,11 @@ class FeatureLayout:
     @property
     def channels(self) -> int:
         """Number of channels C."""
-        return self.shape[-1] if self.channels_last else self.shape[0]
+        return int(self._channels)
 
     @property
     def is_map(self) -> bool:
-        """Whether it is a map of three dimensions."""
+        """Whether it is a feature map of three dimensions."""
         return len(self.shape) == 3
 
     @property
@@ -64,27 +71,33 @@ class FeatureLayout:
         return len(self.shape) == 2
 
     @property
+    def length(self) -> int | None:
+        """Number of tokens L, extra tokens included; None if it is dynamic, or these are no tokens."""
+        length = self.shape[0]
+        return length if self.is_tokens and isinstance(length, int) else None
+
+    @property
     def extra_tokens(self) -> int:
-        """Tokens in front that stand for no place; the first is the class token."""
+        """Number of leading tokens that belong to no cell of the grid; the first is the class token."""
         if not self.is_tokens:
             return 0
         if self.masked:
             return 1
-        length = self.shape[0]
-        if not isinstance(length, int) or _is_square(length):
+        length = self.length
+        if length is None or _is_square(length):
             return 0
         return next((extra for extra in _EXTRA_TOKENS if length - extra >= 4 and _is_square(length - extra)), 0)
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        """Height and width of the places, or None where they are no grid of known size."""
+        """Height and width; None if there is no grid, or its size is dynamic."""
         if self.is_map:
-            sides = self.shape[:2] if self.channels_last else self.shape[1:]
-            return sides if all(isinstance(side, int) for side in sides) else None
-        if not self.is_tokens or self.masked or not isinstance(self.shape[0], int):
+            height, width = self.shape[:2] if self.channels_last else self.shape[1:]
+            return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+        if self.masked or self.length is None:
             return None
-        places = self.shape[0] - self.extra_tokens
-        return (math.isqrt(places),) * 2 if _is_square(places) else None
+        cells = self.length - self.extra_tokens
+        return (math.isqrt(cells), math.isqrt(cells)) if _is_square(cells) else None
 
 
 def _is_square(number: int) -> bool:

@@ -1,4 +1,4 @@
-"""The least that can answer: global pooling and one linear layer."""
+"""The smallest head: global pooling and one linear layer."""
 
 from torch import Tensor, nn
 
@@ -9,17 +9,18 @@ from .pooling import GlobalPool, Standardize
 
 @register_head("linear")
 class LinearHead(ExitHead):
-    """One linear layer on standardised pooled features.
+    """One linear layer on standardized, globally pooled features.
 
     Args:
-        hidden: What it is put on.
+        layout: Of the hidden state.
         classes: Number of logits C.
     """
 
-    def __init__(self, hidden: FeatureLayout, classes: int):
-        super().__init__(GlobalPool(hidden))
-        self.norm = Standardize(self.features.channels)
-        self.layer = nn.Linear(self.features.channels, classes)
+    def __init__(self, layout: FeatureLayout, classes: int):
+        pool = GlobalPool(layout)
+        super().__init__(pool)
+        self.norm = Standardize(pool.channels)
+        self.layer = nn.Linear(pool.channels, classes)
 
     def answer(self, features: Tensor) -> Tensor:
         """Map pooled features (N, channels) to logits (N, C)."""

@@ -1,4 +1,4 @@
-"""Linear layers on pooled features, as in DyCE (arXiv 2403.01695)."""
+"""A multilayer perceptron on pooled features, as in DyCE (arXiv 2403.01695)."""
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -10,35 +10,34 @@ from .pooling import GlobalPool, Standardize
 
 
 class MlpOptions(Stanza):
-    """What a recipe may set of an `mlp`."""
+    """Options of the head `mlp` in a recipe."""
 
     layers: int = Field(2, ge=1, description="linear layers, the last included")
-    width: int | None = Field(None, ge=1, description="of the layers between; default: the number of pooled features")
+    width: int | None = Field(None, ge=1, description="of the hidden layers; default: the number of pooled features")
 
 
 @register_head("mlp")
 class MlpHead(ExitHead):
-    """Linear layers with ReLU between on standardised pooled features.
+    """Linear layers with ReLU in between, on standardized, globally pooled features.
 
     Args:
-        hidden: What it is put on.
+        layout: Of the hidden state.
         classes: Number of logits C.
         layers: Linear layers, the last included.
-        width: Of the layers between; None takes the number of pooled features.
+        width: Of the hidden layers; None means the number of pooled features.
     """
 
     Options = MlpOptions
 
-    def __init__(self, hidden: FeatureLayout, classes: int, layers: int = 2, width: int | None = None):
-        super().__init__(GlobalPool(hidden))
-        before = self.features.channels
-        self.norm = Standardize(before)
+    def __init__(self, layout: FeatureLayout, classes: int, layers: int = 2, width: int | None = None):
+        pool = GlobalPool(layout)
+        super().__init__(pool)
+        self.norm = Standardize(pool.channels)
+        widths = [pool.channels] + [width or pool.channels] * (layers - 1)
         parts: list[nn.Module] = []
-        for _ in range(layers - 1):
-            after = width or self.features.channels
+        for before, after in zip(widths, widths[1:], strict=False):
             parts += [nn.Linear(before, after), nn.ReLU()]
-            before = after
-        self.layers = nn.Sequential(*parts, nn.Linear(before, classes))
+        self.layers = nn.Sequential(*parts, nn.Linear(widths[-1], classes))
 
     def answer(self, features: Tensor) -> Tensor:
         """Map pooled features (N, channels) to logits (N, C)."""
