@@ -1,25 +1,29 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo check test setup clean
+.PHONY: demo check test docs setup clean
 
 demo: setup
 	rm -rf build/quickstart
 	$(BIN)/dynamic-exit run recipes/quickstart.yaml --output build/quickstart
 
 check: setup
-	$(BIN)/ruff format --check plugin tests integration_tests recipes
-	$(BIN)/ruff check plugin tests integration_tests recipes
+	$(BIN)/ruff format --check plugin tests integration_tests recipes docs
+	$(BIN)/ruff check plugin tests integration_tests recipes docs
 	$(BIN)/mypy
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+docs: setup
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --quiet
+
 setup: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,docs]"
 	touch $@
 
 clean:

@@ -1,4 +1,14 @@
+import dataclasses
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import filelock
 import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMAND = Path(sys.executable).with_name("dynamic-exit")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -7,3 +17,30 @@ def cache_of_the_tests(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DYNAMIC_EXIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@dataclasses.dataclass(frozen=True)
+class Demo:
+    """One run of the quickstart as a newcomer starts it: its folder, and what it printed."""
+
+    folder: Path
+    printed: str
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory, worker_id) -> Demo:
+    """The demo, run once for all workers of a test run; nobody may write to its folder."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+    folder, printed = shared / "demo" / "quickstart", shared / "demo" / "printed.txt"
+    with filelock.FileLock(shared / "demo.lock"):
+        if not printed.exists():
+            began = time.perf_counter()
+            done = subprocess.run(
+                [COMMAND, "run", "recipes/quickstart.yaml", "--output", str(folder)],
+                cwd=ROOT, capture_output=True, text=True,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            print(f"the demo took {time.perf_counter() - began:.0f} s")
+            printed.write_text(done.stdout)
+    return Demo(folder, printed.read_text())

@@ -1,5 +1,6 @@
 """A Hugging Face text classifier, compressed into segments while it is loaded, in transformers' own pipeline."""
 
+import documents
 import numpy as np
 import sentences  # noqa: E402  (the world of words lies beside the other tests)
 import tiny  # noqa: E402
@@ -26,3 +27,5 @@ def test_text_goes_in_and_the_measured_accuracy_comes_out(tmp_path):
         assert np.mean([each["label"] for each in found] == np.array(labels)) >= point.accuracy - 0.05
         exits.update(model(**sentences.tokenizer()(list(texts), padding=True, return_tensors="np")).exit_index)
     assert exits == set(range(len(model.stages) + 1)), "every stage answers some text at some point"
+    (served,) = (block.code for block in documents.blocks("docs/how-to/text.md") if block.language == "python")
+    exec(served.replace("build/text", str(tmp_path / "kept")), {})  # noqa: S102  the page's own code
