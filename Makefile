@@ -17,7 +17,7 @@ test: setup
 
 docs: setup
 	$(BIN)/python docs/generate.py
-	$(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 setup: .venv/installed
 
