@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from dynamic_exit.core.cache import Cache, open_cache, pack, unpack
+from dynamic_exit.core.cache import Cache, open_cache
+from dynamic_exit.core.file_archive import array_from_bytes, array_to_bytes
 from dynamic_exit.core.hashing import digest
 
 KEY = digest("a key")
@@ -110,13 +111,13 @@ def test_digests_tell_parts_apart():
 def test_arrays_keep_every_bit(dtype):
     array = np.random.default_rng(0).integers(0, 200, size=(7, 3)).astype(dtype) / np.asarray(3, dtype)
     array = array.astype(dtype)
-    again = unpack(pack(array))
+    again = array_from_bytes(array_to_bytes(array))
     assert (again.dtype, again.shape, again.tobytes()) == (array.dtype, array.shape, array.tobytes())
 
 
 def test_objects_are_refused():
     with pytest.raises(ValueError, match="allow_pickle"):
-        pack(np.array([{}]))
+        array_to_bytes(np.array([{}]))
 
 
 def test_where_the_cache_lies(monkeypatch, tmp_path):

@@ -10,6 +10,7 @@ import processes
 import pytest
 
 from dynamic_exit.core import distributed
+from dynamic_exit.core.launcher import is_rank_zero
 
 PROCESSES = 3
 
@@ -35,12 +36,13 @@ def alone():
 
 def test_one_process_does_what_it_is_told(tmp_path):
     with distributed.processes():
-        assert (distributed.world(), distributed.rank(), distributed.main(), distributed.speaks()) == (1, 0, True, True)
+        assert (distributed.world_size(), distributed.rank(), distributed.is_main_process()) == (1, 0, True)
+        assert is_rank_zero()
         assert distributed.shard(7, 4) == range(7)
-        assert distributed.led(lambda: {1: 2}) == {1: 2}  # not even turned into JSON
-        assert distributed.together(lambda: 5) == 5
+        assert distributed.run_on_main(lambda: {1: 2}) == {1: 2}  # not even turned into JSON
+        assert distributed.run_on_all(lambda: 5) == 5
         array = np.arange(3)
-        assert distributed.gathered(lambda: [array])[0] is array
+        assert distributed.all_gather_rows(lambda: [array])[0] is array
 
 
 def test_shards_are_whole_blocks_in_order(seen):

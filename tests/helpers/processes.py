@@ -76,7 +76,7 @@ def failing(error, where):
 
     told = distributed.rank()
     try:
-        distributed.together(work)
+        distributed.run_on_all(work)
     except Exception as seen:
         return [type(seen).__name__, str(seen)]
 
@@ -85,8 +85,8 @@ def everything(folder):
     """All that is looked at, of this process."""
     rank = distributed.rank()
     numbers, kinds = torch.full((2, 2), rank + 1.0), [torch.full((3,), rank + 1), torch.full((1,), rank + 0.5)]
-    distributed.add([numbers])
-    distributed.share(kinds)
+    distributed.all_reduce_sum([numbers])
+    distributed.broadcast(kinds)
     rows = distributed.shard(20, 4)
     cache = Cache(folder / f"cache{rank}")
     key = digest("key")
@@ -94,11 +94,11 @@ def everything(folder):
     return {
         "rank": rank,
         "shards": [list(distributed.shard(samples, 4)) for samples in (0, 3, 8, 20, 100)],
-        "led": distributed.led(lambda: {"by": rank, "alone": distributed.world()}),
-        "gathered": [array.tolist() for array in distributed.gathered(
+        "led": distributed.run_on_main(lambda: {"by": rank, "alone": distributed.world_size()}),
+        "gathered": [array.tolist() for array in distributed.all_gather_rows(
             lambda: [np.asarray(rows, np.int16) * 10, np.asarray([[row] * 2 for row in rows])] if rows else []
         )],
-        "nobody": distributed.gathered(lambda: []),
+        "nobody": distributed.all_gather_rows(lambda: []),
         "added": numbers.tolist(),
         "shared": [each.tolist() for each in kinds],
         "refused": failing(DataError("a bad sample"), 1),
@@ -118,14 +118,14 @@ def main(folder):
         mine = everything(folder)
         train("none", 8, checkpoint, stop=2)
         mine["resumed"] = train("none", 8, checkpoint, resume=True)
-        distributed.led(lambda: checkpoint.write_bytes(b"nothing"))
+        distributed.run_on_main(lambda: checkpoint.write_bytes(b"nothing"))
         try:
             train("none", 8, checkpoint, resume=True)
         except PassError as error:
             mine["unread"] = str(error)
         text = np.frombuffer(json.dumps(mine).encode(), np.uint8)
-        sizes, texts = distributed.gathered(lambda: [np.asarray([len(text)]), text])
-        if distributed.main():
+        sizes, texts = distributed.all_gather_rows(lambda: [np.asarray([len(text)]), text])
+        if distributed.is_main_process():
             ends = np.cumsum(sizes)
             print(
                 json.dumps(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from dynamic_exit.core.batching import side_by_side
+from dynamic_exit.core.batching import map_in_threads
 from dynamic_exit.errors import ModelError
 from dynamic_exit.runtime.model import DynamicExitModel
 from dynamic_exit.runtime.recorder import BATCH_SIZE, Answers, answer_batches, make_records
@@ -76,7 +76,7 @@ def test_items_come_in_order_and_only_so_many_are_taken_ahead(workers):
         time.sleep(0.002 * (number % 2 == 0))
         return number
 
-    for expected, found in enumerate(side_by_side(slow_when_even, items(), workers)):
+    for expected, found in enumerate(map_in_threads(slow_when_even, items(), workers)):
         assert found == expected
         assert len(taken) <= expected + 1 + 2 * workers
 
@@ -97,13 +97,13 @@ def test_the_first_item_is_run_alone_and_the_rest_together():
         first_done.set()
         return number
 
-    assert list(side_by_side(run, range(12), 3)) == list(range(12))
+    assert list(map_in_threads(run, range(12), 3)) == list(range(12))
     assert most == 3
 
 
 def test_no_further_item_is_run_once_nobody_asks():
     done = []
-    numbers = side_by_side(lambda number: done.append(number) or time.sleep(0.005), range(1000), 2)
+    numbers = map_in_threads(lambda number: done.append(number) or time.sleep(0.005), range(1000), 2)
     for _ in range(3):
         next(numbers)
     numbers.close()

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..core.cache import Cache
-from ..core.process_state import undisturbed
+from ..core.process_state import preserve_process_state
 from ..cost import count_macs
 from ..graph.backbone import Backbone
 from ..passes import PruningStanza
@@ -19,7 +19,7 @@ from ..sources.run_inputs import RunInputs
 from .probes import Estimate
 
 
-@undisturbed()
+@preserve_process_state()
 def plan(recipe: Recipe) -> dict[str, Any]:
     """Find out what a recipe would run.
 

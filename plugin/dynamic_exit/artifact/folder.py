@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.atomic_write import written_whole
+from ..core.atomic_write import atomic_write
 from ..errors import ExportError, OutputError, first_line
 from .manifest import CONFIG_FILE, MODEL_TYPE, incomplete
 
@@ -189,7 +189,7 @@ def copy_files(source: Path, target: Path, tokenizer_files: Iterable[str] = ()) 
         if place.resolve() == path.resolve():
             continue
         place.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "rb") as content, written_whole(place) as file:
+        with open(path, "rb") as content, atomic_write(place) as file:
             while block := content.read(1 << 24):
                 file.write(block)
 
@@ -203,7 +203,7 @@ def make_folder(directory: str | os.PathLike) -> Path:
     folder = Path(directory)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with written_whole(folder / ".writable"):
+        with atomic_write(folder / ".writable"):
             pass
         (folder / ".writable").unlink()
     except OSError as error:

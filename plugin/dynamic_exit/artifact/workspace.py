@@ -46,7 +46,7 @@ class Workspace:
     """
 
     def __init__(self, directory: str | Path):
-        self.directory = Path(distributed.led(lambda: str(_checked(directory))))
+        self.directory = Path(distributed.run_on_main(lambda: str(_checked(directory))))
         self.partial = self.directory.with_name(self.directory.name + PARTIAL)
         self.work = self.partial / _WORK
         self._lock: OutputLock | None = None
@@ -59,8 +59,8 @@ class Workspace:
         Raises:
             OutputError: Another run has it, has just written it, or it cannot be made.
         """
-        distributed.led(self._take)
-        if distributed.main():
+        distributed.run_on_main(self._take)
+        if distributed.is_main_process():
             self._logging.enter_context(logging_to(self._log, logging.DEBUG))
         return self
 
@@ -92,7 +92,7 @@ class Workspace:
         Raises:
             OutputError: It cannot be made.
         """
-        distributed.led(lambda: self._begin(resume))
+        distributed.run_on_main(lambda: self._begin(resume))
         return self.work
 
     def _begin(self, resume: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
-from ..core.atomic_write import written_whole
+from ..core.atomic_write import atomic_write
 from ..errors import OperatingPointError
 from ..records import Records
 from .evaluation import Configuration, Evaluation, check_configuration, evaluate
@@ -300,7 +300,7 @@ class OperatingPoints(_Model):
             OperatingPointError: The file cannot be written.
         """
         try:
-            with written_whole(path) as file:
+            with atomic_write(path) as file:
                 file.write(self.to_json().encode())
         except OSError as error:
             raise OperatingPointError(

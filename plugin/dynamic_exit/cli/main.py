@@ -13,8 +13,9 @@ import typer
 import yaml
 
 from ..chain.operating_point import OperatingPoints
-from ..core import distributed, signals
-from ..core.process_state import undisturbed
+from ..core import signals
+from ..core.launcher import is_rank_zero
+from ..core.process_state import preserve_process_state
 from ..errors import DynamicExitError, RecipeError
 from .render import print_candidates, print_figures, print_stacks, print_table
 from .terminal import progress_bar, terminal_log
@@ -40,7 +41,7 @@ _Quiet = Annotated[bool, typer.Option("--quiet", help="on stderr, warnings and e
 _Verbose = Annotated[bool, typer.Option("--verbose", help="on stderr, details too, with the names of loggers")]
 
 
-@undisturbed()
+@preserve_process_state()
 def main(arguments: Sequence[str] | None = None, name: str = "dynamic-exit") -> None:
     """Run the command; a refused input is one line on stderr and exit code 2, a missed requirement one and code 3.
 
@@ -60,7 +61,7 @@ def _run(arguments: Sequence[str] | None, name: str) -> int:
         return app(arguments, prog_name=name, standalone_mode=False) or 0
     except DynamicExitError as error:
         who = ""
-        if not distributed.speaks():
+        if not is_rank_zero():
             time.sleep(_MAIN_ENDS)
             who = f", process {os.environ['RANK']}"
         print(f"dynamic-exit{who}: {error}", file=sys.stderr)
@@ -98,7 +99,7 @@ def run(
         advice = partial(how_to_go_on, loaded.export.directory)
         with signals.advised(advice), progress_bar(console, quiet) as progress:
             result = run_recipe(loaded, progress=progress, resume=resume)
-    if not distributed.speaks():
+    if not is_rank_zero():
         return
     if as_json:
         print(json.dumps({"folder": str(result.folder), **result.metrics}, indent=2))

@@ -8,7 +8,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TimeRemainingColumn
 
-from ..core import distributed, signals
+from ..core import signals
+from ..core.launcher import is_rank_zero
 from ..core.logging import logging_to
 
 
@@ -53,7 +54,7 @@ def terminal_log(quiet: bool = False, verbose: bool = False) -> Iterator[Console
     if quiet and verbose:
         raise typer.BadParameter("--quiet and --verbose contradict each other; give one of them")
     console = Console(stderr=True)
-    if not distributed.speaks():
+    if not is_rank_zero():
         yield console
         return
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO

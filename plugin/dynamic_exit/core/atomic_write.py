@@ -1,22 +1,22 @@
-"""Files that are written whole or not at all."""
+"""Atomic file writes."""
 
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 
 @contextmanager
-def written_whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """Open a file beside `path` that takes its place once all is written; what fails or is interrupted leaves nothing.
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path` that replaces it once it is complete; a failed write leaves no trace.
 
     Args:
         path: The file to write or replace; its folder must exist.
 
     Yields:
-        The file to write to.
+        The temporary file, open for bytes.
 
     Raises:
         OSError: The file cannot be written.

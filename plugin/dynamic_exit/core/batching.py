@@ -47,7 +47,7 @@ def run_in_batches(module: nn.Module, tensors: Sequence[Tensor], batch_size: int
     return torch.cat([module(*batch) for batch in batches(tensors, batch_size)])
 
 
-def side_by_side(run: Callable[[Item], Made], items: Iterable[Item], workers: int) -> Iterator[Made]:
+def map_in_threads(run: Callable[[Item], Made], items: Iterable[Item], workers: int) -> Iterator[Made]:
     """Run a function on items in several threads.
 
     Args:

@@ -1,47 +1,28 @@
-"""Finished work on disk, found again by a key that covers everything it depends on.
+"""Finished work on disk, under a key that covers everything it depends on.
 
-An entry is one file: an uncompressed zip archive of named byte strings with a manifest of their sha256 sums. It is
-written whole or not at all, and what was cut short or changed since is noticed and made anew.
+An entry is one archive of named byte strings (`file_archive.write_archive`), written atomically; an entry that was cut
+short or changed is noticed and made again.
 """
 
-import hashlib
-import io
 import json
 import logging
 import os
 import tempfile
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from . import distributed
-from .atomic_write import written_whole
+from .file_archive import pack_files, read_archive, unpack_files, write_archive
 
 logger = logging.getLogger(__name__)
 
-_MANIFEST = "manifest.json"
-
-
-def pack(array: np.ndarray) -> bytes:
-    """Return an array of plain numbers as the bytes of an .npy file."""
-    file = io.BytesIO()
-    np.save(file, array, allow_pickle=False)
-    return file.getvalue()
-
-
-def unpack(content: bytes) -> np.ndarray:
-    """Return the array that `pack` took."""
-    return np.load(io.BytesIO(content), allow_pickle=False)
-
 
 class Cache:
-    """A folder of entries; of processes that work together the main one reads and writes it, and tells the others.
+    """A folder of entries; with several processes, the main one reads and writes it and sends the others what it read.
 
     Args:
-        directory: The folder, made when it is first written to; None takes a temporary one, which goes with the object.
+        directory: The folder, made when it is first written to; None takes a temporary one, removed with the object.
     """
 
     def __init__(self, directory: str | Path | None):
@@ -52,43 +33,46 @@ class Cache:
         self.directory = Path(self._temporary.name if directory is None else directory)
 
     def __contains__(self, key: str) -> bool:
-        return distributed.led(lambda: self._path(key).is_file())
+        return distributed.run_on_main(lambda: self._path(key).is_file())
 
     def get(self, key: str) -> dict[str, bytes] | None:
-        """Return an entry's content by name; None where there is none that can be trusted."""
-        return distributed.led(lambda: self._get(key), _pack_entry, _unpack_entry)
+        """Return an entry's content by name; None if there is no intact entry."""
+        return distributed.run_on_main(lambda: self._get(key), _pack_entry, _unpack_entry)
 
     def _get(self, key: str) -> dict[str, bytes] | None:
         path = self._path(key)
         if not path.is_file():
             return None
-        try:
-            return _read(path, key)
-        except Exception:  # zipfile, zlib and json raise what they please on bytes that were cut or changed
+        files = read_archive(path, key)
+        if files is None:
             logger.info(f"cache entry '{path.name}' was cut short or changed; it is made anew")
-            return None
+        return files
 
     def put(self, key: str, files: Mapping[str, bytes]) -> None:
-        """Write an entry, whole or not at all.
+        """Write an entry atomically; if the folder cannot be written, use a temporary one from now on.
 
         Args:
-            key: As `digest` makes it.
+            key: From `digest`.
             files: Content by name.
         """
-        if not distributed.main():
+        if not distributed.is_main_process():
             return
+        path = self._path(key)
         try:
-            _write(self._path(key), key, files)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_archive(path, key, files)
         except OSError as error:
             if self._temporary is not None:
                 raise
-            said = f"cache '{self.directory}' cannot be written: {error.strerror or error}"
-            logger.warning(f"{said}; what is made now will not be found again")
+            reason = error.strerror or error
+            logger.warning(
+                f"cache '{self.directory}' cannot be written: {reason}; what is made now will not be found again"
+            )
             self._use(None)
             self.put(key, files)
 
     def files(self, key: str, make: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
-        """Return the content that `make` returned when this key was first asked for."""
+        """Return the content under a key, which `make` returns if there is none yet."""
 
         def find() -> dict[str, bytes]:
             found = self.get(key)
@@ -97,69 +81,50 @@ class Cache:
                 self.put(key, found)
             return found
 
-        return distributed.led(find, distributed.pack_files, distributed.unpack_files)
+        return distributed.run_on_main(find, pack_files, unpack_files)
 
     def drop(self, key: str) -> None:
-        """Remove an entry, if it is there."""
+        """Remove an entry if it exists."""
         self._path(key).unlink(missing_ok=True)
 
     def value(self, key: str) -> Any:
-        """Return the value that `keep` took; None where there is none that can be trusted."""
+        """Return the value that `keep` wrote; None if there is no intact entry."""
         found = self.get(key)
         return None if found is None else json.loads(found["value.json"])
 
     def keep(self, key: str, value: Any) -> Any:
-        """Write a value that JSON can hold as an entry, and return it."""
+        """Write a JSON value as an entry, and return it."""
         self.put(key, {"value.json": json.dumps(value).encode()})
         return value
 
     def memo(self, key: str, make: Callable[[], Any]) -> Any:
-        """Return what `make` returned when this key was first asked for: anything but None that JSON can hold."""
+        """Return the JSON value under a key, which `make` returns (never None) if there is none yet."""
 
         def find() -> Any:
             found = self.value(key)
             return self.keep(key, make()) if found is None else found
 
-        return distributed.led(find)
+        return distributed.run_on_main(find)
 
     def _path(self, key: str) -> Path:
         return self.directory / key[:2] / f"{key}.zip"
 
 
 def _pack_entry(files: dict[str, bytes] | None) -> bytes:
-    return b"" if files is None else distributed.pack_files(files)
+    return b"" if files is None else pack_files(files)
 
 
 def _unpack_entry(content: bytes) -> dict[str, bytes] | None:
-    return distributed.unpack_files(content) if content else None
-
-
-def _read(path: Path, key: str) -> dict[str, bytes]:
-    with zipfile.ZipFile(path) as archive:
-        manifest = json.loads(archive.read(_MANIFEST))
-        files = {name: archive.read(name) for name in archive.namelist() if name != _MANIFEST}
-    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    if manifest != {"key": key, "sha256": sums}:
-        raise ValueError("the sums differ")
-    return files
-
-
-def _write(path: Path, key: str, files: Mapping[str, bytes]) -> None:
-    manifest = {"key": key, "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as file, zipfile.ZipFile(file, "w") as archive:
-        archive.writestr(_MANIFEST, json.dumps(manifest))
-        for name, content in files.items():
-            archive.writestr(name, content)
+    return unpack_files(content) if content else None
 
 
 def open_cache(directory: str | None, enabled: bool) -> Cache:
     """Open the user's cache.
 
     Args:
-        directory: The folder; None: ``$DYNAMIC_EXIT_CACHE``, else ``$XDG_CACHE_HOME/dynamic_exit``, else
+        directory: The folder; None takes ``$DYNAMIC_EXIT_CACHE``, else ``$XDG_CACHE_HOME/dynamic_exit``, else
             ``~/.cache/dynamic_exit``.
-        enabled: Whether anything is kept beyond this run.
+        enabled: Whether entries outlive this run.
 
     Returns:
         The cache.

@@ -1,18 +1,18 @@
-"""One recipe on several processes: which rows are whose, and how the processes tell each other what they found.
+"""One recipe on several processes, which a launcher such as `torchrun` started: who does what, and collectives.
 
-Every process runs the same code, as `torchrun` or `accelerate launch` started it. Rows are shared out in order; what is
-decided or written is decided and written by the main process, and the others hear of it. Without a launcher, or outside
-of `processes`, there is one process and every function here just does what it is given.
+Every process runs the same code on its shard of the rows. What is decided or written, the main process decides or
+writes, and the others receive the outcome. Without a launcher, or outside of `processes`, there is one process and the
+functions here simply call what they are given.
 """
 
 import contextlib
 import datetime
 import functools
-import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 import numpy as np
 import torch
@@ -20,264 +20,266 @@ from torch import Tensor
 
 from .. import errors
 from ..errors import DynamicExitError
-from .signals import launched
+from .file_archive import array_from_bytes, array_to_bytes, pack_files, unpack_files
+from .launcher import is_distributed
 
-Made = TypeVar("Made")
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+Result = TypeVar("Result")
 
 # the main process may work alone for long while the others wait
-_PATIENCE = datetime.timedelta(days=7)
-_FINE, _FAILED = b"\0", b"\1"
-# how deep in `processes`, and in work that a process does by itself
-_joined = _alone = 0
-
-
-def speaks() -> bool:
-    """Whether this process talks to the user: the only one, or the main one of those that a launcher started."""
-    return not launched() or os.environ["RANK"] == "0"
+_TIMEOUT = datetime.timedelta(days=7)
+_SUCCESS, _FAILURE = b"\0", b"\1"
+# how deep in `processes`, and in `single_process`
+_processes_depth = _single_process_depth = 0
 
 
 @contextlib.contextmanager
 def processes() -> Iterator[None]:
-    """Work together with the other processes that a launcher started, which all must get here."""
-    global _joined
-    _joined += 1
+    """Work together with the other processes of the launcher, all of which must enter this context."""
+    global _processes_depth
+    _processes_depth += 1
     try:
         yield
     finally:
-        _joined -= 1
+        _processes_depth -= 1
 
 
 @contextlib.contextmanager
-def by_itself() -> Iterator[None]:
+def single_process() -> Iterator[None]:
     """Let this process work as if it were the only one."""
-    global _alone
-    _alone += 1
+    global _single_process_depth
+    _single_process_depth += 1
     try:
         yield
     finally:
-        _alone -= 1
+        _single_process_depth -= 1
 
 
-def world() -> int:
+def world_size() -> int:
     """Return the number of processes that work together."""
-    return _state().num_processes if _together() else 1
-
-
-def workers(threads: int = 1) -> int:
-    """Return how many threads of this process keep all cores busy where each of them uses `threads` cores."""
-    return max(1, (os.cpu_count() or 1) // (threads * world()))
+    return int(_state().num_processes) if _is_joined() else 1
 
 
 def rank() -> int:
-    """Return the number of this process, in 0..world - 1."""
-    return _state().process_index if _together() else 0
+    """Return the number of this process, in 0..world_size - 1."""
+    return int(_state().process_index) if _is_joined() else 0
 
 
-def main() -> bool:
+def is_main_process() -> bool:
     """Whether this process decides and writes."""
     return rank() == 0
 
 
+def workers(threads: int = 1) -> int:
+    """Return how many workers of this process keep all cores busy if each of them uses `threads` cores."""
+    return max(1, (os.cpu_count() or 1) // (threads * world_size()))
+
+
 def device() -> torch.device:
-    """Return where this process trains: a GPU of its own where there are some."""
-    if _together() and _state().device.type != "cpu":
-        return _state().device
-    return torch.device("cuda" if torch.cuda.is_available() and not _together() else "cpu")
+    """Return the device on which this process trains: a GPU of its own if there is one."""
+    if _is_joined() and _state().device.type != "cpu":
+        return torch.device(_state().device)
+    return torch.device("cuda" if torch.cuda.is_available() and not _is_joined() else "cpu")
 
 
-def shard(samples: int, whole: int = 1) -> range:
-    """Return the rows of this process: all processes' rows in order are all rows.
+def shard(samples: int, block_size: int = 1) -> range:
+    """Return the rows of this process; the shards of all processes, in order of rank, are all rows.
 
     Args:
         samples: Number of rows N.
-        whole: Rows that stay together from row 0 on, such as a batch whose size decides the last bits.
+        block_size: Rows that stay together from row 0 on, such as a batch whose size decides the last bits.
 
     Returns:
-        Rows; perhaps none, but for the main process where there are some at all.
+        Rows; perhaps none, except that the main process has some if there are any.
     """
-    blocks = -(-samples // whole)
-    first, last = (min(samples, -(-blocks * index // world()) * whole) for index in (rank(), rank() + 1))
+    blocks = -(-samples // block_size)
+    first, last = (min(samples, -(-blocks * index // world_size()) * block_size) for index in (rank(), rank() + 1))
     return range(first, last)
 
 
-def led(
-    make: Callable[[], Made],
-    pack: Callable[[Made], bytes] = lambda made: json.dumps(made).encode(),
-    unpack: Callable[[bytes], Made] = json.loads,
-) -> Made:
-    """Make something in the main process, by itself, and tell the others.
+def run_on_main(
+    function: Callable[[], Result],
+    to_bytes: Callable[[Result], bytes] = lambda result: json.dumps(result).encode(),
+    from_bytes: Callable[[bytes], Result] = json.loads,
+) -> Result:
+    """Call a function on the main process, as a single process, and send its result to the others.
 
     Args:
-        make: Runs in the main process alone.
-        pack: Turns what was made into bytes; default: JSON.
-        unpack: Turns the bytes into the same again.
+        function: Called on the main process only.
+        to_bytes: Serializes its result; default: JSON.
+        from_bytes: Restores the result from these bytes.
 
     Returns:
-        What was made.
+        The result, on every process.
 
     Raises:
-        DynamicExitError: What `make` raised, in every process.
-        RuntimeError: `make` raised anything else.
+        DynamicExitError: `function` raised it; it is raised on every process.
+        RuntimeError: `function` raised any other exception; on the main process that exception itself is raised.
     """
-    if world() == 1:
-        return make()
-    if not main():
-        return unpack(_opened(_broadcast(None), 0))
-    content, made, error = _outcome(make, pack)
-    _broadcast(content)
-    if error:
-        raise error
-    return made
+    if world_size() == 1:
+        return function()
+    if not is_main_process():
+        return from_bytes(_open(_broadcast_bytes(None), 0))
+    outcome = _call(function, to_bytes)
+    _broadcast_bytes(outcome.message)
+    return outcome.get()
 
 
-def together(make: Callable[[], Made]) -> Made:
-    """Do something in every process, each by itself; where it fails in one, it fails in all.
+def run_on_all(function: Callable[[], Result]) -> Result:
+    """Call a function on every process, each as a single process; if it fails on one, it fails on all.
 
     Args:
-        make: Runs in every process.
+        function: Called on every process.
 
     Returns:
-        What this process made.
+        The result of this process.
 
     Raises:
-        DynamicExitError: What `make` raised in the first process in which it did.
-        RuntimeError: `make` raised anything else there.
+        DynamicExitError: `function` raised it on some process; the first one's is raised.
+        RuntimeError: `function` raised any other exception on another process.
     """
-    return make() if world() == 1 else _everywhere(make, lambda made: b"")[0]
+    return function() if world_size() == 1 else _call_everywhere(function, lambda result: b"")[0]
 
 
-def gathered(make: Callable[[], Sequence[np.ndarray]]) -> list[np.ndarray]:
-    """Let every process make arrays for its rows, by itself, and put those of all processes together.
+def all_gather_rows(function: Callable[[], Sequence[np.ndarray]]) -> list[np.ndarray]:
+    """Let every process compute arrays for its shard, as a single process, and concatenate those of all processes.
 
     Args:
-        make: Returns arrays (n, ...) for the n rows of this process; nothing where it has none.
+        function: Returns arrays (n, ...) for the n rows of this process; nothing if it has none.
 
     Returns:
-        The arrays (N, ...) for all rows, in order.
+        The arrays (N, ...) for all rows, in order, on every process.
 
     Raises:
-        DynamicExitError: What `make` raised in the first process in which it did.
-        RuntimeError: `make` raised anything else there.
+        DynamicExitError: `function` raised it on some process; the first one's is raised.
+        RuntimeError: `function` raised any other exception on another process.
     """
-    if world() == 1:
-        return list(make())
-    parts = [_arrays(content) for content in _everywhere(make, _packed_arrays)[1]]
+    if world_size() == 1:
+        return list(function())
+    parts = [_unpack_arrays(content) for content in _call_everywhere(function, _pack_arrays)[1]]
     return [np.concatenate(each) for each in zip(*filter(None, parts), strict=True)]
 
 
-def add(tensors: Sequence[Tensor]) -> None:
-    """Put the sum over all processes in the place of tensors of one type, which have the same shapes everywhere."""
-    _all(tensors, lambda flat, group: torch.distributed.all_reduce(flat, group=group))
+def all_reduce_sum(tensors: Sequence[Tensor]) -> None:
+    """Replace tensors of one dtype, of the same shapes on every process, by their sums over all processes."""
+    _for_all(tensors, lambda flat, group: torch.distributed.all_reduce(flat, group=group))
 
 
-def share(tensors: Sequence[Tensor]) -> None:
-    """Put the main process's values in the place of tensors, which have the same shapes and types everywhere."""
-    for kind in sorted({tensor.dtype for tensor in tensors}, key=str):
-        same = [tensor for tensor in tensors if tensor.dtype == kind]
-        _all(same, lambda flat, group: torch.distributed.broadcast(flat, 0, group=group))
+def broadcast(tensors: Sequence[Tensor]) -> None:
+    """Replace tensors, of the same shapes and dtypes on every process, by the values of the main process."""
+    for dtype in sorted({tensor.dtype for tensor in tensors}, key=str):
+        same = [tensor for tensor in tensors if tensor.dtype == dtype]
+        _for_all(same, lambda flat, group: torch.distributed.broadcast(flat, 0, group=group))
 
 
-def pack_files(files: Mapping[str, bytes]) -> bytes:
-    """Return named byte strings as one."""
-    names = json.dumps({name: len(content) for name, content in files.items()}).encode()
-    return b"".join([len(names).to_bytes(8, "little"), names, *files.values()])
-
-
-def unpack_files(content: bytes) -> dict[str, bytes]:
-    """Return what `pack_files` took."""
-    start = 8 + int.from_bytes(content[:8], "little")
-    files = {}
-    for name, size in json.loads(content[8:start]).items():
-        files[name], start = content[start : start + size], start + size
-    return files
-
-
-def _together() -> bool:
-    return bool(_joined) and not _alone and launched()
+def _is_joined() -> bool:
+    return bool(_processes_depth) and not _single_process_depth and is_distributed()
 
 
 @functools.cache
-def _state():
+def _state() -> "PartialState":
     from accelerate import PartialState
 
     forced = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-    return PartialState(cpu=forced or not torch.accelerator.is_available(), timeout=_PATIENCE)
+    return PartialState(cpu=forced or not torch.accelerator.is_available(), timeout=_TIMEOUT)
 
 
 @functools.cache
-def _hosts():
-    """The group that talks over the network whatever the devices are."""
+def _gloo_group() -> "torch.distributed.ProcessGroup":
+    """Return the group for tensors on the CPU, whatever the devices are."""
     _state()
-    return torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
+    group: torch.distributed.ProcessGroup = torch.distributed.new_group(backend="gloo", timeout=_TIMEOUT)
+    return group
 
 
-def _all(tensors: Sequence[Tensor], change: Callable[[Tensor, Any], None]) -> None:
-    if world() == 1 or not tensors:
+def _for_all(
+    tensors: Sequence[Tensor], collective: Callable[[Tensor, "torch.distributed.ProcessGroup | None"], object]
+) -> None:
+    """Run a collective in place on tensors of one dtype, all at once."""
+    if world_size() == 1 or not tensors:
         return
     with torch.no_grad():
         flat = torch.cat([tensor.flatten() for tensor in tensors])
-        change(flat, _hosts() if flat.device.type == "cpu" else None)
+        collective(flat, _gloo_group() if flat.device.type == "cpu" else None)
         sizes = [tensor.numel() for tensor in tensors]
         for tensor, values in zip(tensors, flat.split(sizes), strict=True):
             tensor.copy_(values.view_as(tensor))
 
 
-def _everywhere(make: Callable[[], Made], pack: Callable[[Made], bytes]) -> tuple[Made, list[bytes]]:
-    """Return what this process made, and what all made as bytes."""
-    content, made, error = _outcome(make, pack)
-    every = _exchange(content)
-    if error:
-        raise error
-    return made, [_opened(each, index) for index, each in enumerate(every)]
+def _call_everywhere(function: Callable[[], Result], to_bytes: Callable[[Result], bytes]) -> tuple[Result, list[bytes]]:
+    """Return the result of this process, and those of all processes as bytes."""
+    outcome = _call(function, to_bytes)
+    messages = _all_gather_bytes(outcome.message)
+    return outcome.get(), [_open(each, index) for index, each in enumerate(messages)]
 
 
-def _outcome(make: Callable[[], Made], pack: Callable[[Made], bytes]) -> tuple[bytes, Made | None, Exception | None]:
+@dataclass(frozen=True)
+class _Outcome(Generic[Result]):
+    """What a call on this process came to, and the message that tells the other processes."""
+
+    message: bytes
+    result: Result | None = None
+    error: Exception | None = None
+
+    def get(self) -> Result:
+        """Return the result, or raise the exception."""
+        if self.error:
+            raise self.error
+        return cast(Result, self.result)
+
+
+def _call(function: Callable[[], Result], to_bytes: Callable[[Result], bytes]) -> _Outcome[Result]:
     try:
-        with by_itself():
-            made = make()
-            return _FINE + pack(made), made, None
-    except Exception as error:  # told to the others, and raised here afterwards
+        with single_process():
+            result = function()
+            return _Outcome(_SUCCESS + to_bytes(result), result)
+    except Exception as error:  # sent to the others, and raised here afterwards
         kind = type(error).__name__ if isinstance(error, DynamicExitError) else None
-        return _FAILED + json.dumps([kind, str(error) or type(error).__name__]).encode(), None, error
+        return _Outcome(_FAILURE + json.dumps([kind, str(error) or type(error).__name__]).encode(), error=error)
 
 
-def _opened(content: bytes, index: int) -> bytes:
-    if content[:1] == _FINE:
-        return content[1:]
-    kind, text = json.loads(content[1:])
+def _open(message: bytes, index: int) -> bytes:
+    """Return the result in the message of a process, or raise its exception."""
+    if message[:1] == _SUCCESS:
+        return message[1:]
+    kind, text = json.loads(message[1:])
     if kind is None:
         raise RuntimeError(f"process {index} failed: {text}")
     raise getattr(errors, kind, DynamicExitError)(text)
 
 
-def _packed_arrays(arrays: Sequence[np.ndarray]) -> bytes:
-    files = {}
-    for index, array in enumerate(arrays):
-        file = io.BytesIO()
-        np.save(file, array, allow_pickle=False)
-        files[str(index)] = file.getvalue()
-    return pack_files(files)
+def _pack_arrays(arrays: Sequence[np.ndarray]) -> bytes:
+    return pack_files({str(index): array_to_bytes(array) for index, array in enumerate(arrays)})
 
 
-def _arrays(content: bytes) -> list[np.ndarray]:
-    return [np.load(io.BytesIO(each), allow_pickle=False) for each in unpack_files(content).values()]
+def _unpack_arrays(content: bytes) -> list[np.ndarray]:
+    return [array_from_bytes(each) for each in unpack_files(content).values()]
 
 
-def _exchange(content: bytes) -> list[bytes]:
-    sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(world())]
-    torch.distributed.all_gather(sizes, torch.tensor([len(content)]), group=_hosts())
-    mine = torch.zeros(int(max(sizes)), dtype=torch.uint8)
-    mine[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-    every = [torch.empty_like(mine) for _ in sizes]
-    torch.distributed.all_gather(every, mine, group=_hosts())
-    return [each[: int(size)].numpy().tobytes() for each, size in zip(every, sizes, strict=True)]
+def _all_gather_bytes(content: bytes) -> list[bytes]:
+    sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(world_size())]
+    torch.distributed.all_gather(sizes, torch.tensor([len(content)]), group=_gloo_group())
+    own = torch.zeros(int(max(sizes)), dtype=torch.uint8)
+    own[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    gathered = [torch.empty_like(own) for _ in sizes]
+    torch.distributed.all_gather(gathered, own, group=_gloo_group())
+    return [each[: int(size)].numpy().tobytes() for each, size in zip(gathered, sizes, strict=True)]
 
 
-def _broadcast(content: bytes | None) -> bytes:
+def _broadcast_bytes(content: bytes | None) -> bytes:
+    """Send bytes from the main process, and return them on every process.
+
+    Args:
+        content: Not empty on the main process, None on the others.
+    """
     size = torch.tensor([len(content or b"")])
-    torch.distributed.broadcast(size, 0, group=_hosts())
+    torch.distributed.broadcast(size, 0, group=_gloo_group())
     values = (
-        torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else torch.empty(size, dtype=torch.uint8)
+        torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        if content
+        else torch.empty(int(size), dtype=torch.uint8)
     )
-    torch.distributed.broadcast(values, 0, group=_hosts())
+    torch.distributed.broadcast(values, 0, group=_gloo_group())
     return values.numpy().tobytes()

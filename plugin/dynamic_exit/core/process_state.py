@@ -11,7 +11,7 @@ import torch
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
+def preserve_process_state() -> Iterator[None]:
     """Leave to the process its random numbers, its hook for errors, and the choice of how child processes start.
 
     New layers draw their first weights, the first progress bar makes a lock that settles how processes start, and

@@ -11,17 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from .launcher import is_distributed
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # a signal that reaches the process twice at once, through its group and from its parent, counts as one
 _AGAIN = 1.0
 # number and time of the first signal
 _came: tuple[int, float] | None = None
 _advice: Callable[[], str] | None = None
-
-
-def launched() -> bool:
-    """Whether a launcher started this process as one of several; it also ends them."""
-    return {"RANK", "MASTER_ADDR"} <= os.environ.keys() and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def end_at_once_while_importing() -> None:
@@ -79,7 +76,7 @@ def check() -> None:
 
 def _install(handler: Callable) -> dict[int, object]:
     """Set a handler for all signals that are not ignored; return those before."""
-    if launched() or threading.current_thread() is not threading.main_thread():
+    if is_distributed() or threading.current_thread() is not threading.main_thread():
         return {}
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     # ignored: as a shell starts jobs in the background

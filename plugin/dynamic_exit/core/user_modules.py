@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 
 _PREFIX = "dynamic_exit_recipe_"
-_PACKAGE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 _SUM = "__dynamic_exit_sum__"
 
 

@@ -185,7 +185,7 @@ def time_stages(stages: Mapping[str, Stage], cache: Cache, batch_size: int = 64,
     machine = [platform.node(), platform.machine(), str(os.cpu_count()), str(batch_size), str(threads)]
     parts = {name: stage.part for name, stage in stages.items()}
     keys = {name: digest("seconds", part.content, part.runtime, machine) for name, part in parts.items()}
-    return distributed.led(lambda: _seconds(stages, keys, cache, batch_size, threads))
+    return distributed.run_on_main(lambda: _seconds(stages, keys, cache, batch_size, threads))
 
 
 def _seconds(

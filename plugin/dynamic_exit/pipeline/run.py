@@ -19,7 +19,7 @@ from ..chain.thresholds import ALWAYS_EXIT, NEVER_EXIT
 from ..core import distributed
 from ..core.cache import open_cache
 from ..core.logging import log_seconds, silenced
-from ..core.process_state import undisturbed
+from ..core.process_state import preserve_process_state
 from ..core.progress import Progress
 from ..errors import DynamicExitError
 from ..recipe.recipe import Recipe
@@ -66,7 +66,7 @@ class Result:
         return cls(Path(folder), OperatingPoints.from_json(points), metrics)
 
 
-@undisturbed()
+@preserve_process_state()
 def run(
     recipe: Recipe,
     *,
@@ -93,7 +93,7 @@ def run(
         DynamicExitError: One sentence on what cannot be done and why.
     """
     with distributed.processes():
-        if distributed.main():
+        if distributed.is_main_process():
             return _run(recipe, model, splits, progress, resume)
         with silenced():
             return _run(recipe, model, splits, lambda what, share: None, resume)
@@ -104,7 +104,7 @@ def _run(recipe: Recipe, model, splits, progress: Progress | None, resume: bool)
     started = time.perf_counter()
     with Workspace(recipe.export.directory) as workspace:
         with log_seconds(logger, "model and data loaded"):
-            run_inputs = distributed.together(lambda: load_run_inputs(recipe, model, splits))
+            run_inputs = distributed.run_on_all(lambda: load_run_inputs(recipe, model, splits))
         run_inputs.log_notes()
         begin = partial(workspace.begin, resume)
         with log_seconds(logger, "all stages and records made"):
@@ -117,8 +117,8 @@ def _run(recipe: Recipe, model, splits, progress: Progress | None, resume: bool)
             except DynamicExitError as error:
                 raise type(error)(f"{error} (the records made so far are kept in '{workspace.partial}')") from error
 
-        result = distributed.led(conclude, Result.to_bytes, Result.from_bytes)
-        if not distributed.main():
+        result = distributed.run_on_main(conclude, Result.to_bytes, Result.from_bytes)
+        if not distributed.is_main_process():
             workspace.leave()
         return result
 

@@ -63,7 +63,7 @@ def export_backbone(run_inputs: RunInputs) -> Build:
     """
     recipe = run_inputs.recipe
     exits = recipe.dynamic_exit.early_exit
-    backbone = distributed.together(partial(cut_backbone, run_inputs.backbone, run_inputs.example, exits))
+    backbone = distributed.run_on_all(partial(cut_backbone, run_inputs.backbone, run_inputs.example, exits))
     logger.info(f"backbone: {backbone.depth} cuts found, {len(backbone.cuts)} in use")
     if backbone.fixed_length:
         logger.info(f"the file takes texts of {_length(run_inputs)} tokens alone: {backbone.fixed_length}")

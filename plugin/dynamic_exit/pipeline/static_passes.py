@@ -109,7 +109,7 @@ def _run_external(name: str, stanza, run_inputs: RunInputs, cache: Cache) -> Run
         made = apply_static(registered_passes()[name], before, stanza, samples, run_inputs.recipe.seed)
         return made if isinstance(made, Classifier) else Classifier(made, input_names=before.input_names)
 
-    made = distributed.together(make)
+    made = distributed.run_on_all(make)
     classes = answer_of(f"what pass '{name}' made", made, made.select(run_inputs.example)).shape[1]
     if classes != run_inputs.classes:
         raise PassError(f"pass '{name}' made a model of {classes} classes from one of {run_inputs.classes}; mend it")

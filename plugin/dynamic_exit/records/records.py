@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.atomic_write import written_whole
+from ..core.atomic_write import atomic_write
 from ..errors import RecordsError, nearest
 from .memory_map import REQUIRES, read_arrays
 from .stage_table import StageTable
@@ -228,7 +228,7 @@ class Records:
             _FILE_NAMES.get(name, name): np.asarray(value) for name, value in named.items() if value is not None
         }
         try:
-            with written_whole(path) as file:
+            with atomic_write(path) as file:
                 np.savez(file, **arrays)
         except OSError as error:
             raise RecordsError(f"cannot write the records to '{path}': {error.strerror or error}") from error

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..chain.names import FINAL
 from ..core import distributed
-from ..core.batching import batches, side_by_side
+from ..core.batching import batches, map_in_threads
 from ..errors import ModelError
 from ..records import Records, top_k
 from .model import DynamicExitModel
@@ -98,7 +98,7 @@ def answer_batches(
         number, batch = numbered
         return Answers.of(stage, run(*map(torch.from_numpy, batch)), start + number * BATCH_SIZE)
 
-    return side_by_side(answer, enumerate(batches([array[start:stop] for array in inputs], BATCH_SIZE)), workers)
+    return map_in_threads(answer, enumerate(batches([array[start:stop] for array in inputs], BATCH_SIZE)), workers)
 
 
 def make_records(
@@ -137,14 +137,14 @@ def make_records(
         slices = batches([array[rows.start : rows.stop] for array in inputs], BATCH_SIZE)
         count = -(-len(rows) // BATCH_SIZE)
         tenth = -(-count // 10)
-        for done, answers in enumerate(side_by_side(answer, enumerate(slices), workers), start=1):
+        for done, answers in enumerate(map_in_threads(answer, enumerate(slices), workers), start=1):
             for stage, each in answers.items():
                 found.setdefault(stage, []).append(each)
             if count >= _MANY and not done % tenth:
                 logger.info(f"records: {done / count:.0%} of {len(inputs[0])} samples")
         return [array for parts in found.values() for array in Answers.join(parts).arrays]
 
-    arrays = distributed.gathered(mine)
+    arrays = distributed.all_gather_rows(mine)
     pairs = zip(arrays[::2], arrays[1::2], strict=True)
     answers = {stage: Answers(*pair) for stage, pair in zip((*model.chain, FINAL), pairs, strict=True)}
     return join_answers(answers, labels, **described)

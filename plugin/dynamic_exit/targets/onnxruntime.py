@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..chain.names import MEMORY
 from ..core import distributed
 from ..core.batching import named_batches, run_in_batches
+from ..core.file_archive import pack_files, unpack_files
 from ..core.hashing import digest
 from ..cost import count_macs
 from ..errors import ExportError, first_line
@@ -93,11 +94,9 @@ class OnnxRuntimeTarget:
         """Return one module in float and as it ships: quantized, with `feeds` (what it really gets, by input name)."""
 
         def unpack(content: bytes) -> tuple[Part, Part]:
-            return tuple(
-                self.load(name, each, input_names, output_kind) for each in distributed.unpack_files(content).values()
-            )
+            return tuple(self.load(name, each, input_names, output_kind) for each in unpack_files(content).values())
 
-        return distributed.led(
+        return distributed.run_on_main(
             lambda: self.make(name, module, input_names, output_kind, example, feeds), _pack_parts, unpack
         )
 
@@ -189,7 +188,7 @@ def _demand_alike(name: str, candidate: nn.Module, shipped: nn.Module, inputs: S
 
 
 def _pack_parts(parts: tuple[Part, Part]) -> bytes:
-    return distributed.pack_files({str(index): part.content for index, part in enumerate(parts)})
+    return pack_files({str(index): part.content for index, part in enumerate(parts)})
 
 
 def _uncertainty(savers: Sequence[PartSession], inputs: Mapping[str, Tensor]) -> Tensor | None:
@@ -200,7 +199,7 @@ def _uncertainty(savers: Sequence[PartSession], inputs: Mapping[str, Tensor]) ->
     def answers() -> list[np.ndarray]:
         return [run_in_batches(saver, [mine[name] for name in saver.input_names]).numpy() for saver in savers if rows]
 
-    return uncertainty([torch.from_numpy(each) for each in distributed.gathered(answers)])
+    return uncertainty([torch.from_numpy(each) for each in distributed.all_gather_rows(answers)])
 
 
 def export_exits(

@@ -54,7 +54,7 @@ def choose_numerics(
         ways = {name: replace(options, operators=PRODUCTS) for name, options in ways.items()}
     if len(ways) < 2 or not recipe.model.quantize:
         return next(iter(ways.values()), None), []
-    rows = distributed.led(lambda: _measured(run_inputs, backbone, ways))
+    rows = distributed.run_on_main(lambda: _measured(run_inputs, backbone, ways))
     allowed = _SHARE * recipe.dynamic_exit.tuning.max_accuracy_drop
     best = _best(rows, allowed)
     for row in rows:

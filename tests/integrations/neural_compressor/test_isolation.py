@@ -23,7 +23,7 @@ from neural_compressor.common.base_config import config_registry
 from neural_compressor.common.base_tuning import ConfigSet
 from neural_compressor.torch.quantization import RTNConfig, TuningConfig, autotune, get_all_config_set, quantize
 
-from dynamic_exit.core.process_state import undisturbed
+from dynamic_exit.core.process_state import preserve_process_state
 from dynamic_exit.errors import PassError
 from dynamic_exit.integrations.neural_compressor.configs import EmptyTuningSet, PassConfig
 from dynamic_exit.integrations.neural_compressor.host_import import (
@@ -288,7 +288,7 @@ def test_a_disturbance_is_seen(name, monkeypatch):
 def test_what_is_given_back(name, fails):
     before = surroundings.snapshot()
 
-    @undisturbed()
+    @preserve_process_state()
     def work():
         DISTURBANCES[name][0]()
         if fails:
@@ -307,12 +307,12 @@ def test_how_processes_start_is_not_settled():
     settled = multiprocessing.get_start_method(allow_none=True)
     multiprocessing.set_start_method(None, force=True)
     try:
-        with undisturbed():
+        with preserve_process_state():
             multiprocessing.RLock()
             assert multiprocessing.get_start_method(allow_none=True) is not None
         assert multiprocessing.get_start_method(allow_none=True) is None
         multiprocessing.set_start_method("spawn")
-        with undisturbed():
+        with preserve_process_state():
             multiprocessing.RLock()
         assert multiprocessing.get_start_method(allow_none=True) == "spawn"
     finally:

@@ -7,7 +7,7 @@ from neural_compressor.common.utils import Mode
 from neural_compressor.torch.utils import algos_mapping, register_algo
 from torch import nn
 
-from ...core.process_state import undisturbed
+from ...core.process_state import preserve_process_state
 from ...errors import PassError
 from ...passes import Stanza
 from .calibration import CalibrationRecorder, record_calibration
@@ -93,5 +93,5 @@ def run_pass(model: nn.Module, config: PassConfig, run_fn, run_args, example_inp
     refuse_dynamic(config.name, model)
     refuse_quantized(model)
     calls = record_calibration(model, run_fn, run_args) if run_fn else None
-    with undisturbed():
+    with preserve_process_state():
         return type(config).apply(model, config, calls, example_inputs)

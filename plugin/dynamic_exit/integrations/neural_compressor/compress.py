@@ -8,7 +8,7 @@ import numpy as np
 from neural_compressor.common.base_config import BaseConfig
 from torch import nn
 
-from ...core.process_state import undisturbed
+from ...core.process_state import preserve_process_state
 from ...errors import ModelError, PassError, RecipeError
 from ...modeling import load_any
 from ...modeling.base import DynamicExitClassifier
@@ -123,7 +123,7 @@ def _prepare_passes(model: nn.Module, plan: Plan, run_fn, run_args, example_inpu
             calls = record_calibration(model, run_fn, run_args)
 
     def make() -> nn.Module:
-        with undisturbed():
+        with preserve_process_state():
             return plan.run(model, calls, example_inputs)
 
     return make

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...core.atomic_write import written_whole
+from ...core.atomic_write import atomic_write
 from ...errors import ModelError, OutputError
 from ...graph import Classifier, export_program
 from ...modeling import load_any
@@ -96,7 +96,7 @@ def _save_static(model: nn.Module, keywords: list[str] | None, inputs: tuple[Ten
         classifier(*inputs)  # weight-only layers unpack at their first call, which no graph can
         program = export_program(classifier, inputs)
     folder.mkdir(parents=True, exist_ok=True)
-    with written_whole(folder / _PART) as file:
+    with atomic_write(folder / _PART) as file:
         file.write(pack(program))
-    with written_whole(folder / _STATIC) as file:
+    with atomic_write(folder / _STATIC) as file:
         file.write((json.dumps({"_type": _TYPE, "_version": _VERSION}) + "\n").encode())

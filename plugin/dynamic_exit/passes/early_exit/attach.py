@@ -108,8 +108,8 @@ def _train(
         features: FeatureSource = live
         if options.cache == "disk":
             name = "features.f16"
-            if distributed.world() > 1:
-                name = f"features-{distributed.rank() + 1}of{distributed.world()}.f16"
+            if distributed.world_size() > 1:
+                name = f"features-{distributed.rank() + 1}of{distributed.world_size()}.f16"
 
             def fill_cache() -> FeatureSource:
                 if not live.part:  # this process has no samples
@@ -123,7 +123,7 @@ def _train(
                     batch_size=training.batch_size,
                 )
 
-            features = distributed.together(fill_cache)
+            features = distributed.run_on_all(fill_cache)
         checkpoint = TrainingCheckpoint(folder / "exits.safetensors", settings) if training.workdir else None
         trainer = Trainer(
             heads, features, samples.labels, training, uncertainty=samples.uncertainty, checkpoint=checkpoint

@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ...core import distributed
-from ...core.atomic_write import written_whole
+from ...core.atomic_write import atomic_write
 from ...errors import PassError
 
 
@@ -55,7 +55,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: TrainingSt
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     values = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(save(values, metadata={"state": json.dumps(state)}))
 
 
@@ -66,7 +66,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], TrainingState]:
         PassError: The file is no checkpoint.
     """
     try:
-        content = distributed.led(path.read_bytes, bytes, bytes)
+        content = distributed.run_on_main(path.read_bytes, bytes, bytes)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         return load(content), json.loads(header["__metadata__"]["state"])
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...chain.names import HIDDEN
-from ...core.atomic_write import written_whole
+from ...core.atomic_write import atomic_write
 from ...core.hashing import array_fingerprint, digest
 from ...errors import PassError
 from ..augment import Augment, UserAugment
@@ -179,7 +179,7 @@ class CachedFeatures:
             self._check_room(limit)
             logger.info(f"features: {size} in '{path}'")
             self._fill(live, batch_size)
-            with written_whole(self._path.with_suffix(".json")) as file:
+            with atomic_write(self._path.with_suffix(".json")) as file:
                 file.write(json.dumps(description).encode())
         with open(self._path, "rb") as stream:
             self._mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
@@ -255,7 +255,7 @@ class CachedFeatures:
             )
 
     def _fill(self, live: LiveFeatures, batch_size: int) -> None:
-        with written_whole(self._path) as file:
+        with atomic_write(self._path) as file:
             for view in range(self.views):
                 for rows in torch.tensor(self.part).split(batch_size):
                     file.write(_flatten(*live.half_batch(rows, view)).numpy().data)

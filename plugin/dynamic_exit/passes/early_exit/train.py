@@ -73,12 +73,12 @@ class Trainer:
         """
         self._prepare()
         self.exits.to(self.device)
-        distributed.share([*self.exits.state_dict().values()])
+        distributed.broadcast([*self.exits.state_dict().values()])
         fused = all(each.device.type in ("cpu", "cuda") for each in self.exits.parameters())
         self.optimizer = torch.optim.AdamW(
             self.exits.parameters(), lr=self.options.learning_rate, weight_decay=self.options.weight_decay, fused=fused
         )
-        if resume and self.checkpoint and distributed.led(self.checkpoint.path.exists):
+        if resume and self.checkpoint and distributed.run_on_main(self.checkpoint.path.exists):
             self._resume(self.checkpoint)
         while self.epoch < self.options.epochs and not self._stalled():
             loss = self._train_epoch()
@@ -88,7 +88,7 @@ class Trainer:
             self._report(loss, accuracy)
         for (part, _), state in zip(self.exits.parts, self.best_states, strict=True):
             part.load_state_dict(state)
-        distributed.share([*self.exits.state_dict().values()])
+        distributed.broadcast([*self.exits.state_dict().values()])
         self.exits.to("cpu").eval()
 
     def _prepare(self) -> None:
@@ -100,7 +100,7 @@ class Trainer:
             parts = [self.features.batch(each, 0)[0] for each in rows.split(256)]
             return [torch.cat([part[key] for part in parts]).numpy() for key in keys if len(rows)]
 
-        features = map(torch.from_numpy, distributed.gathered(own_features))
+        features = map(torch.from_numpy, distributed.all_gather_rows(own_features))
         self.exits.prepare(dict(zip(keys, features, strict=True)))
 
     def _own(self, rows: Tensor) -> Tensor:
@@ -143,12 +143,12 @@ class Trainer:
 
         def mean_of_all(values: Tensor) -> Tensor:
             means = mean(values)
-            distributed.add([means])
+            distributed.all_reduce_sum([means])
             return means
 
         if not len(own):
             if self.options.weighting != "none":
-                distributed.add([none.double()])  # the others wait for this; float64 as in `sample_weights`
+                distributed.all_reduce_sum([none.double()])  # the others wait for this; float64 as in `sample_weights`
             return none, none
         features, final = self.features.batch(own, epoch)
         features = {key: value.to(self.device) for key, value in features.items()}
@@ -162,14 +162,14 @@ class Trainer:
 
     def _sum_over_processes(self, loss: Tensor) -> None:
         """Sum gradients and losses over all processes, in place."""
-        if distributed.world() == 1:
+        if distributed.world_size() == 1:
             return
         gradients = []
         for parameter in self.exits.parameters():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             gradients.append(parameter.grad)
-        distributed.add([*gradients, loss])
+        distributed.all_reduce_sum([*gradients, loss])
 
     def _precision(self) -> contextlib.AbstractContextManager[object]:
         if self.device.type == "cuda":
@@ -206,7 +206,7 @@ class Trainer:
             loss, hits = self._losses(rows, 0)
             total += loss.double().cpu() * len(rows)
             correct += hits.double().cpu()
-        distributed.add([total, correct])
+        distributed.all_reduce_sum([total, correct])
         means = [float(total[indices].mean()) / len(self.validation) for _, indices in self.exits.parts]
         better = [index for index, mean in enumerate(means) if mean < self.best[index]]
         for index in better:
@@ -229,7 +229,7 @@ class Trainer:
         logger.info(f"exits, epoch {self.epoch} of {self.options.epochs}: mean loss {loss.mean():.3f}{validation}")
 
     def _save(self) -> None:
-        if self.checkpoint is None or not distributed.main():
+        if self.checkpoint is None or not distributed.is_main_process():
             return
         tensors = {f"model.{name}": value for name, value in self.exits.state_dict().items()}
         for index, state in enumerate(self.best_states):
@@ -250,7 +250,7 @@ class Trainer:
     def _resume(self, checkpoint: TrainingCheckpoint) -> None:
         tensors, state = load_checkpoint(checkpoint.path)
         same = state["settings"] == checkpoint.settings
-        if not distributed.led(lambda: same and are_close(tensors["probe"], self.features.probe())):
+        if not distributed.run_on_main(lambda: same and are_close(tensors["probe"], self.features.probe())):
             raise PassError(
                 f"checkpoint '{checkpoint.path}' was made with other heads, settings, data or backbone; remove it, or "
                 "run without resume"

@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from ...core.atomic_write import written_whole
+from ...core.atomic_write import atomic_write
 from ...errors import ModelError, OutputError, first_line
 
 #: The files of a pruned model.
@@ -93,7 +93,7 @@ def save_pruned(pruned: nn.Module, original: nn.Module, folder: str | Path) -> N
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            with written_whole(folder / name) as file:
+            with atomic_write(folder / name) as file:
                 file.write(content)
     except OSError as error:
         raise OutputError(f"'{folder}' cannot be written: {error.strerror or error}") from error

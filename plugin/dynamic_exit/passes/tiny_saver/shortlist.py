@@ -56,7 +56,7 @@ class Shortlist:
 
     def out_of_time(self) -> str | None:
         """Return why no further candidate is to be tried; None where there is time left."""
-        if self.time_limit is None or distributed.led(lambda: self._clock() - self._started < self.time_limit):
+        if self.time_limit is None or distributed.run_on_main(lambda: self._clock() - self._started < self.time_limit):
             return None
         return f"not tried, the time limit of {self.time_limit:g} s was over"
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ...core.batching import batches
-from ...core.cache import Cache, pack, unpack
+from ...core.cache import Cache
+from ...core.file_archive import array_from_bytes, array_to_bytes
 from ...core.hashing import array_fingerprint, digest
 from ...core.model_fingerprint import environment_fingerprint, function_fingerprint
 from ...errors import PassError
@@ -107,6 +108,6 @@ class FineTuner:
             with torch.no_grad():
                 inputs = [self.train.tensors[name] for name in self.names]
                 logits = torch.cat([self.backbone(*batch) for batch in batches(inputs, _BATCH_SIZE)])
-            return {"logits.npy": pack(logits.float().numpy())}
+            return {"logits.npy": array_to_bytes(logits.float().numpy())}
 
-        return torch.from_numpy(unpack(self.cache.files(key, run)["logits.npy"]))
+        return torch.from_numpy(array_from_bytes(self.cache.files(key, run)["logits.npy"]))

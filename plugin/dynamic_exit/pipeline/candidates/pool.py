@@ -145,7 +145,9 @@ class CandidatePool:
                 self.skipped.append(skipped_candidate(name, None, reason))
                 continue
             try:
-                known = distributed.together(functools.partial(survey_candidate, name, source, run_inputs, self.cache))
+                known = distributed.run_on_all(
+                    functools.partial(survey_candidate, name, source, run_inputs, self.cache)
+                )
             except DynamicExitError as error:
                 self.skip(name, str(error))
                 continue
@@ -266,7 +268,9 @@ class CandidateEvaluation:
             self._tune(name)
         again, records = self.choose(), self._records()
         chains = (chosen, [row.stage for row in again if row.chosen])
-        before, after = distributed.led(lambda: [chain_ratio(records, names, **self.options) for names in chains])
+        before, after = distributed.run_on_main(
+            lambda: [chain_ratio(records, names, **self.options) for names in chains]
+        )
         kept = "kept" if after < before else "not kept"
         logger.info(f"savers fine-tuned: the chain costs {after:.4f} of the backbone, {before:.4f} without; {kept}")
         if after < before:

@@ -7,7 +7,8 @@ import numpy as np
 from torch import Tensor
 
 from ...core import distributed
-from ...core.cache import Cache, pack, unpack
+from ...core.cache import Cache
+from ...core.file_archive import array_from_bytes, array_to_bytes
 from ...core.hashing import digest
 from ...runtime.recorder import BATCH_SIZE, Answers, answer_batches
 
@@ -45,10 +46,12 @@ def record(
     if found is None:
         rows = distributed.shard(len(inputs[0]), BATCH_SIZE)
         unfinished = digest("unfinished", key, str(rows))
-        arrays = distributed.gathered(lambda: _run(cache, unfinished, rows, stage, run, inputs, progress, workers))
+        arrays = distributed.all_gather_rows(
+            lambda: _run(cache, unfinished, rows, stage, run, inputs, progress, workers)
+        )
         found = Answers(*arrays)
         _write(cache, key, found)
-        with distributed.by_itself():
+        with distributed.single_process():
             cache.drop(unfinished)
     progress(1.0)
     return found
@@ -74,8 +77,11 @@ def _run(cache: Cache, unfinished: str, rows: range, stage, run, inputs, progres
 
 def _read(cache: Cache, key: str) -> Answers | None:
     found = cache.get(key)
-    return found and Answers(unpack(found["classes.npy"]), unpack(found["probabilities.npy"]))
+    return found and Answers(array_from_bytes(found["classes.npy"]), array_from_bytes(found["probabilities.npy"]))
 
 
 def _write(cache: Cache, key: str, answers: Answers) -> None:
-    cache.put(key, {"classes.npy": pack(answers.classes), "probabilities.npy": pack(answers.probabilities)})
+    cache.put(
+        key,
+        {"classes.npy": array_to_bytes(answers.classes), "probabilities.npy": array_to_bytes(answers.probabilities)},
+    )

@@ -167,7 +167,7 @@ class _Search:
                 self._try(variant, work, resume)
             except DynamicExitError as error:
                 self._drop(variant, f"left out: {error}")
-        distributed.led(lambda: shutil.rmtree(work, ignore_errors=True))
+        distributed.run_on_main(lambda: shutil.rmtree(work, ignore_errors=True))
 
     def _cannot_win(self, variant: StaticVariant) -> str | None:
         for other in self.variants:
@@ -265,7 +265,7 @@ def _tuned(recipe: Recipe, **changes: Any) -> Recipe:
 
 
 def _made(work: Path) -> Path:
-    distributed.led(lambda: work.mkdir(parents=True, exist_ok=True))
+    distributed.run_on_main(lambda: work.mkdir(parents=True, exist_ok=True))
     return work
 
 

@@ -176,8 +176,8 @@ def evaluate_baseline(run_inputs: RunInputs) -> Baseline:
         ExportError: It cannot be exported.
     """
     backbone, example = run_inputs.backbone, run_inputs.example
-    dims = distributed.together(lambda: cut_backbone(backbone, example, None)).dims
-    part = distributed.together(lambda: export_whole(backbone, example, dims))
+    dims = distributed.run_on_all(lambda: cut_backbone(backbone, example, None)).dims
+    part = distributed.run_on_all(lambda: export_whole(backbone, example, dims))
     inputs = backbone.select(example)
     session = PartSession(part, run_inputs.recipe.dynamic_exit.tuning.threads)
     stage = Stage(backbone, part, session, count_macs(backbone, inputs), part, inputs)

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from ...core.process_state import undisturbed
+from ...core.process_state import preserve_process_state
 from ...errors import ModelError, first_line
 from ...graph import Classifier
 from ...passes import ModelSource
@@ -30,7 +30,7 @@ def random_numbers(seed: int | None) -> Iterator[None]:
     if seed is None:
         yield
         return
-    with undisturbed():
+    with preserve_process_state():
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)
