@@ -36,7 +36,7 @@ LIMITS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiv
 
 def recipe_page() -> str:
     """Return the page of all stanzas, in the order of a recipe."""
-    schema = importlib.import_module("dynamic_exit.recipe.recipe").Recipe.model_json_schema()
+    schema = importlib.import_module("dynamic_exit.recipe").Recipe.model_json_schema()
     parts = [RECIPE_INTRO, *_stanza("", schema, schema["$defs"], {})]
     return "\n".join(parts).rstrip() + "\n"
 

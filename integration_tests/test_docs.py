@@ -13,7 +13,7 @@ import pytest
 import yaml
 from documents import ROOT
 
-from dynamic_exit.recipe.recipe import Recipe
+from dynamic_exit.recipe import Recipe
 
 PACKAGE = ROOT / "plugin" / "dynamic_exit"
 #: Paths in documents begin with one of these.

@@ -26,7 +26,7 @@ from PIL import Image
 
 from dynamic_exit.cli.main import main
 from dynamic_exit.pipeline import measure
-from dynamic_exit.recipe.recipe import parse_recipe, read_recipe
+from dynamic_exit.recipe import parse_recipe, read_recipe
 
 #: Blocks that cannot run in a test, by page.
 NOT_RUN = {
