@@ -6,17 +6,8 @@ import sys
 
 import pytest
 
-# `dynamic_exit` as a package whose `__init__` imports nothing and calls `install()`
-LIGHT = """
-import importlib.util, sys, types
-
-def import_light():
-    spec = importlib.util.find_spec("dynamic_exit")
-    package = sys.modules["dynamic_exit"] = types.ModuleType("dynamic_exit")
-    package.__path__, package.__spec__ = list(spec.submodule_search_locations), spec
-    from dynamic_exit.integrations import hook
-    hook.install()
-    return hook
+HELPERS = """
+import importlib.util, sys
 
 def registered():
     from neural_compressor.common.base_config import config_registry
@@ -31,8 +22,8 @@ def finders():
 
 
 def run(script, fails=False):
-    """Run a script after `LIGHT` in a fresh process; return what it printed, or its last line of stderr."""
-    done = subprocess.run([sys.executable, "-c", LIGHT + script], env={**os.environ, "OMP_NUM_THREADS": "1"},
+    """Run a script after `HELPERS` in a fresh process; return what it printed, or its last line of stderr."""
+    done = subprocess.run([sys.executable, "-c", HELPERS + script], env={**os.environ, "OMP_NUM_THREADS": "1"},
                           capture_output=True, text=True, check=False)  # fmt: skip
     assert (done.returncode != 0) == fails, done.stderr[-3000:]
     return done.stderr.splitlines()[-1] if fails else done.stdout.strip()
@@ -41,7 +32,7 @@ def run(script, fails=False):
 def test_neither_imports_the_other_nor_torch():
     script = """
 before = list(sys.meta_path)
-import_light()
+import dynamic_exit
 heavy = ("torch", "transformers", "numpy", "pydantic", "neural_compressor")
 assert [name for name in heavy if name in sys.modules] == []
 assert sys.meta_path[1:] == before
@@ -60,8 +51,8 @@ print(finders())
 def test_this_package_first(statement):
     script = f"""
 before = list(sys.meta_path)
-hook = import_light()
-hook.install()
+import dynamic_exit
+dynamic_exit.hook.install()
 assert len(sys.meta_path) == len(before) + 1, "one finder, however often it is installed"
 {statement}
 assert finders() == []
@@ -73,7 +64,7 @@ print(registered())
 def test_neural_compressor_first():
     script = """
 import neural_compressor.torch.quantization
-import_light()
+import dynamic_exit
 assert finders() == []
 print(registered())
 """
@@ -83,7 +74,7 @@ print(registered())
 def test_the_module_keeps_its_own_loader():
     script = """
 import neural_compressor.common  # registers no algorithms
-import_light()
+import dynamic_exit
 spec = importlib.util.find_spec("neural_compressor.torch.quantization")
 assert "quantize" in spec.loader.get_source(spec.name), "found, but not imported"
 from importlib.machinery import SourceFileLoader
@@ -97,7 +88,7 @@ print(registered())
 
 def test_an_error_of_the_registration_surfaces_at_every_import():
     script = """
-import_light()
+import dynamic_exit
 import neural_compressor.version
 neural_compressor.version.__version__ = "3.9.1"
 try:
@@ -113,7 +104,7 @@ import neural_compressor.torch.quantization
 def test_threads_that_import_either_end_with_the_passes_registered():
     script = """
 import importlib, threading
-import_light()
+import dynamic_exit
 failures = []
 
 def load(name):

@@ -145,18 +145,21 @@ def test_a_saver_that_saves_nothing_is_left_out_beside_exits(model, candidates):
     assert dynamic.chain == ("block1:linear", "block3:linear")
 
 
-def test_in_place_the_given_object_becomes_the_result():
+def test_in_place_the_given_object_answers_as_the_result():
     given = tiny.backbone()
     passes = {**STATIC, "early_exit": EXITS}
     made = compress(given, passes, run_fn=feed, inplace=True)
-    assert made is given and isinstance(given, DynamicExitModel)
+    assert isinstance(made, DynamicExitModel) and dict(given.named_children()) == {"compressed": made}
     again = compress(tiny.backbone(), passes, run_fn=feed)
     assert torch.equal(given(OTHERS).logits, again(OTHERS).logits)
-    assert given.thresholds == again.thresholds
+    assert made.thresholds == again.thresholds
+    made.set_thresholds([math.inf] * len(made.chain))
+    assert (given(OTHERS).exit_index == 2).all(), "one model, whichever of the two is called"
+    assert torch.equal(copy.deepcopy(given)(OTHERS).logits, made(OTHERS).logits)
 
 
-@pytest.mark.parametrize("passes", [STATIC, {"rtn": RTN}, {"pruning": PRUNING}], ids=lambda passes: next(iter(passes)))
-def test_in_place_without_stages(passes):
+@pytest.mark.parametrize("passes", [{"rtn": RTN}, {"pruning": PRUNING}], ids=lambda passes: next(iter(passes)))
+def test_in_place_a_result_of_the_same_class_is_the_given_object(passes):
     given = tiny.backbone()
     made = compress(given, passes, run_fn=feed, inplace=True)
     assert made is given
@@ -164,6 +167,23 @@ def test_in_place_without_stages(passes):
     assert type(given) is type(again)
     assert torch.equal(given(OTHERS), again(OTHERS))
     assert not torch.equal(given(OTHERS), tiny.backbone()(OTHERS))
+
+
+def test_in_place_without_stages():
+    given = tiny.backbone()
+    made = compress(given, STATIC, run_fn=feed, inplace=True)
+    again = compress(tiny.backbone(), STATIC, run_fn=feed)
+    assert type(made) is type(again) and given.compressed is made
+    assert torch.equal(given(OTHERS), again(OTHERS))
+    assert not torch.equal(given(OTHERS), tiny.backbone()(OTHERS))
+
+
+@pytest.mark.parametrize("passes", [STATIC, {"early_exit": EXITS}], ids=lambda passes: next(iter(passes)))
+def test_what_was_compressed_in_place_is_known_as_compressed(passes):
+    given = tiny.backbone()
+    compress(given, passes, run_fn=feed, inplace=True)
+    with pytest.raises(DynamicExitError, match="^(the model is quantized already|pass 'pruning' got a model)"):
+        compress(given, {"pruning": PRUNING}, run_fn=feed)
 
 
 class Named(nn.Module):

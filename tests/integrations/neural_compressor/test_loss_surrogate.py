@@ -40,8 +40,8 @@ def expected_of(model):
 def test_the_expected_saving_is_what_is_saved_times_the_probability_that_the_loss_is_tolerable():
     # at 0.703 sixty leave, ten of them with another answer; all of those turn out lost
     expected = expected_of(model())
-    expected.learn((0.703,), 0.10)
-    saving, thresholds, cost = expected.best((0.703,), 0.50, 0.05)
+    expected.observe((0.703,), 0.10)
+    saving, thresholds, cost = expected.propose((0.703,), 0.50, 0.05)
     leave = (np.linspace(0.995, 0.505, 100).astype(np.float32) > thresholds[0]).sum()
     assert cost == pytest.approx(0.10 + (100 - leave) / 100) and 0.25 <= cost <= 0.495
     precision = 1 / 0.4**2 + 0.1**2 / 0.003**2
@@ -53,23 +53,23 @@ def test_the_expected_saving_is_what_is_saved_times_the_probability_that_the_los
 
 def test_stages_whose_other_answers_lose_nothing_are_trusted():
     losing, harmless = expected_of(model()), expected_of(model())
-    losing.learn((0.7,), 0.10)
-    harmless.learn((0.7,), 0.0)
-    assert harmless.best((0.7,), 0.5, 0.01)[0] > 10 * losing.best((0.7,), 0.5, 0.01)[0]
+    losing.observe((0.7,), 0.10)
+    harmless.observe((0.7,), 0.0)
+    assert harmless.propose((0.7,), 0.5, 0.01)[0] > 10 * losing.propose((0.7,), 0.5, 0.01)[0]
 
 
 def test_what_was_scored_is_not_proposed_again():
     expected, seen = expected_of(model()), set()
-    while (found := expected.best((0.7,), 0.5, 0.01)) is not None:
+    while (found := expected.propose((0.7,), 0.5, 0.01)) is not None:
         assert found[1] not in seen
         seen.add(found[1])
-        expected.learn(found[1], 0.02)
+        expected.observe(found[1], 0.02)
     assert seen
 
 
 def test_of_two_exits_at_one_position_at_most_one_is_proposed():
     expected = expected_of(model(("exit", "exit"), (3, 3)))
     for _ in range(5):
-        _, thresholds, _ = expected.best((0.9, OFF), 1.0, 0.1)
+        _, thresholds, _ = expected.propose((0.9, OFF), 1.0, 0.1)
         assert OFF in thresholds
-        expected.learn(thresholds, 0.0)
+        expected.observe(thresholds, 0.0)

@@ -50,6 +50,13 @@ def test_a_dynamic_model_answers_the_same_once_loaded(static, tmp_path):
         assert {tensor.dtype for tensor in weights} == {torch.int8}
 
 
+def test_what_was_compressed_in_place_is_saved_as_what_it_became(tmp_path):
+    given = tiny.backbone()
+    dynamic = compress(given, EarlyExitConfig(**{**EXITS, "count": 1}), run_fn=feed, inplace=True)
+    save(given, tmp_path / "saved")
+    assert alike(dynamic, load(tmp_path / "saved"))
+
+
 def test_what_was_loaded_can_be_saved_again(tmp_path):
     dynamic = compress(tiny.backbone(), EarlyExitConfig(**{**EXITS, "count": 1}), run_fn=feed)
     save(dynamic, tmp_path / "saved")

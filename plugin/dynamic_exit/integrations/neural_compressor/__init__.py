@@ -1,10 +1,13 @@
-"""Neural Compressor as host: registers the passes there, and compresses by recipe."""
+"""The passes inside Intel Neural Compressor, and compression by its configs or by a recipe.
 
-from . import host_import  # noqa: F401, I001  the first import of Neural Compressor
+Importing this package registers the passes with Neural Compressor.
+"""
+
+from . import host_import  # noqa: F401, I001  must be the first import of Neural Compressor
 from .registration import DynamicExitConfig, EarlyExitConfig, PruningConfig, TinySaverConfig
-from .serialization import load, save
 from .compress import compress
 from .description import describe_algorithms
+from .serialization import load, save
 from .strategy import ConfigurationOptimizer
 
 __all__ = [

@@ -1,6 +1,7 @@
-"""Configs for Neural Compressor made from the stanzas of passes, and the algorithms that they stand for."""
+"""Registration of single passes with Neural Compressor, and their execution."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from neural_compressor.common.base_config import BaseConfig, config_registry, register_config
 from neural_compressor.common.utils import Mode
@@ -10,37 +11,38 @@ from torch import nn
 from ...core.process_state import preserve_process_state
 from ...errors import PassError
 from ...passes import Stanza
-from .calibration import CalibrationRecorder, record_calibration
-from .configs import PassConfig
+from .calibration import CalibrationCalls, CalibrationRecorder, record_calibration
+from .configs import PassConfig, PassFunction
 from .support import refuse_dynamic, refuse_quantized
 
-#: Version of Neural Compressor from which on its registries are as they are used here.
-OLDEST = (3, 10)
+#: Oldest version of Neural Compressor with the registries that are used here.
+MIN_VERSION = (3, 10)
 
 
 def exclude_from_default_set() -> None:
-    """Let Neural Compressor's `get_all_config_set` list its own algorithms and those of others, but no passes."""
-    every = type(config_registry).get_all_config_cls_by_fwk_name
+    """Keep the passes out of Neural Compressor's `get_all_config_set`, which lists all other algorithms as before."""
+    list_all = type(config_registry).get_all_config_cls_by_fwk_name
 
     def without_passes(fwk_name: str) -> list[type[BaseConfig]]:
-        return [kind for kind in every(fwk_name) if not issubclass(kind, PassConfig)]
+        return [kind for kind in list_all(fwk_name) if not issubclass(kind, PassConfig)]
 
-    # nothing but the set for tuning is made of this list; all that looks algorithms up by name finds the passes
+    # only the tuning set is made from this list; lookups by name use another method and find the passes
     config_registry.get_all_config_cls_by_fwk_name = without_passes
 
 
 def check_version(version: str) -> None:
-    """Refuse a Neural Compressor that is too old.
+    """Check that Neural Compressor is not too old.
 
     Raises:
-        PassError: It is older than `OLDEST`.
+        PassError: It is older than `MIN_VERSION`.
     """
     numbers = tuple(int(part) for part in version.split(".")[:2])
-    if numbers < OLDEST:
-        raise PassError(f"Neural Compressor {version} is too old; install {'.'.join(map(str, OLDEST))} or newer")
+    if numbers < MIN_VERSION:
+        required = ".".join(map(str, MIN_VERSION))
+        raise PassError(f"Neural Compressor {version} is too old; install {required} or newer")
 
 
-def register(name: str, stanza: type[Stanza], apply: Callable[..., nn.Module], local: bool = False) -> type[PassConfig]:
+def register(name: str, stanza: type[Stanza], apply: PassFunction, local: bool = False) -> type[PassConfig]:
     """Register a pass with Neural Compressor.
 
     Args:
@@ -53,7 +55,7 @@ def register(name: str, stanza: type[Stanza], apply: Callable[..., nn.Module], l
         The config class.
 
     Raises:
-        PassError: Neural Compressor already has an algorithm of that name.
+        PassError: Neural Compressor already has an algorithm with that name.
     """
     if name in config_registry.get_cls_configs().get("torch", {}) or name in algos_mapping:
         raise PassError(f"Neural Compressor already has an algorithm '{name}'; choose another name")
@@ -65,33 +67,34 @@ def register(name: str, stanza: type[Stanza], apply: Callable[..., nn.Module], l
 
     @register_algo(name)
     def algorithm(
-        model, configs_mapping, mode=Mode.QUANTIZE, run_fn=None, run_args=None, example_inputs=None, **kwargs
-    ):
-        chosen = next(config for config in configs_mapping.values() if config.name == name)
+        model: nn.Module,
+        configs_mapping: Mapping[tuple[str, str], BaseConfig],
+        mode: Mode = Mode.QUANTIZE,
+        run_fn: Callable[..., Any] | None = None,
+        run_args: Any = None,
+        example_inputs: Any = None,
+        **kwargs: Any,
+    ) -> nn.Module:
+        config = next(config for config in configs_mapping.values() if config.name == name)
         if mode == Mode.PREPARE:
-            refuse_dynamic(name, model)
-            refuse_quantized(model)
+            _check_model(name, model)
             return CalibrationRecorder(model)
         if mode == Mode.CONVERT:
-            if not isinstance(model, CalibrationRecorder) or not model.made:
+            if not isinstance(model, CalibrationRecorder) or not model.calls:
                 raise PassError(f"pass '{name}' has seen no batches; call prepare(), feed its model, then convert()")
-            return run_pass(model.model, chosen, lambda inner: [inner(*a, **n) for a, n in model.made], None, None)
-        return run_pass(model, chosen, run_fn, run_args, example_inputs)
+            return _run(model.model, config, CalibrationCalls(tuple(model.calls)), None)
+        _check_model(name, model)
+        calls = record_calibration(model, run_fn, run_args) if run_fn else None
+        return _run(model, config, calls, example_inputs)
 
     return kind
 
 
-def run_pass(model: nn.Module, config: PassConfig, run_fn, run_args, example_inputs) -> nn.Module:
-    """Run one pass on a model, which stays as it was; arguments as Neural Compressor's `quantize` takes them.
-
-    Returns:
-        The new model.
-
-    Raises:
-        DynamicExitError: One sentence on what cannot be done and why.
-    """
-    refuse_dynamic(config.name, model)
+def _check_model(name: str, model: nn.Module) -> None:
+    refuse_dynamic(name, model)
     refuse_quantized(model)
-    calls = record_calibration(model, run_fn, run_args) if run_fn else None
+
+
+def _run(model: nn.Module, config: PassConfig, calls: CalibrationCalls | None, example_inputs: Any) -> nn.Module:
     with preserve_process_state():
-        return type(config).apply(model, config, calls, example_inputs)
+        return config.run(model, calls, example_inputs)

@@ -1,4 +1,4 @@
-"""The passes on a model in memory, as Neural Compressor calls them: no labels, inputs from its calibration function."""
+"""The passes as algorithms of Neural Compressor: in memory, without labels, on calibration inputs."""
 
 import re
 from collections.abc import Mapping
@@ -9,68 +9,76 @@ from torch import Tensor, nn
 
 from ...errors import PassError, nearest
 from ...graph import Classifier
-from ...passes import Samples, apply_static, registered_passes
+from ...passes import EarlyExitStanza, PruningStanza, Samples, TinySaverStanza, apply_static, registered_passes
 from ...passes.pruning import prune
 from ...runtime.model import DynamicExitModel
-from .calibration import CalibrationCalls
+from .calibration import CalibrationCalls, require_calls
 from .configs import PassConfig
 from .in_memory import make_dynamic_model
+from .plan import Plan
 
 
 def pruning(model: nn.Module, config: PassConfig, calls: CalibrationCalls | None, example_inputs: Any) -> nn.Module:
-    """Return a pruned copy, fine-tuned on calibration inputs, where there are some, to answer as the model itself."""
-    named, train, keywords = isinstance(example_inputs, Mapping), None, None
-    inputs = example_inputs.values() if named else example_inputs
-    inputs = (inputs,) if isinstance(inputs, Tensor) else inputs
-    if calls is not None or inputs is None:
-        fed, keywords = needed("pruning", calls).inputs("pruning")
-        train = (*fed, torch.full((len(fed[0]),), -1))
-        inputs = tuple(each[:2] for each in fed)
-    elif named:
-        keywords = tuple(example_inputs)
-    ratios = {}
+    """Return a pruned copy; if there are calibration inputs, it is fine-tuned on them to answer as the model does."""
+    train, keywords = None, None
+    if calls is not None or example_inputs is None:
+        inputs, keywords = require_calls("pruning", calls).inputs("pruning")
+        train = (*inputs, torch.full((len(inputs[0]),), -1))
+        inputs = tuple(each[:2] for each in inputs)
+    elif isinstance(example_inputs, Mapping):
+        inputs, keywords = tuple(example_inputs.values()), tuple(example_inputs)
+    else:
+        inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
+    classifier = Classifier(model, keywords=keywords)
+    pruned = prune(classifier, inputs, config.stanza_of(PruningStanza), train, ratios=_local_ratios(model, config))
+    return pruned.get_submodule("model")
+
+
+def _local_ratios(model: nn.Module, config: PassConfig) -> dict[str, float]:
+    """Ratio by module name, for the modules that `set_local` was called for."""
+    ratios: dict[str, float] = {}
     for key, local in config.local_config.items():
-        names = [name for name, module in model.named_modules() if name and _stands_for(key, name, module)]
+        names = [name for name, module in model.named_modules() if name and _matches(key, name, module)]
         if not names:
             known = [name for name, _ in model.named_modules() if name]
             raise PassError(f"pass 'pruning' finds no module '{key}'; {nearest(key, known)}")
         if local.ratio is None:
             raise PassError(f"pass 'pruning' has `target_cost` for '{key}', but it counts the whole model; set `ratio`")
         ratios |= dict.fromkeys(names, local.ratio)
-    return prune(Classifier(model, keywords=keywords), tuple(inputs), config.stanza, train, ratios=ratios).model
+    return ratios
 
 
-def _stands_for(key: str, name: str, module: nn.Module) -> bool:
+def _matches(key: str, name: str, module: nn.Module) -> bool:
     return name == key or name.startswith(f"{key}.") or type(module).__name__ == key or bool(re.fullmatch(key, name))
 
 
 def tiny_saver(
     model: nn.Module, config: PassConfig, calls: CalibrationCalls | None, example_inputs: Any
 ) -> DynamicExitModel:
-    """Return the model behind the savers that pay off, in float, tuned to agree with it."""
-    return make_dynamic_model("tiny_saver", model, needed("tiny_saver", calls), savers=config.stanza)
+    """Return the model behind the savers that pay off, tuned to agree with it."""
+    stanza = config.stanza_of(TinySaverStanza)
+    return make_dynamic_model("tiny_saver", model, require_calls("tiny_saver", calls), savers=stanza)
 
 
 def early_exit(
     model: nn.Module, config: PassConfig, calls: CalibrationCalls | None, example_inputs: Any
 ) -> DynamicExitModel:
-    """Return the model with exits, trained on one half of the calibration inputs and tuned on the other."""
-    return make_dynamic_model("early_exit", model, needed("early_exit", calls), exits=config.stanza)
+    """Return the model with exits, trained on half of the calibration inputs and tuned on the other half."""
+    stanza = config.stanza_of(EarlyExitStanza)
+    return make_dynamic_model("early_exit", model, require_calls("early_exit", calls), exits=stanza)
+
+
+def dynamic_exit(
+    model: nn.Module, config: PassConfig, calls: CalibrationCalls | None, example_inputs: Any
+) -> nn.Module:
+    """Return the model with savers and exits, after the static passes that the config names."""
+    plan = Plan(config)
+    plan.check(model)
+    return plan.run(model, calls, example_inputs)
 
 
 def external(model: nn.Module, config: PassConfig, calls: CalibrationCalls | None, example_inputs: Any) -> nn.Module:
-    """Return what a pass of another distribution makes; no labels are known."""
-    inputs, _ = needed(config.name, calls).only_input(config.name)
+    """Return the result of a static pass from another distribution; it sees no labels."""
+    inputs, _ = require_calls(config.name, calls).only_input(config.name)
     samples = Samples((inputs,), torch.full((len(inputs),), -1))
     return apply_static(registered_passes()[config.name], model, config.stanza, samples, seed=0)
-
-
-def needed(name: str, calls: CalibrationCalls | None) -> CalibrationCalls:
-    """Return the calls, which a pass cannot do without.
-
-    Raises:
-        PassError: There are none.
-    """
-    if calls is None:
-        raise PassError(f"pass '{name}' needs `run_fn`, which calls the model on calibration batches")
-    return calls

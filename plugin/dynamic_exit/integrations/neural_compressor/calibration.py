@@ -1,4 +1,4 @@
-"""What a calibration function feeds a model: recorded once, then fed to any model."""
+"""Recording of a calibration function's calls, so that they can be repeated on any model."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,110 +9,138 @@ from torch import Tensor, nn
 
 from ...errors import DynamicExitError, PassError, first_line
 
-# fewer cannot be split into samples for training and samples for tuning
-_FEWEST = 4
+#: Fewer samples cannot be split into a training half and a tuning half.
+MIN_SAMPLES = 4
+#: Positional and keyword arguments of one call of a model.
+Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class CalibrationCalls:
-    """Calls of a model, in order: the positional and the named arguments of each."""
+    """The calls that a calibration function makes.
 
-    made: tuple[tuple[tuple, dict[str, Any]], ...]
+    Attributes:
+        calls: Positional and keyword arguments of each call, in order.
+    """
+
+    calls: tuple[Call, ...]
 
     def replay(self, model: nn.Module) -> None:
-        """Call a model alike; this is a calibration function."""
+        """Repeat the calls on a model; usable as `run_fn`."""
         with torch.no_grad():
-            for arguments, named in self.made:
-                model(*arguments, **named)
+            for arguments, keywords in self.calls:
+                model(*arguments, **keywords)
 
     def only_input(self, name: str) -> tuple[Tensor, str | None]:
-        """Return the one input of all calls, (N, ...), and its name where it was given by name.
+        """Concatenate the batches of a model with one input.
 
         Args:
-            name: Of the pass that asks, for messages.
+            name: Name of the pass, for messages.
+
+        Returns:
+            The input, (N, ...), and its keyword; None if it was passed by position.
 
         Raises:
-            PassError: Other than one tensor a call, or too few samples.
+            PassError: A call has other arguments than one tensor, or there are too few samples.
         """
-        for arguments, named in self.made:
-            values = (*arguments, *named.values())
+        for arguments, keywords in self.calls:
+            values = (*arguments, *keywords.values())
             if len(values) != 1 or not isinstance(values[0], Tensor):
                 raise PassError(f"pass '{name}' takes models of one tensor in memory; `run_fn` gives "
-                                f"{_told(arguments, named)}; run a recipe instead")  # fmt: skip
-        tensors, keywords = self.inputs(name)
-        return tensors[0], keywords and keywords[0]
+                                f"{_describe(arguments, keywords)}; run a recipe instead")  # fmt: skip
+        tensors, names = self.inputs(name)
+        return tensors[0], names[0] if names else None
 
     def inputs(self, name: str) -> tuple[tuple[Tensor, ...], tuple[str, ...] | None]:
-        """Return the inputs of all calls, each (N, ...), and their names where they were given by name.
+        """Concatenate the batches of each input.
 
         Args:
-            name: Of the pass that asks, for messages.
+            name: Name of the pass, for messages.
+
+        Returns:
+            The inputs, each (N, ...), and their keywords; None if they were passed by position.
 
         Raises:
-            PassError: Other things than tensors, too few samples, or calls that are unlike each other.
+            PassError: Arguments other than tensors, too few samples, or calls that differ in their arguments.
         """
-        keywords = tuple(self.made[0][1])
-        for arguments, named in self.made:
-            values = (*arguments, *named.values())
-            if not values or not all(isinstance(value, Tensor) for value in values) or (arguments and named):
+        names = tuple(self.calls[0][1])
+        for arguments, keywords in self.calls:
+            values = (*arguments, *keywords.values())
+            if not values or not all(isinstance(value, Tensor) for value in values) or (arguments and keywords):
                 raise PassError(f"pass '{name}' takes tensors, all by position or all by name; `run_fn` gives "
-                                f"{_told(arguments, named)}; run a recipe instead")  # fmt: skip
-            if len(arguments) != len(self.made[0][0]) or named.keys() != set(keywords):
+                                f"{_describe(arguments, keywords)}; run a recipe instead")  # fmt: skip
+            if len(arguments) != len(self.calls[0][0]) or keywords.keys() != set(names):
                 raise PassError(f"`run_fn` gives pass '{name}' its input in different ways; use one name in all calls")
-        rows = [(*arguments, *(named[keyword] for keyword in keywords)) for arguments, named in self.made]
-        if sum(len(batch[0]) for batch in rows) < _FEWEST:
+        batches = [(*arguments, *(keywords[each] for each in names)) for arguments, keywords in self.calls]
+        if sum(len(batch[0]) for batch in batches) < MIN_SAMPLES:
             raise PassError(
-                f"`run_fn` gave pass '{name}' fewer than {_FEWEST} samples; let it call the model on more batches"
+                f"`run_fn` gave pass '{name}' fewer than {MIN_SAMPLES} samples; let it call the model on more batches"
             )
         try:
-            joined = tuple(torch.cat([tensor.detach().cpu() for tensor in each]) for each in zip(*rows, strict=True))
+            inputs = tuple(torch.cat([each.detach().cpu() for each in column]) for column in zip(*batches, strict=True))
         except RuntimeError as error:
             raise PassError(f"`run_fn` gives pass '{name}' batches of unlike samples: {first_line(error)}") from error
-        return joined, keywords or None
+        return inputs, names or None
 
 
-def _told(arguments: tuple, named: dict[str, Any]) -> str:
-    return ", ".join([type(value).__name__ for value in arguments] + list(named)) or "nothing"
+def _describe(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> str:
+    return ", ".join([type(value).__name__ for value in arguments] + list(keywords)) or "nothing"
 
 
 class CalibrationRecorder(nn.Module):
-    """A model between `prepare` and `convert`: it answers as the model does and remembers its calls."""
+    """What `prepare` returns: answers as the model does and records its calls for `convert`.
+
+    Attributes:
+        model: The prepared model.
+        calls: Its calls so far.
+    """
 
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
-        self.made: list[tuple[tuple, dict[str, Any]]] = []
+        self.calls: list[Call] = []
         self.training = model.training
 
-    def forward(self, *arguments, **named):
-        """Answer as the model does."""
-        self.made.append((arguments, named))
-        return self.model(*arguments, **named)
+    def forward(self, *arguments: Any, **keywords: Any) -> Any:
+        """Record the call and return the model's answer."""
+        self.calls.append((arguments, keywords))
+        return self.model(*arguments, **keywords)
 
 
-def record_calibration(model: nn.Module, run_fn: Callable, run_args: Any = None) -> CalibrationCalls:
-    """Return the calls that a calibration function makes; the model stays as it was.
-
-    Args:
-        model: What it calls.
-        run_fn: As Neural Compressor takes it: calls the model on batches.
-        run_args: Its further positional arguments.
+def require_calls(name: str, calls: CalibrationCalls | None) -> CalibrationCalls:
+    """Return the calls of a pass that needs calibration.
 
     Raises:
-        PassError: The function fails, or never calls the model.
+        PassError: There are none.
     """
-    made: list[tuple[tuple, dict[str, Any]]] = []
-    hook = model.register_forward_pre_hook(lambda _, inputs, named: made.append((inputs, named)), with_kwargs=True)
+    if calls is None:
+        raise PassError(f"pass '{name}' needs `run_fn`, which calls the model on calibration batches")
+    return calls
+
+
+def record_calibration(model: nn.Module, run_fn: Callable[..., Any], run_args: Any = None) -> CalibrationCalls:
+    """Run a calibration function and record its calls; the model does not change.
+
+    Args:
+        model: Passed to the function.
+        run_fn: Calls the model on batches.
+        run_args: Further positional arguments of the function; as in Neural Compressor ignored unless iterable.
+
+    Raises:
+        PassError: The function fails or never calls the model.
+    """
+    calls: list[Call] = []
+    hook = model.register_forward_pre_hook(lambda _, inputs, named: calls.append((inputs, named)), with_kwargs=True)
     arguments = run_args if isinstance(run_args, Iterable) else ()
     try:
         with torch.no_grad():
             run_fn(model, *arguments)
     except DynamicExitError:
         raise
-    except Exception as error:  # the user's own code
+    except Exception as error:  # user code may raise anything
         raise PassError(f"`run_fn` failed with {type(error).__name__}: {first_line(error)}") from error
     finally:
         hook.remove()
-    if not made:
+    if not calls:
         raise PassError("`run_fn` never called the model; let it call the model that it is given, on calibration data")
-    return CalibrationCalls(tuple(made))
+    return CalibrationCalls(tuple(calls))

@@ -1,4 +1,4 @@
-"""What is registered with Neural Compressor, with parameters, defaults and ranges."""
+"""Table of all registered algorithms with their parameters, defaults and ranges."""
 
 import inspect
 import typing
@@ -10,32 +10,37 @@ from pydantic.fields import FieldInfo
 
 from ...passes import Stanza, registered_passes
 from ...passes.quantization.config import known_algorithms
+from .plan import DYNAMIC_EXIT
 from .registration import DynamicExitConfig
 
 _SIGNS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt"), MinLen: ("at least", "min_length")}
 
 
 def describe_algorithms() -> dict[str, dict[str, Any]]:
-    """Return every registered algorithm, this project's passes first.
+    """Return all registered algorithms, the passes first.
 
     Returns:
         Name -> ``from``, ``summary`` and ``parameters``, each with ``name``, ``default``, ``range`` and ``meaning``.
     """
-    found = {
+    table: dict[str, dict[str, Any]] = {
         name: {"from": info.origin, "summary": info.summary, "parameters": [*_fields(info.stanza)]}
         for name, info in registered_passes().items()
     }
-    combination = DynamicExitConfig.stanza_class
-    summary = combination.__doc__.splitlines()[0]
-    found["dynamic_exit"] = {"from": "dynamic_exit", "summary": summary, "parameters": [*_fields(combination)]}
+    stanza = DynamicExitConfig.stanza_class
+    summary = inspect.getdoc(stanza) or ""
+    table[DYNAMIC_EXIT] = {
+        "from": "dynamic_exit",
+        "summary": summary.partition("\n")[0],
+        "parameters": [*_fields(stanza)],
+    }
     for name, parameters in known_algorithms().items():
-        if name not in found:
+        if name not in table:
             rows = [
                 {"name": key, "default": _show(default), "range": "", "meaning": ""}
                 for key, default in parameters.items()
             ]
-            found[name] = {"from": "Neural Compressor", "summary": "under `quantization`", "parameters": rows}
-    return found
+            table[name] = {"from": "Neural Compressor", "summary": "under `quantization`", "parameters": rows}
+    return table
 
 
 def _fields(stanza: type[Stanza], prefix: str = "") -> Iterator[dict[str, str]]:

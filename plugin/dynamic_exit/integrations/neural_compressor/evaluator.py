@@ -1,4 +1,4 @@
-"""What an evaluation function says of a model, checked before anything is built on it."""
+"""Scoring of models with the user's evaluation function, whose results are checked before they are used."""
 
 import logging
 import math
@@ -18,10 +18,10 @@ logger = logging.getLogger(__name__)
 
 
 def check_tolerable_loss(value: Any) -> None:
-    """Check the largest relative loss of the score that is asked for.
+    """Check a relative loss of the score that a user asks for.
 
     Raises:
-        PassError: It is no number in 0..1, or one that cannot be meant.
+        PassError: It is not a number in 0..1, or so large that a percentage was probably meant.
     """
     number = isinstance(value, Real) and not isinstance(value, bool)
     doubt = explain_excessive_drop(value, "%") if number else None
@@ -31,44 +31,48 @@ def check_tolerable_loss(value: Any) -> None:
         raise PassError(f"`tolerable_loss` must be a number in 0..1; got {value!r}")
 
 
-class _Logits(nn.Module):
-    """A dynamic model whose answer is the logits alone."""
+class _LogitsOnly(nn.Module):
+    """A dynamic model that returns logits (N, C) instead of an output object."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module | DynamicExitClassifier):
         super().__init__()
         self.model = model
         self.training = False
 
-    def forward(self, *inputs, **named) -> Tensor:
-        return self.model(*inputs, **named).logits
+    def forward(self, *inputs: Any, **keywords: Any) -> Tensor:
+        logits: Tensor = self.model(*inputs, **keywords).logits
+        return logits
 
 
 class Evaluator:
-    """Scores the compressed model against the given one.
+    """Scores the compressed model and compares it with the given one.
 
     Args:
-        eval_fn: As Neural Compressor takes it: model in, score out, larger is better.
-        eval_args: Its further positional arguments.
+        eval_fn: As in Neural Compressor: takes a model and returns a score; larger is better.
+        eval_args: Further positional arguments of the function; ignored unless iterable.
         tolerable_loss: Largest relative loss of the score, in 0..1; None for any.
+
+    Attributes:
+        baseline: Score of the given model; NaN before `score_baseline`.
     """
 
-    def __init__(self, eval_fn: Callable, eval_args: Any, tolerable_loss: float | None):
-        self.eval_fn, self.limit = eval_fn, tolerable_loss
+    def __init__(self, eval_fn: Callable[..., Any], eval_args: Any, tolerable_loss: float | None):
+        self.eval_fn, self.tolerable_loss = eval_fn, tolerable_loss
         self.arguments = eval_args if isinstance(eval_args, Iterable) else ()
         self.baseline = math.nan
-        self._plain = True
+        self._returns_tensor = True
 
     def score_baseline(self, model: nn.Module) -> None:
         """Score the given model.
 
         Raises:
-            PassError: The function fails, gives no finite number, or gives a baseline that is not above zero.
+            PassError: The function fails, or its result is not a finite number above 0.
         """
 
-        def look(module, inputs, answer):
-            self._plain = isinstance(answer, Tensor)
+        def inspect_output(module: nn.Module, inputs: Any, output: Any) -> None:
+            self._returns_tensor = isinstance(output, Tensor)
 
-        hook = model.register_forward_hook(look)
+        hook = model.register_forward_hook(inspect_output)
         try:
             self.baseline = self._score(model)
         finally:
@@ -76,37 +80,41 @@ class Evaluator:
         if self.baseline <= 0:
             raise PassError(f"`eval_fn` gives the model itself {self.baseline:g}; it must be above 0, larger is better")
 
-    def check(self, made: nn.Module | DynamicExitClassifier) -> None:
-        """Score the compressed model.
+    def check(self, model: nn.Module | DynamicExitClassifier) -> None:
+        """Score the compressed model and compare the loss with `tolerable_loss`.
 
         Raises:
-            PassError: The function fails or gives no finite number.
-            TuningError: The model loses more than is tolerable.
+            PassError: The function fails, or its result is not a finite number.
+            TuningError: The loss is larger than tolerable.
         """
-        score = self.score(made)
-        loss = (self.baseline - score) / self.baseline
+        score = self.score(model)
+        loss = self.loss(score)
         logger.info(f"eval_fn: {self.baseline:g} before, {score:g} after")
-        if self.limit is not None and loss > self.limit:
+        if self.tolerable_loss is not None and loss > self.tolerable_loss:
             raise TuningError(
                 f"the compressed model scores {score:g} and the given one {self.baseline:g}, a loss of {loss:.2%}; "
-                f"`tolerable_loss` is {self.limit:.2%}; allow more or compress less"
+                f"`tolerable_loss` is {self.tolerable_loss:.2%}; allow more or compress less"
             )
 
-    def score(self, made: nn.Module | DynamicExitClassifier) -> float:
-        """Return a compressed model's score.
+    def loss(self, score: float) -> float:
+        """Return the loss of a score, relative to the given model's."""
+        return (self.baseline - score) / self.baseline
+
+    def score(self, model: nn.Module | DynamicExitClassifier) -> float:
+        """Return the score of a compressed model; if the given model returns tensors, so does this one.
 
         Raises:
-            PassError: The function fails or gives no finite number.
+            PassError: The function fails, or its result is not a finite number.
         """
-        dynamic = isinstance(made, DynamicExitModel | DynamicExitClassifier)
-        return self._score(_Logits(made) if dynamic and self._plain else made)
+        dynamic = isinstance(model, DynamicExitModel | DynamicExitClassifier)
+        return self._score(_LogitsOnly(model) if dynamic and self._returns_tensor else model)
 
-    def _score(self, model: nn.Module) -> float:
+    def _score(self, model: nn.Module | DynamicExitClassifier) -> float:
         try:
             value = self.eval_fn(model, *self.arguments)
         except DynamicExitError:
             raise
-        except Exception as error:  # the user's own code
+        except Exception as error:  # user code may raise anything
             raise PassError(f"`eval_fn` failed with {type(error).__name__}: {first_line(error)}") from error
         if isinstance(value, Tensor | np.ndarray) and value.ndim == 0:
             value = value.item()

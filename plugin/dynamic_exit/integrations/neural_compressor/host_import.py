@@ -1,4 +1,4 @@
-"""Imports Neural Compressor: after transformers, and without the messages of its import."""
+"""Imports Neural Compressor after transformers and without its log messages."""
 
 import contextlib
 import importlib
@@ -8,43 +8,43 @@ import sys
 import threading
 from collections.abc import Iterator
 
-#: Neural Compressor's logger, and the variable that sets its level where a user wants another.
+#: Name of Neural Compressor's logger, and the environment variable that sets its level.
 LOGGER_NAME, LEVEL_VARIABLE = "neural_compressor", "LOGLEVEL"
-# these look for transformers whenever they run, but import it only if it was there when they were imported
+# these use transformers on every run but import it only if it was imported before them
 _WEIGHT_ONLY = tuple(f"neural_compressor.torch.algorithms.weight_only.{name}" for name in ("rtn", "teq", "gptq"))
 
 
 @contextlib.contextmanager
 def suppress_messages() -> Iterator[None]:
-    """Drop what Neural Compressor says below an error in this thread, unless the user has set its level.
+    """Drop Neural Compressor's messages below ERROR from this thread, unless the user has set its log level.
 
-    The level of its logger stays as it is: it is read from the environment once, on import.
+    A filter is used because the logger's level must not change: it is read from the environment once, on import.
     """
     thread, logger = threading.get_ident(), logging.getLogger(LOGGER_NAME)
 
-    def serious(record: logging.LogRecord) -> bool:
+    def keep(record: logging.LogRecord) -> bool:
         return record.levelno >= logging.ERROR or record.thread != thread
 
     if LEVEL_VARIABLE in os.environ:
         yield
         return
-    logger.addFilter(serious)
+    logger.addFilter(keep)
     try:
         yield
     finally:
-        logger.removeFilter(serious)
+        logger.removeFilter(keep)
 
 
 def import_neural_compressor() -> None:
-    """Import transformers, then Neural Compressor; where that was used before, let it find transformers, too."""
+    """Import transformers, then Neural Compressor; if the latter came first, make transformers known to it."""
     import transformers
 
     with suppress_messages():
         importlib.import_module("neural_compressor.torch.quantization")
     for name in _WEIGHT_ONLY:
-        # imported before transformers, it would fail from now on with a NameError
-        if name in sys.modules and not hasattr(sys.modules[name], "transformers"):
-            sys.modules[name].transformers = transformers
+        module = sys.modules.get(name)
+        if module is not None and not hasattr(module, "transformers"):
+            vars(module)["transformers"] = transformers  # without it the algorithm fails with a NameError
 
 
 import_neural_compressor()

@@ -1,8 +1,8 @@
-"""Savers and exits on a model in memory, without labels: they learn from its own answers and are tuned to agree."""
+"""Savers and exits on a model in memory: trained on its own answers and tuned to agree with it, without labels."""
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -38,11 +38,45 @@ from ...runtime.model import DynamicExitModel
 from ...runtime.recorder import make_records
 from ...search.optimizer import optimize
 from .calibration import CalibrationCalls
-from .pt2e import SegmentSequence
 from .saver_candidates import evaluate_candidates
 
-#: Disagreement with the backbone that thresholds are tuned to, in 0..1.
+#: Default of the largest share of answers that may differ from the model's, in 0..1.
 MAX_DISAGREEMENT = 0.005
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model in evaluation mode for a while; afterwards every module has its own mode again."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        for module in modes:
+            module.training = False
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+class SegmentSequence(nn.Module):
+    """The whole backbone as its segments one after the other; the model has one input.
+
+    Args:
+        segments: The segments in order.
+    """
+
+    def __init__(self, segments: Sequence[Segment]):
+        super().__init__()
+        self.segments = nn.ModuleList(segments)
+        self.input_names = [segment.input_names for segment in segments]
+        self.training = False
+
+    def forward(self, *inputs: Tensor, **keywords: Tensor) -> Tensor:
+        """Return logits (N, C) for the one input, by position or by name."""
+        (given,) = (*inputs, *keywords.values())
+        hidden = given
+        for segment, names in zip(self.segments, self.input_names, strict=True):
+            hidden = segment(*(hidden if name == HIDDEN else given for name in names))
+        return hidden
 
 
 def make_dynamic_model(
@@ -53,18 +87,18 @@ def make_dynamic_model(
     savers: TinySaverStanza | None = None,
     exits: EarlyExitStanza | None = None,
     limit: float = MAX_DISAGREEMENT,
-    pieces: Callable[[Program, Sequence[Cut]], Sequence[nn.Module]] = split,
+    make_segments: Callable[[Program, Sequence[Cut]], Sequence[Segment]] = split,
 ) -> DynamicExitModel:
-    """Put savers before a model and exits into it, and set the thresholds of least cost at which it agrees.
+    """Put savers before a model and exits into it, with the thresholds of least cost at which it agrees with itself.
 
     Args:
-        name: Of the pass, for messages.
-        model: Of one input; it stays as it was, and the result shares its float weights.
-        calls: What it is calibrated on. With exits they train on every second sample, and all else uses the others.
-        savers: None for none.
-        exits: None for none.
+        name: Name of the pass, for messages.
+        model: Model of one input. It does not change; the result shares its float weights.
+        calls: Calibration calls. With exits, every second sample trains them and the others serve all else.
+        savers: None for no savers.
+        exits: None for no exits.
         limit: Largest share of answers that may differ from the model's, in 0..1.
-        pieces: Gives what answers between the cuts; default: the model's own segments.
+        make_segments: Returns the segments between cuts; by default the model's own.
 
     Raises:
         DynamicExitError: One sentence on what cannot be done and why.
@@ -73,70 +107,59 @@ def make_dynamic_model(
         raise PassError("pass 'early_exit' builds sequence networks only in a recipe; leave `sequence` out")
     check_objective(model, "the model")
     inputs, keyword = calls.only_input(name)
-    trained, rest = (inputs[::2], inputs[1::2]) if exits else (inputs[:0], inputs)
+    train, tune = (inputs[::2], inputs[1::2]) if exits else (inputs[:0], inputs)
     with evaluation_mode(model):
-        classifier = Classifier(model, keywords=keyword and [keyword])
-        # also since Neural Compressor's weight-only layers unpack at their first call, which no graph can
+        classifier = Classifier(model, keywords=[keyword] if keyword else None)
+        # this call also makes Neural Compressor's weight-only layers unpack, which they cannot do in a graph
         answer_without_sigmoid(classifier, (inputs[:2],), "the model")
         program = capture(classifier, (inputs[:2],))
     macs = node_macs(program.graph_module, program.example_inputs)
     cuts, total = find_cuts(program, macs), sum(macs.values())
-    chosen = []
+    chosen: list[Cut] = []
     if exits:
         chosen = choose_cuts(cuts, exits.positions, exits.count, cheapest_head(exits.entries, program.classes, total))
-    plain, segments = split(program, chosen), pieces(program, chosen)
-    kept = _pick(savers, plain, segments, program.classes, rest, limit, alone=not exits) if savers else {}
-    attached = _attach(exits, segments, chosen, program, trained, kept, total) if exits else {}
-    fuse = savers.fuse if kept else "none"
+    float_segments, segments = split(program, chosen), make_segments(program, chosen)
+    kept: dict[str, nn.Module] = {}
+    if savers:
+        kept = _select_savers(savers, float_segments, segments, program.classes, tune, limit, required=not exits)
+    attached = _attach_exits(exits, segments, chosen, program, train, kept, total) if exits else {}
+    fuse = savers.fuse if savers and kept else "none"
     dynamic = DynamicExitModel(segments, input_names=program.input_names, savers=kept, exits=attached, fuse=fuse)
     positions = {stage: chosen[index].index for stage, (index, _) in attached.items()} | {"final": len(cuts)}
-    return _tuned(dynamic, plain, rest, positions, limit)
+    return _tune(dynamic, float_segments, tune, positions, limit)
 
 
-@contextlib.contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Keep a model in evaluation mode for a while."""
-    before = {module: module.training for module in model.modules()}
-    try:
-        for module in before:
-            module.training = False
-        yield
-    finally:
-        for module, mode in before.items():
-            module.training = mode
-
-
-def _pick(
+def _select_savers(
     stanza: TinySaverStanza,
-    plain: Sequence[Segment],
-    segments: Sequence[nn.Module],
+    float_segments: Sequence[Segment],
+    segments: Sequence[Segment],
     classes: int,
     inputs: Tensor,
     limit: float,
-    alone: bool,
+    required: bool,
 ) -> dict[str, nn.Module]:
-    cost = count_macs(SegmentSequence(plain), (inputs[:2],))
+    cost = count_macs(SegmentSequence(float_segments), (inputs[:2],))
     savers, records = evaluate_candidates(stanza, SegmentSequence(segments), classes, inputs, cost)
     table = select_savers(records, stanza.max_savers, stanza.fuse, limit, selection=stanza.selection)
     names = [row.stage for row in table if row.chosen]
     if not names:
         reasons = ", ".join(f"{row.stage} ({row.why})" for row in table)
         message = f"pass 'tiny_saver': none of {reasons} saves anything; give other candidates"
-        if alone:
+        if required:
             raise PassError(message)
         warnings.warn(message, stacklevel=4)
     return {name: saver for name, saver in savers.items() if name in names}
 
 
-def _attach(
+def _attach_exits(
     stanza: EarlyExitStanza,
-    segments: Sequence[nn.Module],
+    segments: Sequence[Segment],
     chosen: list[Cut],
     program: Program,
     inputs: Tensor,
-    savers: dict[str, nn.Module],
+    savers: Mapping[str, nn.Module],
     total: float,
-):
+) -> Mapping[str, tuple[int, nn.Module]]:
     unsure = None
     if savers and stanza.training.weighting != "none":
         unsure = uncertainty([run_in_batches(saver, [inputs]) for saver in savers.values()])
@@ -145,26 +168,36 @@ def _attach(
     return attach_exits(backbone, samples, ExitTraining(stanza))
 
 
-def _tuned(
-    model: DynamicExitModel, plain: Sequence[Segment], inputs: Tensor, positions: dict[str, int], limit: float
+def _tune(
+    model: DynamicExitModel,
+    float_segments: Sequence[Segment],
+    inputs: Tensor,
+    positions: Mapping[str, int],
+    limit: float,
 ) -> DynamicExitModel:
-    """Set the thresholds of least cost at which the model agrees with its final; costs are those in float."""
+    """Set the thresholds of least cost at which the model agrees with its final stage; costs are those in float."""
     savers = dict(zip(model.chain, model.savers, strict=False))
     before, reached = [], 0.0
-    for segment in plain:
+    for segment in float_segments:
         reached += count_macs(segment, segment.example_inputs)
         before.append(reached)
     own = {name: count_macs(saver, (inputs[:2],)) for name, saver in savers.items()} | {"final": 0.0}
     prefix = dict.fromkeys(savers, 0.0) | {"final": reached}
     exits = zip(model.chain[len(savers) :], model.positions[len(savers) :], model.heads, strict=True)
     for name, place, head in exits:
-        following = plain[place + 1]
+        following = float_segments[place + 1]
         own[name] = count_macs(head, (following.example_inputs[following.input_names.index(HIDDEN)],))
         prefix[name] = before[place]
-    costs = {"own_cost": own, "prefix_cost": prefix, "positions": positions, "cost_unit": "macs"}
-    records = make_records(model, [inputs.numpy()], torch.full((len(inputs),), -1).numpy(), **costs)
-    model.records = records
-    (best,) = optimize(records, [Goal(max_accuracy_drop=limit)], fuse=model.fuse)
+    model.records = make_records(
+        model,
+        [inputs.numpy()],
+        torch.full((len(inputs),), -1).numpy(),
+        own_cost=own,
+        prefix_cost=prefix,
+        positions=positions,
+        cost_unit="macs",
+    )
+    (best,) = optimize(model.records, [Goal(max_accuracy_drop=limit)], fuse=model.fuse)
     used = dict(best.stages)
     model.set_thresholds([used.get(stage, float("inf")) for stage in model.chain])
     return model

@@ -1,4 +1,4 @@
-"""Passes in the written order, read from configs and mappings and checked before anything is done."""
+"""The passes that are run on a model, in the written order; read from configs and mappings, and checked first."""
 
 import copy
 from collections.abc import Mapping
@@ -10,40 +10,41 @@ from neural_compressor.common.utils import GLOBAL, LOCAL
 from torch import nn
 
 from ...errors import PassError, RecipeError, nearest
-from ...graph import check_objective
+from ...graph import check_objective, split
+from ...passes import EarlyExitStanza, TinySaverStanza
 from ...passes.quantization.config import known_algorithms
-from .algorithms import needed
-from .calibration import CalibrationCalls
+from .calibration import CalibrationCalls, require_calls
 from .configs import PassConfig
 from .in_memory import MAX_DISAGREEMENT, make_dynamic_model
-from .pt2e import quantize_pt2e, split_pt2e
+from .pt2e import QuantizedModel, quantize_pt2e, split_pt2e
 from .quantization import quantize_modules, run_algorithm
 from .support import PT2E, check_support, refuse_dynamic, refuse_quantized
 
+#: Name of the algorithm that runs several passes.
 DYNAMIC_EXIT = "dynamic_exit"
-# algorithms of Neural Compressor that look at weights alone, and passes for which the shape of the input is enough
-_WEIGHTS_ALONE, _SHAPE_ALONE = ("rtn", "hqq", "mx_quant", "mixed_precision"), ("pruning", "pt2e_dynamic_quant")
+# algorithms of Neural Compressor that read only weights, and passes for which the shape of the input is enough
+_WEIGHT_ONLY, _SHAPE_ONLY = ("rtn", "hqq", "mx_quant", "mixed_precision"), ("pruning", "pt2e_dynamic_quant")
 _SAVERS, _EXITS = "tiny_saver", "early_exit"
 
 
 class Plan:
-    """What is done to a model, in order.
+    """The passes for one model.
 
     Args:
-        given: A config, a mapping of algorithm names and parameters, or a list of both.
+        passes: A config, a mapping from algorithm names to parameters, or a list of both.
 
     Attributes:
         configs: One for each pass, in order; savers and exits last.
         limit: Largest share of answers that savers and exits may change, in 0..1.
 
     Raises:
-        DynamicExitError: A pass is unknown, misspelt, of another framework, there twice, or in an impossible place.
+        DynamicExitError: A pass is unknown, misspelled, of another framework, repeated or out of order.
     """
 
-    def __init__(self, given: Any):
+    def __init__(self, passes: Any):
         self.limit = MAX_DISAGREEMENT
-        configs = _configs(given)
-        if sum(config.name == DYNAMIC_EXIT for config in configs) > 1:  # each has a goal
+        configs = _configs(passes)
+        if sum(config.name == DYNAMIC_EXIT for config in configs) > 1:  # each has a goal of its own
             raise PassError(f"pass '{DYNAMIC_EXIT}' is written twice, each with a goal of its own; put them together")
         self.configs = [step for config in configs for step in self._steps(config)]
         if not self.configs:
@@ -70,11 +71,11 @@ class Plan:
         return steps + [known[name].from_dict(each.model_dump()) for name, each in dynamic.items() if each]
 
     def check(self, model: nn.Module) -> None:
-        """Refuse a model on which a pass cannot run.
+        """Check that every pass can run on a model.
 
         Raises:
-            PassError: The model is dynamic, quantized or exported already, or an algorithm is impossible here.
-            ModelError: It is for multi-label classification or regression, which savers and exits cannot answer.
+            PassError: The model is already dynamic, quantized or exported, or an algorithm cannot run here.
+            ModelError: It is a multi-label or regression model, for which savers and exits make no sense.
         """
         refuse_dynamic(self.configs[0].name, model)
         refuse_quantized(model)
@@ -87,39 +88,45 @@ class Plan:
                 check_objective(model, "the model")
 
     def needs_calls(self, example_inputs: Any) -> str | None:
-        """Return the first pass that cannot do without calibration batches, or None."""
-        free = [*_WEIGHTS_ALONE, *(_SHAPE_ALONE if example_inputs is not None else ())]
+        """Return the name of the first pass that needs calibration, or None."""
+        free = [*_WEIGHT_ONLY, *(_SHAPE_ONLY if example_inputs is not None else ())]
         return next((config.name for config in self.configs if config.name not in free), None)
 
     def run(self, model: nn.Module, calls: CalibrationCalls | None, example_inputs: Any = None) -> nn.Module:
-        """Run the passes on a copy of a model, which stays as it was.
+        """Run the passes on a copy of a model; the given one does not change.
 
         Args:
             model: In float.
-            calls: What it is calibrated on; None where no pass needs any.
-            example_inputs: As Neural Compressor takes them.
+            calls: Calibration calls; None if no pass needs any.
+            example_inputs: As for Neural Compressor's `quantize`.
 
         Raises:
             DynamicExitError: One sentence on what cannot be done and why.
         """
-        current, later, whole = copy.deepcopy(model).eval(), {}, None
+        current = copy.deepcopy(model).eval()
+        quantized: QuantizedModel | None = None
+        dynamic: dict[str, PassConfig] = {}
         for config in self.configs:
             if config.name in (_SAVERS, _EXITS):
-                later[config.name] = config
+                dynamic[config.name] = config
             elif isinstance(config, PassConfig):
-                current = type(config).apply(current, config, calls, example_inputs)
+                current = config.run(current, calls, example_inputs)
             elif config.name in PT2E:
-                whole = quantize_pt2e(config.name, current, calls, example_inputs, partial(run_algorithm, config))
+                quantized = quantize_pt2e(config.name, current, calls, example_inputs, partial(run_algorithm, config))
             else:
                 current = quantize_modules(config, current, calls, example_inputs)
-        if not later:
-            return current if whole is None else whole
-        stanzas = {_SAVERS: "savers", _EXITS: "exits"}
-        given = {stanzas[name]: config.stanza for name, config in later.items()}
-        name = next(iter(later))
-        if whole is not None:
-            given["pieces"] = partial(split_pt2e, whole)
-        return make_dynamic_model(name, current, needed(name, calls), limit=self.limit, **given)
+        if not dynamic:
+            return current if quantized is None else quantized
+        name = next(iter(dynamic))
+        return make_dynamic_model(
+            name,
+            current,
+            require_calls(name, calls),
+            savers=dynamic[_SAVERS].stanza_of(TinySaverStanza) if _SAVERS in dynamic else None,
+            exits=dynamic[_EXITS].stanza_of(EarlyExitStanza) if _EXITS in dynamic else None,
+            limit=self.limit,
+            make_segments=split if quantized is None else partial(split_pt2e, quantized),
+        )
 
 
 def _rank(config: BaseConfig) -> int:
@@ -128,16 +135,16 @@ def _rank(config: BaseConfig) -> int:
     return {_SAVERS: 2, _EXITS: 3}.get(config.name, 0)
 
 
-def _configs(given: Any) -> list[BaseConfig]:
-    if isinstance(given, ComposableConfig):
-        return _configs(list(given.config_list))
-    if isinstance(given, BaseConfig):
-        return [_of_torch(given)]
-    if isinstance(given, Mapping):
-        return [_config(name, parameters) for name, parameters in given.items()]
-    if isinstance(given, list | tuple):
-        return [config for each in given for config in _configs(each)]
-    raise RecipeError(f"passes must be configs, mappings or a list of them; got {type(given).__name__}")
+def _configs(passes: Any) -> list[BaseConfig]:
+    if isinstance(passes, ComposableConfig):
+        return _configs(list(passes.config_list))
+    if isinstance(passes, BaseConfig):
+        return [_of_torch(passes)]
+    if isinstance(passes, Mapping):
+        return [_config(name, parameters) for name, parameters in passes.items()]
+    if isinstance(passes, list | tuple):
+        return [config for each in passes for config in _configs(each)]
+    raise RecipeError(f"passes must be configs, mappings or a list of them; got {type(passes).__name__}")
 
 
 def _of_torch(config: BaseConfig) -> BaseConfig:
@@ -167,7 +174,7 @@ def _config(name: Any, parameters: Any) -> BaseConfig:
 
 
 def _check_parameters(name: str, parameters: Any) -> None:
-    """Refuse what Neural Compressor would accept silently."""
+    """Refuse parameters that Neural Compressor would silently ignore."""
     if not isinstance(parameters, Mapping | None):
         raise RecipeError(f"pass '{name}' takes a mapping of parameters; got {type(parameters).__name__}")
     known, values = known_algorithms()[name], parameters or {}

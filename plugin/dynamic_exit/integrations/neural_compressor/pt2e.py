@@ -1,4 +1,4 @@
-"""The backbone in pieces, and Neural Compressor's PT2E result: quantized whole, then cut like its float form."""
+"""Neural Compressor's PT2E quantization of a whole model, and the cutting of its result into segments."""
 
 import dataclasses
 import operator
@@ -8,58 +8,41 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ...chain.names import HIDDEN
 from ...cost import node_macs
 from ...errors import CutError, DynamicExitError, PassError, first_line
 from ...graph import Classifier, Cut, Program, Segment, capture, find_cuts, select_cuts, split
 from ...passes.quantization.for_torch import fold_weights
-from .calibration import CalibrationCalls
+from .calibration import MIN_SAMPLES, CalibrationCalls
 
-#: Takes an exported module and its calibration function, and returns it quantized.
-Quantize = Callable[[nn.Module, Callable[[nn.Module], None]], fx.GraphModule]
-
-
-class SegmentSequence(nn.Module):
-    """Segments one after the other: the whole backbone, of one input."""
-
-    def __init__(self, segments: Sequence[nn.Module]):
-        super().__init__()
-        self.segments = nn.ModuleList(segments)
-        self.training = False
-
-    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
-        """Return logits (N, C) for the one input, by position or by name."""
-        (given,) = (*inputs, *named.values())
-        hidden = given
-        for segment in self.segments:
-            hidden = segment(*(hidden if name == HIDDEN else given for name in segment.input_names))
-        return hidden
+#: Takes an exported module and its calibration function, and returns the quantized module.
+Quantize = Callable[[nn.Module, Callable[[nn.Module], None]], nn.Module]
 
 
 class QuantizedModel(nn.Module):
-    """A whole model as Neural Compressor has quantized it; it has one mode, whatever is asked for.
+    """A whole model as Neural Compressor has quantized it; it is always in evaluation mode.
 
     Attributes:
         body: Neural Compressor's own result.
     """
 
-    def __init__(self, body: fx.GraphModule):
+    def __init__(self, body: nn.Module):
         super().__init__()
         self.body = body
         for module in self.modules():
             module.training = False
 
     def train(self, mode: bool = True) -> "QuantizedModel":
-        """Stay as it is: an exported body refuses to change its mode."""
+        """Do nothing: an exported module raises if its mode is to change."""
         return self
 
-    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor, **keywords: Tensor) -> Tensor:
         """Return logits (N, C) for the one input, by position or by name."""
-        return self.body(*inputs, *named.values())
+        logits: Tensor = self.body(*inputs, *keywords.values())
+        return logits
 
 
-class _NodeByNode(nn.Module):
-    """Runs a graph so that capturing it again keeps what its nodes say of the user's modules."""
+class _Interpreted(nn.Module):
+    """Runs a graph node by node, so that a new capture keeps the nodes' notes on the user's modules."""
 
     def __init__(self, body: fx.GraphModule):
         super().__init__()
@@ -68,23 +51,24 @@ class _NodeByNode(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         with fx.traceback.preserve_node_meta():
-            return fx.Interpreter(self.body).run(*inputs)
+            logits: Tensor = fx.Interpreter(self.body).run(*inputs)
+        return logits
 
 
 def quantize_pt2e(
     name: str, model: nn.Module, calls: CalibrationCalls | None, example_inputs: Any, quantize: Quantize
 ) -> QuantizedModel:
-    """Export and quantize a model as Neural Compressor's users do, calibrated on the very batches of the calls.
+    """Export and quantize a model as users of Neural Compressor do, calibrated on the unchanged batches of the calls.
 
     Args:
-        name: Of the algorithm, for messages.
-        model: In float, in evaluation mode; of one input.
-        calls: What it is calibrated on; None where the shape of the example inputs is enough.
-        example_inputs: A tensor, or one in a tuple; not looked at where there are calls.
-        quantize: What the algorithm does.
+        name: Name of the algorithm, for messages.
+        model: In float and in evaluation mode, of one input.
+        calls: Calibration calls; None if the shape of the example inputs is enough.
+        example_inputs: A tensor, or one in a tuple; only used without calls.
+        quantize: Runs the algorithm.
 
     Returns:
-        Maps (N, ...) to logits (N, C).
+        A model from (N, ...) to logits (N, C).
 
     Raises:
         PassError: The model cannot be exported or quantized.
@@ -93,50 +77,55 @@ def quantize_pt2e(
 
     if calls is None:
         given = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
-        calls = CalibrationCalls(((given, {}),) * 4)
+        calls = CalibrationCalls(((given, {}),) * MIN_SAMPLES)
     inputs, keyword = calls.only_input(name)
+    batches = calls.calls
     batch = {0: torch.export.Dim("batch", min=1)}
 
     def run(body: nn.Module) -> None:
-        for arguments, named in calls.made:
-            body(*arguments, *named.values())
+        for arguments, keywords in batches:
+            body(*arguments, *keywords.values())
 
     try:
         with torch.no_grad():
-            classifier = Classifier(model, keywords=keyword and [keyword])
+            classifier = Classifier(model, keywords=[keyword] if keyword else None)
             return QuantizedModel(quantize(export(classifier, (inputs[:2],), {"inputs": (batch,)}), run))
     except DynamicExitError:
         raise
-    except Exception as error:  # Neural Compressor and torch.export raise anything
+    except Exception as error:  # Neural Compressor and torch.export may raise anything
         raise PassError(f"'{name}' cannot quantize this model: {first_line(error)}; leave it out") from error
 
 
-def split_pt2e(whole: QuantizedModel, program: Program, cuts: Sequence[Cut]) -> list[Segment]:
-    """Cut a quantized model where its float form is cut; in sequence the segments answer bit for bit as it does.
+def split_pt2e(quantized: QuantizedModel, program: Program, cuts: Sequence[Cut]) -> list[Segment]:
+    """Cut a quantized model where its float form is cut; the segments in sequence answer bit for bit as it does.
 
     Args:
-        whole: The quantized model, of no use afterwards.
-        program: Its float form.
-        cuts: Some of the float form's.
+        quantized: The quantized model, of no use afterwards.
+        program: The float form.
+        cuts: Some of the cuts of the float form.
 
     Raises:
-        PassError: The quantized graph has no such cut.
+        PassError: The quantized model is no graph, or its graph has no such cut.
     """
-    graph = Classifier(QuantizedModel(_NodeByNode(fold_weights(whole.body))))
-    captured = capture(graph, program.example_inputs, rows_mix=True)  # the float form's do not
+    if not isinstance(quantized.body, fx.GraphModule):
+        raise PassError(f"the quantized model is a {type(quantized.body).__name__}, not a graph; it cannot be cut")
+    graph = Classifier(QuantizedModel(_Interpreted(fold_weights(quantized.body))))
+    captured = capture(graph, program.example_inputs, rows_mix=True)  # the rows of the float form do not mix
     stacks = dict(captured.stacks)
     for node in reversed(captured.graph_module.graph.nodes):
-        if _converts(node) and node.users:  # as if the layer that reads the integers had made them
+        if _is_conversion(node) and node.users:  # counts as part of the layer that reads the integers
             stacks[node.name] = stacks[next(iter(node.users)).name]
-    alike = {"input_names": program.input_names, "parametrised": program.parametrised}
-    captured = dataclasses.replace(captured, stacks=stacks, **alike)
-    known = find_cuts(captured, node_macs(captured, captured.example_inputs))
+    captured = dataclasses.replace(
+        captured, stacks=stacks, input_names=program.input_names, parametrised=program.parametrised
+    )
+    known = find_cuts(captured, node_macs(captured.graph_module, captured.example_inputs))
     try:
         return split(captured, select_cuts(known, [cut.name for cut in cuts]))
     except CutError as error:
         raise PassError(f"the quantized model cannot be cut alike: {first_line(error)}") from error
 
 
-def _converts(node: fx.Node) -> bool:
+def _is_conversion(node: fx.Node) -> bool:
+    """Whether a node quantizes or dequantizes, or takes an item of such a node's output."""
     maker = node.args[0] if node.target is operator.getitem else node
-    return maker.op == "call_function" and "quantized_decomposed" in str(maker.target)
+    return isinstance(maker, fx.Node) and maker.op == "call_function" and "quantized_decomposed" in str(maker.target)

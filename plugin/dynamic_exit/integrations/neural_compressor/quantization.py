@@ -10,63 +10,63 @@ from torch import nn
 
 from ...errors import DynamicExitError, PassError, first_line
 from ...passes.quantization.detect import what_is_quantized
-from .calibration import CalibrationCalls
+from .calibration import CalibrationCalls, require_calls
 from .support import PT2E
 
 
 def quantize_modules(
     config: BaseConfig, model: nn.Module, calls: CalibrationCalls | None, example_inputs: Any
 ) -> nn.Module:
-    """Run an algorithm that puts other modules into a model.
+    """Run an algorithm that replaces modules of a model.
 
     Args:
-        config: Its config, which stays as it was.
+        config: Config of the algorithm; it does not change.
         model: In float; it is changed.
-        calls: What it is calibrated on; None where it needs no calibration.
-        example_inputs: As Neural Compressor takes them; where there are none, AWQ gets the first sample of the calls.
+        calls: Calibration calls; None if the algorithm needs none.
+        example_inputs: As for Neural Compressor's `quantize`; without any, AWQ gets the first sample of the calls.
 
     Raises:
-        PassError: Neural Compressor fails, or has found nothing to quantize.
+        PassError: Neural Compressor fails, or found nothing to quantize.
     """
     config = copy.deepcopy(config)
     if config.name == "gptq" and not (config.model_path or config.use_layer_wise or config.use_block_wise):
-        config.model_path = "."  # not read then, but an empty one is looked for on the network
+        config.model_path = "."  # not read in this case, but an empty path is looked up on the network
     if config.name == "awq" and example_inputs is None:
-        example_inputs = calls.only_input("awq")[0][:1]
-    return run_algorithm(config, model, calls and calls.replay, example_inputs)
+        example_inputs = require_calls("awq", calls).only_input("awq")[0][:1]
+    return run_algorithm(config, model, calls.replay if calls else None, example_inputs)
 
 
 def run_algorithm(
     config: BaseConfig, model: nn.Module, run_fn: Callable[[nn.Module], Any] | None, example_inputs: Any = None
 ) -> nn.Module:
-    """Run an algorithm on a model, or on what was exported of one.
+    """Run an algorithm on a model or on its exported form.
 
     Args:
-        config: Its config, which stays as it was.
+        config: Config of the algorithm; it does not change.
         model: In float; it is changed.
         run_fn: Calls the model that it is given on calibration batches.
-        example_inputs: As Neural Compressor takes them.
+        example_inputs: As for Neural Compressor's `quantize`.
 
     Raises:
-        PassError: Neural Compressor fails, or has found nothing to quantize.
+        PassError: Neural Compressor fails, or found nothing to quantize.
     """
     config = copy.deepcopy(config)
-    if config.name in PT2E:  # what was exported holds the model under this name
+    if config.name in PT2E:  # the exported module holds the model under this name
         local = config.local_config.items()
         config.local_config = {f"model.{key}" if isinstance(key, str) else key: value for key, value in local}
     try:
-        if config.name == "fp8_quant":  # its `quantize` fails whatever it is given
+        if config.name == "fp8_quant":  # `quantize` always fails for it
             model = prepare(model, config, example_inputs=example_inputs)
             if run_fn:
                 run_fn(model)
-            made = convert(model)
+            quantized: nn.Module = convert(model)
         else:
-            made = quantize(model, config, run_fn=run_fn, example_inputs=example_inputs)
+            quantized = quantize(model, config, run_fn=run_fn, example_inputs=example_inputs)
     except DynamicExitError:
         raise
-    except Exception as error:  # Neural Compressor raises anything
-        said = f"{type(error).__name__}: {first_line(error)}"
-        raise PassError(f"Neural Compressor's '{config.name}' failed with {said}; the model is as it was") from error
-    if type(config).__module__.startswith("neural_compressor.") and what_is_quantized(made) is None:
+    except Exception as error:  # Neural Compressor may raise anything
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise PassError(f"Neural Compressor's '{config.name}' failed with {reason}; the model is as it was") from error
+    if type(config).__module__.startswith("neural_compressor.") and what_is_quantized(quantized) is None:
         raise PassError(f"'{config.name}' found nothing to quantize in this model; leave it out")
-    return made
+    return quantized

@@ -1,25 +1,15 @@
-"""What is registered with Neural Compressor when `dynamic_exit` is imported."""
+"""Registers all passes with Neural Compressor; this happens on import."""
 
 from neural_compressor.common.base_config import config_registry
 from neural_compressor.torch.utils import algos_mapping
 from neural_compressor.version import __version__
-from torch import nn
 
 from ...passes import EarlyExitStanza, PruningStanza, TinySaverStanza, load_entry_points, registered_passes
 from ...recipe.static_passes import with_passes
 from . import algorithms
 from .adapter import check_version, exclude_from_default_set, register
-from .calibration import CalibrationCalls
-from .configs import PassConfig
-from .plan import DYNAMIC_EXIT, Plan
+from .plan import DYNAMIC_EXIT
 from .stanza import DynamicExitStanza
-
-
-def _combination(model: nn.Module, config: PassConfig, calls: CalibrationCalls | None, example_inputs) -> nn.Module:
-    plan = Plan(config)
-    plan.check(model)
-    return plan.run(model, calls, example_inputs)
-
 
 check_version(__version__)
 exclude_from_default_set()
@@ -30,4 +20,4 @@ load_entry_points(taken=[*config_registry.get_cls_configs()["torch"], *algos_map
 for _name, _info in registered_passes().items():
     if _info.apply:
         register(_name, _info.stanza, algorithms.external)
-DynamicExitConfig = register(DYNAMIC_EXIT, with_passes(DynamicExitStanza), _combination)
+DynamicExitConfig = register(DYNAMIC_EXIT, with_passes(DynamicExitStanza), algorithms.dynamic_exit)

@@ -1,5 +1,6 @@
-"""What models in memory cost, over the model that they were made of."""
+"""Cost of models in memory, relative to the model that they were made from."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -16,106 +17,114 @@ from ...runtime.model import DynamicExitModel
 from ...search.optimizer import front
 from .in_memory import evaluation_mode
 
+#: Units of cost: multiply-adds, or seconds.
 COSTS = ("macs", "latency")
-# samples in a call that is timed, seconds for one model, and points of a front
-_BATCH_SIZE, _TIME_LIMIT, _POINTS = 64, 10.0, 60
-_GIVEN = "the given model"
+#: Samples in a timed call, and the seconds spent on timing one model.
+TIMING_BATCH_SIZE, TIME_LIMIT = 64, 10.0
+#: Points on a front of thresholds.
+FRONT_POINTS = 60
+_BASELINE = "the given model"
+
+#: A configuration of thresholds, and its cost relative to the given model.
+Point = tuple[Configuration, float]
 
 
 class RelativeCost:
-    """The given model, and what others cost over it.
+    """Measures models against the given one.
 
     Args:
-        given: The model.
+        baseline: The given model.
         inputs: Some samples, (N, ...).
-        cost: One of `COSTS`.
+        unit: One of `COSTS`.
     """
 
-    def __init__(self, given: nn.Module, inputs: Tensor, cost: str):
-        self.given, self.cost = given, cost
-        self.batch = inputs.detach().cpu()[:_BATCH_SIZE]
-        if cost == "macs":
-            with evaluation_mode(given):
-                self.macs = count_macs(given, (self._two(),))
+    def __init__(self, baseline: nn.Module, inputs: Tensor, unit: str):
+        self.baseline, self.unit = baseline, unit
+        self.batch = inputs.detach().cpu()[:TIMING_BATCH_SIZE]
+        if unit == "macs":
+            with evaluation_mode(baseline):
+                self.macs = count_macs(baseline, (self._two_samples(),))
 
-    def _two(self) -> Tensor:
+    def _two_samples(self) -> Tensor:
         return torch.cat([self.batch, self.batch])[:2]
 
-    def of(self, made: nn.Module) -> float:
-        """Return the cost of a model that is not dynamic, over the given one's."""
-        if self.cost == "macs":
-            return count_macs(made, (self._two(),)) / self.macs
-        return self.seconds({"made": partial(made, self.batch)})["made"]
+    def ratio(self, model: nn.Module) -> float:
+        """Return the relative cost of a model without stages."""
+        if self.unit == "macs":
+            return count_macs(model, (self._two_samples(),)) / self.macs
+        return self._latency_ratios({"model": partial(model, self.batch)})["model"]
 
-    def seconds(self, calls: dict) -> dict[str, float]:
-        """Time calls on the batch in turn with the given model, and return their times over its own."""
-        with evaluation_mode(self.given):
+    def records(self, model: DynamicExitModel) -> Records:
+        """Return the records that a dynamic model was tuned on, with relative costs.
+
+        Raises:
+            ValueError: The model was not tuned in memory and has no records.
+        """
+        records = model.records
+        if records is None:
+            raise ValueError("the model has no records; tune it in memory")
+        if self.unit == "macs":
+            own, prefix = records.own_cost / self.macs, records.prefix_cost / self.macs
+        else:
+            own, prefix = self._measure_stages(model)
+        return replace(records, own_cost=own, prefix_cost=prefix)
+
+    def _latency_ratios(self, calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+        """Time calls on the batch interleaved with the given model; return their latency relative to its own."""
+        with evaluation_mode(self.baseline):
             timed = measure_latency(
-                {_GIVEN: partial(self.given, self.batch), **calls}, batch=len(self.batch), time_limit=_TIME_LIMIT
+                {_BASELINE: partial(self.baseline, self.batch), **calls}, batch=len(self.batch), time_limit=TIME_LIMIT
             )
-        return {name: each.median / timed[_GIVEN].median for name, each in timed.items() if name != _GIVEN}
+        return {name: each.median / timed[_BASELINE].median for name, each in timed.items() if name != _BASELINE}
 
-    def measured(self, model: DynamicExitModel) -> tuple[np.ndarray, np.ndarray]:
-        """Time every stage of a dynamic model; return own and prefix costs as records have them."""
+    def _measure_stages(self, model: DynamicExitModel) -> tuple[np.ndarray, np.ndarray]:
+        """Time every stage of a dynamic model; return own and prefix cost, float64 (S,), as in records."""
         values = dict.fromkeys(model.input_names, self.batch)
-        calls = {
+        calls: dict[str, Callable[[], object]] = {
             name: partial(model.stage_module(name), self.batch)
-            for name, place in zip(model.chain, model.positions, strict=True)
-            if place < 0
+            for name, position in zip(model.chain, model.positions, strict=True)
+            if position < 0
         }
         with torch.no_grad():
             for place, segment in enumerate(model.segments):
                 inputs = [values[name] for name in model.segment_input_names[place]]
                 calls[f"segment {place}"] = partial(segment, *inputs)
                 values[HIDDEN] = segment(*inputs)
-                for name, at in zip(model.chain, model.positions, strict=True):
-                    if at == place:
+                for name, position in zip(model.chain, model.positions, strict=True):
+                    if position == place:
                         head = model.stage_module(name)
                         calls[name] = partial(head, *(values[each] for each in head_input_names(head)))
-        seconds = self.seconds(calls)
-        reached = np.cumsum([seconds[f"segment {place}"] for place in range(len(model.segments))])
-        own = np.array([*(seconds[name] for name in model.chain), 0.0])
-        prefix = np.array([*(reached[place] if place >= 0 else 0.0 for place in model.positions), reached[-1]])
-        return own, prefix
-
-
-#: A configuration and its cost over the given model.
-Point = tuple[Configuration, float]
+        ratios = self._latency_ratios(calls)
+        reached = np.cumsum([ratios[f"segment {place}"] for place in range(len(model.segments))])
+        own = np.array([*(ratios[name] for name in model.chain), 0.0])
+        before = [reached[position] if position >= 0 else 0.0 for position in model.positions]
+        return own, np.array([*before, reached[-1]])
 
 
 def threshold_fronts(records: Records, fuse: str) -> list[list[Point]]:
-    """Return two fronts of a dynamic model's thresholds, each from dear to cheap.
+    """Return two fronts of a dynamic model's thresholds, each from expensive to cheap.
 
-    There are no labels, so what is right is guessed in two ways: the final's answer, and what all stages together say,
-    which is right more often where they are many. Neither knows the score; that chooses among the points of both.
+    Without labels, the correct class is estimated in two ways: by the final stage's answer, and by the consensus of all
+    stages, which is more often correct if there are many. Neither knows the score, which then decides among the points
+    of both.
 
     Args:
-        records: Those that it was tuned on, with costs over the given model's.
-        fuse: As the model does.
+        records: The records that the model was tuned on, with relative costs.
+        fuse: The model's fusion rule, ``none`` or ``mean``.
     """
-    guesses = (records.topk_classes[-1, :, 0].astype(np.int64), _consensus(records))
-    return [_points(replace(records, labels=truth), fuse) for truth in guesses]
+    estimates = (records.topk_classes[-1, :, 0].astype(np.int64), _consensus(records))
+    return [_front(replace(records, labels=labels), fuse) for labels in estimates]
 
 
-def _points(records: Records, fuse: str) -> list[Point]:
-    found = [*front(records, _POINTS, fuse=fuse), Configuration()]
-    points = [(configuration, evaluate(records, configuration).cost) for configuration in found]
+def _front(records: Records, fuse: str) -> list[Point]:
+    configurations = [*front(records, FRONT_POINTS, fuse=fuse), Configuration()]
+    points = [(each, evaluate(records, each).cost) for each in configurations]
     return sorted(points, key=lambda point: point[1], reverse=True)
 
 
 def _consensus(records: Records) -> np.ndarray:
-    """int64 (N,): the class of the largest mean probability over all stages."""
+    """int64 (N,): the class with the largest mean probability over all stages."""
     total = np.zeros((len(records), 1 + int(records.topk_classes.max())))
     for classes, probabilities in zip(records.topk_classes, records.topk_probabilities, strict=True):
         total[np.arange(len(records))[:, None], classes] += probabilities
     return total.argmax(axis=1).astype(np.int64)
-
-
-def with_relative_costs(model: DynamicExitModel, costs: RelativeCost) -> Records:
-    """Return the records of a dynamic model with costs over the given one's."""
-    records = model.records
-    if costs.cost == "macs":
-        own, prefix = records.own_cost / costs.macs, records.prefix_cost / costs.macs
-    else:
-        own, prefix = costs.measured(model)
-    return replace(records, own_cost=own, prefix_cost=prefix)

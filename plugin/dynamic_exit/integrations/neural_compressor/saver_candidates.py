@@ -1,4 +1,4 @@
-"""Candidates of the tiny-saver pass on a model in memory: loaded, and run from cheap to dear."""
+"""Candidates of the tiny-saver pass on a model in memory: loading them, and recording their answers."""
 
 import warnings
 from functools import partial
@@ -24,17 +24,17 @@ def evaluate_candidates(
 
     Args:
         stanza: Names the candidates.
-        backbone: Takes the inputs and gives logits (N, C).
-        classes: Its number C.
-        inputs: (N, ...), two samples or more.
-        cost: The backbone's multiply-adds per sample.
+        backbone: From the inputs to logits (N, C).
+        classes: Number of classes C.
+        inputs: Samples (N, ...), at least two.
+        cost: Multiply-adds of the backbone per sample.
 
     Returns:
-        The candidates that were run, from cheap to dear, and their records; one that cannot be used is left out with a
-        warning.
+        The candidates that were run, from cheap to expensive, and their records. A candidate that cannot be used is
+        skipped with a warning.
 
     Raises:
-        PassError: None can be used, or they shall be trained.
+        PassError: No candidate can be used, or the stanza asks for training.
     """
     if stanza.fine_tune:
         raise PassError(
@@ -44,7 +44,8 @@ def evaluate_candidates(
     shortlist = Shortlist(cost, "macs", single=stanza.selection == "single", time_limit=stanza.time_limit)
     loaded = _load(stanza, classes, example, shortlist)
     macs = {name: count_macs(module, example) for name, module in loaded.items()}
-    final, answers = _answers("final", backbone, inputs), {}
+    final = _answers("final", backbone, inputs)
+    answers: dict[str, Answers] = {}
     for name in sorted(loaded, key=lambda name: (macs[name], name)):
         if answers and shortlist.out_of_time() or shortlist.cannot_win(macs[name]):
             continue
@@ -57,7 +58,8 @@ def evaluate_candidates(
 def _load(
     stanza: TinySaverStanza, classes: int, example: tuple[Tensor, ...], shortlist: Shortlist
 ) -> dict[str, nn.Module]:
-    loaded, reasons = {}, []
+    loaded: dict[str, nn.Module] = {}
+    reasons = []
     for source in expand_candidates(stanza.candidates):
         try:
             build = partial(load_candidate, source, classes, {UNNAMED: example[0]})

@@ -1,4 +1,4 @@
-"""What passes made of a model in memory, saved and loaded without pickle and without the code of the model."""
+"""Saving and loading of models that were compressed in memory, without pickle and without the model's code."""
 
 import json
 from collections.abc import Mapping
@@ -16,34 +16,36 @@ from ...modeling.base import DynamicExitClassifier
 from ...runtime.archive import CONFIG, ArchivedPart, load_model, pack, save_model, unpack
 from ...runtime.model import DynamicExitModel
 from .in_memory import evaluation_mode
+from .in_place import unwrap
 
 _TYPE, _VERSION = "dynamic_exit.static_model", 1
 _STATIC, _PART = "static_model.json", "model.pt2"
 
 
 class StaticModel(ArchivedPart):
-    """A saved model without stages, loaded again; it has one mode, that of evaluation."""
+    """A loaded model without stages; it is always in evaluation mode."""
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         """Return logits (N, C) for the inputs, by position or by name, in the order of the example inputs."""
-        return self.body(*inputs, *named.values())
+        logits: Tensor = self.body(*inputs, *named.values())
+        return logits
 
 
 def save(model: nn.Module, folder: str | Path, example_inputs: Any = None) -> None:
-    """Write what `compress`, or Neural Compressor's `quantize`, made of a model.
+    """Save the result of `compress` or of Neural Compressor's `quantize`.
 
     Args:
         model: Dynamic, quantized, pruned or plain.
         folder: New or empty.
-        example_inputs: The model's inputs, two rows or more: a tensor, several in order, or by name. A dynamic model
-            that was made in this process knows them.
+        example_inputs: Inputs of the model with at least two rows: a tensor, several in order, or by name. Not needed
+            for a dynamic model that was made in this process.
 
     Raises:
         ModelError: Example inputs are missing.
-        OutputError: The folder holds something, or cannot be written.
-        CaptureError: A part that cannot be exported.
+        OutputError: The folder is not empty or cannot be written.
+        CaptureError: A part cannot be exported.
     """
-    folder = Path(folder)
+    folder, model = Path(folder), unwrap(model)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"'{folder}' is not an empty folder; give a new one")
     if isinstance(model, DynamicExitClassifier):
@@ -66,11 +68,11 @@ def save(model: nn.Module, folder: str | Path, example_inputs: Any = None) -> No
 
 
 def load(folder: str | Path) -> DynamicExitModel | StaticModel | DynamicExitClassifier:
-    """Read what `save`, or a recipe, wrote.
+    """Load a model that `save` or a recipe wrote.
 
     Returns:
-        A model that answers bit for bit as the saved one did, at the same thresholds; of a model without stages the
-        logits (N, C).
+        A model that answers bit for bit as the saved one, at the same thresholds; without stages it returns logits
+        (N, C).
 
     Raises:
         ModelError: The folder holds no such model, one of another version, or pickled objects.
@@ -82,18 +84,18 @@ def load(folder: str | Path) -> DynamicExitModel | StaticModel | DynamicExitClas
         return load_any(folder)
     try:
         config = json.loads((folder / _STATIC).read_text(encoding="utf-8"))
-        came = (config["_type"], config["_version"])
+        found = (config["_type"], config["_version"])
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ModelError(f"'{folder / _STATIC}' is damaged; save the model anew") from error
-    if came != (_TYPE, _VERSION):
-        raise ModelError(f"'{folder / _STATIC}' is of version {came[1]}; this version reads {_VERSION}")
+    if found != (_TYPE, _VERSION):
+        raise ModelError(f"'{folder / _STATIC}' is of version {found[1]}; this version reads {_VERSION}")
     return StaticModel(unpack(folder / _PART, None).body)
 
 
 def _save_static(model: nn.Module, keywords: list[str] | None, inputs: tuple[Tensor, ...], folder: Path) -> None:
     with evaluation_mode(model), torch.no_grad():
         classifier = Classifier(model, keywords=keywords)
-        classifier(*inputs)  # weight-only layers unpack at their first call, which no graph can
+        classifier(*inputs)  # weight-only layers unpack at their first call, which they cannot do in a graph
         program = export_program(classifier, inputs)
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / _PART) as file:

@@ -1,11 +1,11 @@
-"""The stanza of `dynamic_exit` in Neural Compressor: savers and exits, and the static passes before them."""
+"""Stanza of the algorithm `dynamic_exit`: savers and exits, and the static passes before them."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from ...passes import PruningStanza
+from ...passes import PruningStanza, Stanza
 from ...passes.quantization import check_algorithms
 from ...passes.stanza import refuse
 from ...recipe.cache import CacheStanza
@@ -25,7 +25,7 @@ class DynamicExitStanza(StaticPasses, DynamicExit):
 
     @model_validator(mode="before")
     @classmethod
-    def _static_first(cls, values):
+    def _check_static_first(cls, values: Any) -> Any:
         keys = [key for key in values if values[key] is not None] if isinstance(values, Mapping) else []
         first = next((key for key in keys if key in _DYNAMIC), None)
         for key in keys[keys.index(first) :] if first else ():
@@ -34,20 +34,20 @@ class DynamicExitStanza(StaticPasses, DynamicExit):
         return values
 
     @model_validator(mode="after")
-    def _possible_in_memory(self):
-        default = Tuning(max_accuracy_drop=self.tuning.max_accuracy_drop)
+    def _check_possible_in_memory(self) -> "DynamicExitStanza":
+        default = Tuning.model_validate({"max_accuracy_drop": self.tuning.max_accuracy_drop})
         for key in Tuning.model_fields:
             if getattr(self.tuning, key) != getattr(default, key):
                 raise refuse(f"holds `tuning.{key}`, which needs labels and an export; run a recipe for it")
-        if self.cache != CacheStanza():
+        if self.cache != CacheStanza.model_validate({}):
             raise refuse("holds `cache`, which only a recipe has; remove it")
         if self.quantization is not None:
             check_algorithms(self.quantization)
         return self
 
 
-def dump(stanza) -> dict[str, Any]:
-    """Return a pass's parameters as plain values, static passes first in the written order."""
+def dump(stanza: Stanza) -> dict[str, Any]:
+    """Return the parameters of a pass as plain values, static passes first and in the written order."""
     values = stanza.model_dump(mode="json")
     if not isinstance(stanza, StaticPasses):
         return values
