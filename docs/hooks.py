@@ -35,8 +35,6 @@ def _moved(link: re.Match[str], source: str, in_root: bool) -> str:
         return link[0]
     folder = "" if in_root else posixpath.join("docs", posixpath.dirname(source))
     place = posixpath.normpath(posixpath.join(folder, path))
-    if place == "README.md":
-        place = "docs/index.md"
     inside = place.removeprefix("docs/") if place.startswith("docs/") else place if place in ROOT_PAGES else None
     if inside is None:
         return text

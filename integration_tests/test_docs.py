@@ -20,7 +20,7 @@ PACKAGE = ROOT / "plugin" / "dynamic_exit"
 FOLDERS = ("plugin", "tests", "integration_tests", "docs", "recipes", ".github")
 OUTLINE = [
     "Install", "Sixty seconds", "Use the model", "Your own model", "How it works", "Works with", "What always holds",
-    "Documentation", "Contribute, cite, licence",
+    "Documentation", "Contribute, cite, license",
 ]  # fmt: skip
 
 

@@ -222,8 +222,7 @@ def test_the_page_on_neural_compressor_runs(tmp_path):
 
 def test_blocks_that_run_elsewhere_are_run_there():
     for page in ELSEWHERE:
-        (block,) = documents.blocks(page)
-        assert "StaticPass(" in block.code
+        assert [block.language for block in documents.blocks(page)] == ["toml", "python"]
         assert page in source_of("test_own_pass.py")
 
 

@@ -42,8 +42,9 @@ def environment(tmp_path_factory):
     """Where the distribution of the page is installed."""
     text = (REPOSITORY / "docs" / "how-to" / "extending.md").read_text(encoding="utf-8")
     (code,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "StaticPass(" in block)
-    (group,) = re.findall(r'\[project\.entry-points\."([\w.]+)"\]', code)
-    (entry,) = re.findall(r'# +(\w+) = "([\w.]+):(\w+)"', code)
+    (project,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    (group,) = re.findall(r'\[project\.entry-points\."([\w.]+)"\]', project)
+    (entry,) = re.findall(r'^(\w+) = "([\w.]+):(\w+)"', project, re.MULTILINE)
     name, module, attribute = entry
     site = tmp_path_factory.mktemp("own_pass") / "site"
     path = site.joinpath(*module.split(".")).with_suffix(".py")
