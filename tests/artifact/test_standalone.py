@@ -1,24 +1,18 @@
 """A dynamic model in numpy: the answers of the class for torch, in an environment that has nothing else."""
 
-import importlib.metadata
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import environments
 import numpy as np
 import pytest
 import tiny
 
-import dynamic_exit
 from dynamic_exit.artifact.standalone import DynamicExitRunner, load_runner
 from dynamic_exit.errors import ExportError, OperatingPointError
 from dynamic_exit.modeling import DynamicExitModelForImageClassification
-
-#: All that the extra `runtime` names.
-NEEDED = ("numpy", "onnxruntime", "pydantic")
 
 
 @pytest.fixture(scope="module")
@@ -121,37 +115,10 @@ def test_a_call_that_cannot_be_meant_is_refused_in_one_sentence(call, error, sen
     assert sentence in said.replace(f"'{runner.input_names[0]}'", "'x'") and "\n" not in said
 
 
-def requirements(names):
-    """All distributions that some need, themselves included."""
-    found, waiting = {}, [*names]
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found[name] = importlib.metadata.distribution(name)
-            needs = [need for need in found[name].requires or () if "extra ==" not in need]
-            waiting += [re.match(r"[\w.-]+", need)[0] for need in needs if not re.search(r"python_version\s*<", need)]
-    return found
-
-
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory) -> Path:
-    """A folder with links to what the extra `runtime` installs, and to this package: nothing else."""
-    place = tmp_path_factory.mktemp("environment")
-    (place / "dynamic_exit").symlink_to(Path(dynamic_exit.__file__).parent)
-    for distribution in requirements(NEEDED).values():
-        for top in {file.parts[0] for file in distribution.files if ".." not in file.parts}:
-            if top != "__pycache__" and not (place / top).exists():
-                (place / top).symlink_to(distribution.locate_file(top))
-    return place
-
-
-def alone(environment, code, *arguments):
-    """Run code where only an environment can be imported."""
-    start = f"import sys; sys.path = [p for p in sys.path if 'site-packages' not in p] + [{str(environment)!r}]\n"
-    command = [sys.executable, "-I", "-S", "-c", start + code, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    """What the extra `runtime` installs, and this package: nothing else."""
+    return environments.link("runtime", tmp_path_factory.mktemp("environment"))
 
 
 def test_onnxruntime_numpy_and_pydantic_are_all_it_needs(environment, ran, runner, tmp_path):
@@ -168,7 +135,7 @@ for name in runner.operating_points.names:
     print(name)
 print(*(name for name in ("torch", "transformers", "onnx", "optimum") if name in sys.modules))
 """
-    *names, others = alone(environment, code, ran.folder, tmp_path / "inputs.npy", tmp_path)
+    *names, others = environments.run(environment, code, ran.folder, tmp_path / "inputs.npy", tmp_path)
     assert names == list(runner.operating_points.names) and not others
     for name in names:
         runner.set_operating_point(name)
@@ -186,5 +153,5 @@ except ExportError as refused:
     print(refused)
 """
     folder = request.getfixturevalue(kind).folder
-    (said,) = alone(environment, code, folder)
+    (said,) = environments.run(environment, code, folder)
     assert re.fullmatch(rf"'{folder}' holds one file a stage, which needs \w+; install the extra `serve`, .*", said)
