@@ -249,6 +249,8 @@ def load_model(folder: str | Path) -> DynamicExitModel:
 
 
 def _program(source: bytes | Path, name: str) -> ExportedProgram:
+    import torch.ao.quantization.fx._decomposed  # noqa: F401  registers the operators of quantized archives
+
     logger = logging.getLogger("torch._export.serde.serialize")  # it warns of symbols that a graph has no use for
     level = logger.level
     logger.setLevel(logging.ERROR)
