@@ -13,8 +13,8 @@ from dynamic_exit.graph import Classifier, Preprocessing
 from dynamic_exit.pipeline.baseline_check import check_backbone
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.recipe import parse_recipe
-from dynamic_exit.sources.data.loading import Split
-from dynamic_exit.sources.data.pixel_range import range_misfit
+from dynamic_exit.sources.data.pixel_range import explain_range_mismatch
+from dynamic_exit.sources.data.split import Split
 
 SPLITS = ("train", "calibration", "test")
 NAMES = tuple("abcdefghijklmnopqrstuvwxyz")
@@ -168,7 +168,7 @@ def pictures(top=1.0, dtype=np.float32):
 
 def range_doubt(split, **steps):
     classifier = Classifier(Brightness(), preprocessing=Preprocessing(**steps)).eval()
-    misfit = range_misfit(classifier, split.inputs)
+    misfit = explain_range_mismatch(classifier, split.inputs)
     return misfit, check_backbone(classifier, split, NAMES[:4], misfit)
 
 
@@ -217,22 +217,26 @@ MISFITS = {
 
 @pytest.mark.parametrize("top, steps, ranges", MISFITS.values(), ids=MISFITS)
 def test_one_sentence_names_both_ranges(top, steps, ranges):
-    clause = range_misfit(Classifier(Brightness(), preprocessing=Preprocessing(**steps)), pictures(top).inputs)
+    clause = explain_range_mismatch(
+        Classifier(Brightness(), preprocessing=Preprocessing(**steps)), pictures(top).inputs
+    )
     said = "pixels lie in {} and the model expects {}; set `scale: {}` in its `preprocessing`"
     assert clause == (said.format(*ranges) if ranges else None)
 
 
-def test_pixels_that_are_normalised_already():
+def test_pixels_that_are_normalized_already():
     inputs = {"x": (pictures().inputs["x"] - 0.5) * 4}
-    assert range_misfit(Classifier(Brightness(), preprocessing=Preprocessing(mean=[0.5], std=[0.25])), inputs) == (
-        "pixels lie in -2 to 2 and the model expects 0 to 1; give it pixels that are not normalised yet, or leave "
+    assert explain_range_mismatch(
+        Classifier(Brightness(), preprocessing=Preprocessing(mean=[0.5], std=[0.25])), inputs
+    ) == (
+        "pixels lie in -2 to 2 and the model expects 0 to 1; give it pixels that are not normalized yet, or leave "
         "`mean` and `std` out"
     )
 
 
 def test_what_is_no_image_has_no_range():
     classifier = Classifier(Brightness(), preprocessing=Preprocessing(mean=[0.5], std=[0.5]))
-    assert range_misfit(classifier, {"ids": np.full((3, 8), 200)}) is None
+    assert explain_range_mismatch(classifier, {"ids": np.full((3, 8), 200)}) is None
 
 
 def test_a_recipe_tells_it_before_any_work(tmp_path, log_lines):

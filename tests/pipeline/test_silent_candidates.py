@@ -22,7 +22,7 @@ from dynamic_exit.passes.tiny_saver import can_tell, no_better_than_chance, sele
 from dynamic_exit.passes.tiny_saver.chance import LEVEL
 from dynamic_exit.pipeline.candidates.untrained import why_untrained
 from dynamic_exit.records import Records, StageTable
-from dynamic_exit.sources.models.loading import load_candidate
+from dynamic_exit.sources.models.candidates import load_candidate
 
 # ---- chance
 

@@ -15,8 +15,9 @@ from safetensors.torch import save_file
 
 from dynamic_exit.errors import ModelError, RecipeError
 from dynamic_exit.passes import ModelSource, explain
-from dynamic_exit.sources.labels import class_order
-from dynamic_exit.sources.models.loading import expand_candidates, load_candidate, load_model
+from dynamic_exit.sources.labels import find_class_order
+from dynamic_exit.sources.models.candidates import expand_candidates, load_candidate
+from dynamic_exit.sources.models.loading import load_model
 
 FACTORIES = '''
 import torch
@@ -196,14 +197,14 @@ def test_classes_are_brought_into_the_backbones_order(folder):
 
 def test_names_that_stand_twice_are_fine_in_the_same_order():
     crane = ["crane", "dog", "crane"]
-    assert class_order("s", 3, crane, crane) is None
-    assert class_order("s", 4, ["background", *crane], crane) == (1, 2, 3)
+    assert find_class_order("s", 3, crane, crane) is None
+    assert find_class_order("s", 4, ["background", *crane], crane) == (1, 2, 3)
     message = (
         "candidate 's' and the backbone order their classes differently and 'crane' stands for more than one; "
         "give every class a name of its own"
     )
     with pytest.raises(ModelError) as refused:
-        class_order("s", 3, ["dog", "crane", "crane"], crane)
+        find_class_order("s", 3, ["dog", "crane", "crane"], crane)
     assert str(refused.value) == message
 
 
@@ -214,7 +215,7 @@ def test_every_permutation_is_undone(order, place):
     own = [backbone[i] for i in order]
     if place is not None:
         own.insert(place, "background")
-    found = class_order("s", len(own), own, backbone)
+    found = find_class_order("s", len(own), own, backbone)
     assert [own[i] for i in (found or range(6))] == backbone
     assert (found is None) == (own == backbone)
 
@@ -242,7 +243,7 @@ def test_every_permutation_is_undone(order, place):
 def test_other_classes_are_refused(own, classes, message):
     count, labels = (own, None) if isinstance(own, int) else (len(own), own)
     with pytest.raises(ModelError) as refused:
-        class_order("s", count, labels, classes)
+        find_class_order("s", count, labels, classes)
     assert str(refused.value) == message
 
 

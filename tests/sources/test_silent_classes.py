@@ -16,7 +16,7 @@ from dynamic_exit.passes import ModelSource
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.recipe import DataSource, parse_recipe
 from dynamic_exit.sources.data.loading import load_splits
-from dynamic_exit.sources.models.loading import load_candidate
+from dynamic_exit.sources.models.candidates import load_candidate
 
 SPLITS = ("train", "calibration", "test")
 THREE = dict.fromkeys(SPLITS, "a b c")
@@ -58,25 +58,25 @@ ORDERS = {
         {"train": "a b c", "calibration": "a b c", "test": "b c"},
         {"test": [1, 2]},
         ("a", "b", "c"),
-        ["'test' holds no pictures of a"],
+        ["'test' holds no images of a"],
     ),
     "train lacks the last": (
         {"train": "a b", "calibration": "a b c", "test": "b c"},
         {"train": [0, 1], "test": [1, 2]},
         ("a", "b", "c"),
-        ["'train' holds no pictures of c", "'test' holds no pictures of a"],
+        ["'train' holds no images of c", "'test' holds no images of a"],
     ),
     "calibration has an empty one": (
         {"train": "a b c", "calibration": "a/ b c", "test": "a b c"},
         {"calibration": [1, 2], "test": [0, 1, 2]},
         ("a", "b", "c"),
-        ["'calibration' holds no pictures of a"],
+        ["'calibration' holds no images of a"],
     ),
     "only an empty one elsewhere": (
         {"train": "a b", "calibration": "a/ b", "test": "b"},
         {"test": [1]},
         ("a", "b"),
-        ["'calibration' holds no pictures of a", "'test' holds no pictures of a"],
+        ["'calibration' holds no images of a", "'test' holds no images of a"],
     ),
     # what is no class
     "hidden folders": (

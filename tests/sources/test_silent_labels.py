@@ -3,7 +3,7 @@
 import pytest
 
 from dynamic_exit.errors import DataError
-from dynamic_exit.sources.class_names import Known, number_labels, whole_number
+from dynamic_exit.sources.class_names import ClassNames, as_integer, encode_labels
 
 LABELS = {
     "numbers though one is a name": (["0", "1", "1"], ["1", "2"], [0, 1, 1]),
@@ -20,8 +20,8 @@ LABELS = {
 
 @pytest.mark.parametrize("labels, known, numbers", LABELS.values(), ids=LABELS)
 def test_labels_are_all_names_or_all_numbers(labels, known, numbers):
-    known = known and Known(tuple(known))
-    assert number_labels(labels, known, lambda i: ("it", f" in row {i}"))[0].tolist() == numbers
+    known = known and ClassNames(tuple(known))
+    assert encode_labels(labels, known, lambda i: ("it", f" in row {i}"))[0].tolist() == numbers
 
 
 NOBODY = "which is no class; name the classes in `data.classes`"
@@ -51,17 +51,17 @@ MIXED = {
 @pytest.mark.parametrize("labels, known, sentence", MIXED.values(), ids=MIXED)
 def test_names_and_numbers_are_not_mixed(labels, known, sentence):
     with pytest.raises(DataError) as refused:
-        number_labels(labels, known and Known(tuple(known)), lambda i: ("it", f" in row {i}"))
+        encode_labels(labels, known and ClassNames(tuple(known)), lambda i: ("it", f" in row {i}"))
     assert str(refused.value) == sentence
 
 
 def test_labels_that_could_be_both_are_names_and_that_is_said():
     said = []
-    known = Known(("1", "2", "3"))
-    assert number_labels(["2", "1"], known, lambda i: ("it", ""), said.append)[0].tolist() == [1, 0]
+    known = ClassNames(("1", "2", "3"))
+    assert encode_labels(["2", "1"], known, lambda i: ("it", ""), said.append)[0].tolist() == [1, 0]
     assert said == ["labels such as 2 could be names or numbers of classes; they are read as names"]
 
 
 @pytest.mark.parametrize("label", [float("nan"), float("inf"), "1e3", "", "x", None, 2**40, "0.5"])
 def test_what_is_no_whole_number(label):
-    assert whole_number(label) is None
+    assert as_integer(label) is None

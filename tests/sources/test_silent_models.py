@@ -22,9 +22,12 @@ from dynamic_exit.integrations.neural_compressor.in_memory import make_dynamic_m
 from dynamic_exit.passes import EarlyExitStanza, ModelSource
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.recipe import parse_recipe
-from dynamic_exit.sources.data.loading import UNNAMED, Split, check_samples
-from dynamic_exit.sources.models.loading import answer_of, load_candidate, load_model
-from dynamic_exit.sources.models.weights import check_trained, random_numbers
+from dynamic_exit.sources.data.checks import check_samples
+from dynamic_exit.sources.data.split import UNNAMED, Split
+from dynamic_exit.sources.models.candidates import load_candidate
+from dynamic_exit.sources.models.loading import load_model
+from dynamic_exit.sources.models.logits import check_logits
+from dynamic_exit.sources.models.weights import check_trained, seeded_generators
 
 TINY = {"vocab_size": 30, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
 IDS = torch.arange(1, 9).reshape(2, 4)
@@ -162,7 +165,7 @@ def test_what_is_random_follows_from_the_seed(tmp_path, kind):
 
 def test_without_a_seed_the_generators_go_on():
     torch.manual_seed(0)
-    with random_numbers(None):
+    with seeded_generators(None):
         first = torch.rand(1)
     torch.manual_seed(0)
     assert torch.rand(1) == first
@@ -300,7 +303,7 @@ def test_a_sigmoid_at_the_end_is_refused(end):
     said = "ends in a sigmoid, as models for multi-label classification do, and early exits answer with one class a"
     inputs = torch.randn(2, 4)
     with pytest.raises(ModelError) as refused:
-        answer_of("the backbone", Classifier(Ends(end).eval()), (inputs,))
+        check_logits("the backbone", Classifier(Ends(end).eval()), (inputs,))
     assert str(refused.value) == f"the backbone {said} sample; give a single-label classifier"
     with pytest.raises(ModelError, match="^the model ends in a sigmoid"):
         compress(Ends(end).eval(), {"early_exit": {}}, run_fn=lambda model: [model(inputs) for _ in range(9)])
@@ -309,7 +312,7 @@ def test_a_sigmoid_at_the_end_is_refused(end):
 @pytest.mark.parametrize("end", PLAIN.values(), ids=PLAIN)
 def test_other_ends_are_not(end):
     model, inputs = Classifier(Ends(end).eval()), torch.randn(2, 4)
-    assert torch.equal(answer_of("the backbone", model, (inputs,)), model(inputs))
+    assert torch.equal(check_logits("the backbone", model, (inputs,)), model(inputs))
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,10 @@ from dynamic_exit.errors import DataError
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.recipe import DataSource, parse_recipe
-from dynamic_exit.sources.data.image_folder import read_picture
+from dynamic_exit.sources.data.image_folder import read_image
 from dynamic_exit.sources.data.loading import load_splits
 from dynamic_exit.sources.models.loading import load_model
-from dynamic_exit.sources.models.preprocessing import preprocessing_of
+from dynamic_exit.sources.models.preprocessing import make_preprocessing
 
 SPLITS = ("train", "calibration", "test")
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 6, 3)).astype(np.uint8)
@@ -42,7 +42,7 @@ TURNS = {
 
 def pixels(file):
     """Pixels (H, W, 3) as a recipe reads them."""
-    return np.asarray(read_picture(file).image.convert("RGB"))
+    return np.asarray(read_image(file).image.convert("RGB"))
 
 
 def exif(orientation):
@@ -60,7 +60,7 @@ def test_pictures_are_turned_as_transformers_turns_them(tmp_path, ending, orient
     wanted = TURNS[orientation](PIXELS).astype(int)
     assert np.abs(pixels(file) - wanted).max() <= (12 if ending == "jpg" else 0)
     assert np.array_equal(pixels(file), np.asarray(load_image(str(file))))
-    assert read_picture(file).turned is (orientation > 1)
+    assert read_image(file).rotated is (orientation > 1)
 
 
 def chunk(kind, content):
@@ -126,7 +126,7 @@ DEPTHS = {
 def processor(tmp_path_factory):
     """What a run on a folder of pictures writes."""
     folder = tmp_path_factory.mktemp("processor")
-    assert write_image_processor(folder, np.zeros((2, 3, 4, 6), np.uint8), None, pictures=True)
+    assert write_image_processor(folder, np.zeros((2, 3, 4, 6), np.uint8), None, image_files=True)
     return AutoImageProcessor.from_pretrained(folder)
 
 
@@ -142,7 +142,7 @@ def test_pixels_of_every_depth_are_scaled_by_its_range(tmp_path, processor, endi
         with Image.open(file) as image:
             served = processor(images=image, do_resize=False, return_tensors="np")["pixel_values"]
     assert np.array_equal(served[0], wanted.T[:, None])
-    if not read_picture(file).narrowed:
+    if not read_image(file).rescaled:
         # the way of transformers' pipelines
         served = processor(images=load_image(str(file)), do_resize=False, return_tensors="np")["pixel_values"]
         assert np.array_equal(served[0], wanted.T[:, None])
@@ -161,7 +161,7 @@ def test_depths_without_a_known_range_are_refused_by_name(tmp_path, processor, c
     file.write_bytes(content)
     reason = f"its pixels are {kind} of 32 bits, whose range is not known; save it with 8 or 16 bits"
     with pytest.raises(DataError) as refused:
-        read_picture(file)
+        read_image(file)
     assert str(refused.value) == f"image '{file}' cannot be read: {reason}"
     with pytest.raises(DataError, match=f"^{reason}$"):
         processor(images=Image.open(file), return_tensors="np")
@@ -170,8 +170,8 @@ def test_depths_without_a_known_range_are_refused_by_name(tmp_path, processor, c
 def test_deep_pictures_are_turned_too(tmp_path):
     file = tmp_path / "a.png"
     Image.fromarray(np.array([[0, 65535, 257]], np.uint16)).save(file, exif=exif(6))
-    picture = read_picture(file)
-    assert (picture.turned, picture.narrowed) == (True, True)
+    picture = read_image(file)
+    assert (picture.rotated, picture.rescaled) == (True, True)
     assert np.asarray(picture.image).tolist() == [[0], [255], [1]]
 
 
@@ -180,7 +180,7 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path):
     for content in (b"", b"text", png(0, WIDE)[:45]):
         file.write_bytes(content)
         with pytest.raises(DataError, match=f"^image '{file}' cannot be read: "):
-            read_picture(file)
+            read_image(file)
 
 
 def data(folder, **more):
@@ -206,9 +206,9 @@ def test_what_was_turned_and_scaled_is_said_once_with_its_count(folder):
     said = []
     splits = load_splits(data(folder), 0, note=said.append)
     assert said == [
-        "1 of 6 pictures were turned upright, as their EXIF data tell",
-        "1 of 6 pictures have 16 bits and were scaled to 8; transformers' pipelines cut such files off at 255, so hand "
-        "them pictures of 8 bits",
+        "1 of 6 images were turned upright, as their EXIF data tell",
+        "1 of 6 images have 16 bits and were scaled to 8; transformers' pipelines clip such files at 255, so pass "
+        "them images of 8 bits",
     ]
     bee = splits["train"].inputs[""][1]
     assert (bee[:, 3] == 255).all() and (bee[:, :3] == 20).all()
@@ -261,7 +261,7 @@ def test_bytes_reach_the_range_of_a_models_statistics(tmp_path, request, own, me
     source, model = made_for(tmp_path, kind, own)
     images = np.random.default_rng(0).integers(0, 256, (5, 3, 6, 6)).astype(np.uint8)
     given = torch.from_numpy(images if as_bytes else images.astype(np.float32))
-    found = preprocessing_of(source, model, from_bytes=as_bytes)(given)
+    found = make_preprocessing(source, model, from_bytes=as_bytes)(given)
     scale = of_bytes if as_bytes else of_floats
     expected = (images * np.float64(scale) - np.reshape(mean, (-1, 1, 1))) / np.reshape(std, (-1, 1, 1))
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-4)
@@ -273,7 +273,7 @@ def test_bytes_reach_the_range_of_a_models_statistics(tmp_path, request, own, me
 def test_a_scale_that_is_written_counts():
     source, model = made_for(None, "timm", {})
     written = source.model_copy(update={"preprocessing": source.preprocessing.model_copy(update={"scale": 0.5})})
-    assert preprocessing_of(written, model, from_bytes=True).scale == 0.5
+    assert make_preprocessing(written, model, from_bytes=True).scale == 0.5
     assert ModelSource(source="timm", name="a").preprocessing.scale is None
 
 

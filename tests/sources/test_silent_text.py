@@ -22,11 +22,11 @@ from dynamic_exit.graph import Classifier
 from dynamic_exit.modeling import DynamicExitModelConfig
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.recipe import Columns, DataSource
-from dynamic_exit.sources.class_names import Known
+from dynamic_exit.sources.class_names import ClassNames
 from dynamic_exit.sources.data.text import TextReader
 from dynamic_exit.sources.data.text_files import read_text
-from dynamic_exit.sources.labels import labels_of
-from dynamic_exit.sources.text_length import longest_text
+from dynamic_exit.sources.labels import find_model_labels
+from dynamic_exit.sources.text_length import find_max_tokens
 from dynamic_exit.sources.tokenizer import save_tokenizer
 
 NUMBERED = {"text": 0, "label": 1}
@@ -128,7 +128,7 @@ def test_what_csv_writes_is_read_as_it_was(tmp_path, texts, packed):
 )
 def test_a_mark_of_byte_order_is_no_part_of_a_classs_name(tmp_path, name, text):
     path = write(tmp_path / name, text, "utf-8-sig")
-    assert labels_of(ModelSource(source="python", name="m.py:f", labels=str(path)), None) == ["bad", "good"]
+    assert find_model_labels(ModelSource(source="python", name="m.py:f", labels=str(path)), None) == ["bad", "good"]
 
 
 # labels
@@ -150,7 +150,7 @@ def labels(folder, tmp_path, names, **files):
         source="text", path=str(tmp_path), splits={"train": "train", "calibration": "train", "test": "train"},
         text={"tokenizer": str(folder)},
     )  # fmt: skip
-    reader = TextReader(source, list(files), None, Known(tuple(names), True) if names else None)
+    reader = TextReader(source, list(files), None, ClassNames(tuple(names), True) if names else None)
     return [reader(name)[1].tolist() for name in files]
 
 
@@ -363,9 +363,9 @@ def test_the_longest_text_that_a_model_takes_is_found(make, expected):
     )
     ids = torch.tensor([[5, 6, 7, 8, 9, 0, 0, 0, 0, 0, 0, 0]])
     example = {"attention_mask": (ids > 0).long(), "input_ids": ids}
-    assert longest_text([model], example) == expected
+    assert find_max_tokens([model], example) == expected
     other = Classifier(Own(60), keywords=["input_ids", "attention_mask"], input_names=["input_ids", "attention_mask"])
-    assert longest_text([other, model], example) == min(expected or 60, 60), "the shortest of all stages"
+    assert find_max_tokens([other, model], example) == min(expected or 60, 60), "the shortest of all stages"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from dynamic_exit.core.user_code import load_function
 from dynamic_exit.errors import DataError
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.recipe import DataSource
-from dynamic_exit.sources.data.loading import UNNAMED, Split, check_samples, load_splits, refuse_overlaps
+from dynamic_exit.sources.data.checks import check_samples, resolve_overlaps
+from dynamic_exit.sources.data.loading import load_splits
+from dynamic_exit.sources.data.split import UNNAMED, Split
 from dynamic_exit.sources.models.loading import load_model
 
 
@@ -131,7 +133,7 @@ def make(**numbers):
 
 def test_drop_keeps_every_shared_sample_in_the_split_that_needs_it_most():
     splits = make(train=[1, 2, 3, 4, 9], calibration=[3, 4, 5, 6], test=[4, 6, 7])
-    kept = refuse_overlaps(splits, "drop")
+    kept = resolve_overlaps(splits, "drop")
     assert {key: rows(split) for key, split in kept.items()} == {
         "train": [1, 2, 9],
         "calibration": [3, 5],
@@ -143,12 +145,12 @@ def test_drop_keeps_every_shared_sample_in_the_split_that_needs_it_most():
 
 
 def test_drop_keeps_copies_within_one_split():
-    assert rows(refuse_overlaps(make(train=[1, 1, 2], calibration=[3], test=[4, 4]), "drop")["train"]) == [1, 1, 2]
+    assert rows(resolve_overlaps(make(train=[1, 1, 2], calibration=[3], test=[4, 4]), "drop")["train"]) == [1, 1, 2]
 
 
 def test_drop_refuses_to_empty_a_split():
     with pytest.raises(DataError, match="split 'train' is empty once its copies of other splits are dropped"):
-        refuse_overlaps(make(train=[1, 2], calibration=[3], test=[1, 2]), "drop")
+        resolve_overlaps(make(train=[1, 2], calibration=[3], test=[1, 2]), "drop")
 
 
 @settings(max_examples=30, deadline=None)
@@ -158,10 +160,10 @@ def test_overlaps_are_found_like_by_sets(lists):
     splits = make(train=train, calibration=calibration, test=test)
     disjoint = len({*train, *calibration, *test}) == len(train) + len(calibration) + len(test)
     if disjoint:
-        assert refuse_overlaps(splits) is splits
+        assert resolve_overlaps(splits) is splits
     else:
         with pytest.raises(DataError, match="overlap"):
-            refuse_overlaps(splits)
+            resolve_overlaps(splits)
 
 
 def test_imagefolder_reads_classes_by_name_and_pixels_as_they_are(tmp_path):

@@ -13,7 +13,10 @@ from dynamic_exit.errors import DataError, DynamicExitError, RecipeError
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.recipe import Columns, DataSource, parse_recipe, read_recipe
-from dynamic_exit.sources.data.loading import UNNAMED, Split, check_samples, load_splits, read_npz, refuse_overlaps
+from dynamic_exit.sources.data.checks import check_samples, resolve_overlaps
+from dynamic_exit.sources.data.loading import load_splits
+from dynamic_exit.sources.data.npz import read_npz
+from dynamic_exit.sources.data.split import UNNAMED, Split
 from dynamic_exit.sources.data.text_files import find_file, read_text
 from dynamic_exit.sources.models.loading import load_model
 
@@ -188,12 +191,12 @@ def test_samples_are_the_same_only_if_all_inputs_are(tmp_path):
     def split(key, *extra):
         return Split(key, {"a": np.ones((2, 1)) * [[0], [1]], "b": np.float64(extra).reshape(2, 1)}, np.zeros(2, int))
 
-    apart = refuse_overlaps(
+    apart = resolve_overlaps(
         {"train": split("train", 1, 2), "calibration": split("calibration", 3, 4), "test": split("test", 5, 6)}
     )
     assert [len(each) for each in apart.values()] == [2, 2, 2]
     with pytest.raises(DataError, match="overlap in 1 samples, first sample 1 of 'train' and 1 of 'test'"):
-        refuse_overlaps(
+        resolve_overlaps(
             {"train": split("train", 1, 6), "calibration": split("calibration", 3, 4), "test": split("test", 5, 6)}
         )
 

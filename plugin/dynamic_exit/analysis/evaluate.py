@@ -18,7 +18,10 @@ from ..errors import DataError, ExportError, nearest
 from ..modeling.classifiers import load_any
 from ..recipe.yaml_io import read_recipe
 from ..records import Records
-from ..sources.data.loading import Split, check_alike, check_labels, check_samples, load_splits, number_names, read_npz
+from ..sources.data.checks import check_labels, check_same_format, check_samples
+from ..sources.data.loading import encode_label_names, load_splits
+from ..sources.data.npz import read_npz
+from ..sources.data.split import Split
 
 _DROP_ERROR = "accuracy_drop_standard_error"
 
@@ -41,7 +44,7 @@ def evaluate_folder(folder: Path, data: Path, operating_point: str | None, batch
     """
     model = load_any(folder)
     split = load_samples(data, folder)
-    check_alike({"data": split})
+    check_same_format({"data": split})
     check_labels({"data": split}, len(model.config.id2label), None)
     feeds = split.feeds(model.input_names)
     points = model.operating_points
@@ -89,7 +92,7 @@ def load_samples(data: Path, folder: Path) -> Split:
     """
     if data.suffix == ".npz":
         samples = {"data": read_npz(data)}
-        names = number_names(samples, lambda: None)
+        names = encode_label_names(samples, lambda: None)
         split = Split("data", *check_samples(*samples["data"], split="data"), names)
     elif data.suffix in (".yaml", ".yml"):
         recipe = read_recipe(data)

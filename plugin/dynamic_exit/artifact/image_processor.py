@@ -14,7 +14,7 @@ try:
 finally:
     _torch.setLevel(_level)
 
-from ..sources.data.images import upright  # noqa: E402
+from ..sources.data.images import decode_image  # noqa: E402
 from .model_config import DynamicExitModelConfig  # noqa: E402
 
 _RESAMPLING = {"nearest": 0, "bilinear": 2, "bicubic": 3}
@@ -29,7 +29,7 @@ class DynamicExitImageProcessor(ViTImageProcessor):
     def process_image(self, image, do_convert_rgb=None, **kwargs):
         """Make a tensor (C, H, W) of a Pillow image, of three channels or one; arrays and tensors stay as they are."""
         if isinstance(image, Image.Image):
-            image = upright(image).image.convert("RGB" if do_convert_rgb else "L")
+            image = decode_image(image).image.convert("RGB" if do_convert_rgb else "L")
             do_convert_rgb = False  # it would fill transparent places with white, which reading for a recipe does not
         return super().process_image(image, do_convert_rgb=do_convert_rgb, **kwargs)
 
@@ -38,7 +38,9 @@ _CLASSES = {"torchvision": DynamicExitImageProcessor, "pil": DynamicExitImagePro
 AutoImageProcessor.register(DynamicExitModelConfig, image_processor_classes=_CLASSES, exist_ok=True)
 
 
-def write_image_processor(folder: Path, samples: np.ndarray, interpolation: str | None, pictures: bool = False) -> bool:
+def write_image_processor(
+    folder: Path, samples: np.ndarray, interpolation: str | None, image_files: bool = False
+) -> bool:
     """Write ``preprocessor_config.json``, if the samples are images of pixels or of pixels over 255.
 
     Statistics are inside the file; the processor resizes, and where the samples lie in 0..1 it divides by 255.
@@ -47,7 +49,7 @@ def write_image_processor(folder: Path, samples: np.ndarray, interpolation: str 
         folder: Where to.
         samples: (N, C, H, W) as the file takes them, of one or three channels.
         interpolation: How to resize: ``bilinear``, ``bicubic`` or ``nearest``; None is bilinear.
-        pictures: Whether the samples were read from files of pictures, as the processor then reads them, too.
+        image_files: Whether the samples were read from image files; the processor then decodes images the same way.
 
     Returns:
         Whether it was written; not where values below 0 or above 255 show that they are no pixels.
@@ -55,7 +57,7 @@ def write_image_processor(folder: Path, samples: np.ndarray, interpolation: str 
     if samples.ndim != 4 or samples.shape[1] not in (1, 3) or samples.min() < 0 or samples.max() > 255:
         return False
     channels, height, width = samples.shape[1:]
-    processor = (DynamicExitImageProcessor if channels == 1 or pictures else ViTImageProcessor)(
+    processor = (DynamicExitImageProcessor if channels == 1 or image_files else ViTImageProcessor)(
         do_resize=True,
         size={"height": height, "width": width},
         resample=_RESAMPLING[interpolation or "bilinear"],

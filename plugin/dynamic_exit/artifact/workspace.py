@@ -18,7 +18,7 @@ from ..records import Records
 from ..report.page import report_page
 from ..runtime.stages import StageSet
 from ..sources.run_inputs import RunInputs
-from ..sources.text_length import longest_text
+from ..sources.text_length import find_max_tokens
 from ..sources.tokenizer import save_tokenizer
 from .folder import POINTS_FILE
 from .manifest import IMAGES
@@ -154,8 +154,8 @@ class Workspace:
             from .image_processor import write_image_processor
 
             images = next(iter(run_inputs.splits["calibration"].inputs.values()))
-            pictures = recipe.data.source == "imagefolder"
-            write_image_processor(self.partial, images, recipe.model.preprocessing.interpolation, pictures)
+            image_files = recipe.data.source == "imagefolder"
+            write_image_processor(self.partial, images, recipe.model.preprocessing.interpolation, image_files)
         (self.partial / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         (self.partial / "recipe.yaml").write_text(recipe_text(recipe, self.directory), encoding="utf-8")
         title = Path(recipe.model.name).name
@@ -232,4 +232,4 @@ def _max_tokens(run_inputs: RunInputs, stages: StageSet, inputs: list[dict[str, 
     if not any(isinstance(side, str) for each in inputs for side in each["shape"]):
         return None
     models = [run_inputs.backbone, *(stage.module for stage in stages.savers.values())]
-    return longest_text(models, run_inputs.example)
+    return find_max_tokens(models, run_inputs.example)

@@ -210,7 +210,7 @@ def benchmark(
     from ..analysis.benchmark import BATCH_SIZES, benchmark_folder
     from ..analysis.evaluate import load_samples
     from ..report.page import benchmark_tables
-    from ..sources.data.loading import UNNAMED
+    from ..sources.data.split import UNNAMED
 
     with terminal_log(quiet, verbose):
         split = load_samples(data or folder / "recipe.yaml", folder)

@@ -8,8 +8,8 @@ from scipy.optimize import linear_sum_assignment
 from ..core.batching import run_in_batches
 from ..graph import Classifier
 from ..passes.tiny_saver.chance import is_right_more_often
-from ..sources.data.loading import Split
-from ..sources.data.pixel_range import other_ranges
+from ..sources.data.pixel_range import propose_ranges
+from ..sources.data.split import Split
 
 # samples that are run: at first, at most, at most by class where there are many classes, and at most in all
 _FIRST, _USUAL, _BY_CLASS, _MOST = 64, 256, 4, 1024
@@ -33,7 +33,7 @@ def check_backbone(
         backbone: In evaluation mode.
         split: Labelled samples, inputs by name; some are drawn.
         labels: Names of the classes, in the order of the logits.
-        misfit: What is wrong with the range of pixels, as `range_misfit` says.
+        misfit: What is wrong with the range of pixels, as `explain_range_mismatch` says.
         unweighted: Whether nobody says where its weights come from.
         seed: Decides which samples are drawn.
 
@@ -129,7 +129,7 @@ def _cause(backbone: Classifier, split: Split, answers: np.ndarray, misfit: str 
     if misfit is not None:
         return f"its {misfit}"
     images = [array for array in split.inputs.values() if array.ndim == 4]
-    for said, other in other_ranges(backbone, images[0]) if len(images) == 1 else ():
+    for said, other in propose_ranges(backbone, images[0]) if len(images) == 1 else ():
         found = _answers(other, split, 0, len(split))
         if _convincing(found, answers, split.labels):
             right = f"it is right on {(found == split.labels).mean():.1%}"

@@ -8,12 +8,16 @@ from torch import nn
 from ..errors import DataError, ModelError, nearest
 from ..graph import Classifier, check_objective
 from ..recipe.recipe import Recipe
-from ..sources.class_names import Note, known_names
-from ..sources.data.loading import Split, check_alike, check_labels, load_splits
-from ..sources.data.pixel_range import range_misfit
-from ..sources.labels import labels_of
-from ..sources.models.builders import check_source
-from ..sources.models.loading import answer_of, expand_candidates, has_bytes, input_parameters, load_model
+from ..sources.class_names import Note, find_class_names
+from ..sources.data.checks import check_labels, check_same_format
+from ..sources.data.loading import load_splits
+from ..sources.data.pixel_range import explain_range_mismatch
+from ..sources.data.split import Split
+from ..sources.labels import find_model_labels
+from ..sources.models.candidates import expand_candidates
+from ..sources.models.loading import find_input_parameters, has_uint8_images, load_model
+from ..sources.models.logits import check_logits
+from ..sources.models.transformers import check_model_config
 from ..sources.models.weights import check_trained
 from ..sources.run_inputs import RunInputs
 from .baseline_check import check_backbone
@@ -36,18 +40,18 @@ def load_run_inputs(
         DynamicExitError: One sentence on the first thing that cannot be used.
     """
     notes: list[str] = []
-    check_source(recipe.model) if model is None else check_objective(model, f"model '{recipe.model.name}'")
+    check_model_config(recipe.model) if model is None else check_objective(model, f"model '{recipe.model.name}'")
     if splits is None:
-        known = known_names(recipe.data, recipe.model, model) if model is not None else None
+        known = find_class_names(recipe.data, recipe.model, model) if model is not None else None
         splits = load_splits(recipe.data, recipe.seed, recipe.model, known, notes.append)
     loaded = dict(splits)
-    check_alike(loaded)
+    check_same_format(loaded)
     calibration = loaded["calibration"]
     if len(calibration) < 2:
         raise DataError("split 'calibration' has 1 sample; give it at least 2")
     by_name = calibration.by_name
     names = list(calibration.inputs) if by_name else None
-    backbone = load_model(recipe.model, names, model, recipe.seed, has_bytes(calibration.inputs))
+    backbone = load_model(recipe.model, names, model, recipe.seed, has_uint8_images(calibration.inputs))
     notes += filter(None, [check_trained(recipe.model, backbone)])
     if by_name:
         _check_names(calibration.inputs, backbone, recipe.data.source)
@@ -55,7 +59,7 @@ def load_run_inputs(
         names = backbone.name_inputs(1)
         loaded = {key: replace(split, inputs=split.feeds(names)) for key, split in loaded.items()}
     example = {name: tensor[:2] for name, tensor in loaded["calibration"].tensors.items()}
-    classes = answer_of("the backbone", backbone, backbone.select(example)).shape[1]
+    classes = check_logits("the backbone", backbone, backbone.select(example)).shape[1]
     labels = _labels(recipe, backbone.model, classes, calibration.class_names, notes.append)
     check_labels(loaded, classes, recipe.data.classes)
     own_code = model is None and recipe.model.source == "python"
@@ -68,7 +72,7 @@ def load_run_inputs(
 
 def _labels(recipe: Recipe, model: nn.Module, classes: int, found: Sequence[str] | None, note: Note) -> list[str]:
     """Name the classes: as the recipe, the model or the data do, in this order, else by their numbers."""
-    own = labels_of(recipe.model, model)
+    own = find_model_labels(recipe.model, model)
     if own is not None and len(own) != classes:
         if recipe.model.labels is not None:
             raise ModelError(f"key 'model.labels' names {len(own)} classes, the model has {classes}; name each once")
@@ -87,7 +91,7 @@ def _labels(recipe: Recipe, model: nn.Module, classes: int, found: Sequence[str]
 
 def _doubts(recipe: Recipe, backbone: Classifier, calibration: Split, labels: list[str], own_code: bool) -> list[str]:
     """Say where the backbone may answer at chance, or see pixels in a range that it was not made for."""
-    misfit, doubt = range_misfit(backbone, calibration.inputs), None
+    misfit, doubt = explain_range_mismatch(backbone, calibration.inputs), None
     if not backbone.untrained:  # else it is known already that its answers are random
         unweighted = own_code and not recipe.model.weights
         doubt = check_backbone(backbone, calibration, labels, misfit, unweighted, recipe.seed)
@@ -99,4 +103,5 @@ def _check_names(inputs: Mapping[str, object], backbone: Classifier, source: str
     """Refuse an input that the backbone leaves unused: its name may be misspelt. A tokenizer gives what it likes."""
     for name in inputs:
         if name not in backbone.input_names and source != "text" and name != "token_type_ids":
-            raise ModelError(f"the backbone takes no input '{name}'; {nearest(name, input_parameters(backbone.model))}")
+            hint = nearest(name, find_input_parameters(backbone.model))
+            raise ModelError(f"the backbone takes no input '{name}'; {hint}")

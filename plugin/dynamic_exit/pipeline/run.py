@@ -27,7 +27,7 @@ from ..records import Records
 from ..report.page import static_pass_notes
 from ..search.dependencies import required_savers
 from ..search.optimizer import split, tune
-from ..sources.data.loading import Split
+from ..sources.data.split import Split
 from ..sources.run_inputs import RunInputs
 from ..targets.base import assemble
 from .candidates.pool import CandidatePool

@@ -18,7 +18,7 @@ from ..errors import PassError
 from ..graph import Classifier
 from ..passes import PruningStanza, Samples, apply_static, registered_passes
 from ..passes.pruning import pack_pruned, prune, unpack_pruned
-from ..sources.models.loading import answer_of
+from ..sources.models.logits import check_logits
 from ..sources.run_inputs import RunInputs
 
 logger = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ def _run_external(name: str, stanza, run_inputs: RunInputs, cache: Cache) -> Run
         return made if isinstance(made, Classifier) else Classifier(made, input_names=before.input_names)
 
     made = distributed.run_on_all(make)
-    classes = answer_of(f"what pass '{name}' made", made, made.select(run_inputs.example)).shape[1]
+    classes = check_logits(f"what pass '{name}' made", made, made.select(run_inputs.example)).shape[1]
     if classes != run_inputs.classes:
         raise PassError(f"pass '{name}' made a model of {classes} classes from one of {run_inputs.classes}; mend it")
     logger.info(f"{name}: done")

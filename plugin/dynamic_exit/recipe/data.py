@@ -62,6 +62,11 @@ class DataSource(Stanza):
     duplicates: Literal["refuse", "drop"] = Field("refuse", description="drop: leave copies of test samples out")
     text: Text | None = Field(None, description="of `source: text`")
 
+    @property
+    def text_options(self) -> Text:
+        """The stanza `text`, or its defaults."""
+        return self.text or Text()
+
     @model_validator(mode="before")
     @classmethod
     def _add_text_defaults(cls, values: Any) -> Any:

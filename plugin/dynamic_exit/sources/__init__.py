@@ -1,1 +1,47 @@
-"""Where models, data, labels and tokenizers come from."""
+"""Model and data sources: they load what a recipe names, and check it.
+
+`models` builds classifiers, `data` reads splits. The names in the public list below are those that both share.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .class_names import ClassNames, encode_labels, find_class_names
+    from .labels import find_class_order, find_model_labels
+    from .run_inputs import RunInputs
+    from .text_length import find_max_tokens
+    from .tokenizer import load_tokenizer, save_tokenizer, token_limit
+
+__all__ = [
+    "ClassNames",
+    "RunInputs",
+    "encode_labels",
+    "find_class_names",
+    "find_class_order",
+    "find_max_tokens",
+    "find_model_labels",
+    "load_tokenizer",
+    "save_tokenizer",
+    "token_limit",
+]
+
+_MODULES = {
+    "class_names": ("ClassNames", "encode_labels", "find_class_names"),
+    "labels": ("find_class_order", "find_model_labels"),
+    "run_inputs": ("RunInputs",),
+    "text_length": ("find_max_tokens",),
+    "tokenizer": ("load_tokenizer", "save_tokenizer", "token_limit"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:  # on first use: these modules import torch
+            value = globals()[name] = getattr(importlib.import_module(f".{module}", __name__), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

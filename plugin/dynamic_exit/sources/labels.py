@@ -1,4 +1,4 @@
-"""Class names of a model, and how its logits are brought into the backbone's order."""
+"""Class names of a model, and the order of its logits relative to the backbone's."""
 
 import json
 from collections.abc import Sequence
@@ -9,30 +9,35 @@ from torch import nn
 from ..errors import ModelError, first_line
 from ..passes import ModelSource
 
-#: How models call the class that stands for nothing.
+# names of the class that stands for none of the others
 _BACKGROUND = ("background", "__background__", "dummy")
-# ImageNet with a background class in front, as TensorFlow's models know it
+# number of classes of ImageNet with a background class first, as in TensorFlow's models, and without it
 _WITH_BACKGROUND = (1001, 1000)
 
 
-def labels_of(source: ModelSource, model: nn.Module) -> list[str] | None:
+def find_model_labels(source: ModelSource, model: nn.Module) -> list[str] | None:
     """Return a model's class names in the order of its logits.
 
     Args:
-        source: Its `labels`, a list or a file, come first.
-        model: The user's module; a Hugging Face model names its classes in its configuration.
+        source: The stanza; its `labels`, a list or a file, take precedence.
+        model: The user's module; models of transformers name their classes in the configuration.
 
     Returns:
-        The names, or None where nobody says.
+        The names; None if unknown.
 
     Raises:
-        ModelError: The file cannot be read, or holds something else.
+        ModelError: The file cannot be read or does not hold a list of names.
     """
+    return find_config_labels(source, getattr(model, "config", None))
+
+
+def find_config_labels(source: ModelSource, config: object) -> list[str] | None:
+    """As `find_model_labels`, of a model that is not loaded: `config` is its transformers configuration, or None."""
     if isinstance(source.labels, str):
         return _read(Path(source.labels))
     if source.labels is not None:
         return source.labels
-    names = getattr(getattr(model, "config", None), "id2label", None)
+    names = getattr(config, "id2label", None)
     if not names or all(name == f"LABEL_{index}" for index, name in names.items()):
         return None
     return [str(names[index]) for index in sorted(names)]
@@ -55,45 +60,47 @@ def _read(path: Path) -> list[str]:
     return names
 
 
-def class_order(
+def find_class_order(
     stage: str, count: int, own: Sequence[str] | None, classes: Sequence[str] | int
 ) -> tuple[int, ...] | None:
-    """Find for each of the backbone's classes the candidate's own index.
+    """Find, for each of the backbone's classes, its index in the candidate's logits.
 
-    A background class that the backbone does not know is dropped: the first of 1001 where the backbone has 1000, and
-    with names the one called so.
+    A background class that the backbone lacks is dropped: by its name, or without names the first of 1001 classes if
+    the backbone has 1000.
 
     Args:
-        stage: Whom a message speaks of.
-        count: Logits that the candidate gives.
+        stage: Name of the candidate, for messages.
+        count: Number of the candidate's logits.
         own: The candidate's class names in the order of its logits, or None.
-        classes: The backbone's class names in the order of its logits, or only how many they are.
+        classes: The backbone's class names in the order of its logits, or only their number.
 
     Returns:
-        Indices into the candidate's logits, as many as the backbone has classes; None where they are in order.
+        One index per class of the backbone; None if the orders are the same.
 
     Raises:
-        ModelError: The candidate has other classes, or names them so that their order cannot be told.
+        ModelError: The candidate has other classes, or its names do not determine the order.
     """
-    wanted = classes if isinstance(classes, int) else len(classes)
+    expected = classes if isinstance(classes, int) else len(classes)
     names = None if isinstance(classes, int) else list(classes)
     if own is not None and len(own) != count:
         raise ModelError(f"candidate '{stage}' has {count} classes and its `labels` {len(own)}; name each once")
     if own is None:
-        kept = list(range(1, count)) if (count, wanted) == _WITH_BACKGROUND else list(range(count))
+        kept = list(range(1, count)) if (count, expected) == _WITH_BACKGROUND else list(range(count))
     else:
         kept = [i for i, name in enumerate(own) if name.lower() not in _BACKGROUND or name in (names or ())]
-        if names is None and count == wanted:
+        if names is None and count == expected:
             kept = list(range(count))
     if own is not None and names is not None:
         kept = _by_name(stage, own, kept, names)
-    if len(kept) != wanted:
-        raise ModelError(f"candidate '{stage}' has {count} classes and the backbone {wanted}; use one with {wanted}")
+    if len(kept) != expected:
+        raise ModelError(
+            f"candidate '{stage}' has {count} classes and the backbone {expected}; use one with {expected}"
+        )
     return None if kept == list(range(count)) else tuple(kept)
 
 
 def _by_name(stage: str, own: Sequence[str], kept: list[int], names: list[str]) -> list[int]:
-    """Sort the kept indices as the backbone names its classes."""
+    """Sort the indices in `kept` by the backbone's order of class names."""
     ours = [own[index] for index in kept]
     if ours == names:
         return kept
@@ -101,21 +108,21 @@ def _by_name(stage: str, own: Sequence[str], kept: list[int], names: list[str]) 
     missing = [name for name in names if name not in set(ours)]
     if extra or missing:
         raise ModelError(f"{_difference(stage, ours, names, extra, missing)}; correct its `labels` or leave it out")
-    twice = next((name for name in names if max(names.count(name), ours.count(name)) > 1), None)
-    if twice is not None:
+    duplicate = next((name for name in names if max(names.count(name), ours.count(name)) > 1), None)
+    if duplicate is not None:
         raise ModelError(
-            f"candidate '{stage}' and the backbone order their classes differently and '{twice}' stands for more than "
-            "one; give every class a name of its own"
+            f"candidate '{stage}' and the backbone order their classes differently and '{duplicate}' stands for more "
+            "than one; give every class a name of its own"
         )
-    place = dict(zip(ours, kept, strict=True))
-    return [place[name] for name in names]
+    index_of = dict(zip(ours, kept, strict=True))
+    return [index_of[name] for name in names]
 
 
 def _difference(stage: str, ours: list[str], names: list[str], extra: list[str], missing: list[str]) -> str:
-    apart = ((i, a, b) for i, (a, b) in enumerate(zip(ours, names, strict=False)) if a != b)
-    index, here, there = next(apart, (0, "", ""))
+    differences = ((i, a, b) for i, (a, b) in enumerate(zip(ours, names, strict=False)) if a != b)
+    index, here, there = next(differences, (0, "", ""))
     if here in extra and there in missing:
         return f"class {index} is '{here}' in candidate '{stage}' and '{there}' in the backbone"
-    said = [f"knows '{extra[0]}', which the backbone does not"] if extra else []
-    said += [f"does not know '{missing[0]}', which the backbone does"] if missing else []
-    return f"candidate '{stage}' {' and '.join(said)}"
+    clauses = [f"knows '{extra[0]}', which the backbone does not"] if extra else []
+    clauses += [f"does not know '{missing[0]}', which the backbone does"] if missing else []
+    return f"candidate '{stage}' {' and '.join(clauses)}"

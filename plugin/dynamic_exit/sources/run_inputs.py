@@ -1,4 +1,4 @@
-"""What a recipe names, loaded."""
+"""Everything that a recipe names, loaded."""
 
 import logging
 from dataclasses import dataclass
@@ -8,27 +8,27 @@ from torch import Tensor
 from ..graph import Classifier
 from ..passes import ModelSource
 from ..recipe.recipe import Recipe
-from .data.loading import Split
+from .data.split import Split
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RunInputs:
-    """What a recipe names.
+    """Everything that a recipe names, loaded.
 
     Attributes:
         recipe: The recipe.
-        backbone: In evaluation mode.
+        backbone: The classifier in evaluation mode.
         splits: ``train``, ``calibration`` and ``test``, disjoint; all inputs have names.
-        candidates: Where the savers to pick from come from, by stage name; they are not loaded yet.
+        candidates: Sources of the saver candidates by stage name, not loaded yet.
         example: Inputs of two samples, by name.
-        by_name: Whether models take the inputs by name; else each takes the only one by position.
+        by_name: Whether models take inputs by name; else each takes the single input by position.
         classes: Number of classes C.
-        labels: Names of the classes, in the order of the logits.
-        given: The backbone that came in, where static passes have made `backbone` of it.
-        notes: What the user should know of model and data, one sentence each: logged before any work, and again in
-            ``metrics.json``, report and model card.
+        labels: Class names in the order of the logits.
+        given: The original backbone if static passes have changed it, else None.
+        notes: Notes on model and data, one sentence each; logged before the run, and written to ``metrics.json``, the
+            report and the model card.
     """
 
     recipe: Recipe

@@ -1,35 +1,38 @@
-"""Tokenizers of text recipes: where they come from, and how they are written beside a model."""
+"""Tokenizers of text recipes: loaded for training, and saved beside the exported model."""
 
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import DataError, first_line
 from ..passes import ModelSource
 from ..recipe.data import DataSource
 
-# a tokenizer that knows no limit says an absurdly large one
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# tokenizers without a limit state a huge one
 _NO_LIMIT = 1_000_000
 
 
-def load_tokenizer(source: DataSource, model: ModelSource | None) -> Any:
+def load_tokenizer(source: DataSource, model: ModelSource | None) -> "PreTrainedTokenizerBase":
     """Load the tokenizer of a recipe's text.
 
     Args:
-        source: May name it.
-        model: The backbone's stanza; a Hugging Face model brings its own.
+        source: The stanza `data`, which may name one.
+        model: The backbone's stanza; models of transformers have their own.
 
     Returns:
         A tokenizer of transformers, which can pad.
 
     Raises:
-        DataError: Nobody names one, it cannot be loaded, or it cannot pad.
+        DataError: None is named, it cannot be loaded, or it cannot pad.
     """
     from transformers import AutoTokenizer
 
     own = model.name if model is not None and model.source == "transformers" else None
-    name = source.text.tokenizer or own
+    name = source.text_options.tokenizer or own
     if name is None:
         raise DataError(
             "text needs a tokenizer and the model brings none; name a folder or a model in `data.text.tokenizer`"
@@ -48,33 +51,33 @@ def load_tokenizer(source: DataSource, model: ModelSource | None) -> Any:
     return tokenizer
 
 
-def token_limit(source: DataSource, tokenizer: Any) -> int | None:
-    """Return beyond how many tokens texts are cut: as the recipe says, else the tokenizer; None where none says."""
-    limit = source.text.max_length or tokenizer.model_max_length
+def token_limit(source: DataSource, tokenizer: "PreTrainedTokenizerBase") -> int | None:
+    """Return the number of tokens to which texts are truncated, from the recipe or the tokenizer; None if unlimited."""
+    limit = source.text_options.max_length or tokenizer.model_max_length
     return int(limit) if limit < _NO_LIMIT else None
 
 
 def save_tokenizer(folder: Path, source: DataSource, model: ModelSource | None, max_tokens: int | None) -> list[str]:
-    """Write the tokenizer of a recipe's text beside a model; with ``truncation=True`` it cuts texts as the recipe did.
+    """Save the tokenizer of a recipe's text beside a model; with ``truncation=True`` it truncates as the recipe does.
 
     Args:
-        folder: Where to; files of the same names are replaced.
-        source: The stanza.
+        folder: The model's folder; files of the same names are replaced.
+        source: The stanza `data`.
         model: The backbone's stanza.
-        max_tokens: The most tokens that the written model takes; None: any number.
+        max_tokens: The maximum number of tokens that the exported model takes; None if unlimited.
 
     Returns:
-        Names in the folder of all files that it wrote, in order.
+        The sorted names of the files that it wrote, relative to the folder.
 
     Raises:
-        DataError: It cannot be loaded.
+        DataError: The tokenizer cannot be loaded.
     """
     tokenizer = load_tokenizer(source, model)
     limits = [limit for limit in (token_limit(source, tokenizer), max_tokens) if limit is not None]
     if limits:
         tokenizer.model_max_length = min(limits)
         fast = getattr(tokenizer, "backend_tokenizer", None)
-        if fast is not None:  # for those who read tokenizer.json without transformers
+        if fast is not None:  # for programs that read tokenizer.json without transformers
             fast.enable_truncation(min(limits), direction=tokenizer.truncation_side)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".tokenizer") as new:
         tokenizer.save_pretrained(new)

@@ -14,7 +14,8 @@ from ...modeling import load_any
 from ...modeling.base import DynamicExitClassifier
 from ...pipeline.run import run
 from ...recipe.yaml_io import parse_recipe, read_stanzas
-from ...sources.data.loading import Split, check_samples, refuse_overlaps
+from ...sources.data.checks import check_samples, resolve_overlaps
+from ...sources.data.split import Split
 from .calibration import record_calibration
 from .evaluator import Evaluator, check_tolerable_loss
 from .in_memory import evaluation_mode
@@ -149,7 +150,7 @@ def _prepare_recipe(model: nn.Module, recipe: Any, data: Data | None) -> Callabl
     if data is not None:
         if set(data) != {"train", "calibration", "test"}:
             raise RecipeError(f"data must hold train, calibration and test; got {', '.join(data) or 'nothing'}")
-        splits = refuse_overlaps({key: Split(key, *check_samples(*data[key], split=key)) for key in data})
+        splits = resolve_overlaps({key: Split(key, *check_samples(*data[key], split=key)) for key in data})
     stanzas: object = recipe if isinstance(recipe, Mapping) else read_stanzas(recipe)
     base = Path.cwd() if isinstance(recipe, Mapping) else Path(recipe).parent
     if stanzas and isinstance(stanzas, Mapping):

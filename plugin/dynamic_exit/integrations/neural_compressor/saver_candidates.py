@@ -13,8 +13,8 @@ from ...passes.tiny_saver import Shortlist, evaluate_alone, no_better_than_chanc
 from ...pipeline.candidates.untrained import why_untrained
 from ...records import Records
 from ...runtime.recorder import Answers, answer_batches, join_answers
-from ...sources.data.loading import UNNAMED
-from ...sources.models.loading import expand_candidates, load_candidate
+from ...sources.data.split import UNNAMED
+from ...sources.models.candidates import expand_candidates, load_candidate
 
 
 def evaluate_candidates(

@@ -16,7 +16,7 @@ from ...core.model_fingerprint import environment_fingerprint, function_fingerpr
 from ...errors import PassError
 from ...graph import Classifier
 from ...passes.tiny_saver import FineTuneStanza, fine_tune
-from ...sources.data.loading import Split
+from ...sources.data.split import Split
 
 logger = logging.getLogger(__name__)
 

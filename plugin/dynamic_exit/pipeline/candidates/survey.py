@@ -10,7 +10,7 @@ from ...core.model_fingerprint import classifier_fingerprint, environment_finger
 from ...cost import count_macs
 from ...graph import Classifier
 from ...passes import ModelSource
-from ...sources.models.loading import load_candidate
+from ...sources.models.candidates import load_candidate
 from ...sources.run_inputs import RunInputs
 from .untrained import why_untrained
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...graph import Classifier
 from ...passes import ModelSource
-from ...sources.models.weights import listed
+from ...sources.models.weights import quote_names
 
 # two builds of one model differ by rounding at most, over its largest number
 _APART = 1e-4
@@ -44,7 +44,7 @@ def why_untrained(
     # a parameter of one number only, as a normalization begins with, has learned nothing either
     if all(name in names or tensor.unique().numel() == 1 for name, tensor in candidate.named_parameters()):
         return "it is not trained, all of its weights are random"
-    said = listed([name.removeprefix("model.") for name in names])
+    said = quote_names([name.removeprefix("model.") for name in names])
     return f"it is not trained, {said} {'is' if len(names) == 1 else 'are'} random"
 
 

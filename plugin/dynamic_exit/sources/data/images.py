@@ -1,4 +1,4 @@
-"""Pillow images as pixels of 8 bits, upright: alike where samples are read and where they are served."""
+"""Decoding of Pillow images, the same for reading samples and for serving: upright, with 8 bits."""
 
 from dataclasses import dataclass
 
@@ -7,53 +7,53 @@ from PIL import ExifTags, Image, ImageOps
 
 from ...errors import DataError
 
-# 16 bits, of which TIFF may use 12 alone
+# white in 16 bits, and in TIFF's 12
 _WIDE, _TWELVE_BITS = 65535, 4095
 _BITS_PER_SAMPLE = 258
-# what Pillow stores in 32 bits though the file holds 16
+# formats of 16 bits that Pillow decodes to 32
 _WIDE_FORMATS = ("PNG", "PPM")
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An image as it is classified.
+class DecodedImage:
+    """An image as models receive it.
 
     Attributes:
-        image: Upright, in a mode of 8 bits or of less.
-        turned: Whether its EXIF data told to turn or mirror it.
+        image: Upright, in a mode of at most 8 bits.
+        turned: Whether its EXIF orientation was applied.
         narrowed: Whether it had more than 8 bits.
     """
 
     image: Image.Image
-    turned: bool
-    narrowed: bool
+    rotated: bool
+    rescaled: bool
 
 
-def upright(image: Image.Image) -> Picture:
-    """Turn an image as its EXIF data say, as transformers does, and scale grey of 16 bits to 8.
+def decode_image(image: Image.Image) -> DecodedImage:
+    """Apply the EXIF orientation, as transformers does, and scale grayscale of 16 bits to 8.
 
-    Pillow itself only cuts such grey off above 255.
+    Pillow itself clips such images at 255.
 
     Args:
         image: As Pillow opens it.
 
     Returns:
-        The image; `convert` brings it into the wanted channels.
+        The image; `convert` brings it into the channels that are needed.
 
     Raises:
-        DataError: It holds numbers of 32 bits, whose range nobody knows.
+        DataError: Its pixels have 32 bits, whose range is unknown.
     """
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    largest = _largest(image)  # before pixels are loaded: Pillow may forget the file's format when it turns them
+    white = _find_white(image)  # before pixels are loaded: Pillow drops the file's format when it rotates them
     image = ImageOps.exif_transpose(image)
-    if largest is not None:
-        grey = np.asarray(image).astype(np.int64).clip(0, largest)
-        image = Image.fromarray(((grey * 255 + largest // 2) // largest).astype(np.uint8))
-    return Picture(image, orientation in range(2, 9), largest is not None)
+    if white is not None:
+        gray = np.asarray(image).astype(np.int64).clip(0, white)
+        image = Image.fromarray(((gray * 255 + white // 2) // white).astype(np.uint8))
+    return DecodedImage(image, orientation in range(2, 9), white is not None)
 
 
-def _largest(image: Image.Image) -> int | None:
-    """Return the value that stands for white in an image of more than 8 bits, else None."""
+def _find_white(image: Image.Image) -> int | None:
+    """Return the value of white in an image of more than 8 bits, else None."""
     if image.mode.startswith("I;16"):
         bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE)
         return _TWELVE_BITS if bits == (12,) else _WIDE
@@ -65,6 +65,6 @@ def _largest(image: Image.Image) -> int | None:
     return None
 
 
-def rgb_pixels(picture: Picture) -> np.ndarray:
-    """Return an image's colours, uint8 (3, H, W); alpha is left out, as Pillow's `convert` does."""
-    return np.asarray(picture.image.convert("RGB")).transpose(2, 0, 1)
+def to_rgb_array(image: DecodedImage) -> np.ndarray:
+    """Return an image as uint8 (3, H, W), without its alpha channel."""
+    return np.asarray(image.image.convert("RGB")).transpose(2, 0, 1)

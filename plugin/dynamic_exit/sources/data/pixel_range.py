@@ -1,4 +1,4 @@
-"""Whether pixels lie where a model's statistics expect them, and what else they could be made of."""
+"""Checks the range of pixels against a model's preprocessing, and proposes other preprocessings."""
 
 from collections.abc import Iterator, Mapping
 
@@ -6,77 +6,81 @@ import numpy as np
 
 from ...graph import Classifier, Preprocessing
 
-_BYTE = 255.0
-# statistics that models are trained with most often, for pixels of 0..1
-_USUAL = {
+_BYTE_MAX = 255.0
+# mean and std that most models are trained with, for pixels of 0..1
+_COMMON_STATISTICS = {
     "of ImageNet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
     "of one half": ([0.5], [0.5]),
 }
 
 
-def range_misfit(classifier: Classifier, inputs: Mapping[str, np.ndarray]) -> str | None:
-    """Hold the range of images against the one that a model's statistics are for.
+def explain_range_mismatch(classifier: Classifier, inputs: Mapping[str, np.ndarray]) -> str | None:
+    """Explain how the range of images differs from the one that a model's statistics are for.
 
     Args:
-        classifier: With its preprocessing in front.
+        classifier: The model with its preprocessing.
         inputs: Arrays by name; those of four dimensions are images.
 
     Returns:
-        One clause that names both ranges and what to do; None where they fit, or nothing tells what would.
+        One clause that names both ranges and what to do; None if they match, or the expected range is unknown.
     """
     steps = classifier.preprocessing
-    top = None if steps is None else _expected_top(steps)
     images = [array for array in inputs.values() if array.ndim == 4]
-    if top is None or not images:
+    if steps is None or not images:
+        return None
+    white = _expected_white(steps)
+    if white is None:
         return None
     low, high = float(min(array.min() for array in images)), float(max(array.max() for array in images))
-    if low * steps.scale >= -top / 10 and top / 50 < high * steps.scale <= top * 1.5:
+    if low * steps.scale >= -white / 10 and white / 50 < high * steps.scale <= white * 1.5:
         return None
     scaled = "" if steps.scale == 1 else f", scaled by {steps.scale:.6g},"
-    said = f"pixels lie in {low:.6g} to {high:.6g}{scaled} and the model expects 0 to {top:.0f}"
+    ranges = f"pixels lie in {low:.6g} to {high:.6g}{scaled} and the model expects 0 to {white:.0f}"
     if low < 0:
-        return f"{said}; give it pixels that are not normalised yet, or leave `mean` and `std` out"
-    return f"{said}; set `scale: {top / (1 if high <= 1.5 else _BYTE):.6g}` in its `preprocessing`"
+        return f"{ranges}; give it pixels that are not normalized yet, or leave `mean` and `std` out"
+    return f"{ranges}; set `scale: {white / (1 if high <= 1.5 else _BYTE_MAX):.6g}` in its `preprocessing`"
 
 
-def _expected_top(steps: Preprocessing) -> float | None:
-    """Return what stands for white in front of the statistics, as far as these tell."""
+def _expected_white(steps: Preprocessing) -> float | None:
+    """Return the value of white that mean and std suggest, after scaling; None if they suggest none."""
     if not steps.normalizes:
         return 1.0 if steps.scale < 0.01 else None
     mean, std = float(steps.mean.abs().max()), float(steps.std.max())
     if mean <= 1 and std <= 1:
         return 1.0
-    return _BYTE if std > 2 else None
+    return _BYTE_MAX if std > 2 else None
 
 
-def other_ranges(classifier: Classifier, images: np.ndarray) -> Iterator[tuple[str, Classifier]]:
-    """Yield a classifier for each other range that its images could be meant for, with the key that would set it.
+def propose_ranges(classifier: Classifier, images: np.ndarray) -> Iterator[tuple[str, Classifier]]:
+    """Yield the classifier with other plausible preprocessings, and the keys that would set each.
 
     Args:
         classifier: The model as it is used now.
         images: (N, C, H, W).
     """
     steps = classifier.preprocessing or Preprocessing()
-    size = {"size": steps.size, "interpolation": steps.interpolation}
-    own = {"mean": steps.mean.flatten().tolist(), "std": steps.std.flatten().tolist()} if steps.normalizes else {}
-    unit = 1.0 if images.max() <= 1.5 else 1 / _BYTE
-    trials = [(f"scale: {scale:.6g}", {"scale": scale, **own}) for scale in (unit, unit * _BYTE)]
+    own = (steps.mean.flatten().tolist(), steps.std.flatten().tolist()) if steps.normalizes else (None, None)
+    unit = 1.0 if images.max() <= 1.5 else 1 / _BYTE_MAX
+    trials: list[tuple[str, float, list[float] | None, list[float] | None]]
+    trials = [(f"scale: {scale:.6g}", scale, *own) for scale in (unit, unit * _BYTE_MAX)]
     trials += [
-        (f"scale: {unit:.6g}, and the mean and std {name}", {"scale": unit, "mean": mean, "std": std})
-        for name, (mean, std) in _USUAL.items()
+        (f"scale: {unit:.6g}, and the mean and std {name}", unit, mean, std)
+        for name, (mean, std) in _COMMON_STATISTICS.items()
         if len(mean) in (1, images.shape[1])
     ]
-    for said, changed in trials:
-        if changed["scale"] == steps.scale and changed.get("mean") == own.get("mean"):
+    order = None if classifier.class_order is None else classifier.class_order.tolist()
+    for keys, scale, mean, std in trials:
+        if scale == steps.scale and mean == own[0]:
             continue
+        changed = Preprocessing(size=steps.size, interpolation=steps.interpolation, scale=scale, mean=mean, std=std)
         yield (
-            said,
+            keys,
             Classifier(
                 classifier.model,
                 keywords=classifier.keywords,
                 input_names=classifier.input_names,
-                preprocessing=Preprocessing(**size, **changed),
+                preprocessing=changed,
                 logits=classifier.logits,
-                class_order=classifier.class_order,
+                class_order=order,
             ),
         )

@@ -1,32 +1,36 @@
-"""Files of labelled text, as token indices."""
+"""Text files as token indices."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...errors import DataError
 from ...passes import ModelSource
 from ...recipe.data import DataSource
-from ..class_names import Known, Note, number_labels
+from ..class_names import ClassNames, Note, encode_labels
 from ..tokenizer import load_tokenizer, token_limit
 from .text_files import TextRows, find_file, read_text
-from .text_labels import group_alike, read_labels
+from .text_labels import group_by_label_kind, read_labels
+
+if TYPE_CHECKING:
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 
 class TextReader:
-    """Reads and tokenizes the text of all splits, filled up to one length.
+    """Reads and tokenizes the text of all splits, padded to one length.
 
     Args:
         source: The stanza.
-        names: Of the splits: of files in `source.path`, with or without their endings, unless that is one file.
+        names: The file of each split in the folder `source.path`, with or without its ending; ignored if `source.path`
+            is a file.
         model: The backbone's stanza.
-        known: Names of the classes, where somebody tells them.
-        note: Takes what the user should know about the labels.
+        known: The class names, if known.
+        note: Receives notes on the labels.
 
     Attributes:
-        class_names: In the order of the labels' numbers; None where the files hold numbers.
+        class_names: In the order of the class numbers; None if the files hold numbers.
 
     Raises:
         DataError: A file, a column or the tokenizer is missing, a row is malformed, or a label is unknown.
@@ -37,49 +41,50 @@ class TextReader:
         source: DataSource,
         names: Sequence[str],
         model: ModelSource | None,
-        known: Known | None = None,
+        known: ClassNames | None = None,
         note: Note = lambda line: None,
     ):
+        options = source.text_options
         tokenizer = load_tokenizer(source, model)
         path = Path(source.path)
-        rows = {name: read_text(find_file(path, name), source.text.columns) for name in dict.fromkeys(names)}
-        labels, self.class_names = _number(list(rows.values()), known, note)
+        rows = {name: read_text(find_file(path, name), options.columns) for name in dict.fromkeys(names)}
+        labels, self.class_names = _encode(list(rows.values()), known, note)
         limit = token_limit(source, tokenizer)
-        cut = {} if limit is None else {"truncation": True, "max_length": limit}
-        tokens = {name: _tokenize(file, tokenizer, cut) for name, file in rows.items()}
+        truncation = {} if limit is None else {"truncation": True, "max_length": limit}
+        tokens = {name: _tokenize(file, tokenizer, truncation) for name, file in rows.items()}
         longest = max(len(ids) for each in tokens.values() for ids in each["input_ids"])
-        length = limit if source.text.padding == "max_length" else max(longest, 2)
-        self._samples = {}
-        for name, given in zip(rows, labels, strict=True):
+        length = limit if options.padding == "max_length" else max(longest, 2)
+        self._samples: dict[str, tuple[dict[str, np.ndarray], np.ndarray]] = {}
+        for name, numbers in zip(rows, labels, strict=True):
             padded = tokenizer.pad(tokens[name], padding="max_length", max_length=length, return_tensors="np")
-            self._samples[name] = ({key: array.astype(np.int64) for key, array in padded.items()}, given)
+            self._samples[name] = ({key: array.astype(np.int64) for key, array in padded.items()}, numbers)
 
     def __call__(self, name: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Return token indices and masks int64 (N, L) by name, and labels int64 (N,), of one split."""
+        """Return the token indices and masks of a split, each int64 (N, L), by name, and its labels int64 (N,)."""
         return self._samples[name]
 
 
-def _number(files: Sequence[TextRows], known: Known | None, note: Note) -> tuple[list[np.ndarray], list[str] | None]:
-    """Return the classes of each file, and their names where any file holds names."""
+def _encode(
+    files: Sequence[TextRows], known: ClassNames | None, note: Note
+) -> tuple[list[np.ndarray], list[str] | None]:
+    """Return the class numbers of each file, and the class names if any file holds names."""
     names = known.names if known is not None else ()
     labels = [read_labels(file, set(names)) for file in files]
-    numbers, found = {}, None
-    for group in group_alike(labels, names):
-        places = [(files[i].path, line) for i in group for line in files[i].lines]
-        flat, told = number_labels(
-            [label for i in group for label in labels[i]],
-            known,
-            lambda i, places=places: (f"text file '{places[i][0]}'", f" in line {places[i][1]}"),
-            note,
+    numbers: dict[int, np.ndarray] = {}
+    class_names = None
+    for group in group_by_label_kind(labels, names):
+        locations = [(f"text file '{files[i].path}'", f" in line {line}") for i in group for line in files[i].lines]
+        flat, group_names = encode_labels(
+            [label for i in group for label in labels[i]], known, locations.__getitem__, note
         )
-        found = found or told
+        class_names = class_names or group_names
         ends = np.cumsum([len(labels[i]) for i in group])
         numbers.update(zip(group, np.split(flat, ends[:-1]), strict=True))
-    return [numbers[i] for i in range(len(files))], found
+    return [numbers[i] for i in range(len(files))], class_names
 
 
-def _tokenize(file: TextRows, tokenizer: Any, cut: dict[str, Any]) -> Any:
-    tokens = tokenizer(*file.texts, **cut)
+def _tokenize(file: TextRows, tokenizer: "PreTrainedTokenizerBase", truncation: Mapping[str, Any]) -> "BatchEncoding":
+    tokens = tokenizer(*file.texts, **truncation)
     empty = next((line for line, ids in zip(file.lines, tokens["input_ids"], strict=True) if not ids), None)
     if empty is not None:
         raise DataError(f"text file '{file.path}' has no word in line {empty} that becomes a token; leave the line out")

@@ -1,4 +1,4 @@
-"""Files of labelled text: rows with the numbers of their lines, and nothing in them that is not plain."""
+"""Files of labeled text in CSV, TSV or JSON lines, read strictly, with line numbers for messages."""
 
 import csv
 import gzip
@@ -10,21 +10,22 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ...errors import DataError, first_line, nearest
+from ...recipe.data import Columns
 
-#: How files of text may end, ``.gz`` behind it or not.
+#: Endings of text files, each with an optional ``.gz``.
 ENDINGS = (".csv", ".tsv", ".jsonl")
 _Row = Mapping[str, Any] | Sequence[str]
 
 
 @dataclass(frozen=True)
 class TextRows:
-    """What one file holds.
+    """The rows of one file.
 
     Attributes:
         path: The file.
-        texts: One list of N texts, or two where texts come in pairs.
-        labels: N labels as the file has them: strings, or what JSON makes of numbers and truth values.
-        lines: N numbers of the lines where the rows begin, from 1.
+        texts: One list of N texts, or two if texts come in pairs.
+        labels: N labels as in the file: strings, or also numbers and booleans in JSON.
+        lines: The N line numbers, from 1, where the rows begin.
     """
 
     path: Path
@@ -34,7 +35,7 @@ class TextRows:
 
 
 def find_file(path: Path, name: str) -> Path:
-    """Find the file of text that a split names.
+    """Find the text file of a split.
 
     Raises:
         DataError: There is none, or more than one.
@@ -42,12 +43,12 @@ def find_file(path: Path, name: str) -> Path:
     if path.is_file():
         return path
     files = sorted(each for each in path.iterdir() if _ending(each) is not None)
-    found = [each for each in files if name in (each.name, each.name.removesuffix(".gz"), each.name.split(".")[0])]
-    if len(found) != 1:
-        said = f"{len(found)} files of the name '{name}'" if found else f"no text file '{name}'"
-        hint = "write the ending, too" if found else nearest(name, {each.name.split(".")[0] for each in files})
-        raise DataError(f"data folder '{path}' has {said}; {hint}")
-    return found[0]
+    matches = [each for each in files if name in (each.name, each.name.removesuffix(".gz"), each.name.split(".")[0])]
+    if len(matches) != 1:
+        reason = f"{len(matches)} files of the name '{name}'" if matches else f"no text file '{name}'"
+        hint = "write the ending, too" if matches else nearest(name, {each.name.split(".")[0] for each in files})
+        raise DataError(f"data folder '{path}' has {reason}; {hint}")
+    return matches[0]
 
 
 def _ending(path: Path) -> str | None:
@@ -55,29 +56,32 @@ def _ending(path: Path) -> str | None:
     return next((ending for ending in ENDINGS if name.endswith(ending)), None)
 
 
-def read_text(path: Path, columns: Any) -> TextRows:
-    """Read a file of labelled text.
+def read_text(path: Path, columns: Columns) -> TextRows:
+    """Read a file of labeled text.
 
     Args:
-        path: ``.csv``, ``.tsv`` (without quotes) or ``.jsonl`` (an object a line), packed by gzip or not, in UTF-8.
-        columns: `schema.Columns`: which are text, pair and label.
+        path: ``.csv``, ``.tsv`` (without quotes) or ``.jsonl`` (an object per line), with or without ``.gz``, in UTF-8.
+        columns: The columns of text, pair and label.
 
     Returns:
-        Its rows; blank lines are none.
+        The rows, without blank lines.
 
     Raises:
-        DataError: It cannot be read, lacks a column or has one twice, a row is wider or narrower than the others, or a
-            text is none.
+        DataError: It cannot be read, lacks a column or has one twice, its rows differ in width, or a text is not a
+            string.
     """
-    if _ending(path) is None:
+    ending = _ending(path)
+    if ending is None:
         raise DataError(f"text file '{path}' must end in {', '.join(ENDINGS)}, with or without .gz")
-    where = [each for each in (columns.text, columns.pair) if each is not None]
-    texts, labels, lines = [], [], []
+    text_columns = [each for each in (columns.text, columns.pair) if each is not None]
+    texts: list[list[str]] = []
+    labels: list[Any] = []
+    lines: list[int] = []
     try:
-        # a mark of byte order that programs on Windows write would stick to the first cell
+        # utf-8-sig: programs on Windows write a byte order mark, which would become part of the first cell
         with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
-            for line, row in _rows(file, _ending(path), isinstance(columns.text, str), path):
-                texts.append([_text(row, each, line, path) for each in where])
+            for line, row in _rows(file, ending, isinstance(columns.text, str), path):
+                texts.append([_text(row, each, line, path) for each in text_columns])
                 labels.append(_cell(row, columns.label, line, path))
                 lines.append(line)
     except (OSError, EOFError, ValueError, csv.Error) as error:
@@ -88,21 +92,24 @@ def read_text(path: Path, columns: Any) -> TextRows:
 
 
 def _rows(file: TextIO, ending: str, named: bool, path: Path) -> Iterator[tuple[int, _Row]]:
-    """Yield each row with the number of the line where it begins."""
+    """Yield each row with the line number where it begins."""
     if ending == ".jsonl":
         if not named:
             raise DataError(f"text file '{path}' has keys, no numbered columns; name the keys in `data.text.columns`")
         yield from _objects(file, path)
         return
-    # tabs need no quotes, and single ones are part of the text
-    options = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if ending == ".tsv" else {}
-    first, header = None, None
-    for line, row in _cells(csv.reader(file, strict=True, **options)):
+    if ending == ".tsv":  # tabs need no quotes, and quotes are part of the text
+        reader = csv.reader(file, strict=True, delimiter="\t", quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(file, strict=True)
+    first: tuple[int, int] | None = None
+    header: list[str] | None = None
+    for line, row in _cells(reader):
         if first is None:
             first = line, len(row)
             if named:
                 header = row
-                _refuse_twice(header, path)
+                _check_unique(header, path)
                 continue
         if len(row) != first[1]:
             hint = "texts must hold no tabs" if ending == ".tsv" else "a text with a comma in it needs quotes"
@@ -112,7 +119,7 @@ def _rows(file: TextIO, ending: str, named: bool, path: Path) -> Iterator[tuple[
 
 
 def _cells(rows: Any) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows of a reader that are not blank, with the number of the line where each begins."""
+    """Yield the rows that are not blank, with the line number where each begins."""
     before = 0
     for row in rows:
         if len(row) > 1 or "".join(row).strip():
@@ -121,22 +128,22 @@ def _cells(rows: Any) -> Iterator[tuple[int, list[str]]]:
 
 
 def _objects(file: TextIO, path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield what each line of JSON holds, with its number."""
+    """Yield the object of each line of JSON, with the line number."""
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        _refuse_twice([name for name, _ in pairs], path, line)
+    def make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        _check_unique([name for name, _ in pairs], path, line)
         return dict(pairs)
 
     for line, text in enumerate(file, start=1):
         if text.strip():
             try:
-                yield line, json.loads(text, object_pairs_hook=once)
+                yield line, json.loads(text, object_pairs_hook=make_object)
             except json.JSONDecodeError as error:  # whose own line is always the first
                 raise ValueError(f"{error.msg} in line {line}, column {error.colno}") from error
 
 
-def _refuse_twice(names: Sequence[str], path: Path, line: int | None = None) -> None:
-    """Refuse a name that stands for two columns, or for two values of one object."""
+def _check_unique(names: Sequence[str], path: Path, line: int | None = None) -> None:
+    """Refuse duplicate column names, or duplicate keys of one object."""
     name = next((name for name, count in Counter(names).items() if count > 1 and name), None)
     if name is not None:
         where = f"column '{name}' twice" if line is None else f"key '{name}' twice in line {line}"
@@ -155,7 +162,7 @@ def _cell(row: Any, column: str | int, line: int, path: Path) -> Any:
 
 
 def _text(row: Any, column: str | int, line: int, path: Path) -> str:
-    """Return a text; what JSON has besides strings would become another text than anybody wrote."""
+    """Return a text; other values of JSON are refused, since converting them would change the text."""
     text = _cell(row, column, line, path)
     if isinstance(text, str):
         return text

@@ -1,4 +1,4 @@
-"""Weights of models: read from files, and which of them no file gave."""
+"""Weights of models: loaded from files, and checks that they are trained."""
 
 import contextlib
 import random
@@ -16,16 +16,16 @@ from ...graph import Classifier
 from ...passes import ModelSource
 from ...passes.pruning import load_pruned
 
-# names in a message before it says how many more there are
-_NAMED = 3
+# names listed in a message before "and n more"
+_MAX_NAMES = 3
 
 
 @contextlib.contextmanager
-def random_numbers(seed: int | None) -> Iterator[None]:
-    """Let what is drawn inside follow from a seed, and leave the generators of the process as they were.
+def seeded_generators(seed: int | None) -> Iterator[None]:
+    """Seed the random generators of torch, numpy and Python for a block, and restore them afterwards.
 
     Args:
-        seed: 0 or larger; None changes nothing.
+        seed: At least 0; None changes nothing.
     """
     if seed is None:
         yield
@@ -38,15 +38,15 @@ def random_numbers(seed: int | None) -> Iterator[None]:
 
 
 def load_weights(model: nn.Module, path: Path, name: str) -> None:
-    """Put the weights of a file, or of a pruned model's folder, into a model.
+    """Load the weights of a file, or of a pruned model's folder, into a model.
 
     Args:
-        model: Built for them; it is changed in place.
-        path: ``.safetensors``, a torch file of plain tensors, or what `save_pruned` wrote.
-        name: Of the model, for messages.
+        model: Of the architecture that the weights are for; changed in place.
+        path: ``.safetensors``, a torch file of plain tensors, or a folder that `save_pruned` wrote.
+        name: The model's name, for messages.
 
     Raises:
-        ModelError: They cannot be read, or are not exactly the model's.
+        ModelError: The weights cannot be read or do not fit the model exactly.
     """
     if path.is_dir():
         load_pruned(model, path)
@@ -54,26 +54,28 @@ def load_weights(model: nn.Module, path: Path, name: str) -> None:
     if not path.is_file():
         raise ModelError(f"weights '{path}' do not exist; check the path")
     try:
+        content: object
         if path.suffix == ".safetensors":
-            state = safetensors.torch.load_file(path)
+            content = safetensors.torch.load_file(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # each reader raises classes of its own
         if "weights_only" in str(error):  # torch advises to load such a file unsafely
-            said = "are no torch file of plain tensors; save the model's state_dict"
-            raise ModelError(f"weights '{path}' {said}") from None
+            raise ModelError(
+                f"weights '{path}' are no torch file of plain tensors; save the model's state_dict"
+            ) from None
         raise ModelError(f"weights '{path}' cannot be read: {first_line(error)}") from error
-    state = state.get("state_dict", state) if isinstance(state, Mapping) else {}
-    state = {key.removeprefix("module."): value for key, value in state.items()}
-    wanted = model.state_dict()
-    for key in [*wanted, *state]:
+    entries = content.get("state_dict", content) if isinstance(content, Mapping) else {}
+    state = {key.removeprefix("module."): value for key, value in entries.items()}
+    expected = model.state_dict()
+    for key in [*expected, *state]:
         if key not in state and key.endswith(".num_batches_tracked"):
             continue  # files of torch before 0.4.1 have none, and torch loads them
-        here = tuple(wanted[key].shape) if key in wanted else None
-        there = tuple(state[key].shape) if key in state else None
-        if here != there:
-            said = f"'{key}' is {_shape(there)} in the file and {_shape(here)} in the model"
-            raise ModelError(f"weights '{path}' do not fit model '{name}': {said}; check its `arguments`")
+        in_model = tuple(expected[key].shape) if key in expected else None
+        in_file = tuple(state[key].shape) if key in state else None
+        if in_model != in_file:
+            difference = f"'{key}' is {_shape(in_file)} in the file and {_shape(in_model)} in the model"
+            raise ModelError(f"weights '{path}' do not fit model '{name}': {difference}; check its `arguments`")
     model.load_state_dict(state)
 
 
@@ -82,17 +84,17 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 
 def check_trained(source: ModelSource, backbone: Classifier) -> str | None:
-    """Refuse a backbone of which a part is random: it would answer, and nobody would know.
+    """Refuse a backbone with partly random weights, which would go unnoticed.
 
     Args:
         source: The backbone's stanza.
-        backbone: As it was loaded.
+        backbone: As loaded.
 
     Returns:
-        A note where all of a timm model is random, as it may be in a trial; None where its weights came from somewhere.
+        A note if all weights of a timm model are random, which trials may want; None if the weights are trained.
 
     Raises:
-        ModelError: Some weights came from somewhere and others did not.
+        ModelError: Only a part of the weights is random.
     """
     if not backbone.untrained:
         return None
@@ -102,13 +104,13 @@ def check_trained(source: ModelSource, backbone: Classifier) -> str | None:
             "`pretrained: true` in its `arguments`"
         )
     raise ModelError(
-        f"model '{source.name}' comes without trained weights for {listed(backbone.untrained)}, which would be random; "
-        "fine-tune it first, or give the trained ones as `weights`"
+        f"model '{source.name}' comes without trained weights for {quote_names(backbone.untrained)}, which would be "
+        "random; fine-tune it first, or give the trained ones as `weights`"
     )
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return the first names of several, quoted, and how many more there are."""
-    more = len(names) - _NAMED
-    said = ", ".join(f"'{name}'" for name in names[:_NAMED])
-    return said if more <= 0 else f"{said} and {more} more"
+def quote_names(names: Sequence[str]) -> str:
+    """Return the first names, quoted, and the number of further ones."""
+    more = len(names) - _MAX_NAMES
+    quoted = ", ".join(f"'{name}'" for name in names[:_MAX_NAMES])
+    return quoted if more <= 0 else f"{quoted} and {more} more"

@@ -1,0 +1,47 @@
+"""Samples in NumPy's .npz files."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.npyio import NpzFile
+
+from ...errors import DataError
+
+
+def read_npz(path: Path, name: str = "") -> tuple[np.ndarray | dict[str, np.ndarray], np.ndarray]:
+    """Read inputs and labels of a split.
+
+    The labels are the array ``labels`` or ``y``; a single input is ``inputs``, ``images`` or ``x``. Without such an
+    input, all other arrays are inputs, under the names by which models take them. In a file with several splits all
+    names end in ``_name``, such as ``x_train``.
+
+    Args:
+        path: A file, or a folder that holds a file per split.
+        name: The split.
+
+    Raises:
+        DataError: A file or an array is missing, or the file cannot be read.
+    """
+    if path.is_dir():
+        path, name = path / (name if name.endswith(".npz") else f"{name}.npz"), ""
+    if not path.is_file():
+        raise DataError(f"data file '{path}' does not exist; check the path and the names of the splits")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return _select_arrays(arrays, path, f"_{name}" if name else "")
+    except DataError:
+        raise
+    except Exception as error:  # numpy and zipfile raise various errors on files of other formats
+        raise DataError(f"data file '{path}' is no .npz file of plain numbers; write it with numpy.savez") from error
+
+
+def _select_arrays(arrays: NpzFile, path: Path, ending: str) -> tuple[np.ndarray | dict[str, np.ndarray], np.ndarray]:
+    ours = {key.removesuffix(ending): key for key in arrays if key.endswith(ending)}
+    label = next((kind for kind in ("labels", "y") if kind in ours), None)
+    only = next((kind for kind in ("inputs", "images", "x") if kind in ours), None)
+    named = {} if only else {kind: key for kind, key in ours.items() if kind not in ("labels", "y")}
+    if not (only or named) or not label:
+        missing = "labels" if only or named else "inputs"
+        raise DataError(f"data file '{path}' has no array '{missing}{ending}'; it has {', '.join(arrays)}")
+    inputs = arrays[ours[only]] if only else {kind: arrays[key] for kind, key in named.items()}
+    return inputs, arrays[ours[label]]

@@ -1,0 +1,62 @@
+"""The samples of one split."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ...errors import DataError
+
+#: Name of a single input that came without one; models take it by position.
+UNNAMED = ""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples of one split.
+
+    Attributes:
+        name: ``train``, ``calibration`` or ``test``.
+        inputs: Arrays (N, ...) by the name under which models take them; a single one may be ``UNNAMED``.
+        labels: int64 (N,), -1 if unknown.
+        class_names: The class names that the data use, by label; None if their labels are numbers.
+    """
+
+    name: str
+    inputs: dict[str, np.ndarray]
+    labels: np.ndarray
+    class_names: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def by_name(self) -> bool:
+        """Whether models take the inputs by name."""
+        return UNNAMED not in self.inputs
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The inputs as tensors that share their memory."""
+        return {name: torch.from_numpy(array) for name, array in self.inputs.items()}
+
+    def take(self, rows: np.ndarray) -> "Split":
+        """Select samples by row."""
+        return replace(
+            self, inputs={name: array[rows] for name, array in self.inputs.items()}, labels=self.labels[rows]
+        )
+
+    def feeds(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the inputs that a model takes, by the model's names for them.
+
+        Raises:
+            DataError: An input is missing.
+        """
+        if not self.by_name and len(names) == 1:
+            return {names[0]: self.inputs[UNNAMED]}
+        for name in names:
+            if name not in self.inputs:
+                known = ", ".join(self.inputs) if self.by_name else "one without a name"
+                raise DataError(f"split '{self.name}' has no input '{name}', which the model takes; it has {known}")
+        return {name: self.inputs[name] for name in names}
