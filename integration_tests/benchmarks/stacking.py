@@ -29,10 +29,10 @@ import onnx
 import yaml
 from cifar10 import ours, repeat
 
+from dynamic_exit.artifact.folder import MODEL_FILE, POINTS_FILE
 from dynamic_exit.chain.operating_point import Goal, OperatingPoints
 from dynamic_exit.chain.thresholds import point_thresholds
 from dynamic_exit.cost import Latency, measure_latency
-from dynamic_exit.modeling.classifiers import MODEL_FILE, POINTS_FILE
 from dynamic_exit.onnx.session import open_session
 from dynamic_exit.onnx.unstitch import static_model, unstitch
 from dynamic_exit.pipeline.measure import Variant, answer, passes, timed_slices

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, pipeline
 
 from dynamic_exit import DynamicExitModelForImageClassification, DynamicExitModelForSequenceClassification
 from dynamic_exit.errors import ExportError
-from dynamic_exit.modeling import load_any
+from dynamic_exit.modeling import AutoDynamicExitModel
 
 TEXTS = ["good", "bad bad", "fine", "good bad", "good good bad", "good fine fine bad fine"]
 IDS = np.array([[2, 3, 0], [4, 4, 4]])
@@ -123,8 +123,11 @@ def test_the_tokenizer_goes_along(folder, model, tmp_path):
 
 
 def test_the_class_is_told_by_the_configuration(folder, ran):
-    assert type(load_any(folder)) is DynamicExitModelForSequenceClassification
-    assert type(load_any(ran.folder, operating_point="frugal")) is DynamicExitModelForImageClassification
+    assert type(AutoDynamicExitModel.from_pretrained(folder)) is DynamicExitModelForSequenceClassification
+    assert (
+        type(AutoDynamicExitModel.from_pretrained(ran.folder, operating_point="frugal"))
+        is DynamicExitModelForImageClassification
+    )
     with pytest.raises(ExportError) as refused:
         DynamicExitModelForImageClassification.from_pretrained(folder)
     assert str(refused.value) == (

@@ -10,7 +10,7 @@ from log_lines import log_lines
 from dynamic_exit.chain import goal_limits
 from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.errors import RecipeError, TuningError
-from dynamic_exit.modeling import load_any
+from dynamic_exit.modeling import AutoDynamicExitModel
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe import parse_recipe, read_recipe
 from dynamic_exit.records import Records
@@ -70,7 +70,7 @@ def test_the_budget_counts_against_the_backbone_as_it_was_given(searched):
 def test_what_a_goal_allows_is_judged_against_the_backbone_as_it_was_given(searched):
     _, result, _ = searched
     inputs, labels = tiny.samples("test")
-    given, model = _answers(inputs) == labels, load_any(result.folder)
+    given, model = _answers(inputs) == labels, AutoDynamicExitModel.from_pretrained(result.folder)
     rows = {row["name"]: row for row in result.metrics["rows"]}
     allowed = {"accuracy-drop-5%": 0.05, "accuracy-drop-0%": 0.0, "frugal": None}
     for row in result.metrics["static_search"]["points"]:

@@ -10,14 +10,13 @@ import onnx
 import onnxruntime
 import torch
 
-from ..artifact.folder import CONFIG_FILE, check_files, read_config
+from ..artifact.folder import CONFIG_FILE, MODEL_FILE, POINTS_FILE, check_files, read_config
 from ..artifact.model_config import DynamicExitModelConfig
 from ..chain.drop_checks import with_standard_error
 from ..chain.operating_point import OperatingPoint, OperatingPoints
 from ..chain.thresholds import point_thresholds
 from ..cost import Latency, measure_latency
 from ..errors import DataError, ExportError
-from ..modeling.classifiers import MODEL_FILE, POINTS_FILE
 from ..onnx.part import Part
 from ..onnx.session import open_session
 from ..onnx.stitch import ModelParts, stitch

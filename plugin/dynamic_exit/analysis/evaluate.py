@@ -15,7 +15,7 @@ from ..chain.drop_checks import with_standard_error
 from ..chain.operating_point import OperatingPoint, OperatingPoints
 from ..core.batching import named_batches
 from ..errors import DataError, ExportError, nearest
-from ..modeling.classifiers import load_any
+from ..modeling.auto import AutoDynamicExitModel
 from ..recipe.yaml_io import read_recipe
 from ..records import Records
 from ..sources.data.checks import check_labels, check_same_format, check_samples
@@ -42,7 +42,7 @@ def evaluate_folder(folder: Path, data: Path, operating_point: str | None, batch
     Raises:
         DynamicExitError: The folder, the data or the point cannot be used.
     """
-    model = load_any(folder)
+    model = AutoDynamicExitModel.from_pretrained(folder)
     split = load_samples(data, folder)
     check_same_format({"data": split})
     check_labels({"data": split}, len(model.config.id2label), None)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from ..core.atomic_write import atomic_write
 from ..errors import ExportError, OutputError, first_line
@@ -46,6 +46,17 @@ PATTERNS = (
     "spiece.model",
     "sentencepiece.bpe.model",
 )
+
+
+class HubOptions(TypedDict, total=False):
+    """Options for models on the hub, as `find_folder` documents them."""
+
+    subfolder: str
+    revision: str | None
+    cache_dir: str | None
+    token: bool | str | None
+    force_download: bool
+    local_files_only: bool
 
 
 def find_folder(

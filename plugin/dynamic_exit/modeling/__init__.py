@@ -1,27 +1,29 @@
-"""Models as users load them, in the manner of Optimum."""
+"""The classes that users load models with, in the style of Optimum and transformers."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from ..artifact.model_config import DynamicExitModelConfig
-from .classifiers import (
-    DynamicExitModelForImageClassification,
-    DynamicExitModelForSequenceClassification,
-    DynamicExitOutput,
-    load_any,
-)
+from .auto import AutoDynamicExitModel
+from .base import DynamicExitClassifier, DynamicExitOutput
+from .image_classification import DynamicExitModelForImageClassification
+from .sequence_classification import DynamicExitModelForSequenceClassification
+
+if TYPE_CHECKING:
+    from ..artifact.image_processor import DynamicExitImageProcessor
 
 __all__ = [
-    "DynamicExitModelConfig",
+    "AutoDynamicExitModel",
+    "DynamicExitClassifier",
     "DynamicExitImageProcessor",
+    "DynamicExitModelConfig",
     "DynamicExitModelForImageClassification",
     "DynamicExitModelForSequenceClassification",
     "DynamicExitOutput",
-    "load_any",
 ]
 
 
-def __getattr__(name: str):
-    # on first use only: transformers' image processors bring all of its quantizers with them, and a second of imports
-    if name == "DynamicExitImageProcessor":
-        from ..artifact.image_processor import DynamicExitImageProcessor
-
-        return DynamicExitImageProcessor
+def __getattr__(name: str) -> Any:
+    if name == "DynamicExitImageProcessor":  # on first use: image processors of transformers take a second to import
+        return importlib.import_module("..artifact.image_processor", __name__).DynamicExitImageProcessor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,22 +1,25 @@
-"""What every dynamic model has in common, whatever it classifies."""
+"""The base of the classes that users load: loading, saving, uploading and switching operating points."""
 
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import onnxruntime
 import torch
 from huggingface_hub import HfApi
 from optimum.modeling_base import OptimizedModel
-from transformers.utils import ModelOutput, http_user_agent
+from transformers.utils.generic import ModelOutput
+from transformers.utils.hub import http_user_agent
 
 from ..artifact.file_runner import Runner
 from ..artifact.folder import (
-    CONFIG_FILE,
     PATTERNS,
     POINTS_FILE,
+    HubOptions,
     cannot_write,
     copy_files,
     find_folder,
@@ -26,22 +29,25 @@ from ..artifact.folder import (
     read_config,
 )
 from ..artifact.inputs import check_inputs
-from ..artifact.manifest import IMAGES
+from ..artifact.manifest import CONFIG_FILE, IMAGES
 from ..artifact.model_config import DynamicExitModelConfig
 from ..artifact.runner import open_runner
 from ..artifact.switch import OperatingPointSwitch
 from ..chain.operating_point import OperatingPoint, OperatingPoints
 from ..errors import ExportError, OutputError, first_line
 
+if TYPE_CHECKING:
+    from ..recipe.recipe import Recipe
+
 
 @dataclass
 class DynamicExitOutput(ModelOutput):
-    """What a dynamic model answers.
+    """The output of a dynamic model.
 
     Attributes:
         logits: float32 (N, C).
-        exit_index: int64 (N,): the stage that answered, an index into the chain; the final is the last.
-        confidence: float32 (N,): the probability of the predicted class, 0..1.
+        exit_index: int64 (N,): index of the stage that answered; the final stage is the last.
+        confidence: float32 (N,): probability of the predicted class, in 0..1.
     """
 
     logits: torch.Tensor | np.ndarray | None = None
@@ -50,20 +56,20 @@ class DynamicExitOutput(ModelOutput):
 
 
 class DynamicExitClassifier(OptimizedModel):
-    """A classifier that leaves early where it is sure; loaded and saved like Optimum's own classes.
+    """A classifier that answers early when it is confident; loaded and saved like Optimum's classes.
 
     Args:
-        runner: What answers.
-        config: Its configuration.
-        operating_points: What can be switched to.
-        operating_point: The point to start with, or None for the folder's default.
-        folder: Where the files lie, for `save_pretrained`.
+        runner: Runs the model.
+        config: The model's configuration.
+        operating_points: The operating points to switch between.
+        operating_point: Name of the initial point; None is the folder's default.
+        folder: The model's folder, for `save_pretrained`.
     """
 
     config_class = DynamicExitModelConfig
     auto_model_class = None
     base_model_prefix = "dynamic_exit"
-    #: What it classifies, as transformers' pipelines call it.
+    #: Name of the task in transformers' pipelines.
     task: str
     input_modalities: str | tuple[str, ...]
     output_modalities = ("text",)
@@ -78,112 +84,114 @@ class DynamicExitClassifier(OptimizedModel):
     ):
         super().__init__(runner, config)
         self.runner, self.operating_points, self.folder = runner, operating_points, folder
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self.device = torch.device("cpu")
         self.dtype = torch.float32  # transformers' pipelines cast images to it
-        #: Names of the stages before the final, in the order of `thresholds`.
+        #: Names of the stages before the final one, in the order of `thresholds`.
         self.stages: tuple[str, ...] = runner.stages
         self.input_names: tuple[str, ...] = runner.input_names
         self._switch = OperatingPointSwitch(runner, config.stages, operating_points, operating_point)
 
     @property
     def operating_point(self) -> OperatingPoint:
-        """The point that is in force."""
+        """The current operating point."""
         return self._switch.point
 
     @property
     def thresholds(self) -> np.ndarray:
-        """The thresholds in force, float32, one for each of `stages`; +inf where a stage is off."""
+        """The current thresholds, float32 (S,), one per stage in `stages`; +inf for stages that are off."""
         return self._switch.thresholds().copy()
 
     def set_operating_point(
         self, name: str | None = None, *, max_accuracy_drop: float | None = None, budget: float | None = None
     ) -> OperatingPoint:
-        """Switch to another operating point; nothing is reloaded, and it is safe while other threads call the model.
+        """Switch to another operating point, without reloading; safe while other threads call the model.
 
         Args:
-            name: Of a point; ``backbone`` turns every stage off.
-            max_accuracy_drop: The cheapest point that was tuned for at most this drop, a share; else the cheapest whose
-                guarantee is for at most this. What a point happened to lose on the report's samples has no say.
-            budget: The most accurate point that costs at most this share of the backbone, as measured.
+            name: Name of a point; ``backbone`` turns all stages off.
+            max_accuracy_drop: Chooses the cheapest point that was tuned for at most this drop (a share), else the
+                cheapest with a guarantee for at most this drop. Drops measured for the report do not count.
+            budget: Chooses the most accurate point whose measured cost is at most this share of the backbone's.
 
         Returns:
-            The point now in force.
+            The new operating point.
 
         Raises:
-            OperatingPointError: Not exactly one wish, or none that fits.
+            OperatingPointError: Not exactly one argument, or no point satisfies it.
         """
         return self._switch.set(name, max_accuracy_drop=max_accuracy_drop, budget=budget)
 
     def _answer(
         self, inputs: Mapping[str, torch.Tensor | np.ndarray], thresholds: Sequence[float] | None = None
     ) -> DynamicExitOutput:
-        """Answer a batch at the point in force, or at thresholds that are for this call alone."""
+        """Classify a batch with the current thresholds, or with those of this call."""
         specs = self.config.inputs or self.runner.inputs
         feeds = check_inputs(inputs, self.input_names, specs, self.config.max_tokens)
-        answers = self.runner.run(feeds, self._switch.thresholds(thresholds))
+        answer = self.runner.run(feeds, self._switch.thresholds(thresholds))
         if isinstance(inputs[self.input_names[0]], torch.Tensor):
-            answers = [torch.from_numpy(value) for value in answers]
-        return DynamicExitOutput(*answers)
+            return DynamicExitOutput(*(torch.from_numpy(value) for value in answer))
+        return DynamicExitOutput(*answer)
 
     def can_generate(self) -> bool:
-        """Tell transformers' pipelines that this is no generator."""
+        """Return False, for transformers' pipelines."""
         return False
 
-    def to(self, device) -> "DynamicExitClassifier":
-        """Accept the CPU, which is where it runs; the execution provider is chosen when loading."""
+    def to(self, device: torch.device | str | int) -> "DynamicExitClassifier":
+        """Accept the CPU only; the execution provider is chosen when loading."""
         if torch.device(device).type != "cpu":
-            load = "load the model with provider=" if self.config.target == "onnxruntime" else "it runs on the CPU"
-            said = f"cannot be chosen here; {load}, and make a pipeline with device='cpu'"
-            raise ExportError(f"device '{device}' {said}")
+            advice = "load the model with provider=" if self.config.target == "onnxruntime" else "it runs on the CPU"
+            raise ExportError(
+                f"device '{device}' cannot be chosen here; {advice}, and make a pipeline with device='cpu'"
+            )
         return self
 
     @classmethod
     def from_pretrained(
         cls,
-        model_id: str | os.PathLike,
+        model_id: str | os.PathLike[str],
         config: DynamicExitModelConfig | None = None,
         export: bool = False,
         *,
-        recipe=None,
+        recipe: "Recipe | Mapping[str, Any] | str | os.PathLike[str] | None" = None,
         operating_point: str | None = None,
         provider: str | None = None,
         session_options: onnxruntime.SessionOptions | None = None,
         compile: bool | None = None,
         trust_remote_code: bool = False,
-        **hub,
+        **hub: Unpack[HubOptions],
     ) -> "DynamicExitClassifier":
         """Load a dynamic model.
 
         Args:
-            model_id: A folder that ``dynamic-exit run`` wrote, or the id of a repository on the hub; with `export` a
+            model_id: A folder that ``dynamic-exit run`` wrote, or the id of a repository on the hub; with `export`, the
                 folder or id of a transformers model.
-            config: In place of the folder's.
-            export: Compress the model first, by `recipe`.
-            recipe: With `export`: a recipe's file, its stanzas as a mapping, or a `Recipe`; `model` may be left out,
-                and so may `export`, for a temporary folder.
-            operating_point: Name of the point to start with.
-            provider: onnxruntime's execution provider; None is ``CPUExecutionProvider``.
-            session_options: onnxruntime's further options.
-            compile: Of a model for torch: whether its stages are compiled with inductor, which takes minutes and makes
-                8-bit ones fast; None: as the folder says.
-            trust_remote_code: Without effect: no code of a folder is run.
+            config: Replaces the folder's configuration.
+            export: Whether to compress the model first, with `recipe`.
+            recipe: With `export`: the file of a recipe, its stanzas, or a `Recipe`. It may omit `model`, and `export`,
+                in which case a temporary folder is used.
+            operating_point: Name of the initial point; None is the folder's default.
+            provider: Execution provider of onnxruntime; None is ``CPUExecutionProvider``.
+            session_options: Further options of onnxruntime.
+            compile: For the target ``torch``: whether to compile the stages with inductor, which takes minutes and
+                makes 8-bit stages fast; None as the folder says.
+            trust_remote_code: Ignored: no code of a folder is executed.
             **hub: ``revision``, ``token``, ``subfolder``, ``cache_dir``, ``force_download`` and ``local_files_only``.
 
         Returns:
             The model.
 
         Raises:
-            ExportError: The folder is not there, incomplete, altered, of a newer version, or for another class, or an
+            ExportError: The folder is missing, incomplete, altered, of a newer version, or for another class; or an
                 option is for another target.
             ModelError: A stage cannot be compiled.
             OperatingPointError: The operating point is unknown.
-            DynamicExitError: With `export`: what cannot be compressed and why.
+            DynamicExitError: With `export`: the model cannot be compressed.
         """
-        kept = None
+        temporary = None
         if export:
-            from .export_pretrained import export_pretrained  # brings all that compressing needs
+            from .export_pretrained import export_pretrained  # imports everything that compressing needs
 
-            folder, kept = export_pretrained(model_id, recipe, cls.task, **hub)
+            folder, temporary = export_pretrained(model_id, recipe, cls.task, **hub)
         elif recipe is not None:
             raise ExportError("a recipe came in without export=True; add it, or leave the recipe out")
         else:
@@ -192,32 +200,34 @@ class DynamicExitClassifier(OptimizedModel):
         if config.task != cls.task:
             raise ExportError(f"'{folder}' is for {config.task}, {cls.__name__} is for {cls.task}; use the other class")
         if config.task == IMAGES and has_own_processor(folder):
-            from ..artifact import image_processor  # noqa: F401  makes it known to transformers, at a second of imports
+            from ..artifact import image_processor  # noqa: F401  registers it with transformers, which takes a second to import
 
         runner = open_runner(folder, config, provider, session_options, compile)
         model = cls(runner, config, OperatingPoints.read(folder / POINTS_FILE), operating_point, folder)
-        model._kept = kept  # a temporary folder lives as long as its model
+        model._temporary = temporary  # keeps a temporary folder as long as its model
         return model
 
     @classmethod
     def _from_pretrained(
-        cls, model_id: str | Path, config: DynamicExitModelConfig, **options
+        cls, model_id: str | Path, config: DynamicExitModelConfig, **options: Any
     ) -> "DynamicExitClassifier":
         return cls.from_pretrained(model_id, config, **options)
 
-    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> str | None:
-        """Save the model with all that belongs to it, so that `from_pretrained` loads it again.
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any
+    ) -> str | None:
+        """Save the complete model, so that `from_pretrained` can load it again.
 
         Args:
-            save_directory: Made where it is not there.
-            push_to_hub: Upload it, too.
+            save_directory: Created if it does not exist.
+            push_to_hub: Whether to upload it, too.
             **kwargs: For `push_to_hub`.
 
         Returns:
-            The commit's address where it was uploaded, else None.
+            The URL of the commit if it was uploaded, else None.
 
         Raises:
-            OutputError: The folder cannot be written, or not be uploaded.
+            OutputError: The folder cannot be written or uploaded.
         """
         folder = make_folder(save_directory)
         try:
@@ -232,39 +242,40 @@ class DynamicExitClassifier(OptimizedModel):
 
     def push_to_hub(
         self,
-        save_directory: str | os.PathLike,
+        save_directory: str | os.PathLike[str],
         repository_id: str,
         private: bool | None = None,
         token: bool | str | None = None,
         revision: str | None = None,
         commit_message: str = "Upload a dynamic model",
     ) -> str:
-        """Upload a saved model in one commit; the repository is made where it is not there.
+        """Upload a saved model in one commit; the repository is created if it does not exist.
 
         Args:
-            save_directory: What `save_pretrained` wrote.
+            save_directory: A folder that `save_pretrained` wrote.
             repository_id: ``owner/name``.
-            private: Whether a new repository is; None leaves it to the owner's settings.
-            token: None uses the one that is logged in.
-            revision: Branch; None is the main one.
-            commit_message: Of the commit.
+            private: Whether a new repository is private; None uses the owner's default.
+            token: Access token; None uses that of the logged-in user.
+            revision: Branch; None is the default branch.
+            commit_message: Message of the commit.
 
         Returns:
-            The commit's address.
+            The URL of the commit.
 
         Raises:
-            OutputError: The hub refuses it or cannot be reached.
+            OutputError: The hub refuses the upload or cannot be reached.
         """
         api = HfApi(user_agent=http_user_agent(), token=token)
         try:
             repository = api.create_repo(repository_id, private=private, exist_ok=True).repo_id
             return api.upload_folder(
                 repo_id=repository,
-                folder_path=save_directory,
+                folder_path=str(save_directory),
                 revision=revision,
                 commit_message=commit_message,
                 allow_patterns=[CONFIG_FILE, *PATTERNS, *inside(save_directory, self.config.tokenizer_files)],
             ).commit_url
-        except Exception as error:  # the hub raises dozens of types, with and without a common base
-            said = f"cannot be uploaded to '{repository_id}': {first_line(error)}"
-            raise OutputError(f"'{save_directory}' {said}") from error
+        except Exception as error:  # the hub raises dozens of types without a common base
+            raise OutputError(
+                f"'{save_directory}' cannot be uploaded to '{repository_id}': {first_line(error)}"
+            ) from error

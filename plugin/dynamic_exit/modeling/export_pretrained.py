@@ -1,4 +1,4 @@
-"""Compresses a transformers model by a recipe, for `from_pretrained(..., export=True)`."""
+"""Compresses a transformers model with a recipe, for `from_pretrained(..., export=True)`."""
 
 import os
 import tempfile
@@ -16,32 +16,32 @@ _TASKS = {"imagefolder": IMAGES, "text": TEXT}
 
 
 def export_pretrained(
-    model_id: str | os.PathLike,
-    recipe: Recipe | Mapping[str, Any] | str | os.PathLike | None,
+    model_id: str | os.PathLike[str],
+    recipe: Recipe | Mapping[str, Any] | str | os.PathLike[str] | None,
     task: str,
     *,
     revision: str | None = None,
     token: bool | str | None = None,
-    **hub: Any,
-) -> tuple[Path, tempfile.TemporaryDirectory | None]:
+    **hub: object,
+) -> tuple[Path, tempfile.TemporaryDirectory[str] | None]:
     """Compress a transformers model.
 
     Args:
-        model_id: Its folder, or its id on the hub.
-        recipe: A file, a mapping (paths in it are relative to the working directory) or a `Recipe`. What it leaves
-            out is filled in: `model.source` and `model.name` by `model_id`, `export.directory` by a temporary folder.
-        task: What the caller's class is for.
+        model_id: The model's folder, or its id on the hub.
+        recipe: A file, the stanzas (with paths relative to the working directory) or a `Recipe`. Defaults for what it
+            omits: `model_id` for `model.source` and `model.name`, a temporary folder for `export.directory`.
+        task: Task of the caller's class.
         revision: Branch, tag or commit on the hub.
-        token: Only None or True: the one that is logged in. A recipe is written to the folder and holds no secrets.
-        **hub: Refused.
+        token: None or True only, the logged-in user's: the recipe is written to the folder and must hold no secrets.
+        **hub: Further options, all refused.
 
     Returns:
-        The folder, and the temporary folder that it lies in, if any.
+        The folder, and the temporary folder that contains it, if any.
 
     Raises:
-        ExportError: No recipe came in.
-        RecipeError: The recipe names another model, or an option cannot be used.
-        DynamicExitError: What cannot be compressed and why.
+        ExportError: The recipe is missing.
+        RecipeError: The recipe names another model, or an option is not supported.
+        DynamicExitError: The model cannot be compressed.
     """
     if recipe is None:
         raise ExportError("export=True needs a recipe; give recipe= a file, a mapping or a Recipe")
@@ -50,6 +50,7 @@ def export_pretrained(
         what = unused[0] if unused else "token"
         raise RecipeError(f"'{what}' cannot be given with export=True; download the model first, and give its folder")
     name = str(Path(model_id).absolute()) if Path(model_id).is_dir() else str(model_id)
+    values: object
     if isinstance(recipe, Recipe):
         values, base = recipe.model_dump(mode="json"), Path.cwd()
     elif isinstance(recipe, Mapping):
@@ -69,14 +70,14 @@ def export_pretrained(
         temporary = tempfile.TemporaryDirectory(prefix="dynamic_exit_")
         export["directory"] = str(Path(temporary.name, Path(name).name))
     parsed = parse_recipe({**values, "model": model, "export": export}, base)
-    certain = _TASKS.get(parsed.data.source, task)  # of other sources the model's inputs tell, once they are known
-    if certain != task:
-        raise RecipeError(f"the recipe is for {certain}, the class that loads it for {task}; use the other")
+    known = _TASKS.get(parsed.data.source, task)  # other sources do not determine the task, the model's inputs do
+    if known != task:
+        raise RecipeError(f"the recipe is for {known}, the class that loads it for {task}; use the other")
     return run(parsed).folder, temporary
 
 
 def _stanza(values: Mapping[str, Any], key: str) -> dict[str, Any]:
-    found = values.get(key) or {}
-    if not isinstance(found, Mapping):
-        raise RecipeError(f"key '{key}' must be a mapping; got {found!r}")
-    return dict(found)
+    stanza = values.get(key) or {}
+    if not isinstance(stanza, Mapping):
+        raise RecipeError(f"key '{key}' must be a mapping; got {stanza!r}")
+    return dict(stanza)

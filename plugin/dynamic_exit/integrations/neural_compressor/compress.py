@@ -10,7 +10,7 @@ from torch import nn
 
 from ...core.process_state import preserve_process_state
 from ...errors import ModelError, PassError, RecipeError
-from ...modeling import load_any
+from ...modeling.auto import AutoDynamicExitModel
 from ...modeling.base import DynamicExitClassifier
 from ...pipeline.run import run
 from ...recipe.yaml_io import parse_recipe, read_stanzas
@@ -158,4 +158,4 @@ def _prepare_recipe(model: nn.Module, recipe: Any, data: Data | None) -> Callabl
         names = {"source": "python", "path": "memory", "splits": {key: key for key in ("train", "calibration", "test")}}
         stanzas = {"model": source, **({"data": names} if splits else {}), **stanzas}
     parsed = parse_recipe(stanzas, base)
-    return lambda: load_any(run(parsed, model=model, splits=splits).folder)
+    return lambda: AutoDynamicExitModel.from_pretrained(run(parsed, model=model, splits=splits).folder)

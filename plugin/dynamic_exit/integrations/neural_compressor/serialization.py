@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...core.atomic_write import atomic_write
 from ...errors import ModelError, OutputError
 from ...graph import Classifier, export_program
-from ...modeling import load_any
+from ...modeling.auto import AutoDynamicExitModel
 from ...modeling.base import DynamicExitClassifier
 from ...runtime.archive import CONFIG, ArchivedPart, load_model, pack, save_model, unpack
 from ...runtime.model import DynamicExitModel
@@ -81,7 +81,7 @@ def load(folder: str | Path) -> DynamicExitModel | StaticModel | DynamicExitClas
     if (folder / CONFIG).exists():
         return load_model(folder)
     if not (folder / _STATIC).exists():
-        return load_any(folder)
+        return AutoDynamicExitModel.from_pretrained(folder)
     try:
         config = json.loads((folder / _STATIC).read_text(encoding="utf-8"))
         found = (config["_type"], config["_version"])
