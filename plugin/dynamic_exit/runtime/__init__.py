@@ -1,1 +1,48 @@
-"""Dynamic models in torch: the forward pass, records, archives."""
+"""Dynamic models in torch: the forward pass, records, and archives without pickle."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .archive import ArchivedPart, load_model, pack, save_model, unpack
+    from .compile import CompiledPart, compile_part, fold_constants
+    from .model import DynamicExitModel
+    from .output import DynamicOutput
+    from .recorder import BATCH_SIZE, Answers, answer_batches, join_answers, make_records
+    from .stages import Stage, StageSet
+
+__all__ = [
+    "BATCH_SIZE",
+    "Answers",
+    "ArchivedPart",
+    "CompiledPart",
+    "DynamicExitModel",
+    "DynamicOutput",
+    "Stage",
+    "StageSet",
+    "answer_batches",
+    "compile_part",
+    "fold_constants",
+    "join_answers",
+    "load_model",
+    "make_records",
+    "pack",
+    "save_model",
+    "unpack",
+]
+
+_MODULES = {
+    "archive": ("ArchivedPart", "load_model", "pack", "save_model", "unpack"),
+    "compile": ("CompiledPart", "compile_part", "fold_constants"),
+    "model": ("DynamicExitModel",),
+    "output": ("DynamicOutput",),
+    "recorder": ("BATCH_SIZE", "Answers", "answer_batches", "join_answers", "make_records"),
+    "stages": ("Stage", "StageSet"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f".{module}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,12 +1,13 @@
-"""Write a dynamic model to a folder and read it again, without pickle: one ``torch.export`` archive a part."""
+"""Dynamic torch models in folders without pickle: one ``torch.export`` archive per part."""
 
 import io
 import json
 import logging
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -20,33 +21,36 @@ from .model import DynamicExitModel
 
 _TYPE = "dynamic_exit.torch_model"
 _VERSION = 1
-#: Describes the parts, and is written last.
+#: File that describes the parts; it is written last.
 CONFIG = "dynamic_model.json"
-# all that a torch.export archive needs; the older formats and custom objects are pickles
+# all files that a torch.export archive needs; older formats and custom objects are pickled
 _HARMLESS = re.compile(
     r"archive_format|archive_version|byteorder|version|\.data/\w+|\.format_version|\.storage_alignment|models/model\.json"
     r"|data/weights/weight_\d+|data/constants/tensor_\d+|data/(weights|constants)/model_(weights|constants)_config\.json"
     r"|data/sample_inputs/model\.pt"
 )
-# what nodes tell of the files and modules that they come from: it differs between machines, and nothing reads it
+# keys in nodes' metadata with files and modules of this machine, which nothing reads
 _TRACES = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node")
 
 
 class ArchivedPart(nn.Module):
-    """One part of a saved model: a segment, a saver or a head; it has one mode, that of evaluation.
+    """A segment, saver, tap or head of a saved model, always in evaluation mode.
 
     Attributes:
-        input_names: What ``forward`` wants, as in ``graph.Segment``.
-        width: Size of the last dimension that it gives, where it is known.
-        example: What it was exported with, two rows each.
+        input_names: Names of the arguments of ``forward``, as in ``graph.Segment``.
+        width: Size of the last dimension of its output; None if unknown.
+        example: The tensors that it was exported with, of two rows each.
     """
+
+    input_names: tuple[str, ...]
 
     def __init__(
         self, body: nn.Module, input_names: Sequence[str] | None = None, program: ExportedProgram | None = None
     ):
         super().__init__()
         self.body = body
-        self.width, self.example = None, ()
+        self.width: int | None = None
+        self.example: tuple[Tensor, ...] = ()
         if input_names is not None:
             self.input_names = tuple(input_names)
         if program is not None:
@@ -55,8 +59,8 @@ class ArchivedPart(nn.Module):
         for module in self.modules():
             module.training = False
 
-    def train(self, mode: bool = True) -> "ArchivedPart":
-        """Stay as it is: an exported body refuses to change its mode."""
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode: an exported body refuses to change it."""
         return self
 
     def forward(self, *tensors: Tensor) -> Tensor:
@@ -65,12 +69,12 @@ class ArchivedPart(nn.Module):
 
 
 def pack(program: ExportedProgram) -> bytes:
-    """Return a program as the bytes of an archive; the same program gives the same bytes.
+    """Return a program as the bytes of an archive, the same bytes for the same program.
 
-    Nothing of this machine goes in, and no sample of the user's.
+    The archive holds no samples and nothing about this machine.
 
     Args:
-        program: As `graph.export_program` gives it.
+        program: As `graph.export_program` returns it.
     """
     for node in program.graph.nodes:
         for key in _TRACES:
@@ -84,40 +88,40 @@ def pack(program: ExportedProgram) -> bytes:
 
 
 def unpack(source: bytes | Path, input_names: Sequence[str] | None, name: str = "") -> ArchivedPart:
-    """Return the part that `pack` took.
+    """Return the part in an archive of `pack`.
 
     Args:
-        source: The bytes, or a file that holds them.
-        input_names: What the part wants.
-        name: What messages call the source; default: the file's path.
+        source: The archive's bytes, or its file.
+        input_names: Names of the part's arguments; None leaves them unset.
+        name: Name of the source in messages; by default the path.
 
     Raises:
-        ModelError: It cannot be read, or holds pickled objects.
+        ModelError: The archive cannot be read, or holds pickled objects.
     """
     program = _program(source, name or str(source))
     body = free_layout(program.module(check_guards=False))
-    # torch demands lengths that its tracing took for granted, such as 3 tokens, where fewer work as well
+    # the hooks check sizes that tracing assumed, such as at least 3 tokens, although fewer work as well
     body._forward_pre_hooks.clear()
     body._forward_pre_hooks_with_kwargs.clear()
     return ArchivedPart(body, input_names, program)
 
 
 def save_model(model: DynamicExitModel, folder: str | Path, example_inputs: Sequence[Tensor]) -> None:
-    """Write a dynamic model.
+    """Write a dynamic model to a folder.
 
     Args:
-        model: On any device; parts are exported as they are.
-        folder: New or empty; gets ``dynamic_model.json`` and one ``.pt2`` a part.
-        example_inputs: The model's inputs in order, two rows or more.
+        model: On any device; its parts are exported as they are.
+        folder: A new or empty folder, for ``dynamic_model.json`` and one ``.pt2`` per part.
+        example_inputs: The model's inputs in order, of two rows or more.
 
     Raises:
-        OutputError: The folder holds something.
-        CaptureError: A part that cannot be exported.
+        OutputError: The folder is not empty.
+        CaptureError: A part cannot be exported.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"'{folder}' is not an empty folder; give a new one")
-    # everything is exported before anything is written: a part that fails leaves no half a folder
+    # all parts are exported before any is written, so that a failure leaves no incomplete folder
     parts = _programs(model, tuple(example_inputs))
     config = {
         "_type": _TYPE,
@@ -167,8 +171,8 @@ def _tap_file(place: int) -> str:
 
 def _programs(model: DynamicExitModel, inputs: tuple[Tensor, ...]) -> dict[str, ExportedProgram]:
     values = dict(zip(model.input_names, inputs, strict=True))
-    dims = {name: {} for name in values}
-    programs = {}
+    dims: dict[str, dict[int, str]] = {name: {} for name in values}
+    programs: dict[str, ExportedProgram] = {}
     with torch.no_grad():
         if -1 in model.tap_positions:
             logits = model.savers[-1](*(values[name] for name in _stage_input_names(model, len(model.savers) - 1)))
@@ -201,22 +205,22 @@ def _programs(model: DynamicExitModel, inputs: tuple[Tensor, ...]) -> dict[str, 
     return programs
 
 
-def _head_program(head: nn.Module, values: dict[str, Tensor], dims: dict) -> ExportedProgram:
+def _head_program(head: nn.Module, values: Mapping[str, Tensor], dims: Mapping[str, dict[int, str]]) -> ExportedProgram:
     taken = head_input_names(head)
     return export_program(head, [values[name] for name in taken], [dims.get(name, {}) for name in taken])
 
 
 def load_model(folder: str | Path) -> DynamicExitModel:
-    """Read what ``save_model`` wrote.
+    """Read a dynamic model from a folder of ``save_model``.
 
     Args:
         folder: The folder.
 
     Returns:
-        A model that answers as the saved one did, at the same thresholds.
+        A model with the same parts and thresholds.
 
     Raises:
-        ModelError: Not such a folder, another version, a missing part, or a part that holds pickled objects.
+        ModelError: The folder holds no such model, or one of another version, or a part is missing or pickled.
     """
     folder = Path(folder)
     try:
@@ -251,7 +255,7 @@ def load_model(folder: str | Path) -> DynamicExitModel:
 def _program(source: bytes | Path, name: str) -> ExportedProgram:
     import torch.ao.quantization.fx._decomposed  # noqa: F401  registers the operators of quantized archives
 
-    logger = logging.getLogger("torch._export.serde.serialize")  # it warns of symbols that a graph has no use for
+    logger = logging.getLogger("torch._export.serde.serialize")  # it warns about unused symbols
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
@@ -259,7 +263,7 @@ def _program(source: bytes | Path, name: str) -> ExportedProgram:
         return torch.export.load(_readable(source))
     except ModelError:
         raise
-    except Exception as failure:  # a damaged archive fails in many ways
+    except Exception as failure:  # damaged archives raise dozens of types
         raise ModelError(f"'{name}' cannot be read as a torch.export archive: {first_line(failure)}") from failure
     finally:
         logger.setLevel(level)
@@ -270,7 +274,7 @@ def _readable(source: bytes | Path) -> io.BytesIO | Path:
 
 
 def _refuse_pickles(source: io.BytesIO | Path, name: str) -> None:
-    """Check an archive before torch reads it: torch itself would unpickle whatever the file calls a pickled weight."""
+    """Refuse an archive with pickles before torch reads it, which would unpickle weights that the archive says are."""
     refusal = f"'{name}' holds pickled objects, which can run any code; save the model anew"
     with zipfile.ZipFile(source) as archive:
         for full in archive.namelist():
@@ -283,7 +287,7 @@ def _refuse_pickles(source: io.BytesIO | Path, name: str) -> None:
                     raise ModelError(f"{refusal} ({entry})")
             if entry.startswith("data/sample_inputs/"):
                 try:
-                    # torch goes on with an unrestricted unpickler where this fails
+                    # torch would retry with an unrestricted unpickler
                     torch.load(io.BytesIO(archive.read(full)), weights_only=True)
                 except Exception as failure:
                     raise ModelError(f"{refusal} ({entry})") from failure

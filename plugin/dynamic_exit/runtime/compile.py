@@ -1,7 +1,9 @@
-"""Archived parts made fast: by torch's inductor, or by working out once what depends on weights alone."""
+"""Faster archived parts: compiled by torch's inductor, or with constants folded."""
+
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from ..cost.latency import using_threads
 from ..errors import ModelError, first_line
@@ -9,10 +11,13 @@ from .archive import ArchivedPart
 
 
 def fold_constants(part: ArchivedPart) -> ArchivedPart:
-    """Work out once, in place, what depends on weights alone, such as numbers from 8-bit weights; answers stay.
+    """Compute once what depends on weights alone, such as float weights from 8-bit ones; outputs stay the same.
 
     Args:
-        part: As `unpack` gives it.
+        part: As `unpack` returns it; changed in place.
+
+    Returns:
+        The same part.
     """
     from torchao.quantization.pt2e.constant_fold import constant_fold
 
@@ -20,50 +25,88 @@ def fold_constants(part: ArchivedPart) -> ArchivedPart:
     return part
 
 
-# convolutions are compiled for 16 rows and more, for less, and for a single one
+# inductor specializes convolutions for 16 rows and more, for fewer, and for a single one
 _ROWS = (32, 3, 1)
 
 
 class CompiledPart(ArchivedPart):
-    """A compiled part. Gathered rows, and those of a convolution, lie otherwise in memory than the example."""
+    """A part whose ``forward`` is compiled for any number of rows."""
+
+    def __init__(self, part: ArchivedPart):
+        super().__init__(part.body, getattr(part, "input_names", None))
+        self.width, self.example = part.width, part.example
 
     def forward(self, *tensors: Tensor) -> Tensor:
         """Run the part: positional tensors in, one tensor out."""
+        # gathered rows, and the outputs of convolutions, have another memory layout than the example
         return self.body(*(tensor.contiguous() for tensor in tensors))
 
 
 def compile_part(part: ArchivedPart, name: str, threads: int | None = None) -> CompiledPart:
-    """Compile a part with inductor, for any number of rows.
+    """Compile a part with inductor for any number of rows.
 
-    What is quantized runs in 8-bit kernels, but where inductor has none that fits (images of one channel, in torch
-    2.15) in compiled float loops.
+    Quantized parts run in 8-bit kernels, or in compiled float loops if inductor has no kernel for their shapes (images
+    of one channel in torch 2.15).
 
     Args:
-        part: As `unpack` gives it.
+        part: As `unpack` returns it; its body is compiled in place.
         name: For messages.
-        threads: Threads within an operator; None: as torch has them now.
+        threads: Threads within an operator; None keeps torch's number.
+
+    Returns:
+        The compiled part.
 
     Raises:
-        ModelError: It cannot be compiled, for example for want of a C++ compiler.
+        ModelError: It cannot be compiled, for example because there is no C++ compiler.
     """
-    part.__class__ = CompiledPart
+    compiled = CompiledPart(part)
     try:
         try:
-            _compile(part, threads, frozen=True)
+            _compile(compiled, threads, frozen=True)
         except Exception:  # torch raises dozens of types
-            _compile(part, threads, frozen=False)
+            _compile(compiled, threads, frozen=False)
     except Exception as error:
-        said = "install a C++ compiler that torch finds, or load it with compile=False"
-        raise ModelError(f"stage '{name}' cannot be compiled: {first_line(error)}; {said}") from error
-    return part
+        reason, advice = _explain(error)
+        raise ModelError(f"stage '{name}' cannot be compiled: {reason}; {advice}load it with compile=False") from error
+    return compiled
+
+
+def _explain(error: BaseException) -> tuple[str, str]:
+    """Return why inductor failed, and what else than not to compile may help (empty if nothing).
+
+    Args:
+        error: What a compiled module raised.
+    """
+    from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
+
+    while isinstance(inner := getattr(error, "inner_exception", None), BaseException):
+        error = inner  # torch wraps what its backends raise
+    if isinstance(error, InvalidCxxCompiler):
+        return "torch finds no C++ compiler", "install g++ or clang++, or "
+    if not isinstance(error, CppCompileError):
+        return first_line(error), ""
+    complaints = [line.partition("error: ")[2] for line in error.output.splitlines() if "error: " in line]
+    complaint = f"the C++ compiler refuses torch's code ({complaints[0] if complaints else first_line(error)})"
+    if torch.backends.cpu.get_cpu_capability() == "DEFAULT":
+        return f"{complaint}, and this processor lacks the vector instructions that torch writes it for", ""
+    return complaint, "install a newer compiler, or "
 
 
 def _compile(part: CompiledPart, threads: int | None, frozen: bool) -> None:
     from torch._inductor import config
+    from torch._inductor.cpu_vec_isa import pick_vec_isa
 
-    part.body.recompile()  # new code: what torch has compiled of the old one is not taken
-    # weights are only frozen, and 8-bit kernels only found, if torch is told so in all that it does
+    body = cast(fx.GraphModule, part.body)
+    body.recompile()  # new code, so that torch does not reuse what it compiled of the old one
+    # torch's cache of generated code tells processors apart only if the width of their vectors is an option
+    options = {"cpp.simdlen": pick_vec_isa().bit_width()}
+    # weights are frozen, and 8-bit kernels found, only if this is set around the calls
     with config.patch(freezing=frozen), torch.no_grad(), using_threads(threads):
-        part.body.compile(dynamic=True)
+        body.compile(dynamic=True, options=options)
         for rows in _ROWS:
-            part(*(tensor[:1].repeat(rows, *[1] * (tensor.dim() - 1)) for tensor in part.example))
+            part(*(_repeat(tensor, rows) for tensor in part.example))
+
+
+def _repeat(tensor: Tensor, rows: int) -> Tensor:
+    """Return the first row of a tensor, repeated."""
+    return tensor[:1].repeat(rows, *[1] * (tensor.dim() - 1))

@@ -1,7 +1,8 @@
-"""The dynamic model: savers, segments, exit heads and thresholds as one module that skips what it does not need."""
+"""The dynamic model: savers, segments, exit heads and thresholds as one module that runs only the stages it needs."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,40 +19,28 @@ from ..chain.spec import (
 from ..chain.thresholds import STAGE_OFF, check_thresholds
 from ..errors import ModelError, nearest
 from ..records import Records
+from .output import DynamicOutput
 
 
-class DynamicOutput(NamedTuple):
-    """What a dynamic model answers, in the caller's order of rows.
-
-    Attributes:
-        logits: (N, C) floating: with ``fuse="none"`` the raw logits of the stage that answered, with ``"mean"`` the
-            logarithm of the averaged probabilities.
-        exit_index: (N,) int64: index in the chain of the stage that answered; ``len(chain)`` is the final.
-        confidence: (N,) float32: largest probability of the evidence it answered with.
-    """
-
-    logits: Tensor
-    exit_index: Tensor
-    confidence: Tensor
-
-
-class _Stage(NamedTuple):
-    """One step of the plan: stage ``index`` of the chain, run after ``segment`` segments (savers: 0)."""
+@dataclass(frozen=True)
+class _Stage:
+    """Stage ``index`` of the chain, which runs after ``segment`` segments (savers: 0)."""
 
     index: int
     name: str
-    kind: str
+    kind: Literal["saver", "exit"]
     segment: int
 
 
 class DynamicExitModel(nn.Module):
-    """Answers easy rows early and runs the rest of the chain on the other rows only.
+    """A chain of stages that answers easy rows early and runs later stages on the remaining rows only.
 
-    The chain is the savers in the given order, then the exits by position, then the final. A row leaves at the first
-    stage whose evidence has a largest probability above the stage's threshold; NaN is never above. The evidence of a
-    stage is the softmax of its logits (``fuse="none"``), or the mean of the probabilities of all stages that ran so far
-    (``"mean"``, summed in chain order in float32; where a stage gives a row NaN, it is left out for that row). A
-    threshold of +inf turns a stage off: it is not run and gives no evidence. Several exits may sit at one position.
+    The chain is the savers in the given order, then the exits by position, then the final stage. A row leaves at the
+    first stage whose confidence, the largest probability of its evidence, exceeds the stage's threshold; NaN never
+    does. The evidence of a stage is the softmax of its logits (``fuse="none"``), or the mean of the probabilities of
+    all stages that ran so far (``"mean"``, summed in chain order in float32; a stage that returns NaN for a row is left
+    out for that row). A threshold of +inf turns a stage off: it does not run and has no evidence. Several exits may
+    share one position.
 
     A head may read earlier positions: taps compute features (N, W) of the last saver's logits and of hidden states,
     and a head with ``memory`` among its ``input_names`` gets those of all taps up to its position, side by side. A tap
@@ -59,22 +48,23 @@ class DynamicExitModel(nn.Module):
     features are zeros.
 
     Args:
-        segments: The backbone in pieces; each may state its arguments in ``input_names`` (names of inputs, ``hidden``
-            for the output of the previous one). Without it the first takes all inputs and the others ``hidden``.
+        segments: The segments of the backbone; each may state its arguments in ``input_names`` (names of inputs,
+            ``hidden`` for the output of the previous one). Without it the first takes all inputs and the others
+            ``hidden``.
         input_names: Names of the model's inputs, in order.
         savers: Name -> module from all inputs, or those in its ``input_names``, to logits (N, C).
-        exits: Name -> (index of the segment after which it sits, head from that segment's output to logits (N, C)).
+        exits: Name -> (index of a segment but the last, head from that segment's output to logits (N, C)).
         fuse: ``none`` or ``mean``.
         thresholds: One per stage before the final, in chain order, on probabilities; None turns all stages off.
         taps: Index of a segment -> module from its ``input_names`` (as of a head) after that segment to (N, W);
             -1 -> module from the last saver's logits to (N, W), which states W as ``width``.
 
     Attributes:
-        records: What its thresholds were tuned on, where that was done in memory; else None. It is not saved.
+        records: The records that its thresholds were tuned on, if that was done in memory; else None. Not saved.
 
     Raises:
-        ModelError: Parts that do not fit together, or a head whose output has the wrong shape.
-        OperatingPointError: Thresholds that do not fit the chain.
+        ModelError: The parts do not fit together, or the output of a head has the wrong shape.
+        OperatingPointError: The thresholds do not fit the chain.
     """
 
     def __init__(
@@ -93,7 +83,7 @@ class DynamicExitModel(nn.Module):
         check_parts(segments, input_names, savers, exits, fuse)
         check_taps(taps, savers, exits)
         by_position = sorted(exits, key=lambda name: exits[name][0])
-        # in lists: a stage's name may hold dots, which a ModuleDict refuses
+        # lists, as the name of a stage may contain dots, which a ModuleDict refuses
         self.segments = nn.ModuleList(segments)
         self.savers = nn.ModuleList(savers.values())
         self.heads = nn.ModuleList(exits[name][1] for name in by_position)
@@ -107,11 +97,12 @@ class DynamicExitModel(nn.Module):
         self._saver_input_names = tuple(
             saver_input_names(saver, name, self.input_names) for name, saver in savers.items()
         )
-        places = [("saver", name, 0) for name in savers] + [("exit", name, exits[name][0] + 1) for name in by_position]
-        self._stages = tuple(_Stage(index, name, kind, segment) for index, (kind, name, segment) in enumerate(places))
+        stages = [_Stage(index, name, "saver", 0) for index, name in enumerate(savers)]
+        stages += [_Stage(len(savers) + i, name, "exit", exits[name][0] + 1) for i, name in enumerate(by_position)]
+        self._stages = tuple(stages)
         check_heads(self)
-        # float32 on the CPU always: compared as numbers, and the same numbers as in the ONNX file
-        self.register_buffer("_thresholds", torch.full((len(places),), STAGE_OFF, dtype=torch.float32))
+        # float32 on the CPU always: the same numbers as in the ONNX file, compared as Python floats
+        self.register_buffer("_thresholds", torch.full((len(stages),), STAGE_OFF, dtype=torch.float32))
         if thresholds is not None:
             self.set_thresholds(thresholds)
         self.records: Records | None = None
@@ -124,56 +115,56 @@ class DynamicExitModel(nn.Module):
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """The thresholds in use (as float32 holds them); +inf where a stage is off."""
+        """The thresholds in use, rounded to float32; +inf for stages that are off."""
         return tuple(self._thresholds.tolist())
 
     @property
     def positions(self) -> tuple[int, ...]:
-        """For each stage of the chain: -1 for a saver, else the index of the segment whose output it takes."""
+        """For each stage of the chain, the index of the segment whose output it takes; -1 for a saver."""
         return tuple(stage.segment - 1 for stage in self._stages)
 
     def set_thresholds(self, values: Sequence[float]) -> None:
-        """Change the operating point. Calls that are running finish with the old one; safe from any thread.
+        """Change the thresholds from any thread; calls that are running finish with the old ones.
 
         Args:
-            values: One per stage of ``chain``; probabilities in 0..1, +inf for off, any other number is allowed.
+            values: One per stage of ``chain``: probabilities in 0..1, or +inf for off; any other number is allowed.
 
         Raises:
-            OperatingPointError: Another length, or a NaN.
+            OperatingPointError: The number of values differs from that of stages, or one is NaN.
         """
         values = check_thresholds(values, self.chain)
-        # one assignment of a new tensor: a reader sees the old or the new, never a mixture
+        # one assignment of a new tensor: readers in other threads see the old or the new values, never a mixture
         self._thresholds = torch.tensor(values, dtype=torch.float32)
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> DynamicOutput:
-        """Answer a batch.
+        """Run the chain on a batch.
 
         Args:
-            *inputs: The backbone's inputs in order, the batch of one row or more first.
-            **named: The same by name.
+            *inputs: The backbone's inputs in order, each with a batch of one row or more first.
+            **named: Inputs by name.
 
         Returns:
-            Logits, exit index and confidence for each row.
+            Logits, exit index and confidence of each row.
 
         Raises:
-            ModelError: An input that is missing, unknown or of another batch size, or an answer of a wrong shape.
+            ModelError: An input is missing, unknown or of another batch size, or a stage returns a wrong shape.
         """
         return self.answer(self._thresholds.tolist(), self._bind(inputs, named))
 
     def answer(self, thresholds: Sequence[float], inputs: Mapping[str, Tensor]) -> DynamicOutput:
-        """Answer a batch at thresholds of its own, whatever others set meanwhile.
+        """Run the chain on a batch with thresholds of its own, independent of ``set_thresholds``.
 
         Args:
-            thresholds: One per stage of ``chain``, as float32 holds them; +inf for off.
-            inputs: By name, all of ``input_names``, the batch of one row or more first.
+            thresholds: One per stage of ``chain``, rounded to float32; +inf for off.
+            inputs: All of ``input_names`` by name, each with a batch of one row or more first.
 
         Returns:
             As ``forward``.
         """
-        return _ForwardPass(self, dict(inputs), list(thresholds)).answer()
+        return _ForwardPass(self, dict(inputs), list(thresholds)).run()
 
     def all_stage_logits(self, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
-        """Run every stage on every row, each segment once, whatever the thresholds.
+        """Run every stage on every row, whatever the thresholds; each segment runs once.
 
         Args:
             *inputs: As for ``forward``.
@@ -202,24 +193,24 @@ class DynamicExitModel(nn.Module):
         return answers
 
     def compile_parts(self, **options: object) -> None:
-        """Compile every segment, head, tap and saver in place with ``torch.compile`` (opt-in: slow to start).
+        """Compile all segments, heads, taps and savers in place with ``torch.compile``, which is slow to start.
 
         Args:
-            **options: For ``torch.compile``; ``dynamic`` is True unless given, as the number of rows changes.
+            **options: For ``torch.compile``; ``dynamic`` is True by default, as the number of rows varies.
         """
         for module in [*self.savers, *self.segments, *self.heads, *self.taps]:
             module.compile(**{"dynamic": True, **options})
 
     @property
     def segment_input_names(self) -> tuple[tuple[str, ...], ...]:
-        """For each segment, what it takes: names of inputs, and ``hidden``."""
+        """For each segment, the names of its arguments: inputs of the model and ``hidden``."""
         return self._segment_input_names
 
     def stage_module(self, name: str) -> nn.Module:
-        """Return the saver or head of a stage of the chain.
+        """Return the saver or head of a stage.
 
         Raises:
-            ModelError: No such stage.
+            ModelError: There is no such stage.
         """
         for stage in self._stages:
             if stage.name == name:
@@ -262,79 +253,84 @@ class DynamicExitModel(nn.Module):
             raise ModelError(f"inputs need one batch size of 1 or more; got the shapes {shapes}")
         return {name: values[name] for name in self.input_names}
 
-    def _apply(self, fn, recurse=True):
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         kept = self._thresholds
         super()._apply(fn, recurse)
-        # thresholds are numbers of the chain, not weights: never rounded to half, never moved
+        # thresholds are no weights: .half() and .to(device) leave them as they are
         self._thresholds = kept
         return self
 
     def extra_repr(self) -> str:
-        """Describe the chain, for ``print(model)``."""
+        """Return chain, thresholds and fuse, for ``print(model)``."""
         return f"chain={self.chain}, thresholds={self.thresholds}, fuse={self.fuse}"
 
 
 class _ForwardPass:
-    """One call: the rows still in play and what is known about them."""
+    """One call of the model: the rows still in play and their state."""
 
     def __init__(self, model: DynamicExitModel, inputs: dict[str, Tensor], thresholds: list[float]):
         self.model = model
         self.inputs = inputs
         self.thresholds = thresholds
         self.total = next(iter(inputs.values())).shape[0]
-        # None: all of the caller's rows are still in play, in the caller's order
+        # indices of the rows in play; None while these are all rows of the caller, in order
         self.rows: Tensor | None = None
+        # the inputs of the rows in play, as far as they were needed
         self.gathered: dict[str, Tensor] = {}
-        self.hidden: Tensor | None = None
+        # `hidden` and `memory` of the rows in play
+        self.carried: dict[str, Tensor] = {}
         self.last_tap = model._last_tap_in_use(thresholds)
-        self.memory: Tensor | None = None
-        # sum of the probabilities so far, of the rows in play, and of how many stages
+        # sum of the probabilities so far, of the rows in play, and the number of stages that it sums over
         self.evidence: Tensor | None = None
         self.seen: Tensor | None = None
         self.out: DynamicOutput | None = None
 
-    def answer(self) -> DynamicOutput:
+    def run(self) -> DynamicOutput:
         model = self.model
         on = [stage for stage in model._stages if self.thresholds[stage.index] != STAGE_OFF]
         for stage in on:
             if stage.kind != "saver":
                 continue
-            logits = model._module(stage)(*self._inputs(model._saver_input_names[stage.index]))
+            logits = model._module(stage)(*self._arguments(model._saver_input_names[stage.index]))
             if stage.index == len(model.savers) - 1:
                 self._record_tap(-1, logits)
             if self._try_exit(stage, logits):
-                return self.out
+                return self._output()
         for place, segment in enumerate(model.segments):
-            self.hidden = segment(*self._inputs(model._segment_input_names[place]))
+            self.carried[HIDDEN] = segment(*self._arguments(model._segment_input_names[place]))
             self._record_tap(place)
             for stage in on:
                 if stage.segment != place + 1:
                     continue
                 head = model._module(stage)
-                if self._try_exit(stage, head(*self._inputs(head_input_names(head)))):
-                    return self.out
-        logits, confidence = self._accumulate_evidence(self.hidden, FINAL)
+                if self._try_exit(stage, head(*self._arguments(head_input_names(head)))):
+                    return self._output()
+        logits, confidence = self._accumulate_evidence(self.carried[HIDDEN], "final")
         index = torch.full((logits.shape[0],), len(model._stages), dtype=torch.int64, device=logits.device)
         self._write(DynamicOutput(logits, index, confidence), self.rows)
+        return self._output()
+
+    def _output(self) -> DynamicOutput:
+        assert self.out is not None
         return self.out
 
     def _record_tap(self, place: int, logits: Tensor | None = None) -> None:
-        """Note down what exits in use want of a place: the saver's logits (-1) or the hidden state."""
+        """Compute the features that exits in use read: of the last saver's logits (-1) or of a hidden state."""
         places = self.model.tap_positions
         if place > self.last_tap or place not in places:
             return
         tap = self.model.tap(place)
-        taken = tap(logits) if place < 0 else tap(*self._inputs(head_input_names(tap)))
-        if self.memory is None and places[0] < 0 <= place:  # the saver is off
-            self.memory = taken.new_zeros((taken.shape[0], self.model.tap(-1).width))
-        self.memory = taken if self.memory is None else torch.cat([self.memory, taken], dim=1)
+        features = tap(logits) if place < 0 else tap(*self._arguments(head_input_names(tap)))
+        memory = self.carried.get(MEMORY)
+        if memory is None and places[0] < 0 <= place:  # the saver is off
+            memory = features.new_zeros((features.shape[0], self.model.tap(-1).width))
+        self.carried[MEMORY] = features if memory is None else torch.cat([memory, features], dim=1)
 
-    def _inputs(self, names: Sequence[str]) -> list[Tensor]:
-        carried = {HIDDEN: self.hidden, MEMORY: self.memory}
-        return [carried[name] if name in carried else self._input(name) for name in names]
+    def _arguments(self, names: Sequence[str]) -> list[Tensor]:
+        return [self.carried[name] if name in self.carried else self._input(name) for name in names]
 
     def _input(self, name: str) -> Tensor:
-        """Gather an input's rows only when a stage asks for it."""
+        """Return an input for the rows in play, gathered when a stage needs it."""
         if self.rows is None:
             return self.inputs[name]
         if name not in self.gathered:
@@ -342,7 +338,7 @@ class _ForwardPass:
         return self.gathered[name]
 
     def _try_exit(self, stage: _Stage, logits: Tensor) -> bool:
-        """Let sure rows leave with a stage's answer; True when no row is left."""
+        """Write the output of the rows that are confident enough; return whether no row is left."""
         logits, confidence = self._accumulate_evidence(logits, stage.name)
         leaves = confidence > self.thresholds[stage.index]
         count = int(leaves.sum())
@@ -357,14 +353,13 @@ class _ForwardPass:
         self._write(DynamicOutput(logits[gone], index, confidence[gone]), leaving)
         self.rows = staying
         self.gathered.clear()
-        self.hidden = None if self.hidden is None else self.hidden[stay]
-        self.memory = None if self.memory is None else self.memory[stay]
+        self.carried = {name: value[stay] for name, value in self.carried.items()}
         self.evidence = None if self.evidence is None else self.evidence[stay]
         self.seen = None if self.seen is None else self.seen[stay]
         return False
 
     def _accumulate_evidence(self, logits: Tensor, name: str) -> tuple[Tensor, Tensor]:
-        """Add a stage's answer to the evidence; return the logits to answer with and the confidence."""
+        """Add a stage's probabilities to the evidence; return the logits to answer with and the confidence."""
         rows = self.total if self.rows is None else self.rows.shape[0]
         if logits.dim() != 2 or logits.shape[0] != rows:
             raise ModelError(f"stage '{name}' must give logits ({rows}, C); got the shape {tuple(logits.shape)}")
@@ -375,7 +370,7 @@ class _ForwardPass:
             return logits, probabilities.amax(dim=1)
         if self.evidence is not None and self.evidence.shape != probabilities.shape:
             raise ModelError(f"stage '{name}' gives {logits.shape[1]} classes, not {self.evidence.shape[1]}")
-        # a stage that gives a row NaN gives it no evidence: the others answer
+        # a stage that returns NaN for a row adds no evidence for it
         known = ~probabilities.isnan().any(dim=1, keepdim=True)
         probabilities = torch.where(known, probabilities, torch.zeros_like(probabilities))
         self.evidence = probabilities if self.evidence is None else self.evidence + probabilities
@@ -384,6 +379,7 @@ class _ForwardPass:
         return mean.clamp(min=torch.finfo(torch.float32).tiny).log(), mean.amax(dim=1)
 
     def _write(self, part: DynamicOutput, rows: Tensor | None) -> None:
+        """Write the output of some rows of the caller; None stands for all."""
         if rows is None:
             self.out = part
             return

@@ -1,9 +1,9 @@
-"""Makes records: runs every stage on every sample, once, with the numerics that ship."""
+"""Records: every stage runs on every sample once, as it is exported."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NotRequired, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -20,19 +20,19 @@ logger = logging.getLogger(__name__)
 
 #: Classes kept per sample; with `fuse: mean` classes beyond these count as 0.
 KEPT_CLASSES = 20
-#: Samples at a time; what a stage answers may depend on it in the last bits.
+#: Samples per batch; the last bits of probabilities may depend on it.
 BATCH_SIZE = 64
-# batches from which progress is said
-_MANY = 100
+# batches from which progress is logged
+_PROGRESS_MIN_BATCHES = 100
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What one stage answers.
+    """The predictions of one stage.
 
     Attributes:
         classes: int32 (N, K), most probable first.
-        probabilities: float32 (N, K), decreasing.
+        probabilities: float32 (N, K) in 0..1, decreasing.
     """
 
     classes: np.ndarray
@@ -43,15 +43,15 @@ class Answers:
 
     @property
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """Classes and probabilities: what `Answers` takes."""
+        """Classes and probabilities: the arguments of `Answers`."""
         return self.classes, self.probabilities
 
     @classmethod
     def of(cls, stage: str, logits: Tensor, first: int = 0) -> "Answers":
-        """Take the answers from logits (N, C); the first row is sample number `first`.
+        """Return the answers for logits (N, C); the first row is sample number `first`.
 
         Raises:
-            ModelError: The stage gives NaN.
+            ModelError: A logit is NaN.
         """
         probabilities = torch.softmax(logits.float(), dim=1).numpy()
         wrong = np.flatnonzero(np.isnan(probabilities).any(axis=1))
@@ -62,7 +62,7 @@ class Answers:
 
     @classmethod
     def join(cls, parts: Sequence["Answers"]) -> "Answers":
-        """Put answers for other samples one after the other; at least one part."""
+        """Concatenate the answers for consecutive samples, at least one part."""
         return cls(
             np.concatenate([part.classes for part in parts]), np.concatenate([part.probabilities for part in parts])
         )
@@ -76,21 +76,21 @@ def answer_batches(
     stop: int | None = None,
     workers: int = 1,
 ) -> Iterator[Answers]:
-    """Run one stage, a batch at a time.
+    """Run one stage in batches.
 
     Args:
         stage: Its name, for messages.
-        run: Takes the inputs as tensors and gives logits (N, C).
-        inputs: The model's inputs, each (N, ...).
-        start: First sample that is answered: a multiple of the batch size.
-        stop: Sample before which to stop; None for all.
-        workers: Batches that are run at a time, each in a thread.
+        run: Maps the inputs as tensors to logits (N, C).
+        inputs: The inputs of the stage, each (N, ...).
+        start: First sample to run, a multiple of the batch size.
+        stop: Sample to stop before; None for all.
+        workers: Batches that run at the same time, each in a thread.
 
     Returns:
-        The answers batch by batch.
+        The answers of one batch after the other.
 
     Raises:
-        ModelError: The stage gives NaN.
+        ModelError: A logit is NaN.
     """
 
     @torch.no_grad()
@@ -101,28 +101,38 @@ def answer_batches(
     return map_in_threads(answer, enumerate(batches([array[start:stop] for array in inputs], BATCH_SIZE)), workers)
 
 
+class StageCosts(TypedDict):
+    """Costs and positions of stages: the keyword arguments of `join_answers`."""
+
+    own_cost: Mapping[str, float]
+    prefix_cost: Mapping[str, float]
+    positions: Mapping[str, int]
+    cost_unit: str
+    requires: NotRequired[Mapping[str, str] | None]
+
+
 def make_records(
     model: DynamicExitModel,
     inputs: Sequence[np.ndarray],
     labels: np.ndarray,
     *,
     workers: int = 1,
-    **described: Any,
+    **described: Unpack[StageCosts],
 ) -> Records:
-    """Make the records of a model; processes that work together each run whole batches of their own.
+    """Make the records of a model; in a distributed run each process runs whole batches of its own.
 
     Args:
-        model: Its modules may be torch or onnxruntime.
+        model: Its modules may run in torch or onnxruntime.
         inputs: The model's inputs, each (N, ...).
-        labels: int64 (N,), -1 where unknown.
-        workers: Batches that are run at a time, each in a thread.
-        described: Costs and positions of the stages: the keywords of `join_answers`.
+        labels: int64 (N,), -1 if unknown.
+        workers: Batches that run at the same time, each in a thread.
+        described: Costs and positions of the stages: the keyword arguments of `join_answers`.
 
     Returns:
-        Records with the stages of the model's chain and the final.
+        Records of the stages of the model's chain and of the final stage.
 
     Raises:
-        ModelError: A stage gives NaN.
+        ModelError: A logit is NaN.
     """
     rows = distributed.shard(len(inputs[0]), BATCH_SIZE)
 
@@ -137,10 +147,11 @@ def make_records(
         slices = batches([array[rows.start : rows.stop] for array in inputs], BATCH_SIZE)
         count = -(-len(rows) // BATCH_SIZE)
         tenth = -(-count // 10)
-        for done, answers in enumerate(map_in_threads(answer, enumerate(slices), workers), start=1):
+        made: Iterator[dict[str, Answers]] = map_in_threads(answer, enumerate(slices), workers)
+        for done, answers in enumerate(made, start=1):
             for stage, each in answers.items():
                 found.setdefault(stage, []).append(each)
-            if count >= _MANY and not done % tenth:
+            if count >= _PROGRESS_MIN_BATCHES and not done % tenth:
                 logger.info(f"records: {done / count:.0%} of {len(inputs[0])} samples")
         return [array for parts in found.values() for array in Answers.join(parts).arrays]
 
@@ -160,14 +171,14 @@ def join_answers(
     cost_unit: str,
     requires: Mapping[str, str] | None = None,
 ) -> Records:
-    """Make records of answers.
+    """Make records of the answers of all stages.
 
     Args:
-        answers: By stage in chain order, the final last.
-        labels: int64 (N,), -1 where unknown.
-        own_cost: By stage, the final included.
-        prefix_cost: By stage, the final included.
-        positions: By exit and the final; savers stand at -1.
+        answers: By stage in chain order, the final stage last.
+        labels: int64 (N,), -1 if unknown.
+        own_cost: Of each stage, the final stage included.
+        prefix_cost: Of the segments before each stage, the final stage included.
+        positions: Of the exits and the final stage; savers have -1.
         cost_unit: ``macs`` or ``seconds``.
         requires: Exit -> the saver that must run wherever the exit is in use.
 

@@ -1,4 +1,4 @@
-"""The stages of a dynamic model under construction: in torch, and as they are exported."""
+"""The stages of a dynamic model under construction, in torch and as they are exported."""
 
 import operator
 from collections.abc import Callable, Sequence
@@ -11,22 +11,22 @@ from torch import Tensor, nn
 from ..chain.names import FINAL, MEMORY
 from .model import DynamicExitModel
 
-#: What is not quantized.
+#: Name of what is not quantized.
 FLOAT = "float"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One piece of the model in both forms.
+    """One saver, segment, tap or exit head, in torch and as it is exported.
 
     Attributes:
-        module: In torch, float.
+        module: The torch module, in float.
         part: As it is exported; parts of every target have `name`, `input_names`, `output_kind`, `content`, `size`
             and `runtime`.
-        session: Runs the part.
+        session: Module that runs the part.
         macs: Multiply-adds per sample.
         float_part: The part before quantization.
-        example: Inputs of two samples.
+        example: Its inputs for two samples.
     """
 
     module: nn.Module
@@ -39,17 +39,17 @@ class Stage:
 
 @dataclass
 class StageSet:
-    """All stages of a chain under construction.
+    """The stages of a chain under construction.
 
     Attributes:
-        input_names: Of the model's inputs.
-        segments: The backbone's pieces.
+        input_names: Names of the model's inputs, in order.
+        segments: The segments of the backbone.
         savers: By stage name, in chain order.
-        exits: By stage name: the index of the segment behind which it stands, and the head.
-        positions: By exit's name and ``final``: index of the cut in the whole graph.
+        exits: By stage name: the index of the segment that the head reads, and the head.
+        positions: By name of an exit or ``final``: index of the cut in the whole graph.
         fuse: ``none`` or ``mean``.
         taps: What exits of a sequence network read: by index of the segment, -1 for the last saver.
-        numerics: What tables call the numbers that the backbone's pieces ship in.
+        numerics: Numerics of the exported segments, as tables call them.
     """
 
     input_names: tuple[str, ...]
@@ -70,20 +70,20 @@ class StageSet:
         """Return the dynamic model of these stages.
 
         Args:
-            form: ``module`` (torch), ``session`` (what ships), or what makes a module of a stage.
+            form: ``module`` (in torch), ``session`` (as it is exported), or a function from a stage to a module.
         """
-        made = form if callable(form) else operator.attrgetter(form)
+        module_of = form if callable(form) else operator.attrgetter(form)
         return DynamicExitModel(
-            [made(stage) for stage in self.segments],
+            [module_of(stage) for stage in self.segments],
             input_names=self.input_names,
-            savers={name: made(stage) for name, stage in self.savers.items()},
-            exits={name: (index, made(stage)) for name, (index, stage) in self.exits.items()},
+            savers={name: module_of(stage) for name, stage in self.savers.items()},
+            exits={name: (index, module_of(stage)) for name, (index, stage) in self.exits.items()},
             fuse=self.fuse,
-            taps={index: made(stage) for index, stage in self.taps.items()},
+            taps={index: module_of(stage) for index, stage in self.taps.items()},
         )
 
     def only(self, names: Sequence[str]) -> "StageSet":
-        """Return the chain with only the named stages before the final, and only the inputs that they take."""
+        """Return the chain with only the named stages before the final one, and with only the inputs that it takes."""
         savers = {name: stage for name, stage in self.savers.items() if name in names}
         exits = {name: pair for name, pair in self.exits.items() if name in names}
         seen = max((index for index, stage in exits.values() if MEMORY in stage.part.input_names), default=-2)
@@ -95,25 +95,25 @@ class StageSet:
 
     @property
     def every(self) -> tuple[Stage, ...]:
-        """All pieces of the model."""
+        """All savers, segments, heads and taps."""
         exits = (stage for _, stage in self.exits.values())
         return (*self.savers.values(), *self.segments, *exits, *self.taps.values())
 
     @property
     def quantized(self) -> bool:
-        """Whether any stage ships in other numbers than float."""
+        """Whether any stage is quantized."""
         return any(stage.part is not stage.float_part for stage in self.every)
 
     @property
     def requires(self) -> dict[str, str]:
-        """Stages that are only of use behind another one: exits that build on the last saver, and its name."""
+        """For each exit that reads the last saver's logits, the name of that saver."""
         if -1 not in self.taps:
             return {}
         base = list(self.savers)[-1]
         return {name: base for name, (_, stage) in self.exits.items() if MEMORY in stage.part.input_names}
 
     def costs(self, cost_of: Callable[[Stage], float]) -> tuple[dict[str, float], dict[str, float]]:
-        """Return own and prefix cost by stage, the final included, for a measure of one stage's cost.
+        """Return own and prefix cost by stage, the final stage included, for a cost of one stage.
 
         An exit of a sequence network is charged for its head and for all taps up to its position, including taps that
         an earlier such exit has paid for already; a sample that leaves at an earlier exit pays for no later taps.
