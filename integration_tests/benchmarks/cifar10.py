@@ -35,6 +35,7 @@ from dynamic_exit.records import Records, StageTable
 from dynamic_exit.runtime.model import DynamicExitModel
 from dynamic_exit.runtime.recorder import make_records
 from dynamic_exit.search.optimizer import optimize
+from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.sources.models.loading import load_model
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "cifar10_resnet56.yaml"
@@ -125,7 +126,7 @@ def ours(
     records: Records, draw: int, fuse: str = "mean", goals: Sequence[Goal] = GOALS, max_savers: int = SAVERS
 ) -> list[Configuration]:
     """What ships, one configuration per allowed drop."""
-    return optimize(records, goals, fuse=fuse, max_savers=max_savers, seed=draw)
+    return optimize(records, goals, SearchOptions(fuse=fuse, max_savers=max_savers, seed=draw))
 
 
 def single_saver(records: Records, draw: int) -> list[Configuration]:
@@ -194,7 +195,7 @@ def savers(records: Records, draws: int) -> dict[str, list]:
     apart = []
     for draw in range(draws):
         searched, _ = halves(records, draw)
-        plain = optimize(searched, GOALS, fuse="mean", max_savers=2, seed=draw, crossfit=False)
+        plain = optimize(searched, GOALS, SearchOptions(fuse="mean", max_savers=2, seed=draw), crossfit=False)
         costs = [evaluate(searched, found).cost_ratio for found in plain]
         apart.append([cost / least - 1 for cost, least in zip(costs, cheapest_of_all(searched), strict=True)])
     figures: dict[str, list] = {name: summary(name, rows) for name, rows in made.items()}

@@ -21,6 +21,7 @@ from dynamic_exit.passes.tiny_saver.fine_tune import FineTuneStanza, fine_tune
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.records import Records, StageTable
 from dynamic_exit.search.optimizer import optimize
+from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.sources.models.loading import load_model
 
 AT = 0.005
@@ -49,11 +50,11 @@ def at_equal_drop(records: Records, draws: int) -> tuple[float, float, float]:
     shipped, curves = [], []
     for draw in range(draws):
         searched, reported = halves(records, draw)
-        (found,) = optimize(searched, [Goal(max_accuracy_drop=AT)], fuse="mean", seed=draw)
+        (found,) = optimize(searched, [Goal(max_accuracy_drop=AT)], SearchOptions(fuse="mean", seed=draw))
         result = evaluate(reported, found)
         shipped.append((result.cost_ratio, 100 * result.accuracy_drop))
         goals = [Goal(max_accuracy_drop=drop) for drop in np.linspace(0, 2.5 * AT, 6)]
-        plain = optimize(searched, goals, fuse="mean", seed=draw, crossfit=False)
+        plain = optimize(searched, goals, SearchOptions(fuse="mean", seed=draw), crossfit=False)
         curves.append([(e.accuracy_drop, e.cost_ratio) for e in (evaluate(reported, each) for each in plain)])
     drops, costs = np.mean(curves, axis=0).T
     return (*np.mean(shipped, axis=0), float(np.interp(AT, np.maximum.accumulate(drops), costs)))

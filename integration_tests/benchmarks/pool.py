@@ -17,9 +17,12 @@ from dynamic_exit.chain.evaluation import Configuration, evaluate
 from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.passes.tiny_saver.select import select_savers
 from dynamic_exit.records import Records
-from dynamic_exit.search.beam import Beam, Stages, count_target
+from dynamic_exit.records.stage_table import Stages
+from dynamic_exit.search.beam import Beam
 from dynamic_exit.search.optimizer import optimize
+from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.search.outcomes import OutcomeCache
+from dynamic_exit.search.targets import count_target
 from dynamic_exit.search.thresholds import polish, rough_fits
 
 # of this process, so that other work on the machine does not count
@@ -103,14 +106,14 @@ def all_pairs(records: Records, goal: Goal) -> tuple[float, Stages]:
 
 def longer_search(records: Records, goal: Goal) -> tuple[float, Stages]:
     """The best chain of up to four savers by a wider beam on more samples, without a shortlist."""
-    beam = Beam(records, "mean", max_savers=4, width=400, rows=40_000, screened=6_000)
+    beam = Beam(records, SearchOptions(fuse="mean", max_savers=4, beam_width=400), rows=40_000, screened=6_000)
     return best_of(records, goal, beam.best([goal], 600)[0], 1 << 17, 150)
 
 
 def chosen(records: Records, savers: int, crossfit: bool) -> tuple[Configuration, float]:
     """What the optimizer chooses, and the seconds that it takes."""
     start = clock()
-    (found,) = optimize(records, [GOAL], fuse="mean", max_savers=savers, crossfit=crossfit)
+    (found,) = optimize(records, [GOAL], SearchOptions(fuse="mean", max_savers=savers), crossfit=crossfit)
     return found, clock() - start
 
 

@@ -25,6 +25,7 @@ from dynamic_exit.records import Records
 from dynamic_exit.runtime.recorder import make_records
 from dynamic_exit.runtime.stages import StageSet
 from dynamic_exit.search.optimizer import optimize
+from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.sources.models.loading import load_model
 from dynamic_exit.targets.onnxruntime import OnnxRuntimeTarget, export_exits
 
@@ -78,7 +79,7 @@ def curve(records: Records, fuse: str, draws: int) -> np.ndarray:
         for searched, reported in (parts, parts[::-1]):
             for place, goal in enumerate(GOALS):
                 try:
-                    (found,) = optimize(searched, [goal], fuse=fuse, seed=draw, crossfit=False)
+                    (found,) = optimize(searched, [goal], SearchOptions(fuse=fuse, seed=draw), crossfit=False)
                 except TuningError:  # more than any configuration gives on these samples
                     continue
                 figures = evaluate(reported, found)

@@ -20,6 +20,7 @@ from dynamic_exit.chain.evaluation import Configuration, evaluate
 from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.records import Records
 from dynamic_exit.search.optimizer import front, optimize, tune
+from dynamic_exit.search.options import SearchOptions
 
 # of this process, so that other work on the machine does not count
 clock = time.process_time
@@ -38,7 +39,7 @@ def speed(draws: int, seed: int) -> None:
     # in turn, so that what else the machine does disturbs all alike
     for _ in range(draws):
         start = clock()
-        points = len(front(records, 50, fuse="none", seed=seed))
+        points = len(front(records, 50, options=SearchOptions(fuse="none", seed=seed)))
         ours.append((clock() - start) / points)
         for system, one_pass in systems.items():
             start = clock()
@@ -57,7 +58,9 @@ def speed(draws: int, seed: int) -> None:
     figures = [evaluate(records, configuration(records, chosen)) for chosen in theirs]
     goals = [Goal(max_accuracy_drop=e.accuracy_drop) for e in figures] + [Goal(budget=e.cost_ratio) for e in figures]
     start = clock()
-    made = [evaluate(records, f) for f in optimize(records, goals, fuse="none", crossfit=False, seed=seed)]
+    made = [
+        evaluate(records, f) for f in optimize(records, goals, SearchOptions(fuse="none", seed=seed), crossfit=False)
+    ]
     print(f"{'one-pass accuracy':>18} {'cost':>7} {'our cost there':>15} {'our accuracy at that cost':>26}")
     for e, cheaper, better in zip(figures, made, made[len(figures) :], strict=False):
         print(f"{e.accuracy:18.4f} {e.cost_ratio:7.4f} {cheaper.cost_ratio:15.4f} {better.accuracy:26.4f}")
@@ -81,7 +84,7 @@ def scale(draws: int, seed: int) -> None:
             records = Records.read(path)
             read = clock() - start
             start = clock()
-            points = front(records, 50, fuse="none", seed=seed)
+            points = front(records, 50, options=SearchOptions(fuse="none", seed=seed))
             seconds = clock() - start
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
             print(
@@ -106,7 +109,7 @@ def real(draws: int, seed: int, only: str | None = None) -> None:
                 order = np.random.default_rng([seed, draw]).permutation(len(records))
                 half, rest = records.take(order[:25_000]), records.take(order[25_000:])
                 goals = [Goal(max_accuracy_drop=drop) for drop in drops]
-                made = tune(half, rest, goals, fuse=fuse, max_savers=savers, seed=draw)
+                made = tune(half, rest, goals, SearchOptions(fuse=fuse, max_savers=savers, seed=draw))
                 rows.append([(p.cost_ratio, -100 * p.accuracy_drop) for p in made.points])
             mean, spread = np.mean(rows, axis=0), np.std(rows, axis=0)
             print(
@@ -136,7 +139,9 @@ def baselines(draws: int, seed: int) -> None:
         theirs += [best_single_saver(records, drop) for drop in (0.0, 0.005, 0.01)]
         figures = [evaluate(records, configuration(records, chosen)) for chosen in theirs]
         goals = [Goal(max_accuracy_drop=e.accuracy_drop) for e in figures]
-        for e, found in zip(figures, optimize(records, goals, fuse="none", crossfit=False, seed=draw), strict=True):
+        for e, found in zip(
+            figures, optimize(records, goals, SearchOptions(fuse="none", seed=draw), crossfit=False), strict=True
+        ):
             ours = evaluate(records, found)
             compared += 1
             saved.append(1 - ours.cost / e.cost)

@@ -37,8 +37,9 @@ from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.records import Records
 from dynamic_exit.search.beam import Beam
 from dynamic_exit.search.optimizer import optimize
+from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.search.outcomes import ChainOutcomes
-from dynamic_exit.search.table import CountTarget, Fit
+from dynamic_exit.search.targets import CountTarget, Fit
 from dynamic_exit.search.thresholds import polish, rough_fits
 
 BACKBONES = ("resnet152", "densenet161", "vgg19_bn")
@@ -109,7 +110,9 @@ class Case:
         """Search with the optimizer; per goal (backbone cost over mean cost, accuracy change in points)."""
         half, rest = self.records.take(self.search), self.records.take(self.report)
         figures = []
-        for found in optimize(half, GOALS, fuse="mean", max_savers=savers, seed=self.seed, crossfit=False):
+        for found in optimize(
+            half, GOALS, SearchOptions(fuse="mean", max_savers=savers, seed=self.seed), crossfit=False
+        ):
             self.found.add(tuple(self.records.index(name) for name, _ in found.stages))
             measured = evaluate(rest, found)
             figures.append((1 / measured.cost_ratio, -100 * measured.accuracy_drop))
@@ -119,7 +122,10 @@ class Case:
         """Search chains with the margin as confidence; the best of each length."""
         part = self.pool.take(np.sort(self.search[:_CHAIN_ROWS]))
         beam = Beam(
-            part.records, "mean", max_savers=max(SAVERS), max_stages=max(SAVERS), width=_CHAIN_BEAM, seed=self.seed
+            part.records,
+            SearchOptions(
+                fuse="mean", max_savers=max(SAVERS), max_stages=max(SAVERS), beam_width=_CHAIN_BEAM, seed=self.seed
+            ),
         )
         beam.levels = [MarginChains(part)]
         for ranked in beam.best(GOALS, len(self.records.stages) ** max(SAVERS)):

@@ -20,10 +20,11 @@ from tuning_data import synthetic
 from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.chain.operating_point import Goal, OperatingPoint
 from dynamic_exit.errors import TuningError
+from dynamic_exit.guarantee import certify_boldest
 from dynamic_exit.records import Records
-from dynamic_exit.search.choice import choose
-from dynamic_exit.search.guarantee import certify_boldest
+from dynamic_exit.search.choice import run_with_margin
 from dynamic_exit.search.optimizer import tune
+from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.search.solver import Search
 
 DROPS = (0.0, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1)
@@ -84,17 +85,21 @@ def tuned(records: Records, random: np.random.Generator, fuse: str, seed: int) -
     promise = {"guarantee": PROMISED, "guarantee_records": records} if random.random() < 0.5 else {}
     goals = random_goals(random)
     try:
-        return list(tune(records, records, goals, fuse=fuse, seed=seed, **promise).points)
+        return list(tune(records, records, goals, SearchOptions(fuse=fuse, seed=seed), **promise).points)
     except TuningError:
         goals = [goal for goal in goals if goal.budget is None and goal.max_accuracy_drop >= 0]
-        return list(tune(records, records, goals, fuse=fuse, seed=seed, **promise).points)
+        return list(tune(records, records, goals, SearchOptions(fuse=fuse, seed=seed), **promise).points)
 
 
 def chosen(records: Records, random: np.random.Generator, fuse: str, seed: int) -> list[OperatingPoint]:
     """Choose at a random optimism per goal, and every third time test guarantees on the samples searched."""
-    search, goals = Search(records, fuse, seed=seed), random_goals(random)
+    search, goals = Search(records, SearchOptions(fuse=fuse, seed=seed)), random_goals(random)
     optimism = [float(each) for each in random.choice([0, 0.01, 0.05]) * random.random(len(goals))]
-    kept = [each for each in zip(goals, choose(search, goals, optimism), optimism, strict=True) if each[1] is not None]
+    kept = [
+        each
+        for each in zip(goals, run_with_margin(search, goals, optimism), optimism, strict=True)
+        if each[1] is not None
+    ]
     measured = [
         OperatingPoint.measured(records, choice.configuration, name=goal.name, goal=goal) for goal, choice, _ in kept
     ]

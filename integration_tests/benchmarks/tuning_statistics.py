@@ -5,10 +5,11 @@ from tuning_data import imagenet, synthetic
 
 from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.chain.operating_point import Goal
+from dynamic_exit.guarantee import BettingTest, make_test_sequence
 from dynamic_exit.records import Records
-from dynamic_exit.search.guarantee import BettingTest, test_sequence
 from dynamic_exit.search.optimism import estimate_optimism
 from dynamic_exit.search.optimizer import optimize
+from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.search.solver import Search
 
 SAVERS = {
@@ -37,8 +38,8 @@ def overfitting(draws: int, seed: int, only: str | None = None) -> None:
         for draw in range(draws):
             order = np.random.default_rng([seed, draw]).permutation(len(records))
             search, rest = records.take(order[:2500]), records.take(order[2500:])
-            found = optimize(search, [Goal(max_accuracy_drop=0.005)], fuse=fuse, seed=draw)
-            plain = Search(search, fuse, seed=draw)
+            found = optimize(search, [Goal(max_accuracy_drop=0.005)], SearchOptions(fuse=fuse, seed=draw))
+            plain = Search(search, SearchOptions(fuse=fuse, seed=draw))
             for best in plain.run([Goal(max_accuracy_drop=float(drop)) for drop in lowered]):
                 # a goal that nothing meets leaves the backbone alone
                 found.append(plain.configuration(best) if best is not None else type(found[0])((), fuse))
@@ -83,11 +84,11 @@ def _draw_set(
     random = np.random.default_rng(seed)
     order = random.permutation(len(records))
     search_records, others = records.take(order[:5000]), records.take(order[5000:])
-    goals, options = [Goal(max_accuracy_drop=drop)], {"fuse": "mean", "max_savers": 2, "seed": seed[0]}
-    (plain,) = optimize(search_records, goals, **options)
-    search = Search(search_records, "mean", max_savers=2, seed=seed[0])
-    optimism = estimate_optimism(search_records, goals, **options)
-    path, discordance = test_sequence(search, [plain], samples, [drop], optimism)
+    goals, options = [Goal(max_accuracy_drop=drop)], SearchOptions("mean", 2, seed[0])
+    (plain,) = optimize(search_records, goals, options)
+    search = Search(search_records, options)
+    optimism = estimate_optimism(search_records, goals, options)
+    path, discordance = make_test_sequence(search, [plain], samples, [drop], optimism)
     truth = others.truth
     alone = (others.topk_classes[-1, :, 0] == truth).astype(np.int8)
     evaluations = [evaluate(others, configuration) for configuration in path]

@@ -5,10 +5,12 @@ import pytest
 from pydantic import ValidationError
 
 from dynamic_exit.chain.evaluation import evaluate
+from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.passes import TinySaverStanza
 from dynamic_exit.passes.tiny_saver import Shortlist, evaluate_alone, select_savers
 from dynamic_exit.records import Records, StageTable
-from dynamic_exit.search.optimizer import Goal, optimize
+from dynamic_exit.search.optimizer import optimize
+from dynamic_exit.search.options import SearchOptions
 
 N = 100
 
@@ -146,7 +148,7 @@ def test_the_chain_is_within_one_percent_of_the_best_of_all_pairs(fuse):
 
     def cost(names):
         part = pool.select(names)
-        (best,) = optimize(part, goal, fuse=fuse, max_savers=2, crossfit=False)
+        (best,) = optimize(part, goal, SearchOptions(fuse=fuse, max_savers=2), crossfit=False)
         return evaluate(part, best).cost_ratio
 
     found = select_savers(pool, 2, fuse, drop)

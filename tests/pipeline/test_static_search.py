@@ -15,6 +15,7 @@ from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe import parse_recipe, read_recipe
 from dynamic_exit.records import Records
 from dynamic_exit.search.optimizer import optimize
+from dynamic_exit.search.options import SearchOptions
 
 TRAINED = {"epochs": 15, "learning_rate": 0.01}
 # untrained afterwards, a backbone of so few channels loses more than any drop allows
@@ -62,7 +63,7 @@ def test_the_budget_counts_against_the_backbone_as_it_was_given(searched):
         assert row["accuracy_drop"] == pytest.approx(found["given"]["accuracy"] - point.accuracy)
     # the table's figures are for the default goal alone; what is left for optimism depends on other goals, too
     default, seed = result.points.by_name("accuracy-drop-5%"), result.metrics["seed"]
-    (alone,) = optimize(records, [default.goal], fuse=default.fuse, seed=seed)
+    (alone,) = optimize(records, [default.goal], SearchOptions(fuse=default.fuse, seed=seed))
     assert evaluate(records, alone).cost == pytest.approx(chosen[0]["cost"])
     assert evaluate(records, alone).accuracy == pytest.approx(chosen[0]["accuracy"])
 

@@ -8,9 +8,11 @@ from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.errors import TuningError
 from dynamic_exit.records import Records, StageTable
-from dynamic_exit.search.beam import Beam, count_target, extensions, fit_all, shortlist
+from dynamic_exit.search.beam import Beam, extensions, fit_all, shortlist
 from dynamic_exit.search.optimizer import optimize
+from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.search.outcomes import ApproximateOutcomes, OutcomeCache
+from dynamic_exit.search.targets import count_target
 from dynamic_exit.search.thresholds import polish, rough_fits
 
 GOAL = Goal(max_accuracy_drop=0.01)
@@ -81,14 +83,14 @@ def test_without_fused_evidence_coarse_chains_are_the_chains():
 @pytest.mark.parametrize("seed", range(4))
 def test_the_chain_of_two_is_the_best_of_all(seed):
     records = pool(seed, 800, 7)
-    (found,) = optimize(records, [GOAL], fuse="mean", max_savers=2, crossfit=False, seed=seed)
+    (found,) = optimize(records, [GOAL], SearchOptions(fuse="mean", max_savers=2, seed=seed), crossfit=False)
     pairs = [stages for size in (0, 1, 2) for stages in itertools.combinations(range(7), size)]
     assert evaluate(records, found).cost <= 1.01 * min(cost_of(records, stages) for stages in pairs)
 
 
 def test_no_exchange_of_one_stage_helps():
     records = pool(8, 1000, 12)
-    beam = Beam(records, "mean", max_savers=3, width=1)
+    beam = Beam(records, SearchOptions(fuse="mean", max_savers=3, beam_width=1))
     best = beam.best([GOAL], 1)[0][0]
     chains = ApproximateOutcomes(records, "mean", np.arange(1000))
     wanted = [count_target(chains, GOAL)]
@@ -101,7 +103,7 @@ def test_no_exchange_of_one_stage_helps():
 
 def test_many_samples_are_screened_on_few():
     records = pool(3, 8000, 5)
-    beam = Beam(records, "mean", max_savers=2, screened=4)
+    beam = Beam(records, SearchOptions(fuse="mean", max_savers=2), screened=4)
     assert [len(level.records) for level in beam.levels] == [3000, 8000]
     (first, *others) = beam.best([GOAL], 3)[0]
     every = min(itertools.combinations(range(5), 2), key=lambda stages: cost_of(records, stages))
@@ -121,26 +123,26 @@ def test_chains_grow_by_the_rules():
 
 def test_a_beam_keeps_its_limits():
     records = savers(5, 400, count=6)
-    assert all(len(s) <= 2 for s in Beam(records, "mean", max_stages=2).best([GOAL], 99)[0])
-    assert all(len(s) <= 1 for s in Beam(records, "mean", max_savers=1).best([GOAL], 99)[0])
-    assert Beam(records, "mean", max_savers=0).best([GOAL, GOAL], 99) == [[], []]
+    assert all(len(s) <= 2 for s in Beam(records, SearchOptions(fuse="mean", max_stages=2)).best([GOAL], 99)[0])
+    assert all(len(s) <= 1 for s in Beam(records, SearchOptions(fuse="mean", max_savers=1)).best([GOAL], 99)[0])
+    assert Beam(records, SearchOptions(fuse="mean", max_savers=0)).best([GOAL, GOAL], 99) == [[], []]
 
 
 def test_few_savers_need_no_shortlist():
     records = savers(6, 100, count=16)
-    assert shortlist(records, [GOAL], fuse="mean", max_savers=2, seed=0) is records
+    assert shortlist(records, [GOAL], SearchOptions(fuse="mean", max_savers=2, seed=0)) is records
 
 
 def test_a_shortlist_keeps_what_good_chains_need():
     records = pool(7, 600, 19)
-    listed = shortlist(records, [GOAL, Goal(budget=0.3)], fuse="mean", max_savers=2, seed=0)
+    listed = shortlist(records, [GOAL, Goal(budget=0.3)], SearchOptions(fuse="mean", max_savers=2, seed=0))
     correct = (records.topk_classes[:-1, :, 0] == records.truth).sum(axis=1)
     assert 2 <= len(listed.stages) - 1 <= 16 and listed.stages[-1] == "final"
     assert {"saver0", f"saver{correct.argmax()}"} <= set(listed.stages)
     costs = {stages: cost_of(records, stages) for stages in itertools.combinations(range(19), 2)}
     inside = {records.index(name) for name in listed.stages[:-1]}
     assert min(cost for stages, cost in costs.items() if inside.issuperset(stages)) <= 1.01 * min(costs.values())
-    again = shortlist(records, [GOAL, Goal(budget=0.3)], fuse="mean", max_savers=2, seed=0)
+    again = shortlist(records, [GOAL, Goal(budget=0.3)], SearchOptions(fuse="mean", max_savers=2, seed=0))
     assert again.stages == listed.stages
 
 
@@ -150,7 +152,7 @@ def test_large_pools_are_searched_with_care():
         records = pool(20 + seed, 4000, 17)
         search, rest = records.take(slice(0, 200)), records.take(slice(200, 4000))
         for drops, crossfit in ((careful, True), (plain, False)):
-            (found,) = optimize(search, [GOAL], fuse="mean", max_savers=2, crossfit=crossfit)
+            (found,) = optimize(search, [GOAL], SearchOptions(fuse="mean", max_savers=2), crossfit=crossfit)
             drops.append(evaluate(rest, found).accuracy_drop)
     assert np.mean(careful) < np.mean(plain)
 
@@ -158,4 +160,4 @@ def test_large_pools_are_searched_with_care():
 def test_a_budget_below_all_names_the_cheapest_of_the_whole_pool():
     records = pool(9, 100, 17)
     with pytest.raises(TuningError, match=f"the cheapest costs {records.own_cost[0]:.4g} of it"):
-        optimize(records, [Goal(budget=0.5 * records.own_cost[0])], max_savers=2)
+        optimize(records, [Goal(budget=0.5 * records.own_cost[0])], SearchOptions(max_savers=2))

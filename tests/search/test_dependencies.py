@@ -13,6 +13,7 @@ from dynamic_exit.records import Records, StageTable
 from dynamic_exit.search import solver as search_module
 from dynamic_exit.search.dependencies import insert_saver, with_saver_always_on
 from dynamic_exit.search.optimizer import tune
+from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.search.solver import Search
 
 GOALS = [Goal(max_accuracy_drop=drop) for drop in (0.0, 0.02, 0.1)]
@@ -97,9 +98,9 @@ def test_costs_where_the_saver_always_runs_are_those_of_the_chain_with_it(seed):
 @pytest.mark.parametrize("fuse", FUSES)
 def test_few_chains_are_searched_like_all_that_are_allowed(fuse):
     made = records(5, 24, positions=1)
-    found = Search(made, fuse).run(GOALS)
+    found = Search(made, SearchOptions(fuse=fuse)).run(GOALS)
     for goal, best in zip(GOALS, found, strict=True):
-        configuration = Search(made, fuse).configuration(best)
+        configuration = Search(made, SearchOptions(fuse=fuse)).configuration(best)
         result = evaluate(made, configuration)
         assert result.accuracy_drop <= goal.max_accuracy_drop + 1e-9
         assert result.cost <= _least(made, fuse, goal) * (1 + 1e-6)
@@ -125,7 +126,7 @@ def test_long_chains_use_the_better_exits_with_their_saver(fuse, monkeypatch):
     monkeypatch.setattr(search_module, "_EXHAUSTIVE_CELLS", 0)
     made = records(1, 1500)
     plain = made.select([name for name in made.stages if "sequence" not in name])
-    rich, poor = Search(made, fuse), Search(plain, fuse)
+    rich, poor = Search(made, SearchOptions(fuse=fuse)), Search(plain, SearchOptions(fuse=fuse))
     for with_them, without in zip(rich.run(GOALS), poor.run(GOALS), strict=True):
         configuration = rich.configuration(with_them)
         names = [name for name, _ in configuration.stages]
@@ -140,15 +141,19 @@ def test_worse_exits_that_need_a_saver_change_nothing(monkeypatch):
     monkeypatch.setattr(search_module, "_EXHAUSTIVE_CELLS", 0)
     made = records(2, 1500, needing=-0.5)
     plain = made.select([name for name in made.stages if "sequence" not in name])
-    for one, two in zip(Search(made).front(12), Search(plain).front(12), strict=False):
-        assert evaluate(made, Search(made).configuration(one)).cost <= evaluate(
-            plain, Search(plain).configuration(two)
+    for one, two in zip(
+        Search(made, SearchOptions(fuse="none")).front(12),
+        Search(plain, SearchOptions(fuse="none")).front(12),
+        strict=False,
+    ):
+        assert evaluate(made, Search(made, SearchOptions(fuse="none")).configuration(one)).cost <= evaluate(
+            plain, Search(plain, SearchOptions(fuse="none")).configuration(two)
         ).cost * (1 + 1e-6)
 
 
 def test_a_whole_tuning_names_the_saver():
     made, other, proof = (records(seed, 300, positions=1) for seed in (3, 4, 5))
-    points = tune(made, other, GOALS[2:], fuse="none", guarantee_records=proof, guarantee=0.8)
+    points = tune(made, other, GOALS[2:], SearchOptions(fuse="none"), guarantee_records=proof, guarantee=0.8)
     for point in points.points:
         names = [stage.stage for stage in point.stages]
         assert "base" in names or not any("sequence" in name for name in names)
@@ -159,7 +164,7 @@ def test_nothing_but_exits_that_need_a_saver_can_be_searched(monkeypatch):
     monkeypatch.setattr(search_module, "_EXHAUSTIVE_CELLS", 0)
     made = records(6, 400)
     alone = made.select([name for name in made.stages if "sequence" in name])
-    search = Search(alone)
+    search = Search(alone, SearchOptions(fuse="none"))
     for found in search.run(GOALS):
         names = [name for name, _ in search.configuration(found).stages]
         assert not names or names[0] == "base"

@@ -6,9 +6,10 @@ from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.records import Records, StageTable
 from dynamic_exit.search.exit_selection import drop_unhelpful_exits
 from dynamic_exit.search.optimizer import optimize
+from dynamic_exit.search.options import SearchOptions
 
 GOALS = [Goal(max_accuracy_drop=drop) for drop in (0.0, 0.01)]
-OPTIONS = {"fuse": "none", "max_savers": 2, "seed": 0}
+OPTIONS = SearchOptions("none", 2)
 
 
 def with_exits(records: Records, places: list[float], logits: list[np.ndarray]) -> Records:
@@ -40,8 +41,8 @@ def chain() -> Records:
 
 def test_an_exit_that_knows_what_the_final_knows_stays(chain):
     records = with_exits(chain, [0.3], [final_logits(chain)])
-    assert drop_unhelpful_exits(records, GOALS, **OPTIONS) is records
-    found = optimize(records, GOALS, fuse="none", max_savers=2)
+    assert drop_unhelpful_exits(records, GOALS, OPTIONS) is records
+    found = optimize(records, GOALS, SearchOptions(fuse="none", max_savers=2))
     assert all("exit0" in dict(each.stages) for each in found)
 
 
@@ -49,14 +50,14 @@ def test_an_exit_that_knows_what_the_final_knows_stays(chain):
 def test_exits_that_guess_go_however_many_they_are(chain, fuse):
     noise = np.random.default_rng(0).standard_normal((4, len(chain), 10)) * 2
     records = with_exits(chain, [0.4, 0.5, 0.6, 0.8], [*noise])
-    kept = drop_unhelpful_exits(records, GOALS, **{**OPTIONS, "fuse": fuse})
+    kept = drop_unhelpful_exits(records, GOALS, SearchOptions(fuse, 2))
     assert kept.stages == chain.stages
-    found = optimize(records, GOALS, fuse=fuse, max_savers=2)
-    assert found == optimize(chain, GOALS, fuse=fuse, max_savers=2)
+    found = optimize(records, GOALS, SearchOptions(fuse=fuse, max_savers=2))
+    assert found == optimize(chain, GOALS, SearchOptions(fuse=fuse, max_savers=2))
 
 
 @pytest.mark.parametrize(
     "records", [savers(0, 300), exits(0, 300), random_records(1, 60, 4)], ids=["savers", "exits", "few samples"]
 )
 def test_where_there_is_no_choice_nothing_changes(records):
-    assert drop_unhelpful_exits(records, GOALS, **OPTIONS) is records
+    assert drop_unhelpful_exits(records, GOALS, OPTIONS) is records

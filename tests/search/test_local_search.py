@@ -4,7 +4,7 @@ from instances import exits
 
 from dynamic_exit.search.local_search import Exchange
 from dynamic_exit.search.outcomes import OutcomeCache
-from dynamic_exit.search.table import CountTarget
+from dynamic_exit.search.targets import CountTarget
 from dynamic_exit.search.thresholds import polish, score
 
 

@@ -6,7 +6,9 @@ from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.chain.operating_point import Goal, OperatingPoints
 from dynamic_exit.errors import RecordsError, TuningError
 from dynamic_exit.records import Records
-from dynamic_exit.search.optimizer import optimize, split, tune, tune_file
+from dynamic_exit.search.optimizer import optimize, tune, tune_file
+from dynamic_exit.search.options import SearchOptions
+from dynamic_exit.search.splits import split
 
 
 def changed(records: Records, **arrays) -> Records:
@@ -28,10 +30,16 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path, fuse):
     savers(1, 400).write(tmp_path / "records.npz")
     for name in ("a", "b"):
         tune_file(
-            tmp_path / "records.npz", tmp_path / name, max_accuracy_drops=[0.02], guarantee=0.9, fuse=fuse, seed=3
+            tmp_path / "records.npz",
+            tmp_path / name,
+            SearchOptions(fuse=fuse, seed=3),
+            max_accuracy_drops=[0.02],
+            guarantee=0.9,
         )
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    other = tune_file(tmp_path / "records.npz", tmp_path / "b", max_accuracy_drops=[0.02], fuse=fuse, seed=4)
+    other = tune_file(
+        tmp_path / "records.npz", tmp_path / "b", SearchOptions(fuse=fuse, seed=4), max_accuracy_drops=[0.02]
+    )
     assert other.to_json().encode() != (tmp_path / "a").read_bytes()
 
 
@@ -61,8 +69,10 @@ def test_few_samples_are_searched_with_care():
     for seed in range(3):
         records = exits(seed, 6000, positions=6, heads=1)
         search, rest = records.take(slice(0, 300)), records.take(slice(300, 6000))
-        careful.append(evaluate(rest, optimize(search, goal, fuse="none")[0]).accuracy_drop)
-        plain.append(evaluate(rest, optimize(search, goal, fuse="none", crossfit=False)[0]).accuracy_drop)
+        careful.append(evaluate(rest, optimize(search, goal, SearchOptions(fuse="none"))[0]).accuracy_drop)
+        plain.append(
+            evaluate(rest, optimize(search, goal, SearchOptions(fuse="none"), crossfit=False)[0]).accuracy_drop
+        )
     assert np.mean(careful) < 0.6 * np.mean(plain)
 
 
@@ -113,18 +123,19 @@ BAD = [
         {"guarantee": 95},
         "the guarantee's probability must be between 0 and 1, 0.95 for instance; got",
     ),
-    ("savers", None, {"max_savers": -2}, "max_savers must be 0 or more; got -2"),
-    ("fuse", None, {"fuse": "max"}, "fuse must be 'none' or 'mean'; got 'max'"),
+    ("savers", None, {"options": {"max_savers": -2}}, "max_savers must be 0 or more; got -2"),
+    ("fuse", None, {"options": {"fuse": "max"}}, "fuse must be 'none' or 'mean'; got 'max'"),
 ]
 
 
 @pytest.mark.parametrize(("change", "arguments", "message"), [b[1:] for b in BAD], ids=[b[0] for b in BAD])
 def test_bad_input_is_refused_and_nothing_written(tmp_path, change, arguments, message):
-    records = savers(3, 60)
+    records, arguments = savers(3, 60), dict(arguments)
     (change(records) if change else records).write(tmp_path / "records.npz")
     (tmp_path / "points.json").write_text("kept")
     with pytest.raises(TuningError) as error:
-        tune_file(tmp_path / "records.npz", tmp_path / "points.json", **arguments)
+        options = SearchOptions(**arguments.pop("options", {}))
+        tune_file(tmp_path / "records.npz", tmp_path / "points.json", options, **arguments)
     assert message in str(error.value) and "\n" not in str(error.value)
     assert (tmp_path / "points.json").read_text() == "kept"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["points.json", "records.npz"]
@@ -145,7 +156,11 @@ def test_records_without_labels_can_be_tuned_and_promised(tmp_path):
     records = changed(savers(5, 3000), labels=np.full(3000, -1))
     records.write(tmp_path / "records.npz")
     made = tune_file(
-        tmp_path / "records.npz", tmp_path / "points.json", max_accuracy_drops=[0.1], guarantee=0.9, fuse="none"
+        tmp_path / "records.npz",
+        tmp_path / "points.json",
+        SearchOptions(fuse="none"),
+        max_accuracy_drops=[0.1],
+        guarantee=0.9,
     )
     assert made.baseline.accuracy == 1
     assert made.points[0].guarantee.samples == 750 and made.points[0].cost_ratio < 1

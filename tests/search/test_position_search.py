@@ -13,7 +13,7 @@ TRADES = (1e-9, 0.05, 0.5, 2.0, 1e9)
 def configuration(records, path, options) -> Configuration:
     used = [
         (records.stages[group[head]], float(line.grids[head][place]))
-        for group, line, (head, place) in zip(path.groups, path.lines, options, strict=True)
+        for group, line, (head, place) in zip(path.groups, path.searches, options, strict=True)
         if head >= 0
     ]
     return Configuration(tuple(used), "none")
@@ -34,12 +34,12 @@ def test_no_change_of_one_group_helps(multiplier):
         random = np.random.default_rng(seed)
         records = random_records(seed, int(random.integers(2, 40)), 1 + seed % 4, ties=seed % 2 == 0)
         path = TradeoffPath(OutcomeCache(records, "none"))
-        start = [choices(line)[int(random.integers(len(choices(line))))] for line in path.lines]
-        found = coordinate_ascent(path.lines, path.final_correct, multiplier, start)
+        start = [choices(line)[int(random.integers(len(choices(line))))] for line in path.searches]
+        found = coordinate_ascent(path.searches, path.final_correct, multiplier, start)
         reached = worth(records, path, found.options, multiplier)
         assert found.correct - multiplier * found.cost == pytest.approx(reached, rel=1e-9, abs=1e-9)
         assert reached >= worth(records, path, start, multiplier) - 1e-9 * multiplier
-        for group, line in enumerate(path.lines):
+        for group, line in enumerate(path.searches):
             for option in choices(line):
                 changed = [*found.options[:group], option, *found.options[group + 1 :]]
                 assert worth(records, path, changed, multiplier) <= reached + 1e-9 * (1 + abs(reached))
@@ -50,8 +50,8 @@ def test_heads_of_one_position_may_have_different_prefixes():
     records = type(records)(**{**records.__dict__, "prefix_cost": np.array([0.2, 0.5, 0.4, 1.0])})
     path = TradeoffPath(OutcomeCache(records, "none"))
     for multiplier in (0.1, 0.5, 1.0):
-        (best,) = coordinate_ascent(path.lines, path.final_correct, multiplier, [OFF]).options
-        values = {option: worth(records, path, [option], multiplier) for option in choices(path.lines[0])}
+        (best,) = coordinate_ascent(path.searches, path.final_correct, multiplier, [OFF]).options
+        values = {option: worth(records, path, [option], multiplier) for option in choices(path.searches[0])}
         assert values[best] == pytest.approx(max(values.values()))
 
 
@@ -69,7 +69,7 @@ def test_an_option_that_is_as_good_as_the_best_remains():
         same[name] = np.stack([getattr(records, name)[1]] * 2)
     path = TradeoffPath(OutcomeCache(type(records)(**same), "none"))
     for start in (OFF, (0, 0), (0, 7)):
-        assert coordinate_ascent(path.lines, path.final_correct, 0.7, [start]).options == (start,)
+        assert coordinate_ascent(path.searches, path.final_correct, 0.7, [start]).options == (start,)
 
 
 def test_thresholds_on_all_samples_part_the_same_samples():

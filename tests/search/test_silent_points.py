@@ -12,11 +12,12 @@ from dynamic_exit.chain.evaluation import Configuration, evaluate
 from dynamic_exit.chain.goal_limits import explain_excessive_drop
 from dynamic_exit.chain.operating_point import Baseline, Goal, Guarantee, OperatingPoint, OperatingPoints
 from dynamic_exit.errors import DynamicExitError, OperatingPointError, PassError, RecipeError, TuningError
+from dynamic_exit.guarantee import certify_boldest, count_discordant, fixed_sequence_test
 from dynamic_exit.passes import explain
 from dynamic_exit.recipe import PointGoal, Tuning
-from dynamic_exit.search.choice import Choice, asked_of, choose, notes_on
-from dynamic_exit.search.guarantee import certify_boldest, discordant, fixed_sequence_test
+from dynamic_exit.search.choice import Choice, goals_with_margin, run_with_margin, shortage_warnings
 from dynamic_exit.search.optimizer import goals_from_drops, optimize, tune
+from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.search.solver import Search
 
 
@@ -68,7 +69,7 @@ def test_points_are_in_order_whatever_the_correction_is(name, optimism):
     few = list(ORDER).index(name) % 2
     records = exits(3, 120, positions=2, heads=1) if few else savers(3, 200, count=2)
     goals = ORDER[name]
-    made = choose(Search(records, "none" if few else "mean", restarts=0), goals, optimism)
+    made = run_with_margin(Search(records, SearchOptions(fuse="none" if few else "mean", restarts=0)), goals, optimism)
     kept = [(goal, choice.configuration) for goal, choice in zip(goals, made, strict=True) if choice is not None]
     assert len(kept) >= 3
     assert out_of_order(records, *zip(*kept, strict=True)) == []
@@ -83,11 +84,11 @@ def test_points_are_in_order_whatever_the_correction_is(name, optimism):
 def test_points_are_in_order_on_any_records(seed, allowed, optimism):
     records = random_records(seed, 20 + seed % 60, 1 + seed % 2, ties=seed % 3 == 0)
     goals = drops(*allowed)
-    made = choose(Search(records, "none", restarts=0), goals, optimism[: len(goals)])
+    made = run_with_margin(Search(records, SearchOptions(fuse="none", restarts=0)), goals, optimism[: len(goals)])
     kept = [(goal, choice) for goal, choice in zip(goals, made, strict=True) if choice is not None]
     for goal, choice in kept:
         assert evaluate(records, choice.configuration).accuracy_drop <= goal.max_accuracy_drop + 1e-9
-        assert 0 <= choice.missing <= choice.room + 1e-9
+        assert 0 <= choice.missing <= choice.margin + 1e-9
     if kept:
         assert out_of_order(records, *zip(*((goal, each.configuration) for goal, each in kept), strict=True)) == []
 
@@ -96,7 +97,7 @@ def test_the_example_is_in_order():
     # 600 samples, exits of one backbone
     records = exits(5, 600, positions=2, heads=1)
     goals = drops(0.01, 0.0, 0.005)
-    assert out_of_order(records, goals, optimize(records, goals, fuse="none")) == []
+    assert out_of_order(records, goals, optimize(records, goals, SearchOptions(fuse="none"))) == []
 
 
 ASKED = [
@@ -112,29 +113,29 @@ ASKED = [
 
 @pytest.mark.parametrize(("allowed", "optimism", "asked"), [row[1:] for row in ASKED], ids=[row[0] for row in ASKED])
 def test_what_is_asked_of_the_search(allowed, optimism, asked):
-    found = [goal.max_accuracy_drop for goal in asked_of(drops(*allowed), optimism)]
+    found = [goal.max_accuracy_drop for goal in goals_with_margin(drops(*allowed), optimism)]
     assert found == pytest.approx(asked)
 
 
 def test_budgets_are_asked_for_as_they_are():
     goals = [*budgets(0.4), *drops(0.01)]
-    assert asked_of(goals, [0.0, 0.01])[0] is goals[0]
+    assert goals_with_margin(goals, [0.0, 0.01])[0] is goals[0]
 
 
 def test_a_correction_takes_at_most_half_of_what_is_saved():
     records = savers(1, 400)
-    search = Search(records, "none", restarts=0)
-    (plain,), (corrected,) = (choose(search, drops(0.02), [optimism]) for optimism in (0.0, 0.5))
+    search = Search(records, SearchOptions(fuse="none", restarts=0))
+    (plain,), (corrected,) = (run_with_margin(search, drops(0.02), [optimism]) for optimism in (0.0, 0.5))
     saved = [1 - evaluate(records, each.configuration).cost_ratio for each in (plain, corrected)]
     assert saved[0] / 2 - 1e-9 <= saved[1] <= saved[0]
-    assert plain.missing == 0 < corrected.missing < corrected.room == 0.5
+    assert plain.missing == 0 < corrected.missing < corrected.margin == 0.5
 
 
 def test_promises_are_in_order():
     records = savers(4, 1500)
-    search, calibration = Search(records, "none", restarts=0), savers(5, 3000)
+    search, calibration = Search(records, SearchOptions(fuse="none", restarts=0)), savers(5, 3000)
     allowed, optimism = [0.05, 0.02, 0.03, 0.1], [0.0, 0.0, 0.01, 0.02]
-    plain = [choice.configuration for choice in choose(search, drops(*allowed), optimism)]
+    plain = [choice.configuration for choice in run_with_margin(search, drops(*allowed), optimism)]
     made = certify_boldest(search, plain, calibration, allowed, 0.9, optimism)
     kept = [(Goal(max_accuracy_drop=a), each[0]) for a, each in zip(allowed, made, strict=True) if each[1]]
     assert len(kept) >= 2
@@ -146,7 +147,7 @@ def test_promises_are_in_order():
 def test_what_passes_for_a_drop_passes_for_a_larger_one_that_bets_alike():
     records = savers(6, 800)
     path = [Configuration((("saver0", threshold),), "none") for threshold in np.linspace(0.999, 0.5, 12)]
-    share = sum(discordant(records, path[3])[:2]) / 800
+    share = sum(count_discordant(records, path[3])[:2]) / 800
     options = {"probability": 0.8, "discordance": share, "widest": 0.2}
     passed = [
         fixed_sequence_test(records, path, max_accuracy_drop=drop, **options).passed
@@ -206,12 +207,12 @@ NOTES = [
 
 @pytest.mark.parametrize(("goals", "choices", "said"), [row[1:] for row in NOTES], ids=[row[0] for row in NOTES])
 def test_what_is_said_where_samples_are_few(goals, choices, said):
-    assert notes_on(Search(savers(0, 450)), goals, choices) == said
+    assert shortage_warnings(Search(savers(0, 450), SearchOptions(fuse="none")), goals, choices) == said
 
 
 def test_samples_that_would_be_enough_grow_with_what_is_missing():
-    search, goals = Search(savers(1, 400), "none", restarts=0), drops(0.02)
-    needed = [choose(search, goals, [optimism])[0].samples_needed for optimism in (0.2, 0.4)]
+    search, goals = Search(savers(1, 400), SearchOptions(fuse="none", restarts=0)), drops(0.02)
+    needed = [run_with_margin(search, goals, [optimism])[0].samples_needed for optimism in (0.2, 0.4)]
     # twice the optimism needs 2 ** 1.5 times as many
     assert needed[0] > 400 and needed[1] / needed[0] == pytest.approx(2**1.5, rel=0.01)
 
@@ -445,10 +446,10 @@ def test_a_gain_out_of_reach_is_refused_beside_other_goals():
     with pytest.raises(
         TuningError, match="no configuration keeps the accuracy drop at or under -0.7; the least found is"
     ):
-        optimize(savers(9, 100, count=2), drops(0.01, -0.7), fuse="none", crossfit=False)
+        optimize(savers(9, 100, count=2), drops(0.01, -0.7), SearchOptions(fuse="none"), crossfit=False)
 
 
 def test_a_gain_out_of_reach_among_chains_that_are_many():
     # too many chains to look at all of them
-    search = Search(savers(9, 3000, count=8), "mean", max_savers=2, restarts=0)
-    assert choose(search, drops(-0.9), [0.01]) == [None]
+    search = Search(savers(9, 3000, count=8), SearchOptions(fuse="mean", max_savers=2, restarts=0))
+    assert run_with_margin(search, drops(-0.9), [0.01]) == [None]

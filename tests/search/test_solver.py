@@ -6,6 +6,7 @@ from dynamic_exit.chain.evaluation import Configuration, evaluate
 from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.errors import TuningError
 from dynamic_exit.search.optimizer import front, optimize
+from dynamic_exit.search.options import SearchOptions
 
 
 @pytest.mark.parametrize("batch", range(10))
@@ -19,7 +20,9 @@ def test_small_cases_are_solved_as_by_brute_force(batch):
         base = evaluate(records, Configuration()).accuracy
         drop = float(random.choice([0.0, 0.05, 0.1, 0.3]))
         budget = float(random.uniform(1.02 * cost.min(), 1.0))
-        found = optimize(records, [Goal(max_accuracy_drop=drop), Goal(budget=budget)], fuse="none", crossfit=False)
+        found = optimize(
+            records, [Goal(max_accuracy_drop=drop), Goal(budget=budget)], SearchOptions(fuse="none"), crossfit=False
+        )
         cheap, accurate = (evaluate(records, configuration) for configuration in found)
         needed = np.ceil((base - drop) * samples - 1e-9)
         assert round(cheap.accuracy * samples) >= needed
@@ -33,7 +36,7 @@ def test_small_cases_are_solved_as_by_brute_force(batch):
 def test_goals_hold_on_the_samples_searched(make, fuse):
     records = make(1, 1500)
     goals = [Goal(max_accuracy_drop=drop) for drop in (0.0, 0.01, 0.05)] + [Goal(budget=0.5)]
-    figures = [evaluate(records, found) for found in optimize(records, goals, fuse=fuse, crossfit=False)]
+    figures = [evaluate(records, found) for found in optimize(records, goals, SearchOptions(fuse=fuse), crossfit=False)]
     for goal, figure in zip(goals[:3], figures, strict=False):
         assert figure.accuracy_drop <= goal.max_accuracy_drop + 1e-9
     assert figures[0].cost > figures[1].cost > figures[2].cost
@@ -44,7 +47,7 @@ def test_goals_hold_on_the_samples_searched(make, fuse):
 @pytest.mark.parametrize("fuse", ["none", "mean"])
 def test_a_front_rises(fuse):
     records = exits(2, 2000)
-    figures = [evaluate(records, found) for found in front(records, 20, fuse=fuse)]
+    figures = [evaluate(records, found) for found in front(records, 20, options=SearchOptions(fuse=fuse))]
     assert len(figures) >= 10
     assert all(a.cost < b.cost and a.accuracy < b.accuracy for a, b in zip(figures, figures[1:], strict=False))
 
@@ -53,21 +56,21 @@ def test_at_most_so_many_savers():
     records = savers(3, 500, count=6)
     for most in (0, 1, 2):
         for fuse in ("none", "mean"):
-            (found,) = optimize(records, [Goal(max_accuracy_drop=0.02)], fuse=fuse, max_savers=most)
+            (found,) = optimize(records, [Goal(max_accuracy_drop=0.02)], SearchOptions(fuse=fuse, max_savers=most))
             assert len(found.stages) <= most
 
 
 def test_one_head_a_position():
     records = exits(4, 600, heads=3)
     for fuse in ("none", "mean"):
-        (found,) = optimize(records, [Goal(max_accuracy_drop=0.02)], fuse=fuse)
+        (found,) = optimize(records, [Goal(max_accuracy_drop=0.02)], SearchOptions(fuse=fuse))
         places = [records.positions[records.index(name)] for name, _ in found.stages]
         assert len(places) == len(set(places))
 
 
 def test_no_threshold_sits_on_a_confidence():
     records = savers(5, 500)
-    (found,) = optimize(records, [Goal(max_accuracy_drop=0.01)], fuse="none")
+    (found,) = optimize(records, [Goal(max_accuracy_drop=0.01)], SearchOptions(fuse="none"))
     for name, threshold in found.stages:
         sure = records.topk_probabilities[records.index(name), :, 0]
         assert np.float32(threshold) == threshold
@@ -89,7 +92,7 @@ def test_backbone_alone_can_be_tuned():
 def test_unknown_labels_mean_agreement_with_the_backbone(fuse):
     records = savers(8, 600)
     unknown = type(records)(**{**records.__dict__, "labels": np.full(600, -1)})
-    (found,) = optimize(unknown, [Goal(max_accuracy_drop=0.1)], fuse=fuse, crossfit=False)
+    (found,) = optimize(unknown, [Goal(max_accuracy_drop=0.1)], SearchOptions(fuse=fuse), crossfit=False)
     figures = evaluate(unknown, found)
     assert figures.baseline_accuracy == 1
     assert (figures.prediction != unknown.topk_classes[-1, :, 0]).mean() <= 0.1
@@ -118,5 +121,5 @@ def test_goals_out_of_reach(goal, message):
 )
 def test_options_out_of_range(arguments, message):
     with pytest.raises(TuningError) as error:
-        optimize(savers(9, 100), [Goal(budget=0.5)], **arguments)
+        optimize(savers(9, 100), [Goal(budget=0.5)], SearchOptions(**arguments))
     assert str(error.value) == message

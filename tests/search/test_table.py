@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynamic_exit.search.outcomes import ChainOutcomes
-from dynamic_exit.search.table import CountTarget, Table, grid_for
+from dynamic_exit.search.table import Table, grid_for
+from dynamic_exit.search.targets import CountTarget
 from dynamic_exit.search.thresholds import polish, score, spread
 
 
@@ -32,7 +33,7 @@ def test_every_cell_counts_what_its_thresholds_do(seed, stages, samples):
 def test_starts_that_lie_apart_meet_the_goal_and_begin_with_the_best(seed, correct):
     chain = chain_of(seed, 2, 15)
     table, target = Table(chain, grid_for(chain)[0]), CountTarget(correct=correct)
-    starts = table.apart(target, 5)
+    starts = table.distant_fits(target, 5)
     best = table.fit(target)
     if best is None:
         assert starts == []

@@ -28,6 +28,7 @@ from ..pipeline.measure import ROUNDS, TIME_LIMIT
 from ..recipe.static_choices import StaticChoice
 from ..records import Records
 from ..search.optimizer import optimize
+from ..search.options import SearchOptions
 from ..sources.run_inputs import RunInputs
 from ..targets.onnxruntime import BATCH_SIZE, export_whole
 
@@ -230,7 +231,7 @@ class Estimate:
         fuse = dynamic.tiny_saver.fuse if dynamic.tiny_saver else "none"
         # a budget takes as long as an allowed drop, and none of the random stages may fit it
         goals = [Goal(max_accuracy_drop=goal.max_accuracy_drop or 0.0) for goal in dynamic.tuning.goals]
-        optimize(records, goals, fuse=fuse)
+        optimize(records, goals, SearchOptions(fuse))
         return (time.perf_counter() - started) * self.sizes["calibration"] / few
 
     @cached_property

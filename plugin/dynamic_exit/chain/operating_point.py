@@ -28,8 +28,8 @@ __all__ = [
     "evaluate",
 ]
 
-TYPE = "dynamic_exit.operating_points"
-VERSION = 1
+TYPE: Literal["dynamic_exit.operating_points"] = "dynamic_exit.operating_points"
+VERSION: Literal[1] = 1
 BACKBONE = "backbone"
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -69,11 +69,16 @@ class Goal(_Model):
         return {name: value for name, value in self.__dict__.items() if value is not None}
 
     @property
+    def allowed_drop(self) -> float:
+        """The allowed drop, as a share; infinite for a budget."""
+        return math.inf if self.max_accuracy_drop is None else self.max_accuracy_drop
+
+    @property
     def name(self) -> str:
         """The name of a point for this goal: ``accuracy-drop-0.5%`` or ``budget-40%``."""
         if self.budget is not None:
             return f"budget-{_percent(self.budget)}%"
-        return f"accuracy-drop-{_percent(self.max_accuracy_drop)}%"
+        return f"accuracy-drop-{_percent(self.allowed_drop)}%"
 
 
 class StageThreshold(_Model):
@@ -382,8 +387,7 @@ class OperatingPoints(_Model):
 
 
 def _goal_drop(point: OperatingPoint) -> float:
-    drop = point.goal.max_accuracy_drop if point.goal else None
-    return math.inf if drop is None else drop
+    return point.goal.allowed_drop if point.goal else math.inf
 
 
 def _promised_drop(point: OperatingPoint) -> float:

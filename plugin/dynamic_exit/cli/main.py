@@ -275,21 +275,23 @@ def tune(
     """Find operating points for records, and report them on other samples than were searched."""
     from ..report.page import judged_table
     from ..search.optimizer import DEFAULT_DROPS, check_file_drops, tune_file
+    from ..search.options import SearchOptions
 
     _check_required(require_guarantee, guarantee, "as --guarantee")
-    options = {
-        "guarantee": guarantee,
-        "max_savers": max_savers,
-        "fuse": fuse,
-        "search_fraction": search_fraction,
-        "seed": seed,
-    }
+    options = SearchOptions(fuse, max_savers, seed)
     with terminal_log(quiet, verbose):
-        points = tune_file(records, output, max_accuracy_drops=max_accuracy_drop or list(DEFAULT_DROPS), **options)
+        points = tune_file(
+            records,
+            output,
+            options,
+            max_accuracy_drops=max_accuracy_drop or list(DEFAULT_DROPS),
+            guarantee=guarantee,
+            search_fraction=search_fraction,
+        )
         if plot is not None:
             from ..report.front import plot_search
 
-            plot_search(records, points, plot, **options)
+            plot_search(records, points, plot, options, guarantee=guarantee, search_fraction=search_fraction)
         judged = check_file_drops(records, points, search_fraction, guarantee is not None, seed)
     exceeding = [each for each in judged if each.exceeds_allowed_drop]
     for warning in (*points.warnings, *(each.warning for each in exceeding)):

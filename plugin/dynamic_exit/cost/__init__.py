@@ -1,4 +1,4 @@
-"""What a stage costs: multiply-adds counted by torch, seconds measured."""
+"""The cost of a stage: multiply-adds counted by torch, or measured seconds."""
 
 from .latency import ROUND_SECONDS, Latency, measure_latency
 from .macs import count_macs, node_macs

@@ -1,4 +1,4 @@
-"""Seconds per sample, of anything callable, side by side, also while other programs want the processor."""
+"""Seconds per sample of several callables side by side, robust against other programs that use the processor."""
 
 import contextlib
 import math
@@ -12,14 +12,14 @@ import torch
 from ..errors import ModelError
 from .waiting import Waits, read_waits
 
-#: Seconds that one timing of a callable takes at least: many ticks of the scheduler.
+#: The least duration of one timing of a callable, in seconds: many ticks of the scheduler.
 ROUND_SECONDS = 0.05
-# share of a round that others may take of it until it counts as disturbed
-_DISTURBED = 0.02
-# share of the processor's time that other threads of the process may take, and of the clock's that may pass idly
-_ALONE = 0.1
-# rounds at most, over those asked for, where others disturb
-_AGAIN = 2
+# a round counts as disturbed if other programs take more than this share of it
+_MAX_DISTURBANCE = 0.02
+# share of processor time that other threads of the process may take, and of wall time that may pass idle
+_SINGLE_THREAD_TOLERANCE = 0.1
+# rounds at most, over those asked for, if rounds are disturbed
+_MAX_ROUNDS_FACTOR = 2
 
 
 class Latency(NamedTuple):
@@ -32,16 +32,16 @@ class Latency(NamedTuple):
 
 
 class _Round(NamedTuple):
-    """Seconds of one timing, all calls in it together."""
+    """One timing, all its calls together, in seconds."""
 
     elapsed: float
-    thread: float  # of a processor, in the calling thread
-    process: float  # the same, in all threads
+    thread: float  # processor time of the calling thread
+    process: float  # processor time of all threads
     waits: Waits
 
     @property
     def disturbed(self) -> float:
-        """What others took, as a share."""
+        """Share of the time that other programs took."""
         return (self.waits.process + self.waits.stolen) / max(self.elapsed, 1e-9)
 
 
@@ -56,22 +56,22 @@ def measure_latency(
     synchronize: Callable[[], object] | None = None,
     time_limit: float | None = None,
 ) -> dict[str, Latency]:
-    """Time several callables in turn, so that a slow moment of the machine hits them all.
+    """Time several callables in turn, so that a slow moment of the machine affects all of them.
 
-    In every round each is called for `at_least` seconds. Where the system counts how long threads wait for a processor
-    (Linux does), a round in which that was more than 2 % is made again, up to twice as many rounds in all; where still
-    too few were undisturbed, the faster half of all counts. What one thread works through without a pause costs the
-    time of its processor, so that its waits for one are left out.
+    In every round each is called for `at_least` seconds. If the system counts how long threads wait for a processor
+    (Linux does), rounds in which that was more than 2 % are repeated, up to twice as many rounds in all; if still too
+    few were undisturbed, the faster half of all rounds counts. For single-threaded work without pauses, processor time
+    is used instead of wall time, so that waits for a processor are excluded.
 
     Args:
-        calls: Name -> what to time, without arguments: a torch module on its device, an onnxruntime session ...
-        batch: Samples that one call answers.
-        rounds: How many count of each, at least 1.
+        calls: Name -> callable without arguments.
+        batch: Samples per call.
+        rounds: How many rounds count, at least 1.
         warmup: Calls before the clock starts.
-        at_least: Seconds of one timing, in as many calls as it takes; None is `ROUND_SECONDS`, 0 is one call.
-        threads: torch's threads while measuring; None leaves them. Other runtimes set their own.
+        at_least: Seconds of one timing, in as many calls as it takes; `ROUND_SECONDS` if None, one call if 0.
+        threads: torch's threads while measuring; unchanged if None. Other runtimes set their own.
         synchronize: Called before each reading of the clock, such as ``torch.cuda.synchronize``.
-        time_limit: Seconds after which no further round is started (one is always run); None for no limit.
+        time_limit: Seconds after which no further round starts (one always runs); no limit if None.
 
     Returns:
         Name -> seconds per sample.
@@ -90,7 +90,7 @@ def measure_latency(
             for _ in range(warmup):
                 call()
         repeats = {name: _repeats(call, wait, at_least) for name, call in calls.items()}
-        for _ in range(_AGAIN * rounds):
+        for _ in range(_MAX_ROUNDS_FACTOR * rounds):
             for name, call in calls.items():
                 made[name].append(_timed(call, wait, repeats[name]))
             if time_limit is not None and time.perf_counter() - started > time_limit:
@@ -101,7 +101,7 @@ def measure_latency(
 
 
 def _repeats(call: Callable[[], object], wait: Callable[[], object], at_least: float) -> int:
-    """How many calls take so many seconds; twice as many each time until the clock can tell."""
+    """Return how many calls take so many seconds, doubled each time until the clock can tell."""
     count = 1
     while at_least > 0:
         seconds = _seconds([_timed(call, wait, count)])[0]
@@ -117,35 +117,37 @@ def _timed(call: Callable[[], object], wait: Callable[[], object], repeats: int)
     for _ in range(repeats):
         call()
     wait()
-    taken = (now - then for now, then in zip(_now(), begin, strict=True))
-    return _Round(*taken, read_waits().since(before))
+    elapsed, thread, process = (now - then for now, then in zip(_now(), begin, strict=True))
+    return _Round(elapsed, thread, process, read_waits().since(before))
 
 
 def _now() -> tuple[float, float, float]:
-    """Seconds on the clock, of processors in this thread, and in all."""
+    """Return wall time, processor time of this thread and processor time of all threads, in seconds."""
     return time.perf_counter(), time.thread_time(), time.process_time()
 
 
 def _undisturbed(made: list[_Round]) -> int:
-    return sum(each.disturbed <= _DISTURBED for each in made)
+    return sum(each.disturbed <= _MAX_DISTURBANCE for each in made)
 
 
 def _seconds(made: list[_Round]) -> list[float]:
-    """What each round took, or would have with a processor of its own.
+    """Return the seconds of each round, as if it had a processor of its own.
 
-    All rounds together tell what the calls are like: counts of waits are read a moment before the clock.
+    Whether the calls are single-threaded is decided on all rounds together: waits are read a moment before the clock.
     """
-    elapsed, thread, process = (sum(each[place] for each in made) for place in range(3))
+    elapsed = sum(each.elapsed for each in made)
+    thread = sum(each.thread for each in made)
+    process = sum(each.process for each in made)
     awake = elapsed - sum(each.waits.thread + each.waits.stolen for each in made)
-    if process <= (1 + _ALONE) * thread and thread >= (1 - _ALONE) * awake:
+    if process <= (1 + _SINGLE_THREAD_TOLERANCE) * thread and thread >= (1 - _SINGLE_THREAD_TOLERANCE) * awake:
         return [each.thread for each in made]
-    return [each.elapsed for each in made]  # several threads, a device, a pause: only the clock knows
+    return [each.elapsed for each in made]  # several threads, a device or pauses: only wall time is meaningful
 
 
 def _summary(made: list[_Round], rounds: int, samples: int) -> Latency:
-    """Seconds per sample over the rounds that others disturbed least: they take time, and never give any."""
+    """Return seconds per sample over the least disturbed rounds: disturbance adds time and never removes any."""
     seconds = np.array(_seconds(made)) / samples
-    order = sorted(range(len(made)), key=lambda index: (made[index].disturbed > _DISTURBED, seconds[index]))
+    order = sorted(range(len(made)), key=lambda index: (made[index].disturbed > _MAX_DISTURBANCE, seconds[index]))
     kept = seconds[order[: min(rounds, max(_undisturbed(made), math.ceil(len(made) / 2)))]]
     low, median, high = np.percentile(kept, [25, 50, 75])
     return Latency(float(median), float(low), float(high), len(kept))
@@ -153,10 +155,10 @@ def _summary(made: list[_Round], rounds: int, samples: int) -> Latency:
 
 @contextlib.contextmanager
 def using_threads(count: int | None) -> Iterator[None]:
-    """Set torch's threads within operators for a while.
+    """Set the number of torch's intra-op threads within a context.
 
     Args:
-        count: None leaves them.
+        count: Unchanged if None.
     """
     before = torch.get_num_threads()
     if count is not None:

@@ -1,6 +1,6 @@
-"""Multiply-adds per sample, by torch's own counter (half of its floating-point operations).
+"""Multiply-adds per sample, counted by torch (half of its floating-point operations).
 
-A module that computes outside torch counts its own: its method ``own_macs`` takes what its ``forward`` takes and
+A module that computes outside torch counts its own: its method ``own_macs`` takes the arguments of ``forward`` and
 returns the multiply-adds of that call.
 """
 
@@ -18,7 +18,7 @@ def count_macs(module: Callable[..., object], example_inputs: Sequence[Tensor]) 
     """Count the multiply-adds of matrix products, convolutions and attention.
 
     Args:
-        module: Anything callable with the inputs; it is run once.
+        module: Callable with the inputs; it is run once.
         example_inputs: Its tensors, the batch first.
 
     Returns:
@@ -34,10 +34,10 @@ def count_macs(module: Callable[..., object], example_inputs: Sequence[Tensor]) 
 
 
 def node_macs(graph_module: fx.GraphModule, example_inputs: Sequence[Tensor]) -> dict[str, float]:
-    """Count the multiply-adds of each node of a graph; they add up to ``count_macs`` of the whole.
+    """Count the multiply-adds of each node of a graph; their sum is ``count_macs`` of the whole.
 
     Args:
-        graph_module: A graph module, or anything that holds one as ``graph_module``; it is run once.
+        graph_module: A graph module, or an object that holds one as ``graph_module``; it is run once.
         example_inputs: Its tensors, the batch first.
 
     Returns:
@@ -55,7 +55,7 @@ def node_macs(graph_module: fx.GraphModule, example_inputs: Sequence[Tensor]) ->
 
 
 class _NoModules:
-    """Stands in for the counter's module tracker: everything belongs to the whole."""
+    """Replaces the counter's module tracker: everything is attributed to the whole."""
 
     parents = frozenset({"Global"})
 
@@ -68,13 +68,13 @@ class _NoModules:
 
 @contextlib.contextmanager
 def _counting() -> Iterator[FlopCounterMode]:
-    # torch's fused attention layer is one operator that its counter does not know
+    # torch's counter does not know the single operator of its fused attention layer
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         counter = FlopCounterMode(display=False)
-        # only the sum is wanted, and the tracking of modules fails on views of parameters (timm's cait)
-        counter.mod_tracker = _NoModules()
+        # only the sum is needed, and tracking modules fails on views of parameters (timm's cait)
+        counter.mod_tracker = _NoModules()  # type: ignore[assignment]
         with torch.no_grad(), counter:
             yield counter
     finally:
@@ -83,7 +83,7 @@ def _counting() -> Iterator[FlopCounterMode]:
 
 @contextlib.contextmanager
 def _counting_outside(module: Callable[..., object]) -> Iterator[list[float]]:
-    """Collect what modules inside `module` count themselves."""
+    """Collect the multiply-adds that modules inside `module` count themselves."""
     inner = module.modules() if isinstance(module, nn.Module) else ()
     found: list[float] = []
     handles = [
@@ -99,7 +99,7 @@ def _counting_outside(module: Callable[..., object]) -> Iterator[list[float]]:
 
 
 class _Counting(fx.Interpreter):
-    """Runs a graph and notes how far each node moves a running counter."""
+    """Runs a graph and records by how much each node increases a running counter."""
 
     def __init__(self, graph_module: fx.GraphModule, counter: FlopCounterMode):
         super().__init__(graph_module)

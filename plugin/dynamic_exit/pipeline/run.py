@@ -25,8 +25,9 @@ from ..errors import DynamicExitError
 from ..recipe.recipe import Recipe
 from ..records import Records
 from ..report.page import static_pass_notes
-from ..search.dependencies import required_savers
-from ..search.optimizer import split, tune
+from ..search.optimizer import tune
+from ..search.options import SearchOptions
+from ..search.splits import split
 from ..sources.data.split import Split
 from ..sources.run_inputs import RunInputs
 from ..targets.base import assemble
@@ -209,9 +210,8 @@ def _tune(
         calibration, proof = calibration.take(searched), calibration.take(proven)
     goals = [Goal(max_accuracy_drop=goal.max_accuracy_drop, budget=goal.budget) for goal in tuning.goals]
     goals, notes = (stack.goals, stack.notes) if stack else (goals, [])
-    points = tune(
-        calibration, test, goals, fuse=fuse, seed=recipe.seed, guarantee_records=proof, guarantee=tuning.guarantee
-    )
+    options = SearchOptions(fuse, seed=recipe.seed)
+    points = tune(calibration, test, goals, options, guarantee_records=proof, guarantee=tuning.guarantee)
     named = [
         point.model_copy(update={"name": goal.point_name})
         for goal, point in zip(tuning.goals, points.points, strict=True)
@@ -245,7 +245,7 @@ def _alone(records: Records) -> list[dict[str, Any]]:
     """How every stage would do alone, behind nothing but what it needs, on the samples that were searched."""
     figures = []
     for index, stage in enumerate(records.stages):
-        before = tuple((records.stages[saver], NEVER_EXIT) for saver in required_savers(records, (index,)))
+        before = tuple((records.stages[saver], NEVER_EXIT) for saver in records.stage_table.required_savers((index,)))
         always = Configuration((*before, (stage, ALWAYS_EXIT)) if stage != records.stages[-1] else ())
         result = evaluate(records, always)
         share = float(records.prefix_cost[index] / records.prefix_cost[-1])

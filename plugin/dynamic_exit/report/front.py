@@ -10,7 +10,9 @@ from ..chain.evaluation import Configuration, evaluate
 from ..chain.operating_point import OperatingPoints
 from ..errors import OutputError
 from ..records import Records
-from ..search.optimizer import front, split
+from ..search.optimizer import front
+from ..search.options import SearchOptions
+from ..search.splits import split
 
 
 def plot_front(
@@ -64,12 +66,10 @@ def plot_search(
     records_path: str | os.PathLike,
     points: OperatingPoints,
     path: str | os.PathLike,
+    options: SearchOptions,
     *,
     guarantee: float | None,
-    max_savers: int | None,
-    fuse: str,
     search_fraction: float,
-    seed: int,
     count: int = 40,
 ) -> None:
     """Draw what `tune_file` found, in front of the whole front of the samples it searched, measured on the others.
@@ -78,17 +78,15 @@ def plot_search(
         records_path: The records file that was tuned.
         points: What `tune_file` returned.
         path: The picture to write; its folder must exist.
-        guarantee: As given to `tune_file`, as are the next four.
-        max_savers: Savers in a chain at most.
-        fuse: ``none`` or ``mean``.
+        options: As given to `tune_file`.
+        guarantee: As given to `tune_file`.
         search_fraction: Share of the samples that was searched.
-        seed: Decided which samples were which.
         count: Configurations on the front at most.
 
     Raises:
         OutputError: The picture cannot be written.
     """
     records = Records.read(records_path)
-    searched, _, reported = split(len(records), search_fraction, guarantee is not None, seed)
-    found = front(records.take(searched), count, fuse=fuse, max_savers=max_savers, seed=seed)
+    searched, _, reported = split(len(records), search_fraction, guarantee is not None, options.seed)
+    found = front(records.take(searched), count, options)
     plot_front(points, path, records=records.take(reported), front=found)

@@ -1,1 +1,1 @@
-"""The search for the best thresholds of a chain, and what it can promise."""
+"""The search for the best thresholds of a chain, and the guarantee that its operating points can come with."""

@@ -1,51 +1,30 @@
-"""Exits that build on a saver: chains that hold them hold the saver too, and it runs.
+"""Exits that require a saver: a chain that holds them must hold the saver too, and run it.
 
-The records' cost rule takes each stage's answer as it is, whichever others are in use. An exit that needs a saver
-answers as recorded only where that saver ran, so a chain with it must hold the saver; a threshold of 1, which no
-confidence is above, lets nobody leave there. The path finds chains without looking at such rules. It is therefore asked
-twice: without those exits, and on records in which the saver always runs.
+The cost rule of the records takes the answers of each stage as they are, whichever others are in use. An exit that
+requires a saver answers as recorded only where that saver ran, so a chain with it must hold the saver, if need be with
+the threshold `NEVER_EXIT`. The tradeoff path ignores such rules. It is therefore run twice: without those exits, and on
+records in which the saver always runs.
 """
-
-from collections.abc import Iterable
 
 import numpy as np
 
 from ..chain.thresholds import NEVER_EXIT
 from ..records import Records
-
-Stages = tuple[int, ...]
-
-
-def required_savers(records: Records, stages: Iterable[int]) -> set[int]:
-    """Return the savers that stages of a chain need.
-
-    Args:
-        records: The records.
-        stages: Places in the records' chain.
-
-    Returns:
-        Places in the records' chain.
-    """
-    return set() if records.requires is None else {int(records.requires[s]) for s in stages if records.requires[s] >= 0}
-
-
-def is_valid_chain(records: Records, stages: Stages) -> bool:
-    """Whether a chain holds what its stages need."""
-    return required_savers(records, stages) <= set(stages)
+from ..records.stage_table import Stages
 
 
 def with_saver_always_on(records: Records, saver: int) -> Records:
     """Return records in which a saver, the last of the chain, always runs.
 
-    What it costs stands before every stage behind it, so that it costs the same whether it is in use or not: the cost
-    of a chain here is the cost of the same chain with the saver in it on the records themselves.
+    Its cost is moved to the prefix of all stages behind it, so that it costs the same whether it is in use or not: the
+    cost of a chain here is the cost of the same chain with the saver in it on the original records.
 
     Args:
         records: The records.
-        saver: Its place in the chain.
+        saver: Index of the saver.
 
     Returns:
-        Records with other costs; their baseline holds the saver too.
+        Records with other costs; their baseline includes the saver.
     """
     own, prefix = records.own_cost.copy(), records.prefix_cost.copy()
     prefix[saver:] += own[saver]
@@ -54,15 +33,15 @@ def with_saver_always_on(records: Records, saver: int) -> Records:
 
 
 def insert_saver(saver: int, stages: Stages, thresholds: np.ndarray) -> tuple[Stages, np.ndarray]:
-    """Put a saver into a chain, where nobody leaves.
+    """Insert a saver at which no sample exits into a chain.
 
     Args:
-        saver: Its place in the records' chain.
+        saver: Index of the saver.
         stages: The chain, rising.
-        thresholds: float32, one for each.
+        thresholds: float32, one per stage.
 
     Returns:
-        The chain with it and its thresholds; both as they came where it is there already.
+        The chain with the saver and its thresholds; both unchanged if it is there already.
     """
     if saver in stages:
         return stages, thresholds

@@ -1,81 +1,74 @@
-"""How much better a search looks on its own samples than on others, and the allowance that makes up for it.
+"""How much better a search looks on its own samples than on others, and the margin that makes up for it.
 
 Thresholds and stages chosen on few samples fit their noise. Searching on all folds but one and measuring on that one
-shows by how much the accuracy drop grows on samples that the search has not seen; the same search on all samples is
-then asked for that much less. Both measurements are on the same samples, so most of their own noise cancels.
+shows by how much the accuracy drop grows on samples that the search has not seen; the search on all samples is then
+asked for that much less. Both measurements are on the same samples, so most of their own noise cancels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ..chain.evaluation import evaluate
 from ..chain.operating_point import Goal
 from ..records import Records
+from .options import SearchOptions
 from .solver import Search
+from .splits import FOLDS, folds
 
-#: Parts of the samples, each of which is left out in turn.
-FOLDS = 5
-# the fewer the samples, the noisier one round of folds is, and the cheaper another
-_FEW = 5_000
-_REPEATS_OF_FEW = 3
-_REPEATS = 2
-# beyond so many samples the correction is smaller than what it costs to find it
-_PLENTY = 200_000
-_FEWEST = 20
-# allowances around the wanted one at which the optimism is measured, in standard errors of the drop: the mean of two is
-# less noisy than either. Folds on which nothing saves at an allowance say nothing about it and are left out.
+# with more samples the correction is smaller than what it costs to estimate it
+_MAX_SAMPLES = 200_000
+_MIN_SAMPLES = 20
+# drops around the goal at which the optimism is measured, in standard errors of the drop: the mean of two is less noisy
+# than either. Folds on which nothing saves at a drop say nothing about it and are left out.
 _LEVELS = (-0.25, 0.75)
-_MOST = 3.0
+_MAX_STANDARD_ERRORS = 3.0
 
 
-def estimate_optimism(
-    records: Records, goals: Sequence[Goal], *, fuse: str, max_savers: int | None, seed: int
-) -> list[float]:
-    """Return by how much the accuracy drop grows from the samples searched to others, on average.
+def estimate_optimism(records: Records, goals: Sequence[Goal], options: SearchOptions) -> list[float]:
+    """Estimate by how much the accuracy drop grows from the samples searched to others, on average.
 
     Args:
         records: The samples to search on.
-        goals: What is wanted; those that allow a drop count.
-        fuse: As for the search.
-        max_savers: As for the search.
-        seed: Decides the folds.
+        goals: What to reach; only goals that allow a drop count.
+        options: Of the search.
 
     Returns:
         A share of 0 or more per goal: that of all goals together, as far as the folds do not tell them apart; 0 for
-        budgets, and where samples are so many that it does not matter.
+        budgets, and with so many samples that it does not matter.
     """
-    samples, found = len(records), [0.0] * len(goals)
+    samples, optimism = len(records), [0.0] * len(goals)
     places = [place for place, goal in enumerate(goals) if goal.max_accuracy_drop is not None]
-    if not places or samples > _PLENTY or samples < _FEWEST or len(records.stages) < 2:
-        return found
-    wanted = [goals[place] for place in places]
-    errors = _standard_errors(records, wanted, fuse, max_savers, seed)
+    if not places or samples > _MAX_SAMPLES or samples < _MIN_SAMPLES or len(records.stages) < 2:
+        return optimism
+    with_drop = [goals[place] for place in places]
+    errors = _standard_errors(records, with_drop, options)
     levels = [
-        [min(1.0, max(-1.0, goal.max_accuracy_drop - step * error)) for step in _LEVELS]
-        for goal, error in zip(wanted, errors, strict=True)
+        [min(1.0, max(-1.0, goal.allowed_drop - step * error)) for step in _LEVELS]
+        for goal, error in zip(with_drop, errors, strict=True)
     ]
     every = sorted({level for each in levels for level in each})
-    measured = _growth(records, [Goal(max_accuracy_drop=level) for level in every], fuse, max_savers, seed)
-    at_goal = np.stack([_known_mean(measured[:, [every.index(level) for level in each]], 1) for each in levels], 1)
+    measured = _growth(records, [Goal(max_accuracy_drop=level) for level in every], options)
+    at_goal = np.stack([_finite_mean(measured[:, [every.index(level) for level in each]], 1) for each in levels], 1)
     saves = np.isfinite(at_goal).any(0)
     if not saves.any():
-        return found
-    # each fold's search had four fifths of the samples, so that this is a little too much rather than too little
-    optimism = np.full(len(wanted), np.nan)
-    optimism[saves] = np.clip(_pooled(at_goal[:, saves]), 0.0, _MOST * np.array(errors)[saves])
+        return optimism
+    # each fold's search had four fifths of the samples, so this is rather a little too much than too little
+    growth = np.full(len(with_drop), np.nan)
+    growth[saves] = np.clip(_pooled(at_goal[:, saves]), 0.0, _MAX_STANDARD_ERRORS * np.array(errors)[saves])
     # nothing saves at so small a drop on four fifths of the samples: what is found on all fits noise as the others do
-    optimism[~saves] = optimism[saves].max()
-    for place, each in zip(places, optimism, strict=True):
-        found[place] = float(each)
-    return found
+    growth[~saves] = growth[saves].max()
+    for place, each in zip(places, growth, strict=True):
+        optimism[place] = float(each)
+    return optimism
 
 
-def _pooled(optimism: np.ndarray) -> np.ndarray:
-    """Pull each goal's growth towards that of all goals, the more the less the folds tell them apart.
+def _pooled(growth: np.ndarray) -> np.ndarray:
+    """Shrink the growth of each goal towards that of all goals, the more the less the folds tell them apart.
 
-    A goal keeps its distance d from the mean by the share 1 - e² / d², for d's standard error e over the folds (the
-    positive part of James and Stein's estimator).
+    A goal keeps the share 1 - e² / d² of its distance d from the mean, for the standard error e of d over the folds
+    (the positive-part James-Stein estimator).
 
     Args:
         growth: (folds, goals), NaN where nothing saves.
@@ -83,55 +76,45 @@ def _pooled(optimism: np.ndarray) -> np.ndarray:
     Returns:
         Growth (goals,).
     """
-    apart = optimism - _known_mean(optimism, 1)[:, None]
-    every = _known_mean(optimism, 0).mean()
-    distance = _known_mean(optimism, 0) - every
+    apart = growth - _finite_mean(growth, 1)[:, None]
+    every = _finite_mean(growth, 0).mean()
+    distance = _finite_mean(growth, 0) - every
     # rounds of folds share their samples: another round makes the mean hardly more certain
-    square = _known_mean((apart - _known_mean(apart, 0)) ** 2, 0) / FOLDS
+    square = _finite_mean((apart - _finite_mean(apart, 0)) ** 2, 0) / FOLDS
     kept = np.maximum(0.0, 1 - square / np.maximum(distance**2, 1e-12))
     return every + kept * distance
 
 
-def _known_mean(values: np.ndarray, axis: int) -> np.ndarray:
-    """Return the mean of what is no NaN; NaN where all are."""
-    known = np.isfinite(values)
-    counts = known.sum(axis)
-    return np.where(counts > 0, np.where(known, values, 0.0).sum(axis) / np.maximum(counts, 1), np.nan)
+def _finite_mean(values: np.ndarray, axis: int) -> np.ndarray:
+    """Return the mean of the values that are not NaN; NaN if there are none."""
+    finite = np.isfinite(values)
+    counts = finite.sum(axis)
+    return np.where(counts > 0, np.where(finite, values, 0.0).sum(axis) / np.maximum(counts, 1), np.nan)
 
 
-def folds(samples: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield which samples are searched and which are left out, bool (samples,) each; several rounds of `FOLDS`."""
-    for repeat in range(_REPEATS_OF_FEW if samples <= _FEW else _REPEATS):
-        fold = np.random.default_rng([seed, repeat]).permutation(samples) % FOLDS
-        for out in range(FOLDS):
-            yield fold != out, fold == out
-
-
-def _standard_errors(
-    records: Records, goals: Sequence[Goal], fuse: str, max_savers: int | None, seed: int
-) -> list[float]:
-    # of the drop per goal: only samples on which backbone and dynamic answer differ in being right count
-    search = Search(records, fuse, max_savers=max_savers, seed=seed, polished=1, restarts=0)
-    alone = records.topk_classes[-1, :, 0] == records.truth
+def _standard_errors(records: Records, goals: Sequence[Goal], options: SearchOptions) -> list[float]:
+    # of the drop per goal: only samples that exactly one of backbone and dynamic model classifies correctly contribute
+    search = Search(records, replace(options.without_restarts(), exact_fits=1))
+    baseline = records.topk_classes[-1, :, 0] == records.truth
     shares = [0.0] * len(goals)
     for place, found in enumerate(search.run(goals)):
         if found is not None:
             correct = evaluate(records, search.configuration(found)).prediction == records.truth
-            shares[place] = float((correct != alone).mean())
+            shares[place] = float((correct != baseline).mean())
     return [float(np.sqrt(max(share, 1 / len(records)) / len(records))) for share in shares]
 
 
-def _growth(records: Records, goals: Sequence[Goal], fuse: str, max_savers: int | None, seed: int) -> np.ndarray:
-    # per fold and goal, the drop on samples left out less the drop on those searched; NaN where nothing saves
-    optimism = []
-    for searched, left in folds(len(records), seed):
-        train, held = records.take(searched), records.take(left)
+def _growth(records: Records, goals: Sequence[Goal], options: SearchOptions) -> np.ndarray:
+    # per fold and goal, the drop on held-out samples less the drop on those searched; NaN where nothing saves
+    growth = []
+    for searched, held_out in folds(len(records), options.seed):
+        train, held = records.take(searched), records.take(held_out)
         # as many chains as in the search itself, whose choice among them fits noise as well
-        search = Search(train, fuse, max_savers=max_savers, seed=seed, restarts=0)
-        optimism.append([np.nan] * len(goals))
+        search = Search(train, options.without_restarts())
+        growth.append([np.nan] * len(goals))
         for place, found in enumerate(search.run(goals)):
             configuration = search.configuration(found) if found is not None else None
             if configuration is not None and configuration.stages:
                 inside, outside = (evaluate(each, configuration).accuracy_drop for each in (train, held))
-                optimism[-1][place] = outside - inside
-    return np.array(optimism)
+                growth[-1][place] = outside - inside
+    return np.array(growth)

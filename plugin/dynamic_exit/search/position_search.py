@@ -1,9 +1,9 @@
-"""Exact line search over one position, and coordinate ascent over all of them, where no evidence is fused.
+"""Exact line search over one position, and coordinate ascent over all of them, for chains without fused evidence.
 
-For a trade-off (right answers per cost) the best option of one position, which head, which threshold, or none, is the
-argmax of a cumulative sum over the samples that reach it in the order of their confidence, all other positions fixed.
-Positions are swept from the last to the first until nothing changes: coordinate ascent on DyCE's objective (arXiv
-2403.01695). Values are whole numbers: their sums are exact, and an order of magnitude faster than those of floats.
+For a multiplier (correct answers per cost) the best option of one position, which head at which threshold or none, is
+the argmax of a cumulative sum over the samples that reach it in the order of their confidence, all other positions
+fixed. Positions are swept from the last to the first until nothing changes: coordinate ascent on DyCE's objective
+(arXiv 2403.01695). Utilities are integers: their sums are exact, and an order of magnitude faster than those of floats.
 """
 
 from collections.abc import Sequence
@@ -12,26 +12,28 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..records import Records
+from ..records.stage_table import Stages
 from .table import quantile_thresholds
 
-_SWEEPS = 12
-# sums of values stay below this
-_LARGEST = 2.0**61
+_MAX_SWEEPS = 12
+# sums of utilities stay below this
+_MAX_SUM = 2.0**61
 
-# which of a group's stages is in use, and the place of its threshold on the grid
+#: Which stage of a group is in use, and the index of its threshold in the grid.
 Option = tuple[int, int]
+#: No stage of the group is in use.
 OFF: Option = (-1, -1)
 
 
 @dataclass(frozen=True)
 class TradeoffPoint:
-    """A configuration that is best at some trade-off.
+    """A configuration that is best at some multiplier.
 
     Attributes:
-        trade: Right answers that one backbone run is worth.
+        multiplier: Correct answers that one backbone run is worth.
         options: One per group.
-        right: Right answers on the samples it was searched on.
-        cost: On these samples, in backbone runs.
+        correct: Correct answers on the samples searched.
+        cost: Cost on these samples, in backbone runs.
     """
 
     multiplier: float
@@ -40,23 +42,47 @@ class TradeoffPoint:
     cost: float
 
 
+@dataclass(frozen=True)
+class Utility:
+    """Utility of answers and costs at a multiplier, in integers as large as sums over the samples allow.
+
+    Attributes:
+        correct: Of a correct answer.
+        run: Of a backbone run.
+    """
+
+    correct: int
+    run: float
+
+    @classmethod
+    def at(cls, multiplier: float, groups: "Sequence[PositionSearch]", samples: int) -> "Utility":
+        """Return the utility at a multiplier: the correct answers that one backbone run is worth."""
+        most_expensive = 1 + sum(group.own.max() for group in groups)
+        correct = 2.0 ** np.floor(np.log2(_MAX_SUM / samples / (1 + multiplier * most_expensive)))
+        return cls(int(correct), multiplier * correct)
+
+    def of(self, cost: np.ndarray | float) -> np.ndarray:
+        """Return the utility of costs in backbone runs: int64 of the same shape."""
+        return np.rint(self.run * np.asarray(cost)).astype(np.int64)
+
+
 class PositionSearch:
-    """A group's stages on some samples, sorted by confidence once. H stages, n samples.
+    """The stages of a group on some samples, sorted by confidence once. H stages, n samples.
 
     Args:
         records: All samples.
         truth: int32 (N,); their classes.
-        stages: Places of the group's stages, of which one at most is in use.
-        rows: What picks the samples to search on, a slice or integers (n,).
+        stages: Indices of the group's stages, of which at most one is in use.
+        rows: Selects the samples to search on, a slice or integers (n,).
         count: At most so many thresholds per stage, at least 2; all distinct ones if they are fewer.
-        scratch: int64, at least 3 H (n + 1); room to compute in, which lines share: new room costs more than sums.
+        scratch: int64, at least 3 H (n + 1); memory that groups share: allocating it costs more than the sums.
     """
 
     def __init__(
         self,
         records: Records,
         truth: np.ndarray,
-        stages: tuple[int, ...],
+        stages: Stages,
         rows: np.ndarray | slice,
         count: int,
         scratch: np.ndarray,
@@ -68,7 +94,7 @@ class PositionSearch:
         self.correct = np.stack([records.topk_classes[stage, rows, 0] == truth[rows] for stage in stages])
         self.grids = [quantile_thresholds(row, count) for row in self.confidence]
         samples = self.confidence.shape[1]
-        # what staying brings depends on the sample, on whether the stage is right, and on its prefix alone
+        # the gain of staying depends on the sample, on whether the stage is correct, and on its prefix alone
         self.prefixes, which = np.unique(self.prefix, return_inverse=True)
         self.table = scratch[: 2 * len(self.prefixes) * samples + 1]
         # per stage: nothing, then its samples from the least sure on; and how many of them stay at each threshold
@@ -81,30 +107,32 @@ class PositionSearch:
             self.staying[head] += head * (samples + 1)
         self.sums = scratch[-self.index.size :].reshape(self.index.shape)
 
-    def best(self, value: np.ndarray, paid: int, reached: np.ndarray, worth: "Utility", now: Option) -> Option:
-        """Find the best option with all other groups as they are.
+    def best(
+        self, value: np.ndarray, paid: np.ndarray | int, reached: np.ndarray, utility: Utility, now: Option
+    ) -> Option:
+        """Find the best option with all other groups fixed.
 
         Args:
-            value: int64 (n,); what each sample is worth that stays, but for what is ``paid``.
-            paid: What every sample that stays pays besides.
+            value: int64 (n,); utility of each sample that stays, except for what is ``paid``.
+            paid: What every sample that stays pays in addition.
             reached: bool (n,); which samples come here.
-            worth: Of right answers and costs.
-            now: The option in use; it remains unless another is better.
+            utility: Of correct answers and costs.
+            now: The option in use; kept unless another is better.
 
         Returns:
             The best option.
         """
-        here = paid - worth.of(self.prefixes)
+        here = paid - utility.of(self.prefixes)
         staying = self.table[:-1].reshape(len(here), 2, -1)
         np.subtract(value, here[:, None], out=staying[:, 0])
         staying[:, 0] *= reached
-        np.subtract(staying[:, 0], worth.correct * reached, out=staying[:, 1])
+        np.subtract(staying[:, 0], utility.correct * reached, out=staying[:, 1])
         self.table[-1] = 0
         np.take(self.table, self.index, out=self.sums, mode="clip")
         np.cumsum(self.sums, axis=1, out=self.sums)
-        # what each threshold brings against no stage here, where all stay and none pays for it
+        # gain of each threshold over no stage here, where all samples stay and none pays for it
         gains = self.sums.take(self.staying)
-        gains -= gains[:, -1:] + (worth.of(self.own) * np.count_nonzero(reached))[:, None]
+        gains -= gains[:, -1:] + (utility.of(self.own) * np.count_nonzero(reached))[:, None]
         best = max(gains.max(), 0)
         if best == (0 if now == OFF else gains[now]):
             return now
@@ -112,86 +140,63 @@ class PositionSearch:
         return (head, place) if best > 0 else OFF
 
     def option(self, threshold: np.float32) -> Option:
-        """Return the only stage's option, out of all distinct thresholds, at which the same samples leave."""
+        """Return the option of the only stage, among all distinct thresholds, at which the same samples exit."""
         return 0, int(np.searchsorted(self.staying[0], np.count_nonzero(self.confidence[0] <= threshold)))
 
     def leaves(self, option: Option) -> np.ndarray:
-        """Return who leaves with an option, whether reached or not: bool (n,)."""
+        """Return which samples exit with an option, whether they come here or not: bool (n,)."""
         head, place = option
         if option == OFF:
             return np.zeros(self.confidence.shape[1], dtype=bool)
         return self.confidence[head] > self.grids[head][place]
 
 
-@dataclass(frozen=True)
-class Utility:
-    """What answers and costs are worth at a trade-off, in whole numbers as large as sums over the samples allow.
-
-    Attributes:
-        right: Of a right answer.
-        run: Of a backbone run.
-    """
-
-    correct: int
-    run: float
-
-    @classmethod
-    def at(cls, multiplier: float, lines: Sequence[PositionSearch], samples: int) -> "Utility":
-        """Return it for a trade-off: the right answers that one backbone run is worth."""
-        dearest = 1 + sum(line.own.max() for line in lines)
-        correct = 2.0 ** np.floor(np.log2(_LARGEST / samples / (1 + multiplier * dearest)))
-        return cls(int(correct), multiplier * correct)
-
-    def of(self, cost: np.ndarray | float) -> np.ndarray:
-        """Return what costs in backbone runs are worth: int64 of the same shape."""
-        return np.rint(self.run * np.asarray(cost)).astype(np.int64)
-
-
 def coordinate_ascent(
-    lines: Sequence[PositionSearch],
+    groups: Sequence[PositionSearch],
     final_correct: np.ndarray,
     multiplier: float,
     start: Sequence[Option],
-    sweeps: int = _SWEEPS,
+    sweeps: int = _MAX_SWEEPS,
 ) -> TradeoffPoint:
-    """Find options of which no change of one alone helps.
+    """Find options of which no change of a single one helps.
 
     Args:
-        lines: One per group, on the same samples.
-        final_right: bool (n,); whether the backbone is right.
-        trade: Right answers that one backbone run is worth.
-        start: Per group the option to start with.
-        sweeps: At most so many looks at every group.
+        groups: On the same samples.
+        final_correct: bool (n,); whether the backbone is correct.
+        multiplier: Correct answers that one backbone run is worth.
+        start: The option to start with, per group.
+        sweeps: How often every group is searched, at most.
 
     Returns:
-        Where nothing changes any more.
+        The point at which nothing changes any more.
     """
-    worth, options = Utility.at(multiplier, lines, len(final_correct)), list(start)
-    leaves = [line.leaves(option) for line, option in zip(lines, options, strict=True)]
-    looked: list[list[Option]] = [[] for _ in lines]
+    utility, options = Utility.at(multiplier, groups, len(final_correct)), list(start)
+    leaves = [group.leaves(option) for group, option in zip(groups, options, strict=True)]
+    searched: list[list[Option]] = [[] for _ in groups]
     for _ in range(sweeps):
         reached, before = _reached(leaves), list(options)
         # a sample's value from here on is value - paid; the own costs are the same for all that arrive
-        value, paid = worth.correct * final_correct - worth.of(1), 0
-        for g in range(len(lines) - 1, -1, -1):
-            line = lines[g]
-            if looked[g] != options:
-                best = line.best(value, paid, reached[g], worth, options[g])
+        value = utility.correct * final_correct - utility.of(1)
+        paid: np.ndarray | int = 0
+        for g in range(len(groups) - 1, -1, -1):
+            group = groups[g]
+            if searched[g] != options:
+                best = group.best(value, paid, reached[g], utility, options[g])
                 if best != options[g]:
-                    options[g], leaves[g] = best, line.leaves(best)
-                looked[g] = list(options)
+                    options[g], leaves[g] = best, group.leaves(best)
+                searched[g] = list(options)
             head = options[g][0]
             if head >= 0:
-                here = worth.correct * line.correct[head] + (paid - worth.of(line.prefix[head]))
+                here = utility.correct * group.correct[head] + (paid - utility.of(group.prefix[head]))
                 np.copyto(value, here, where=leaves[g])
-                paid += worth.of(line.own[head])
+                paid = paid + utility.of(group.own[head])
         if options == before:
             break
-    return TradeoffPoint(multiplier, tuple(options), *_count(lines, options, leaves, final_correct))
+    return TradeoffPoint(multiplier, tuple(options), *_count(groups, options, leaves, final_correct))
 
 
 def _reached(leaves: Sequence[np.ndarray]) -> list[np.ndarray]:
-    # per group the samples that come to it
+    # the samples that come to each group
     reached = [np.ones(len(leaves[0]), dtype=bool)] if leaves else []
     for gone in leaves[:-1]:
         reached.append(reached[-1] & ~gone)
@@ -199,17 +204,20 @@ def _reached(leaves: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def _count(
-    lines: Sequence[PositionSearch], options: Sequence[Option], leaves: Sequence[np.ndarray], final_correct: np.ndarray
+    groups: Sequence[PositionSearch],
+    options: Sequence[Option],
+    leaves: Sequence[np.ndarray],
+    final_correct: np.ndarray,
 ) -> tuple[float, float]:
-    # right answers, and cost in backbone runs
+    # correct answers, and cost in backbone runs
     staying = np.ones(len(final_correct), dtype=bool)
     correct, cost, paid = 0, 0.0, 0.0
-    for line, (head, _), gone in zip(lines, options, leaves, strict=True):
+    for group, (head, _), gone in zip(groups, options, leaves, strict=True):
         if head >= 0:
             leaving = staying & gone
-            paid += line.own[head]
-            correct += np.count_nonzero(line.correct[head] & leaving)
-            cost += np.count_nonzero(leaving) * (paid + line.prefix[head])
+            paid += group.own[head]
+            correct += int(np.count_nonzero(group.correct[head] & leaving))
+            cost += np.count_nonzero(leaving) * (paid + group.prefix[head])
             staying &= ~gone
-    correct += np.count_nonzero(final_correct & staying)
+    correct += int(np.count_nonzero(final_correct & staying))
     return float(correct), float(cost + np.count_nonzero(staying) * (paid + 1.0))

@@ -1,7 +1,7 @@
-"""The whole front at once, where no evidence is fused: line searches swept along the trade-offs.
+"""The whole front at once, for chains without fused evidence: line searches at a sweep of multipliers.
 
-Trade-offs (right answers per cost) are chosen where the front found so far has its widest gap. Each is solved on some
-of the samples, its thresholds are then set on all.
+Multipliers (correct answers per cost) are chosen where the front found so far has its widest gap. Each is solved on
+some of the samples; the thresholds are then set on all.
 """
 
 import heapq
@@ -10,77 +10,77 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..records import Records
-from .outcomes import OutcomeCache, subsample
+from ..records.stage_table import Stages
+from .outcomes import OutcomeCache
 from .position_search import OFF, Option, PositionSearch, TradeoffPoint, coordinate_ascent
-from .table import Fit
+from .splits import subsample
+from .targets import Fit
 
 _BINS = 256
 # positions, heads and rough thresholds are found on so many samples, the thresholds then set on all
 _COARSE_ROWS = 10_000
-# gaps of so much less than an even share of the front hide nothing
+# gaps so much smaller than an even share of the front hide nothing
 _SMALL_GAP = 1 / 8
-# a point must lie above its neighbours' chord by this share of one sample to count as new
-_ABOVE = 1e-6
+# a point must lie above the chord of its neighbors by this share of one sample to count as new
+_MIN_RISE = 1e-6
 
 
 class TradeoffPath:
     """Finds fronts of chains without fused evidence.
 
     Args:
-        chains: Made with ``fuse='none'``.
-        allowed: Places of the stages that may be used; all before the final if None.
+        outcomes: Made with ``fuse='none'``.
+        stages: Indices of the stages that may be used; all before the final if None.
         seed: Decides the coarse samples, if there are more.
     """
 
-    def __init__(self, chains: OutcomeCache, allowed: tuple[int, ...] | None = None, seed: int = 0) -> None:
-        self.records, self.truth = chains.records, chains.truth
-        stages = tuple(range(chains.final)) if allowed is None else allowed
-        self.groups = _groups(self.records, stages)
+    def __init__(self, outcomes: OutcomeCache, stages: Stages | None = None, seed: int = 0) -> None:
+        self.records, self.truth = outcomes.records, outcomes.truth
+        self.groups = _groups(self.records, tuple(range(outcomes.final)) if stages is None else stages)
         rows = subsample(len(self.records), _COARSE_ROWS, seed)
-        self.coarse = len(rows)
         scratch = np.empty(3 * max(map(len, self.groups), default=0) * (len(rows) + 1), dtype=np.int64)
-        self.lines = [PositionSearch(self.records, self.truth, group, rows, _BINS, scratch) for group in self.groups]
+        self.searches = [PositionSearch(self.records, self.truth, group, rows, _BINS, scratch) for group in self.groups]
         self.final_correct = np.asarray(self.records.topk_classes[-1, rows, 0]) == self.truth[rows]
         self.all_correct = np.asarray(self.records.topk_classes[-1, :, 0]) == self.truth
-        self._exact_lines: dict[int, PositionSearch] = {}
+        self._exact_searches: dict[int, PositionSearch] = {}
         self._exact_scratch = np.empty(3 * (len(self.records) + 1), dtype=np.int64)
 
-    def front(self, points: int) -> list[tuple[tuple[int, ...], Fit]]:
+    def front(self, points: int) -> list[tuple[Stages, Fit]]:
         """Find a front.
 
         Args:
             points: How many points at most, at least 2.
 
         Returns:
-            Chains with exact thresholds and their counts on all samples, none dominated, from cheap to dear.
+            Chains with exact thresholds and their counts on all samples, none dominated, from cheap to expensive.
         """
         fitted = [self.exact(point) for point in self.convex_front(points)]
-        front: list[tuple[tuple[int, ...], Fit]] = []
+        front: list[tuple[Stages, Fit]] = []
         for stages, fit in sorted(fitted, key=lambda found: (found[1].cost, -found[1].correct)):
             if not front or fit.correct > front[-1][1].correct:
                 front.append((stages, fit))
         return front
 
     def convex_front(self, points: int) -> list[TradeoffPoint]:
-        """Find the best configuration at trade-offs that spread over the front.
+        """Find the best configurations at multipliers that spread over the front.
 
         Args:
             points: How many at most, at least 2.
 
         Returns:
-            Points on the coarse samples' convex front.
+            Points on the convex front of the coarse samples.
         """
         off = [OFF] * len(self.groups)
-        dear, cheap = self.solve(1e-9, off), self.solve(1e9, off)
-        found, gaps = [cheap, dear], [(-_gap(cheap, dear), 0, cheap, dear)]
-        smallest = _SMALL_GAP * _gap(cheap, dear) / points**2
+        expensive, cheap = self.solve(1e-9, off), self.solve(1e9, off)
+        found, gaps = [cheap, expensive], [(-_gap(cheap, expensive), 0, cheap, expensive)]
+        smallest = _SMALL_GAP * _gap(cheap, expensive) / points**2
         while gaps and len(found) < points:
             gap, _, low, high = heapq.heappop(gaps)
             if -gap <= smallest:
                 break
             multiplier = (high.correct - low.correct) / (high.cost - low.cost)
             new = self.solve(multiplier, low.options, high.options)
-            if new.correct - multiplier * new.cost <= high.correct - multiplier * high.cost + _ABOVE:
+            if new.correct - multiplier * new.cost <= high.correct - multiplier * high.cost + _MIN_RISE:
                 continue
             found.append(new)
             for place, pair in enumerate(((low, new), (new, high))):
@@ -88,20 +88,20 @@ class TradeoffPath:
         return found
 
     def solve(self, multiplier: float, *starts: Sequence[Option]) -> TradeoffPoint:
-        """Find the best configuration at a trade-off, on the coarse samples.
+        """Find the best configuration at a multiplier, on the coarse samples.
 
         Args:
-            trade: Right answers that one backbone run is worth.
-            starts: Each gives the option to start with per group.
+            multiplier: Correct answers that one backbone run is worth.
+            starts: Each gives the option to start with, per group.
 
         Returns:
             The best of the points, at which no change of one group helps, that are reached from the starts.
         """
-        points = [coordinate_ascent(self.lines, self.final_correct, multiplier, start) for start in starts]
+        points = [coordinate_ascent(self.searches, self.final_correct, multiplier, start) for start in starts]
         return max(points, key=lambda point: point.correct - multiplier * point.cost)
 
-    def exact(self, point: TradeoffPoint) -> tuple[tuple[int, ...], Fit]:
-        """Set a point's thresholds on all samples: one more sweep over the stages in use, every distinct confidence.
+    def exact(self, point: TradeoffPoint) -> tuple[Stages, Fit]:
+        """Set the thresholds of a point on all samples: one more sweep over the stages in use, all confidences.
 
         Args:
             point: A point of the coarse samples.
@@ -109,33 +109,31 @@ class TradeoffPath:
         Returns:
             Its stages, and their thresholds with the counts on all samples (cost in the records' unit).
         """
-        lines, options = [], []
-        for group, coarse, (head, place) in zip(self.groups, self.lines, point.options, strict=True):
+        searches, options = [], []
+        for group, coarse, (head, place) in zip(self.groups, self.searches, point.options, strict=True):
             if head >= 0:
-                lines.append(self._exact_line(group[head]))
-                options.append(lines[-1].option(coarse.grids[head][place]))
-        fine = coordinate_ascent(lines, self.all_correct, point.multiplier, options, sweeps=1)
-        used = [(line, place) for line, (head, place) in zip(lines, fine.options, strict=True) if head >= 0]
-        thresholds = np.array([line.grids[0][place] for line, place in used], dtype=np.float32)
-        return tuple(line.stages[0] for line, _ in used), Fit(
-            thresholds, fine.correct, fine.cost * self.records.baseline_cost
-        )
+                searches.append(self._exact_search(group[head]))
+                options.append(searches[-1].option(coarse.grids[head][place]))
+        fine = coordinate_ascent(searches, self.all_correct, point.multiplier, options, sweeps=1)
+        used = [(search, place) for search, (head, place) in zip(searches, fine.options, strict=True) if head >= 0]
+        thresholds = np.array([search.grids[0][place] for search, place in used], dtype=np.float32)
+        fit = Fit(thresholds, fine.correct, fine.cost * self.records.baseline_cost)
+        return tuple(search.stages[0] for search, _ in used), fit
 
-    def _exact_line(self, stage: int) -> PositionSearch:
-        if stage not in self._exact_lines:
-            every, count = slice(None), len(self.records) + 2
-            self._exact_lines[stage] = PositionSearch(
-                self.records, self.truth, (stage,), every, count, self._exact_scratch
-            )
-        return self._exact_lines[stage]
+    def _exact_search(self, stage: int) -> PositionSearch:
+        if stage not in self._exact_searches:
+            rows, count = slice(None), len(self.records) + 2
+            search = PositionSearch(self.records, self.truth, (stage,), rows, count, self._exact_scratch)
+            self._exact_searches[stage] = search
+        return self._exact_searches[stage]
 
 
 def _gap(low: TradeoffPoint, high: TradeoffPoint) -> float:
     return max(high.correct - low.correct, 0.0) * max(high.cost - low.cost, 0.0)
 
 
-def _groups(records: Records, stages: tuple[int, ...]) -> list[tuple[int, ...]]:
-    # exits of one position exclude each other; every saver stands alone
+def _groups(records: Records, stages: Stages) -> list[Stages]:
+    # exits of one position exclude each other; every saver is a group of its own
     groups: list[list[int]] = []
     for stage in stages:
         last = groups[-1][-1] if groups else None

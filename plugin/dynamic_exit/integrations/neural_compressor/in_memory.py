@@ -37,6 +37,7 @@ from ...passes.tiny_saver import select_savers
 from ...runtime.model import DynamicExitModel
 from ...runtime.recorder import make_records
 from ...search.optimizer import optimize
+from ...search.options import SearchOptions
 from .calibration import CalibrationCalls
 from .saver_candidates import evaluate_candidates
 
@@ -197,7 +198,7 @@ def _tune(
         positions=positions,
         cost_unit="macs",
     )
-    (best,) = optimize(model.records, [Goal(max_accuracy_drop=limit)], fuse=model.fuse)
+    (best,) = optimize(model.records, [Goal(max_accuracy_drop=limit)], SearchOptions(model.fuse))
     used = dict(best.stages)
     model.set_thresholds([used.get(stage, float("inf")) for stage in model.chain])
     return model

@@ -15,6 +15,7 @@ from ...cost import count_macs, measure_latency
 from ...records import Records
 from ...runtime.model import DynamicExitModel
 from ...search.optimizer import front
+from ...search.options import SearchOptions
 from .in_memory import evaluation_mode
 
 #: Units of cost: multiply-adds, or seconds.
@@ -117,7 +118,7 @@ def threshold_fronts(records: Records, fuse: str) -> list[list[Point]]:
 
 
 def _front(records: Records, fuse: str) -> list[Point]:
-    configurations = [*front(records, FRONT_POINTS, fuse=fuse), Configuration()]
+    configurations = [*front(records, FRONT_POINTS, SearchOptions(fuse)), Configuration()]
     points = [(each, evaluate(records, each).cost) for each in configurations]
     return sorted(points, key=lambda point: point[1], reverse=True)
 

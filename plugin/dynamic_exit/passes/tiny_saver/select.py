@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...chain.evaluation import Configuration, evaluate
+from ...chain.operating_point import Goal
 from ...chain.thresholds import ALWAYS_EXIT
 from ...records import Records
 from ...search.beam import shortlist
-from ...search.optimizer import Goal, optimize
+from ...search.optimizer import optimize
+from ...search.options import SearchOptions
 from .chance import no_better_than_chance
 
 #: Suffix of the name of a stage that was fine-tuned as a saver.
@@ -77,7 +79,7 @@ def evaluate_alone(records: Records, stage: str, fuse: str = "none", seed: int =
         How it did.
     """
     pair = records.select([stage])
-    (matched,) = optimize(pair, [Goal(max_accuracy_drop=0.0)], fuse=fuse, max_savers=1, seed=seed, crossfit=False)
+    (matched,) = optimize(pair, [Goal(max_accuracy_drop=0.0)], SearchOptions(fuse, 1, seed), crossfit=False)
     result = evaluate(pair, matched)
     alone = evaluate(pair, Configuration(((stage, ALWAYS_EXIT),)))
     answered = 1.0 - result.exit_rates[records.stages[-1]]
@@ -152,7 +154,7 @@ def chain_ratio(
     """
     pool = records.select(stages)
     goal = Goal(max_accuracy_drop=0.0 if selection == "single" else max_accuracy_drop)
-    (best,) = optimize(pool, [goal], fuse=fuse, seed=seed, crossfit=False)
+    (best,) = optimize(pool, [goal], SearchOptions(fuse, seed=seed), crossfit=False)
     return evaluate(pool, best).cost_ratio
 
 
@@ -166,13 +168,13 @@ def _single(alone: Sequence[SoloResult]) -> dict[str, float]:
 def _chain(records: Records, max_savers: int, fuse: str, drop: float, seed: int) -> dict[str, float]:
     """Return the best chain's savers, each with what its absence would cost in a chain of the shortlist's others."""
     # stages chosen at the drop itself; their thresholds, tuned afterwards, leave room for what samples differ
-    goals, options = [Goal(max_accuracy_drop=drop)], {"fuse": fuse, "max_savers": max_savers, "seed": seed}
+    goals, options = [Goal(max_accuracy_drop=drop)], SearchOptions(fuse, max_savers, seed)
 
     def cheapest(pool: Records) -> tuple[list[str], float]:
-        (best,) = optimize(pool, goals, crossfit=False, **options)
+        (best,) = optimize(pool, goals, options, crossfit=False)
         return [stage for stage, _ in best.stages], evaluate(pool, best).cost_ratio
 
-    pool = shortlist(records, goals, **options)
+    pool = shortlist(records, goals, options)
     stages, ratio = cheapest(pool)
     savings = {}
     for stage in stages:

@@ -28,6 +28,7 @@ from ...recipe.tuning import PointGoal
 from ...records import Records
 from ...runtime.stages import Stage
 from ...search.optimizer import optimize
+from ...search.options import SearchOptions
 from ...sources.run_inputs import RunInputs
 from ..candidates.pool import CandidatePool
 from ..measure import time_stages
@@ -208,7 +209,7 @@ class _Search:
         if costs:
             self.cheapest[variant.choice.names[1]] = min(costs)
         records = self.given.with_baseline_labels(record_split(chain, "calibration"), "calibration")
-        (configuration,) = optimize(records, [goal], fuse=chain.stages.fuse, seed=self.recipe.seed)
+        (configuration,) = optimize(records, [goal], SearchOptions(chain.stages.fuse, seed=self.recipe.seed))
         found = evaluate(records, configuration)
         variant.accuracy, variant.cost = found.accuracy, found.cost
         ratio = found.cost / self.given.cost
@@ -244,7 +245,7 @@ class _Search:
         for wanted in self.tuning.goals:
             goal = self._goal(best, Goal(max_accuracy_drop=wanted.max_accuracy_drop, budget=wanted.budget))
             try:
-                optimize(records, [goal], fuse=chain.stages.fuse, seed=self.recipe.seed, crossfit=False)
+                optimize(records, [goal], SearchOptions(chain.stages.fuse, seed=self.recipe.seed), crossfit=False)
             except TuningError as error:
                 stack.notes.append(f"{wanted.point_name}: left out, the best stack cannot reach it: {error}")
                 logger.warning(stack.notes[-1])

@@ -6,7 +6,7 @@ from scipy.stats import multinomial
 from dynamic_exit.chain.evaluation import Configuration, evaluate
 from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.errors import TuningError
-from dynamic_exit.search.guarantee import BettingTest, discordant, fixed_sequence_test, samples_needed
+from dynamic_exit.guarantee import BettingTest, count_discordant, fixed_sequence_test, samples_needed
 from dynamic_exit.search.optimizer import tune
 
 
@@ -27,7 +27,7 @@ def test_under_the_hypothesis_the_wealth_expects_at_most_one(allowed, guess):
 def test_counts_are_those_of_the_pairs():
     records = savers(0, 500)
     configuration = Configuration((("saver0", 0.6),), "none")
-    worse, better, same = discordant(records, configuration)
+    worse, better, same = count_discordant(records, configuration)
     assert worse + better + same == 500
     assert (worse - better) / 500 == pytest.approx(evaluate(records, configuration).accuracy_drop)
 
@@ -78,7 +78,7 @@ def test_promises_hold_as_often_as_they_say():
     search = savers(4, 1000)
     path = [Configuration((("saver0", t),), "none") for t in np.linspace(0.99, 0.5, 30)]
     truth = {configuration: evaluate(population, configuration).accuracy_drop for configuration in path}
-    share = sum(discordant(search, path[10])[:2]) / 1000
+    share = sum(count_discordant(search, path[10])[:2]) / 1000
     random, broken, promised = np.random.default_rng(0), 0, 0
     for _ in range(200):
         rows = random.integers(20_000, size=1500)

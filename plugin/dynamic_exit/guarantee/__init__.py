@@ -1,0 +1,23 @@
+"""A guarantee with a probability: the true accuracy drop is at most the allowed one.
+
+Risk control by fixed-sequence testing (Learn then Test, arXiv 2110.01052; for early exit, Fast yet Safe, arXiv
+2405.20915): configurations, ordered before the calibration samples are looked at, are tested from the safest to the
+boldest until one fails.
+"""
+
+from .betting_test import BettingTest, samples_needed
+from .certify import Certificate, ConfigurationSearch, certify_boldest, make_test_sequence
+from .fixed_sequence import TestOutcome, check_probability, count_discordant, fixed_sequence_test
+
+__all__ = [
+    "BettingTest",
+    "Certificate",
+    "ConfigurationSearch",
+    "TestOutcome",
+    "certify_boldest",
+    "check_probability",
+    "count_discordant",
+    "fixed_sequence_test",
+    "make_test_sequence",
+    "samples_needed",
+]

@@ -1,0 +1,43 @@
+"""Options that every step of the search shares."""
+
+from dataclasses import dataclass, replace
+
+from ..chain.names import FUSES
+from ..errors import TuningError
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How to search.
+
+    Attributes:
+        fuse: How evidence is combined, ``none`` or ``mean``.
+        max_savers: The largest number of savers in use; any number if None.
+        seed: Decides whatever is random.
+        beam_width: How many chains of each length the beam search keeps per goal, at least.
+        max_stages: The longest chain that the beam search looks at.
+        exact_fits: How many chains per goal get exact thresholds, at least; all where that is cheap.
+        restarts: How often the best thresholds are restarted where that is cheap; 0 turns off everything that is done
+            only because it is cheap.
+
+    Raises:
+        TuningError: An option is out of its range.
+    """
+
+    fuse: str = "mean"
+    max_savers: int | None = None
+    seed: int = 0
+    beam_width: int = 4
+    max_stages: int = 6
+    exact_fits: int = 12
+    restarts: int = 6
+
+    def __post_init__(self) -> None:
+        if self.fuse not in FUSES:
+            raise TuningError(f"fuse must be 'none' or 'mean'; got '{self.fuse}'")
+        if self.max_savers is not None and self.max_savers < 0:
+            raise TuningError(f"max_savers must be 0 or more; got {self.max_savers}")
+
+    def without_restarts(self) -> "SearchOptions":
+        """Return the options of a plain search, for searches that are repeated many times."""
+        return replace(self, restarts=0)

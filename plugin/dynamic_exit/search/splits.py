@@ -1,0 +1,57 @@
+"""Which samples are searched, which test the guarantee, and which are reported on."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..errors import TuningError
+
+#: Number of folds, each of which is held out in turn.
+FOLDS = 5
+# with fewer samples, a round of folds is noisier and another one cheaper
+_SMALL_SAMPLES = 5_000
+_ROUNDS_IF_SMALL = 3
+_ROUNDS = 2
+
+
+def split(
+    samples: int, search_fraction: float, guarantee: bool, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Split samples into those for the search, for the test of the guarantee and for the report.
+
+    Args:
+        samples: Number of samples.
+        search_fraction: The share for the search, in (0, 1).
+        guarantee: Whether half of the others is for the test of a guarantee.
+        seed: Decides which are which.
+
+    Returns:
+        Three rising int64 arrays of rows, disjoint; the second is empty without a guarantee.
+
+    Raises:
+        TuningError: A part would be empty.
+    """
+    if not 0 < search_fraction < 1:
+        raise TuningError(f"the search fraction must be between 0 and 1; got {search_fraction:g}")
+    order = np.random.default_rng(seed).permutation(samples)
+    first = round(samples * search_fraction)
+    second = first + ((samples - first) // 2 if guarantee else 0)
+    searched, tested, reported = order[:first], order[first:second], order[second:]
+    if not len(searched) or not len(reported) or (guarantee and not len(tested)):
+        raise TuningError(f"{samples} samples are too few to search and to report on different ones; record more")
+    return np.sort(searched), np.sort(tested), np.sort(reported)
+
+
+def folds(samples: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield which samples are searched and which are held out, bool (samples,) each, in several rounds of `FOLDS`."""
+    for round_index in range(_ROUNDS_IF_SMALL if samples <= _SMALL_SAMPLES else _ROUNDS):
+        fold = np.random.default_rng([seed, round_index]).permutation(samples) % FOLDS
+        for out in range(FOLDS):
+            yield fold != out, fold == out
+
+
+def subsample(samples: int, most: int, seed: int) -> np.ndarray:
+    """Return a random subset of samples: rising int64, at most ``most``, all of them if there are no more."""
+    if samples <= most:
+        return np.arange(samples)
+    return np.sort(np.random.default_rng(seed).choice(samples, most, replace=False))
