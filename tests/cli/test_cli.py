@@ -184,14 +184,17 @@ def test_run_writes_where_it_is_told_and_prints_what_it_measured(command, tmp_pa
     assert tiny.tree(tmp_path) == before
 
 
-def test_tune_reads_the_records_of_a_run(ran, command, tmp_path):
+def test_tune_reads_the_records_of_a_run_once(ran, command, tmp_path, monkeypatch):
+    read, reads = Records.read, []
+    monkeypatch.setattr(Records, "read", lambda path: reads.append(path) or read(path))
     # where samples are few, it may say so
     code, out, _ = command(
         "tune", ran.folder / "records.npz", "--output", tmp_path / "points.json", "--max-accuracy-drop", 0.02,
         "--max-accuracy-drop", 0.2, "--fuse", "none", "--json",
+        "--plot", tmp_path / "front.png",
     )  # fmt: skip
     found = json.loads(out)
-    assert code == 0
+    assert code == 0 and reads == [ran.folder / "records.npz"]
     assert found == json.loads((tmp_path / "points.json").read_text())
     assert [point["name"] for point in found["points"]] == ["accuracy-drop-2%", "accuracy-drop-20%"]
     half = len(Records.read(ran.folder / "records.npz")) // 2

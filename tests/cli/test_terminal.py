@@ -48,7 +48,7 @@ def test_a_process_that_only_helps_prints_nothing(capsys, monkeypatch):
 
 
 def test_a_signal_that_was_swallowed_ends_the_work_at_the_next_line(monkeypatch):
-    monkeypatch.setattr(signals, "_came", (2, 0.0))
+    monkeypatch.setattr(signals, "_received", (2, 0.0))
     with pytest.raises(KeyboardInterrupt), terminal_log():
         logger.info("a step")
 

@@ -16,7 +16,7 @@ from dynamic_exit.chain.operating_point import OperatingPoints
 from dynamic_exit.core.cache import Cache
 from dynamic_exit.core.hashing import digest
 from dynamic_exit.core.model_fingerprint import module_fingerprint
-from dynamic_exit.core.progress import Lines
+from dynamic_exit.core.progress import ProgressLog
 from dynamic_exit.graph import Classifier
 from dynamic_exit.passes.quantization import int8_options
 from dynamic_exit.pipeline.backbone import cut_backbone
@@ -342,11 +342,11 @@ def test_fingerprints_cover_the_code(tmp_path):
     assert found[0] != found[1]
 
 
-def test_lines_tell_the_time_left(log_lines):
+def test_the_progress_log_estimates_the_time_left(log_lines):
     now = [0.0]
-    lines = Lines(clock=lambda: now[0])
+    progress = ProgressLog(clock=lambda: now[0])
     for now[0], share in ((0.0, 0.0), (5.0, 0.1), (10.0, 0.2), (12.0, 0.25), (30.0, 0.5)):
-        lines("records of x", share)
+        progress("records of x", share)
     assert log_lines == ["records of x: 20% of all, about 40 s left", "records of x: 50% of all, about 30 s left"]
 
 

@@ -360,7 +360,7 @@ def test_an_interrupt_in_this_process_leaves_its_signals_as_they_were(endless, c
         signal.raise_signal(signal.SIGTERM)
 
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    monkeypatch.setattr(inputs, "load", interrupted)
+    monkeypatch.setattr(inputs, "load_run_inputs", interrupted)
     assert command("validate", endless) == (143, "", "dynamic-exit: interrupted\n")
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 

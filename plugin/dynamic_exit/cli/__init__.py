@@ -2,4 +2,4 @@
 
 from ..core import signals
 
-signals.end_at_once_while_importing()  # before imports that take seconds
+signals.exit_on_signal_during_import()  # before imports that take seconds

@@ -7,18 +7,22 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
 
-from ..chain.operating_point import OperatingPoints
 from ..core import signals
+from ..core.batching import DEFAULT_BATCH_SIZE
 from ..core.launcher import is_rank_zero
 from ..core.process_state import preserve_process_state
 from ..errors import DynamicExitError, RecipeError
 from .render import print_candidates, print_figures, print_stacks, print_table
 from .terminal import progress_bar, terminal_log
+
+if TYPE_CHECKING:
+    from ..chain.operating_point import OperatingPoints
+    from ..recipe.recipe import Recipe
 
 app = typer.Typer(
     help="Trained classifiers spend less on easy inputs.",
@@ -49,7 +53,7 @@ def main(arguments: Sequence[str] | None = None, name: str = "dynamic-exit") -> 
         arguments: None takes those of the process.
         name: What the help calls the command.
     """
-    with signals.ended_in_order():
+    with signals.handle_signals():
         code = _run(arguments, name)
     if code:
         sys.exit(code)
@@ -97,7 +101,7 @@ def run(
         tuning = loaded.dynamic_exit.tuning
         _check_required(require_guarantee, tuning.guarantee, "as dynamic_exit.tuning.guarantee")
         advice = partial(how_to_go_on, loaded.export.directory)
-        with signals.advised(advice), progress_bar(console, quiet) as progress:
+        with signals.advise_on_interrupt(advice), progress_bar(console, quiet) as progress:
             result = run_recipe(loaded, progress=progress, resume=resume)
     if not is_rank_zero():
         return
@@ -168,7 +172,7 @@ def evaluate(
     folder: _Folder,
     data: Annotated[Path, typer.Option(help=".npz with inputs and labels, or a recipe whose test split is used")],
     operating_point: Annotated[str | None, typer.Option(help="name; default: all")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="samples in one call")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="samples in one call")] = DEFAULT_BATCH_SIZE,
     as_json: _Json = False,
     quiet: _Quiet = False,
     verbose: _Verbose = False,
@@ -273,26 +277,28 @@ def tune(
     verbose: _Verbose = False,
 ) -> None:
     """Find operating points for records, and report them on other samples than were searched."""
+    from ..records import Records
     from ..report.page import judged_table
-    from ..search.optimizer import DEFAULT_DROPS, check_file_drops, tune_file
+    from ..search.optimizer import DEFAULT_DROPS, check_reported_drops, tune_file
     from ..search.options import SearchOptions
 
     _check_required(require_guarantee, guarantee, "as --guarantee")
     options = SearchOptions(fuse, max_savers, seed)
     with terminal_log(quiet, verbose):
+        read = Records.read(records)
         points = tune_file(
-            records,
+            read,
             output,
             options,
-            max_accuracy_drops=max_accuracy_drop or list(DEFAULT_DROPS),
+            max_accuracy_drops=max_accuracy_drop or DEFAULT_DROPS,
             guarantee=guarantee,
             search_fraction=search_fraction,
         )
         if plot is not None:
             from ..report.front import plot_search
 
-            plot_search(records, points, plot, options, guarantee=guarantee, search_fraction=search_fraction)
-        judged = check_file_drops(records, points, search_fraction, guarantee is not None, seed)
+            plot_search(read, points, plot, options, guarantee=guarantee, search_fraction=search_fraction)
+        judged = check_reported_drops(read, points, search_fraction, guarantee is not None, seed)
     exceeding = [each for each in judged if each.exceeds_allowed_drop]
     for warning in (*points.warnings, *(each.warning for each in exceeding)):
         print(f"dynamic-exit: {warning}", file=sys.stderr)
@@ -325,7 +331,7 @@ def _check_required(required: bool, guarantee: float | None, where: str) -> None
 
 
 def _end_if_missed(
-    points: OperatingPoints, exceeding: Sequence[str], guarantee: bool, required: Sequence[str] = ()
+    points: "OperatingPoints", exceeding: Sequence[str], guarantee: bool, required: Sequence[str] = ()
 ) -> None:
     """End with exit code 3 where what is required was missed; all is written by then."""
     from ..chain.drop_checks import describe_unmet_requirements
@@ -336,7 +342,7 @@ def _end_if_missed(
         raise typer.Exit(3)
 
 
-def _read(path: Path, overrides: Sequence[str] | None, output: Path | None = None):
+def _read(path: Path, overrides: Sequence[str] | None, output: Path | None = None) -> "Recipe":
     from ..recipe.yaml_io import read_recipe
 
     values: dict[str, Any] = {}

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TimeRemainingColumn
 
 from ..core import signals
 from ..core.launcher import is_rank_zero
@@ -31,7 +30,7 @@ class TerminalHandler(logging.Handler):
         Raises:
             KeyboardInterrupt: A signal came, and the code that was interrupted has swallowed it.
         """
-        signals.check()
+        signals.raise_if_interrupted()
         severity = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
         name = f"{record.name}: " if self.names else ""
         self.console.print(f"{name}{severity}{record.getMessage()}", highlight=False, markup=False, soft_wrap=True)
@@ -68,6 +67,8 @@ def progress_bar(console: Console, quiet: bool = False) -> Iterator[Callable[[st
     if quiet or not console.is_terminal:
         yield None
         return
+    from rich.progress import BarColumn, Progress, TaskID, TimeRemainingColumn  # slow to import
+
     columns = ("{task.description}", BarColumn(), "{task.percentage:.0f}%", TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         tasks: list[TaskID] = []

@@ -1,75 +1,83 @@
-"""Many samples, some at a time."""
+"""Samples in batches, and work in threads."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
 
-Samples = TypeVar("Samples", np.ndarray, Tensor)
-Item, Made = TypeVar("Item"), TypeVar("Made")
+Samples = TypeVar("Samples", "np.ndarray", "Tensor")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+#: Samples in one call where neither the user nor the memory decides.
+DEFAULT_BATCH_SIZE = 64
 
 
 def batches(arrays: Sequence[Samples], batch_size: int) -> Iterator[tuple[Samples, ...]]:
-    """Slice arrays or tensors (N, ...) of equal length side by side, the last slice perhaps shorter.
+    """Yield batches of arrays or tensors (N, ...) of equal length; the last one may be shorter.
 
     Args:
         arrays: At least one.
-        batch_size: Samples in a slice, at least 1.
+        batch_size: Samples in a batch, at least 1.
 
-    Returns:
-        Slices that share memory with the arrays, in order.
+    Yields:
+        Slices of all arrays, which share their memory, in order.
     """
     for start in range(0, len(arrays[0]), batch_size):
         yield tuple(array[start : start + batch_size] for array in arrays)
 
 
 def named_batches(arrays: Mapping[str, Samples], batch_size: int) -> Iterator[dict[str, Samples]]:
-    """Slice named arrays (N, ...) as `batches` does, and keep the names."""
-    return (dict(zip(arrays, batch, strict=True)) for batch in batches([*arrays.values()], batch_size))
+    """Yield batches of named arrays (N, ...), as `batches` does, by name."""
+    values: Sequence[Samples] = list(arrays.values())
+    for batch in batches(values, batch_size):
+        yield dict(zip(arrays, batch, strict=True))
 
 
-@torch.no_grad()
-def run_in_batches(module: nn.Module, tensors: Sequence[Tensor], batch_size: int = 64) -> Tensor:
+def run_in_batches(module: "nn.Module", tensors: "Sequence[Tensor]", batch_size: int = DEFAULT_BATCH_SIZE) -> "Tensor":
     """Run a module over all samples.
 
     Args:
-        module: Takes the tensors and gives one, batch first.
+        module: Maps the tensors to one, batch first.
         tensors: Inputs, each (N, ...).
         batch_size: Samples at a time.
 
     Returns:
         Its output (N, ...), without gradients.
     """
-    return torch.cat([module(*batch) for batch in batches(tensors, batch_size)])
+    import torch  # not at the top: the command line's options need the batch size alone
+
+    with torch.no_grad():
+        return torch.cat([module(*batch) for batch in batches(tensors, batch_size)])
 
 
-def map_in_threads(run: Callable[[Item], Made], items: Iterable[Item], workers: int) -> Iterator[Made]:
-    """Run a function on items in several threads.
+def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """Call a function on items in several threads.
 
     Args:
-        run: Safe to be called from several threads once it was called a first time.
-        items: What it takes.
-        workers: Threads, at least 1; items are taken ahead of what is asked for, two for each.
+        function: Must be thread-safe after its first call, which runs alone.
+        items: Its arguments; they are consumed at most two per worker ahead of the results.
+        workers: Number of threads, at least 1.
 
-    Returns:
-        What it made, in the order of the items.
+    Yields:
+        The results, in the order of the items.
     """
     if workers == 1:
-        yield from map(run, items)
+        yield from map(function, items)
         return
     rest = iter(items)
     for first in rest:
-        yield run(first)
+        yield function(first)
         break
-    waiting: deque[Future[Made]] = deque()
+    waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             for item in rest:
-                waiting.append(pool.submit(run, item))
+                waiting.append(pool.submit(function, item))
                 if len(waiting) >= 2 * workers:
                     yield waiting.popleft().result()
             while waiting:

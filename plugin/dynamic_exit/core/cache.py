@@ -29,8 +29,11 @@ class Cache:
         self._use(directory)
 
     def _use(self, directory: str | Path | None) -> None:
-        self._temporary = tempfile.TemporaryDirectory(prefix="dynamic_exit_") if directory is None else None
-        self.directory = Path(self._temporary.name if directory is None else directory)
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        if directory is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="dynamic_exit_")
+            directory = self._temporary.name
+        self.directory = Path(directory)
 
     def __contains__(self, key: str) -> bool:
         return distributed.run_on_main(lambda: self._path(key).is_file())
@@ -131,7 +134,7 @@ def open_cache(directory: str | None, enabled: bool) -> Cache:
     """
     if not enabled:
         return Cache(None)
-    if directory is None:
-        shared = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        directory = os.environ.get("DYNAMIC_EXIT_CACHE") or Path(shared, "dynamic_exit")
-    return Cache(directory)
+    if directory is not None:
+        return Cache(directory)
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Cache(os.environ.get("DYNAMIC_EXIT_CACHE") or Path(caches, "dynamic_exit"))

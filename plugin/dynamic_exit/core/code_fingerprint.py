@@ -1,8 +1,8 @@
-"""What a model's code says, as one number: of the user's own modules the files, what they import, and what is loaded.
+"""Fingerprint of a model's code: the files of user modules, those that they import, and the code that is loaded.
 
-Files alone would not do: code may come from a notebook or `exec`, or have been edited since it was loaded. Nor would
-loaded code alone: a module that a function imports when it is called is not there yet. Libraries are known by their
-versions.
+Files alone are not enough: code may come from a notebook or `exec`, or have been edited since it was loaded. Nor is
+loaded code: a module that a function imports when it is called is not loaded yet. Libraries count by version, in
+`model_fingerprint`.
 """
 
 import ast
@@ -30,12 +30,12 @@ _PLAIN = (
     *(bool, int, float, complex, str, bytes, type(None), type(...), range, slice),
     *(np.generic, np.dtype, torch.dtype, torch.device, torch.memory_format),
 )
-# what torch keeps in every module: tensors and parts are looked at by their names, hooks apart
-_TORCHS = frozenset(vars(nn.Module()))
+# attributes that torch keeps in every module; tensors, submodules and hooks are covered separately
+_TORCH_ATTRIBUTES = frozenset(vars(nn.Module()))
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _IMPORTERS = ("import_module", "__import__")
-# what Python keeps in classes and modules, besides what their authors wrote
-_PYTHONS = frozenset(
+# attributes that Python adds to classes and modules
+_PYTHON_ATTRIBUTES = frozenset(
     f"__{name}__"
     for name in (
         *("dict", "weakref", "module", "doc", "annotations", "firstlineno", "static_attributes"),
@@ -45,32 +45,32 @@ _PYTHONS = frozenset(
 
 
 class CodeFingerprint:
-    """Walks from models, classes and functions to all the code of the user's that they may run.
+    """Walks from models, classes and functions to all user code that they may run.
 
-    The user's are modules whose files lie outside of the standard library, ``site-packages`` and this package, and code
-    that has no file. Of a module's file the whole text counts, and so do all modules of the user's that it imports
-    somewhere, and so on. Of what is loaded those functions and classes count that are reached from the start by the
-    names in their code, with the constants, arrays and tensors that they name.
+    User code is in files outside of the standard library, ``site-packages`` and this package, or has no file. The whole
+    text of a file counts, and so does every user module that it imports anywhere, recursively. Of loaded code, the
+    functions and classes count that are reached through the names in the code, with the constants, arrays and tensors
+    that they refer to.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._files: dict[str, str] = {}
         self._code: list[str] = []
         self._classes: set[type] = set()
-        self._seen: dict[int, tuple[Any, str]] = {}  # holds the values too, so that no number is given twice
+        self._seen: dict[int, tuple[Any, str]] = {}  # keeps the values alive: ids are not reused
 
     def sum(self) -> str:
-        """Return a sum over all code that was walked."""
+        """Return the hash of all code that was walked."""
         return digest(sorted(self._files.items()), self._code)
 
     def value(self, value: Any) -> str:
         """Walk the code behind a value.
 
         Args:
-            value: A number, text, tensor, array, a collection of them, a function, a class, a module, or any object.
+            value: A number, string, tensor, array, a collection of them, a function, a class, a module, or any object.
 
         Returns:
-            What the value itself is, as a text; the same in another process.
+            A string that identifies the value itself; the same in another process.
         """
         if isinstance(value, _PLAIN):
             return f"{type(value).__name__} {value!r}"
@@ -108,18 +108,18 @@ class CodeFingerprint:
         kind, held = self._class(type(value)), vars(value) if hasattr(value, "__dict__") else {}
         if isinstance(value, nn.Module):
             return digest(kind, self.module_parts(value))
-        if not _of_user(type(value)):  # what a library holds besides may hang on the process
+        if not _of_user(type(value)):  # other attributes of library objects may depend on the process
             held = {key: each for key, each in held.items() if isinstance(each, _PLAIN)}
         name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None) if callable(value) else None
-        # functions without code in Python, members of an Enum, and what decorators leave: functools.cache and others
+        # builtin functions, members of an Enum, and wrappers such as functools.cache
         inner = [getattr(value, key, None) for key in ("__wrapped__", "func", "fget", "fset", "__func__")]
         return digest(kind, str(name), str(value) if isinstance(value, enum.Enum) else "", self.value([held, *inner]))
 
     def module_parts(self, module: nn.Module) -> list[str]:
-        """Walk a model; return its structure and tensors: names, classes, plain attributes, hooks, numbers."""
+        """Walk a model; return strings for its names, classes, plain attributes, hooks and tensors."""
         found = []
         for name, part in module.named_modules():
-            own = {key: value for key, value in vars(part).items() if key not in _TORCHS}
+            own = {key: value for key, value in vars(part).items() if key not in _TORCH_ATTRIBUTES}
             hooks = [hook for key in _HOOKS for hook in vars(part).get(key, {}).values()]
             found += [name, self._class(type(part)), part.extra_repr(), self._forward(part)]
             found += [digest(key, self.value(value)) for key, value in sorted(own.items())]
@@ -129,7 +129,7 @@ class CodeFingerprint:
         return found
 
     def _forward(self, part: nn.Module) -> str:
-        """The text of a forward that torch has written: of a graph, or of a script."""
+        """Return the code of a forward that torch generated, for an fx graph or a script."""
         if isinstance(part, torch.fx.GraphModule):
             return part.code
         if isinstance(part, torch.jit.ScriptModule) and hasattr(part, "forward"):
@@ -144,7 +144,7 @@ class CodeFingerprint:
             self._classes.add(each)
             self._file(_file_of(each), each.__module__)
             if _of_user(each):
-                members = [(key, value) for key, value in sorted(vars(each).items()) if key not in _PYTHONS]
+                members = [(key, value) for key, value in sorted(vars(each).items()) if key not in _PYTHON_ATTRIBUTES]
                 self._code += [digest(each.__qualname__, key, self.value(value)) for key, value in members]
         return f"{kind.__module__}.{kind.__qualname__}"
 
@@ -164,12 +164,14 @@ class CodeFingerprint:
         if file := getattr(module, "__file__", None):
             if is_user_file(file):
                 self._file(file, module.__name__)
-        elif module.__name__.partition(".")[0] not in sys.stdlib_module_names:  # made in memory
-            self._code.append(self.value({key: value for key, value in vars(module).items() if key not in _PYTHONS}))
+        elif module.__name__.partition(".")[0] not in sys.stdlib_module_names:  # created in memory
+            self._code.append(
+                self.value({key: value for key, value in vars(module).items() if key not in _PYTHON_ATTRIBUTES})
+            )
         return f"module {module.__name__}"
 
     def _file(self, path: str | None, module: str) -> None:
-        """Take in the file of a module, and where it is the user's those that it imports."""
+        """Add the file of a module, and if it is user code those that it imports."""
         if path is None or path in self._files or not Path(path).is_file():
             return
         content = Path(path).read_bytes()
@@ -186,7 +188,7 @@ class CodeFingerprint:
 
 
 def tensor_parts(tensor: torch.Tensor) -> tuple[str, str, bytes]:
-    """Return a tensor's type, shape and bytes."""
+    """Return a tensor's dtype, shape and bytes."""
     whole = tensor.detach().cpu().contiguous()
     return str(whole.dtype), str(tuple(whole.shape)), whole.view(-1).view(torch.uint8).numpy().tobytes()
 
@@ -198,7 +200,7 @@ def _of_user(thing: type | FunctionType) -> bool:
     top = (thing.__module__ or "").partition(".")[0]
     if top in sys.stdlib_module_names:
         return False
-    # what has no file of its own is its module's: made by a library as it runs, or by a notebook or `exec`
+    # code without a file belongs to its module: generated by a library, a notebook or `exec`
     home = getattr(sys.modules.get(top), "__file__", None)
     return home is None or is_user_file(home)
 
@@ -206,7 +208,7 @@ def _of_user(thing: type | FunctionType) -> bool:
 def _file_of(kind: type) -> str | None:
     try:
         return inspect.getsourcefile(kind)
-    except (TypeError, OSError):  # made in memory, or compiled
+    except (TypeError, OSError):  # created in memory, or compiled
         return None
 
 
@@ -222,14 +224,14 @@ def _code_sum(code: CodeType) -> str:
 
 
 def _names(code: CodeType) -> list[str]:
-    """All names that a function's code reads, those of functions within it too."""
+    """Return all names that a function's code reads, including nested functions."""
     within = [name for each in code.co_consts if isinstance(each, CodeType) for name in _names(each)]
     return sorted({*code.co_names, *within})
 
 
 @functools.lru_cache(4096)
 def _imports(content: bytes, package: str) -> tuple[str, ...]:
-    """Full names of what a file imports anywhere, modules and what may be one; for a file of no syntax none."""
+    """Return the full names of the modules that a file may import anywhere; none if it has a syntax error."""
     try:
         tree = ast.parse(content)
     except (SyntaxError, ValueError):
@@ -245,7 +247,7 @@ def _named(node: ast.AST, package: str) -> Iterator[str]:
         if node.level:
             try:
                 base = resolve_name("." * node.level + base, package)
-            except ImportError:  # beyond the top: it fails when it is run
+            except ImportError:  # beyond the top-level package: it fails at run time
                 return
         yield base
         yield from (f"{base}.{each.name}" for each in node.names)
@@ -255,7 +257,7 @@ def _named(node: ast.AST, package: str) -> Iterator[str]:
 
 
 def _files_of(name: str, package: str) -> list[tuple[str, str]]:
-    """Return name and file of a module and of the packages above it, as far as there are any."""
+    """Return name and file of a module and of its parent packages, those that have one."""
     full = resolve_sibling(package, name) or name
     found, path, steps = [], None, full.split(".")
     for count in range(1, len(steps) + 1):

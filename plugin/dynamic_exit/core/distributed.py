@@ -190,8 +190,7 @@ def _state() -> "PartialState":
 def _gloo_group() -> "torch.distributed.ProcessGroup":
     """Return the group for tensors on the CPU, whatever the devices are."""
     _state()
-    group: torch.distributed.ProcessGroup = torch.distributed.new_group(backend="gloo", timeout=_TIMEOUT)
-    return group
+    return cast("torch.distributed.ProcessGroup", torch.distributed.new_group(backend="gloo", timeout=_TIMEOUT))
 
 
 def _for_all(

@@ -1,13 +1,17 @@
-"""Sums over texts, bytes and arrays, by which what was made before is found again."""
+"""Stable hashes of strings, bytes and arrays, used as cache keys."""
 
 import hashlib
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 
-def digest(*parts: bytes | memoryview | str | Iterable) -> str:
-    """Return the sha256 sum of texts, bytes and lists of them, in hexadecimal; each part's length counts too."""
+def digest(*parts: bytes | memoryview | str | Iterable[Any]) -> str:
+    """Return the sha256 sum, in hexadecimal, of strings, bytes and nested lists of them.
+
+    The length of each part counts, so ``digest("ab", "c")`` differs from ``digest("a", "bc")``.
+    """
     total = hashlib.sha256()
     for part in parts:
         if isinstance(part, str):
@@ -20,5 +24,5 @@ def digest(*parts: bytes | memoryview | str | Iterable) -> str:
 
 
 def array_fingerprint(array: np.ndarray) -> str:
-    """Return a sum over an array's type, shape and numbers."""
-    return digest(str(array.dtype), str(array.shape), memoryview(np.ascontiguousarray(array)).cast("B"))
+    """Return the hash of an array's dtype, shape and values."""
+    return digest(str(array.dtype), str(array.shape), np.ascontiguousarray(array).data.cast("B"))

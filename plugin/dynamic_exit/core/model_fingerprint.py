@@ -1,4 +1,7 @@
-"""What decides a model's answers, as one number: its code, its structure, its weights, and the libraries beneath."""
+"""Fingerprints of models and of the environment that runs them, used in cache keys.
+
+Together they cover whatever decides a model's answers: its code, structure and weights, and the libraries beneath.
+"""
 
 import functools
 import platform
@@ -20,7 +23,7 @@ _LIBRARIES = ("torch", "onnx", "onnxscript", "numpy", "timm", "transformers")
 
 
 def module_fingerprint(module: nn.Module) -> str:
-    """Return a sum over a module's structure, its plain attributes, all its tensors, and its code.
+    """Return the fingerprint of a module: its structure, plain attributes, tensors and code.
 
     Args:
         module: Any module.
@@ -28,24 +31,24 @@ def module_fingerprint(module: nn.Module) -> str:
     Returns:
         64 hexadecimal digits; the same for the same model in another process.
     """
-    walk = CodeFingerprint()
-    parts = walk.module_parts(module)
-    return digest(parts, walk.sum())
+    code = CodeFingerprint()
+    parts = code.module_parts(module)
+    return digest(parts, code.sum())
 
 
 def classifier_fingerprint(classifier: nn.Module, inputs: Sequence[Tensor]) -> str:
-    """Return a sum as `module_fingerprint` does, and over answers: what it reads as it runs may have changed.
+    """Return `module_fingerprint` combined with answers, which also change with files that the model reads as it runs.
 
     Args:
         classifier: In evaluation mode.
-        inputs: Two samples or more, as it takes them.
+        inputs: At least two samples, as it takes them.
 
     Returns:
-        64 hexadecimal digits; the same for the same model on the same kind of processor.
+        64 hexadecimal digits; the same for the same model on the same type of processor.
     """
     with torch.no_grad():
         logits = classifier(*inputs).double()
-    # to three digits: the last ones hang on the number of threads
+    # rounded to three digits: the last ones depend on the number of threads
     largest = float(logits.abs().max())
     answers = (logits / (largest or 1.0) * 1000).round().long()
     return digest(module_fingerprint(classifier), f"{largest:.2e}", array_fingerprint(answers.numpy()))
@@ -53,7 +56,7 @@ def classifier_fingerprint(classifier: nn.Module, inputs: Sequence[Tensor]) -> s
 
 @functools.cache
 def environment_fingerprint() -> str:
-    """Return a sum over this project's code, the libraries that export and run models, and the kind of processor."""
+    """Return the fingerprint of this package's code, the libraries beneath it, and the processor type."""
     own = sorted(_PACKAGE.rglob("*.py"))
     return digest(
         [digest(str(path.relative_to(_PACKAGE)), path.read_bytes()) for path in own],
@@ -64,24 +67,20 @@ def environment_fingerprint() -> str:
 
 @functools.cache
 def training_environment_fingerprint() -> str:
-    """Return a sum over the code that prunes and trains, its libraries, and the kind of processor."""
+    """Return the fingerprint of the code that prunes and trains, its libraries, and the processor type."""
     passes = _PACKAGE / "passes"
     own = sorted([*passes.glob("pruning/*.py"), passes / "training.py", passes / "augment.py"])
     libraries = [f"{name} {metadata.version(name)}" for name in ("torch", "torch-pruning")]
-    return digest([_file_sum(path) for path in own], libraries, torch.backends.cpu.get_cpu_capability())
+    return digest([digest(path.read_bytes()) for path in own], libraries, torch.backends.cpu.get_cpu_capability())
 
 
 def function_fingerprint(name: str) -> str:
-    """Return a sum over a function as a recipe names it, and over all code of the user's that it may run.
+    """Return the fingerprint of a function that a recipe names, and of all user code that it may call.
 
     Args:
-        name: ``file.py:function``, ``package.module:function``, or a name that this project knows.
+        name: ``file.py:function``, ``package.module:function``, or a built-in name.
     """
     if ":" not in name:
         return digest(name)
-    walk = CodeFingerprint()
-    return digest(name.rpartition(":")[2], walk.value(load_function(name)), walk.sum())
-
-
-def _file_sum(path: str) -> str:
-    return digest(Path(path).read_bytes())
+    code = CodeFingerprint()
+    return digest(name.rpartition(":")[2], code.value(load_function(name)), code.sum())

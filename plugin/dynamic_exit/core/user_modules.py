@@ -1,8 +1,8 @@
-"""Modules of the user's beside a file that a recipe names: each folder has its own, whatever they are called.
+"""Modules of the user beside a file that a recipe names, kept apart by folder.
 
-A folder is a package under a name of its own. What a file of it imports and finds beside itself, by ``import helpers``
-or ``from . import helpers``, at its top or within a function, is a module of that package; so the `helpers` of one
-folder are never taken for those of another, and neither `sys.path` nor what others import is touched.
+Each folder becomes a package under a unique name. What a file imports from beside itself, by ``import helpers`` or
+``from . import helpers``, at its top or within a function, is a module of that package: the `helpers` of one folder are
+never taken for those of another, and neither `sys.path` nor the imports of other modules are touched.
 """
 
 import builtins
@@ -11,11 +11,12 @@ import hashlib
 import importlib.util
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.machinery import FileFinder, ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 _PREFIX = "dynamic_exit_recipe_"
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -24,7 +25,7 @@ _SUM = "__dynamic_exit_sum__"
 
 @functools.cache
 def is_user_file(path: str) -> bool:
-    """Whether a file is the user's: neither this package's, nor the standard library's, nor below ``site-packages``."""
+    """Whether a file belongs to the user, not to this package, the standard library or ``site-packages``."""
     file = Path(path)
     if not file.is_absolute() or {"site-packages", "dist-packages"} & {*file.parts}:
         return False
@@ -33,7 +34,7 @@ def is_user_file(path: str) -> bool:
 
 
 def load_file(path: Path) -> ModuleType:
-    """Run a file as a module of its folder's package, anew at each call; a module beside it once, and when it changes.
+    """Run a file as a module of its folder's package, at each call; modules beside it run once, and again when changed.
 
     Args:
         path: An existing file.
@@ -45,19 +46,22 @@ def load_file(path: Path) -> ModuleType:
     package = _PREFIX + hashlib.sha256(str(folder).encode()).hexdigest()[:12]
     if not name.isidentifier():
         name = f"file_{hashlib.sha256(name.encode()).hexdigest()[:12]}"
-    if finder := sys.path_importer_cache.get(str(folder)):
-        finder.invalidate_caches()  # a file that came a moment ago
+    finder = sys.path_importer_cache.get(str(folder))
+    if isinstance(finder, FileFinder):
+        finder.invalidate_caches()  # the file may be a moment old
     if _has_changed(package):
         for each in _modules(package):
             del sys.modules[each]
     if package not in sys.modules:
         _add_package(package, folder)
     key = f"{package}.{name}"
-    spec = importlib.util.spec_from_file_location(key, path, loader=_Loader(key, str(path.absolute())))
+    loader = _Loader(key, str(path.absolute()))
+    spec = ModuleSpec(key, loader, origin=loader.path)
+    spec.has_location = True
     module = importlib.util.module_from_spec(spec)
     sys.modules[key] = module
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except BaseException:
         sys.modules.pop(key, None)
         raise
@@ -65,14 +69,14 @@ def load_file(path: Path) -> ModuleType:
 
 
 def resolve_sibling(package: str, name: str) -> str | None:
-    """Return the name under which a module that stands beside a file is loaded, as by ``import name`` in that file.
+    """Return the full name of a module beside a file, for ``import name`` in that file.
 
     Args:
-        package: Of the module that imports.
-        name: Dotted, as it is written.
+        package: Package of the importing module.
+        name: Dotted name, as written in the import.
 
     Returns:
-        The full name; None where `name` is no module beside the file, or one of a library.
+        The full name; None if `name` is not a module beside the file, or is one of a library.
     """
     root, top = package.partition(".")[0], name.partition(".")[0]
     if not root.startswith(_PREFIX) or root not in sys.modules or top in sys.stdlib_module_names:
@@ -82,7 +86,7 @@ def resolve_sibling(package: str, name: str) -> str | None:
         return None
     other = PathFinder.find_spec(top)
     if other and other.origin and (not is_user_file(other.origin) or spec.origin is None):
-        return None  # an installed package, or a module elsewhere and here but a folder of data
+        return None  # an installed package, or a module elsewhere while here is only a folder of data
     return f"{root}.{name}"
 
 
@@ -95,14 +99,18 @@ def _add_package(name: str, folder: Path) -> None:
 
 
 def _modules(package: str) -> dict[str, ModuleType]:
-    """The modules of a package that are loaded, itself included."""
+    """Return the loaded modules of a package, itself included."""
     return {name: each for name, each in sys.modules.items() if name == package or name.startswith(f"{package}.")}
 
 
 def _has_changed(package: str) -> bool:
-    """Whether the file of a module has changed since it was run."""
-    kept = {module.__file__: vars(module).get(_SUM) for module in _modules(package).values() if _SUM in vars(module)}
-    return any(not Path(file).is_file() or _sum(Path(file).read_bytes()) != total for file, total in kept.items())
+    """Whether the file of a loaded module has changed since it ran."""
+    for module in _modules(package).values():
+        if _SUM in vars(module):
+            file = Path(str(module.__file__))
+            if not file.is_file() or _sum(file.read_bytes()) != vars(module)[_SUM]:
+                return True
+    return False
 
 
 def _sum(content: bytes) -> str:
@@ -110,9 +118,11 @@ def _sum(content: bytes) -> str:
 
 
 class _Finder(MetaPathFinder):
-    """Finds modules of folders; the names of all others it leaves alone."""
+    """Finds modules of these folders, and no others."""
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if not name.startswith(_PREFIX):
             return None
         spec = PathFinder.find_spec(name, path)
@@ -122,26 +132,26 @@ class _Finder(MetaPathFinder):
 
 
 class _Loader(SourceFileLoader):
-    """Runs a file's text as it stands: what was compiled before is found by time and size, which may not tell."""
+    """Runs a file's current text: compiled files are matched by time and size, which may miss a change."""
 
     def exec_module(self, module: ModuleType) -> None:
         content = self.get_data(self.path)
         setattr(module, _SUM, _sum(content))
-        module.__builtins__ = {**vars(builtins), "__import__": _import}
-        exec(self.source_to_code(content, self.path), vars(module))  # noqa: S102  code that the recipe names
+        vars(module)["__builtins__"] = {**vars(builtins), "__import__": _import}
+        exec(self.source_to_code(content, self.path), vars(module))  # noqa: S102  the recipe names this code
 
 
 def _import(
     name: str,
-    globals: Mapping | None = None,  # noqa: A002  as Python calls it
-    locals: Mapping | None = None,  # noqa: A002
-    fromlist: tuple = (),
+    globals: Mapping[str, Any] | None = None,  # noqa: A002  as Python calls it
+    locals: Mapping[str, Any] | None = None,  # noqa: A002
+    fromlist: Sequence[str] = (),
     level: int = 0,
 ) -> ModuleType:
-    """Import as Python does, but take what stands beside the importing file first."""
+    """Import as Python does, but prefer modules beside the importing file."""
     full = resolve_sibling((globals or {}).get("__package__") or "", name) if level == 0 else None
     if full is None:
         return builtins.__import__(name, globals, locals, fromlist, level)
     module = builtins.__import__(full, globals, locals, fromlist, 0)
-    # without names Python gives the first of the dotted ones, here the folder's package
+    # `import a.b` gives `a`, which here is below the folder's package
     return module if fromlist else sys.modules[".".join(full.split(".")[:2])]

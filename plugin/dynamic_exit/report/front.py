@@ -63,7 +63,7 @@ def plot_front(
 
 
 def plot_search(
-    records_path: str | os.PathLike,
+    records: Records,
     points: OperatingPoints,
     path: str | os.PathLike,
     options: SearchOptions,
@@ -75,7 +75,7 @@ def plot_search(
     """Draw what `tune_file` found, in front of the whole front of the samples it searched, measured on the others.
 
     Args:
-        records_path: The records file that was tuned.
+        records: The records that were tuned.
         points: What `tune_file` returned.
         path: The picture to write; its folder must exist.
         options: As given to `tune_file`.
@@ -86,7 +86,6 @@ def plot_search(
     Raises:
         OutputError: The picture cannot be written.
     """
-    records = Records.read(records_path)
     searched, _, reported = split(len(records), search_fraction, guarantee is not None, options.seed)
     found = front(records.take(searched), count, options)
     plot_front(points, path, records=records.take(reported), front=found)

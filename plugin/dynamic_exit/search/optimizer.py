@@ -156,18 +156,18 @@ def tune(
 
 
 def tune_file(
-    records_path: str | os.PathLike,
-    output: str | os.PathLike,
+    records: Records | str | os.PathLike[str],
+    output: str | os.PathLike[str],
     options: SearchOptions = DEFAULT_OPTIONS,
     *,
     max_accuracy_drops: Sequence[float] = DEFAULT_DROPS,
     guarantee: float | None = None,
     search_fraction: float = 0.5,
 ) -> OperatingPoints:
-    """Tune a records file and write the operating points; nothing is written on an error.
+    """Tune records and write the operating points; nothing is written on an error.
 
     Args:
-        records_path: A records file.
+        records: The records, or their file.
         output: The JSON file to write.
         options: Of the search; its seed also decides which samples are which.
         max_accuracy_drops: One goal each, as shares.
@@ -184,7 +184,8 @@ def tune_file(
     if guarantee is not None:
         check_probability(guarantee)
     goals = goals_from_drops(max_accuracy_drops)
-    records = Records.read(records_path)
+    if not isinstance(records, Records):
+        records = Records.read(records)
     check_tunable(records)
     searched, tested, reported = split(len(records), search_fraction, guarantee is not None, options.seed)
     points = tune(
@@ -199,19 +200,18 @@ def tune_file(
     return points
 
 
-def check_file_drops(
-    records_path: str | os.PathLike, points: OperatingPoints, search_fraction: float, guarantee: bool, seed: int
+def check_reported_drops(
+    records: Records, points: OperatingPoints, search_fraction: float, guarantee: bool, seed: int
 ) -> list[DropCheck]:
     """Compare what `tune_file` found with the allowed drops, on the samples that it reported on.
 
     Args:
-        records_path: The records file that was tuned.
+        records: The records that were tuned.
         points: What was found.
         search_fraction: Share of the samples that was searched.
         guarantee: Whether samples were kept for the test of a guarantee.
         seed: Decided which samples were which.
     """
-    records = Records.read(records_path)
     return check_drops(points, records.take(split(len(records), search_fraction, guarantee, seed)[2]))
 
 

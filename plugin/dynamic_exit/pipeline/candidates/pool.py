@@ -16,7 +16,7 @@ from ...core import distributed
 from ...core.cache import Cache
 from ...core.hashing import array_fingerprint, digest
 from ...core.model_fingerprint import environment_fingerprint
-from ...core.progress import Lines, Progress
+from ...core.progress import Progress, ProgressLog
 from ...cost import count_macs
 from ...errors import DynamicExitError, ModelError
 from ...onnx.part import Part
@@ -65,7 +65,7 @@ class CandidatePool:
 
     def __init__(self, run_inputs: RunInputs, cache: Cache, progress: Progress | None = None):
         self.run_inputs, self.cache = run_inputs, cache
-        self.progress = progress or Lines()
+        self.progress = progress or ProgressLog()
         self.stanza = run_inputs.recipe.dynamic_exit.tiny_saver
         self.inputs = run_inputs.splits["calibration"].inputs
         self.skipped: list[Candidate] = []
