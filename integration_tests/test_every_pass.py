@@ -33,7 +33,7 @@ def test_pruned_quantized_guaranteed_and_in_seconds(tmp_path):
     (point,) = result.points.points
     assert point.guarantee is None or point.guarantee.max_accuracy_drop == 0.01
     assert point.accuracy > 0.8
-    assert result.metrics["verification"]["shipped"]["exits_apart"] == 0
+    assert result.metrics.verification["shipped"].exits_apart == 0
 
 
 def test_points_may_use_other_heads_on_one_cut(tmp_path):
@@ -46,7 +46,7 @@ def test_points_may_use_other_heads_on_one_cut(tmp_path):
             assert len(set(cuts)) == len(cuts)
         used = {stage.stage for point in result.points.points for stage in point.stages}
         assert used == set(json.loads((result.folder / "config.json").read_text())["stages"])
-        assert result.metrics["verification"]["shipped"]["exits_apart"] == 0
+        assert result.metrics.verification["shipped"].exits_apart == 0
         if any({f"{cut}:linear", f"{cut}:mlp"} <= used for cut in ("block1", "block3")):
             return
     pytest.fail("no training of five led to points with other heads on one cut: this test tells nothing")

@@ -12,9 +12,10 @@ from log_lines import log_lines
 
 from dynamic_exit.chain.operating_point import OperatingPoints
 from dynamic_exit.cli.main import main
-from dynamic_exit.pipeline import measure
+from dynamic_exit.pipeline import stage_costs
 from dynamic_exit.pipeline.run import Result, run
 from dynamic_exit.recipe import read_recipe
+from dynamic_exit.report.metrics import Metrics
 
 # more than one gain nothing on models this small; `integration_tests/any_processor.py` asks for two all the same
 torch.set_num_threads(int(os.environ.get("DYNAMIC_EXIT_TEST_THREADS", "1")))
@@ -33,7 +34,7 @@ def short_timing():
     """How many rounds of timing there are, and how long, says nothing here; eager torch would take all it is given."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dynamic_exit.cost.latency.ROUND_SECONDS", 0.002)
-        patch.setattr(measure, "TIME_LIMIT", 0.3)
+        patch.setattr(stage_costs, "TIME_LIMIT", 0.3)
         yield
 
 
@@ -59,14 +60,17 @@ def _once(base: Path, worker: str, **changes) -> Ran:
         if not (folder / "done.json").exists():
             path = tiny.build(folder, **changes)
             with log_lines() as said:
-                result = run(read_recipe(path))
-            (folder / "done.json").write_text(
-                json.dumps({"metrics": result.metrics, "said": said, "cache": os.environ["DYNAMIC_EXIT_CACHE"]})
-            )
+                run(read_recipe(path))
+            (folder / "done.json").write_text(json.dumps({"said": said, "cache": os.environ["DYNAMIC_EXIT_CACHE"]}))
     done = json.loads((folder / "done.json").read_text())
     out = folder / "out"
     points = OperatingPoints.read(out / "operating_points.json")
-    return Ran(folder / "recipe.yaml", Result(out, points, done["metrics"]), tuple(done["said"]), done["cache"])
+    return Ran(
+        folder / "recipe.yaml",
+        Result(out, points, Metrics.read(out / "metrics.json")),
+        tuple(done["said"]),
+        done["cache"],
+    )
 
 
 @pytest.fixture(scope="session")

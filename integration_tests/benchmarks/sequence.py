@@ -20,14 +20,17 @@ from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.core.user_code import load_function
 from dynamic_exit.errors import TuningError
 from dynamic_exit.pipeline.backbone import cut_backbone
+from dynamic_exit.pipeline.exits import ExitBuilder
+from dynamic_exit.pipeline.stage_costs import stage_macs
 from dynamic_exit.recipe import Recipe, read_recipe
 from dynamic_exit.records import Records
 from dynamic_exit.runtime.recorder import make_records
 from dynamic_exit.runtime.stages import StageSet
 from dynamic_exit.search.optimizer import optimize
 from dynamic_exit.search.options import SearchOptions
+from dynamic_exit.sources.data.split import Split
 from dynamic_exit.sources.models.loading import load_model
-from dynamic_exit.targets.onnxruntime import OnnxRuntimeTarget, export_exits
+from dynamic_exit.targets.onnxruntime import OnnxRuntimeTarget
 
 GOALS = [Goal(max_accuracy_drop=drop) for drop in np.linspace(-0.004, 0.02, 9).tolist()]
 #: Accuracy changes in points at which costs are compared.
@@ -53,20 +56,20 @@ def exit_records(recipe: Recipe, saver: str | None, samples: int) -> Records:
     if saver:
         sources = {source.stage_name: source for source in recipe.dynamic_exit.tiny_saver.candidates}
         model = load_model(sources[saver])
-        stages.savers[saver] = target.export_stage(saver, model, backbone.input_names, "logits", (example,), None)
-    export_exits(
-        stages, backbone, target, recipe.dynamic_exit.early_exit, {name: torch.from_numpy(images)}, labels,
-        recipe.seed,
-    )  # fmt: skip
-    own, prefix = stages.costs(lambda stage: stage.macs)
+        stage = target.export_stage(saver, model, backbone.input_names, "logits", (example,))
+        stages = stages.add_savers({saver: stage}, "none")
+    train = Split("train", {name: images}, labels)
+    exits = ExitBuilder(backbone, target, recipe.dynamic_exit.early_exit, recipe.seed)
+    stages = exits.add_exits(stages, train)
+    costs = stage_macs(stages)
     return make_records(
         stages.model("session"),
         [inputs],
         truth,
-        own_cost=own,
-        prefix_cost=prefix,
+        own_cost=costs.own,
+        prefix_cost=costs.prefix,
         positions=stages.positions,
-        cost_unit="macs",
+        cost_unit=costs.unit,
         requires=stages.requires,
     )
 

@@ -35,7 +35,7 @@ from dynamic_exit.chain.thresholds import point_thresholds
 from dynamic_exit.cost import Latency, measure_latency
 from dynamic_exit.onnx.session import open_session
 from dynamic_exit.onnx.unstitch import static_model, unstitch
-from dynamic_exit.pipeline.measure import Variant, answer, passes, timed_slices
+from dynamic_exit.pipeline.measure import Variant, answer, make_call, timed_slices
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.records import Records, StageTable
@@ -106,7 +106,7 @@ def rows_of(name: str, folder: Path) -> list[Row]:
 def times(rows: Sequence[Row], inputs: Mapping[str, np.ndarray], size: int, rounds: int) -> dict[str, Latency]:
     """Seconds per sample, all in turn within every round."""
     slices = timed_slices(inputs, size)
-    calls = {row.name: passes(row.variant, slices) for row in rows}
+    calls = {row.name: make_call(row.variant, slices) for row in rows}
     return measure_latency(calls, batch=size * len(slices), rounds=rounds, warmup=1)
 
 

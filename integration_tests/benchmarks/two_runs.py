@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "helpers"))
 import commands  # noqa: E402  (these two lie beside the tests)
 import tiny  # noqa: E402
 
-from dynamic_exit.pipeline import measure  # noqa: E402
+from dynamic_exit.pipeline import stage_costs  # noqa: E402
 from dynamic_exit.pipeline.run import run  # noqa: E402
 from dynamic_exit.recipe import read_recipe  # noqa: E402
 
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    measure.TIME_LIMIT, measure.ROUNDS = 0.2, 1  # times say nothing here
+    stage_costs.TIME_LIMIT, stage_costs.ROUNDS = 0.2, 1  # times say nothing here
     signal.signal(signal.SIGINT, signal.default_int_handler)
     offsets = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as made:

@@ -54,8 +54,8 @@ def test_inspect_prints_every_point_with_its_thresholds(ran, command):
         (line,) = (line for line in out.splitlines() if line.startswith(point.name + " "))
         error = (point.accuracy * (1 - point.accuracy) / point.samples) ** 0.5
         assert f" {100 * point.accuracy:.2f} ± {100 * error:.2f} % " in line
-        (row,) = (row for row in ran.result.metrics["rows"] if row["name"] == point.name)
-        drop, error = point.accuracy_drop, row["accuracy_drop_standard_error"]
+        row = ran.result.metrics.row(point.name)
+        drop, error = point.accuracy_drop, row.accuracy_drop_standard_error
         assert f" {100 * drop:.2f} ± {100 * error:.2f} % " in line
         for stage in point.stages:
             assert f"{stage.stage} > {stage.threshold:.4f}" in line

@@ -23,7 +23,8 @@ from dynamic_exit.onnx.part import export_part
 from dynamic_exit.passes.augment import make_augment
 from dynamic_exit.passes.early_exit import FrozenBackbone
 from dynamic_exit.passes.early_exit.features import CachedFeatures, LiveFeatures
-from dynamic_exit.pipeline.candidates import pool as pools
+from dynamic_exit.pipeline.candidates.evaluation import select_candidates
+from dynamic_exit.pipeline.candidates.pool import CandidatePool
 from dynamic_exit.pipeline.candidates.survey import survey_candidate
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.pipeline.static_passes import apply_static_passes
@@ -395,7 +396,7 @@ def trial(path, cache, candidate, **overrides):
     target, *backbone = shipped_backbone(run_inputs.recipe.quantization is not None)
     stages = StageSet(*backbone)
     with log_lines() as said:
-        pools.CandidatePool(run_inputs, Cache(cache)).select(stages, target)
+        stages, _ = select_candidates(CandidatePool(run_inputs, Cache(cache)), stages, target)
     found = [line.split(":")[0] for line in said if "found in the cache" in line]
     return "records of saver" in found, stages
 

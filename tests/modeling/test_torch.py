@@ -66,7 +66,7 @@ def test_the_folder_says_what_runs_it(ran_torch, config):
     card = (ran_torch.folder / "README.md").read_text()
     assert "torch" in card and "int8" in card and "onnx" not in card
     metrics = ran_torch.result.metrics
-    assert metrics["timing"]["runtime"].startswith("torch ") and metrics["target"] == "torch"
+    assert metrics.timing.runtime.startswith("torch ") and metrics.target == "torch"
 
 
 def test_neural_compressors_integers_are_inside(programs, config):

@@ -20,11 +20,13 @@ from dynamic_exit.core.progress import ProgressLog
 from dynamic_exit.graph import Classifier
 from dynamic_exit.passes.quantization import int8_options
 from dynamic_exit.pipeline.backbone import cut_backbone
-from dynamic_exit.pipeline.candidates import pool as pools
+from dynamic_exit.pipeline.candidates import evaluation
+from dynamic_exit.pipeline.candidates.evaluation import select_candidates
+from dynamic_exit.pipeline.candidates.pool import CandidatePool
 from dynamic_exit.pipeline.candidates.recording import BATCHES, record
 from dynamic_exit.pipeline.inputs import load_run_inputs
-from dynamic_exit.pipeline.measure import stage_seconds
 from dynamic_exit.pipeline.run import run
+from dynamic_exit.pipeline.stage_costs import stage_seconds
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.runtime.recorder import BATCH_SIZE
 from dynamic_exit.runtime.stages import StageSet
@@ -63,8 +65,8 @@ class Trial:
         self.target, *backbone = shipped_backbone(run_inputs.recipe.quantization is not None)
         self.stages = StageSet(*backbone)
         with log_lines() as self.said:
-            self.pool = pools.CandidatePool(run_inputs, cache)
-            self.table = self.pool.select(self.stages, self.target)
+            self.pool = CandidatePool(run_inputs, cache)
+            self.stages, self.table = select_candidates(self.pool, self.stages, self.target)
 
     @property
     def rows(self):
@@ -87,9 +89,9 @@ def bits(stages):
 def test_a_second_run_makes_nothing_and_gives_the_same(recipe, tmp_path, monkeypatch, cost):
     first = Trial(recipe, Cache(tmp_path), cost=cost, quantization=INT8)
     monkeypatch.setattr(OnnxRuntimeTarget, "export_saver", Untouchable.export_saver)
-    monkeypatch.setattr(pools, "select_savers", None)
+    monkeypatch.setattr(evaluation, "select_savers", None)
     monkeypatch.setattr("dynamic_exit.pipeline.candidates.recording.answer_batches", None)
-    monkeypatch.setattr("dynamic_exit.pipeline.measure.measure_latency", None)
+    monkeypatch.setattr("dynamic_exit.pipeline.stage_costs.measure_latency", None)
     second = Trial(recipe, Cache(tmp_path), cost=cost, quantization=INT8)
     assert second.table == first.table
     assert len(first.stages.savers) == 1
@@ -233,7 +235,7 @@ def test_stages_without_weights_are_the_same_each_time(recipe, tmp_path):
     del values["dynamic_exit"]["tiny_saver"]["candidates"][0]["weights"]
     values["dynamic_exit"]["tiny_saver"]["fine_tune"] = {}
     run_inputs = load_run_inputs(read_recipe(tiny.write(recipe.parent, values, "random.yaml")))
-    (first, *_), (second, *_) = (pools.CandidatePool(run_inputs, Cache(None)).known for _ in range(2))
+    (first, *_), (second, *_) = (CandidatePool(run_inputs, Cache(None)).specs for _ in range(2))
     assert first.untrained
     assert first.fingerprint == second.fingerprint
     assert module_fingerprint(first.load()) == module_fingerprint(first.load())
@@ -247,7 +249,7 @@ def test_latency_is_measured_once_on_a_machine(recipe, tmp_path, monkeypatch):
     for row in trial.table:
         if row.stage in measured:
             assert row.cost == measured[row.stage]
-    monkeypatch.setattr("dynamic_exit.pipeline.measure.measure_latency", None)
+    monkeypatch.setattr("dynamic_exit.pipeline.stage_costs.measure_latency", None)
     assert stage_seconds(trial.stages, Cache(tmp_path)) == measured
 
 

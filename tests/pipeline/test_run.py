@@ -183,19 +183,20 @@ def _nodes(graph):
 
 def test_verification_found_nothing_apart(ran, ran_float):
     for each in (ran, ran_float):
-        for agreement in each.result.metrics["verification"].values():
-            assert agreement["samples"] == tiny.SIZES["test"]
-            assert agreement["points"] == len(each.result.points.points) + 1
-            assert (agreement["exits_apart"], agreement["predictions_apart"]) == (0, 0)
-            assert agreement["largest_difference"] <= 1e-4
+        for agreement in each.result.metrics.verification.values():
+            assert agreement.samples == tiny.SIZES["test"]
+            assert agreement.points == len(each.result.points.points) + 1
+            assert (agreement.exits_apart, agreement.predictions_apart) == (0, 0)
+            assert agreement.largest_difference <= 1e-4
 
 
 def test_metrics_hold_rows_for_backbones_and_points(ran, ran_float):
     points = [point.name for point in ran.result.points.points]
     metrics = json.loads((ran.folder / "metrics.json").read_text())
-    assert metrics == ran.result.metrics
+    assert metrics == ran.result.metrics.to_dict()
+    assert (metrics["_type"], metrics["_version"]) == ("dynamic_exit.metrics", 1)
     assert [row["name"] for row in metrics["rows"]] == ["backbone, float", "backbone, int8", *points]
-    assert [row["name"] for row in ran_float.result.metrics["rows"]][:2] == ["backbone, float", "accuracy-drop-1%"]
+    assert [row.name for row in ran_float.result.metrics.rows][:2] == ["backbone, float", "accuracy-drop-1%"]
     assert metrics["samples"] == tiny.SIZES
     inputs, labels = (torch.from_numpy(array) for array in tiny.samples("test"))
     with torch.no_grad():
@@ -210,12 +211,12 @@ def test_metrics_hold_rows_for_backbones_and_points(ran, ran_float):
 
 
 def test_candidates_are_told_with_the_reason(ran):
-    told = {candidate["stage"]: candidate for candidate in ran.result.metrics["candidates"]}
-    assert {name: candidate["chosen"] for name, candidate in told.items()} == {"saver2": True, "saver4": False}
+    told = {candidate.stage: candidate for candidate in ran.result.metrics.candidates}
+    assert {name: candidate.chosen for name, candidate in told.items()} == {"saver2": True, "saver4": False}
     inputs, labels = (torch.from_numpy(array) for array in tiny.samples("calibration"))
     with torch.no_grad():
         alone = (tiny.saver(2)(inputs).argmax(1) == labels).double().mean().item()
-    assert told["saver2"]["accuracy"] == pytest.approx(alone, abs=0.02)  # in int8
+    assert told["saver2"].accuracy == pytest.approx(alone, abs=0.02)  # in int8
 
 
 def test_a_run_tells_its_steps(ran):

@@ -25,9 +25,9 @@ def test_exits_of_the_network_are_in_use_behind_the_saver_and_verified(result):
     seeing = [names for names in used if any(name.endswith(":sequence") for name in names)]
     assert seeing
     assert all("saver2" in names for names in seeing)
-    for agreement in result.metrics["verification"].values():
-        assert (agreement["exits_apart"], agreement["predictions_apart"]) == (0, 0)
-        assert agreement["largest_difference"] < 1e-4
+    for agreement in result.metrics.verification.values():
+        assert (agreement.exits_apart, agreement.predictions_apart) == (0, 0)
+        assert agreement.largest_difference < 1e-4
 
 
 def test_figures_are_those_of_the_file(result):

@@ -79,9 +79,9 @@ def test_what_pruning_cost_is_told_against_the_backbone_that_was_given(tmp_path)
     right = [float((each.backbone(images).argmax(1) == labels).float().mean()) for each in (given, made)]
     macs = [count_macs(each.backbone, (images[:2],)) for each in (given, made)]
     found = static_pass_effect(made)
-    assert found["passes"] == ["pruning"]
-    assert [found[key]["accuracy"] for key in ("given", "made")] == pytest.approx(right)
-    assert [found[key]["multiply_adds"] for key in ("given", "made")] == macs and macs[1] < macs[0]
+    assert found.passes == ["pruning"]
+    assert [each.accuracy for each in (found.given, found.made)] == pytest.approx(right)
+    assert [each.multiply_adds for each in (found.given, found.made)] == macs and macs[1] < macs[0]
     errors = [(share * (1 - share) / len(labels)) ** 0.5 for share in right]
     before, after = (f"{100 * share:.2f} ± {100 * error:.2f} %" for share, error in zip(right, errors, strict=True))
     assert static_pass_notes(found) == [

@@ -47,41 +47,41 @@ def searched(tmp_path_factory):
 
 def test_the_budget_counts_against_the_backbone_as_it_was_given(searched):
     _, result, _ = searched
-    found = result.metrics["static_search"]
+    found = result.metrics.static_search
     inputs, labels = tiny.samples("test")
     given = float((_answers(inputs) == labels).mean())
-    assert found["given"]["accuracy"] == pytest.approx(given)
+    assert found.given.accuracy == pytest.approx(given)
     inputs, labels = tiny.samples("calibration")
     given = float((_answers(inputs) == labels).mean())
-    assert found["given"]["calibration_accuracy"] == pytest.approx(given)
-    chosen = [row for row in found["variants"] if row["chosen"]]
-    assert len(chosen) == 1 and chosen[0]["accuracy"] >= given - 0.05
+    assert found.given.calibration_accuracy == pytest.approx(given)
+    chosen = [row for row in found.variants if row.chosen]
+    assert len(chosen) == 1 and chosen[0].accuracy >= given - 0.05
     # the written records, at the written point, and the costs, are those of the table
     records = Records.read(result.folder / "records.npz")
-    for point, row in zip(result.points.points, found["points"], strict=True):
-        assert row["cost_ratio"] == pytest.approx(point.cost / found["given"]["cost"])
-        assert row["accuracy_drop"] == pytest.approx(found["given"]["accuracy"] - point.accuracy)
+    for point, row in zip(result.points.points, found.points, strict=True):
+        assert row.cost_ratio == pytest.approx(point.cost / found.given.cost)
+        assert row.accuracy_drop == pytest.approx(found.given.accuracy - point.accuracy)
     # the table's figures are for the default goal alone; what is left for optimism depends on other goals, too
-    default, seed = result.points.by_name("accuracy-drop-5%"), result.metrics["seed"]
+    default, seed = result.points.by_name("accuracy-drop-5%"), result.metrics.seed
     (alone,) = optimize(records, [default.goal], SearchOptions(fuse=default.fuse, seed=seed))
-    assert evaluate(records, alone).cost == pytest.approx(chosen[0]["cost"])
-    assert evaluate(records, alone).accuracy == pytest.approx(chosen[0]["accuracy"])
+    assert evaluate(records, alone).cost == pytest.approx(chosen[0].cost)
+    assert evaluate(records, alone).accuracy == pytest.approx(chosen[0].accuracy)
 
 
 def test_what_a_goal_allows_is_judged_against_the_backbone_as_it_was_given(searched):
     _, result, _ = searched
     inputs, labels = tiny.samples("test")
     given, model = _answers(inputs) == labels, AutoDynamicExitModel.from_pretrained(result.folder)
-    rows = {row["name"]: row for row in result.metrics["rows"]}
+    rows = {row.name: row for row in result.metrics.rows}
     allowed = {"accuracy-drop-5%": 0.05, "accuracy-drop-0%": 0.0, "frugal": None}
-    for row in result.metrics["static_search"]["points"]:
-        model.set_operating_point(row["name"])
+    for row in result.metrics.static_search.points:
+        model.set_operating_point(row.name)
         right = model(inputs).logits.argmax(1) == labels
         error = np.std(given.astype(float) - right) / np.sqrt(len(labels))
-        assert row["accuracy_drop_standard_error"] == pytest.approx(error)
-        assert rows[row["name"]]["allowed_drop"] == allowed[row["name"]]
-        beyond = row["accuracy_drop"] - (allowed[row["name"]] or 0.0) > 2 * max(error, 1 / len(labels))
-        assert rows[row["name"]]["contradicted"] == (beyond and allowed[row["name"]] is not None)
+        assert row.accuracy_drop_standard_error == pytest.approx(error)
+        assert rows[row.name].allowed_drop == allowed[row.name]
+        beyond = row.accuracy_drop - (allowed[row.name] or 0.0) > 2 * max(error, 1 / len(labels))
+        assert rows[row.name].contradicted == (beyond and allowed[row.name] is not None)
 
 
 def _answers(inputs):
@@ -91,16 +91,16 @@ def _answers(inputs):
 
 def test_every_choice_is_listed_and_the_cheapest_that_was_tried_is_chosen(searched):
     _, result, said = searched
-    rows = result.metrics["static_search"]["variants"]
-    assert [row["pruning"] for row in rows] == ["none", "ratio 0.2", "ratio 0.8, fine_tune {'epochs': 0}"]
-    tried = [row for row in rows if row["cost"] is not None]
-    (chosen,) = (row for row in rows if row["chosen"])
-    assert chosen["cost"] == min(row["cost"] for row in tried)
-    assert all(row["why"].startswith(("chosen", "tried", "not tried", "left out")) for row in rows)
+    rows = result.metrics.static_search.variants
+    assert [row.pruning for row in rows] == ["none", "ratio 0.2", "ratio 0.8, fine_tune {'epochs': 0}"]
+    tried = [row for row in rows if row.cost is not None]
+    (chosen,) = (row for row in rows if row.chosen)
+    assert chosen.cost == min(row.cost for row in tried)
+    assert all(row.why.startswith(("chosen", "tried", "not tried", "left out")) for row in rows)
     # a backbone that loses more than the budget with evidence costs no further work
     lost = rows[2]
-    assert lost["cost"] is None and "its backbone alone loses" in lost["why"]
-    assert any(lost["why"] in line for line in said)
+    assert lost.cost is None and "its backbone alone loses" in lost.why
+    assert any(lost.why in line for line in said)
     report = (result.folder / "report.html").read_text()
     assert "Static choices" in report and "ratio 0.2" in report
 
@@ -108,26 +108,25 @@ def test_every_choice_is_listed_and_the_cheapest_that_was_tried_is_chosen(search
 def test_the_written_recipe_leads_to_the_same_stack_alone(searched, tmp_path):
     path, result, _ = searched
     written = yaml.safe_load((result.folder / "recipe.yaml").read_text())
-    (chosen,) = (row for row in result.metrics["static_search"]["variants"] if row["chosen"])
-    assert (written["pruning"] is None) == (chosen["pruning"] == "none")
+    (chosen,) = (row for row in result.metrics.static_search.variants if row.chosen)
+    assert (written["pruning"] is None) == (chosen.pruning == "none")
     again = run(read_recipe(result.folder / "recipe.yaml", {"export.directory": str(tmp_path / "again")}))
     assert again.points.to_json() == result.points.to_json()
-    assert [row["chosen"] for row in again.metrics["static_search"]["variants"]] == [True]
+    assert [row.chosen for row in again.metrics.static_search.variants] == [True]
 
 
 def test_one_cost_for_all_quantizations_seconds_in_turn(tmp_path):
     search = {"pruning": [0], "quantization": ["none", "static_quant"]}
     tuning = {"max_accuracy_drop": 0.05, "cost": "latency", "static_search": search}
     result = run(read_recipe(build(tmp_path, dynamic_exit__tuning=tuning)))
-    rows = result.metrics["static_search"]["variants"]
-    assert result.metrics["static_search"]["cost_unit"] == "seconds"
-    assert [row["quantization"] for row in rows] == ["none", "static_quant"]
-    assert all(row["backbone_cost_ratio"] > 0 for row in rows) and sum(row["chosen"] for row in rows) == 1
-    beaten = [row for row in rows if row["why"].startswith("not tried")]
+    rows = result.metrics.static_search.variants
+    assert result.metrics.static_search.cost_unit == "seconds"
+    assert [row.quantization for row in rows] == ["none", "static_quant"]
+    assert all(row.backbone_cost_ratio > 0 for row in rows) and sum(row.chosen for row in rows) == 1
+    beaten = [row for row in rows if row.why.startswith("not tried")]
     for row in beaten:
         assert any(
-            other["backbone_cost_ratio"] <= row["backbone_cost_ratio"]
-            and other["backbone_accuracy"] >= row["backbone_accuracy"]
+            other.backbone_cost_ratio <= row.backbone_cost_ratio and other.backbone_accuracy >= row.backbone_accuracy
             for other in rows
             if other is not row
         )
@@ -150,7 +149,7 @@ def test_a_point_out_of_the_stacks_reach_is_left_out_and_said(tmp_path, monkeypa
     }
     result = run(read_recipe(build(tmp_path, dynamic_exit__tuning=tuning)))
     assert result.points.names == ("accuracy-drop-90%",)
-    assert [note for note in result.metrics["notes"] if note.startswith("accuracy-drop-0%: left out")]
+    assert [note for note in result.metrics.notes if note.startswith("accuracy-drop-0%: left out")]
 
 
 @pytest.mark.parametrize(

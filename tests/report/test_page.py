@@ -6,6 +6,7 @@ import yaml
 from dynamic_exit.artifact.model_card import model_card
 from dynamic_exit.chain.operating_point import Baseline, OperatingPoints
 from dynamic_exit.modeling import DynamicExitModelConfig
+from dynamic_exit.report.metrics import Metrics
 from dynamic_exit.report.page import candidates_table, report_page, table
 
 
@@ -37,13 +38,23 @@ METRICS = {
 
 def test_table_by_hand():
     """A stage that no sample leaves at gets no column."""
-    header, rows = table(METRICS)
+    header, rows = table(Metrics.model_validate(METRICS))
     times = ["µs/sample, batch 1", "speed-up", "µs/sample, batch 64", "speed-up"]
     assert header == ["", "accuracy", "cost", *times, "saver", "final"]
     assert rows == [
         ["backbone, float", "98.8%", "1.000", "100.0 ± 2.0", "1.0x", "10.0 ± 2.0", "2.0x", "0%", "100%"],
         ["point", "98.0%", "0.123", "40.0 ± 1.0", "2.5x", "4.0 ± 1.0", "5.0x", "76%", "24%"],
     ]
+
+
+def test_one_round_of_timing_shows_no_spread():
+    """Its quartiles are the round itself: `± 0.0` would claim a precision that nothing was measured of."""
+    rows = [{**each, "seconds_per_sample": {}, "speed_up": {"1": 1.0}} for each in METRICS["rows"]]
+    for each, rounds in zip(rows, (1, 2), strict=True):
+        time = {"median": 2e-6, "low": 2e-6, "high": 2e-6, "rounds": rounds}
+        each["seconds_per_sample"] = {"1": time}
+    metrics = Metrics.model_validate({**METRICS, "rows": rows})
+    assert [cells[3] for cells in table(metrics)[1]] == ["2.0", "2.0 ± 0.0"]
 
 
 def test_candidates_table_by_hand():
@@ -59,7 +70,9 @@ def test_candidates_table_by_hand():
         "why": "in the best chain",
     }
     empty = dict.fromkeys(full) | {"stage": "broken", "chosen": False, "why": "left out: it does not load"}
-    header, rows = candidates_table({"candidates": [full, empty], "baseline_cost": 100.0})
+    header, rows = candidates_table(
+        Metrics.model_validate({**METRICS, "candidates": [full, empty], "baseline_cost": 100.0})
+    )
     assert header == [
         "candidate", "accuracy", "cost", "answers", "saves alone", "saves in the chain", "chosen", "why"
     ]  # fmt: skip
@@ -127,7 +140,7 @@ def test_the_report_asks_nothing_of_the_network_and_names_no_place(ran):
 def test_names_are_escaped():
     points = OperatingPoints(cost_unit="macs", baseline=Baseline(accuracy=1, cost=1), points=())
     metrics = {**METRICS, "rows": [{**METRICS["rows"][0], "name": "<b>&"}]}
-    page = Tables(report_page("<script>alert(1)</script>", points, metrics))
+    page = Tables(report_page("<script>alert(1)</script>", points, Metrics.model_validate(metrics)))
     assert page.title == "<script>alert(1)</script>, dynamic"
     assert page.tables[0][1][0] == "<b>&"
 

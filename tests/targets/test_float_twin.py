@@ -24,7 +24,7 @@ from dynamic_exit.pipeline.measure import Variant, answer
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.runtime.stages import Stage, StageSet
-from dynamic_exit.targets import base, float_twin
+from dynamic_exit.targets import float_twin, onnxruntime
 from dynamic_exit.targets.float_twin import ROUNDED
 
 CHANNELS, LENGTH = 4, 8
@@ -187,8 +187,10 @@ def residual(folder, **changes):
 def test_float_rows_of_a_residual_network_answer_as_the_float_model_on_every_sample(layout, tmp_path, monkeypatch):
     points = [{"max_accuracy_drop": 0.1}]
     path, backbone = residual(tmp_path / "recipe", export__layout=layout, dynamic_exit__tuning__points=points)
-    verified, verify = [], base.OnnxModel.verify
-    monkeypatch.setattr(base.OnnxModel, "verify", lambda self, *given: (verified.append(self), verify(self, *given))[1])
+    verified, verify = [], onnxruntime.OnnxModel.verify
+    monkeypatch.setattr(
+        onnxruntime.OnnxModel, "verify", lambda self, *given: (verified.append(self), verify(self, *given))[1]
+    )
     folder = run(read_recipe(path)).folder
     config, (model,) = read_config(folder), verified  # its float file was held against torch
     inputs, _ = tiny.samples("test")

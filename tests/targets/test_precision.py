@@ -14,13 +14,13 @@ from dynamic_exit.pipeline.backbone import cut_backbone
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe import read_recipe
-from dynamic_exit.targets.precision import _best, choose_numerics
+from dynamic_exit.targets.precision import QuantizationTrial, _best, choose_numerics
 
 SEVERAL = {"static_quant": {}, "pt2e_dynamic_quant": {}, "rtn": {"bits": 4}}
 
 
 def row(name, accuracy, seconds):
-    return {"algorithm": name, "accuracy": accuracy, "seconds_per_sample": seconds}
+    return QuantizationTrial(name, accuracy, seconds, bytes=None)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def row(name, accuracy, seconds):
     ids=["the fastest that keeps enough", "more right is not asked for", "nothing gained", "refused and lossy"],
 )
 def test_the_fastest_that_keeps_enough_is_taken(rows, best):
-    assert _best(rows, 0.0025)["algorithm"] == best
+    assert _best(rows, 0.0025).algorithm == best
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +71,11 @@ def test_each_kind_quantizes_and_answers_nearly_alike(backbone, options, operato
 def test_a_run_logs_what_was_tried_and_ships_what_was_chosen(tmp_path, log_lines):
     path = sentences.build(tmp_path, quantization=SEVERAL, dynamic_exit__early_exit=None)
     result = run(read_recipe(path))
-    rows = {each["algorithm"]: each for each in result.metrics["numerics"]}
+    rows = {each.algorithm: each for each in result.metrics.numerics}
     assert list(rows) == ["float", *SEVERAL]
-    assert sum(each["chosen"] for each in rows.values()) == 1
-    chosen = next(name for name, each in rows.items() if each["chosen"])
-    assert rows[chosen]["accuracy"] >= rows["float"]["accuracy"] - 0.005
+    assert sum(each.chosen for each in rows.values()) == 1
+    chosen = next(name for name, each in rows.items() if each.chosen)
+    assert rows[chosen].accuracy >= rows["float"].accuracy - 0.005
     assert any(line.startswith(f"quantization {chosen}: chosen, ") for line in log_lines)
     content = (result.folder / "model.onnx").read_bytes()
     marks = {"static_quant": b"DequantizeLinear", "pt2e_dynamic_quant": b"DynamicQuantizeLinear", "rtn": b"MatMulNBits"}
@@ -101,5 +101,5 @@ def test_a_stage_stays_in_float_where_the_recipe_says_so(tmp_path, change, quant
     chain = unstitch(onnx.load(result.folder / "model.onnx"))
     assert [part.name for part in (*chain.savers, *chain.segments)] == ["saver2", "segment0"]
     assert {part.name for part in (*chain.savers, *chain.segments) if is_quantized(part)} == quantized
-    told = [row["name"] for row in result.metrics["rows"][:2]]
+    told = [row.name for row in result.metrics.rows[:2]]
     assert (told[1] == "backbone, int8") == ("segment0" in quantized)

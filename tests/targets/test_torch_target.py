@@ -42,7 +42,7 @@ def test_four_bits_a_weight_are_stored_as_integers(packed):
         assert max(int(tensor.max()) for tensor in tables if tensor.dtype == torch.uint8) == 15
         weights = [tensor for tensor in tables if tensor.dtype == torch.float32]
         assert {tuple(tensor.shape) for tensor in weights} <= {(28, 24), (40, 24), (2, 24)}, "tables of words alone"
-    assert packed.metrics["rows"][1]["name"] == "backbone, 4-bit weights"
+    assert packed.metrics.rows[1].name == "backbone, 4-bit weights"
 
 
 def test_texts_of_any_length_get_the_final_of_rounded_weights(packed, texts):
@@ -101,7 +101,7 @@ def test_in_float_it_is_the_torch_model(tmp_path):
         expected = torch.log_softmax(tiny.backbone()(torch.from_numpy(inputs)), 1).numpy()
     np.testing.assert_allclose(model(inputs).logits, expected, atol=1e-5)
     assert any("memory" in entry["takes"] for entry in model.config.parts["exits"])
-    assert result.metrics["verification"]["shipped"]["largest_difference"] < 1e-5
+    assert result.metrics.verification["shipped"].largest_difference < 1e-5
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,12 @@ from ..artifact.model_config import DynamicExitModelConfig
 from ..chain.drop_checks import with_standard_error
 from ..chain.operating_point import OperatingPoint, OperatingPoints
 from ..chain.thresholds import point_thresholds
-from ..cost import Latency, measure_latency
 from ..errors import DataError, ExportError
 from ..onnx.part import Part
 from ..onnx.session import open_session
 from ..onnx.stitch import ModelParts, stitch
 from ..onnx.unstitch import static_model, unstitch
-from ..pipeline.measure import ROUNDS, Variant, answer, passes, timed_slices
+from ..pipeline.measure import Variant, answer, make_call, time_calls, timed_slices
 from ..runtime.stages import FLOAT
 from ..targets.float_twin import Twin, find_twin, roles
 from .parts import onnx_parts, torch_parts
@@ -30,6 +29,7 @@ from .parts import onnx_parts, torch_parts
 BATCH_SIZES = (1, 8, 64)
 
 Feeds = Mapping[str, np.ndarray]
+BenchmarkRow = dict[str, Any]
 # what rows are called that are not in float, where the folder does not name their numerics
 _SHIPPED = "as shipped"
 
@@ -198,27 +198,32 @@ def _time(
 ) -> None:
     """Add the times at one batch size to all rows."""
     slices = timed_slices(inputs, size)
-    calls: dict[tuple[str, ...], Callable[[], None]] = {}
+    calls: dict[str, Callable[[], None]] = {}
     for row in rows:
         model, name = models[row["numerics"]], row["operating_point"]
-        variant = model.variant(name and points.by_name(name))
-        calls["row", row["name"], row["numerics"]] = passes(variant, slices)
-    timed = sum(len(next(iter(each.values()))) for each in slices)
+        calls[_row_key(row)] = make_call(model.variant(name and points.by_name(name)), slices)
     for model in models.values():
         for name, feeds in _part_feeds(model, slices[0]).items():
-            calls["part", name, model.numerics] = passes(Variant(model.parts[name]), [feeds] * len(slices))
-    options = {"rounds": ROUNDS, "warmup": 1, "time_limit": time_limit, "threads": threads}
-    measured = measure_latency(calls, batch=timed, **options)
-    key, base = str(size), measured["row", rows[0]["name"], rows[0]["numerics"]]
+            calls[_part_key(name, model)] = make_call(Variant(model.parts[name]), [feeds] * len(slices))
+    measured = time_calls(calls, slices, threads, time_limit)
+    key, base = str(size), measured[_row_key(rows[0])]
     for row in rows:
-        found: Latency = measured["row", row["name"], row["numerics"]]
+        found = measured[_row_key(row)]
         row["seconds_per_sample"][key] = found._asdict()
         row["speed_up"][key] = base.median / found.median
         if row["operating_point"] is not None:
             model = models[row["numerics"]]
-            seconds = {name: measured["part", name, model.numerics].median for name in model.parts}
+            seconds = {name: measured[_part_key(name, model)].median for name in model.parts}
             used = {stage.stage for stage in points.by_name(row["operating_point"]).stages}
             row["ideal_seconds_per_sample"][key] = ideal_seconds(model.chain, used, row["exit_rates"], seconds)
+
+
+def _row_key(row: BenchmarkRow) -> str:
+    return f"row {row['name']}, {row['numerics']}"
+
+
+def _part_key(name: str, model: _Model) -> str:
+    return f"part {name}, {model.numerics}"
 
 
 def ideal_seconds(

@@ -45,7 +45,7 @@ def plan(recipe: Recipe) -> dict[str, Any]:
     pruned = [name for name, stanza in recipe.static_passes.items() if isinstance(stanza, PruningStanza)]
     if pruned:
         run_inputs = replace(apply_static_passes(_untrained(run_inputs), cache), recipe=recipe)
-    pool = CandidatePool(run_inputs, cache) if recipe.dynamic_exit.tiny_saver else None
+    pool = CandidatePool.of(run_inputs, cache)
     exits = recipe.dynamic_exit.early_exit
     backbone = cut_backbone(run_inputs.backbone, run_inputs.example, exits)
     macs = count_macs(run_inputs.backbone, run_inputs.backbone.select(run_inputs.example))
@@ -109,7 +109,7 @@ def _positions(run_inputs: RunInputs, backbone: Backbone, macs: float) -> list[d
 def _candidates(run_inputs: RunInputs, pool: CandidatePool, macs: float) -> list[dict[str, Any]]:
     """Describe the candidates that would be tried, from cheap to dear."""
     rows = []
-    for known in pool.known:
+    for known in pool.specs:
         size = run_inputs.candidates[known.name].preprocessing.size
         inputs = {name: [*run_inputs.example[name].shape[1:]] for name in known.input_names}
         if size:

@@ -24,13 +24,14 @@ from ..passes.early_exit import ExitTraining, FrozenBackbone, TrainingSamples, a
 from ..passes.quantization import int8_options
 from ..passes.training import as_number
 from ..pipeline.candidates.pool import CandidatePool
-from ..pipeline.measure import ROUNDS, TIME_LIMIT
+from ..pipeline.stage_costs import ROUNDS, TIME_LIMIT
 from ..recipe.static_choices import StaticChoice
 from ..records import Records
 from ..search.optimizer import optimize
 from ..search.options import SearchOptions
 from ..sources.run_inputs import RunInputs
-from ..targets.onnxruntime import BATCH_SIZE, export_whole
+from ..targets.base import BATCH_SIZE
+from ..targets.onnxruntime import export_whole
 
 # samples on which heads and the search for thresholds are tried
 _FEW, _SEARCHED = 128, 400
@@ -162,7 +163,7 @@ class Estimate:
     @cached_property
     def candidates(self) -> float:
         """Seconds to export, quantize and run the candidates; cheapest, middle and dearest are probed."""
-        known = self.pool.known
+        known = self.pool.specs
         probed = sorted({0, len(known) // 2, len(known) - 1})
         rates = [self._candidate(known[place]) for place in probed]
         macs = [known[place].macs for place in probed]
@@ -222,7 +223,7 @@ class Estimate:
     def search(self) -> float:
         """Seconds of the search: that on random records of as many stages, for as many samples."""
         dynamic = self.recipe.dynamic_exit
-        savers = min(dynamic.tiny_saver.max_savers, len(self.pool.known)) if self.pool else 0
+        savers = min(dynamic.tiny_saver.max_savers, len(self.pool.specs)) if self.pool else 0
         entries = len(dynamic.early_exit.entries) if dynamic.early_exit else 0
         exits = [position for position in range(len(self.backbone.cuts)) for _ in range(entries)]
         few = min(_SEARCHED, self.sizes["calibration"])

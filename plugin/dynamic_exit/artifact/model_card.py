@@ -1,14 +1,13 @@
 """The model card."""
 
-from typing import Any
-
 from ..chain.operating_point import OperatingPoints
+from ..report.metrics import Metrics
 from ..report.page import table
 from .manifest import IMAGES
 from .model_config import DynamicExitModelConfig
 
 
-def model_card(title: str, config: DynamicExitModelConfig, points: OperatingPoints, metrics: dict[str, Any]) -> str:
+def model_card(title: str, config: DynamicExitModelConfig, points: OperatingPoints, metrics: Metrics) -> str:
     """Return the model card as Markdown.
 
     Args:
@@ -46,11 +45,11 @@ def model_card(title: str, config: DynamicExitModelConfig, points: OperatingPoin
         f"|{' --- |' * len(header)}",
         *(f"| {' | '.join(row)} |" for row in rows),
         "",
-        f"Measured on {metrics['samples']['test']} test samples that nothing was tuned on; "
-        f"cost in {points.cost_unit} over the backbone's; {metrics['timing']['runtime']}, "
-        f"{metrics['timing']['threads']} thread; accuracy with its standard error; "
+        f"Measured on {metrics.samples['test']} test samples that nothing was tuned on; "
+        f"cost in {points.cost_unit} over the backbone's; {metrics.timing.runtime}, "
+        f"{metrics.timing.threads} thread; accuracy with its standard error; "
         f"times: median and half the distance of the quartiles{timed}.",
-        *([""] if metrics["notes"] else []),
-        *(f"- {note}" for note in metrics["notes"]),
+        *([""] if metrics.notes else []),
+        *(f"- {note}" for note in metrics.notes),
     ]
     return "\n".join(lines) + "\n"

@@ -1,7 +1,6 @@
 """The folder that a run writes: whole or not at all."""
 
 import contextlib
-import json
 import logging
 import os
 import shutil
@@ -15,6 +14,7 @@ from ..errors import OutputError
 from ..passes.tiny_saver import FINE_TUNED_SUFFIX
 from ..recipe.yaml_io import recipe_text
 from ..records import Records
+from ..report.metrics import METRICS_FILE, Metrics
 from ..report.page import report_page
 from ..runtime.stages import StageSet
 from ..sources.run_inputs import RunInputs
@@ -131,7 +131,7 @@ class Workspace:
         stages: StageSet,
         files: dict[str, Any],
         points: OperatingPoints,
-        metrics: dict[str, Any],
+        metrics: Metrics,
     ) -> Path:
         """Write everything else, remove what the training left, and give the folder its name.
 
@@ -156,7 +156,7 @@ class Workspace:
             images = next(iter(run_inputs.splits["calibration"].inputs.values()))
             image_files = recipe.data.source == "imagefolder"
             write_image_processor(self.partial, images, recipe.model.preprocessing.interpolation, image_files)
-        (self.partial / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        metrics.write(self.partial / METRICS_FILE)
         (self.partial / "recipe.yaml").write_text(recipe_text(recipe, self.directory), encoding="utf-8")
         title = Path(recipe.model.name).name
         (self.partial / "report.html").write_text(report_page(title, points, metrics), encoding="utf-8")

@@ -106,15 +106,15 @@ def run(
     if not is_rank_zero():
         return
     if as_json:
-        print(json.dumps({"folder": str(result.folder), **result.metrics}, indent=2))
+        print(json.dumps({"folder": str(result.folder), **result.metrics.to_dict()}, indent=2))
     else:
         print_stacks(result.metrics)
         print_candidates(result.metrics)
         print_figures(result.metrics)
-        for note in result.metrics["notes"]:
+        for note in result.metrics.notes:
             print(note)
-        print(f"\nwrote {os.path.relpath(result.folder)} in {result.metrics['seconds']:.0f} s")
-    contradicted = [row["name"] for row in result.metrics["rows"] if row.get("contradicted")]
+        print(f"\nwrote {os.path.relpath(result.folder)} in {result.metrics.seconds:.0f} s")
+    contradicted = [row.name for row in result.metrics.rows if row.contradicted]
     wanted = [goal.point_name for goal in tuning.goals] if require_drop or require_guarantee else []
     _end_if_missed(result.points, contradicted if require_drop else [], require_guarantee, wanted)
 
@@ -136,7 +136,7 @@ def validate(
         loaded = _read(recipe, override)
         run_inputs = load_run_inputs(loaded)
         run_inputs.log_notes()
-        pool = CandidatePool(run_inputs, Cache(None)).known if run_inputs.candidates else []
+        pool = CandidatePool(run_inputs, Cache(None)).specs if run_inputs.candidates else []
     if as_json:
         print(json.dumps(loaded.model_dump(mode="json"), indent=2))
         return

@@ -2,38 +2,41 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
+if TYPE_CHECKING:
+    from ..report.metrics import Metrics
 
-def print_stacks(metrics: dict[str, Any]) -> None:
+
+def print_stacks(metrics: "Metrics") -> None:
     """Print what a search over static choices has found."""
     from ..report.page import stack_summary, stacks_table
 
-    if metrics["static_search"]:
-        print_table(*stacks_table(metrics))
-        print(f"{stack_summary(metrics)}\n")
+    if metrics.static_search:
+        print_table(*stacks_table(metrics.static_search))
+        print(f"{stack_summary(metrics.static_search)}\n")
 
 
-def print_candidates(metrics: dict[str, Any]) -> None:
+def print_candidates(metrics: "Metrics") -> None:
     """Print the table of candidates for savers."""
     from ..report.page import candidates_table
 
-    if metrics["candidates"]:
+    if metrics.candidates:
         print_table(*candidates_table(metrics))
         print()
 
 
-def print_figures(metrics: dict[str, Any]) -> None:
+def print_figures(metrics: "Metrics") -> None:
     """Print the table of operating points."""
     from ..report.page import table
 
     print_table(*table(metrics))
     print(
-        f"{metrics['samples']['test']} test samples that nothing was tuned on; {metrics['timing']['runtime']}, "
-        f"{metrics['timing']['threads']} thread; accuracy ± its standard error; cost over the backbone's; "
+        f"{metrics.samples['test']} test samples that nothing was tuned on; {metrics.timing.runtime}, "
+        f"{metrics.timing.threads} thread; accuracy ± its standard error; cost over the backbone's; "
         "stages: share of samples that leave there"
     )
 

@@ -48,7 +48,7 @@ def _free_dims(shapes: Mapping[str, Sequence[int | str]], example: Mapping[str, 
     """Find the free dimensions of all inputs: those that the backbone does not take are as long as those it takes."""
     lengths = {
         example[name].shape[1]: shape[1]
-        for name, shape in reversed(shapes.items())
+        for name, shape in reversed([*shapes.items()])
         if len(shape) == 2 and isinstance(shape[1], str)
     }
     return {

@@ -53,7 +53,7 @@ def check_backbone(
     said = f"the backbone is right on {(answers == split.labels).mean():.1%} of {len(split)} calibration samples"
     if by_chance:
         counts = np.bincount(split.labels)
-        said += f", no better than always answering '{labels[counts.argmax()]}' ({counts.max() / len(split):.1%})"
+        said += f", no better than always answering '{labels[int(counts.argmax())]}' ({counts.max() / len(split):.1%})"
     if permuted is not None:
         moved = _listed(order, labels)
         return f"{said}; its classes look permuted: {moved}; read that way it is right on {permuted:.1%}"

@@ -50,14 +50,14 @@ def load_run_inputs(
     if len(calibration) < 2:
         raise DataError("split 'calibration' has 1 sample; give it at least 2")
     by_name = calibration.by_name
-    names = list(calibration.inputs) if by_name else None
+    names = tuple(calibration.inputs) if by_name else None
     backbone = load_model(recipe.model, names, model, recipe.seed, has_uint8_images(calibration.inputs))
     notes += filter(None, [check_trained(recipe.model, backbone)])
     if by_name:
         _check_names(calibration.inputs, backbone, recipe.data.source)
     else:
-        names = backbone.name_inputs(1)
-        loaded = {key: replace(split, inputs=split.feeds(names)) for key, split in loaded.items()}
+        only = backbone.name_inputs(1)
+        loaded = {key: replace(split, inputs=split.feeds(only)) for key, split in loaded.items()}
     example = {name: tensor[:2] for name, tensor in loaded["calibration"].tensors.items()}
     classes = check_logits("the backbone", backbone, backbone.select(example)).shape[1]
     labels = _labels(recipe, backbone.model, classes, calibration.class_names, notes.append)

@@ -1,11 +1,10 @@
-"""A recipe's chain of stages, made step by step: the backbone in segments, savers before it, exits in it, records."""
+"""A model while a run builds it: first its backbone in exported segments, then savers, exits and costs."""
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from ..core import distributed
 from ..core.cache import Cache
@@ -16,44 +15,58 @@ from ..records import Records
 from ..runtime.recorder import make_records
 from ..runtime.stages import FLOAT, StageSet
 from ..sources.run_inputs import RunInputs
-from ..targets.base import create_target
-from ..targets.onnxruntime import OnnxRuntimeTarget, export_exits
+from ..targets.base import Target
+from ..targets.create import create_target
+from ..targets.precision import QuantizationTrial
 from .backbone import cut_backbone
-from .candidates.pool import CandidatePool
-from .measure import stage_costs
+from .stage_costs import StageCosts, stage_costs, stage_macs
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Build:
-    """A chain under construction.
+    """A model under construction. It never changes: each step returns a new one.
 
     Attributes:
-        run_inputs: What it is made of, static passes included.
+        run_inputs: What it is made of, after the static passes.
         backbone: The cut backbone.
         target: Exports and quantizes.
         stages: What has been made so far.
-        numerics: What was measured where several quantizations were to choose from.
+        numerics: What was measured to choose a quantization.
         candidates: The table of savers that were tried.
-        candidates_seconds: What that took.
-        costs: As `stage_costs` gives them; empty until `grow`.
+        candidates_seconds: What trying them took.
+        costs: Of every stage, in the recipe's unit; multiply-adds until `add_costs`.
         notes: What the user should know of how it was made, one sentence each: for ``metrics.json``, report and card.
     """
 
     run_inputs: RunInputs
     backbone: Backbone
-    target: OnnxRuntimeTarget
+    target: Target
     stages: StageSet
-    numerics: list[dict[str, Any]]
-    candidates: list[Candidate] = field(default_factory=list)
+    costs: StageCosts
+    numerics: Sequence[QuantizationTrial] = ()
+    candidates: Sequence[Candidate] = ()
     candidates_seconds: float = 0.0
-    costs: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+
+
+class RecordedBuild(NamedTuple):
+    """A model with all of its stages, and its records.
+
+    Attributes:
+        build: The model.
+        calibration: Records of the calibration split, which thresholds are searched on.
+        test: Records of the test split, which figures are reported from.
+    """
+
+    build: Build
+    calibration: Records
+    test: Records
 
 
 def export_backbone(run_inputs: RunInputs) -> Build:
-    """Cut a backbone, choose its numerics, and ship its segments.
+    """Cut the backbone where exits are wanted, choose its quantization, and export its segments.
 
     Args:
         run_inputs: The static passes have run.
@@ -66,55 +79,47 @@ def export_backbone(run_inputs: RunInputs) -> Build:
     backbone = distributed.run_on_all(partial(cut_backbone, run_inputs.backbone, run_inputs.example, exits))
     logger.info(f"backbone: {backbone.depth} cuts found, {len(backbone.cuts)} in use")
     if backbone.fixed_length:
-        logger.info(f"the file takes texts of {_length(run_inputs)} tokens alone: {backbone.fixed_length}")
-    inputs = run_inputs.splits["calibration"].inputs
+        length = next(tensor.shape[1] for tensor in run_inputs.example.values() if is_text(tensor))
+        logger.info(f"the file takes texts of {length} tokens alone: {backbone.fixed_length}")
     target, numerics = create_target(run_inputs, backbone)
     segments = target.export_backbone(backbone, recipe.model.quantize)
-    stages = StageSet(tuple(inputs), segments, {"final": backbone.depth})
-    stages.numerics = target.int8.label if target.int8 and recipe.model.quantize else FLOAT
-    return Build(run_inputs, backbone, target, stages, numerics)
+    quantized = target.quantization if recipe.model.quantize else None
+    stages = StageSet(
+        input_names=tuple(run_inputs.splits["calibration"].inputs),
+        segments=tuple(segments),
+        positions={"final": backbone.depth},
+        numerics=quantized.label if quantized else FLOAT,
+    )
+    return Build(run_inputs, backbone, target, stages, stage_macs(stages), numerics)
 
 
-def _length(run_inputs: RunInputs) -> int:
-    return next(tensor.shape[1] for tensor in run_inputs.example.values() if is_text(tensor))
-
-
-def grow(chain: Build, pool: CandidatePool | None, cache: Cache, begin: Callable[[], Path], resume: bool) -> None:
-    """Put savers and exits into a chain, and find what every stage costs.
+def add_costs(build: Build, cache: Cache) -> Build:
+    """Find what every stage costs, in the recipe's unit.
 
     Args:
-        chain: Its backbone is shipped.
-        pool: Candidates for savers; None for none.
+        build: With all of its stages.
         cache: Keeps what is measured.
-        begin: Called once savers are chosen; returns the folder for what training leaves.
-        resume: Go on with the training of exits where such a folder holds one.
-
-    Raises:
-        DynamicExitError: One sentence on what cannot be done and why.
     """
-    run_inputs, stages = chain.run_inputs, chain.stages
-    recipe = run_inputs.recipe
-    if pool:
-        chain.candidates = pool.select(stages, chain.target)
-        chain.candidates_seconds = pool.seconds
-        chain.notes += pool.notes
-    work, exits = begin(), recipe.dynamic_exit.early_exit
-    if exits:
-        train, place = run_inputs.splits["train"], {"workdir": work, "resume": resume}
-        export_exits(stages, chain.backbone, chain.target, exits, train.tensors, train.labels, recipe.seed, **place)
-    chain.costs = stage_costs(stages, recipe.dynamic_exit.tuning, cache)
+    tuning = build.run_inputs.recipe.dynamic_exit.tuning
+    return replace(build, costs=stage_costs(build.stages, tuning, cache))
 
 
-def record_split(chain: Build, key: str, costs: Mapping[str, Any] | None = None) -> Records:
-    """Make the records of one split, with the numerics that ship, on all cores.
+def record_split(build: Build, key: str) -> Records:
+    """Make the records of one split with the numerics that ship, on all cores.
 
     Args:
-        chain: The stages.
+        build: The stages and their costs.
         key: Name of the split.
-        costs: As `stage_costs` gives them; None: those of the chain.
     """
-    run_inputs, stages = chain.run_inputs, chain.stages
-    split, workers = run_inputs.splits[key], chain.target.workers()
-    described = {"positions": stages.positions, "requires": stages.requires, **(costs or chain.costs)}
-    model, inputs = stages.model("session"), [*split.inputs.values()]
-    return make_records(model, inputs, split.labels, workers=workers, **described)
+    stages, split, costs = build.stages, build.run_inputs.splits[key], build.costs
+    return make_records(
+        stages.model("session"),
+        [*split.inputs.values()],
+        split.labels,
+        workers=build.target.workers(),
+        own_cost=costs.own,
+        prefix_cost=costs.prefix,
+        positions=stages.positions,
+        cost_unit=costs.unit,
+        requires=stages.requires,
+    )

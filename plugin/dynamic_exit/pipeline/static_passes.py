@@ -3,11 +3,10 @@
 import copy
 import logging
 from dataclasses import replace
-from typing import Any
 
 import torch
 
-from ..chain.drop_checks import with_standard_error
+from ..chain.drop_checks import standard_error
 from ..core import distributed
 from ..core.batching import run_in_batches
 from ..core.cache import Cache
@@ -16,8 +15,9 @@ from ..core.model_fingerprint import classifier_fingerprint, function_fingerprin
 from ..cost import count_macs
 from ..errors import PassError
 from ..graph import Classifier
-from ..passes import PruningStanza, Samples, apply_static, registered_passes
+from ..passes import PruningStanza, Samples, Stanza, apply_static, registered_passes
 from ..passes.pruning import pack_pruned, prune, unpack_pruned
+from ..report.metrics import BackboneFigures, StaticPassEffect
 from ..sources.models.logits import check_logits
 from ..sources.run_inputs import RunInputs
 
@@ -33,48 +33,50 @@ def apply_static_passes(run_inputs: RunInputs, cache: Cache | None = None) -> Ru
             None: nothing is kept.
 
     Returns:
-        The run inputs with the smaller backbone.
+        The run inputs with the smaller backbone, and the one that it was made of; the same object if there is no pass.
 
     Raises:
-        PassError: A pass failed, or what it made does not answer as a classifier of as many classes.
+        PassError: A pass failed, or its result is no classifier of as many classes.
     """
-    cache, given = Cache(None) if cache is None else cache, run_inputs.backbone
-    for name, stanza in run_inputs.recipe.static_passes.items():
-        run = _prune if isinstance(stanza, PruningStanza) else _run_external
-        run_inputs = run(name, stanza, run_inputs, cache)
-    return replace(run_inputs, given=given)
+    passes, cache, original = run_inputs.recipe.static_passes, cache or Cache(None), run_inputs.backbone
+    for name, stanza in passes.items():
+        if isinstance(stanza, PruningStanza):
+            backbone = _prune(stanza, run_inputs, cache)
+        else:
+            backbone = _run_external(name, stanza, run_inputs)
+        run_inputs = replace(run_inputs, backbone=backbone)
+    return replace(run_inputs, original_backbone=original) if passes else run_inputs
 
 
-def static_pass_effect(run_inputs: RunInputs) -> dict[str, Any] | None:
-    """Return what static passes did to the backbone, in float, on test samples.
+def static_pass_effect(run_inputs: RunInputs) -> StaticPassEffect | None:
+    """Return what static passes did to the backbone, in float, on test samples; None if none has run.
 
     Args:
-        run_inputs: What `apply_static_passes` gave.
-
-    Returns:
-        ``passes``, and of the backbone ``given`` and ``made`` the ``accuracy`` (None without labels) and the
-        ``multiply_adds`` of a sample; None where no pass has run.
+        run_inputs: What `apply_static_passes` returned.
     """
-    if run_inputs.given is None:
+    if run_inputs.original_backbone is None:
         return None
-    models = {"given": run_inputs.given, "made": run_inputs.backbone}
-    looked = {key: _looked_at(model, run_inputs) for key, model in models.items()}
-    return {"passes": list(run_inputs.recipe.static_passes), **looked}
+    return StaticPassEffect(
+        passes=list(run_inputs.recipe.static_passes),
+        given=_backbone_figures(run_inputs.original_backbone, run_inputs),
+        made=_backbone_figures(run_inputs.backbone, run_inputs),
+    )
 
 
-def _looked_at(model: Classifier, run_inputs: RunInputs) -> dict[str, float | None]:
+def _backbone_figures(model: Classifier, run_inputs: RunInputs) -> BackboneFigures:
     test = run_inputs.splits["test"]
     answers = run_in_batches(model, model.select(test.tensors)).argmax(1).numpy()
     known = test.labels >= 0
-    right = (answers == test.labels)[known]
-    found = {
-        "accuracy": float(right.mean()) if known.any() else None,
-        "multiply_adds": count_macs(model, model.select(run_inputs.example)),
-    }
-    return with_standard_error(found, int(known.sum()))
+    accuracy = float((answers == test.labels)[known].mean()) if known.any() else None
+    return BackboneFigures(
+        accuracy=accuracy,
+        multiply_adds=count_macs(model, model.select(run_inputs.example)),
+        accuracy_standard_error=None if accuracy is None else standard_error(accuracy, int(known.sum())),
+    )
 
 
-def _prune(name: str, stanza: PruningStanza, run_inputs: RunInputs, cache: Cache) -> RunInputs:
+def _prune(stanza: PruningStanza, run_inputs: RunInputs, cache: Cache) -> Classifier:
+    """Prune and fine-tune the backbone, or find the result in the cache."""
     before, train, seed = run_inputs.backbone, run_inputs.splits["train"], run_inputs.recipe.seed
     inputs, example = before.select(train.tensors), before.select(run_inputs.example)
     key = digest(
@@ -93,15 +95,16 @@ def _prune(name: str, stanza: PruningStanza, run_inputs: RunInputs, cache: Cache
         return pack_pruned(made.model, before.model)
 
     files = cache.files(key, make)
-    # every run goes on from what was kept, the first one too: the two cannot differ
+    # every run goes on from the files, the first one too, so that two runs cannot differ
     pruned = copy.deepcopy(before)
     unpack_pruned(pruned.model, files)
     share = count_macs(pruned, example) / count_macs(before, example)
     logger.info(f"pruned: {share:.1%} of the multiply-adds remain")
-    return replace(run_inputs, backbone=pruned.eval())
+    return pruned.eval()
 
 
-def _run_external(name: str, stanza, run_inputs: RunInputs, cache: Cache) -> RunInputs:
+def _run_external(name: str, stanza: Stanza, run_inputs: RunInputs) -> Classifier:
+    """Run a pass of another distribution."""
     train, before = run_inputs.splits["train"], run_inputs.backbone
     samples = Samples(tuple(before.select(train.tensors)), torch.from_numpy(train.labels))
 
@@ -114,4 +117,4 @@ def _run_external(name: str, stanza, run_inputs: RunInputs, cache: Cache) -> Run
     if classes != run_inputs.classes:
         raise PassError(f"pass '{name}' made a model of {classes} classes from one of {run_inputs.classes}; mend it")
     logger.info(f"{name}: done")
-    return replace(run_inputs, backbone=made)
+    return made

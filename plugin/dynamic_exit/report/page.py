@@ -7,6 +7,7 @@ import jinja2
 
 from ..chain.drop_checks import DropCheck, standard_error
 from ..chain.operating_point import OperatingPoints
+from .metrics import LatencyFigures, Metrics, StaticPassEffect, StaticSearchFigures
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("dynamic_exit.report", "templates"),
@@ -29,12 +30,7 @@ def percent(share: float | None, error: float | None = None, digits: int = 1) ->
     return f"{share:.{digits}%}" if error is None else f"{100 * share:.{digits}f} ± {100 * error:.{digits}f} %"
 
 
-def _accuracy(row: dict[str, Any], of: str = "accuracy", digits: int = 1) -> str:
-    """An accuracy in percent with its standard error, which what older versions wrote lacks."""
-    return percent(row[of], row.get(f"{of}_standard_error"), digits)
-
-
-def table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+def table(metrics: Metrics) -> tuple[list[str], list[list[str]]]:
     """Return header and cells of the table of operating points.
 
     Args:
@@ -43,20 +39,18 @@ def table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     Returns:
         Column titles, and one list of texts for each row.
     """
-    sizes = list(metrics["rows"][0]["seconds_per_sample"])
-    stages = [
-        stage for stage in metrics["rows"][0]["exit_rates"] if any(row["exit_rates"][stage] for row in metrics["rows"])
-    ]
+    sizes, rows = list(metrics.rows[0].seconds_per_sample), metrics.rows
+    stages = [stage for stage in rows[0].exit_rates if any(row.exit_rates[stage] for row in rows)]
     header = ["", "accuracy", "cost"]
     for size in sizes:
         header += [f"µs/sample, batch {size}", "speed-up"]
-    rows = []
-    for row in metrics["rows"]:
-        cells = [row["name"], _accuracy(row), f"{row['cost_ratio']:.3f}"]
+    cells = []
+    for row in rows:
+        line = [row.name, percent(row.accuracy, row.accuracy_standard_error), f"{row.cost_ratio:.3f}"]
         for size in sizes:
-            cells += [_spread(row["seconds_per_sample"][size]), f"{row['speed_up'][size]:.1f}x"]
-        rows.append(cells + [f"{row['exit_rates'][stage]:.0%}" for stage in stages])
-    return header + stages, rows
+            line += [_microseconds(row.seconds_per_sample[size]), f"{row.speed_up[size]:.1f}x"]
+        cells.append(line + [f"{row.exit_rates[stage]:.0%}" for stage in stages])
+    return header + stages, cells
 
 
 def points_table(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -100,7 +94,7 @@ def judged_table(points: OperatingPoints, judged: Sequence[DropCheck]) -> tuple[
     return ["operating point", "accuracy", "drop", "cost", "guarantee"], rows
 
 
-def candidates_table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+def candidates_table(metrics: Metrics) -> tuple[list[str], list[list[str]]]:
     """Return header and cells of the table of saver candidates; what was not measured is empty.
 
     Args:
@@ -111,12 +105,11 @@ def candidates_table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]
     """
     header = ["candidate", "accuracy", "cost", "answers", "saves alone", "saves in the chain", "chosen", "why"]
     rows = []
-    for row in metrics["candidates"]:
-        ratio = None if row["cost"] is None else row["cost"] / metrics["baseline_cost"]
-        shares = [row[key] for key in ("answered", "saving_alone", "saving_in_chain")]
-        cells = [row["stage"], _accuracy(row), _text(ratio, ".4f")]
-        cells += [_text(share, ".1%") for share in shares]
-        rows.append([*cells, "yes" if row["chosen"] else "no", row["why"]])
+    for row in metrics.candidates:
+        ratio = None if row.cost is None else row.cost / metrics.baseline_cost
+        cells = [row.stage, percent(row.accuracy, row.accuracy_standard_error), _text(ratio, ".4f")]
+        cells += [_text(share, ".1%") for share in (row.answered, row.saving_alone, row.saving_in_chain)]
+        rows.append([*cells, "yes" if row.chosen else "no", row.why])
     return header, rows
 
 
@@ -135,8 +128,8 @@ def benchmark_tables(found: dict[str, Any]) -> list[tuple[str, list[str], list[l
             cells.append(
                 [
                     f"{row['name']}, {row['numerics']}",
-                    _accuracy(row),
-                    _spread(time),
+                    percent(row["accuracy"], row["accuracy_standard_error"]),
+                    _microseconds(LatencyFigures(**time)),
                     f"{row['speed_up'][size]:.2f}x",
                     _text(None if ideal is None else ideal * 1e6, ".1f"),
                     _text(over, ".2f"),
@@ -147,12 +140,13 @@ def benchmark_tables(found: dict[str, Any]) -> list[tuple[str, list[str], list[l
     return tables
 
 
-def _spread(time: dict[str, float]) -> str:
-    """Median and half the distance of the quartiles, in microseconds."""
-    return f"{time['median'] * 1e6:.1f} ± {(time['high'] - time['low']) / 2 * 1e6:.1f}"
+def _microseconds(time: LatencyFigures) -> str:
+    """Median and half the distance of the quartiles, in microseconds; one round alone shows no spread."""
+    median = f"{time.median * 1e6:.1f}"
+    return median if time.rounds < 2 else f"{median} ± {(time.high - time.low) / 2 * 1e6:.1f}"
 
 
-def numerics_table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+def numerics_table(metrics: Metrics) -> tuple[list[str], list[list[str]]]:
     """Return header and cells of the table of quantizations that were tried.
 
     Args:
@@ -160,77 +154,78 @@ def numerics_table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]
     """
     rows = [
         [
-            row["algorithm"],
-            _accuracy(row, digits=2),
-            _text(row["seconds_per_sample"] and row["seconds_per_sample"] * 1e6, ".1f"),
-            _text(row["bytes"] and row["bytes"] / 1e6, ".2f"),
-            row["why"],
+            row.algorithm,
+            percent(row.accuracy, row.accuracy_standard_error, 2),
+            _text(row.seconds_per_sample and row.seconds_per_sample * 1e6, ".1f"),
+            _text(row.size and row.size / 1e6, ".2f"),
+            row.why,
         ]
-        for row in metrics["numerics"]
+        for row in metrics.numerics
     ]
     return ["quantization", "accuracy", "µs/sample, batch 64", "MB", "why"], rows
 
 
-def stacks_table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+def stacks_table(search: StaticSearchFigures) -> tuple[list[str], list[list[str]]]:
     """Return header and cells of the table of static choices; what was not measured is empty.
 
     Args:
-        metrics: Content of ``metrics.json``.
+        search: ``static_search`` of ``metrics.json``.
     """
     rows = [
         [
-            row["pruning"],
-            row["quantization"],
-            _accuracy(row, "backbone_accuracy", 2),
-            _text(row["backbone_cost_ratio"], ".3f"),
-            _accuracy(row, digits=2),
-            _text(row["cost_ratio"], ".4f"),
-            _text(row["seconds"], ".0f"),
-            row["why"],
+            row.pruning,
+            row.quantization,
+            percent(row.backbone_accuracy, row.backbone_accuracy_standard_error, 2),
+            _text(row.backbone_cost_ratio, ".3f"),
+            percent(row.accuracy, row.accuracy_standard_error, 2),
+            _text(row.cost_ratio, ".4f"),
+            _text(row.seconds, ".0f"),
+            row.why,
         ]
-        for row in metrics["static_search"]["variants"]
+        for row in search.variants
     ]
     header = ["pruning", "quantization", "backbone right", "its cost", "stack right", "its cost", "s", "why"]
     return header, rows
 
 
-def stack_summary(metrics: dict[str, Any]) -> str:
+def stack_summary(search: StaticSearchFigures) -> str:
     """Return what the best stack does against the backbone as it was given, on test samples, in one sentence.
 
     Args:
-        metrics: Content of ``metrics.json``.
+        search: ``static_search`` of ``metrics.json``.
     """
-    found = metrics["static_search"]
     points = "; ".join(
-        f"{row['name']} loses {_accuracy(row, 'accuracy_drop', 2)} at {row['cost_ratio']:.4f} of its cost"
-        for row in found["points"]
+        f"{row.name} loses {percent(row.accuracy_drop, row.accuracy_drop_standard_error, 2)} "
+        f"at {row.cost_ratio:.4f} of its cost"
+        for row in search.points
     )
-    right = _accuracy(found["given"], digits=2)
-    return f"Against the backbone as it was given ({right} of the test samples right): {points}."
+    correct = percent(search.given.accuracy, search.given.accuracy_standard_error, 2)
+    return f"Against the backbone as it was given ({correct} of the test samples right): {points}."
 
 
-def static_pass_notes(found: dict[str, Any] | None) -> list[str]:
-    """Return what static passes did to the backbone, in one sentence, or none where none has run.
+def static_pass_notes(effect: StaticPassEffect | None) -> list[str]:
+    """Return what static passes did to the backbone in one sentence, or none if none has run.
 
     Args:
-        found: ``static_passes`` of ``metrics.json``.
+        effect: ``static_passes`` of ``metrics.json``.
     """
-    if found is None:
+    if effect is None:
         return []
-    given, made = found["given"], found["made"]
-    remain = f"{made['multiply_adds'] / given['multiply_adds']:.1%} of the multiply-adds remain"
-    right = ""
-    if given["accuracy"] is not None:
-        shown, before = _accuracy(made, digits=2), _accuracy(given, digits=2)
-        right = f", {shown} of the test samples are right, {before} before (both in float)"
-    return [f"{' and '.join(found['passes'])}: {remain}{right}; other figures are against the backbone after that."]
+    given, made = effect.given, effect.made
+    remain = f"{made.multiply_adds / given.multiply_adds:.1%} of the multiply-adds remain"
+    correct = ""
+    if given.accuracy is not None:
+        shown = percent(made.accuracy, made.accuracy_standard_error, 2)
+        before = percent(given.accuracy, given.accuracy_standard_error, 2)
+        correct = f", {shown} of the test samples are right, {before} before (both in float)"
+    return [f"{' and '.join(effect.passes)}: {remain}{correct}; other figures are against the backbone after that."]
 
 
 def _text(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def report_page(title: str, points: OperatingPoints, metrics: dict[str, Any]) -> str:
+def report_page(title: str, points: OperatingPoints, metrics: Metrics) -> str:
     """Return the report as HTML.
 
     Args:
@@ -248,6 +243,6 @@ def report_page(title: str, points: OperatingPoints, metrics: dict[str, Any]) ->
         rows=rows,
         candidates=candidates_table(metrics),
         numerics=numerics_table(metrics),
-        stacks=stacks_table(metrics) if metrics.get("static_search") else None,
-        stack_summary=stack_summary(metrics) if metrics.get("static_search") else None,
+        stacks=stacks_table(metrics.static_search) if metrics.static_search else None,
+        stack_summary=stack_summary(metrics.static_search) if metrics.static_search else None,
     )

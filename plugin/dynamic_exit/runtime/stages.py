@@ -1,9 +1,11 @@
-"""The stages of a dynamic model under construction, in torch and as they are exported."""
+"""The stages of a model while a run builds it: each one as a torch module and as the part that is exported of it."""
 
+import dataclasses
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Protocol, TypeVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -11,118 +13,189 @@ from torch import Tensor, nn
 from ..chain.names import FINAL, MEMORY
 from .model import DynamicExitModel
 
-#: Name of what is not quantized.
+#: What tables call numbers that are not quantized.
 FLOAT = "float"
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class ExportedPart(Protocol):
+    """What a stage is exported as; every target has a class of its own."""
+
+    @property
+    def name(self) -> str:
+        """Unique among the parts of a model."""
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the inputs: ``hidden`` is the output of the previous segment, else an input of the model."""
+
+    @property
+    def output_kind(self) -> str:
+        """What the output is: ``hidden``, ``memory`` or ``logits``."""
+
+    @property
+    def content(self) -> bytes:
+        """The part as it is written to a file."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of `content`."""
+
+    @property
+    def runtime(self) -> str:
+        """Name and version of what runs the part."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One saver, segment, tap or exit head, in torch and as it is exported.
+    """One saver, segment, exit head or tap.
 
     Attributes:
-        module: The torch module, in float.
-        part: As it is exported; parts of every target have `name`, `input_names`, `output_kind`, `content`, `size`
-            and `runtime`.
-        session: Module that runs the part.
+        module: In torch, in float.
+        part: The exported part, quantized where the recipe says so.
+        session: Runs `part`.
         macs: Multiply-adds per sample.
-        float_part: The part before quantization.
-        example: Its inputs for two samples.
+        float_part: The exported part before quantization; the same object as `part` if nothing was quantized.
+        example: Inputs of two samples, in the order of the part's input names.
     """
 
     module: nn.Module
-    part: Any
+    part: ExportedPart
     session: nn.Module
     macs: float
-    float_part: Any
+    float_part: ExportedPart
     example: tuple[Tensor, ...]
 
 
-@dataclass
+def _frozen(mapping: Mapping[Key, Value]) -> Mapping[Key, Value]:
+    return MappingProxyType(dict(mapping))
+
+
+@dataclass(frozen=True)
 class StageSet:
-    """The stages of a chain under construction.
+    """All stages of a model. It never changes: `add_savers`, `add_exits` and `select` return a new one.
 
     Attributes:
-        input_names: Names of the model's inputs, in order.
-        segments: The segments of the backbone.
+        input_names: Names of the model's inputs.
+        segments: The backbone's segments, in order.
+        positions: By exit's name and ``final``: index of the cut among all cuts of the graph.
         savers: By stage name, in chain order.
-        exits: By stage name: the index of the segment that the head reads, and the head.
-        positions: By name of an exit or ``final``: index of the cut in the whole graph.
-        fuse: ``none`` or ``mean``.
-        taps: What exits of a sequence network read: by index of the segment, -1 for the last saver.
-        numerics: Numerics of the exported segments, as tables call them.
+        exits: By stage name: index of the segment after which the exit stands, and its head.
+        fuse: How evidence is combined, ``none`` or ``mean``.
+        taps: What exits of a sequence network read, by index of the segment after which a tap stands; -1 for the tap
+            on the last saver's logits.
+        numerics: What tables call the numbers of the backbone's segments, such as ``int8``.
     """
 
     input_names: tuple[str, ...]
-    segments: list[Stage]
-    positions: dict[str, int]
-    savers: dict[str, Stage] = field(default_factory=dict)
-    exits: dict[str, tuple[int, Stage]] = field(default_factory=dict)
+    segments: tuple[Stage, ...]
+    positions: Mapping[str, int]
+    savers: Mapping[str, Stage] = field(default_factory=dict)
+    exits: Mapping[str, tuple[int, Stage]] = field(default_factory=dict)
     fuse: str = "none"
-    taps: dict[int, Stage] = field(default_factory=dict)
+    taps: Mapping[int, Stage] = field(default_factory=dict)
     numerics: str = FLOAT
+
+    def __post_init__(self) -> None:
+        for name in ("positions", "savers", "exits", "taps"):
+            object.__setattr__(self, name, _frozen(getattr(self, name)))
+        object.__setattr__(self, "segments", tuple(self.segments))
 
     @property
     def chain(self) -> tuple[str, ...]:
         """Names of the stages before the final, in the order of thresholds."""
         return (*self.savers, *self.exits)
 
-    def model(self, form: str | Callable[[Stage], nn.Module]) -> DynamicExitModel:
-        """Return the dynamic model of these stages.
-
-        Args:
-            form: ``module`` (in torch), ``session`` (as it is exported), or a function from a stage to a module.
-        """
-        module_of = form if callable(form) else operator.attrgetter(form)
-        return DynamicExitModel(
-            [module_of(stage) for stage in self.segments],
-            input_names=self.input_names,
-            savers={name: module_of(stage) for name, stage in self.savers.items()},
-            exits={name: (index, module_of(stage)) for name, (index, stage) in self.exits.items()},
-            fuse=self.fuse,
-            taps={index: module_of(stage) for index, stage in self.taps.items()},
-        )
-
-    def only(self, names: Sequence[str]) -> "StageSet":
-        """Return the chain with only the named stages before the final one, and with only the inputs that it takes."""
-        savers = {name: stage for name, stage in self.savers.items() if name in names}
-        exits = {name: pair for name, pair in self.exits.items() if name in names}
-        seen = max((index for index, stage in exits.values() if MEMORY in stage.part.input_names), default=-2)
-        taps = {index: stage for index, stage in self.taps.items() if index <= seen}
-        every = (*savers.values(), *self.segments, *(stage for _, stage in exits.values()), *taps.values())
-        taken = {name for stage in every for name in stage.part.input_names}
-        inputs = tuple(name for name in self.input_names if name in taken)
-        return StageSet(inputs, self.segments, self.positions, savers, exits, self.fuse, taps, self.numerics)
-
     @property
-    def every(self) -> tuple[Stage, ...]:
-        """All savers, segments, heads and taps."""
+    def all_stages(self) -> tuple[Stage, ...]:
+        """Every stage: savers, segments, exits, taps."""
         exits = (stage for _, stage in self.exits.values())
         return (*self.savers.values(), *self.segments, *exits, *self.taps.values())
 
     @property
     def quantized(self) -> bool:
         """Whether any stage is quantized."""
-        return any(stage.part is not stage.float_part for stage in self.every)
+        return any(stage.part is not stage.float_part for stage in self.all_stages)
 
     @property
     def requires(self) -> dict[str, str]:
-        """For each exit that reads the last saver's logits, the name of that saver."""
+        """Exit -> the saver that must run wherever the exit is in use, for exits that read the last saver's tap."""
         if -1 not in self.taps:
             return {}
         base = list(self.savers)[-1]
         return {name: base for name, (_, stage) in self.exits.items() if MEMORY in stage.part.input_names}
 
-    def costs(self, cost_of: Callable[[Stage], float]) -> tuple[dict[str, float], dict[str, float]]:
-        """Return own and prefix cost by stage, the final stage included, for a cost of one stage.
+    def add_savers(self, savers: Mapping[str, Stage], fuse: str) -> "StageSet":
+        """Return the set with further savers.
 
-        An exit of a sequence network is charged for its head and for all taps up to its position, including taps that
-        an earlier such exit has paid for already; a sample that leaves at an earlier exit pays for no later taps.
+        Args:
+            savers: By stage name, cheapest first; they follow those that are there.
+            fuse: How evidence is combined from now on, ``none`` or ``mean``.
+        """
+        return dataclasses.replace(self, savers={**self.savers, **savers}, fuse=fuse)
+
+    def add_exits(
+        self,
+        exits: Mapping[str, tuple[int, Stage]],
+        positions: Mapping[str, int],
+        taps: Mapping[int, Stage] = MappingProxyType({}),
+    ) -> "StageSet":
+        """Return the set with further exits.
+
+        Args:
+            exits: By stage name: index of the segment after which the exit stands, and its head.
+            positions: Of each exit: index of its cut among all cuts of the graph.
+            taps: What exits of a sequence network read, as `taps` of this class.
+        """
+        return dataclasses.replace(
+            self,
+            exits={**self.exits, **exits},
+            positions={**self.positions, **positions},
+            taps={**self.taps, **taps},
+        )
+
+    def select(self, names: Sequence[str]) -> "StageSet":
+        """Return the set with only the named stages before the final, and only the inputs that they take."""
+        savers = {name: stage for name, stage in self.savers.items() if name in names}
+        exits = {name: pair for name, pair in self.exits.items() if name in names}
+        last = max((index for index, stage in exits.values() if MEMORY in stage.part.input_names), default=-2)
+        taps = {index: stage for index, stage in self.taps.items() if index <= last}
+        kept = dataclasses.replace(self, savers=savers, exits=exits, taps=taps)
+        used = {name for stage in kept.all_stages for name in stage.part.input_names}
+        return dataclasses.replace(kept, input_names=tuple(name for name in self.input_names if name in used))
+
+    def model(self, form: str | Callable[[Stage], nn.Module]) -> DynamicExitModel:
+        """Return the dynamic model of these stages.
+
+        Args:
+            form: ``module`` (torch, in float), ``session`` (what is exported), or what makes a module of a stage.
+        """
+        made = form if callable(form) else operator.attrgetter(form)
+        return DynamicExitModel(
+            [made(stage) for stage in self.segments],
+            input_names=self.input_names,
+            savers={name: made(stage) for name, stage in self.savers.items()},
+            exits={name: (index, made(stage)) for name, (index, stage) in self.exits.items()},
+            fuse=self.fuse,
+            taps={index: made(stage) for index, stage in self.taps.items()},
+        )
+
+    def costs(self, cost_of: Callable[[Stage], float]) -> tuple[dict[str, float], dict[str, float]]:
+        """Return own and prefix cost by stage name, the final included.
+
+        An exit of a sequence network pays its head and all taps up to it, also those that another such exit in use has
+        paid for already; taps of a sample that leaves at another exit before it are not charged.
+
+        Args:
+            cost_of: Cost of one stage per sample.
         """
         before = np.cumsum([cost_of(stage) for stage in self.segments])
         own = {name: cost_of(stage) for name, stage in self.savers.items()}
         prefix = dict.fromkeys(self.savers, 0.0)
         for name, (index, stage) in self.exits.items():
-            seen = self.taps if MEMORY in stage.part.input_names else {}
-            own[name] = cost_of(stage) + sum(cost_of(tap) for place, tap in seen.items() if place <= index)
+            taps = self.taps if MEMORY in stage.part.input_names else {}
+            own[name] = cost_of(stage) + sum(cost_of(tap) for place, tap in taps.items() if place <= index)
             prefix[name] = float(before[index])
         return {**own, FINAL: 0.0}, {**prefix, FINAL: float(before[-1])}

@@ -26,7 +26,7 @@ class RunInputs:
         by_name: Whether models take inputs by name; else each takes the single input by position.
         classes: Number of classes C.
         labels: Class names in the order of the logits.
-        given: The original backbone if static passes have changed it, else None.
+        original_backbone: The backbone before static passes; None if none has run.
         notes: Notes on model and data, one sentence each; logged before the run, and written to ``metrics.json``, the
             report and the model card.
     """
@@ -39,7 +39,7 @@ class RunInputs:
     by_name: bool
     classes: int
     labels: list[str]
-    given: Classifier | None = None
+    original_backbone: Classifier | None = None
     notes: tuple[str, ...] = ()
 
     def log_notes(self) -> None:

@@ -1,118 +1,278 @@
-"""What differs between targets: how stages ship, and how those in use are put together."""
+"""What a target is: it exports stages for one runtime, and assembles, writes and verifies the model that they make."""
 
-from collections.abc import Mapping
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-import onnx
+import numpy as np
+import torch
+from torch import Tensor, nn
 
-from ..artifact.layout import write_model
+from ..chain.names import HIDDEN
 from ..chain.operating_point import OperatingPoints
-from ..core.cache import open_cache
-from ..core.logging import silenced
+from ..core import distributed
+from ..core.batching import run_in_batches
+from ..core.file_archive import pack_files, unpack_files
+from ..cost import count_macs
+from ..errors import ExportError, first_line
 from ..graph.backbone import Backbone
-from ..onnx.session import open_session
-from ..onnx.verification import Agreement
-from ..passes.quantization import torch_options
-from ..runtime.stages import StageSet
+from ..onnx.verification import Agreement, logit_differences
+from ..runtime.stages import ExportedPart, Stage, StageSet
 from ..sources.run_inputs import RunInputs
-from .float_twin import check_twin, keep_twin
-from .onnxruntime import OnnxRuntimeTarget, export_whole
-from .precision import choose_numerics
-from .torch import TorchModel, TorchTarget
-from .verification import File, stitch_file, verify
+
+logger = logging.getLogger(__name__)
+
+#: Samples at a time while ranges for int8 are found.
+BATCH_SIZE = 64
+# largest difference of logits between a saver and its exported part, in units of the logits' size
+_TOLERANCE = 1e-3
+
+Feeds = Mapping[str, np.ndarray]
+FreeDims = Mapping[str, dict[int, str]]
+PartT = TypeVar("PartT", bound=ExportedPart)
 
 
-class Model(Protocol):
-    """The stages in use, put together.
+class Session(Protocol):
+    """What runs a whole model, as an onnxruntime session does."""
 
-    Attributes:
-        files: ``static`` (the backbone alone, in float) and ``shipped``, each with a `session` and its `size` in bytes.
-    """
+    def get_inputs(self) -> Sequence[Any]:
+        """Return what it takes: objects with a ``name`` and a ``shape``."""
 
-    files: Mapping[str, Any]
+    def run(self, names: Sequence[str] | None, feeds: Feeds) -> Sequence[np.ndarray]:
+        """Return the named outputs, all of them for None."""
+
+
+class RunnableModel(Protocol):
+    """A model that can be run and measured."""
+
+    @property
+    def session(self) -> Session:
+        """Runs it."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files."""
+
+
+class AssembledModel(Protocol):
+    """The stages in use, put together for a target."""
+
+    @property
+    def files(self) -> Mapping[str, RunnableModel]:
+        """``static`` (the backbone alone, in float) and, once it is written and verified, ``shipped``."""
 
     def write(self, folder: Path) -> dict[str, Any]:
-        """Write what holds the model, and return what the configuration says of it."""
+        """Write the model's files, and return what the configuration says of them."""
 
     def verify(self, folder: Path, written: dict[str, Any]) -> dict[str, Agreement]:
-        """Demand that it answers like the model in memory, on every test sample, at every operating point.
+        """Check that what was written answers as the model in memory, on every test sample, at every operating point.
+
+        Args:
+            folder: Where the model was written.
+            written: What `write` returned.
 
         Raises:
-            VerificationError: It does not.
+            VerificationError: It answers differently.
         """
 
 
-def create_target(run_inputs: RunInputs, backbone: Backbone) -> tuple[OnnxRuntimeTarget, list[dict[str, Any]]]:
-    """Return what ships stages for the recipe's target, and what was measured to choose a quantization.
+class Quantization(Protocol):
+    """How a target quantizes stages; its text is part of cache keys."""
+
+    @property
+    def label(self) -> str:
+        """What tables call the numbers, such as ``int8``."""
+
+
+class Target(ABC, Generic[PartT]):
+    """Exports torch modules as stages for one runtime, quantized where the recipe says so.
 
     Args:
-        run_inputs: The recipe and calibration samples.
-        backbone: Cut.
+        quantization: How; None for float.
+        calibration: The model's inputs by name, each (N, ...): ranges of activations are found on them.
+        threads: Threads within an operator; None leaves it to the runtime.
+        dims: Free dimensions of inputs besides the batch: input -> index -> name.
+
+    Attributes:
+        extension: Of the files that it writes, without the dot.
     """
-    recipe = run_inputs.recipe
-    common = {"threads": recipe.dynamic_exit.tuning.threads, "dims": backbone.dims}
-    inputs = run_inputs.splits["calibration"].inputs
-    if recipe.export.target == "torch":
-        return TorchTarget(torch_options(recipe.quantization), inputs, recipe.export.compile, **common), []
-    int8, numerics = choose_numerics(run_inputs, backbone)
-    return OnnxRuntimeTarget(int8, inputs, **common), numerics
 
-
-def assemble(
-    stages: StageSet, points: OperatingPoints, run_inputs: RunInputs, dims: Mapping[str, dict[int, str]]
-) -> Model:
-    """Put the stages in use together for the recipe's target.
-
-    Args:
-        stages: Those that some operating point uses.
-        points: The operating points.
-        run_inputs: The recipe, the backbone and the samples.
-        dims: Free dimensions of inputs besides the batch: index -> name.
-    """
-    kind = TorchModel if run_inputs.recipe.export.target == "torch" else OnnxModel
-    return kind(stages, points, run_inputs, dims)
-
-
-class OnnxModel:
-    """One ONNX file, or one a stage; as `Model` says."""
+    extension: ClassVar[str]
 
     def __init__(
         self,
-        stages: StageSet,
-        points: OperatingPoints,
-        run_inputs: RunInputs,
-        dims: Mapping[str, dict[int, str]],
+        quantization: Quantization | None,
+        calibration: Feeds,
+        threads: int | None = None,
+        dims: FreeDims = MappingProxyType({}),
     ):
-        self.stages, self.points, self.run_inputs = stages, points, run_inputs
-        tuning = run_inputs.recipe.dynamic_exit.tuning
-        self.default = points.points[tuning.default_goal]
-        static = export_whole(run_inputs.backbone, run_inputs.example, dims).proto
-        self.files = {
-            "static": File(static, open_session(static, threads=tuning.threads)),
-            "float": stitch_file(stages, "float_part", points, self.default, run_inputs),
-            "shipped": stitch_file(stages, "part", points, self.default, run_inputs),
-        }
+        self.quantization, self.calibration, self.threads, self.dims = quantization, dict(calibration), threads, dims
 
-    def write(self, folder: Path) -> dict[str, Any]:
-        """Write the model's files."""
-        model, layout = self.files["shipped"].model, self.run_inputs.recipe.export.layout
-        inputs = [_input(value) for value in model.graph.input if value.name in self.stages.input_names]
-        written = write_model(folder, self.stages, model, layout, self.default.name)
-        keeping = self.run_inputs.recipe.dynamic_exit.cache
-        with silenced():  # a cache that cannot be written was reported when the run began
-            keep_twin(self.stages, folder, written["checksums"], open_cache(keeping.directory, keeping.enabled))
-        twin = check_twin(self.stages, self.run_inputs.splits["calibration"].inputs)
-        return {"inputs": inputs, **written, "float_twin": twin}
+    @abstractmethod
+    def make_parts(
+        self,
+        name: str,
+        module: nn.Module,
+        input_names: Sequence[str],
+        output_kind: str,
+        example: tuple[Tensor, ...],
+        feeds: Feeds | None,
+    ) -> tuple[PartT, PartT]:
+        """Export one module in this process; arguments and result as for `export_parts`."""
 
-    def verify(self, folder: Path, written: dict[str, Any]) -> dict[str, Agreement]:
-        """Hold the float file against the torch model, and the one that ships against its single stages."""
-        return verify(self.stages, self.files, self.points, self.run_inputs)
+    @abstractmethod
+    def load_part(self, name: str, content: bytes, input_names: Sequence[str], output_kind: str) -> PartT:
+        """Return the part whose `content` this is."""
+
+    @abstractmethod
+    def open_part(self, part: PartT) -> nn.Module:
+        """Return what runs a part."""
+
+    @abstractmethod
+    def workers(self) -> int:
+        """Return how many batches are run at a time, each in a thread of its own."""
+
+    @abstractmethod
+    def assemble(self, stages: StageSet, points: OperatingPoints, run_inputs: RunInputs) -> AssembledModel:
+        """Put stages together.
+
+        Args:
+            stages: Those that some operating point uses.
+            points: The operating points.
+            run_inputs: The recipe, the backbone and the samples.
+        """
+
+    def export_parts(
+        self,
+        name: str,
+        module: nn.Module,
+        input_names: Sequence[str],
+        output_kind: str,
+        example: tuple[Tensor, ...],
+        feeds: Feeds | None,
+    ) -> tuple[PartT, PartT]:
+        """Export one module; of several processes the main one does.
+
+        Args:
+            name: Of the part.
+            module: In float, in evaluation mode.
+            input_names: Names of its inputs, in order.
+            output_kind: ``hidden``, ``memory`` or ``logits``.
+            example: Its inputs of two samples.
+            feeds: Its inputs of the calibration samples by name, each (N, ...); None leaves it in float.
+
+        Returns:
+            The part in float, and as it ships: quantized, or the same object.
+
+        Raises:
+            ExportError: It cannot be exported or quantized.
+        """
+
+        def pack(parts: tuple[PartT, PartT]) -> bytes:
+            return pack_files({str(index): part.content for index, part in enumerate(parts)})
+
+        def unpack(content: bytes) -> tuple[PartT, PartT]:
+            plain, shipped = (
+                self.load_part(name, each, input_names, output_kind) for each in unpack_files(content).values()
+            )
+            return plain, shipped
+
+        return distributed.run_on_main(
+            lambda: self.make_parts(name, module, input_names, output_kind, example, feeds), pack, unpack
+        )
+
+    def free_dims(self, module: nn.Module, input_names: Sequence[str]) -> list[dict[int, str]]:
+        """Return, for each of its inputs, a module's free dimensions besides the batch: index -> name."""
+        return getattr(module, "dynamic_dims", None) or [self.dims.get(each, {}) for each in input_names]
+
+    def make_stage(self, module: nn.Module, float_part: PartT, part: PartT, example: tuple[Tensor, ...]) -> Stage:
+        """Put a module and its parts together."""
+        macs = count_macs(module, example)
+        return Stage(module, part, self.open_part(part), macs, float_part, example)
+
+    def export_stage(
+        self,
+        name: str,
+        module: nn.Module,
+        input_names: Sequence[str],
+        output_kind: str,
+        example: tuple[Tensor, ...],
+        feeds: Feeds | None = None,
+    ) -> Stage:
+        """Export one module as a stage; arguments as for `export_parts`."""
+        parts = self.export_parts(name, module, input_names, output_kind, example, feeds)
+        return self.make_stage(module, *parts, example)
+
+    def export_backbone(self, backbone: Backbone, quantize: bool = True) -> list[Stage]:
+        """Export all segments; each is calibrated on what the float segments before it give.
+
+        Args:
+            backbone: The cut backbone.
+            quantize: False leaves it in float whatever the target's quantization.
+
+        Raises:
+            ExportError: A segment cannot be exported or quantized.
+        """
+        stages: list[Stage] = []
+        hidden = np.empty(0, np.float32)
+        for index, segment in enumerate(backbone.segments):
+            names = segment.input_names
+            feeds = {name: hidden if name == HIDDEN else self.calibration[name] for name in names}
+            stage = self.export_stage(
+                f"segment{index}",
+                segment,
+                names,
+                segment.output_kind,
+                segment.example_inputs,
+                feeds if quantize else None,
+            )
+            stages.append(stage)
+            hidden = run_in_batches(segment, [torch.from_numpy(feeds[name]) for name in names]).numpy()
+            logger.info(f"segment {index + 1} of {len(backbone.segments)}: {stage.macs / 1e6:.2f} M multiply-adds")
+        return stages
+
+    def export_saver(
+        self, name: str, candidate: nn.Module, input_names: Sequence[str], quantize: bool = True
+    ) -> tuple[PartT, PartT]:
+        """Export a saver.
+
+        Args:
+            name: Of its stage.
+            candidate: In float, in evaluation mode.
+            input_names: Names of its inputs, in order.
+            quantize: False leaves it in float whatever the target's quantization.
+
+        Returns:
+            The part in float, and as it ships.
+
+        Raises:
+            ExportError: It cannot be exported or quantized, or takes only one number of tokens.
+        """
+        feeds = {each: self.calibration[each] for each in input_names}
+        example = tuple(torch.from_numpy(array[:2]) for array in feeds.values())
+        parts = self.export_parts(name, candidate, input_names, "logits", example, feeds if quantize else None)
+        free = [each for each in input_names if self.dims.get(each)]
+        for length in shorter_lengths(min((feeds[each].shape[1] for each in free), default=0)):
+            cut = [x[:, :length] if each in free else x for each, x in zip(input_names, example, strict=True)]
+            _check_length(name, candidate, self.open_part(parts[0]), cut, length)
+        return parts
 
 
-def _input(value: onnx.ValueInfoProto) -> dict[str, Any]:
-    """Describe one input of a file, without its batch; a free dimension is its name."""
-    kind = value.type.tensor_type
-    shape = [side.dim_value if side.HasField("dim_value") else side.dim_param for side in kind.shape.dim[1:]]
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
-    return {"name": value.name, "dtype": str(dtype), "shape": shape}
+def shorter_lengths(length: int) -> list[int]:
+    """Return numbers of tokens below a length: the fewest that a text has with its special tokens, and half."""
+    return sorted({tried for tried in (2, (length + 1) // 2) if 2 <= tried < length})
+
+
+def _check_length(name: str, candidate: nn.Module, exported: nn.Module, inputs: Sequence[Tensor], length: int) -> None:
+    """Refuse a saver that takes only one number of tokens, be it once exported or at all."""
+    try:
+        with torch.no_grad():
+            difference = logit_differences(candidate(*inputs).numpy(), exported(*inputs).numpy()).max()
+    except Exception as error:  # user code and onnxruntime raise anything
+        reason = first_line(error)
+        raise ExportError(f"stage '{name}' cannot take {length} tokens, the backbone can: {reason}") from error
+    if not difference <= _TOLERANCE:
+        raise ExportError(f"stage '{name}' answers otherwise with {length} tokens once it is exported; leave it out")

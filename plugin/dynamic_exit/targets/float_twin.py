@@ -1,14 +1,15 @@
-"""The float twin of a quantized model: kept by the run that made it, else the file itself with int8 taken out."""
+"""The float twin of a quantized model: from the cache of the run that made it, else the file without its int8."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, TypeVar, cast
 
 import numpy as np
 import onnx
 import torch
+from torch import nn
 
 from ..artifact.folder import checksum
 from ..artifact.model_config import DynamicExitModelConfig
@@ -25,24 +26,26 @@ from ..runtime.stages import FLOAT, Stage, StageSet
 
 #: What rows are called whose weights are those of the int8 file.
 ROUNDED = "float, rounded weights"
-# calibration samples on which a twin is held against its model
+# calibration samples on which a twin is compared with the float model
 _SAMPLES, _BATCH_SIZE = 512, 64
-# a twin may be this many times as far from the float model as int8 is: it shares the rounding of weights alone
-_APART = 1.5
+# a twin may be this many times as far from the float model as int8 is: both share the rounding of weights
+_MAX_DISTANCE = 1.5
 _STAND_IN = (
     "float rows have the weights of the quantized file, as those of the float model are not on this machine; by that a "
     "stage answers otherwise {}"
 )
 
+#: Takes a part's role and the part, and returns it in other numbers.
 PartTransform = Callable[[str, Part], Part]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class Twin:
-    """How the parts of a written model are had in float.
+    """How to get the parts of a written model in float.
 
     Attributes:
-        numerics: What tables call it.
+        numerics: What tables call the numbers.
         part: Takes a part's role, as `roles` names it, and the part as it ships; returns it in float.
     """
 
@@ -50,8 +53,8 @@ class Twin:
     part: PartTransform
 
 
-def roles(savers: Iterable, segments: Iterable, exits: Iterable) -> dict[str, Any]:
-    """Name the pieces of a model by what they are in it, as files of a folder of segments are."""
+def roles(savers: Iterable[Item], segments: Iterable[Item], exits: Iterable[Item]) -> dict[str, Item]:
+    """Name the parts of a model by their role, as files of a folder of segments are: ``saver0``, ``segment0``, ..."""
     kinds = {"saver": savers, "segment": segments, "exit": exits}
     return {f"{kind}{index}": each for kind, found in kinds.items() for index, each in enumerate(found)}
 
@@ -61,64 +64,84 @@ def _stages(stages: StageSet) -> dict[str, Stage]:
 
 
 def keep_twin(stages: StageSet, folder: Path, checksums: Iterable[str], cache: Cache) -> None:
-    """Keep what ships in float too, found again by the files that were written.
+    """Keep the float parts of a quantized model in the cache, under the checksums of the files that were written.
 
     Args:
         stages: Those in the model.
         folder: Where it was written.
         checksums: Names of the files with weights.
-        cache: Takes it; parts too large for one message are left out.
+        cache: Takes the parts; those too large for one protobuf message are left out.
     """
-    parts = {role: stage.float_part for role, stage in _stages(stages).items()}
+    parts = {role: cast(Part, stage.float_part) for role, stage in _stages(stages).items()}
     if stages.quantized and not any(is_large(part.proto) for part in parts.values()):
         cache.put(_key(folder, checksums), {role: part.content for role, part in parts.items()})
 
 
-def check_twin(stages: StageSet, inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Hold the twin that can be had of the files alone against the float stages.
+class TwinReport(TypedDict):
+    """What ``config.json`` says of the twin that can be made of the files alone.
+
+    Attributes:
+        parts: Roles of the parts that were quantized.
+        verified: Whether every stage's logits are as near to the float ones as rounded weights allow.
+        samples: How many it was compared on; 0 if nothing was quantized, or it cannot be taken out again.
+        differ: Stage -> number of samples that it answers differently from the float model.
+    """
+
+    parts: list[str]
+    verified: bool
+    samples: int
+    differ: dict[str, int]
+
+
+def check_twin(stages: StageSet, inputs: Mapping[str, np.ndarray]) -> TwinReport:
+    """Compare the twin that can be made of the files alone with the float stages.
 
     Args:
         stages: Those in the model.
         inputs: Calibration samples by name, each (N, ...).
-
-    Returns:
-        ``parts`` (roles of those that were quantized), ``verified`` (whether every stage's logits lie as near to the
-        float ones as they can with rounded weights), ``samples``, and by stage ``differ``: how many samples it answers
-        otherwise. The last two are 0 and empty where nothing was quantized, or what cannot be taken out again.
     """
     quantized = [role for role, stage in _stages(stages).items() if stage.part is not stage.float_part]
-    parts = {stage.part.name: stage.part for stage in stages.every if stage.part is not stage.float_part}
-    nothing = {"parts": quantized, "verified": False, "samples": 0, "differ": {}}
+    parts = {
+        stage.part.name: cast(Part, stage.part) for stage in stages.all_stages if stage.part is not stage.float_part
+    }
+    nothing: TwinReport = {"parts": quantized, "verified": False, "samples": 0, "differ": {}}
     if not quantized or any(map(other_quantization, parts.values())):
         return nothing
-    forms = (
-        lambda stage: PartSession(stage.float_part),
-        lambda stage: PartSession(dequantize_part(stage.part) if stage.part.name in parts else stage.part),
-        lambda stage: stage.session,
-    )
+
+    def plain(stage: Stage) -> nn.Module:
+        return PartSession(cast(Part, stage.float_part))
+
+    def twin(stage: Stage) -> nn.Module:
+        part = cast(Part, stage.part)
+        return PartSession(dequantize_part(part) if part.name in parts else part)
+
     few = [inputs[name][:_SAMPLES] for name in stages.input_names]
     try:
-        plain, twin, shipped = (_all_logits(stages, form, few) for form in forms)
-    except Exception:  # onnxruntime raises whatever it pleases on a graph that is none any more
+        in_float, of_twin, shipped = (
+            _all_logits(stages, form, few) for form in (plain, twin, lambda stage: stage.session)
+        )
+    except Exception:  # onnxruntime raises anything on a graph that is no longer valid
         return nothing
     return {
         "parts": quantized,
-        "verified": all(_near(plain[name], twin[name], shipped[name]) for name in plain),
+        "verified": all(_near(in_float[name], of_twin[name], shipped[name]) for name in in_float),
         "samples": len(few[0]),
-        "differ": {name: int((plain[name].argmax(1) != twin[name].argmax(1)).sum()) for name in plain},
+        "differ": {name: int((in_float[name].argmax(1) != of_twin[name].argmax(1)).sum()) for name in in_float},
     }
 
 
 @torch.no_grad()
-def _all_logits(stages: StageSet, form: Callable[[Stage], Any], inputs: list[np.ndarray]) -> dict[str, np.ndarray]:
+def _all_logits(
+    stages: StageSet, form: Callable[[Stage], nn.Module], inputs: list[np.ndarray]
+) -> dict[str, np.ndarray]:
     model = stages.model(form)
     found = [model.all_stage_logits(*map(torch.from_numpy, batch)) for batch in batches(inputs, _BATCH_SIZE)]
     return {name: np.concatenate([each[name].numpy() for each in found]) for name in found[0]}
 
 
 def _near(plain: np.ndarray, twin: np.ndarray, shipped: np.ndarray) -> bool:
-    apart, step = (float(np.square(each - plain).mean()) ** 0.5 for each in (twin, shipped))
-    return apart <= max(_APART * step, 1e-5 * float(np.abs(plain).max()))
+    distance, step = (float(np.square(each - plain).mean()) ** 0.5 for each in (twin, shipped))
+    return distance <= max(_MAX_DISTANCE * step, 1e-5 * float(np.abs(plain).max()))
 
 
 def find_twin(
@@ -128,32 +151,32 @@ def find_twin(
 
     Args:
         folder: With ONNX files.
-        config: The folder's; None where it has none.
-        parts: Those of the files, by role.
+        config: Its configuration; None if it has none.
+        parts: The parts of the files, by role.
 
     Returns:
-        The twin, or None, and what users must know: in what it is not the float model, or why there is none. Both are
-        None where the run quantized nothing.
+        The twin, or None, and what users must know: how it differs from the float model, or why there is none. Both are
+        None if the run quantized nothing.
     """
-    said = config.float_twin if config is not None else None
-    if not any(map(is_quantized, parts.values())) or (said and not said["parts"]):
+    report = cast("TwinReport | None", config.float_twin) if config is not None else None
+    if not any(map(is_quantized, parts.values())) or (report and not report["parts"]):
         return None, None
     kept = _open(folder).get(_key(folder, config.checksums)) if config is not None else None
     if kept is not None and kept.keys() == parts.keys():
-        return Twin(FLOAT, partial(_kept, kept)), None
-    if not said:
+        return Twin(FLOAT, partial(_cached, kept)), None
+    if not report:
         why = f"'{folder}' does not say that its float twin was held against the float model"
-    elif not said["samples"]:
+    elif not report["samples"]:
         why = f"the quantization of '{folder}' cannot be taken out of its files"
     else:
-        differ = f"on {max(said['differ'].values())} of {said['samples']} calibration samples"
-        if said["verified"]:
-            return Twin(ROUNDED, partial(_rounded, said["parts"])), _STAND_IN.format(differ)
+        differ = f"on {max(report['differ'].values())} of {report['samples']} calibration samples"
+        if report["verified"]:
+            return Twin(ROUNDED, partial(_rounded, report["parts"])), _STAND_IN.format(differ)
         why = f"without its quantization '{folder}' answers otherwise than the float model, {differ}"
     return None, f"no float rows: {why}; run the recipe again on this machine to have them"
 
 
-def _kept(kept: Mapping[str, bytes], role: str, part: Part) -> Part:
+def _cached(kept: Mapping[str, bytes], role: str, part: Part) -> Part:
     return part.with_proto(onnx.load_from_string(kept[role]))
 
 
@@ -166,9 +189,9 @@ def _key(folder: Path, names: Iterable[str]) -> str:
 
 
 def _open(folder: Path) -> Cache:
-    """The cache in which the run that wrote a folder kept its work."""
+    """Open the cache that the run used that wrote a folder."""
     try:
         stanza = read_recipe(folder / "recipe.yaml").dynamic_exit.cache
-    except DynamicExitError:  # a recipe that does not hold here, such as one of a model in memory
+    except DynamicExitError:  # a recipe that is not valid here, such as that of a model in memory
         return open_cache(None, True)
     return open_cache(stanza.directory, stanza.enabled)

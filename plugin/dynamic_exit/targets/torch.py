@@ -1,11 +1,10 @@
-"""The target torch: stages as torch.export archives, quantized by Neural Compressor itself, run by torch."""
+"""The target torch: stages as torch.export archives, quantized by Neural Compressor."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,17 +16,15 @@ from ..artifact.runner import open_runner
 from ..chain.operating_point import OperatingPoints
 from ..chain.thresholds import point_thresholds
 from ..errors import ExportError, VerificationError
-from ..graph import Segment, capture, export_program, split
+from ..graph import Classifier, Segment, capture, export_program, split
 from ..onnx.verification import LOGIT_TOLERANCE, Agreement, logit_differences
 from ..passes.quantization import TorchOptions, quantize_for_torch
 from ..runtime.archive import ArchivedPart, pack, unpack
 from ..runtime.compile import compile_part, fold_constants
 from ..runtime.stages import Stage, StageSet
 from ..sources.run_inputs import RunInputs
-from .onnxruntime import BATCH_SIZE, OnnxRuntimeTarget
-from .verification import demand_alike
-
-Feeds = Mapping[str, np.ndarray]
+from .base import BATCH_SIZE, Feeds, FreeDims, Target
+from .verification import check_answers
 
 
 @dataclass(frozen=True)
@@ -65,31 +62,31 @@ class TorchPart:
         return compile_part(part, self.name, threads) if self.compiled else fold_constants(part)
 
 
-class TorchTarget(OnnxRuntimeTarget):
-    """Turns torch modules into archives, quantized by Neural Compressor where the recipe says so.
+class TorchTarget(Target[TorchPart]):
+    """Exports stages as torch.export archives.
 
     Args:
-        options: How; None for float.
-        calibration: The model's inputs by name, each (N, ...): what ranges are found on.
+        quantization: How; None for float.
+        calibration: The model's inputs by name, each (N, ...): ranges of activations are found on them.
         compiled: Whether stages run compiled.
         threads: Threads of compiled operators; None leaves it to torch.
-        dims: Free dimensions of inputs besides the batch: index -> name.
+        dims: Free dimensions of inputs besides the batch: input -> index -> name.
     """
 
-    ending = "pt2"
+    extension = "pt2"
 
     def __init__(
         self,
-        options: TorchOptions | None,
+        quantization: TorchOptions | None,
         calibration: Feeds,
         compiled: bool = False,
         threads: int | None = None,
-        dims: Mapping[str, dict[int, str]] = MappingProxyType({}),
+        dims: FreeDims = MappingProxyType({}),
     ):
-        super().__init__(options, calibration, threads, dims)
-        self.compiled = compiled
+        super().__init__(quantization, calibration, threads, dims)
+        self._options, self.compiled = quantization, compiled
 
-    def make(
+    def make_parts(
         self,
         name: str,
         module: nn.Module,
@@ -98,27 +95,27 @@ class TorchTarget(OnnxRuntimeTarget):
         example: tuple[Tensor, ...],
         feeds: Feeds | None,
     ) -> tuple[TorchPart, TorchPart]:
-        """Do in one process what `parts` says."""
+        """Export one module in this process; arguments and result as for `export_parts`."""
         if hasattr(getattr(module, "model", None), "compose_part"):
             raise ExportError(f"stage '{name}' is an ONNX file, which only `target: onnxruntime` runs; leave it out")
         dims = self.free_dims(module, input_names)
 
         def packed(body: nn.Module) -> TorchPart:
-            return self.load(name, pack(export_program(body, example, dims)), input_names, output_kind)
+            return self.load_part(name, pack(export_program(body, example, dims)), input_names, output_kind)
 
         part = float_part = packed(module)
-        if self.int8 and feeds is not None:
+        if self._options and feeds is not None:
             tensors = [torch.from_numpy(feeds[each]) for each in input_names]
-            quantized = _quantized(name, module, tensors, self.int8)
+            quantized = _quantize(name, module, tensors, self._options)
             part = packed(quantized)
-            _demand_same(part, quantized, module, [tensor[:BATCH_SIZE] for tensor in tensors])
+            _check_archive(part, quantized, module, [tensor[:BATCH_SIZE] for tensor in tensors])
         return float_part, part
 
-    def load(self, name: str, content: bytes, input_names: Sequence[str], output_kind: str) -> TorchPart:
-        """Return a part of its content."""
+    def load_part(self, name: str, content: bytes, input_names: Sequence[str], output_kind: str) -> TorchPart:
+        """Return the part whose `content` this is."""
         return TorchPart(name, content, tuple(input_names), output_kind, self.compiled)
 
-    def open(self, part: TorchPart) -> ArchivedPart:
+    def open_part(self, part: TorchPart) -> ArchivedPart:
         """Return what runs a part."""
         return part.open(self.threads)
 
@@ -126,50 +123,55 @@ class TorchTarget(OnnxRuntimeTarget):
         """Return 1: torch itself uses all cores for a batch."""
         return 1
 
+    def assemble(self, stages: StageSet, points: OperatingPoints, run_inputs: RunInputs) -> "TorchModel":
+        """Put stages together; arguments as for `Target.assemble`."""
+        return TorchModel(stages, points, run_inputs, self.dims)
 
-class _Positional(nn.Module):
-    """Gives a body those of the inputs, by position, that it takes."""
+
+class _SelectInputs(nn.Module):
+    """Hands a module those of the inputs, by position, that it takes."""
 
     def __init__(self, body: nn.Module, places: Sequence[int]):
         super().__init__()
         self.body, self.places, self.training = body, tuple(places), False
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        """Run the body."""
+        """Run the module."""
         return self.body(*(tensors[place] for place in self.places))
 
 
-def _quantized(name: str, module: nn.Module, tensors: Sequence[Tensor], options: TorchOptions) -> nn.Module:
-    """Return what answers in a module's place, quantized; it takes the same inputs by position."""
+def _quantize(name: str, module: nn.Module, tensors: Sequence[Tensor], options: TorchOptions) -> nn.Module:
+    """Quantize a module; the result takes the same inputs by position."""
     if isinstance(module, Segment):
         return quantize_for_torch(name, module, tensors, options)
-    program = capture(module, tuple(tensor[:2] for tensor in tensors))
+    # a saver or the backbone; Neural Compressor quantizes graphs
+    program = capture(cast(Classifier, module), tuple(tensor[:2] for tensor in tensors))
     (segment,) = split(program, [])
     places = [program.input_names.index(each) for each in segment.input_names]
-    return _Positional(quantize_for_torch(name, segment, [tensors[place] for place in places], options), places)
+    return _SelectInputs(quantize_for_torch(name, segment, [tensors[place] for place in places], options), places)
 
 
 @torch.no_grad()
-def _demand_same(part: TorchPart, quantized: nn.Module, plain: nn.Module, tensors: Sequence[Tensor]) -> None:
-    """Refuse an archive that answers otherwise than what it was made of; ties between two steps may fall on either."""
+def _check_archive(part: TorchPart, quantized: nn.Module, plain: nn.Module, tensors: Sequence[Tensor]) -> None:
+    """Refuse an archive that answers differently from what it was made of; rounding may fall on either of two steps."""
     loaded, expected = fold_constants(unpack(part.content, part.input_names, part.name))(*tensors), quantized(*tensors)
-    apart, step = (_largest_difference(each, expected) for each in (loaded, plain(*tensors)))
-    if not apart <= max(LOGIT_TOLERANCE, step):
-        said = f"answers otherwise than what Neural Compressor made, by up to {apart:.2g} of its values' size"
-        raise VerificationError(f"stage '{part.name}', once written, {said}; please report this model")
+    difference, step = (_largest_difference(each, expected) for each in (loaded, plain(*tensors)))
+    if not difference <= max(LOGIT_TOLERANCE, step):
+        problem = f"answers otherwise than what Neural Compressor made, by up to {difference:.2g} of its values' size"
+        raise VerificationError(f"stage '{part.name}', once written, {problem}; please report this model")
 
 
 def _largest_difference(found: Tensor, expected: Tensor) -> float:
-    """Between values of any shape, in units of their size in each row."""
+    """Largest difference between values of any shape (N, ...), in units of their size in each row."""
     return float(logit_differences(expected.flatten(1).numpy(), found.flatten(1).numpy()).max())
 
 
 class TorchSession:
-    """Answers as an onnxruntime session does, by torch: what compares and times files takes it alike.
+    """A torch model behind the interface of an onnxruntime session, so that both are compared and timed alike.
 
     Args:
-        answer: Inputs by name, and thresholds or None -> arrays.
-        inputs: For each input ``name`` and ``shape`` without batch; a free dimension is its name.
+        answer: Inputs by name, and thresholds or None -> outputs.
+        inputs: For each input ``name`` and ``shape`` without the batch dimension; a free dimension is its name.
     """
 
     def __init__(self, answer: Callable[[Feeds, np.ndarray | None], Sequence[np.ndarray]], inputs: Sequence[Mapping]):
@@ -198,7 +200,7 @@ class TorchSession:
 
 @dataclass(frozen=True)
 class TorchFiles:
-    """What runs in torch, and its size.
+    """The files of a model and the session that runs them.
 
     Attributes:
         session: Runs it.
@@ -210,17 +212,13 @@ class TorchFiles:
 
 
 class TorchModel:
-    """One archive a stage, as `recipe.targets.Model` says; `files` has what ships once that is verified."""
+    """The stages in use, one archive a stage; an `AssembledModel`. `files` has ``shipped`` once it is verified."""
 
-    def __init__(
-        self,
-        stages: StageSet,
-        points: OperatingPoints,
-        run_inputs: RunInputs,
-        dims: Mapping[str, dict[int, str]],
-    ):
+    def __init__(self, stages: StageSet, points: OperatingPoints, run_inputs: RunInputs, dims: FreeDims):
         self.stages, self.points, self.run_inputs = stages, points, run_inputs
-        self.inputs = [_described(name, run_inputs.example[name], dims.get(name, {})) for name in run_inputs.example]
+        self.inputs = [
+            _describe_input(name, run_inputs.example[name], dims.get(name, {})) for name in run_inputs.example
+        ]
         backbone, threads = run_inputs.backbone, run_inputs.recipe.dynamic_exit.tuning.threads
         input_names = backbone.input_names or tuple(run_inputs.example)
         program = export_program(
@@ -231,7 +229,7 @@ class TorchModel:
         self.files = {"static": TorchFiles(session, static.size)}
 
     def write(self, folder: Path) -> dict[str, Any]:
-        """Write the archives."""
+        """Write the archives, and return what the configuration says of them."""
         recipe = self.run_inputs.recipe
         default = self.points.names[recipe.dynamic_exit.tuning.default_goal]
 
@@ -241,28 +239,29 @@ class TorchModel:
 
         inputs = [each for each in self.inputs if each["name"] in self.stages.input_names]
         said = {"inputs": inputs, "target": "torch", "compile": recipe.export.compile}
-        return {**said, **write_stages(folder, self.stages, default, TorchTarget.ending, write)}
+        return {**said, **write_stages(folder, self.stages, default, TorchTarget.extension, write)}
 
     def verify(self, folder: Path, written: dict[str, Any]) -> dict[str, Agreement]:
-        """Hold what is loaded from the folder against the model in memory, which is not compiled."""
+        """Check what is loaded from the folder against the model in memory, which is not compiled."""
         runner = open_runner(folder, DynamicExitModelConfig(**written))
         session = TorchSession(lambda feeds, thresholds: runner.run(feeds, thresholds), written["inputs"])
-        self.files["shipped"] = TorchFiles(session, sum(stage.part.size for stage in self.stages.every))
+        self.files["shipped"] = TorchFiles(session, sum(stage.part.size for stage in self.stages.all_stages))
         points = (*self.points.points, self.points.backbone)
         thresholds = [point_thresholds(point, self.stages.chain) for point in points]
         feeds = self.run_inputs.splits["test"].feeds(self.stages.input_names)
-        model = self.stages.model(_plain if self.stages.quantized else "module")
+        model = self.stages.model(_not_compiled if self.stages.quantized else "module")
         stepped = self.stages if self.stages.quantized else None
         what = "the folder and the model in memory"
-        return {"shipped": demand_alike(model, session, feeds, thresholds, what, stepped)}
+        return {"shipped": check_answers(model, session, feeds, thresholds, what, stepped)}
 
 
-def _plain(stage: Stage) -> nn.Module:
+def _not_compiled(stage: Stage) -> nn.Module:
     """Return what runs a stage, not compiled."""
-    return dataclasses.replace(stage.part, compiled=False).open() if stage.part.compiled else stage.session
+    part = stage.part
+    return replace(part, compiled=False).open() if isinstance(part, TorchPart) and part.compiled else stage.session
 
 
-def _described(name: str, tensor: Tensor, dims: Mapping[int, str]) -> dict[str, Any]:
-    """Describe an input without its batch, as a configuration does."""
+def _describe_input(name: str, tensor: Tensor, dims: Mapping[int, str]) -> dict[str, Any]:
+    """Describe an input without its batch dimension, as the configuration does."""
     shape = [dims.get(place, side) for place, side in enumerate(tensor.shape)][1:]
     return {"name": name, "dtype": str(tensor.dtype).removeprefix("torch."), "shape": shape}

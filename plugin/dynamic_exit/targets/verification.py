@@ -1,7 +1,8 @@
-"""One ONNX file in both numerics, and the proof that it answers what its model answers."""
+"""Stitches the ONNX file of a model, and checks that exported files answer as their models do."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import onnx
@@ -11,23 +12,25 @@ import torch
 from ..chain.operating_point import OperatingPoint, OperatingPoints
 from ..chain.thresholds import point_thresholds
 from ..core.batching import batches
+from ..onnx.part import Part
 from ..onnx.session import open_session
 from ..onnx.stitch import ModelParts, stitch
 from ..onnx.verification import LOGIT_TOLERANCE, Agreement, assert_equivalent, compare, is_equivalent, logit_differences
 from ..runtime.model import DynamicExitModel
 from ..runtime.recorder import BATCH_SIZE
-from ..runtime.stages import StageSet
+from ..runtime.stages import Stage, StageSet
 from ..sources.run_inputs import RunInputs
-from .onnxruntime import shorter_lengths
+from .base import Feeds, Session, shorter_lengths
 
-#: Batch sizes at which a few samples are compared besides the usual one.
+# batch sizes at which a few samples are compared besides the usual one
 _ODD_SIZES = (1, 2, 7)
-_FEW = 15
+# samples that are compared at those, and cut short
+_FEW_SAMPLES = 15
 
 
 @dataclass(frozen=True)
 class File:
-    """A stitched file and a session that runs it.
+    """A stitched file and the session that runs it.
 
     Attributes:
         model: The file's content.
@@ -49,11 +52,11 @@ def stitch_file(
     """Stitch the stages in use into one file.
 
     Args:
-        stages: Those that some operating point uses.
+        stages: Those that some operating point uses, exported as ONNX.
         form: ``part`` (as it ships) or ``float_part``.
         points: For the file's metadata.
         default: The point whose thresholds are the file's default.
-        run_inputs: Classes and their names.
+        run_inputs: Number and names of the classes.
 
     Returns:
         The file.
@@ -61,12 +64,16 @@ def stitch_file(
     Raises:
         ExportError: The parts do not fit together.
     """
-    chain = ModelParts(
-        [getattr(stage, form) for stage in stages.savers.values()],
-        [getattr(stage, form) for stage in stages.segments],
-        [(getattr(stage, form), index) for index, stage in stages.exits.values()],
+
+    def part(stage: Stage) -> Part:
+        return cast(Part, getattr(stage, form))
+
+    model_parts = ModelParts(
+        [part(stage) for stage in stages.savers.values()],
+        [part(stage) for stage in stages.segments],
+        [(part(stage), index) for index, stage in stages.exits.values()],
         stages.fuse,
-        {index: getattr(stage, form) for index, stage in stages.taps.items()},
+        {index: part(stage) for index, stage in stages.taps.items()},
     )
     metadata = {
         "version": 1,
@@ -74,14 +81,16 @@ def stitch_file(
         "labels": run_inputs.labels,
         "default": default.name,
     }
-    thresholds = point_thresholds(default, chain.stages)
-    model = stitch(chain, _inputs(chain, stages.input_names), run_inputs.classes, thresholds, metadata)
+    thresholds = point_thresholds(default, model_parts.stages)
+    inputs = _input_protos(model_parts, stages.input_names)
+    model = stitch(model_parts, inputs, run_inputs.classes, thresholds.tolist(), metadata)
     return File(model, open_session(model, threads=run_inputs.recipe.dynamic_exit.tuning.threads))
 
 
-def _inputs(chain: ModelParts, names: Sequence[str]) -> list[onnx.ValueInfoProto]:
+def _input_protos(model_parts: ModelParts, names: Sequence[str]) -> list[onnx.ValueInfoProto]:
     """The file's inputs, as its parts declare them."""
-    parts = (*chain.segments, *chain.savers, *(part for part, _ in chain.exits), *chain.taps.values())
+    heads = (part for part, _ in model_parts.exits)
+    parts = (*model_parts.segments, *model_parts.savers, *heads, *model_parts.taps.values())
     declared = {value.name: value for part in reversed(parts) for value in part.proto.graph.input}
     return [declared[name] for name in names]
 
@@ -89,17 +98,17 @@ def _inputs(chain: ModelParts, names: Sequence[str]) -> list[onnx.ValueInfoProto
 def verify(
     stages: StageSet, files: Mapping[str, File], points: OperatingPoints, run_inputs: RunInputs
 ) -> dict[str, Agreement]:
-    """Demand that the files answer like their models on every test sample, at every operating point and with all off.
+    """Check that files answer as their models do: on every test sample, at every point and with all stages off.
 
-    The float file is held against the torch model; the file that ships against the sessions of its single parts.
+    The float file is compared with the torch model, the file that ships with the sessions of its single parts. A few
+    samples are also compared cut short, if the number of tokens is free. Logits may differ by `LOGIT_TOLERANCE` of
+    their size; with int8, where a number can be rounded to either of two steps, by as much as int8 changes them.
 
     Args:
         stages: Those in the files.
         files: ``float`` and ``shipped``.
         points: Where to compare.
-        run_inputs: The test samples; a few of them are also compared cut short, where the number of tokens is free.
-            In int8, where a number can fall on either of two steps, logits may differ by as much as int8 changes them;
-            else by `LOGIT_TOLERANCE` of their size.
+        run_inputs: The test samples.
 
     Returns:
         How well they agree.
@@ -112,28 +121,28 @@ def verify(
     found = {}
     for key, form in (("float", "module"), ("shipped", "session")):
         what = f"the {'file and the torch model' if key == 'float' else 'file that ships and its single stages'}"
-        stepped = stages if stages.quantized and key == "shipped" else None
-        found[key] = demand_alike(stages.model(form), files[key].session, feeds, thresholds, what, stepped)
+        quantized = stages if stages.quantized and key == "shipped" else None
+        found[key] = check_answers(stages.model(form), files[key].session, feeds, thresholds, what, quantized)
     return found
 
 
-def demand_alike(
+def check_answers(
     model: DynamicExitModel,
-    session: onnxruntime.InferenceSession,
-    feeds: Mapping[str, np.ndarray],
+    session: Session,
+    feeds: Feeds,
     thresholds: Sequence[np.ndarray],
     what: str,
-    stepped: StageSet | None = None,
+    quantized: StageSet | None = None,
 ) -> Agreement:
-    """Demand that a session answers like a model, at several batch sizes and lengths.
+    """Check that a session answers as a model does, at several batch sizes and lengths.
 
     Args:
         model: In memory.
-        session: Of what was exported.
+        session: Runs what was exported.
         feeds: Inputs by name, each (N, ...).
         thresholds: float32 (S,) of each point at which they are compared.
         what: Is compared, for messages.
-        stepped: Where logits may differ by as much as int8 changes them: the stages, which tell.
+        quantized: The stages, if logits may differ by as much as int8 changes them.
 
     Returns:
         How well they agree.
@@ -143,26 +152,26 @@ def demand_alike(
     """
     for size, inputs, when in _cases(feeds, session):
         agreement, limit = compare(model, session, inputs, thresholds, size), LOGIT_TOLERANCE
-        if stepped and not is_equivalent(agreement, limit):
-            step = _int8_change(stepped, inputs)
+        if quantized and not is_equivalent(agreement, limit):
+            step = _int8_change(quantized, inputs)
             agreement, limit = compare(model, session, inputs, thresholds, size, step), max(limit, step)
         found = assert_equivalent(agreement, f"{when}{what}", limit)
     return found
 
 
-def _cases(feeds: Mapping[str, np.ndarray], session) -> Iterator[tuple[int, dict[str, np.ndarray], str]]:
+def _cases(feeds: Feeds, session: Session) -> Iterator[tuple[int, dict[str, np.ndarray], str]]:
     """Yield batch size, inputs and a name of what is compared; all samples at the usual size come last."""
-    few = {name: array[:_FEW] for name, array in feeds.items()}
+    few = {name: array[:_FEW_SAMPLES] for name, array in feeds.items()}
     yield from ((size, few, f"at batch size {size} ") for size in _ODD_SIZES)
     free = [value.name for value in session.get_inputs() if len(value.shape) > 1 and isinstance(value.shape[1], str)]
     for length in shorter_lengths(max((few[name].shape[1] for name in free), default=0)):
         cut = {name: array[:, :length] if name in free else array for name, array in few.items()}
-        yield _FEW, cut, f"with {length} tokens "
+        yield _FEW_SAMPLES, cut, f"with {length} tokens "
     yield BATCH_SIZE, dict(feeds), ""
 
 
 @torch.no_grad()
-def _int8_change(stages: StageSet, feeds: Mapping[str, np.ndarray]) -> float:
+def _int8_change(stages: StageSet, feeds: Feeds) -> float:
     """Largest change of a logit of any stage by int8, in units of the logits' size."""
     models = [stages.model(form) for form in ("module", "session")]
     largest = 0.0

@@ -1,8 +1,9 @@
-"""Savers trained for their role in a run: once, and found again."""
+"""Savers trained for their role in a run; the weights are cached."""
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import safetensors.torch
 import torch
@@ -24,34 +25,37 @@ _BATCH_SIZE = 64
 _STATE = "state.safetensors"
 
 
+@dataclass(frozen=True)
+class Teacher:
+    """The exported backbone, which savers learn from.
+
+    Attributes:
+        run: Takes inputs as tensors and gives logits (N, C).
+        fingerprint: Covers its numerics.
+        input_names: Names of its inputs, in order.
+    """
+
+    run: Callable[..., Tensor]
+    fingerprint: str
+    input_names: tuple[str, ...]
+
+
 class FineTuner:
-    """Fine-tunes candidates on the training split, with the shipped backbone as their teacher.
+    """Fine-tunes candidates on the training split, with the exported backbone as their teacher.
 
     Args:
         stanza: How to train.
         train: The training split.
-        backbone: Takes inputs as tensors and gives the shipped backbone's logits (N, C).
-        backbone_sum: Covers the backbone's numerics.
+        teacher: The exported backbone.
         seed: Decides whatever is random.
         cache: Keeps the teacher's logits and the trained weights.
-        names: Of the inputs that the backbone takes, in order.
     """
 
-    def __init__(
-        self,
-        stanza: FineTuneStanza,
-        train: Split,
-        backbone: Callable[..., Tensor],
-        backbone_sum: str,
-        seed: int,
-        cache: Cache,
-        names: Sequence[str],
-    ):
-        self.stanza, self.train, self.backbone, self.seed = stanza, train, backbone, seed
-        self.cache, self.names = cache, names
+    def __init__(self, stanza: FineTuneStanza, train: Split, teacher: Teacher, seed: int, cache: Cache):
+        self.stanza, self.train, self.teacher, self.seed, self.cache = stanza, train, teacher, seed, cache
         samples = [array_fingerprint(array) for array in (*train.inputs.values(), train.labels)]
-        self.common = [environment_fingerprint(), backbone_sum, samples]
-        self.stanza_sum = digest(stanza.model_dump_json(), function_fingerprint(stanza.augment))
+        self.common = [environment_fingerprint(), teacher.fingerprint, samples]
+        self.stanza_fingerprint = digest(stanza.model_dump_json(), function_fingerprint(stanza.augment))
 
     def tune(self, name: str, load: Callable[[], Classifier], fingerprint: str) -> tuple[Callable[[], Classifier], str]:
         """Train a copy of one candidate.
@@ -62,12 +66,12 @@ class FineTuner:
             fingerprint: Covers what `load` loads.
 
         Returns:
-            What loads the trained copy, and a sum that covers it.
+            What loads the trained copy, and a fingerprint that covers it.
 
         Raises:
             PassError: It has nothing to train, or the training fails.
         """
-        key = digest("tuned", self.common, fingerprint, self.stanza_sum, str(self.seed))
+        key = digest("tuned", self.common, fingerprint, self.stanza_fingerprint, str(self.seed))
 
         def load_tuned() -> Classifier:
             tuned = load()
@@ -88,7 +92,7 @@ class FineTuner:
                 candidate,
                 candidate.select(self.train.tensors),
                 labels,
-                self.teacher,
+                self._teacher_logits,
                 self.stanza,
                 self.seed,
                 log_prefix=f"{name}: ",
@@ -99,15 +103,15 @@ class FineTuner:
         return safetensors.torch.load(self.cache.files(key, train)[_STATE])
 
     @functools.cached_property
-    def teacher(self) -> Tensor:
+    def _teacher_logits(self) -> Tensor:
         """The backbone's logits on the training split, float32 (N, C)."""
         key = digest("teacher", self.common)
 
         def run() -> dict[str, bytes]:
             logger.info("running the backbone on the training split, to teach savers")
             with torch.no_grad():
-                inputs = [self.train.tensors[name] for name in self.names]
-                logits = torch.cat([self.backbone(*batch) for batch in batches(inputs, _BATCH_SIZE)])
+                inputs = [self.train.tensors[name] for name in self.teacher.input_names]
+                logits = torch.cat([self.teacher.run(*batch) for batch in batches(inputs, _BATCH_SIZE)])
             return {"logits.npy": array_to_bytes(logits.float().numpy())}
 
         return torch.from_numpy(array_from_bytes(self.cache.files(key, run)["logits.npy"]))

@@ -1,7 +1,7 @@
-"""What one stage answers on the calibration split: made once, found again, and taken up where it was interrupted."""
+"""Cached, resumable predictions of one stage on the calibration split."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -12,8 +12,9 @@ from ...core.file_archive import array_from_bytes, array_to_bytes
 from ...core.hashing import digest
 from ...runtime.recorder import BATCH_SIZE, Answers, answer_batches
 
-#: An interrupted recording loses at most so much: batches, and seconds where batches are slow.
+#: What an interrupted recording loses at most: batches, or seconds if batches are slow.
 BATCHES, SECONDS = 20, 10.0
+_FILES = ("classes.npy", "probabilities.npy")
 
 
 def record(
@@ -25,10 +26,10 @@ def record(
     progress: Callable[[float], None] = lambda share: None,
     workers: int = 1,
 ) -> Answers:
-    """Return what a stage answers, bit for bit the same whether it is found or made.
+    """Return what a stage answers, bit for bit the same whether it is run or found in the cache.
 
     Args:
-        cache: Where it may be found, and where it is kept.
+        cache: Keeps the answers.
         key: Covers the stage's numerics and the inputs.
         stage: Its name, for messages.
         run: Takes the inputs as tensors and gives logits (N, C).
@@ -46,10 +47,16 @@ def record(
     if found is None:
         rows = distributed.shard(len(inputs[0]), BATCH_SIZE)
         unfinished = digest("unfinished", key, str(rows))
-        arrays = distributed.all_gather_rows(
-            lambda: _run(cache, unfinished, rows, stage, run, inputs, progress, workers)
-        )
-        found = Answers(*arrays)
+
+        def answer() -> Sequence[np.ndarray]:
+            if not rows:
+                return []
+            before = _read(cache, unfinished)
+            done = rows.start + (len(before) if before else 0)
+            parts = answer_batches(stage, run, inputs, done, rows.stop, workers)
+            return _collect(parts, before, rows, progress, lambda answers: _write(cache, unfinished, answers)).arrays
+
+        found = Answers(*distributed.all_gather_rows(answer))
         _write(cache, key, found)
         with distributed.single_process():
             cache.drop(unfinished)
@@ -57,27 +64,33 @@ def record(
     return found
 
 
-def _run(cache: Cache, unfinished: str, rows: range, stage, run, inputs, progress, workers) -> Sequence[np.ndarray]:
-    if not rows:
-        return []
-    before = _read(cache, unfinished)
+def _collect(
+    batches: Iterable[Answers],
+    before: Answers | None,
+    rows: range,
+    progress: Callable[[float], None],
+    save: Callable[[Answers], None],
+) -> Answers:
+    """Join the answers of all batches with those of an interrupted recording, and save them now and then."""
     parts = [before] if before else []
     done = rows.start + sum(map(len, parts))
-    batches, saved = 0, time.perf_counter()
-    for part in answer_batches(stage, run, inputs, done, rows.stop, workers):
-        parts.append(part)
-        done, batches = done + len(part), batches + 1
+    unsaved, saved = 0, time.perf_counter()
+    for batch in batches:
+        parts.append(batch)
+        done, unsaved = done + len(batch), unsaved + 1
         progress((done - rows.start) / len(rows))
-        if done < rows.stop and (batches >= BATCHES or time.perf_counter() - saved >= SECONDS):
+        if done < rows.stop and (unsaved >= BATCHES or time.perf_counter() - saved >= SECONDS):
             parts = [Answers.join(parts)]
-            _write(cache, unfinished, parts[0])
-            batches, saved = 0, time.perf_counter()
-    return Answers.join(parts).arrays
+            save(parts[0])
+            unsaved, saved = 0, time.perf_counter()
+    return Answers.join(parts)
 
 
 def _read(cache: Cache, key: str) -> Answers | None:
     found = cache.get(key)
-    return found and Answers(array_from_bytes(found["classes.npy"]), array_from_bytes(found["probabilities.npy"]))
+    return (
+        Answers(array_from_bytes(found["classes.npy"]), array_from_bytes(found["probabilities.npy"])) if found else None
+    )
 
 
 def _write(cache: Cache, key: str, answers: Answers) -> None:

@@ -17,16 +17,16 @@ from .untrained import why_untrained
 
 @dataclasses.dataclass(frozen=True)
 class CandidateSpec:
-    """A candidate that loads.
+    """What is known of a candidate that loads, before it is run.
 
     Attributes:
         name: Of its stage.
-        load: Loads it, each time the same.
+        load: Loads it, the same each time.
         fingerprint: Covers its code, weights and preprocessing.
         macs: Multiply-adds per sample.
         input_names: Names of the inputs that it takes.
-        quantize: Whether it ships as `quantization` says.
-        untrained: What of it has no trained weights; None where nothing is known to lack them.
+        quantize: False keeps it in float whatever `quantization` says.
+        untrained: What of it has no trained weights, in a few words; None if nothing is known to lack them.
     """
 
     name: str
@@ -39,16 +39,13 @@ class CandidateSpec:
 
 
 def survey_candidate(name: str, source: ModelSource, run_inputs: RunInputs, cache: Cache) -> CandidateSpec:
-    """Load a candidate and look at it.
+    """Load a candidate, count its multiply-adds, and check whether it has trained weights.
 
     Args:
         name: Of its stage.
         source: One model, no pattern.
         run_inputs: Example inputs, classes and seed.
-        cache: Keeps what is counted.
-
-    Returns:
-        What is known of it.
+        cache: Keeps what was found.
 
     Raises:
         DynamicExitError: It does not load, or cannot be a candidate.

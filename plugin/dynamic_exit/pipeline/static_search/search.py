@@ -1,7 +1,7 @@
-"""The search for the best stack of static and dynamic under one budget, against the backbone as it was given.
+"""The search for the best stack of static choice, savers and exits, relative to the backbone as it came.
 
-Every static choice's backbone is shipped and measured; savers, exits and thresholds are then made from the cheapest on,
-and only where the choice may still win. All that chooses are calibration samples.
+Every static choice's backbone is exported and measured. Savers, exits and thresholds are then made from the cheapest
+backbone on, and only if the choice may still win. Only calibration samples decide.
 """
 
 import contextlib
@@ -10,9 +10,8 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,35 +30,33 @@ from ...search.optimizer import optimize
 from ...search.options import SearchOptions
 from ...sources.run_inputs import RunInputs
 from ..candidates.pool import CandidatePool
-from ..measure import time_stages
-from ..stages import Build, export_backbone, grow, record_split
+from ..exits import add_exits
+from ..savers import add_savers
+from ..stage_costs import time_stages
+from ..stages import Build, RecordedBuild, add_costs, export_backbone, record_split
 from ..static_passes import apply_static_passes
-from .variants import StaticSearchResult, StaticVariant, evaluate_baseline
+from .results import StackResult, StaticSearchResult, StaticVariant, VariantBackbone, evaluate_baseline
 
 logger = logging.getLogger(__name__)
 
-# a backbone is given up where its loss passes the budget by so many standard errors
-_EVIDENCE = 2.0
+# a backbone is given up if its loss is beyond the allowed drop by this many standard errors
+_STANDARD_ERRORS = 2.0
 
 
 def search_static(
-    run_inputs: RunInputs,
-    pool: CandidatePool | None,
-    cache: Cache,
-    begin: Callable[[], Path],
-    resume: bool,
-) -> StaticSearchResult:
+    run_inputs: RunInputs, pool: CandidatePool | None, cache: Cache, begin: Callable[[], Path], resume: bool
+) -> tuple[RecordedBuild, StaticSearchResult]:
     """Search the static choices of a recipe for the stack of least cost at the default point's allowed drop.
 
     Args:
-        run_inputs: The backbone as it was given, and a recipe with `tuning.static_search`.
+        run_inputs: The backbone as it came, and a recipe with `tuning.static_search`.
         pool: Candidates for savers; None for none.
         cache: Keeps what is made for one choice and can serve another.
         begin: Called before anything is trained for savers and exits; returns the folder for it.
         resume: Go on with a training of exits that such a folder holds.
 
     Returns:
-        The best stack.
+        The best stack, with the recipe that leads to it alone, and what the search found.
 
     Raises:
         DynamicExitError: No choice can be made, or none keeps the drop.
@@ -68,9 +65,31 @@ def search_static(
     search.export_all()
     search.cost_all()
     work = begin()
-    for variant in sorted(search.open, key=lambda variant: variant.backbone_cost):
-        search.consider(variant, work / f"choice{search.variants.index(variant)}", resume)
+    for place, candidate in sorted(enumerate(search.variants), key=lambda pair: _backbone_cost(pair[1])):
+        if candidate.build is not None:
+            search.consider(candidate, work / f"choice{place}", resume)
     return search.result()
+
+
+def _backbone_cost(variant: StaticVariant) -> float:
+    return np.inf if variant.backbone is None else variant.backbone.cost
+
+
+class _Open(NamedTuple):
+    """A variant that is exported and may still win."""
+
+    variant: StaticVariant
+    build: Build
+    backbone: VariantBackbone
+
+
+class _Best(NamedTuple):
+    """The best stack so far, with its records of the calibration split."""
+
+    variant: StaticVariant
+    stack: StackResult
+    build: Build
+    records: Records
 
 
 class _Search:
@@ -82,112 +101,116 @@ class _Search:
         self.tuning = self.recipe.dynamic_exit.tuning
         self.allowed = self.tuning.max_accuracy_drop
         self.variants = [StaticVariant(choice) for choice in self.recipe.choices]
-        self.best: tuple[StaticVariant, Build, Records] | None = None
+        self.best: _Best | None = None
         # the cheapest candidate's cost, by how it is quantized
         self.cheapest: dict[str, float] = {}
-        self.given = evaluate_baseline(run_inputs)
+        self.baseline = evaluate_baseline(run_inputs)
 
-    @property
-    def open(self) -> list[StaticVariant]:
-        """Variants that are shipped and not out."""
-        return [variant for variant in self.variants if variant.chain is not None]
+    def _open(self) -> list[_Open]:
+        pairs = ((variant, variant.build, variant.backbone) for variant in self.variants)
+        return [_Open(variant, build, backbone) for variant, build, backbone in pairs if build and backbone]
 
     def export_all(self) -> None:
-        """Prune once for each choice of pruning, and ship the backbone of every variant."""
-        shrunk: dict[str, RunInputs | DynamicExitError] = {}
+        """Prune once for each choice of pruning, and export the backbone of every variant."""
+        pruned: dict[str, RunInputs | DynamicExitError] = {}
         for number, variant in enumerate(self.variants, start=1):
             with _timed(variant):
                 logger.info(f"static choice {number} of {len(self.variants)}: {variant.choice.name}")
                 recipe = self.recipe.with_static(variant.choice.pruning, variant.choice.quantization)
-                pruning = variant.choice.names[0]
-                if pruning not in shrunk:
-                    shrunk[pruning] = self._apply_static_passes(recipe)
-                self._export(variant, recipe, shrunk[pruning])
+                name = variant.choice.names[0]
+                if name not in pruned:
+                    pruned[name] = self._apply_static_passes(recipe)
+                self._export(variant, recipe, pruned[name])
 
     def _apply_static_passes(self, recipe: Recipe) -> RunInputs | DynamicExitError:
-        run_inputs = replace(self.run_inputs, recipe=recipe)
-        if not recipe.static_passes:
-            return run_inputs
         try:
-            return apply_static_passes(run_inputs, self.cache)
+            return apply_static_passes(replace(self.run_inputs, recipe=recipe), self.cache)
         except DynamicExitError as error:
             return error
 
-    def _export(self, variant: StaticVariant, recipe: Recipe, shrunk: RunInputs | DynamicExitError) -> None:
+    def _export(self, variant: StaticVariant, recipe: Recipe, pruned: RunInputs | DynamicExitError) -> None:
         try:
-            if isinstance(shrunk, DynamicExitError):
-                raise shrunk
-            chain = export_backbone(replace(shrunk, recipe=recipe))
+            if isinstance(pruned, DynamicExitError):
+                raise pruned
+            build = export_backbone(replace(pruned, recipe=recipe))
         except DynamicExitError as error:
             self._drop(variant, f"left out: {error}")
             return
-        stages, key = chain.stages, "calibration"
-        own, prefix = stages.costs(lambda stage: stage.macs)
-        costs = {"own_cost": own, "prefix_cost": prefix, "cost_unit": "macs"}
-        with silenced():  # each choice has one line, as each candidate
-            records = self.given.with_baseline_labels(record_split(chain, key, costs), key)
-        variant.chain, variant.right = chain, records.topk_classes[-1, :, 0] == records.labels
+        with silenced():  # each choice logs one line, as each candidate does
+            records = self._records(build)
+        macs = [stage.macs for stage in build.stages.segments]
+        correct = records.topk_classes[-1, :, 0] == records.labels
+        variant.build, variant.backbone = build, VariantBackbone(correct, sum(macs), macs[0])
+
+    def _records(self, build: Build) -> Records:
+        return self.baseline.with_baseline_labels(record_split(build, "calibration"), "calibration")
 
     def cost_all(self) -> None:
-        """Find what every backbone costs, seconds of all in turn, and give up those that lose too much."""
-        if not self.open:
+        """Find what every backbone costs, measured in turn if in seconds, and give up those that lose too much."""
+        if not self._open():
             first = self.variants[0]
             raise TuningError(f"no choice of tuning.static_search can be made, '{first.choice.name}' is {first.why}")
         cost_of = self._costs()
-        self.given = replace(self.given, cost=cost_of(self.given.stage))
-        for variant in self.open:
-            costs = [cost_of(stage) for stage in variant.chain.stages.segments]
-            variant.backbone_cost, variant.first_cost = sum(costs), costs[0]
-        for variant in self.open:
-            lost = self.given.right("calibration").astype(float) - variant.right
-            error = float(lost.std() / np.sqrt(len(lost)))
-            if lost.mean() - _EVIDENCE * error > self.allowed:
-                self._drop(
-                    variant,
-                    f"not tried: its backbone alone loses {lost.mean():.2%} ± {_EVIDENCE * error:.2%}, "
-                    f"more than the allowed {self.allowed:.2%}",
-                )
+        self.baseline = replace(self.baseline, cost=cost_of(self.baseline.stage))
+        for variant, build, backbone in self._open():
+            costs = [cost_of(stage) for stage in build.stages.segments]
+            variant.backbone = replace(backbone, cost=sum(costs), first_cost=costs[0])
+        for variant, _, backbone in self._open():
+            lost = self.baseline.correct("calibration").astype(float) - backbone.correct
+            error = _STANDARD_ERRORS * float(lost.std() / np.sqrt(len(lost)))
+            if lost.mean() - error > self.allowed:
+                loses = f"its backbone alone loses {lost.mean():.2%} ± {error:.2%}"
+                self._drop(variant, f"not tried: {loses}, more than the allowed {self.allowed:.2%}")
 
     def _costs(self) -> Callable[[Stage], float]:
         if self.tuning.cost == "macs":
             return lambda stage: stage.macs
-        every = [self.given.stage, *(stage for variant in self.open for stage in variant.chain.stages.segments)]
+        segments = [stage for each in self._open() for stage in each.build.stages.segments]
+        every = [self.baseline.stage, *segments]
         names = {id(stage): str(place) for place, stage in enumerate(every)}
         timed = {names[id(stage)]: stage for stage in every}
         seconds = time_stages(timed, self.cache, self.tuning.batch_size, self.tuning.threads)
         return lambda stage: seconds[names[id(stage)]]
 
     def consider(self, variant: StaticVariant, work: Path, resume: bool) -> None:
-        """Try a variant, unless what is known says that it cannot win."""
-        reason = self._cannot_win(variant)
+        """Try a variant, unless what is known says that it cannot win.
+
+        Args:
+            variant: One that may still win.
+            work: Folder for what a training of exits keeps.
+            resume: Go on with the training that it holds.
+        """
+        build, backbone = variant.build, variant.backbone
+        assert build is not None and backbone is not None, "only variants that are exported are considered"
+        reason = self._cannot_win(variant, backbone)
         if reason:
             self._drop(variant, f"not tried: {reason}")
             return
         with _timed(variant):
             try:
-                self._try(variant, work, resume)
+                self._try(_Open(variant, build, backbone), work, resume)
             except DynamicExitError as error:
                 self._drop(variant, f"left out: {error}")
         distributed.run_on_main(lambda: shutil.rmtree(work, ignore_errors=True))
 
-    def _cannot_win(self, variant: StaticVariant) -> str | None:
+    def _cannot_win(self, variant: StaticVariant, backbone: VariantBackbone) -> str | None:
         for other in self.variants:
-            if other.cost is not None and other.right.sum() >= variant.right.sum():
+            if other.stack and other.backbone and other.backbone.correct.sum() >= backbone.correct.sum():
                 return f"{other.choice.name} has a backbone that costs less and is right as often"
-        least = self._least(variant)
-        if self.best and least is not None and least >= self.best[0].cost:
-            best = self.best[0]
+        least = self._least_cost(variant, backbone)
+        if self.best and least is not None and least >= self.best.stack.cost:
+            given, best = self.baseline.cost, self.best
             return (
-                f"even its cheapest answer costs {least / self.given.cost:.4f} of the given backbone, the stack of "
-                f"{best.choice.name} {best.cost / self.given.cost:.4f}"
+                f"even its cheapest answer costs {least / given:.4f} of the given backbone, the stack of "
+                f"{best.variant.choice.name} {best.stack.cost / given:.4f}"
             )
         return None
 
-    def _least(self, variant: StaticVariant) -> float | None:
-        """What every sample pays at least; None where it is not known yet."""
-        least = [variant.backbone_cost]
+    def _least_cost(self, variant: StaticVariant, backbone: VariantBackbone) -> float | None:
+        """What every sample costs at least; None if it is not known yet."""
+        least = [backbone.cost]
         if self.recipe.dynamic_exit.early_exit:
-            least.append(variant.first_cost)
+            least.append(backbone.first_cost)
         if self.pool:
             cheapest = self.cheapest.get(variant.choice.names[1])
             if cheapest is None:
@@ -195,79 +218,83 @@ class _Search:
             least.append(cheapest)
         return min(least)
 
-    def _try(self, variant: StaticVariant, work: Path, resume: bool) -> None:
-        chain, goal = variant.chain, self._goal(variant, Goal(max_accuracy_drop=self.allowed))
+    def _try(self, opened: _Open, work: Path, resume: bool) -> None:
+        variant, build, backbone = opened
+        drop = self._shifted_drop(self.allowed, backbone)
         logger.info(f"stack on {variant.choice.name}")
         pool = None
         if self.pool:
-            drop = max(0.0, goal.max_accuracy_drop)
-            pool = self.pool.with_inputs(
-                replace(chain.run_inputs, recipe=_tuned(chain.run_inputs.recipe, max_accuracy_drop=drop))
-            )
-        grow(chain, pool, self.cache, partial(_made, work), resume)
-        costs = [row.cost for row in chain.candidates if row.cost is not None]
+            recipe = _with_tuning(build.run_inputs.recipe, max_accuracy_drop=max(0.0, drop))
+            pool = self.pool.with_inputs(replace(build.run_inputs, recipe=recipe))
+        build = add_savers(build, pool)
+        distributed.run_on_main(lambda: work.mkdir(parents=True, exist_ok=True))
+        build = add_costs(add_exits(build, work, resume), self.cache)
+        costs = [row.cost for row in build.candidates if row.cost is not None]
         if costs:
             self.cheapest[variant.choice.names[1]] = min(costs)
-        records = self.given.with_baseline_labels(record_split(chain, "calibration"), "calibration")
-        (configuration,) = optimize(records, [goal], SearchOptions(chain.stages.fuse, seed=self.recipe.seed))
+        records = self._records(build)
+        goal = Goal(max_accuracy_drop=drop)
+        (configuration,) = optimize(records, [goal], SearchOptions(build.stages.fuse, seed=self.recipe.seed))
         found = evaluate(records, configuration)
-        variant.accuracy, variant.cost = found.accuracy, found.cost
-        ratio = found.cost / self.given.cost
+        stack = variant.stack = StackResult(found.accuracy, found.cost)
+        ratio = found.cost / self.baseline.cost
         variant.why = f"tried: {ratio:.4f} of the given backbone's cost at {found.accuracy:.2%}"
         logger.info(f"stack on {variant.choice.name}: {variant.why}")
-        variant.chain = None
-        if self.best is None or found.cost < self.best[0].cost:
-            self.best = (variant, chain, records)
+        variant.build = None
+        if self.best is None or stack.cost < self.best.stack.cost:
+            self.best = _Best(variant, stack, build, records)
 
-    def _goal(self, variant: StaticVariant, goal: Goal) -> Goal:
-        """A goal against the given backbone as one against the variant's own."""
-        if goal.budget is not None:
-            return Goal(budget=goal.budget * self.given.cost / variant.backbone_cost)
-        drop = goal.max_accuracy_drop - (self.given.accuracy("calibration") - float(variant.right.mean()))
-        return Goal(max_accuracy_drop=min(1.0, max(-1.0, drop)))
+    def _shifted_drop(self, allowed: float, backbone: VariantBackbone) -> float:
+        """An allowed drop below the baseline as one below the variant's own backbone, in -1..1."""
+        drop = allowed - (self.baseline.accuracy("calibration") - float(backbone.correct.mean()))
+        return min(1.0, max(-1.0, drop))
+
+    def _shifted_goal(self, wanted: PointGoal, backbone: VariantBackbone) -> Goal:
+        """A goal relative to the baseline as one relative to the variant's own backbone."""
+        if wanted.budget is not None:
+            return Goal(budget=wanted.budget * self.baseline.cost / backbone.cost)
+        return Goal(max_accuracy_drop=self._shifted_drop(wanted.max_accuracy_drop or 0.0, backbone))
 
     def _drop(self, variant: StaticVariant, why: str) -> None:
-        variant.chain, variant.why = None, why
+        variant.build, variant.why = None, why
         logger.info(f"static choice {variant.choice.name} is {why}")
 
-    def result(self) -> StaticSearchResult:
+    def result(self) -> tuple[RecordedBuild, StaticSearchResult]:
         """Return the best stack, with the goals that it can reach."""
         if self.best is None:
-            said = "; ".join(f"{variant.choice.name} is {variant.why}" for variant in self.variants)
+            reasons = "; ".join(f"{variant.choice.name} is {variant.why}" for variant in self.variants)
             raise TuningError(
-                f"no choice of tuning.static_search keeps the accuracy drop at or under {self.allowed:g}: {said}"
+                f"no choice of tuning.static_search keeps the accuracy drop at or under {self.allowed:g}: {reasons}"
             )
-        best, chain, records = self.best
+        best, _, build, records = self.best
+        assert best.backbone is not None, "a stack has a backbone"
         best.why = best.why.replace("tried", "chosen", 1)
         logger.info(f"best stack: {best.choice.name}")
-        stack = StaticSearchResult(chain, self.given, self.variants, best, records)
         reached: list[PointGoal] = []
+        goals: list[Goal] = []
+        notes: list[str] = []
         for wanted in self.tuning.goals:
-            goal = self._goal(best, Goal(max_accuracy_drop=wanted.max_accuracy_drop, budget=wanted.budget))
+            goal = self._shifted_goal(wanted, best.backbone)
             try:
-                optimize(records, [goal], SearchOptions(chain.stages.fuse, seed=self.recipe.seed), crossfit=False)
+                optimize(records, [goal], SearchOptions(build.stages.fuse, seed=self.recipe.seed), crossfit=False)
             except TuningError as error:
-                stack.notes.append(f"{wanted.point_name}: left out, the best stack cannot reach it: {error}")
-                logger.warning(stack.notes[-1])
+                notes.append(f"{wanted.point_name}: left out, the best stack cannot reach it: {error}")
+                logger.warning(notes[-1])
                 continue
             reached.append(wanted)
-            stack.goals.append(goal)
-        # the recipe that leads to this stack alone, with the same meaning of its goals
-        found = _tuned(chain.run_inputs.recipe, static_search=StaticSearch(), points=reached)
-        chain.run_inputs = replace(chain.run_inputs, recipe=found)
-        return stack
+            goals.append(goal)
+        # the recipe that leads to this stack alone; its goals keep their meaning
+        recipe = _with_tuning(build.run_inputs.recipe, static_search=StaticSearch(), points=reached)
+        build = replace(build, run_inputs=replace(build.run_inputs, recipe=recipe))
+        test = self.baseline.with_baseline_labels(record_split(build, "test"), "test")
+        return RecordedBuild(build, records, test), StaticSearchResult(self.baseline, self.variants, best, goals, notes)
 
 
-def _tuned(recipe: Recipe, **changes: Any) -> Recipe:
+def _with_tuning(recipe: Recipe, **changes: object) -> Recipe:
     """Return a recipe with other values under `dynamic_exit.tuning`."""
     dynamic = recipe.dynamic_exit
     tuning = dynamic.tuning.model_copy(update=changes)
     return recipe.model_copy(update={"dynamic_exit": dynamic.model_copy(update={"tuning": tuning})})
-
-
-def _made(work: Path) -> Path:
-    distributed.run_on_main(lambda: work.mkdir(parents=True, exist_ok=True))
-    return work
 
 
 @contextlib.contextmanager

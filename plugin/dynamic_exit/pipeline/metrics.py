@@ -1,0 +1,142 @@
+"""Builds the content of ``metrics.json``; `report.metrics` says what it holds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from ..chain.drop_checks import DropCheck, check_drops, standard_error
+from ..chain.evaluation import Configuration, evaluate
+from ..chain.operating_point import OperatingPoints
+from ..chain.thresholds import ALWAYS_EXIT, NEVER_EXIT
+from ..onnx.verification import Agreement
+from ..records import Records
+from ..report.metrics import (
+    CandidateFigures,
+    Metrics,
+    PointFigures,
+    QuantizationFigures,
+    StageFigures,
+    StageMacs,
+    VerificationFigures,
+    metrics_schema,
+)
+from ..report.page import static_pass_notes
+from ..runtime.stages import StageSet
+from .measure import Measured
+from .stage_costs import stage_macs
+from .stages import RecordedBuild
+from .static_passes import static_pass_effect
+from .static_search.results import StaticSearchResult
+
+__all__ = ["FinishedModel", "Metrics", "collect_metrics", "metrics_schema"]
+
+
+@dataclass(frozen=True)
+class FinishedModel:
+    """A model that is written, verified and measured.
+
+    Attributes:
+        stages: Those in use.
+        points: The operating points.
+        agreements: How well the files agree with the model, by file.
+        measured: Its figures on the test samples.
+    """
+
+    stages: StageSet
+    points: OperatingPoints
+    agreements: Mapping[str, Agreement]
+    measured: Measured
+
+
+def collect_metrics(
+    recorded: RecordedBuild, model: FinishedModel, search: StaticSearchResult | None, seconds: float
+) -> Metrics:
+    """Put together everything that a run measured.
+
+    Args:
+        recorded: All stages that were made, and their records.
+        model: The finished model.
+        search: The static search that found it; None if there was none.
+        seconds: What the run took so far.
+    """
+    build, calibration, test = recorded
+    run_inputs, points, measured = build.run_inputs, model.points, model.measured
+    effect = None if search else static_pass_effect(run_inputs)
+    checks = check_drops(points, test)
+    goal_checks = search.check_drops(points, test) if search else checks
+    macs = stage_macs(model.stages)
+    return Metrics(
+        seed=run_inputs.recipe.seed,
+        samples={key: len(samples) for key, samples in run_inputs.splits.items()},
+        rows=_with_errors(measured.rows, checks, goal_checks),
+        timing=measured.timing,
+        sizes=measured.sizes,
+        target=run_inputs.recipe.export.target,
+        backbone_numerics=model.stages.numerics,
+        notes=[
+            *(*run_inputs.notes, *build.notes, *points.warnings),
+            *(each.warning for each in goal_checks if each.exceeds_allowed_drop),
+            *static_pass_notes(effect),
+        ],
+        static_passes=effect,
+        numerics=[
+            QuantizationFigures(**asdict(each), accuracy_standard_error=share_error(each.accuracy, len(calibration)))
+            for each in build.numerics
+        ],
+        candidates=[
+            CandidateFigures(**vars(each), accuracy_standard_error=share_error(each.accuracy, len(calibration)))
+            for each in build.candidates
+        ],
+        candidates_seconds=round(build.candidates_seconds, 1),
+        static_search=search.figures(points, goal_checks) if search else None,
+        baseline_cost=points.baseline.cost,
+        stages=_stages_alone(calibration),
+        multiply_adds=StageMacs(own=dict(macs.own), prefix=dict(macs.prefix)),
+        verification={key: VerificationFigures(**vars(each)) for key, each in model.agreements.items()},
+        seconds=round(seconds, 1),
+    )
+
+
+def share_error(share: float | None, samples: int) -> float | None:
+    """Return the standard error of a share, None if it was not measured."""
+    return None if share is None else standard_error(share, samples)
+
+
+def _with_errors(
+    rows: Sequence[PointFigures], checks: Sequence[DropCheck], goal_checks: Sequence[DropCheck]
+) -> list[PointFigures]:
+    """Return rows with standard errors of accuracies and drops, and whether test samples contradict a goal.
+
+    Args:
+        rows: The backbone alone, and every point.
+        checks: Points relative to the backbone that ships.
+        goal_checks: Points relative to what their goals are relative to.
+    """
+    by_name = {each.name: (each, of_goal) for each, of_goal in zip(checks, goal_checks, strict=True)}
+    found = []
+    for row in rows:
+        update: dict[str, object] = {"accuracy_standard_error": standard_error(row.accuracy, checks[0].samples)}
+        if row.name in by_name:
+            check, of_goal = by_name[row.name]
+            update["accuracy_drop"], update["accuracy_drop_standard_error"] = check.accuracy_drop, check.drop_error
+            update["allowed_drop"], update["contradicted"] = of_goal.allowed, of_goal.exceeds_allowed_drop
+        found.append(row.model_copy(update=update))
+    return found
+
+
+def _stages_alone(records: Records) -> list[StageFigures]:
+    """How every stage does alone, behind nothing but what it needs, on the samples that were searched."""
+    figures = []
+    for index, stage in enumerate(records.stages):
+        before = tuple((records.stages[saver], NEVER_EXIT) for saver in records.stage_table.required_savers((index,)))
+        always = Configuration((*before, (stage, ALWAYS_EXIT)) if stage != records.stages[-1] else ())
+        result = evaluate(records, always)
+        figures.append(
+            StageFigures(
+                stage=stage,
+                accuracy=result.accuracy,
+                cost_ratio=result.cost_ratio,
+                backbone_before=float(records.prefix_cost[index] / records.prefix_cost[-1]),
+                accuracy_standard_error=standard_error(result.accuracy, len(records)),
+            )
+        )
+    return figures

@@ -1,0 +1,44 @@
+"""Tunes the operating points of a recipe on the records of its model."""
+
+from ..chain.operating_point import Goal, OperatingPoints
+from ..search.optimizer import tune
+from ..search.options import SearchOptions
+from ..search.splits import split
+from .stages import RecordedBuild
+from .static_search.results import StaticSearchResult
+
+
+def tune_points(recorded: RecordedBuild, search: StaticSearchResult | None = None) -> OperatingPoints:
+    """Search on calibration samples and report on test samples; a guarantee is tested on samples of its own.
+
+    Args:
+        recorded: The model and its records.
+        search: The static search that found it, whose goals are relative to its own backbone.
+
+    Returns:
+        One point for each goal of the recipe, with that goal and its name.
+
+    Raises:
+        TuningError: A goal is out of reach, or there are too few samples.
+    """
+    build, calibration, test = recorded
+    recipe = build.run_inputs.recipe
+    tuning, proof = recipe.dynamic_exit.tuning, None
+    if tuning.guarantee is not None:
+        searched, _, proven = split(len(calibration), 0.5, False, recipe.seed)
+        calibration, proof = calibration.take(searched), calibration.take(proven)
+    written = [Goal(max_accuracy_drop=goal.max_accuracy_drop, budget=goal.budget) for goal in tuning.goals]
+    points = tune(
+        calibration,
+        test,
+        search.goals if search else written,
+        SearchOptions(build.stages.fuse, seed=recipe.seed),
+        guarantee_records=proof,
+        guarantee=tuning.guarantee,
+    )
+    named = [
+        point.model_copy(update={"name": wanted.point_name, "goal": goal})
+        for wanted, goal, point in zip(tuning.goals, written, points.points, strict=True)
+    ]
+    warnings = (*points.warnings, *(search.notes if search else ()))
+    return points.model_copy(update={"points": tuple(named), "warnings": warnings})
