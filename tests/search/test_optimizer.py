@@ -18,8 +18,8 @@ def changed(records: Records, **arrays) -> Records:
 def test_a_file_of_records_becomes_a_file_of_points(tmp_path):
     exits(0, 600).write(tmp_path / "records.npz")
     made = tune_file(tmp_path / "records.npz", tmp_path / "points.json", max_accuracy_drops=[0, 0.05])
-    # notes are told, not written
-    assert OperatingPoints.read(tmp_path / "points.json") == made.model_copy(update={"notes": ()})
+    # warnings are logged, not written
+    assert OperatingPoints.read(tmp_path / "points.json") == made.model_copy(update={"warnings": ()})
     assert made.names == ("accuracy-drop-0%", "accuracy-drop-5%")
     assert made.points[1].goal == Goal(max_accuracy_drop=0.05) and made.points[1].cost_ratio < 1
     assert made.points[0].samples == 300
