@@ -1,7 +1,15 @@
 """The compression passes; importing a pass's folder registers it."""
 
 from .early_exit import EarlyExitStanza
-from .external import Samples, StaticPass, apply_static, load_entry_points, register_static, why_broken
+from .external import (
+    Samples,
+    StaticPass,
+    apply_static,
+    load_entry_points,
+    register_static,
+    third_party_passes_installed,
+    why_broken,
+)
 from .pruning import PruningStanza
 from .registry import PassInfo, register_pass, registered_passes
 from .stanza import ModelSource, Stanza, explain
@@ -22,5 +30,6 @@ __all__ = [
     "register_pass",
     "register_static",
     "registered_passes",
+    "third_party_passes_installed",
     "why_broken",
 ]

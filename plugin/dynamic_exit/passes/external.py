@@ -76,6 +76,11 @@ def register_static(name: str, given: StaticPass, origin: str = "") -> PassInfo:
     return registered_passes()[name]
 
 
+def third_party_passes_installed() -> bool:
+    """Return whether any installed distribution declares passes; nothing is imported."""
+    return bool(entry_points(group=GROUP))
+
+
 def load_entry_points(taken: Collection[str] = ()) -> None:
     """Register the passes of all installed distributions; one that cannot be loaded is left out with a warning.
 

@@ -9,8 +9,9 @@ import yaml
 from pydantic import ValidationError
 
 from ..errors import RecipeError
-from ..passes import explain
+from ..passes import explain, third_party_passes_installed
 from ..passes.quantization import int8_options, torch_options
+from ..passes.quantization.config import known_algorithms
 from .recipe import Recipe
 from .static_passes import in_written_order, with_passes
 
@@ -44,6 +45,8 @@ def parse_recipe(values: object, base: Path) -> Recipe:
     if not isinstance(values, Mapping) or not values:
         reason = f"must be a mapping, not a {type(values).__name__}" if values else "is empty"
         raise RecipeError(f"the recipe {reason}; it needs the stanzas model, data, dynamic_exit and export")
+    if third_party_passes_installed():
+        known_algorithms()  # the import of Neural Compressor registers them, in names that it does not use itself
     try:
         recipe = with_passes(Recipe).model_validate(dict(values), context={"base": Path(base)})
     except ValidationError as error:
