@@ -162,6 +162,10 @@ def check_install(arguments: list[str], where: str) -> None:
     """Check what an installation names; nothing is installed."""
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert arguments.pop(0) == "install", where
+    if not {"-c", "-e", "--no-deps"}.intersection(arguments):
+        listed = {"".join(each.split()) for each in known["optional-dependencies"]["runtime"]}
+        assert {*arguments} == listed, f"{where}: the extra runtime holds {listed}"
+        return
     for argument in arguments:
         path, _, extras = argument.rstrip("]").partition("[")
         assert argument in ("-c", "-e", "--no-deps") or (ROOT / path).exists(), f"{where}: {argument}"
