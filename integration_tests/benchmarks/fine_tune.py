@@ -17,7 +17,7 @@ from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.core.user_code import load_function
 from dynamic_exit.cost import count_macs
-from dynamic_exit.passes.tiny_saver.fine_tune import FineTuneStanza, fine_tune
+from dynamic_exit.passes.tiny_saver import FineTuneStanza, fine_tune
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.records import Records, StageTable
 from dynamic_exit.search.optimizer import optimize

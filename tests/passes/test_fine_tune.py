@@ -8,7 +8,8 @@ from torch import nn
 
 from dynamic_exit.errors import PassError
 from dynamic_exit.passes.augment import make_augment
-from dynamic_exit.passes.tiny_saver.fine_tune import FineTuneStanza, fine_tune, saver_loss
+from dynamic_exit.passes.tiny_saver import FineTuneStanza, fine_tune
+from dynamic_exit.passes.tiny_saver.fine_tuning import saver_loss
 
 
 def stanza(**options):

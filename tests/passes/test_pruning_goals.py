@@ -10,7 +10,8 @@ from torch import nn
 from dynamic_exit.cost import count_macs
 from dynamic_exit.passes import PruningStanza
 from dynamic_exit.passes.pruning import prune
-from dynamic_exit.passes.pruning.removal_order import Rules, by_name, removal_order, within_ratio
+from dynamic_exit.passes.pruning.importance import MEASURES
+from dynamic_exit.passes.pruning.removal_order import Rules, removal_order, units_by_layer, within_ratio
 
 IMAGES, LABELS = (torch.from_numpy(array) for array in tiny.samples("train"))
 EXAMPLE = (IMAGES[:2],)
@@ -50,7 +51,7 @@ def test_every_layer_gives_its_least_important_units_at_its_own_share():
     ]  # fmt: skip
     counts = [within_ratio(order, ratio, rules(), SCORES) for ratio in (0.0, 0.24, 0.25, 0.5, 0.74, 0.9)]
     assert counts == [0, 0, 1, 3, 3, 4]
-    assert by_name(order[:3]) == {"a": [1, 3], "b": [0]}
+    assert units_by_layer(order[:3]) == {"a": [1, 3], "b": [0]}
 
 
 def test_all_units_compete_in_the_global_scope():
@@ -91,7 +92,7 @@ def test_global_pruning_spares_the_layer_that_matters():
     assert [prune(model, example, make(ratio=0.45))[index].out_features for index in (0, 2)] == [6, 6]
 
 
-@pytest.mark.parametrize("measure", ["magnitude_l2", "magnitude_l1", "bn_scale", "lamp", "fpgm", "taylor", "random"])
+@pytest.mark.parametrize("measure", MEASURES)
 def test_every_measure_ranks(measure):
     model = tiny.backbone()
     stanza = make(ratio=0.5, importance=measure)

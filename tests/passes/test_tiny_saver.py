@@ -188,7 +188,7 @@ def test_the_shortlist_says_why():
     shortlist.record(evaluate_alone(records({"good": (50.0, 60, 0.0)}), "good"))
     assert shortlist.cannot_win(0.8e6) is None
     assert shortlist.cannot_win(0.9e6) == (
-        "too dear: it alone costs 0.450 of the backbone, good and the backbone together 0.450"
+        "too expensive: it alone costs 0.450 of the backbone, good and the backbone together 0.450"
     )
     assert shortlist.out_of_time() is None
     now[0] = 5.0

@@ -220,7 +220,7 @@ def test_single_does_not_run_what_cannot_win(recipe, tmp_path):
     values["dynamic_exit"]["tiny_saver"] |= {"selection": "single"}
     trial = Trial(tiny.write(recipe.parent, values, "single.yaml"), Cache(tmp_path))
     row = trial.rows["dear"]
-    assert row.why.startswith("too dear: it alone costs 0.8")
+    assert row.why.startswith("too expensive: it alone costs 0.8")
     assert (row.chosen, row.accuracy, row.cost) == (False, None, 36 * 9 * (2 + 8 + 28 + 49) + 4 * 7 * 3)
     assert not any(line.startswith("records of dear") for line in trial.said)
     # a chain may use it, so that it is run

@@ -22,7 +22,7 @@ from ..onnx.session import PartSession
 from ..passes import PruningStanza
 from ..passes.early_exit import ExitTraining, FrozenBackbone, TrainingSamples, attach_exits
 from ..passes.quantization import int8_options
-from ..passes.training import as_number
+from ..passes.training import as_model_input
 from ..pipeline.candidates.pool import CandidatePool
 from ..pipeline.stage_costs import ROUNDS, TIME_LIMIT
 from ..recipe.static_choices import StaticChoice
@@ -97,7 +97,7 @@ class Estimate:
     def _training_step(self, batch_size: int) -> float:
         model, teacher = copy.deepcopy(self.given.backbone), self.given.backbone
         split = self.given.splits["train"]
-        batch = [as_number(tensor[:batch_size]) for tensor in model.select(split.tensors)]
+        batch = [as_model_input(tensor[:batch_size]) for tensor in model.select(split.tensors)]
         truth = torch.from_numpy(split.labels[:batch_size]).clamp(min=0)
         model.requires_grad_(True)
 

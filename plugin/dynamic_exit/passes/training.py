@@ -1,8 +1,9 @@
-"""The loop in which passes train whole models, and what it asks of a stanza."""
+"""The training loop of passes that train whole models, and its common losses and checks."""
 
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -14,26 +15,55 @@ from .augment import make_augment
 
 logger = logging.getLogger(__name__)
 
-_WARM_UP = 0.1
-_LARGEST_GRADIENT = 1.0
+#: From logits (B, C), rows int64 (B,) and the model's inputs for them to a scalar loss.
+LossFunction = Callable[[Tensor, Tensor, list[Tensor]], Tensor]
+
+_WARMUP_SHARE = 0.1
+_MAX_GRADIENT_NORM = 1.0
 
 
-class Options(Protocol):
-    """What a stanza says of training: `learning_rate` is AdamW's peak, after a warm-up and before a cosine decay."""
+class TrainingOptions(Protocol):
+    """What a stanza says about training: `learning_rate` is AdamW's peak, after a warm-up and before a cosine decay."""
 
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    augment: str
+    @property
+    def epochs(self) -> int:
+        """Passes over the samples."""
+
+    @property
+    def batch_size(self) -> int:
+        """Samples per step at least, if there are as many."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Peak rate."""
+
+    @property
+    def weight_decay(self) -> float:
+        """Of AdamW."""
+
+    @property
+    def augment(self) -> str:
+        """Name of an augmentation, see `augment.make_augment`."""
+
+
+@dataclass(frozen=True)
+class LabeledInputs:
+    """Samples that a model is trained on.
+
+    Attributes:
+        inputs: The model's inputs in order, each (N, ...).
+        truth: int64 (N,), the correct class in the accuracy that is logged.
+    """
+
+    inputs: tuple[Tensor, ...]
+    truth: Tensor
 
 
 def train(
     model: nn.Module,
-    inputs: Sequence[Tensor],
-    truth: Tensor,
-    loss_of: Callable[[Tensor, Tensor, list[Tensor]], Tensor],
-    options: Options,
+    samples: LabeledInputs,
+    loss_of: LossFunction,
+    options: TrainingOptions,
     seed: int,
     *,
     name: str,
@@ -42,38 +72,40 @@ def train(
     """Train a model in place and leave it in evaluation mode.
 
     Args:
-        model: Classifier, logits (N, C) out; all of its parameters learn.
-        inputs: What it takes, each (N, ...), handed on as numbers that it can work with.
-        truth: int64 (N,), what counts as right in the report of an epoch.
-        loss_of: From logits (B, C), rows int64 (B,) and the model's inputs for them to a scalar.
+        model: Classifier with logits (N, C); all of its parameters are trained.
+        samples: Inputs, passed as `as_model_input` returns them, and classes.
+        loss_of: The loss.
         options: Epochs, batches and rates.
-        seed: Decides the order of the samples, their augmentation and dropout.
-        name: The model in messages.
+        seed: Order of the samples, their augmentation, and dropout.
+        name: Of the model, for messages.
         log_prefix: Precedes the line that is logged for each epoch.
 
     Raises:
-        PassError: The loss or its gradient became NaN or infinite, or `augment` does not suit the inputs.
+        PassError: `augment` does not suit the inputs, or the loss or its gradient became NaN or infinite.
     """
     model.train().requires_grad_(True)
-    count = len(truth)
+    count = len(samples.truth)
     batches = max(1, count // options.batch_size)  # a short last batch would disturb the batch statistics
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_up_and_cosine(options.epochs * batches))
     generator = torch.Generator().manual_seed(seed)
-    views = make_augment(options.augment, count, seed)
+    augment = make_augment(options.augment, count, seed)
     with torch.random.fork_rng():
-        torch.manual_seed(seed)  # dropout knows no other source of randomness
+        torch.manual_seed(seed)  # dropout uses the global generator
         for epoch in range(1, options.epochs + 1):
-            losses, right = 0.0, 0
+            losses, correct = 0.0, 0
             for rows in torch.randperm(count, generator=generator).tensor_split(batches):
-                batch = [as_number(each[rows] if views is None else views(each[rows], rows, epoch)) for each in inputs]
+                batch = [
+                    as_model_input(each[rows] if augment is None else augment(each[rows], rows, epoch))
+                    for each in samples.inputs
+                ]
                 logits = model(*batch)
                 loss = loss_of(logits, rows, batch)
                 _step(model, optimizer, loss, f"of {name} became {{}} in epoch {epoch}; lower its learning_rate")
                 schedule.step()
                 losses += loss.item() * len(rows)
-                right += int((logits.argmax(dim=1) == truth[rows]).sum())
-            report = f"loss {losses / count:.4f}, right {100 * right / count:.1f} %"
+                correct += int((logits.argmax(dim=1) == samples.truth[rows]).sum())
+            report = f"loss {losses / count:.4f}, accuracy {correct / count:.1%}"
             logger.info(f"{log_prefix}epoch {epoch} of {options.epochs}: {report}")
     model.eval()
 
@@ -84,16 +116,22 @@ def distillation_loss(logits: Tensor, teacher_logits: Tensor, temperature: float
     return temperature**2 * functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
-def as_number(batch: Tensor) -> Tensor:
-    """Return images as float; token indices and masks as they are."""
+def as_model_input(batch: Tensor) -> Tensor:
+    """Return images as float; token indices and masks unchanged."""
     return batch if batch.dtype in (torch.int64, torch.int32, torch.bool) else batch.float()
 
 
 def check_samples(inputs: Sequence[Tensor], labels: Tensor, teacher_logits: Tensor, name: str) -> None:
     """Refuse samples that do not fit each other.
 
+    Args:
+        inputs: Each (N, ...).
+        labels: int64 (N,), -1 where unknown.
+        teacher_logits: Of the backbone, float (N, C).
+        name: Of the model that is trained, for messages.
+
     Raises:
-        PassError: Other numbers of samples, fewer than two, logits that are no numbers, or labels beyond the classes.
+        PassError: Their numbers differ or are below two, logits are NaN or infinite, or a label is no class.
     """
     counts = (len(inputs[0]), len(labels), len(teacher_logits))
     if len(set(counts)) != 1:
@@ -114,7 +152,7 @@ def check_samples(inputs: Sequence[Tensor], labels: Tensor, teacher_logits: Tens
 def _step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, complaint: str) -> None:
     optimizer.zero_grad()
     loss.backward()
-    gradient = nn.utils.clip_grad_norm_(model.parameters(), _LARGEST_GRADIENT)
+    gradient = nn.utils.clip_grad_norm_(model.parameters(), _MAX_GRADIENT_NORM)
     for name, value in (("loss", loss), ("gradient", gradient)):
         if not torch.isfinite(value):
             raise PassError(f"the {name} {complaint.format(value.item())}")
@@ -122,6 +160,6 @@ def _step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, comp
 
 
 def _warm_up_and_cosine(steps: int) -> Callable[[int], float]:
-    warm = max(1, round(_WARM_UP * steps))
-    rest = max(1, steps - warm)
-    return lambda step: min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * max(0, step - warm) / rest)))
+    warmup = max(1, round(_WARMUP_SHARE * steps))
+    rest = max(1, steps - warmup)
+    return lambda step: min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * max(0, step - warmup) / rest)))

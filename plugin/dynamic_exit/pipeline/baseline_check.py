@@ -6,17 +6,15 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from ..core.batching import run_in_batches
+from ..core.chance import is_commonest, is_more_accurate, no_better_than_commonest
 from ..graph import Classifier
-from ..passes.tiny_saver.chance import is_right_more_often
 from ..sources.data.pixel_range import propose_ranges
 from ..sources.data.split import Split
 
 # samples that are run: at first, at most, at most by class where there are many classes, and at most in all
 _FIRST, _USUAL, _BY_CLASS, _MOST = 64, 256, 4, 1024
-# with fewer samples of other classes than the commonest one not even a faultless model could be told from chance
-_FEWEST = 5
 # a cause must explain more than luck would, lift accuracy by so much, and this far from chance to faultless
-_CHANCE, _CERTAIN, _LIFT, _FAR = 0.05, 0.001, 0.1, 0.6
+_CERTAIN, _LIFT, _FAR = 0.001, 0.1, 0.6
 
 
 def check_backbone(
@@ -47,7 +45,7 @@ def check_backbone(
         return None
     answers = np.concatenate([answers, _answers(backbone, split, len(answers), max(_USUAL, _BY_CLASS * len(labels)))])
     split = split.take(np.arange(len(answers)))
-    by_chance, (order, permuted) = _by_chance(answers, split.labels), _permutation(answers, split.labels)
+    by_chance, (order, permuted) = no_better_than_commonest(answers, split.labels), _permutation(answers, split.labels)
     if permuted is None and not by_chance:
         return None
     said = f"the backbone is right on {(answers == split.labels).mean():.1%} of {len(split)} calibration samples"
@@ -69,21 +67,15 @@ def _answers(backbone: Classifier, split: Split, start: int, stop: int) -> np.nd
 
 def _is_good(answers: np.ndarray, labels: np.ndarray) -> bool:
     """Whether answers are surely better than the commonest class, and no permutation could lift them much."""
-    right, always = answers == labels, labels == np.bincount(labels).argmax()
-    return bool(right.mean() > 1 - _LIFT) and is_right_more_often(right, always, _CERTAIN)
-
-
-def _by_chance(answers: np.ndarray, labels: np.ndarray) -> bool:
-    """Whether answers are no better than the commonest class always, as far as so many samples can tell."""
-    always = labels == np.bincount(labels).argmax()
-    return bool((~always).sum() >= _FEWEST) and not is_right_more_often(answers == labels, always, _CHANCE)
+    correct = answers == labels
+    return bool(correct.mean() > 1 - _LIFT) and is_more_accurate(correct, is_commonest(labels), _CERTAIN)
 
 
 def _convincing(answers: np.ndarray, before: np.ndarray, labels: np.ndarray) -> bool:
     """Whether other answers are so much better than those before that they tell the cause."""
     accuracy, share = (answers == labels).mean(), np.bincount(labels).max() / len(labels)
     enough = accuracy - (before == labels).mean() >= _LIFT and accuracy >= share + _FAR * (1 - share)
-    return bool(enough) and is_right_more_often(answers == labels, before == labels, _CERTAIN)
+    return bool(enough) and is_more_accurate(answers == labels, before == labels, _CERTAIN)
 
 
 def _permutation(answers: np.ndarray, labels: np.ndarray) -> tuple[dict[int, int], float | None]:

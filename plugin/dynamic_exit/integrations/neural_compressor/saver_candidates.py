@@ -6,10 +6,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from ...core.chance import no_better_than_chance
 from ...cost import count_macs
 from ...errors import DynamicExitError, PassError
 from ...passes import TinySaverStanza
-from ...passes.tiny_saver import Shortlist, evaluate_alone, no_better_than_chance
+from ...passes.tiny_saver import Shortlist, evaluate_alone
 from ...pipeline.candidates.untrained import why_untrained
 from ...records import Records
 from ...runtime.recorder import Answers, answer_batches, join_answers

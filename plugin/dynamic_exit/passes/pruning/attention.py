@@ -1,10 +1,10 @@
-"""Attention modules of timm and transformers: their heads, before and after some are removed."""
+"""Attention modules of timm and transformers, and their heads before and after pruning."""
 
 from dataclasses import dataclass
 
 from torch import nn
 
-# names that the projections to queries, keys and values, the head count and the width of all heads go by
+# attribute names of the projections to queries, keys and values, of the head count and of the width of all heads
 _PROJECTIONS = (("qkv",), ("query", "key", "value"), ("q_proj", "k_proj", "v_proj"), ("q_lin", "k_lin", "v_lin"))
 _COUNTS = ("num_attention_heads", "num_heads", "n_heads")
 _WIDTHS = ("all_head_size", "attn_dim")
@@ -12,13 +12,13 @@ _WIDTHS = ("all_head_size", "attn_dim")
 
 @dataclass(frozen=True)
 class Attention:
-    """An attention module whose heads can be told apart.
+    """An attention module whose heads can be removed one by one.
 
     Attributes:
-        module: It holds the projections.
+        module: The module that holds the projections.
         projections: To queries, keys and values: one linear layer, or three.
-        heads: How many there are.
-        head_width: Features of one head.
+        heads: Number of heads.
+        head_width: Features per head.
     """
 
     module: nn.Module
@@ -27,7 +27,7 @@ class Attention:
     head_width: int
 
     def update(self) -> None:
-        """Bring the module's own head count in line with what its projections give."""
+        """Set the module's own head count to that of its projections."""
         width = self.projections[0].out_features * len(self.projections) // 3
         for name in _COUNTS:
             if hasattr(self.module, name):
@@ -38,7 +38,7 @@ class Attention:
 
 
 def find_attentions(model: nn.Module) -> list[Attention]:
-    """Return the attention modules of a model whose queries, keys and values have equally many heads."""
+    """Return the attention modules of a model whose queries, keys and values have the same number of heads."""
     found = []
     for module in model.modules():
         heads = next((getattr(module, name) for name in _COUNTS if isinstance(getattr(module, name, None), int)), 0)

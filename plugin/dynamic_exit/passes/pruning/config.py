@@ -8,21 +8,19 @@ from pydantic import Field, model_validator
 from ..augment import AUGMENTS, AugmentName
 from ..registry import register_pass
 from ..stanza import Stanza, refuse
-from .importance import MEASURES, ImportanceName
+from .importance import MEASURES_HELP, ImportanceName
 
 
 class FineTune(Stanza):
-    """Training after pruning, on the training split."""
+    """Fine-tuning after pruning, on the training split."""
 
     epochs: int = Field(2, ge=0, description="passes over the training split after the last step")
-    step_epochs: int = Field(1, ge=0, description="passes after each earlier step")
-    batch_size: int = Field(
-        64, ge=2, description="samples in a step of the optimizer at least, where there are as many"
-    )
-    learning_rate: float = Field(1e-3, gt=0, description="peak of AdamW's, after a warm-up and before a cosine decay")
+    step_epochs: int = Field(1, ge=0, description="passes over it after each earlier step")
+    batch_size: int = Field(64, ge=2, description="samples per step of the optimizer at least, if there are as many")
+    learning_rate: float = Field(1e-3, gt=0, description="peak rate of AdamW, after a warm-up and before cosine decay")
     weight_decay: float = Field(1e-4, ge=0, description="of AdamW")
     distillation: float = Field(0.5, ge=0, le=1, description="share of the loss that follows the unpruned model")
-    temperature: float = Field(2.0, gt=0, le=100, description="divides both logits where the unpruned is followed")
+    temperature: float = Field(2.0, gt=0, le=100, description="of both logits where the unpruned model is followed")
     augment: AugmentName = Field("none", description=AUGMENTS)
 
 
@@ -32,31 +30,31 @@ class PruningStanza(Stanza):
 
     method: Literal["structured"] = Field("structured", description="whole channels, so that any runtime gains")
     scope: Literal["layer", "global"] = Field(
-        "layer", description="layer: every layer loses the same share; global: all layers' channels compete"
+        "layer", description="layer: every layer loses the same share; global: the channels of all layers compete"
     )
-    ratio: float | None = Field(0.3, ge=0, lt=1, description="share of the channels that goes; null with `target_cost`")
+    ratio: float | None = Field(0.3, ge=0, lt=1, description="share of the channels to remove; null with `target_cost`")
     target_cost: float | None = Field(
-        None, gt=0, lt=1, description="instead of `ratio`: share of the backbone's multiply-adds that remains at most"
+        None, gt=0, lt=1, description="instead of `ratio`: maximum share of the backbone's multiply-adds that remains"
     )
     max_ratio: float = Field(
-        0.9, gt=0, lt=1, description="share of one layer that may go at most, or `ratio` if larger"
+        0.9, gt=0, lt=1, description="maximum share to remove from one layer, or `ratio` if larger"
     )
-    importance: ImportanceName = Field("magnitude_l2", description=MEASURES)
-    attention: Literal["heads", "keep"] = Field("heads", description="heads: whole heads go; keep: all stay")
-    round_to: int = Field(1, ge=1, description="channels that stay in a layer are a multiple of this")
+    importance: ImportanceName = Field("magnitude_l2", description=MEASURES_HELP)
+    attention: Literal["heads", "keep"] = Field("heads", description="heads: remove whole heads; keep: remove none")
+    round_to: int = Field(1, ge=1, description="the channels left in a layer are a multiple of this")
     steps: int = Field(1, ge=1, description="rounds of pruning, with fine-tuning after each")
-    ignored_layers: list[str] = Field([], description="names of modules whose outputs all stay, with all inside them")
+    ignored_layers: list[str] = Field([], description="modules that keep all outputs, with everything inside them")
     fine_tune: FineTune = Field(FineTune(), description="training after pruning; epochs: 0 turns it off")
 
     @model_validator(mode="before")
     @classmethod
-    def _ratio_gives_way(cls, values: Any) -> Any:
+    def _target_cost_replaces_ratio(cls, values: Any) -> Any:
         if isinstance(values, Mapping) and values.get("target_cost") is not None:
             return {"ratio": None, **values}
         return values
 
     @model_validator(mode="after")
-    def _one_goal(self):
+    def _exactly_one_goal(self) -> "PruningStanza":
         if self.ratio is not None and self.target_cost is not None:
             raise refuse(f"has both `ratio` {self.ratio:g} and `target_cost` {self.target_cost:g}; give one of them")
         if self.ratio is None and self.target_cost is None:

@@ -1,73 +1,93 @@
-"""How important channels are: torch-pruning's measures by name."""
+"""Measures of the importance of channels: torch-pruning's, by name."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ...errors import PassError
 from ..augment import make_augment
-from ..training import as_number
+from ..training import LabeledInputs, as_model_input
 
-if TYPE_CHECKING:
-    from torch_pruning.pruner import importance as measures
+if TYPE_CHECKING:  # importing it brings timm, torchvision and torch's compiler, and takes seconds
+    from torch_pruning.pruner.importance import Importance
 
 ImportanceName = Literal["magnitude_l2", "magnitude_l1", "bn_scale", "lamp", "fpgm", "taylor", "random"]
-#: What the field of the stanza says of it.
-MEASURES = (
-    "how channels are ranked: by the l2 or l1 norm of all that depends on them, scale of their batch norm, lamp, "
-    "distance from the geometric median, first-order effect on the loss (needs samples), or at random"
+#: Description of the stanza's field.
+MEASURES_HELP = (
+    "how channels are ranked: by the l2 or l1 norm of all weights that depend on them, the scale of their batch norm, "
+    "lamp, distance from the geometric median, first-order effect on the loss (needs samples), or at random"
 )
-# samples that the gradients of the loss are taken on
-_SAMPLES = 1024
+# samples on which gradients of the loss are computed
+_GRADIENT_SAMPLES = 1024
 
 
-def make_importance(name: ImportanceName) -> measures.Importance:
-    """Return one of torch-pruning's measures: from a group to a score of each of its indices, the smallest go first."""
-    from torch_pruning.pruner import importance as measures
+@dataclass(frozen=True)
+class Measure:
+    """One of torch-pruning's measures.
 
-    if name.startswith("magnitude"):
-        return measures.GroupMagnitudeImportance(p=1 if name == "magnitude_l1" else 2)
-    kinds = {
-        "bn_scale": measures.BNScaleImportance,
-        "lamp": measures.LAMPImportance,
-        "fpgm": measures.FPGMImportance,
-        "taylor": measures.GroupTaylorImportance,
-        "random": measures.RandomImportance,
-    }
-    return kinds[name]()
+    Attributes:
+        class_name: Its class in ``torch_pruning.pruner.importance``.
+        options: Arguments of that class.
+        needs_gradients: Whether parameters must have gradients of the loss.
+    """
+
+    class_name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    needs_gradients: bool = False
+
+
+#: All measures that a recipe may name.
+MEASURES: Mapping[ImportanceName, Measure] = {
+    "magnitude_l2": Measure("GroupMagnitudeImportance", {"p": 2}),
+    "magnitude_l1": Measure("GroupMagnitudeImportance", {"p": 1}),
+    "bn_scale": Measure("BNScaleImportance"),
+    "lamp": Measure("LAMPImportance"),
+    "fpgm": Measure("FPGMImportance"),
+    "taylor": Measure("GroupTaylorImportance", needs_gradients=True),
+    "random": Measure("RandomImportance"),
+}
+
+
+def make_importance(name: ImportanceName) -> Importance:
+    """Return a measure: from a group to one score per index (lower scores are removed first), or None if unknown."""
+    measure = MEASURES[name]
+    measures = importlib.import_module("torch_pruning.pruner.importance")
+    return getattr(measures, measure.class_name)(**measure.options)
 
 
 def needs_gradients(name: ImportanceName) -> bool:
-    """Whether a measure wants gradients of the loss."""
-    return name == "taylor"
+    """Whether a measure needs gradients of the loss."""
+    return MEASURES[name].needs_gradients
 
 
-def accumulate_gradients(
-    model: nn.Module, inputs: Sequence[Tensor], truth: Tensor, augment: str, batch_size: int, seed: int
-) -> None:
+def accumulate_gradients(model: nn.Module, samples: LabeledInputs, augment: str, batch_size: int, seed: int) -> None:
     """Leave the gradients of the cross-entropy in the parameters, summed over some samples.
 
     Args:
-        model: Classifier in evaluation mode, whose parameters take gradients.
-        inputs: What it takes, each (N, ...).
-        truth: int64 (N,), the class that counts as right.
-        augment: As a recipe names it: samples that are known by heart have no gradients as they are.
-        batch_size: Samples at a time.
+        model: Classifier in evaluation mode whose parameters require gradients.
+        samples: To draw from.
+        augment: As a recipe names it: without it, memorized samples would have no gradients.
+        batch_size: Samples per step.
         seed: Decides which samples, and their augmentation.
 
     Raises:
         PassError: The gradients are NaN or infinite.
     """
-    rows = torch.randperm(len(truth), generator=torch.Generator().manual_seed(seed))[:_SAMPLES].sort().values
-    views = make_augment(augment, len(truth), seed)
+    count = len(samples.truth)
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(count, generator=generator)[:_GRADIENT_SAMPLES].sort().values
+    views = make_augment(augment, count, seed)
     model.zero_grad()
     for part in rows.split(batch_size):
-        batch = [as_number(each[part] if views is None else views(each[part], part, 0)) for each in inputs]
-        nn.functional.cross_entropy(model(*batch), truth[part], reduction="sum").backward()
+        inputs = [each[part] if views is None else views(each[part], part, 0) for each in samples.inputs]
+        logits: Tensor = model(*map(as_model_input, inputs))
+        nn.functional.cross_entropy(logits, samples.truth[part], reduction="sum").backward()
     for name, parameter in model.named_parameters():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)

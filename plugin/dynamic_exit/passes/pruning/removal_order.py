@@ -1,4 +1,4 @@
-"""Which units go, and in which order."""
+"""Which units are removed, and in which order."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# what a share of whole numbers may be off by in floating point
+# rounding error of a share of integers in floating point
 _CLOSE = 1e-9
 
 
 @dataclass(frozen=True)
 class Block:
-    """Units of one layer that go together.
+    """Units of one layer that are removed together.
 
     Attributes:
-        name: The layer's.
-        units: Which.
-        key: Blocks of smaller keys go first; in the scope of a layer, the ratio from which on it goes.
+        name: Of the layer.
+        units: Their indices in the layer.
+        key: Blocks with smaller keys are removed first; in the scope ``layer`` it is the ratio at which this one is.
     """
 
     name: str
@@ -27,13 +27,13 @@ class Block:
 
 @dataclass(frozen=True)
 class Rules:
-    """What may go at most.
+    """How much may be removed.
 
     Attributes:
         scope: ``layer`` or ``global``.
-        initial: By layer, the units before any were removed.
-        max_ratio: Share of a layer's units that may go; one stays in any case.
-        round_to: Units that stay in a layer are a multiple of this.
+        initial: For each layer, the number of units before any was removed.
+        max_ratio: Maximum share of a layer's units to remove; at least one unit stays.
+        round_to: The units left in a layer are a multiple of this.
     """
 
     scope: str
@@ -43,14 +43,11 @@ class Rules:
 
 
 def removal_order(scores: Mapping[str, Tensor], rules: Rules) -> list[Block]:
-    """Put what may go in order, the least important first.
+    """Return all blocks that may be removed, the least important first.
 
     Args:
-        scores: By layer, the importance of the units that it has now, (U,).
-        rules: What may go.
-
-    Returns:
-        All blocks that may go.
+        scores: For each layer, the importance of its current units, (U,).
+        rules: How much may be removed.
     """
     blocks = []
     for name, score in scores.items():
@@ -59,7 +56,7 @@ def removal_order(scores: Mapping[str, Tensor], rules: Rules) -> list[Block]:
         ranked = torch.argsort(score, stable=True).tolist()
         first = 0
         while first < now:
-            # the first block brings the layer to a multiple
+            # the first block leaves a multiple of `round_to`
             last = first + ((now - first) % rules.round_to or rules.round_to)
             if gone + last > most:
                 break
@@ -71,13 +68,13 @@ def removal_order(scores: Mapping[str, Tensor], rules: Rules) -> list[Block]:
 
 
 def within_ratio(order: list[Block], ratio: float, rules: Rules, scores: Mapping[str, Tensor]) -> int:
-    """Return how many blocks of an order may go so that no more than a share of the initial units is gone.
+    """Return how many leading blocks may be removed without exceeding a share of the initial units.
 
     Args:
-        order: As `removal_order` gives it.
-        ratio: The share, of each layer's units, or of all in the global scope.
-        rules: As for the order.
-        scores: As for the order.
+        order: Of `removal_order`.
+        ratio: The share: of each layer's units, or of all in the scope ``global``.
+        rules: As for `removal_order`.
+        scores: As for `removal_order`.
     """
     if rules.scope == "layer":
         return sum(block.key <= ratio + _CLOSE for block in order)
@@ -92,8 +89,8 @@ def within_ratio(order: list[Block], ratio: float, rules: Rules, scores: Mapping
     return count
 
 
-def by_name(blocks: list[Block]) -> dict[str, list[int]]:
-    """Return the units of blocks by layer."""
+def units_by_layer(blocks: list[Block]) -> dict[str, list[int]]:
+    """Return the units of blocks for each layer."""
     chosen: dict[str, list[int]] = {}
     for block in blocks:
         chosen.setdefault(block.name, []).extend(block.units)

@@ -1,4 +1,4 @@
-"""A pruned model on disk, without pickle: its tensors, and what pruning changed in its modules' own numbers."""
+"""A pruned model as files, without pickle: its tensors, and the attributes of its modules that pruning changed."""
 
 import json
 from collections.abc import Mapping
@@ -21,11 +21,11 @@ def pack_pruned(pruned: nn.Module, original: nn.Module) -> dict[str, bytes]:
     """Return a pruned model as files, by name.
 
     Args:
-        pruned: What pruning made, perhaps trained since.
-        original: What it was made of, or a model built like that.
+        pruned: The pruned model, perhaps trained since.
+        original: The unpruned model, or one of the same architecture.
 
     Raises:
-        ModelError: The two are not built alike.
+        ModelError: Their modules have different names.
     """
     before = dict(original.named_modules())
     if [*before] != [name for name, _ in pruned.named_modules()]:
@@ -40,12 +40,12 @@ def unpack_pruned(model: nn.Module, files: Mapping[str, bytes], where: str = "th
     """Turn a model into the pruned one that was packed.
 
     Args:
-        model: Built like the original; it is changed in place, and its weights may be any.
-        files: As `pack_pruned` gave them.
-        where: They come from, for messages.
+        model: Of the architecture of the original, with any weights; it is changed in place.
+        files: Of `pack_pruned`.
+        where: Origin of the files, for messages.
 
     Returns:
-        The model, in evaluation mode; it answers bit for bit as the packed one.
+        The model in evaluation mode; its outputs are bitwise those of the packed one.
 
     Raises:
         ModelError: The files are damaged, of another version, or of another model.
@@ -53,7 +53,7 @@ def unpack_pruned(model: nn.Module, files: Mapping[str, bytes], where: str = "th
     try:
         described = json.loads(files[CHANGES])
         tensors = safetensors.torch.load(files[WEIGHTS])
-    except Exception as error:  # each reader raises classes of its own
+    except Exception as error:  # JSON and safetensors raise different classes
         raise ModelError(f"{where} hold no pruned model: {first_line(error)}; save it anew") from error
     if not isinstance(described, dict) or (described.get("_type"), described.get("_version")) != (_TYPE, _VERSION):
         came = described.get("_version") if isinstance(described, dict) else described
@@ -78,13 +78,13 @@ def save_pruned(pruned: nn.Module, original: nn.Module, folder: str | Path) -> N
     """Write a pruned model.
 
     Args:
-        pruned: What pruning made.
-        original: What it was made of, or a model built like that.
-        folder: New or empty; gets ``weights.safetensors`` and ``pruned.json``.
+        pruned: The pruned model.
+        original: The unpruned model, or one of the same architecture.
+        folder: New or empty; ``weights.safetensors`` and ``pruned.json`` are written to it.
 
     Raises:
-        ModelError: The two are not built alike.
-        OutputError: The folder holds something, or cannot be written.
+        ModelError: Their modules have different names.
+        OutputError: The folder is not empty, or cannot be written.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -103,11 +103,11 @@ def load_pruned(model: nn.Module, folder: str | Path) -> nn.Module:
     """Turn a model into the pruned one that `save_pruned` wrote.
 
     Args:
-        model: Built like the original; it is changed in place, and its weights may be any.
-        folder: What was written.
+        model: Of the architecture of the original, with any weights; it is changed in place.
+        folder: That `save_pruned` wrote.
 
     Returns:
-        The model, in evaluation mode; it answers bit for bit as the saved one.
+        The model in evaluation mode; its outputs are bitwise those of the saved one.
 
     Raises:
         ModelError: The folder holds no pruned model, or one of another model.
@@ -125,7 +125,7 @@ def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _changed(part: nn.Module, before: nn.Module) -> dict[str, Any]:
-    """Return the whole numbers, and rows of them, that differ between two modules."""
+    """Return the integer attributes, and sequences of integers, that differ between two modules."""
     now = {name: value for name, value in vars(part).items() if _is_plain(value)}
     return {name: value for name, value in now.items() if getattr(before, name, None) != value}
 

@@ -1,4 +1,4 @@
-"""What can be removed from a model as a whole, by torch-pruning's dependency graph (DepGraph, arXiv 2301.12900)."""
+"""Groups of channels and heads that can be removed together (DepGraph, arXiv 2301.12900), found by torch-pruning."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,28 +17,28 @@ from ...errors import PassError, first_line
 from ...graph import Classifier
 from .attention import Attention, find_attentions
 
-if TYPE_CHECKING:  # it brings timm, torchvision and torch's compiler: seconds of every import of this package
+if TYPE_CHECKING:  # importing it brings timm, torchvision and torch's compiler, and takes seconds
     from torch_pruning import DependencyGraph
-    from torch_pruning.dependency import Group
+    from torch_pruning.dependency import Dependency, Group
 
 
 @dataclass(frozen=True)
 class Units:
-    """Channels, or attention heads, of layers that depend on each other; each can be removed from all of them.
+    """Channels, or attention heads, of layers that depend on each other; each unit is removed from all of them.
 
     Attributes:
-        name: Of the layer that stands for all of them.
+        name: Of the layer that represents all of them.
         layer: That layer.
         prune: torch-pruning's function for it.
-        members: For each unit the channels of that layer that it consists of.
+        members: For each unit, its channels in that layer.
         outputs: The modules that lose outputs.
-        group: All that goes if everything went, as torch-pruning's measures of importance take it.
+        group: Everything that depends on all units, as torch-pruning's measures of importance take it.
         heads: Whether the units are attention heads.
     """
 
     name: str
     layer: nn.Module
-    prune: Callable
+    prune: Callable[..., object]
     members: tuple[tuple[int, ...], ...]
     outputs: tuple[nn.Module, ...]
     group: Group
@@ -45,19 +46,24 @@ class Units:
 
 
 class Structure:
-    """A model with what can be removed from it.
+    """A model and the units that can be removed from it.
 
     Args:
-        model: It is changed in place by `remove`; all of its parameters take gradients from now on.
+        model: `remove` changes it in place; from now on all of its parameters require gradients.
         example: Its inputs, batch first.
-        ignored: Names of modules whose outputs all stay, with all inside them.
-        attention: Whether heads may go.
+        ignored: Names of modules that keep all outputs, with everything inside them.
+        attention: Whether attention heads may be removed.
+
+    Attributes:
+        units: By the name of their layer.
 
     Raises:
-        PassError: torch-pruning cannot follow the model, or no layer gives its classes.
+        PassError: torch-pruning cannot trace the model, or finds no layer that computes its logits.
     """
 
-    def __init__(self, model: Classifier, example: Sequence[Tensor], ignored: Collection[str] = (), attention=True):
+    def __init__(
+        self, model: Classifier, example: Sequence[Tensor], ignored: Collection[str] = (), attention: bool = True
+    ):
         self.model, self.example = model.eval(), tuple(example)
         self.attentions = find_attentions(model)
         self._names = {module: name for name, module in model.model.named_modules()}
@@ -67,7 +73,7 @@ class Structure:
         self.units: dict[str, Units] = {}
         classifiers = 0
         for group in self.graph.get_all_groups():
-            if self._gives_answers(group):
+            if self._computes_logits(group):
                 classifiers += 1
             elif not _moves_channels(group) and not kept.intersection(self._outputs(group)):
                 units = self._units(group, attention)
@@ -80,8 +86,8 @@ class Structure:
     def _outputs(self, group: Group) -> tuple[nn.Module, ...]:
         return tuple(dep.target.module for dep, _ in group if self.graph.is_out_channel_pruning_fn(dep.handler))
 
-    def _gives_answers(self, group: Group) -> bool:
-        """Whether some outputs are the model's answer, or go on to it."""
+    def _computes_logits(self, group: Group) -> bool:
+        """Whether some outputs are the logits, or lead to them without another layer."""
         for dep, _ in group:
             last = not dep.target.outputs and self.graph.is_out_channel_pruning_fn(dep.handler)
             if last or dep.target.type == _torch_pruning().ops.OPTYPE.OUTPUT:
@@ -103,7 +109,7 @@ class Structure:
         return Units(name, root.target.module, root.handler, members, outputs, group, False)
 
     def _heads(self, group: Group, outputs: tuple[nn.Module, ...], attended: list[Attention]) -> Units | None:
-        """Heads, by the layer behind the attention: there the channels of a head lie in a row in any model."""
+        """Return heads as input channels of the layer after the attention, where those of a head are adjacent."""
         behind = [
             dep
             for dep, _ in group
@@ -118,8 +124,8 @@ class Structure:
         members = tuple(tuple(range(width * head, width * (head + 1))) for head in range(heads))
         return Units(self._names[layer], layer, behind[0].handler, members, outputs, whole, True)
 
-    def _channel_groups(self, dep) -> int:
-        """Into how many equal parts a layer divides its channels, all of which must lose as many."""
+    def _channel_groups(self, dep: Dependency) -> int:
+        """Return the number of groups of a layer's channels, all of which must lose the same number."""
         module = dep.target.module
         pruner = self.graph.get_pruner_of_module(module)
         if pruner is None or isinstance(module, nn.Parameter):
@@ -131,17 +137,17 @@ class Structure:
         return pruner.get_in_channel_groups(module)
 
     def remove(self, chosen: Mapping[str, Sequence[int]]) -> Classifier:
-        """Remove units from the model; the structure is of no use afterwards.
+        """Remove units from the model; the structure cannot be used afterwards.
 
         Args:
-            chosen: By `Units.name`, the units that go.
+            chosen: For each `Units.name`, the indices of the units to remove.
 
         Returns:
             The model.
         """
-        for name, gone in chosen.items():
+        for name, removed in chosen.items():
             units = self.units[name]
-            indices = sorted(index for unit in gone for index in units.members[unit])
+            indices = sorted(index for unit in removed for index in units.members[unit])
             if indices:
                 self.graph.get_pruning_group(units.layer, units.prune, indices).prune()
         for attention in self.attentions:
@@ -150,14 +156,14 @@ class Structure:
 
 
 def _trace(model: Classifier, example: tuple[Tensor, ...]) -> DependencyGraph:
-    # torch's fused attention layer leaves no trace of what it does inside
+    # torch's fused attention layer cannot be traced
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _torch_pruning().DependencyGraph().build_dependency(model, example, forward_fn=_run, verbose=False)
-    except Exception as error:  # torch-pruning raises what it pleases on what it cannot follow
+    except Exception as error:  # torch-pruning raises anything on models it cannot trace
         raise PassError(f"torch-pruning cannot follow the model: {first_line(error)}; leave `pruning` out") from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
@@ -168,27 +174,29 @@ def _run(model: Classifier, example: tuple[Tensor, ...]) -> Tensor:
 
 
 def _moves_channels(group: Group) -> bool:
-    """Whether channels are padded on the way, which torch-pruning takes for channels that stay where they are."""
+    """Whether channels are padded, which torch-pruning does not see: it assumes that they keep their indices."""
     for dep, _ in group:
         for node in (dep.source, dep.target):
             pad = getattr(node.grad_fn, "_saved_pad", ())
-            # from the last dimension on, two numbers for each: behind height and width come channels
+            # two numbers per dimension, from the last one on: width, height, channels
             if len(pad) > 4 and any(pad[4:]):
                 return True
     return False
 
 
-def prunable(model: Classifier, example: Sequence[Tensor], ignored: Collection[str], attention: bool) -> set[str]:
-    """Return the names of the units that torch-pruning follows rightly: a model without half of them still runs.
+def prunable_layers(
+    model: Classifier, example: Sequence[Tensor], ignored: Collection[str], attention: bool
+) -> set[str]:
+    """Return the names of the units that torch-pruning handles correctly: the model runs without half of them.
 
     Args:
-        model: It stays as it was.
+        model: The model; it stays as it is.
         example: Its inputs, batch first.
-        ignored: Names of modules whose outputs all stay.
-        attention: Whether heads may go.
+        ignored: Names of modules that keep all outputs, with everything inside them.
+        attention: Whether attention heads may be removed.
 
     Raises:
-        PassError: torch-pruning cannot follow the model at all.
+        PassError: torch-pruning cannot trace the model at all.
     """
 
     def runs(names: Collection[str]) -> bool:
@@ -197,12 +205,12 @@ def prunable(model: Classifier, example: Sequence[Tensor], ignored: Collection[s
         try:
             structure.remove(halves)
             with torch.no_grad():
-                return structure.model(*example).shape == wanted
-        except Exception:  # wrong shapes are noticed anywhere, and by anything
+                return structure.model(*example).shape == shape
+        except Exception:  # wrong shapes may raise anything
             return False
 
     with torch.no_grad():
-        wanted = model(*example).shape
+        shape = model(*example).shape
     names = set(Structure(copy.deepcopy(model), example, ignored, attention).units)
     if runs(names):
         return names
@@ -213,5 +221,5 @@ def prunable(model: Classifier, example: Sequence[Tensor], ignored: Collection[s
     return sound
 
 
-def _torch_pruning():
+def _torch_pruning() -> ModuleType:
     return importlib.import_module("torch_pruning")

@@ -1,24 +1,46 @@
-"""The stanza of the tiny-saver pass."""
+"""The stanzas of the tiny-saver pass."""
 
 from typing import Literal
 
 from pydantic import Field, model_validator
 
+from ..augment import AUGMENTS, AugmentName
 from ..registry import register_pass
 from ..stanza import ModelSource, Stanza, refuse
-from .fine_tune import FineTuneStanza
-from .select import FINE_TUNED_SUFFIX
+
+#: Suffix of the name of a stage that was fine-tuned as a saver.
+FINE_TUNED_SUFFIX = ":finetuned"
+
+
+class FineTuneStanza(Stanza):
+    """Training of savers on the training split, so that their confidence separates correct answers from wrong ones."""
+
+    epochs: int = Field(4, ge=1, description="passes over the training split")
+    batch_size: int = Field(64, ge=2, description="samples per step at least, if there are as many")
+    learning_rate: float = Field(1e-3, gt=0, description="peak rate of AdamW, after a warm-up and before cosine decay")
+    weight_decay: float = Field(1e-4, ge=0, description="of AdamW")
+    loss: Literal["gatekeeper", "distillation"] = Field(
+        "distillation", description="gatekeeper: uncertain where it is wrong; distillation: cross-entropy everywhere"
+    )
+    alpha: float = Field(
+        0.5, gt=0, lt=1, description="gatekeeper: 1 - alpha is the weight of being uncertain where it is wrong"
+    )
+    distillation: float = Field(
+        0.0, ge=0, le=1, description="share of the loss that follows the backbone; 0 if it has memorized the split"
+    )
+    temperature: float = Field(2.0, gt=0, le=100, description="of both logits where the backbone is followed")
+    augment: AugmentName = Field("none", description=AUGMENTS)
 
 
 @register_pass("tiny_saver")
 class TinySaverStanza(Stanza):
-    """Tiny savers: small independent models that answer first, picked out of candidates."""
+    """Tiny savers: small independent models that answer first, chosen out of candidates."""
 
-    candidates: list[ModelSource] = Field(min_length=1, description="models to pick from")
-    selection: Literal["chain", "single"] = Field("chain", description="single: the one of largest saving")
-    max_savers: int = Field(2, ge=1, description="savers in a chain at most")
+    candidates: list[ModelSource] = Field(min_length=1, description="models to choose from")
+    selection: Literal["chain", "single"] = Field("chain", description="single: the one with the largest saving")
+    max_savers: int = Field(2, ge=1, description="maximum number of savers in a chain")
     fuse: Literal["none", "mean"] = Field("mean", description="mean: average the probabilities of all stages so far")
-    quantize: bool = Field(True, description="false: savers ship in float whatever `quantization` says")
+    quantize: bool = Field(True, description="false: savers stay in float whatever `quantization` says")
     time_limit: float | None = Field(None, gt=0, description="seconds after which no further candidate is tried")
     fine_tune: FineTuneStanza | None = Field(
         None,
@@ -27,7 +49,7 @@ class TinySaverStanza(Stanza):
     )
 
     @model_validator(mode="after")
-    def _unique_stages(self):
+    def _unique_stages(self) -> "TinySaverStanza":
         names = [candidate.stage_name for candidate in self.candidates]
         for name in names:
             if names.count(name) > 1:

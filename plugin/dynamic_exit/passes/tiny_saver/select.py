@@ -1,4 +1,4 @@
-"""Which candidates answer first: the paper's rule for one saver, the chain search for several."""
+"""The choice of savers: the paper's rule for a single one, the chain search for several."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,24 +6,21 @@ from dataclasses import dataclass
 from ...chain.evaluation import Configuration, evaluate
 from ...chain.operating_point import Goal
 from ...chain.thresholds import ALWAYS_EXIT
+from ...core.chance import no_better_than_chance
 from ...records import Records
 from ...search.beam import shortlist
 from ...search.optimizer import optimize
 from ...search.options import SearchOptions
-from .chance import no_better_than_chance
-
-#: Suffix of the name of a stage that was fine-tuned as a saver.
-FINE_TUNED_SUFFIX = ":finetuned"
 
 
 @dataclass(frozen=True)
 class SoloResult:
-    """How one candidate did with the backbone behind it, on the calibration samples.
+    """How one candidate did with the backbone alone behind it, on the calibration samples.
 
     Attributes:
         stage: Name of its stage.
-        accuracy: Of the candidate alone, in 0..1.
-        cost: Of the candidate alone, in the records' unit.
+        accuracy: Of the candidate by itself, in 0..1.
+        cost: Of the candidate by itself, in the records' unit.
         answered: Share of samples that it answers at matched accuracy, in 0..1.
         cost_ratio: Cost of candidate and backbone together at matched accuracy, over the backbone's.
     """
@@ -37,16 +34,16 @@ class SoloResult:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A candidate's row in the table. What was not measured is None.
+    """A row of the table of candidates; what was not measured is None.
 
     Attributes:
         stage: Name of its stage.
-        accuracy: Of the candidate alone, in 0..1.
-        cost: Of the candidate alone, in the records' unit.
-        answered: Share of samples that it answers at matched accuracy, with the backbone alone behind it, in 0..1.
+        accuracy: Of the candidate by itself, in 0..1.
+        cost: Of the candidate by itself, in the records' unit.
+        answered: Share of samples that it answers at matched accuracy with the backbone alone behind it, in 0..1.
         saving_alone: Share of the backbone's cost that this saves.
-        saving_in_chain: By how much the best chain would be dearer without it, over the backbone's cost, out of the
-            shortlist of a large pool; 0 where it is in no best chain.
+        saving_in_chain: How much more the best chain of the other candidates costs, over the backbone's cost; out of a
+            large pool, of the other candidates on the shortlist. 0 if it is not in the best chain.
         chosen: Whether it is in the chain.
         why: The reason, in a few words.
     """
@@ -67,16 +64,13 @@ def skipped_candidate(stage: str, cost: float | None, why: str) -> Candidate:
 
 
 def evaluate_alone(records: Records, stage: str, fuse: str = "none", seed: int = 0) -> SoloResult:
-    """Try one candidate with the backbone behind it, at the backbone's own accuracy.
+    """Evaluate one candidate with the backbone behind it, at the backbone's own accuracy.
 
     Args:
         records: Savers and the final.
         stage: The candidate.
         fuse: ``none`` or ``mean``.
-        seed: Decides the search's restarts.
-
-    Returns:
-        How it did.
+        seed: Decides the restarts of the search.
     """
     pair = records.select([stage])
     (matched,) = optimize(pair, [Goal(max_accuracy_drop=0.0)], SearchOptions(fuse, 1, seed), crossfit=False)
@@ -98,29 +92,35 @@ def select_savers(
 
     Args:
         records: Savers and the final, no exits.
-        max_savers: Savers in the chain at most.
+        max_savers: Maximum number of savers in the chain.
         fuse: ``none`` or ``mean``.
         max_accuracy_drop: Allowed drop for the chain search, in 0..1.
-        seed: Decides the search's restarts.
-        selection: ``single``: the rule of TinySaver (arXiv 2403.17726): at matched accuracy, the largest saving.
+        seed: Decides the restarts of the search.
+        selection: ``single``: the rule of TinySaver (arXiv 2403.17726), the largest saving at matched accuracy.
             ``chain``: the chain that the optimizer finds at `max_accuracy_drop`.
 
     Returns:
-        All candidates, largest saving in the chain first, then the largest alone; `chosen` marks the savers to use.
-        None is chosen where none saves anything. One that is no better than chance is never chosen, nor does what it
-        seems to save count against another.
+        All candidates, those in the chain first, by their saving in the chain, then by their saving alone. None is
+        chosen if none saves anything. A candidate that is no better than chance is never chosen, and its apparent
+        saving does not count against another.
     """
-    alone = [evaluate_alone(records, stage, fuse, seed) for stage in records.stages[:-1]]
+    results = [evaluate_alone(records, stage, fuse, seed) for stage in records.stages[:-1]]
     answers, truth = records.topk_classes[:-1, :, 0], records.truth
-    chance = {each.stage: no_better_than_chance(row, truth) for each, row in zip(alone, answers, strict=True)}
-    able = [each for each in alone if not chance[each.stage]]
-    if not able:
-        savings = {}
-    elif selection == "single":
-        savings = _single(able)
-    else:
-        savings = _chain(records.select([each.stage for each in able]), max_savers, fuse, max_accuracy_drop, seed)
-    rows = [
+    chance = {each.stage: no_better_than_chance(row, truth) for each, row in zip(results, answers, strict=True)}
+    able = [each for each in results if not chance[each.stage]]
+    savings: dict[str, float] = {}
+    if able and selection == "single":
+        savings = _single_savings(able)
+    elif able:
+        savings = _chain_savings(
+            records.select([each.stage for each in able]), max_savers, fuse, max_accuracy_drop, seed
+        )
+
+    def rank(result: SoloResult) -> tuple[float | str, ...]:
+        chosen, in_chain = result.stage in savings, savings.get(result.stage, 0.0)
+        return -chosen, -in_chain, -(1.0 - result.cost_ratio), result.cost, result.stage
+
+    return [
         Candidate(
             stage=each.stage,
             accuracy=each.accuracy,
@@ -131,26 +131,22 @@ def select_savers(
             chosen=each.stage in savings,
             why=chance[each.stage] or _why(each, each.stage in savings, selection),
         )
-        for each in alone
+        for each in sorted(results, key=rank)
     ]
-    return sorted(rows, key=lambda row: (-row.chosen, -row.saving_in_chain, -row.saving_alone, row.cost, row.stage))
 
 
 def chain_ratio(
     records: Records, stages: Sequence[str], fuse: str, max_accuracy_drop: float, seed: int, selection: str
 ) -> float:
-    """Return the cost of chosen savers with the backbone, over the backbone's alone, as `select_savers` looks at it.
+    """Return the cost of chosen savers with the backbone over the backbone's alone, as `select_savers` measures it.
 
     Args:
         records: Savers and the final.
         stages: The chosen savers.
-        fuse: As for `select_savers`, as are the next three.
-        max_accuracy_drop: Allowed drop.
-        seed: Decides the search's restarts.
-        selection: ``single`` or ``chain``.
-
-    Returns:
-        The cost over the backbone's.
+        fuse: As for `select_savers`.
+        max_accuracy_drop: As for `select_savers`.
+        seed: As for `select_savers`.
+        selection: As for `select_savers`.
     """
     pool = records.select(stages)
     goal = Goal(max_accuracy_drop=0.0 if selection == "single" else max_accuracy_drop)
@@ -158,16 +154,16 @@ def chain_ratio(
     return evaluate(pool, best).cost_ratio
 
 
-def _single(alone: Sequence[SoloResult]) -> dict[str, float]:
-    """Return the best pair's saver with its lead over the second."""
-    first, *others = sorted(alone, key=lambda each: (each.cost_ratio, each.stage))
+def _single_savings(results: Sequence[SoloResult]) -> dict[str, float]:
+    """Return the saver of the best pair with its lead over the second best."""
+    first, *others = sorted(results, key=lambda each: (each.cost_ratio, each.stage))
     second = min([1.0, *(each.cost_ratio for each in others)])
     return {first.stage: second - first.cost_ratio} if first.cost_ratio < 1.0 else {}
 
 
-def _chain(records: Records, max_savers: int, fuse: str, drop: float, seed: int) -> dict[str, float]:
-    """Return the best chain's savers, each with what its absence would cost in a chain of the shortlist's others."""
-    # stages chosen at the drop itself; their thresholds, tuned afterwards, leave room for what samples differ
+def _chain_savings(records: Records, max_savers: int, fuse: str, drop: float, seed: int) -> dict[str, float]:
+    """Return the savers of the best chain, each with the extra cost of the best chain without it."""
+    # stages are chosen at the drop itself; their thresholds are tuned later, with a margin for other samples
     goals, options = [Goal(max_accuracy_drop=drop)], SearchOptions(fuse, max_savers, seed)
 
     def cheapest(pool: Records) -> tuple[list[str], float]:
@@ -183,9 +179,9 @@ def _chain(records: Records, max_savers: int, fuse: str, drop: float, seed: int)
     return savings
 
 
-def _why(alone: SoloResult, chosen: bool, selection: str) -> str:
+def _why(result: SoloResult, chosen: bool, selection: str) -> str:
     if selection == "chain":
         return "in the best chain" if chosen else "in no best chain"
     if chosen:
         return "largest saving at matched accuracy"
-    return "saves nothing at matched accuracy" if alone.cost_ratio >= 1.0 else "another saves more"
+    return "saves nothing at matched accuracy" if result.cost_ratio >= 1.0 else "another saves more"

@@ -1,9 +1,10 @@
-"""Structured pruning on torch-pruning's dependency graph, in steps, with fine-tuning after each."""
+"""Structured pruning in steps, on torch-pruning's dependency graph, with fine-tuning after each step."""
 
 import copy
 import logging
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,10 @@ from ...graph import Classifier
 from ...runtime.model import DynamicExitModel
 from ..quantization.detect import what_is_quantized
 from .config import PruningStanza
-from .fine_tune import Teacher, fine_tune
+from .fine_tuning import Teacher, fine_tune
 from .importance import accumulate_gradients, make_importance, needs_gradients
-from .removal_order import Block, Rules, by_name, removal_order, within_ratio
-from .structure import Structure, prunable
+from .removal_order import Block, Rules, removal_order, units_by_layer, within_ratio
+from .structure import Structure, prunable_layers
 
 logger = logging.getLogger(__name__)
 
@@ -31,37 +32,38 @@ def prune(
     *,
     ratios: Mapping[str, float] = MappingProxyType({}),
 ) -> nn.Module:
-    """Return a smaller copy of a classifier; the given one stays as it was.
+    """Return a smaller copy of a classifier, which itself stays as it is.
 
-    Channels go with everything that depends on them, the least important first, and attention heads as a whole. The
-    layers that give the classes keep their outputs.
+    Channels are removed with everything that depends on them, the least important first, and attention heads as a
+    whole. The layers that compute the logits keep their outputs.
 
     Args:
-        model: Classifier in float, logits (N, C) out or something that holds them.
-        example_inputs: What it takes, batch first; multiply-adds are counted on them.
-        stanza: How much goes, by which measure, and the fine-tuning.
-        train: Inputs, each (N, ...), and labels int64 (N,), -1 where unknown; None: no fine-tuning.
-        seed: Order of the samples, their augmentation, and what goes at random.
-        ratios: By module's name, what is removed there instead of what the stanza says.
+        model: Classifier in float; its output is logits (N, C) or contains them.
+        example_inputs: Its inputs, batch first; multiply-adds are counted on them.
+        stanza: How much to remove, the measure of importance, and the fine-tuning.
+        train: Inputs, each (N, ...), and last labels int64 (N,), -1 where unknown; None means no fine-tuning.
+        seed: Order of the samples, their augmentation, and random scores.
+        ratios: For names of modules, the share to remove there instead of the stanza's.
 
     Returns:
         The pruned model in evaluation mode.
 
     Raises:
-        PassError: Nothing could be removed, the goal is out of reach, the model is dynamic or quantized already or
-            cannot be followed, there are no samples where some are needed, or training fails.
+        PassError: Nothing could be removed, the goal is out of reach, the model is already dynamic or quantized or
+            cannot be traced, samples are needed and missing, or training fails.
     """
     if not isinstance(model, Classifier):
-        return prune(Classifier(model), example_inputs, stanza, train, seed, ratios=ratios).model
+        pruned = cast(Classifier, prune(Classifier(model), example_inputs, stanza, train, seed, ratios=ratios))
+        return pruned.model
     _check(model, stanza, train)
     flags = [parameter.requires_grad for parameter in model.parameters()]
     with torch.random.fork_rng():
-        torch.manual_seed(seed)  # the random measure knows no other source of randomness
-        pruned = _Pruning(model, tuple(example_inputs), stanza, train, seed, ratios).run()
-    for parameter, flag in zip(pruned.parameters(), flags, strict=True):
+        torch.manual_seed(seed)  # random scores use the global generator
+        smaller = _PruningRun(model, tuple(example_inputs), stanza, train, seed, ratios).run()
+    for parameter, flag in zip(smaller.parameters(), flags, strict=True):
         parameter.requires_grad_(flag)
         parameter.grad = None
-    return pruned.eval()
+    return smaller.eval()
 
 
 def _check(model: Classifier, stanza: PruningStanza, train: Sequence[Tensor] | None) -> None:
@@ -82,26 +84,32 @@ def _check(model: Classifier, stanza: PruningStanza, train: Sequence[Tensor] | N
                         "another measure, such as magnitude_l2")  # fmt: skip
 
 
-class _Pruning:
-    """One run of the pass.
+class _PruningRun:
+    """One run of the pass; arguments as for `prune`.
 
     Attributes:
-        model: As it came in.
-        names: Of the layers whose units may go.
-        initial: By layer, the units at the beginning.
-        macs: Multiply-adds of the model as it came in.
+        teacher: The unpruned model and the training samples; None if nothing is trained.
+        macs: Multiply-adds of the unpruned model.
+        initial: For each layer that may lose units, their number in the unpruned model.
     """
 
-    def __init__(self, model, example, stanza, train, seed, ratios):
-        self.model, self.example, self.stanza, self.seed = model, example, stanza, seed
-        self.train, self.ratios = train, ratios
+    def __init__(
+        self,
+        model: Classifier,
+        example: tuple[Tensor, ...],
+        stanza: PruningStanza,
+        train: Sequence[Tensor] | None,
+        seed: int,
+        ratios: Mapping[str, float],
+    ):
+        self.model, self.example, self.stanza, self.seed, self.ratios = model, example, stanza, seed, ratios
         options = stanza.fine_tune
         learns = options.epochs or (stanza.steps > 1 and options.step_epochs) or needs_gradients(stanza.importance)
         self.teacher = None if train is None or not learns else Teacher(model, train[:-1], train[-1])
         self.macs = count_macs(model, example)
-        self.names = prunable(model, example, stanza.ignored_layers, stanza.attention == "heads")
+        names = prunable_layers(model, example, stanza.ignored_layers, stanza.attention == "heads")
         units = self._structure(model).units
-        self.initial = {name: len(units[name].members) for name in sorted(self.names)}
+        self.initial = {name: len(units[name].members) for name in sorted(names)}
 
     def run(self) -> Classifier:
         """Return the pruned model."""
@@ -125,59 +133,59 @@ class _Pruning:
         return Structure(copy.deepcopy(model), self.example, stanza.ignored_layers, stanza.attention == "heads")
 
     def _step(self, model: Classifier, share: float) -> Classifier:
-        """Return a copy without what must be gone after a share of all steps."""
+        """Return a copy without the units that are to be gone after a share of all steps."""
         structure = self._structure(model)
         scores = self._scores(structure)
         own = {name: ratio for name in scores if (ratio := self._own_ratio(structure, name)) is not None}
-        fixed = [block for name, ratio in own.items() for block in self._least(name, scores[name], ratio * share)]
+        fixed = [block for name, ratio in own.items() for block in self._blocks(name, scores[name], ratio * share)]
         free = {name: score for name, score in scores.items() if name not in own}
         cap = max(self.stanza.max_ratio, self.stanza.ratio or 0)
         rules = Rules(self.stanza.scope, self.initial, cap, self.stanza.round_to)
         order = removal_order(free, rules)
         if self.stanza.target_cost is None:
-            count = within_ratio(order, self.stanza.ratio * share, rules, free)
+            count = within_ratio(order, (self.stanza.ratio or 0) * share, rules, free)
         else:
-            count = self._reach(model, fixed, order, 1 - (1 - self.stanza.target_cost) * share)
+            count = self._count_for_cost(model, fixed, order, 1 - (1 - self.stanza.target_cost) * share)
         return self._without(model, [*fixed, *order[:count]])
 
     def _own_ratio(self, structure: Structure, name: str) -> float | None:
-        """Return the ratio that is set for one of the modules that lose outputs with a layer."""
-        ours = {structure.model.model.get_submodule(module): ratio for module, ratio in self.ratios.items()}
-        return next((ours[module] for module in structure.units[name].outputs if module in ours), None)
+        """Return the ratio set for one of the modules that lose outputs together with a layer, or None."""
+        by_module = {structure.model.model.get_submodule(module): ratio for module, ratio in self.ratios.items()}
+        return next((by_module[module] for module in structure.units[name].outputs if module in by_module), None)
 
-    def _least(self, name: str, score: Tensor, ratio: float) -> list[Block]:
+    def _blocks(self, name: str, score: Tensor, ratio: float) -> list[Block]:
+        """Return the least important blocks of one layer, up to a ratio of its own."""
         rules = Rules("layer", self.initial, ratio, self.stanza.round_to)
         return removal_order({name: score}, rules)
 
     def _scores(self, structure: Structure) -> dict[str, Tensor]:
-        """Score every unit that may go; a measure may know nothing of a layer, which then stays as it is."""
+        """Return the scores of all units by layer, without layers that the measure does not apply to."""
         stanza, scores = self.stanza, {}
-        if needs_gradients(stanza.importance):
+        if needs_gradients(stanza.importance) and self.teacher is not None:
             options = stanza.fine_tune
-            accumulate_gradients(structure.model, self.teacher.inputs, self.teacher.truth, options.augment,
-                                 options.batch_size, self.seed)  # fmt: skip
+            accumulate_gradients(structure.model, self.teacher.samples, options.augment, options.batch_size, self.seed)
         measure = make_importance(stanza.importance)
         for name in self.initial:
             units = structure.units[name]
             score = measure(units.group)
             if score is not None:
-                # a layer of zeros has no mean to divide by
+                # measures divide by the mean, which is 0 for a layer of zeros
                 score = torch.nan_to_num(score.detach().float())
                 scores[name] = torch.stack([score[list(member)].mean() for member in units.members])
         return scores
 
     def _without(self, model: Classifier, blocks: list[Block]) -> Classifier:
         try:
-            pruned = self._structure(model).remove(by_name(blocks))
+            pruned = self._structure(model).remove(units_by_layer(blocks))
             with torch.no_grad():
                 pruned(*self.example)
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:  # as wrong shapes are noticed
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:  # what wrong shapes raise
             raise PassError(f"pruned, the model no longer runs: {first_line(error)}; remove less, or name layers in "
                             "`ignored_layers`") from error  # fmt: skip
         return pruned
 
-    def _reach(self, model: Classifier, fixed: list[Block], order: list[Block], target: float) -> int:
-        """Return how many blocks must go at least for no more than a share of the multiply-adds to remain."""
+    def _count_for_cost(self, model: Classifier, fixed: list[Block], order: list[Block], target: float) -> int:
+        """Return the smallest number of leading blocks whose removal leaves at most a share of the multiply-adds."""
 
         def left(count: int) -> float:
             return count_macs(self._without(model, [*fixed, *order[:count]]), self.example) / self.macs
