@@ -162,11 +162,10 @@ def test_without_labels_the_backbone_says_what_is_right():
     assert all(map(torch.equal, by_labels.state_dict().values(), by_backbone.state_dict().values()))
 
 
-def test_each_epoch_is_told():
+def test_each_epoch_is_logged(log_lines):
     inputs, labels = noisy_task(100, seed=3)
-    lines = []
-    fine_tune(network(), inputs, labels, teacher(labels), stanza(epochs=2), 0, lines.append)
-    assert [line.split(":")[0] for line in lines] == ["epoch 1 of 2", "epoch 2 of 2"]
+    fine_tune(network(), inputs, labels, teacher(labels), stanza(epochs=2), 0, log_prefix="net: ")
+    assert [line.rpartition(": ")[0] for line in log_lines] == ["net: epoch 1 of 2", "net: epoch 2 of 2"]
 
 
 def test_augmented_images_are_trained_on_afresh_in_every_epoch():
