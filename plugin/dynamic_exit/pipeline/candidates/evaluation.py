@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from ...core import distributed
+from ...core.chance import can_tell, no_better_than_chance
 from ...core.hashing import array_fingerprint, digest
 from ...core.model_fingerprint import environment_fingerprint
 from ...errors import DynamicExitError
@@ -19,10 +20,8 @@ from ...passes.tiny_saver import (
     FINE_TUNED_SUFFIX,
     Candidate,
     Shortlist,
-    can_tell,
     chain_ratio,
     evaluate_alone,
-    no_better_than_chance,
     select_savers,
     skipped_candidate,
 )
