@@ -16,6 +16,7 @@ FLOORS = (
     "cost",
     "records",
     "chain",
+    "guarantee",
     "search",
     "runtime",
     "onnx",
