@@ -1,1 +1,3 @@
-"""Frameworks in which the passes are at home, one folder each."""
+"""Integrations of the passes into other frameworks, one folder each; importing a folder registers the passes."""
+
+__all__ = ["hook", "neural_compressor"]

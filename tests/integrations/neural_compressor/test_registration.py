@@ -192,8 +192,33 @@ def found(installed):
     return json.loads(in_a_process(installed, SCRIPT)[0])
 
 
-def test_a_pass_whose_module_comes_first_is_told_what_to_do(installed):
-    said, complaints = in_a_process(installed, "import rounding_pass, dynamic_exit; print('fine')")
+def test_a_recipe_may_name_it_before_anything_imports_neural_compressor(installed):
+    script = """
+import sys, warnings
+from pathlib import Path
+import tiny
+from dynamic_exit.recipe.yaml_io import parse_recipe
+assert "neural_compressor" not in sys.modules
+warnings.simplefilter("ignore")
+values = tiny.recipe(quantization=None)
+late = {key: values.pop(key) for key in ("dynamic_exit", "export")}
+print(parse_recipe({**values, "rounding": {"digits": 3}, **late}, Path.cwd()).static_passes["rounding"])
+"""
+    assert in_a_process(installed, script)[0] == "digits=3 log=None"
+
+
+def test_a_pass_whose_module_comes_first_is_registered(installed):
+    script = """
+import rounding_pass, dynamic_exit, neural_compressor.torch.quantization
+from dynamic_exit.passes import registered_passes
+print(registered_passes()["rounding"].name)
+"""
+    assert in_a_process(installed, script)[0] == "rounding"
+
+
+def test_a_pass_that_is_imported_between_the_two_is_told_what_to_do(installed):
+    script = "import neural_compressor.torch.quantization, rounding_pass, dynamic_exit; print('fine')"
+    said, complaints = in_a_process(installed, script)
     assert said == "fine"
     assert (
         "pass 'rounding' of 'rounding-pass' is left out: 'rounding_pass' was imported first; import dynamic_exit "

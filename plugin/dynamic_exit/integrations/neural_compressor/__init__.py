@@ -3,7 +3,7 @@
 Importing this package registers the passes with Neural Compressor.
 """
 
-from . import host_import  # noqa: F401, I001  must be the first import of Neural Compressor
+from . import imports  # noqa: F401, I001  must be the first import of Neural Compressor
 from .registration import DynamicExitConfig, EarlyExitConfig, PruningConfig, TinySaverConfig
 from .compress import compress
 from .description import describe_algorithms
