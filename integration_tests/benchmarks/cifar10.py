@@ -25,7 +25,7 @@ from dynamic_exit.chain.evaluation import Configuration, Evaluation, evaluate
 from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.core.user_code import load_function
 from dynamic_exit.cost import count_macs
-from dynamic_exit.onnx.part import export_part
+from dynamic_exit.onnx.export import export_part
 from dynamic_exit.onnx.session import open_session
 from dynamic_exit.passes.early_exit import ExitTraining, FrozenBackbone, TrainingSamples, attach_exits
 from dynamic_exit.pipeline.backbone import cut_backbone

@@ -24,7 +24,7 @@ from zoo_models import Made
 from dynamic_exit.core.user_code import load_function
 from dynamic_exit.cost import measure_latency
 from dynamic_exit.graph import Classifier
-from dynamic_exit.onnx.part import export_part
+from dynamic_exit.onnx.export import export_part
 from dynamic_exit.onnx.session import open_session
 
 CIFAR = Path(__file__).resolve().parents[2] / "recipes/cifar10/models.py"

@@ -21,9 +21,11 @@ from zoo_models import HUGGING_FACE, Made, timm_family, torchvision_model
 
 from dynamic_exit.cost import node_macs
 from dynamic_exit.graph import Classifier, capture, find_cuts, split
-from dynamic_exit.onnx.part import Part, export_part
+from dynamic_exit.onnx.export import export_part
+from dynamic_exit.onnx.model_parts import ModelParts
+from dynamic_exit.onnx.part import Part
 from dynamic_exit.onnx.session import open_session
-from dynamic_exit.onnx.stitch import ModelParts, stitch
+from dynamic_exit.onnx.stitch import stitch
 from dynamic_exit.onnx.verification import Agreement, compare, run_model
 from dynamic_exit.passes.early_exit.heads import build_head
 from dynamic_exit.passes.early_exit.positions import choose_cuts

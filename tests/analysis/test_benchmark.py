@@ -8,8 +8,8 @@ import tiny
 
 from dynamic_exit.analysis.benchmark import benchmark_folder, ideal_seconds
 from dynamic_exit.errors import DataError, ExportError, OperatingPointError
+from dynamic_exit.onnx.model_parts import ModelParts
 from dynamic_exit.onnx.part import Part
-from dynamic_exit.onnx.stitch import ModelParts
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe import read_recipe
 

@@ -19,7 +19,7 @@ from dynamic_exit.core.cache import Cache
 from dynamic_exit.core.model_fingerprint import classifier_fingerprint, function_fingerprint, module_fingerprint
 from dynamic_exit.core.user_code import load_function
 from dynamic_exit.graph import Classifier
-from dynamic_exit.onnx.part import export_part
+from dynamic_exit.onnx.export import export_part
 from dynamic_exit.passes.augment import make_augment
 from dynamic_exit.passes.early_exit import FrozenBackbone
 from dynamic_exit.passes.early_exit.features import CachedFeatures, LiveFeatures

@@ -8,7 +8,7 @@ from torch import nn
 
 from dynamic_exit.errors import ExportError
 from dynamic_exit.graph import Classifier, capture, split
-from dynamic_exit.onnx.part import export_part
+from dynamic_exit.onnx.export import export_part
 
 IDS = torch.arange(14).reshape(2, 7) % 10
 NAMES = ["input_ids", "attention_mask"]

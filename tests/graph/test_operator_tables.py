@@ -11,7 +11,7 @@ from torch.export import exported_program
 
 from dynamic_exit.graph import export_program
 from dynamic_exit.graph.operator_tables import one_pass_over_operators
-from dynamic_exit.onnx.part import export_part
+from dynamic_exit.onnx.export import export_part
 
 EXAMPLE = torch.from_numpy(tiny.draw(2, 1)[0])
 
@@ -41,7 +41,7 @@ def made(module):
 def test_programs_and_files_are_those_of_torch_alone(monkeypatch):
     module = Mixed().eval()
     quick = made(module)
-    for name in ("dynamic_exit.graph.export", "dynamic_exit.onnx.part"):
+    for name in ("dynamic_exit.graph.export", "dynamic_exit.onnx.export"):
         monkeypatch.setattr(sys.modules[name], "one_pass_over_operators", contextlib.nullcontext)
     assert made(module) == quick
 

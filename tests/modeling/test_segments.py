@@ -14,9 +14,10 @@ from dynamic_exit import DynamicExitModelForImageClassification as Model
 from dynamic_exit.artifact.runner import FileRunner
 from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.errors import DynamicExitError, ExportError
+from dynamic_exit.onnx.model_parts import ModelParts
 from dynamic_exit.onnx.part import Part
 from dynamic_exit.onnx.session import open_session
-from dynamic_exit.onnx.stitch import ModelParts, stitch
+from dynamic_exit.onnx.stitch import stitch
 from dynamic_exit.records import Records
 
 INPUTS, _ = tiny.samples("test")

@@ -11,10 +11,11 @@ from torch import nn
 
 from dynamic_exit.errors import ExportError
 from dynamic_exit.onnx import external_data
-from dynamic_exit.onnx.part import export_part
+from dynamic_exit.onnx.export import export_part
+from dynamic_exit.onnx.model_parts import ModelParts
 from dynamic_exit.onnx.quantize import QuantizationOptions, quantize_part
 from dynamic_exit.onnx.session import open_session
-from dynamic_exit.onnx.stitch import ModelParts, stitch
+from dynamic_exit.onnx.stitch import stitch
 
 LIMIT = 10_000
 IMAGES = np.random.default_rng(0).normal(size=(40, 1, 8, 8)).astype(np.float32)

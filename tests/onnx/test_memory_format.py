@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from dynamic_exit.onnx.export import export_part
 from dynamic_exit.onnx.memory_format import with_layout
-from dynamic_exit.onnx.part import export_part
 from dynamic_exit.onnx.quantize import QuantizationOptions, quantize_part
 from dynamic_exit.onnx.session import PartSession
 

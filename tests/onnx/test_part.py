@@ -8,10 +8,12 @@ from torch import nn
 
 from dynamic_exit.errors import ExportError, VerificationError
 from dynamic_exit.graph import Classifier, capture, split
-from dynamic_exit.onnx.part import BATCH, export_part
+from dynamic_exit.onnx.export import export_part
+from dynamic_exit.onnx.model_parts import ModelParts
+from dynamic_exit.onnx.part import BATCH
 from dynamic_exit.onnx.quantize import QuantizationOptions, quantize_part
 from dynamic_exit.onnx.session import PartSession, open_session
-from dynamic_exit.onnx.stitch import ModelParts, stitch
+from dynamic_exit.onnx.stitch import stitch
 from dynamic_exit.onnx.verification import Agreement, assert_equivalent, compare, is_equivalent, run_session
 from dynamic_exit.runtime.model import DynamicExitModel
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from dynamic_exit.errors import ExportError
+from dynamic_exit.onnx.model_parts import ModelParts
 from dynamic_exit.onnx.part import BATCH, OUTPUT, Part
 from dynamic_exit.onnx.session import PartSession, open_session
-from dynamic_exit.onnx.stitch import ModelParts, stitch
+from dynamic_exit.onnx.stitch import stitch
 from dynamic_exit.runtime.model import DynamicExitModel
 
 FEATURES, CLASSES = 3, 4

@@ -9,8 +9,10 @@ from test_stitch import build, full_chain
 from torch import nn
 
 from dynamic_exit.errors import ExportError
-from dynamic_exit.onnx.part import OUTPUT, export_part
-from dynamic_exit.onnx.quantize import QuantizationOptions, dequantize_part, quantize_part
+from dynamic_exit.onnx.dequantize import dequantize_part
+from dynamic_exit.onnx.export import export_part
+from dynamic_exit.onnx.part import OUTPUT
+from dynamic_exit.onnx.quantize import QuantizationOptions, quantize_part
 from dynamic_exit.onnx.session import PartSession, open_session
 from dynamic_exit.onnx.unstitch import static_model, unstitch
 
@@ -84,13 +86,13 @@ def quantized():
     return part, quantize_part(part, feeds, QuantizationOptions()), images.numpy()
 
 
-def test_without_int8_the_operators_are_those_of_the_float_part(quantized):
+def test_a_dequantized_part_has_the_operators_of_the_float_part(quantized):
     part, int8, _ = quantized
     kinds = [sorted(node.op_type for node in each.proto.graph.node) for each in (part, dequantize_part(int8))]
     assert [kind for kind in kinds[1] if kind != "Identity"] == [kind for kind in kinds[0] if kind != "Identity"]
 
 
-def test_without_int8_only_the_rounding_of_weights_is_left(quantized):
+def test_a_dequantized_part_differs_from_float_by_rounded_weights_alone(quantized):
     part, int8, images = quantized
     answers = {key: PartSession(each).run(images) for key, each in
                {"float": part, "int8": int8, "back": dequantize_part(int8)}.items()}  # fmt: skip

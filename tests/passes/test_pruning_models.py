@@ -10,7 +10,7 @@ from torch import nn
 
 from dynamic_exit.cost import count_macs, node_macs
 from dynamic_exit.graph import Classifier, capture, find_cuts, split
-from dynamic_exit.onnx.part import export_part
+from dynamic_exit.onnx.export import export_part
 from dynamic_exit.onnx.session import PartSession
 from dynamic_exit.passes import PruningStanza
 from dynamic_exit.passes.pruning import prune

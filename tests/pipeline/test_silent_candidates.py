@@ -15,7 +15,7 @@ from torch import nn
 from dynamic_exit import TinySaverConfig
 from dynamic_exit.core.cache import Cache
 from dynamic_exit.errors import ModelError, PassError
-from dynamic_exit.onnx.part import export_part
+from dynamic_exit.onnx.export import export_part
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.passes.tiny_saver import select_savers
 from dynamic_exit.pipeline.candidates.untrained import why_untrained

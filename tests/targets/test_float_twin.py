@@ -17,8 +17,9 @@ from dynamic_exit.artifact.folder import read_config
 from dynamic_exit.chain.operating_point import OperatingPoints
 from dynamic_exit.chain.thresholds import point_thresholds
 from dynamic_exit.errors import ExportError
+from dynamic_exit.onnx.dequantize import dequantize_part
 from dynamic_exit.onnx.part import IR_VERSION, OPSET, OUTPUT, Part
-from dynamic_exit.onnx.quantize import QuantizationOptions, dequantize_part, quantize_part
+from dynamic_exit.onnx.quantize import QuantizationOptions, quantize_part
 from dynamic_exit.onnx.session import PartSession
 from dynamic_exit.pipeline.measure import Variant, answer
 from dynamic_exit.pipeline.run import run
@@ -300,7 +301,7 @@ def test_the_twin_of_every_stage_is_held_against_the_float_stage(lost, monkeypat
     inputs = {"x": np.random.default_rng(1).normal(size=(70, CHANNELS, LENGTH)).astype(np.float32)}
     stages = one_stage(part, quantize_part(part, [inputs], QuantizationOptions()))
     if lost:
-        monkeypatch.setattr("dynamic_exit.onnx.quantize._noted", lambda node: [])
+        monkeypatch.setattr("dynamic_exit.onnx.dequantize._activations", lambda node: [])
     found = float_twin.check_twin(stages, inputs)
     assert (found["parts"], found["verified"], found["samples"]) == (["segment0"], not lost, 70)
     assert (found["differ"]["final"] > 10) == lost
@@ -311,7 +312,7 @@ def test_a_twin_that_cannot_run_is_none(monkeypatch):
     part = replace(part_of("Conv + Relu Flatten Gemm"), output_kind="logits")
     inputs = {"x": np.ones((4, CHANNELS, LENGTH), np.float32)}
     stages = one_stage(part, quantize_part(part, [inputs], QuantizationOptions()))
-    monkeypatch.setattr("dynamic_exit.onnx.quantize._noted", lambda node: [["NoSuchOperator"]])
+    monkeypatch.setattr("dynamic_exit.onnx.dequantize._activations", lambda node: [["NoSuchOperator"]])
     assert float_twin.check_twin(stages, inputs) == {
         "parts": ["segment0"],
         "verified": False,

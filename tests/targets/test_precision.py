@@ -6,7 +6,7 @@ import pytest
 import sentences
 import tiny
 
-from dynamic_exit.onnx.part import export_part
+from dynamic_exit.onnx.export import export_part
 from dynamic_exit.onnx.quantize import PRODUCTS, QuantizationOptions, is_quantized, quantize_part
 from dynamic_exit.onnx.session import PartSession
 from dynamic_exit.onnx.unstitch import unstitch

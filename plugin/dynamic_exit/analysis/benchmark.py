@@ -16,9 +16,10 @@ from ..chain.drop_checks import with_standard_error
 from ..chain.operating_point import OperatingPoint, OperatingPoints
 from ..chain.thresholds import point_thresholds
 from ..errors import DataError, ExportError
+from ..onnx.model_parts import ModelParts
 from ..onnx.part import Part
 from ..onnx.session import open_session
-from ..onnx.stitch import ModelParts, stitch
+from ..onnx.stitch import stitch
 from ..onnx.unstitch import static_model, unstitch
 from ..pipeline.measure import Variant, answer, make_call, time_calls, timed_slices
 from ..runtime.stages import FLOAT

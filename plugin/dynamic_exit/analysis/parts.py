@@ -14,9 +14,9 @@ from ..artifact.model_config import DynamicExitModelConfig
 from ..artifact.runner import SegmentsRunner, open_runner, part_files
 from ..chain.names import HIDDEN
 from ..errors import ExportError
+from ..onnx.model_parts import ModelParts
 from ..onnx.part import Part
 from ..onnx.session import PartSession, open_session
-from ..onnx.stitch import ModelParts
 from ..onnx.unstitch import static_model
 from ..targets.float_twin import PartTransform, Twin, find_twin
 from ..targets.torch import TorchSession

@@ -16,7 +16,8 @@ from ..core.batching import named_batches
 from ..core.logging import silenced
 from ..cost import ROUND_SECONDS
 from ..graph.backbone import Backbone
-from ..onnx.part import Part, export_part
+from ..onnx.export import export_part
+from ..onnx.part import Part
 from ..onnx.quantize import quantize_part
 from ..onnx.session import PartSession
 from ..passes import PruningStanza

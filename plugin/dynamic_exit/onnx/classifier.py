@@ -12,8 +12,9 @@ from onnx import helper, numpy_helper
 from torch import Tensor, fx, nn
 
 from ..errors import CaptureError, ExportError, ModelError, first_line
+from .export import export_part
 from .normalize import INPUT, all_nodes, convert_opset, normalize, operator_version
-from .part import BATCH, IR_VERSION, OPSET, OUTPUT, Part, export_part
+from .part import BATCH, IR_VERSION, OPSET, OUTPUT, Part
 from .session import open_session
 
 #: Largest difference between a sample's logits alone and in a batch, relative to the largest logit.

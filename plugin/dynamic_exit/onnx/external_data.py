@@ -1,4 +1,4 @@
-"""Models of more than 2 GB: one protobuf cannot hold them, so that weights lie in a file beside the model."""
+"""Models of more than 2 GB, which one protobuf cannot hold: their weights are in a file beside the model."""
 
 import tempfile
 from collections.abc import Iterator
@@ -10,22 +10,22 @@ from onnx import TensorProto
 
 from .names import inner_graphs
 
-#: Bytes of weights from which a model counts as large; protobuf's own limit is 2**31, names and shapes included.
+#: Bytes of weights above which a model is large; protobuf's limit is 2**31, with names and shapes.
 LIMIT = 1_900_000_000
 
 
 def is_large(model: onnx.ModelProto, limit: int | None = None) -> bool:
-    """Tell whether a model's weights need a file of their own.
+    """Return whether the weights of a model need a separate file.
 
     Args:
-        model: With its weights in memory.
-        limit: Bytes; None is `LIMIT`.
+        model: A model with its weights in memory.
+        limit: Bytes of weights; None is `LIMIT`.
     """
     return sum(_size(tensor) for tensor in _weights(model)) > (LIMIT if limit is None else limit)
 
 
 def _weights(model: onnx.ModelProto) -> Iterator[TensorProto]:
-    """Yield all weights, those inside branches included."""
+    """Yield all weights, including those inside branches."""
     for graph in inner_graphs(model.graph):
         yield from graph.initializer
 
@@ -35,40 +35,40 @@ def _size(tensor: TensorProto) -> int:
 
 
 def save_model(model: onnx.ModelProto, path: str | Path, limit: int | None = None) -> list[Path]:
-    """Write a model, a large one in two files.
+    """Write a model, in two files if it is large.
 
     Args:
-        model: Is as before afterwards.
+        model: Left unchanged.
         path: The file to write; the weights of a large model go to ``<path>.data``.
-        limit: Bytes of weights from which it is large; None is `LIMIT`.
+        limit: Bytes of weights above which it is large; None is `LIMIT`.
 
     Returns:
-        The files.
+        The written files.
     """
     path = Path(path)
     if not is_large(model, limit):
         onnx.save(model, path)
         return [path]
     data = path.with_name(f"{path.name}.data")
-    data.unlink(missing_ok=True)  # onnx would append
+    data.unlink(missing_ok=True)  # to which onnx would append
     onnx.save(model, path, save_as_external_data=True, all_tensors_to_one_file=True, location=data.name)
-    # saving takes the weights out of the model; a graph in memory that points to a file is of no use to others
+    # saving moves the weights out of the model in memory; load them again
     onnx.load_external_data_for_model(model, str(path.parent))
     for tensor in _weights(model):
         tensor.ClearField("data_location")
-    return [each for each in (path, data) if each.exists()]  # small weights stay in the model
+    return [each for each in (path, data) if each.exists()]  # small weights are in the model itself
 
 
 @contextmanager
 def for_onnx(model: onnx.ModelProto, limit: int | None = None) -> Iterator[onnx.ModelProto | str]:
-    """Give a model in the form in which onnx's checker and onnxruntime can take it.
+    """Yield a model in the form that onnx's checker and onnxruntime accept.
 
     Args:
-        model: Is as before afterwards.
-        limit: Bytes of weights from which it is large; None is `LIMIT`.
+        model: Left unchanged.
+        limit: Bytes of weights above which it is large; None is `LIMIT`.
 
     Yields:
-        The model, or the path of a temporary file where it is large.
+        The model; the path of a temporary file if it is large.
     """
     if not is_large(model, limit):
         yield model

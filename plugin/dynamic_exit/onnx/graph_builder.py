@@ -1,8 +1,10 @@
-"""Nodes and constants of one (sub)graph while it is being written."""
+"""Builder of one ONNX graph or subgraph."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
@@ -11,27 +13,27 @@ from .part import OUTPUT, Part
 
 
 class GraphBuilder:
-    """A graph in the making; names of its own values begin with `prefix`."""
+    """A graph under construction; names of its values begin with `prefix`."""
 
     def __init__(self, prefix: str):
         self.prefix = prefix
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
 
-    def add(self, operator: str, *inputs: str, out: str | None = None, **attributes) -> str:
-        """Add a node of one output and return the output's name."""
+    def add(self, operator: str, *inputs: str, out: str | None = None, **attributes: Any) -> str:
+        """Add a node with one output and return the name of the output."""
         name = f"{self.prefix}{out or len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, list(inputs), [name], **attributes))
         return name
 
-    def constant(self, value, dtype) -> str:
+    def constant(self, value: npt.ArrayLike, dtype: npt.DTypeLike) -> str:
         """Add a constant and return its name."""
         name = f"{self.prefix}c{len(self.initializers)}"
         self.initializers.append(numpy_helper.from_array(np.asarray(value, dtype=dtype), name))
         return name
 
     def include(self, part: Part, feeds: Mapping[str, str]) -> str:
-        """Copy a part's nodes in, fed by the named values, and return the name of what it gives."""
+        """Add the nodes of a part, with the named values as inputs, and return the name of its output."""
         graph, prefix = with_short_names(part.name, part.proto.graph), f"{part.name}:"
         for name in part.input_names:
             self.nodes.append(helper.make_node("Identity", [feeds[name]], [prefix + name]))
@@ -39,25 +41,27 @@ class GraphBuilder:
         self.initializers.extend(graph.initializer)
         return prefix + OUTPUT
 
-    def filled(self, shape: str, value) -> str:
-        """Add one value, a numpy scalar, throughout a shape, which is the name of its numbers."""
+    def filled(self, shape: str, value: np.generic) -> str:
+        """Add a tensor filled with a numpy scalar; `shape` is the name of a value with its sizes."""
         return self.add("ConstantOfShape", shape, value=numpy_helper.from_array(np.asarray([value])))
 
     def zeros(self, length: str, width: int) -> str:
-        """Add zeros float32 (rows, width), `length` being the shape (rows)."""
+        """Add zeros float32 (rows, width); `length` is the name of a value with the shape (rows,)."""
         return self.filled(self.add("Concat", length, self.constant([width], np.int64), axis=0), np.float32(0))
 
     def nothing(self, shape: Sequence[int | str]) -> str:
-        """Add zero rows of a shape whose free dimensions are their names."""
+        """Add a tensor of zero rows of a shape; free dimensions, given by name, are empty too."""
         values = np.zeros([0] + [side if isinstance(side, int) else 0 for side in shape], np.float32)
         return self.add("Identity", self.constant(values, np.float32))
 
     def any(self, rows: str, out: str) -> str:
-        """Add whether a value has any element."""
+        """Add whether a value has at least one element."""
         return self.add(
             "Greater", self.add("Size", rows, out=f"{out}/size"), self.constant(0, np.int64), out=f"{out}/any"
         )
 
-    def graph(self, name: str, outputs: Sequence[onnx.ValueInfoProto], inputs=()) -> onnx.GraphProto:
+    def graph(
+        self, name: str, outputs: Sequence[onnx.ValueInfoProto], inputs: Sequence[onnx.ValueInfoProto] = ()
+    ) -> onnx.GraphProto:
         """Return the finished graph."""
         return helper.make_graph(self.nodes, name, list(inputs), list(outputs), initializer=self.initializers)

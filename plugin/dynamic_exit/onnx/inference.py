@@ -21,13 +21,13 @@ def open_file(
         model: The bytes of a model, or the path of its file.
         threads: Threads within an operator; None leaves it to onnxruntime.
         providers: Execution providers in order of preference.
-        options: Further options; they are used as they are.
+        options: Further options, used as they are.
 
     Returns:
         The session.
 
     Raises:
-        ExportError: A provider is not there, or onnxruntime refuses the model.
+        ExportError: A provider is not available, or onnxruntime refuses the model.
     """
     missing = [name for name in providers if name not in onnxruntime.get_available_providers()]
     if missing:
@@ -41,5 +41,5 @@ def open_file(
         options.inter_op_num_threads = 1
     try:
         return onnxruntime.InferenceSession(model, options, providers=list(providers))
-    except Exception as error:  # onnxruntime raises classes of its own that share no base below Exception
+    except Exception as error:  # onnxruntime raises its own classes, which share no base but Exception
         raise ExportError(f"onnxruntime refuses the model: {first_line(error)}") from error

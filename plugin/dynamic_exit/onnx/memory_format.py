@@ -1,4 +1,4 @@
-"""The memory layout of what one segment hands to the next."""
+"""The memory layout of the hidden state between two segments."""
 
 import onnx
 from onnx import helper
@@ -7,24 +7,24 @@ from ..chain.names import HIDDEN
 from .part import Part
 from .quantize import is_quantized
 
-# channels in one block of onnxruntime's own layout, the widest that processors have
+# channels in one block of onnxruntime's layout, the widest of all processors
 _BLOCK = 16
 _NAME = "layout"
 
 
 def with_layout(part: Part) -> Part:
-    """Let a segment bring the map that it takes into onnxruntime's blocked layout once, for all that reads it.
+    """Return a segment that converts its hidden state to onnxruntime's blocked layout once, for all nodes that read it.
 
-    Convolutions want blocks of channels. What crosses a cut is laid out plainly, and where a shortcut beside a
-    convolution reads it plainly too, the two are not fused and all of the first block goes back and forth. A maximum
-    over windows of one place changes no value, and what reads its answer gets blocks.
+    Convolutions need blocks of channels. The hidden state arrives in plain layout, and if a shortcut beside a
+    convolution reads it in plain layout too, onnxruntime does not fuse the two and converts the first block back and
+    forth. A max pooling with windows of one element changes no value, and its output is in blocks.
 
     Args:
-        part: A segment; unless it is in float, convolves, and takes a map (C, H, W) of whole blocks, it comes back as
-            it is.
+        part: A segment; it is returned as it is unless it is in float, has convolutions, and takes a hidden state
+            (C, H, W) with a multiple of 16 channels.
 
     Returns:
-        The segment, with the same answers.
+        The segment, with the same outputs.
     """
     graph = part.proto.graph
     shape = [d.dim_value for value in graph.input if value.name == HIDDEN for d in value.type.tensor_type.shape.dim]

@@ -1,4 +1,4 @@
-"""Names of values inside a file that is made of many parts."""
+"""Names of values in a file of many parts."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ import onnx
 
 
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """Yield the graphs that a node holds itself."""
+    """Yield the subgraphs of a node."""
     for attribute in node.attribute:
         if attribute.HasField("g"):
             yield attribute.g
@@ -15,7 +15,7 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 
 def inner_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """Yield a graph and all graphs inside its nodes."""
+    """Yield a graph and all subgraphs of its nodes."""
     yield graph
     for node in graph.node:
         for inner in subgraphs(node):
@@ -23,7 +23,7 @@ def inner_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 
 def rename(graph: onnx.GraphProto, new_name: Callable[[str], str]) -> None:
-    """Give values new names, in place, inside branches too."""
+    """Rename the values of a graph in place, including those of its subgraphs."""
     for each in inner_graphs(graph):
         for value in (*each.input, *each.output, *each.value_info, *each.initializer):
             value.name = new_name(value.name)
@@ -33,10 +33,10 @@ def rename(graph: onnx.GraphProto, new_name: Callable[[str], str]) -> None:
 
 
 def with_short_names(name: str, whole: onnx.GraphProto) -> onnx.GraphProto:
-    """Return the graph of a part of that name under names that no other part of a file has, and short ones.
+    """Return the graph of a part with short names that are unique in a file.
 
-    Inputs, weights and the output are called ``part:name``, what lies between them ``part:0``, ``part:1`` and so on;
-    names of nodes and the shapes in between are left out, as every runtime finds them anew.
+    Inputs, weights and the output are named ``part:name``, the values between them ``part:0``, ``part:1`` and so on.
+    Names of nodes and shapes of inner values are dropped, since runtimes infer them.
     """
     graph = onnx.GraphProto()
     graph.CopyFrom(whole)
@@ -52,6 +52,6 @@ def with_short_names(name: str, whole: onnx.GraphProto) -> onnx.GraphProto:
     rename(graph, lambda value: f"{name}:{names[value]}" if value in names else value)
     for each in inside:
         del each.value_info[:]
-        for node in each.node:  # what it gives names it as well
+        for node in each.node:  # its outputs identify it
             node.ClearField("name")
     return graph

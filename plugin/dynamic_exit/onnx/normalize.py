@@ -7,8 +7,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..errors import ModelError, first_line
+from .export import strip
 from .names import subgraphs
-from .part import BATCH, IR_VERSION, OPSET, OUTPUT, strip
+from .part import BATCH, IR_VERSION, OPSET, OUTPUT
 
 #: How the one input of a file that was made ready is called.
 INPUT = "input"

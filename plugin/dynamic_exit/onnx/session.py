@@ -1,4 +1,4 @@
-"""onnxruntime sessions that behave like torch modules, so that one loop drives torch and ONNX alike."""
+"""onnxruntime sessions, and parts that run in them as torch modules do."""
 
 from collections.abc import Sequence
 
@@ -26,14 +26,14 @@ def open_session(
         model: The model, its bytes or the path of its file.
         threads: Threads within an operator; None leaves it to onnxruntime.
         providers: Execution providers in order of preference.
-        options: Further options; they are used as they are.
-        limit: Bytes of weights from which a model goes through a temporary file; None is `large.LIMIT`.
+        options: Further options, used as they are.
+        limit: Bytes of weights above which a model goes through a temporary file; None is `external_data.LIMIT`.
 
     Returns:
         The session.
 
     Raises:
-        ExportError: A provider is not there, or onnxruntime refuses the model.
+        ExportError: A provider is not available, or onnxruntime refuses the model.
     """
     if isinstance(model, onnx.ModelProto):
         with for_onnx(model, limit) as form:
@@ -42,15 +42,15 @@ def open_session(
 
 
 class PartSession(nn.Module):
-    """One part, run by onnxruntime: float tensors in, one tensor out, on the CPU.
+    """A part that onnxruntime runs on the CPU, as a torch module with the same inputs and output.
 
     Args:
         part: The part.
         threads: Threads within an operator; None leaves it to onnxruntime.
-        session: Of the part, where it is open already.
+        session: A session of the part, if one is open already.
 
     Attributes:
-        width: Size of the last dimension that it gives.
+        width: Size of the last dimension of the output.
     """
 
     def __init__(self, part: Part, threads: int | None = None, session: onnxruntime.InferenceSession | None = None):
@@ -60,9 +60,9 @@ class PartSession(nn.Module):
         self._session = session or open_session(part.proto, threads)
 
     def run(self, *arrays: np.ndarray) -> np.ndarray:
-        """Run on numpy arrays, batch first, in the order of `input_names`."""
+        """Run the part on numpy arrays, batch first, in the order of `input_names`."""
         return self._session.run(None, dict(zip(self.input_names, arrays, strict=True)))[0]
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        """Run on tensors, batch first, in the order of `input_names`."""
+        """Run the part on tensors, batch first, in the order of `input_names`."""
         return torch.from_numpy(self.run(*(tensor.detach().cpu().numpy() for tensor in tensors)))

@@ -8,7 +8,7 @@ layouts only for those.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -19,50 +19,12 @@ from ..errors import ExportError, first_line
 from .external_data import for_onnx
 from .graph_builder import GraphBuilder
 from .memory_format import with_layout
+from .model_parts import ModelParts
 from .part import BATCH, Part
 
 _TINY = float(np.finfo(np.float32).tiny)
 # name of the batch size, as a shape
 _ALL = "batch_size"
-
-
-@dataclass(frozen=True)
-class ModelParts:
-    """What a dynamic model consists of.
-
-    Attributes:
-        savers: Answer first, in this order; each takes all of the model's inputs.
-        segments: The backbone's pieces in order; the last gives logits.
-        exits: ``(head, i)``: an exit head on what segment `i` hands on, by ascending `i`.
-        fuse: ``none`` (a stage answers alone) or ``mean`` (probabilities of all stages so far are averaged).
-        taps: ``i``: features (rows, W) of the output of segment `i`, for exits that take ``memory``; -1: of the last
-            saver's logits. Taps with no such exit behind them are left out.
-    """
-
-    savers: Sequence[Part]
-    segments: Sequence[Part]
-    exits: Sequence[tuple[Part, int]]
-    fuse: str = "none"
-    taps: Mapping[int, Part] = field(default_factory=dict)
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """Names of the stages before the final, in the order of `thresholds`."""
-        return tuple(part.name for part in self.savers) + tuple(part.name for part, _ in self.exits)
-
-    def describe(self) -> dict[str, object]:
-        """Return what `unstitch` must know to find the parts in a file."""
-
-        def say(part: Part) -> dict[str, object]:
-            return {"name": part.name, "takes": part.input_names, "shape": [BATCH, *part.output_shape]}
-
-        return {
-            "savers": [say(part) for part in self.savers],
-            "segments": [say(part) for part in self.segments],
-            "exits": [{**say(part), "behind": index} for part, index in self.exits],
-            "sequence": any("memory" in part.input_names for part, _ in self.exits),
-            "fuse": self.fuse,
-        }
 
 
 @dataclass

@@ -8,9 +8,9 @@ from onnx import TensorProto, helper
 
 from ..chain.names import HIDDEN, LOGITS
 from ..errors import ExportError
+from .model_parts import ModelParts
 from .names import inner_graphs, rename, with_short_names
 from .part import BATCH, OUTPUT, Part
-from .stitch import ModelParts
 
 
 def unstitch(model: onnx.ModelProto) -> ModelParts:

@@ -17,9 +17,10 @@ from ..core.batching import batches
 from ..core.cache import Cache, open_cache
 from ..core.hashing import digest
 from ..errors import DynamicExitError
+from ..onnx.dequantize import can_dequantize, dequantize_part
 from ..onnx.external_data import is_large
 from ..onnx.part import Part
-from ..onnx.quantize import dequantize_part, is_quantized, other_quantization
+from ..onnx.quantize import is_quantized
 from ..onnx.session import PartSession
 from ..recipe.yaml_io import read_recipe
 from ..runtime.stages import FLOAT, Stage, StageSet
@@ -105,7 +106,7 @@ def check_twin(stages: StageSet, inputs: Mapping[str, np.ndarray]) -> TwinReport
         stage.part.name: cast(Part, stage.part) for stage in stages.all_stages if stage.part is not stage.float_part
     }
     nothing: TwinReport = {"parts": quantized, "verified": False, "samples": 0, "differ": {}}
-    if not quantized or any(map(other_quantization, parts.values())):
+    if not quantized or not all(map(can_dequantize, parts.values())):
         return nothing
 
     def plain(stage: Stage) -> nn.Module:

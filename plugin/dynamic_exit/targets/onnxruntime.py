@@ -14,7 +14,8 @@ from ..core import distributed
 from ..core.batching import named_batches
 from ..core.cache import open_cache
 from ..graph import Classifier
-from ..onnx.part import Part, export_part
+from ..onnx.export import export_part
+from ..onnx.part import Part
 from ..onnx.quantize import QuantizationOptions, quantize_part
 from ..onnx.session import PartSession, open_session
 from ..onnx.verification import Agreement

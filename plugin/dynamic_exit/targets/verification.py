@@ -12,9 +12,10 @@ import torch
 from ..chain.operating_point import OperatingPoint, OperatingPoints
 from ..chain.thresholds import point_thresholds
 from ..core.batching import batches
+from ..onnx.model_parts import ModelParts
 from ..onnx.part import Part
 from ..onnx.session import open_session
-from ..onnx.stitch import ModelParts, stitch
+from ..onnx.stitch import stitch
 from ..onnx.verification import LOGIT_TOLERANCE, Agreement, assert_equivalent, compare, is_equivalent, logit_differences
 from ..runtime.model import DynamicExitModel
 from ..runtime.recorder import BATCH_SIZE

@@ -10,9 +10,11 @@ from torch import nn
 from dynamic_exit.cost import node_macs
 from dynamic_exit.errors import PassError
 from dynamic_exit.graph import Classifier, Cut, capture, find_cuts, split
-from dynamic_exit.onnx.part import BATCH, export_part
+from dynamic_exit.onnx.export import export_part
+from dynamic_exit.onnx.model_parts import ModelParts
+from dynamic_exit.onnx.part import BATCH
 from dynamic_exit.onnx.session import open_session
-from dynamic_exit.onnx.stitch import ModelParts, stitch
+from dynamic_exit.onnx.stitch import stitch
 from dynamic_exit.passes.early_exit import EarlyExitStanza, ExitTraining, FrozenBackbone, TrainingSamples, attach_exits
 from dynamic_exit.runtime.archive import load_model, save_model
 from dynamic_exit.runtime.model import DynamicExitModel

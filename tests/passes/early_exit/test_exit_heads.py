@@ -8,7 +8,7 @@ from torch import nn
 
 from dynamic_exit.cost import count_macs
 from dynamic_exit.errors import PassError
-from dynamic_exit.onnx.part import export_part
+from dynamic_exit.onnx.export import export_part
 from dynamic_exit.onnx.session import PartSession
 from dynamic_exit.passes import explain
 from dynamic_exit.passes.early_exit import EarlyExitStanza, build_head, register_head, registered_heads

@@ -1,7 +1,7 @@
-"""onnxruntime's quantizer, imported so that nothing is left behind that shadows the user's own modules.
+"""onnxruntime's quantizer, imported without side effects on the user's program.
 
-Its import appends a folder to ``sys.path``, takes modules such as ``onnx_model`` and ``float16`` from there by these
-plain names, whoever else has modules of such names, and sets up logging for the whole program.
+Its import appends a folder to ``sys.path``, imports modules such as ``onnx_model`` and ``float16`` from there by these
+top-level names, which the user's own modules may have too, and configures logging for the whole program.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ _FOLDER = Path(onnxruntime.__file__).parent / "transformers"
 
 @contextlib.contextmanager
 def _apart() -> Iterator[None]:
-    """Let what is imported find the folder's modules first, and restore paths, modules and logging afterwards."""
+    """Import modules of the folder first inside, and restore paths, modules and logging afterwards."""
     names = {path.stem for path in _FOLDER.iterdir()} - {"__init__"}
 
     def folders() -> dict[str, ModuleType]:
@@ -39,7 +39,7 @@ def _apart() -> Iterator[None]:
     finally:
         sys.path[:] = path
         for name in folders():
-            del sys.modules[name]  # what imported them holds what it needs of them
+            del sys.modules[name]  # the importing modules keep their references
         sys.modules.update(kept)
         vars(onnxruntime).pop("transformers", None)
         if package is not None:
@@ -49,7 +49,7 @@ def _apart() -> Iterator[None]:
 
 
 def weights_quantizer() -> type:
-    """Return onnxruntime's ``MatMulNBitsQuantizer``, which few recipes need."""
+    """Return onnxruntime's ``MatMulNBitsQuantizer``, which is imported on demand since few recipes need it."""
     with _apart():
         from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
     return MatMulNBitsQuantizer
