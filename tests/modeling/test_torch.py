@@ -14,9 +14,9 @@ import torch
 from dynamic_exit import DynamicExitModelForImageClassification as Model
 from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.chain.thresholds import point_thresholds
+from dynamic_exit.core.batching import DEFAULT_BATCH_SIZE
 from dynamic_exit.errors import DynamicExitError, ExportError
 from dynamic_exit.records import Records
-from dynamic_exit.runtime.recorder import BATCH_SIZE
 
 INPUTS, LABELS = tiny.samples("test")
 
@@ -113,7 +113,10 @@ def test_records_are_what_the_loaded_folder_answers(ran_torch, model):
     for stage in (*model.stages, "final"):
         alone = [-1 if each == stage else np.inf for each in model.stages]
         # in the batches of the recorder: with others, sums may end in other bits and integers beside these
-        batches = [model(inputs[i : i + BATCH_SIZE], thresholds=alone) for i in range(0, len(inputs), BATCH_SIZE)]
+        batches = [
+            model(inputs[i : i + DEFAULT_BATCH_SIZE], thresholds=alone)
+            for i in range(0, len(inputs), DEFAULT_BATCH_SIZE)
+        ]
         row = records.index(stage)
         answered = np.concatenate([answer.logits.argmax(1) for answer in batches])
         assert np.array_equal(records.topk_classes[row, :, 0], answered)

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dynamic_exit.chain.operating_point import OperatingPoints
+from dynamic_exit.core.batching import DEFAULT_BATCH_SIZE
 from dynamic_exit.core.cache import Cache
 from dynamic_exit.core.hashing import digest
 from dynamic_exit.core.model_fingerprint import module_fingerprint
@@ -28,7 +29,6 @@ from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.pipeline.stage_costs import stage_seconds
 from dynamic_exit.recipe import read_recipe
-from dynamic_exit.runtime.recorder import BATCH_SIZE
 from dynamic_exit.runtime.stages import StageSet
 from dynamic_exit.targets.onnxruntime import OnnxRuntimeTarget
 
@@ -164,7 +164,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(recipe, tmp_path, monkeypat
 @pytest.mark.parametrize("killed_at", [3, BATCHES, BATCHES + 5, 2 * BATCHES + 1])
 def test_a_recording_goes_on_within_a_candidate(tmp_path, killed_at):
     batches = 2 * BATCHES + 3
-    inputs = np.random.default_rng(0).normal(size=(batches * BATCH_SIZE - 7, 5)).astype(np.float32)
+    inputs = np.random.default_rng(0).normal(size=(batches * DEFAULT_BATCH_SIZE - 7, 5)).astype(np.float32)
     weight = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
 
     class Model:

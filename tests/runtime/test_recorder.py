@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from dynamic_exit.core.batching import map_in_threads
+from dynamic_exit.core.batching import DEFAULT_BATCH_SIZE, map_in_threads
 from dynamic_exit.errors import ModelError
 from dynamic_exit.runtime.model import DynamicExitModel
-from dynamic_exit.runtime.recorder import BATCH_SIZE, Answers, answer_batches, make_records
+from dynamic_exit.runtime.recorder import Answers, answer_batches, make_records
 
-INPUTS = np.random.default_rng(0).normal(size=(7 * BATCH_SIZE + 5, 4)).astype(np.float32)
+INPUTS = np.random.default_rng(0).normal(size=(7 * DEFAULT_BATCH_SIZE + 5, 4)).astype(np.float32)
 LABELS = np.arange(len(INPUTS)) % 3
 DESCRIBED = {
     "own_cost": {"exit": 1.0, "final": 0.0},
@@ -58,7 +58,7 @@ def test_a_stage_that_gives_nan_is_named_from_any_thread():
 
 
 def test_progress_is_logged_where_samples_are_many(log_lines):
-    many = np.resize(INPUTS, (100 * BATCH_SIZE, 4))
+    many = np.resize(INPUTS, (100 * DEFAULT_BATCH_SIZE, 4))
     make_records(model(), [many], np.zeros(len(many), np.int64), workers=2, **DESCRIBED)
     assert log_lines == [f"records: {share}0% of 6400 samples" for share in range(1, 11)]
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ..chain.operating_point import Goal
 from ..core import distributed
-from ..core.batching import named_batches
+from ..core.batching import DEFAULT_BATCH_SIZE, named_batches
 from ..core.logging import silenced
 from ..cost import ROUND_SECONDS
 from ..graph.backbone import Backbone
@@ -31,7 +31,6 @@ from ..records import Records
 from ..search.optimizer import optimize
 from ..search.options import SearchOptions
 from ..sources.run_inputs import RunInputs
-from ..targets.base import BATCH_SIZE
 from ..targets.onnxruntime import export_whole
 
 # samples on which heads and the search for thresholds are tried
@@ -123,7 +122,7 @@ class Estimate:
         """Seconds of the backbone for one sample, of many."""
         part, session, _ = self._whole
         feeds = self.run_inputs.splits["calibration"].feeds(part.input_names)
-        batch = [array[:BATCH_SIZE] for array in feeds.values()]
+        batch = [array[:DEFAULT_BATCH_SIZE] for array in feeds.values()]
         return _seconds(lambda: session.run(*batch)) / len(batch[0])
 
     @cached_property
@@ -136,13 +135,13 @@ class Estimate:
             return 0.0, 0.0
         part = self._whole[0]
         feeds, times = self.run_inputs.splits["calibration"].feeds(part.input_names), []
-        for count in (BATCH_SIZE, 2 * BATCH_SIZE):
+        for count in (DEFAULT_BATCH_SIZE, 2 * DEFAULT_BATCH_SIZE):
             few = {name: array[:count] for name, array in feeds.items()}
             started = time.perf_counter()
-            quantize_part(part, named_batches(few, BATCH_SIZE), ways[0])
+            quantize_part(part, named_batches(few, DEFAULT_BATCH_SIZE), ways[0])
             times.append(time.perf_counter() - started)
-        each = max(0.0, times[1] - times[0]) / BATCH_SIZE
-        return max(0.0, times[0] - each * BATCH_SIZE), each
+        each = max(0.0, times[1] - times[0]) / DEFAULT_BATCH_SIZE
+        return max(0.0, times[0] - each * DEFAULT_BATCH_SIZE), each
 
     def export_seconds(self, pieces: int, ways: int) -> float:
         """Seconds to export a backbone in pieces, and to quantize it."""
@@ -187,7 +186,7 @@ class Estimate:
         spent = time.perf_counter() - started
         session = PartSession(part, self.recipe.dynamic_exit.tuning.threads)
         feeds = self.run_inputs.splits["calibration"].feeds(known.input_names)
-        batch = [array[:BATCH_SIZE] for array in feeds.values()]
+        batch = [array[:DEFAULT_BATCH_SIZE] for array in feeds.values()]
         return spent, _seconds(lambda: session.run(*batch)) / len(batch[0])
 
     @cached_property

@@ -13,7 +13,7 @@ Samples = TypeVar("Samples", "np.ndarray", "Tensor")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-#: Samples in one call where neither the user nor the memory decides.
+#: Samples in one call where neither the user nor the memory decides. Other sizes change the last bits of sums.
 DEFAULT_BATCH_SIZE = 64
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 import torch
 
-from ..core.batching import batches, named_batches
+from ..core.batching import DEFAULT_BATCH_SIZE, batches, named_batches
 from ..errors import VerificationError
 from ..runtime.model import DynamicExitModel
 
@@ -107,7 +107,7 @@ def compare(
     session: onnxruntime.InferenceSession,
     feeds: Mapping[str, np.ndarray],
     points: Sequence[np.ndarray],
-    batch_size: int = 64,
+    batch_size: int = DEFAULT_BATCH_SIZE,
     step: float = 0.0,
 ) -> Agreement:
     """Compare a dynamic file with the model that it was made of.

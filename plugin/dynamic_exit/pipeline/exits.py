@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..chain.names import HIDDEN, MEMORY
 from ..core import distributed
-from ..core.batching import run_in_batches
+from ..core.batching import DEFAULT_BATCH_SIZE, run_in_batches
 from ..core.hashing import digest
 from ..graph.backbone import Backbone
 from ..passes.early_exit import (
@@ -29,7 +29,6 @@ from ..targets.base import Target
 from .stages import Build
 
 # samples at a time through savers
-_BATCH_SIZE = 64
 
 
 def add_exits(build: Build, workdir: Path, resume: bool = False) -> Build:
@@ -114,7 +113,7 @@ class ExitBuilder:
 
 def _uncertainty(savers: Sequence[nn.Module], inputs: Mapping[str, Tensor]) -> Tensor | None:
     """Return the uncertainty of the most certain saver for each sample (N,); each process runs its own rows."""
-    rows = distributed.shard(len(next(iter(inputs.values()))), _BATCH_SIZE)
+    rows = distributed.shard(len(next(iter(inputs.values()))), DEFAULT_BATCH_SIZE)
     mine = {name: tensor[rows.start : rows.stop] for name, tensor in inputs.items()}
 
     def answers() -> list[np.ndarray]:

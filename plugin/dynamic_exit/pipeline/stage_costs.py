@@ -9,6 +9,7 @@ from functools import partial
 import torch
 
 from ..core import distributed
+from ..core.batching import DEFAULT_BATCH_SIZE
 from ..core.cache import Cache
 from ..core.hashing import digest
 from ..cost import measure_latency
@@ -57,7 +58,9 @@ def stage_costs(stages: StageSet, tuning: Tuning, cache: Cache) -> StageCosts:
     return StageCosts(own, prefix, "seconds")
 
 
-def stage_seconds(stages: StageSet, cache: Cache, batch_size: int = 64, threads: int = 1) -> dict[str, float]:
+def stage_seconds(
+    stages: StageSet, cache: Cache, batch_size: int = DEFAULT_BATCH_SIZE, threads: int = 1
+) -> dict[str, float]:
     """Measure each stage alone as it ships, once on a machine, so that all records agree.
 
     Args:
@@ -72,7 +75,9 @@ def stage_seconds(stages: StageSet, cache: Cache, batch_size: int = 64, threads:
     return time_stages({stage.part.name: stage for stage in stages.all_stages}, cache, batch_size, threads)
 
 
-def time_stages(stages: Mapping[str, Stage], cache: Cache, batch_size: int = 64, threads: int = 1) -> dict[str, float]:
+def time_stages(
+    stages: Mapping[str, Stage], cache: Cache, batch_size: int = DEFAULT_BATCH_SIZE, threads: int = 1
+) -> dict[str, float]:
     """Measure stages in turn, as `stage_seconds`, under names of the caller's.
 
     Args:

@@ -8,11 +8,10 @@ if TYPE_CHECKING:
     from .compile import CompiledPart, compile_part, fold_constants
     from .model import DynamicExitModel
     from .output import DynamicOutput
-    from .recorder import BATCH_SIZE, Answers, answer_batches, join_answers, make_records
+    from .recorder import Answers, answer_batches, join_answers, make_records
     from .stages import Stage, StageSet
 
 __all__ = [
-    "BATCH_SIZE",
     "Answers",
     "ArchivedPart",
     "CompiledPart",
@@ -36,7 +35,7 @@ _MODULES = {
     "compile": ("CompiledPart", "compile_part", "fold_constants"),
     "model": ("DynamicExitModel",),
     "output": ("DynamicOutput",),
-    "recorder": ("BATCH_SIZE", "Answers", "answer_batches", "join_answers", "make_records"),
+    "recorder": ("Answers", "answer_batches", "join_answers", "make_records"),
     "stages": ("Stage", "StageSet"),
 }
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..chain.names import FINAL
 from ..core import distributed
-from ..core.batching import batches, map_in_threads
+from ..core.batching import DEFAULT_BATCH_SIZE, batches, map_in_threads
 from ..errors import ModelError
 from ..records import Records, top_k
 from .model import DynamicExitModel
@@ -20,8 +20,6 @@ logger = logging.getLogger(__name__)
 
 #: Classes kept per sample; with `fuse: mean` classes beyond these count as 0.
 KEPT_CLASSES = 20
-#: Samples per batch; the last bits of probabilities may depend on it.
-BATCH_SIZE = 64
 # batches from which progress is logged
 _PROGRESS_MIN_BATCHES = 100
 
@@ -96,9 +94,11 @@ def answer_batches(
     @torch.no_grad()
     def answer(numbered: tuple[int, tuple[np.ndarray, ...]]) -> Answers:
         number, batch = numbered
-        return Answers.of(stage, run(*map(torch.from_numpy, batch)), start + number * BATCH_SIZE)
+        return Answers.of(stage, run(*map(torch.from_numpy, batch)), start + number * DEFAULT_BATCH_SIZE)
 
-    return map_in_threads(answer, enumerate(batches([array[start:stop] for array in inputs], BATCH_SIZE)), workers)
+    return map_in_threads(
+        answer, enumerate(batches([array[start:stop] for array in inputs], DEFAULT_BATCH_SIZE)), workers
+    )
 
 
 class StageCosts(TypedDict):
@@ -134,18 +134,20 @@ def make_records(
     Raises:
         ModelError: A logit is NaN.
     """
-    rows = distributed.shard(len(inputs[0]), BATCH_SIZE)
+    rows = distributed.shard(len(inputs[0]), DEFAULT_BATCH_SIZE)
 
     @torch.no_grad()
     def answer(numbered: tuple[int, tuple[np.ndarray, ...]]) -> dict[str, Answers]:
         number, batch = numbered
         logits = model.all_stage_logits(*map(torch.from_numpy, batch))
-        return {stage: Answers.of(stage, each, rows.start + number * BATCH_SIZE) for stage, each in logits.items()}
+        return {
+            stage: Answers.of(stage, each, rows.start + number * DEFAULT_BATCH_SIZE) for stage, each in logits.items()
+        }
 
     def mine() -> list[np.ndarray]:
         found: dict[str, list[Answers]] = {}
-        slices = batches([array[rows.start : rows.stop] for array in inputs], BATCH_SIZE)
-        count = -(-len(rows) // BATCH_SIZE)
+        slices = batches([array[rows.start : rows.stop] for array in inputs], DEFAULT_BATCH_SIZE)
+        count = -(-len(rows) // DEFAULT_BATCH_SIZE)
         tenth = -(-count // 10)
         made: Iterator[dict[str, Answers]] = map_in_threads(answer, enumerate(slices), workers)
         for done, answers in enumerate(made, start=1):

@@ -26,7 +26,6 @@ from ..sources.run_inputs import RunInputs
 logger = logging.getLogger(__name__)
 
 #: Samples at a time while ranges for int8 are found.
-BATCH_SIZE = 64
 # largest difference of logits between a saver and its exported part, in units of the logits' size
 _TOLERANCE = 1e-3
 

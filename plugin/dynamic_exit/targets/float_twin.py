@@ -13,7 +13,7 @@ from torch import nn
 
 from ..artifact.folder import checksum
 from ..artifact.model_config import DynamicExitModelConfig
-from ..core.batching import batches
+from ..core.batching import DEFAULT_BATCH_SIZE, batches
 from ..core.cache import Cache, open_cache
 from ..core.hashing import digest
 from ..errors import DynamicExitError
@@ -28,7 +28,7 @@ from ..runtime.stages import FLOAT, Stage, StageSet
 #: What rows are called whose weights are those of the int8 file.
 ROUNDED = "float, rounded weights"
 # calibration samples on which a twin is compared with the float model
-_SAMPLES, _BATCH_SIZE = 512, 64
+_SAMPLES = 512
 # a twin may be this many times as far from the float model as int8 is: both share the rounding of weights
 _MAX_DISTANCE = 1.5
 _STAND_IN = (
@@ -136,7 +136,7 @@ def _all_logits(
     stages: StageSet, form: Callable[[Stage], nn.Module], inputs: list[np.ndarray]
 ) -> dict[str, np.ndarray]:
     model = stages.model(form)
-    found = [model.all_stage_logits(*map(torch.from_numpy, batch)) for batch in batches(inputs, _BATCH_SIZE)]
+    found = [model.all_stage_logits(*map(torch.from_numpy, batch)) for batch in batches(inputs, DEFAULT_BATCH_SIZE)]
     return {name: np.concatenate([each[name].numpy() for each in found]) for name in found[0]}
 
 

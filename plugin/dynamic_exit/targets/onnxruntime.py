@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..artifact.layout import write_model
 from ..chain.operating_point import OperatingPoints
 from ..core import distributed
-from ..core.batching import named_batches
+from ..core.batching import DEFAULT_BATCH_SIZE, named_batches
 from ..core.cache import open_cache
 from ..graph import Classifier
 from ..onnx.export import export_part
@@ -21,7 +21,7 @@ from ..onnx.session import PartSession, open_session
 from ..onnx.verification import Agreement
 from ..runtime.stages import StageSet
 from ..sources.run_inputs import RunInputs
-from .base import BATCH_SIZE, Feeds, FreeDims, Target
+from .base import Feeds, FreeDims, Target
 from .float_twin import check_twin, keep_twin
 from .verification import File, stitch_file, verify
 
@@ -70,7 +70,7 @@ class OnnxRuntimeTarget(Target[Part]):
         dims = self.free_dims(module, input_names)
         part = float_part = export_part(name, module, input_names, output_kind, example, dims)
         if self._options and feeds is not None:
-            part = quantize_part(part, named_batches(feeds, BATCH_SIZE), self._options)
+            part = quantize_part(part, named_batches(feeds, DEFAULT_BATCH_SIZE), self._options)
         return float_part, part
 
     def load_part(self, name: str, content: bytes, input_names: Sequence[str], output_kind: str) -> Part:

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from ..core import distributed
-from ..core.batching import batches, named_batches
+from ..core.batching import DEFAULT_BATCH_SIZE, batches, named_batches
 from ..cost import measure_latency
 from ..errors import ExportError
 from ..graph import is_text
@@ -19,7 +19,6 @@ from ..onnx.session import PartSession
 from ..passes.quantization import int8_options
 from ..runtime.stages import FLOAT
 from ..sources.run_inputs import RunInputs
-from .base import BATCH_SIZE
 from .onnxruntime import export_whole
 
 logger = logging.getLogger(__name__)
@@ -113,7 +112,7 @@ def _measure(
     failed: dict[str, str] = {}
     for name, each in options.items():
         try:
-            parts[name] = quantize_part(float_part, named_batches(feeds, BATCH_SIZE), each)
+            parts[name] = quantize_part(float_part, named_batches(feeds, DEFAULT_BATCH_SIZE), each)
         except ExportError as error:
             failed[name] = str(error)
     sessions = {name: PartSession(part, threads=tuning.threads) for name, part in parts.items()}
@@ -125,7 +124,7 @@ def _measure(
         if name in failed:
             trials.append(QuantizationTrial(name, None, None, None, failed[name]))
             continue
-        answers = [sessions[name].run(*each).argmax(1) for each in batches([*feeds.values()], BATCH_SIZE)]
+        answers = [sessions[name].run(*each).argmax(1) for each in batches([*feeds.values()], DEFAULT_BATCH_SIZE)]
         accuracy = float((np.concatenate(answers) == split.labels).mean())
         trials.append(QuantizationTrial(name, accuracy, times[name].median, parts[name].size))
     return trials

@@ -15,6 +15,7 @@ from ..artifact.model_config import DynamicExitModelConfig
 from ..artifact.runner import open_runner
 from ..chain.operating_point import OperatingPoints
 from ..chain.thresholds import point_thresholds
+from ..core.batching import DEFAULT_BATCH_SIZE
 from ..errors import ExportError, VerificationError
 from ..graph import Classifier, Segment, capture, export_program, split
 from ..onnx.verification import LOGIT_TOLERANCE, Agreement, logit_differences
@@ -23,7 +24,7 @@ from ..runtime.archive import ArchivedPart, pack, unpack
 from ..runtime.compile import compile_part, fold_constants
 from ..runtime.stages import Stage, StageSet
 from ..sources.run_inputs import RunInputs
-from .base import BATCH_SIZE, Feeds, FreeDims, Target
+from .base import Feeds, FreeDims, Target
 from .verification import check_answers
 
 
@@ -108,7 +109,7 @@ class TorchTarget(Target[TorchPart]):
             tensors = [torch.from_numpy(feeds[each]) for each in input_names]
             quantized = _quantize(name, module, tensors, self._options)
             part = packed(quantized)
-            _check_archive(part, quantized, module, [tensor[:BATCH_SIZE] for tensor in tensors])
+            _check_archive(part, quantized, module, [tensor[:DEFAULT_BATCH_SIZE] for tensor in tensors])
         return float_part, part
 
     def load_part(self, name: str, content: bytes, input_names: Sequence[str], output_kind: str) -> TorchPart:

@@ -11,14 +11,13 @@ import torch
 
 from ..chain.operating_point import OperatingPoint, OperatingPoints
 from ..chain.thresholds import point_thresholds
-from ..core.batching import batches
+from ..core.batching import DEFAULT_BATCH_SIZE, batches
 from ..onnx.model_parts import ModelParts
 from ..onnx.part import Part
 from ..onnx.session import open_session
 from ..onnx.stitch import stitch
 from ..onnx.verification import LOGIT_TOLERANCE, Agreement, assert_equivalent, compare, is_equivalent, logit_differences
 from ..runtime.model import DynamicExitModel
-from ..runtime.recorder import BATCH_SIZE
 from ..runtime.stages import Stage, StageSet
 from ..sources.run_inputs import RunInputs
 from .base import Feeds, Session, shorter_lengths
@@ -168,7 +167,7 @@ def _cases(feeds: Feeds, session: Session) -> Iterator[tuple[int, dict[str, np.n
     for length in shorter_lengths(max((few[name].shape[1] for name in free), default=0)):
         cut = {name: array[:, :length] if name in free else array for name, array in few.items()}
         yield _FEW_SAMPLES, cut, f"with {length} tokens "
-    yield BATCH_SIZE, dict(feeds), ""
+    yield DEFAULT_BATCH_SIZE, dict(feeds), ""
 
 
 @torch.no_grad()
@@ -176,7 +175,7 @@ def _int8_change(stages: StageSet, feeds: Feeds) -> float:
     """Largest change of a logit of any stage by int8, in units of the logits' size."""
     models = [stages.model(form) for form in ("module", "session")]
     largest = 0.0
-    for batch in batches([*feeds.values()], BATCH_SIZE):
+    for batch in batches([*feeds.values()], DEFAULT_BATCH_SIZE):
         tensors = [torch.from_numpy(array) for array in batch]
         plain, shipped = (model.all_stage_logits(*tensors) for model in models)
         changes = [logit_differences(plain[stage].numpy(), shipped[stage].numpy()).max() for stage in plain]

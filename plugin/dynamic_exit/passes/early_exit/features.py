@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...chain.names import HIDDEN
 from ...core.atomic_write import atomic_write
+from ...core.batching import DEFAULT_BATCH_SIZE
 from ...core.hashing import array_fingerprint, digest
 from ...errors import PassError
 from ..augment import Augment, UserAugment
@@ -34,7 +35,6 @@ PROBE_SAMPLES = 16
 _RELEASE_BYTES = 256e6
 _LARGEST = float(np.finfo(np.float16).max)
 # larger batches through the backbone take twice as long per sample: their hidden states exceed the processor's cache
-_FORWARD_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class LiveFeatures:
         Returns:
             Features by key, float32 (B, ...), and logits float32 (B, C).
         """
-        parts = [self.half_batch(each, epoch) for each in rows.split(_FORWARD_BATCH)]
+        parts = [self.half_batch(each, epoch) for each in rows.split(DEFAULT_BATCH_SIZE)]
         features = {key: torch.cat([features[key] for features, _ in parts]).float() for key in parts[0][0]}
         return features, torch.cat([logits for _, logits in parts]).float()
 
@@ -161,7 +161,14 @@ class CachedFeatures:
     """
 
     def __init__(
-        self, live: LiveFeatures, path: Path, *, views: int = 1, limit: float, seed: int = 0, batch_size: int = 64
+        self,
+        live: LiveFeatures,
+        path: Path,
+        *,
+        views: int = 1,
+        limit: float,
+        seed: int = 0,
+        batch_size: int = DEFAULT_BATCH_SIZE,
     ):
         self.part, self.samples, self.views = live.part, len(live.part), views
         features, logits = live.half_batch(torch.tensor(live.part[:2]), 0)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from ...core.batching import DEFAULT_BATCH_SIZE
 from ...graph import Cut
 from .config import EarlyExitStanza
 
@@ -73,7 +74,7 @@ class ExitTraining:
 
     stanza: EarlyExitStanza
     seed: int = 0
-    batch_size: int = 64
+    batch_size: int = DEFAULT_BATCH_SIZE
     workdir: str | Path | None = None
     resume: bool = False
     device: str | None = None

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from ...core.batching import batches
+from ...core.batching import DEFAULT_BATCH_SIZE, batches
 from ...errors import DynamicExitError, PassError, RecipeError, first_line
 from ...graph import Segment
 from .apply import config_of, quiet
@@ -32,7 +32,6 @@ _CHOICES = {
     _WEIGHTS: {"dtype": ("int",), "bits": (2, 3, 4, 5, 6, 7, 8), "use_sym": (True, False)},
 }
 # samples at a time while ranges are found
-_BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def _exported(segment: Segment, feeds: Sequence[Tensor], options: TorchOptions) 
     from neural_compressor.torch.quantization import quantize
 
     def run(body: nn.Module) -> None:
-        for batch in batches(list(feeds), _BATCH_SIZE):
+        for batch in batches(list(feeds), DEFAULT_BATCH_SIZE):
             body(*batch)
 
     # the length of texts is worked out: a model's table of positions bounds it

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from ...core import distributed
+from ...core.batching import DEFAULT_BATCH_SIZE
 from ...core.chance import can_tell, no_better_than_chance
 from ...core.hashing import array_fingerprint, digest
 from ...core.model_fingerprint import environment_fingerprint
@@ -26,7 +27,7 @@ from ...passes.tiny_saver import (
     skipped_candidate,
 )
 from ...records import Records
-from ...runtime.recorder import BATCH_SIZE, KEPT_CLASSES, Answers, join_answers
+from ...runtime.recorder import KEPT_CLASSES, Answers, join_answers
 from ...runtime.stages import ExportedPart, Stage, StageSet
 from ...targets.base import Target
 from ..stage_costs import stage_costs
@@ -114,7 +115,12 @@ class CandidateEvaluation:
         # what the answers of every stage depend on besides the stage itself
         samples = [text for name, array in pool.inputs.items() for text in (name, array_fingerprint(array))]
         runtime = stages.segments[0].part.runtime
-        self.common = [environment_fingerprint(), samples, runtime, str([target.threads, BATCH_SIZE, KEPT_CLASSES])]
+        self.common = [
+            environment_fingerprint(),
+            samples,
+            runtime,
+            str([target.threads, DEFAULT_BATCH_SIZE, KEPT_CLASSES]),
+        ]
         self.work = {"final": sum(stage.macs for stage in stages.segments)}
         self.work.update((name, spec.macs) for name, spec in self.specs.items())
         self.done = 0.0

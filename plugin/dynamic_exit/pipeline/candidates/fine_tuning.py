@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ...core.batching import batches
+from ...core.batching import DEFAULT_BATCH_SIZE, batches
 from ...core.cache import Cache
 from ...core.file_archive import array_from_bytes, array_to_bytes
 from ...core.hashing import array_fingerprint, digest
@@ -21,7 +21,6 @@ from ...sources.data.split import Split
 
 logger = logging.getLogger(__name__)
 
-_BATCH_SIZE = 64
 _STATE = "state.safetensors"
 
 
@@ -111,7 +110,7 @@ class FineTuner:
             logger.info("running the backbone on the training split, to teach savers")
             with torch.no_grad():
                 inputs = [self.train.tensors[name] for name in self.teacher.input_names]
-                logits = torch.cat([self.teacher.run(*batch) for batch in batches(inputs, _BATCH_SIZE)])
+                logits = torch.cat([self.teacher.run(*batch) for batch in batches(inputs, DEFAULT_BATCH_SIZE)])
             return {"logits.npy": array_to_bytes(logits.float().numpy())}
 
         return torch.from_numpy(array_from_bytes(self.cache.files(key, run)["logits.npy"]))

@@ -7,10 +7,11 @@ import numpy as np
 from torch import Tensor
 
 from ...core import distributed
+from ...core.batching import DEFAULT_BATCH_SIZE
 from ...core.cache import Cache
 from ...core.file_archive import array_from_bytes, array_to_bytes
 from ...core.hashing import digest
-from ...runtime.recorder import BATCH_SIZE, Answers, answer_batches
+from ...runtime.recorder import Answers, answer_batches
 
 #: What an interrupted recording loses at most: batches, or seconds if batches are slow.
 BATCHES, SECONDS = 20, 10.0
@@ -45,7 +46,7 @@ def record(
     """
     found = _read(cache, key)
     if found is None:
-        rows = distributed.shard(len(inputs[0]), BATCH_SIZE)
+        rows = distributed.shard(len(inputs[0]), DEFAULT_BATCH_SIZE)
         unfinished = digest("unfinished", key, str(rows))
 
         def answer() -> Sequence[np.ndarray]:

@@ -9,13 +9,12 @@ import numpy as np
 from ...chain.drop_checks import DropCheck, check_drops, standard_error
 from ...chain.operating_point import Goal, OperatingPoints
 from ...core import distributed
-from ...core.batching import batches
+from ...core.batching import DEFAULT_BATCH_SIZE, batches
 from ...cost import count_macs
 from ...onnx.session import PartSession
 from ...recipe.static_choices import StaticChoice
 from ...records import Records
 from ...report.metrics import BaselineFigures, StaticPointFigures, StaticSearchFigures, StaticVariantFigures
-from ...runtime.recorder import BATCH_SIZE
 from ...runtime.stages import Stage
 from ...sources.run_inputs import RunInputs
 from ...targets.onnxruntime import export_whole
@@ -74,7 +73,7 @@ def evaluate_baseline(run_inputs: RunInputs) -> Baseline:
     for key in ("calibration", "test"):
         split = run_inputs.splits[key]
         feeds = [*split.feeds(part.input_names).values()]
-        answers[key] = np.concatenate([session.run(*batch).argmax(1) for batch in batches(feeds, BATCH_SIZE)])
+        answers[key] = np.concatenate([session.run(*batch).argmax(1) for batch in batches(feeds, DEFAULT_BATCH_SIZE)])
         truth[key] = np.where(split.labels < 0, answers[key], split.labels)
     return Baseline(stage, stage.macs, answers, truth)
 
