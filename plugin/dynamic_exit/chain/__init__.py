@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .drop_checks import DropCheck, check_drops, describe_unmet_requirements, standard_error, with_standard_error
     from .evaluation import Configuration, Evaluation, check_configuration, evaluate
+    from .goal import Goal
     from .goal_limits import LARGEST_DROP, explain_excessive_budget, explain_excessive_drop
     from .names import FINAL, FUSES, HIDDEN, LOGITS, MEMORY
-    from .operating_point import Baseline, Goal, Guarantee, OperatingPoint, OperatingPoints, StageThreshold
+    from .operating_point import Baseline, Guarantee, OperatingPoint, OperatingPoints, StageThreshold
     from .thresholds import ALWAYS_EXIT, NEVER_EXIT, STAGE_OFF, check_thresholds, point_thresholds
 
 __all__ = [
@@ -47,7 +48,8 @@ _MODULES = {
     "evaluation": ("Configuration", "Evaluation", "check_configuration", "evaluate"),
     "goal_limits": ("LARGEST_DROP", "explain_excessive_budget", "explain_excessive_drop"),
     "names": ("FINAL", "FUSES", "HIDDEN", "LOGITS", "MEMORY"),
-    "operating_point": ("Baseline", "Goal", "Guarantee", "OperatingPoint", "OperatingPoints", "StageThreshold"),
+    "goal": ("Goal",),
+    "operating_point": ("Baseline", "Guarantee", "OperatingPoint", "OperatingPoints", "StageThreshold"),
     "thresholds": ("ALWAYS_EXIT", "NEVER_EXIT", "STAGE_OFF", "check_thresholds", "point_thresholds"),
 }
 

@@ -1,6 +1,6 @@
-"""What a configuration does on records: the one place that every reported figure comes from.
+"""Evaluate a configuration on records: the only source of reported figures.
 
-Written apart from the search, and as plainly as the runtime: stage after stage, on the samples still in play.
+Independent of the search, and as plain as the runtime: stage by stage, on the samples that have not exited yet.
 """
 
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ from ..errors import OperatingPointError, nearest
 from ..records import Records
 from .names import FUSES
 
-# dense evidence of one slice of samples: at most this many numbers
+# dense evidence of one slice of samples holds at most this many numbers
 _DENSE_NUMBERS = 1 << 22
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """Which stages before the final are in use, with their thresholds.
+    """The stages in use before the final, with their thresholds.
 
     Attributes:
-        stages: (name, threshold) in chain order. A sample leaves at the first whose confidence is above its threshold,
-            both in float32. A stage that is not named is off: it is not run and gives no evidence.
-        fuse: ``none``: a stage's evidence is its own answer; ``mean``: the mean of the probabilities of every stage in
-            use so far, the final included (Wisdom of Committees, arXiv 2012.01988).
+        stages: (name, threshold) in chain order. A sample exits at the first whose confidence is above its threshold,
+            both in float32. A stage that is not named is off: it does not run and gives no evidence.
+        fuse: ``none``: the evidence at a stage is its own answer; ``mean``: the mean of the probabilities of all
+            stages in use so far, the final included (Wisdom of Committees, arXiv 2012.01988).
     """
 
     stages: tuple[tuple[str, float], ...] = ()
@@ -33,18 +33,18 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a configuration does on records.
+    """Figures of a configuration on records.
 
     Attributes:
-        accuracy: 0..1; the share of right answers, where a sample of unknown label counts as right when the answer is
-            the final's own.
-        baseline_accuracy: 0..1; the same of the backbone alone.
-        cost: the mean per sample, in the records' unit.
-        cost_ratio: cost over the backbone's.
-        exit_rates: the share of samples that leave at each stage in use and at the final; they sum to 1.
-        exit_index: int64 (N,); where each sample leaves, as a place in the records' chain.
-        prediction: int64 (N,); the answered class.
-        confidence: float32 (N,); of the answer.
+        accuracy: 0..1; the share of correct answers; if the label is unknown, the final's own answer counts as
+            correct.
+        baseline_accuracy: 0..1; accuracy of the backbone alone.
+        cost: Mean per sample, in the unit of the records.
+        cost_ratio: Cost over the backbone's.
+        exit_rates: Share of samples that exit at each stage in use and at the final; they sum to 1.
+        exit_index: int64 (N,); index of the stage where each sample exits.
+        prediction: int64 (N,); the predicted class.
+        confidence: float32 (N,); of the prediction.
     """
 
     accuracy: float
@@ -65,21 +65,21 @@ class Evaluation:
 def evaluate(records: Records, configuration: Configuration) -> Evaluation:
     """Evaluate a configuration on records.
 
-    A sample that leaves at stage s pays the own cost of every stage in use up to s plus the prefix cost of s.
+    A sample that exits at stage s costs the own cost of every stage in use up to s plus the prefix cost of s.
     Confidence is the largest probability of the evidence, prediction its class; among equals the first kept class for
-    one stage's own answer, the lowest class for fused evidence (both are what argmax gives at serving). In fused
-    evidence a class that a stage did not keep counts as 0.
+    the answer of a single stage, the lowest class for fused evidence (both are what argmax gives at inference). In
+    fused evidence a class that a stage did not keep counts as 0.
 
     Args:
         records: The records.
         configuration: Stages of these records, in chain order.
 
     Returns:
-        The figures, and where each sample leaves with which answer.
+        The figures, and where each sample exits with which prediction.
 
     Raises:
-        OperatingPointError: A stage is not there, is the final, is out of order, shares its position with another one
-            in use, or its threshold is not a number; or ``fuse`` is unknown.
+        OperatingPointError: A stage does not exist, is the final, is out of order, shares its position with another
+            one in use, lacks a saver that it requires, or its threshold is NaN; or ``fuse`` is unknown.
     """
     chain = check_configuration(records, configuration)
     samples = len(records)
@@ -122,14 +122,14 @@ def check_configuration(records: Records, configuration: Configuration) -> list[
         configuration: The configuration.
 
     Returns:
-        (place in the records' chain, float32 threshold) per stage in use.
+        (index of the stage, float32 threshold) per stage in use.
 
     Raises:
         OperatingPointError: It does not fit.
     """
     if configuration.fuse not in FUSES:
         raise OperatingPointError(f"fuse is '{configuration.fuse}'; {nearest(configuration.fuse, FUSES)}")
-    chain: list[tuple[int, np.float32]] = []
+    table, chain = records.stage_table, list[tuple[int, np.float32]]()
     for name, threshold in configuration.stages:
         if name not in records.stages[:-1]:
             raise OperatingPointError(
@@ -143,8 +143,7 @@ def check_configuration(records: Records, configuration: Configuration) -> list[
         if chain and records.kinds[index] == "exit" and records.positions[index] == records.positions[chain[-1][0]]:
             before = records.stages[chain[-1][0]]
             raise OperatingPointError(f"'{before}' and '{name}' share a position; use at most one of them")
-        if records.requires is not None and records.requires[index] >= 0:
-            saver = int(records.requires[index])
+        for saver in table.required_savers((index,)):
             if saver not in (before for before, _ in chain):
                 raise OperatingPointError(f"'{name}' builds on '{records.stages[saver]}'; use that stage too")
         chain.append((index, np.float32(threshold)))
@@ -152,7 +151,7 @@ def check_configuration(records: Records, configuration: Configuration) -> list[
 
 
 def _answers(records: Records, seen: Sequence[int], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    # class and confidence of the evidence that the stages seen give for these rows
+    # class and confidence of the evidence of the stages seen so far, for these rows
     if len(seen) == 1:
         return records.topk_classes[seen[0], rows, 0].astype(np.int64), records.topk_probabilities[seen[0], rows, 0]
     classes = np.empty(len(rows), dtype=np.int64)
@@ -163,7 +162,7 @@ def _answers(records: Records, seen: Sequence[int], rows: np.ndarray) -> tuple[n
         part = rows[start : start + step]
         dense = np.zeros((len(part), width), dtype=np.float32)
         for stage in seen:
-            # a row names each class once, so no addition is lost
+            # each row names a class only once, so no addition is lost
             dense[np.arange(len(part))[:, None], records.topk_classes[stage, part]] += records.topk_probabilities[
                 stage, part
             ]

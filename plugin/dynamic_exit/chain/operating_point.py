@@ -1,4 +1,4 @@
-"""Operating points: configurations with their measured figures, and the file that holds them."""
+"""Operating points: configurations with their measured figures, and the file format for them."""
 
 import json
 import math
@@ -7,12 +7,13 @@ from numbers import Real
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..core.atomic_write import atomic_write
 from ..errors import OperatingPointError
 from ..records import Records
 from .evaluation import Configuration, Evaluation, check_configuration, evaluate
+from .goal import Goal
 from .goal_limits import explain_excessive_budget, explain_excessive_drop
 from .names import FINAL
 
@@ -35,9 +36,9 @@ BACKBONE = "backbone"
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-# a measured figure may pass its goal by this much through rounding alone
+# a measured cost may exceed a budget by this much through rounding alone
 _ROUNDING = 1e-12
-# a wish may come in float32
+# a requested drop may arrive as float32
 _SAME_GOAL = 1e-8
 
 
@@ -45,48 +46,12 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Goal(_Model):
-    """What a point was tuned for: one of two.
-
-    Attributes:
-        max_accuracy_drop: The largest drop below the backbone's accuracy, as a share (0.005 is half a point); negative
-            asks for a gain.
-        budget: The largest mean cost, as a share of the backbone's (> 0).
-    """
-
-    max_accuracy_drop: Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)] | None = None
-    budget: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> "Goal":
-        if (self.max_accuracy_drop is None) == (self.budget is None):
-            raise ValueError("a goal is either a max_accuracy_drop or a budget")
-        return self
-
-    @model_serializer
-    def _asked(self) -> dict[str, float]:
-        # the half that was not asked for is not written
-        return {name: value for name, value in self.__dict__.items() if value is not None}
-
-    @property
-    def allowed_drop(self) -> float:
-        """The allowed drop, as a share; infinite for a budget."""
-        return math.inf if self.max_accuracy_drop is None else self.max_accuracy_drop
-
-    @property
-    def name(self) -> str:
-        """The name of a point for this goal: ``accuracy-drop-0.5%`` or ``budget-40%``."""
-        if self.budget is not None:
-            return f"budget-{_percent(self.budget)}%"
-        return f"accuracy-drop-{_percent(self.allowed_drop)}%"
-
-
 class StageThreshold(_Model):
-    """A stage in use.
+    """A stage in use and its threshold.
 
     Attributes:
         stage: Its name.
-        threshold: A sample leaves here when its confidence is above it (float32).
+        threshold: A sample exits here if its confidence is above it (float32).
     """
 
     stage: str
@@ -94,12 +59,12 @@ class StageThreshold(_Model):
 
 
 class Guarantee(_Model):
-    """A promise that passed its test.
+    """A guarantee that passed its statistical test.
 
     Attributes:
-        max_accuracy_drop: The drop that the true one does not exceed,
-        probability: with at least this probability over the draw of the calibration samples.
-        samples: How many calibration samples the test had.
+        max_accuracy_drop: Upper bound of the true drop.
+        probability: The bound holds with at least this probability over the draw of the calibration samples.
+        samples: Number of calibration samples of the test.
     """
 
     max_accuracy_drop: Finite
@@ -108,20 +73,20 @@ class Guarantee(_Model):
 
 
 class OperatingPoint(_Model):
-    """A configuration with its figures, all from samples that the search has not seen.
+    """A configuration with its figures, all measured on samples that the search has not seen.
 
     Attributes:
         name: Unique in its file.
-        goal: What it was tuned for; null for the backbone alone.
-        stages: The stages in use before the final, in chain order; none is the backbone alone.
+        goal: What it is tuned for; null for the backbone alone.
+        stages: The stages in use before the final, in chain order; empty for the backbone alone.
         fuse: ``none`` or ``mean``.
         accuracy: 0..1.
         accuracy_drop: The backbone's accuracy on the same samples less this one.
-        cost: Mean per sample, in the file's unit.
-        cost_ratio: Over the backbone's cost.
-        exit_rates: Share of samples per stage in use and the final.
-        samples: How many samples the figures come from.
-        guarantee: The promise, or null where none was asked for or none passed.
+        cost: Mean per sample, in the unit of the file.
+        cost_ratio: Cost over the backbone's.
+        exit_rates: Share of samples that exit at each stage in use and at the final.
+        samples: Number of samples that the figures come from.
+        guarantee: Null if none was asked for or none passed its test.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -138,7 +103,7 @@ class OperatingPoint(_Model):
 
     @property
     def configuration(self) -> Configuration:
-        """The point as ``evaluate`` takes it."""
+        """The configuration, as ``evaluate`` takes it."""
         return Configuration(tuple((stage.stage, stage.threshold) for stage in self.stages), self.fuse)
 
     @classmethod
@@ -157,8 +122,8 @@ class OperatingPoint(_Model):
             records: Samples that neither training nor search has seen.
             configuration: What to measure.
             name: The point's name.
-            goal: What it was tuned for.
-            guarantee: A promise that passed.
+            goal: What it is tuned for.
+            guarantee: A guarantee that passed its test.
 
         Returns:
             The point.
@@ -187,7 +152,7 @@ class Baseline(_Model):
 
     Attributes:
         accuracy: 0..1.
-        cost: Per sample, in the file's unit (> 0).
+        cost: Per sample, in the unit of the file (> 0).
     """
 
     accuracy: Share
@@ -195,12 +160,12 @@ class Baseline(_Model):
 
 
 class OperatingPoints(_Model):
-    """The file ``operating_points.json``.
+    """The content of ``operating_points.json``.
 
     Attributes:
         cost_unit: ``macs`` or ``seconds``.
         baseline: The backbone alone.
-        points: Points of different names.
+        points: Operating points, each with a name of its own.
         warnings: Why a guarantee is missing and where samples were too few, a sentence each; not written to the file.
     """
 
@@ -221,12 +186,12 @@ class OperatingPoints(_Model):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The points' names, in the file's order."""
+        """Names of the points, in order."""
         return tuple(point.name for point in self.points)
 
     @property
     def backbone(self) -> OperatingPoint:
-        """The backbone alone as a point: every stage off. It is always there, under the name ``backbone``."""
+        """The backbone alone as a point named ``backbone``: every stage is off. It always exists."""
         samples = self.points[0].samples if self.points else 1
         return OperatingPoint(
             name=BACKBONE,
@@ -249,7 +214,7 @@ class OperatingPoints(_Model):
             The points.
 
         Raises:
-            OperatingPointError: The file is missing, is not JSON, is newer than this program or breaks the format.
+            OperatingPointError: The file is missing, is not JSON, is of a newer version or breaks the format.
         """
         try:
             text = Path(path).read_text(encoding="utf-8")
@@ -259,11 +224,11 @@ class OperatingPoints(_Model):
 
     @classmethod
     def from_json(cls, text: str, *, source: str = "the operating points") -> "OperatingPoints":
-        """Read the file's text.
+        """Read the text of a file.
 
         Args:
             text: JSON.
-            source: What to call it in an error.
+            source: What to call it in errors.
 
         Returns:
             The points.
@@ -292,11 +257,11 @@ class OperatingPoints(_Model):
             raise OperatingPointError(f"'{source}' breaks the format at {where}: {first['msg']}") from error
 
     def to_json(self) -> str:
-        """Return the file's text; the same points give the same bytes, and no number is NaN or infinite."""
+        """Return the text of the file; the same points give the same bytes, and no number is NaN or infinite."""
         return json.dumps(self.model_dump(mode="json", by_alias=True), indent=2, allow_nan=False) + "\n"
 
     def write(self, path: str | os.PathLike) -> None:
-        """Write the file, whole or not at all.
+        """Write the file atomically.
 
         Args:
             path: The file to write or replace; its folder must exist.
@@ -313,16 +278,13 @@ class OperatingPoints(_Model):
             ) from error
 
     def by_name(self, name: str) -> OperatingPoint:
-        """Return a point.
+        """Return the point of a name.
 
         Args:
             name: Its name, or ``backbone``.
 
-        Returns:
-            The point.
-
         Raises:
-            OperatingPointError: There is none; the message lists those there are.
+            OperatingPointError: There is no such point; the message lists all names.
         """
         for point in (*self.points, self.backbone):
             if point.name == name:
@@ -331,57 +293,56 @@ class OperatingPoints(_Model):
         raise OperatingPointError(f"there is no operating point '{name}'; known are: {known}")
 
     def nearest(self, *, max_accuracy_drop: float | None = None, budget: float | None = None) -> OperatingPoint:
-        """Return the best point for a wish.
+        """Return the best point for an allowed drop or a budget.
 
-        An accuracy drop is decided by what points were tuned for: a drop that was measured on the report's samples may
-        be small by luck. A budget is decided by measured cost, which has hardly any noise, whatever a point was tuned
-        for.
+        An accuracy drop is compared with what points are tuned for: a drop measured on the report's samples may be
+        small by luck. A budget is compared with measured cost, which has hardly any noise.
 
         Args:
-            max_accuracy_drop: The cheapest of the points that were tuned for at most this drop; where there is none,
-                of those whose guarantee is for at most this drop.
-            budget: The most accurate point whose cost is at most this share of the backbone's, possibly the backbone
-                alone.
+            max_accuracy_drop: Return the cheapest of the points tuned for at most this drop; if there is none, of
+                those with a guarantee for at most this drop.
+            budget: Return the most accurate point whose cost is at most this share of the backbone's, possibly the
+                backbone alone.
 
         Returns:
             The point.
 
         Raises:
-            OperatingPointError: Not exactly one wish, a wish that is no number or cannot be meant, or one that no point
-                meets; the message lists the points, and names ``backbone``, which has no drop at all.
+            OperatingPointError: Not exactly one of both is given, it is no number or excessive, or no point meets it;
+                the message lists the points, and names ``backbone``, which has no drop at all.
         """
         if (max_accuracy_drop is None) == (budget is None):
             raise OperatingPointError("ask for either a max_accuracy_drop or a budget")
-        wish = budget if max_accuracy_drop is None else max_accuracy_drop
-        if isinstance(wish, bool) or not isinstance(wish, Real) or not math.isfinite(wish):
-            raise OperatingPointError(f"a max_accuracy_drop or budget must be a number; got {wish!r}")
-        return self._for_drop(wish) if budget is None else self._for_budget(wish)
+        limit = budget if max_accuracy_drop is None else max_accuracy_drop
+        if isinstance(limit, bool) or not isinstance(limit, Real) or not math.isfinite(limit):
+            raise OperatingPointError(f"a max_accuracy_drop or budget must be a number; got {limit!r}")
+        return self._for_drop(limit) if budget is None else self._for_budget(limit)
 
-    def _for_drop(self, wish: float) -> OperatingPoint:
-        doubt = explain_excessive_drop(wish)
-        if doubt:
-            raise OperatingPointError(f"max_accuracy_drop {doubt}")
-        for drop_of in (_goal_drop, _promised_drop):
-            fitting = [point for point in self.points if drop_of(point) <= wish + _SAME_GOAL]
+    def _for_drop(self, limit: float) -> OperatingPoint:
+        explanation = explain_excessive_drop(limit)
+        if explanation:
+            raise OperatingPointError(f"max_accuracy_drop {explanation}")
+        for drop_of in (_goal_drop, _guaranteed_drop):
+            fitting = [point for point in self.points if drop_of(point) <= limit + _SAME_GOAL]
             if fitting:
                 return min(fitting, key=lambda point: (point.cost, point.accuracy_drop))
-        drops = {point.name: min(_goal_drop(point), _promised_drop(point)) for point in self.points}
+        drops = {point.name: min(_goal_drop(point), _guaranteed_drop(point)) for point in self.points}
         known = (f"{name} ({drop:g})" if drop < math.inf else f"{name} (a budget)" for name, drop in drops.items())
         raise OperatingPointError(
-            f"no operating point was tuned for an accuracy drop of at most {wish:g}; known are: "
-            f"{', '.join(sorted(known)) or 'none'}" + f"; '{BACKBONE}' by name loses nothing" * (wish >= 0)
+            f"no operating point was tuned for an accuracy drop of at most {limit:g}; known are: "
+            f"{', '.join(sorted(known)) or 'none'}" + f"; '{BACKBONE}' by name loses nothing" * (limit >= 0)
         )
 
-    def _for_budget(self, wish: float) -> OperatingPoint:
-        doubt = explain_excessive_budget(wish)
-        if doubt:
-            raise OperatingPointError(f"budget {doubt}")
+    def _for_budget(self, limit: float) -> OperatingPoint:
+        explanation = explain_excessive_budget(limit)
+        if explanation:
+            raise OperatingPointError(f"budget {explanation}")
         points = (*self.points, self.backbone)
-        fitting = [point for point in points if point.cost_ratio <= wish + _ROUNDING]
+        fitting = [point for point in points if point.cost_ratio <= limit + _ROUNDING]
         if not fitting:
             least = min(point.cost_ratio for point in points)
             raise OperatingPointError(
-                f"no operating point costs at most {wish:g} of the backbone; the cheapest costs {least:.4g}"
+                f"no operating point costs at most {limit:g} of the backbone; the cheapest costs {least:.4g}"
             )
         return max(fitting, key=lambda point: (-point.accuracy_drop, -point.cost))
 
@@ -390,12 +351,8 @@ def _goal_drop(point: OperatingPoint) -> float:
     return point.goal.allowed_drop if point.goal else math.inf
 
 
-def _promised_drop(point: OperatingPoint) -> float:
+def _guaranteed_drop(point: OperatingPoint) -> float:
     return point.guarantee.max_accuracy_drop if point.guarantee else math.inf
-
-
-def _percent(share: float) -> str:
-    return f"{round(100 * share, 10):g}"
 
 
 def _no_constant(name: str) -> float:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..chain.names import FINAL, HIDDEN, MEMORY
 from ..chain.spec import (
-    check_heads,
+    check_head,
     check_parts,
     check_taps,
     head_input_names,
@@ -100,7 +100,10 @@ class DynamicExitModel(nn.Module):
         stages = [_Stage(index, name, "saver", 0) for index, name in enumerate(savers)]
         stages += [_Stage(len(savers) + i, name, "exit", exits[name][0] + 1) for i, name in enumerate(by_position)]
         self._stages = tuple(stages)
-        check_heads(self)
+        for stage in self._stages:
+            if stage.kind == "exit" and stage.segment < len(segments):
+                names = self._segment_input_names[stage.segment]
+                check_head(stage.name, self._module(stage), segments[stage.segment], names)
         # float32 on the CPU always: the same numbers as in the ONNX file, compared as Python floats
         self.register_buffer("_thresholds", torch.full((len(stages),), STAGE_OFF, dtype=torch.float32))
         if thresholds is not None:
