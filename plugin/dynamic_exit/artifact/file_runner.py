@@ -1,52 +1,55 @@
-"""Answers with the one ONNX file of a folder; needs onnxruntime and numpy alone."""
+"""Runs a folder of the layout ``single``, one ONNX file; needs only onnxruntime and numpy."""
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import onnxruntime
 
 from ..errors import ExportError
 from .folder import MODEL_FILE
+from .manifest import InputSpec
 
 Answer = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Runner(Protocol):
-    """Answers batches at given thresholds; safe from any thread.
+    """Classifies batches at given thresholds; safe from any thread.
 
     Attributes:
-        stages: Names of the stages before the final, in the order of thresholds.
-        input_names: Of the model's inputs.
-        default: Name of the operating point to start with, or None.
-        fuse: ``none`` or ``mean``; None where it is not said.
-        inputs: For each input ``name``, ``dtype`` and ``shape`` without batch; a free dimension is its name.
+        stages: Names of the stages before the final one, in the order of thresholds.
+        input_names: Names of the model's inputs.
+        default: Name of the initial operating point, or None.
+        fuse: ``none`` or ``mean``; None if unknown.
     """
 
     stages: tuple[str, ...]
     input_names: tuple[str, ...]
-    inputs: Sequence[Mapping[str, Any]]
     default: str | None
     fuse: str | None
+
+    @property
+    def inputs(self) -> Sequence[InputSpec]:
+        """The model's inputs."""
 
     def run(self, feeds: Mapping[str, np.ndarray], thresholds: np.ndarray) -> Answer:
         """Return logits float32 (N, C), exit index int64 (N,) and confidence float32 (N,).
 
         Args:
             feeds: Inputs by name, each (N, ...).
-            thresholds: float32 (S,), one for each of `stages`.
+            thresholds: float32 (S,), one per stage in `stages`.
         """
 
 
 class FileRunner:
-    """Runs the one ONNX file.
+    """Runs the ONNX file of a dynamic model.
 
     Args:
-        session: Of the file.
+        session: The file's session.
 
     Raises:
-        ExportError: It is no dynamic model.
+        ExportError: The file is not a dynamic model.
     """
 
     def __init__(self, session: onnxruntime.InferenceSession):
@@ -58,15 +61,19 @@ class FileRunner:
         self.default = json.loads(metadata.get("default", "null"))
         points = json.loads(metadata.get("operating_points", "{}")).get("points")
         self.fuse = points[0]["fuse"] if points else None
-        self.inputs = [_spec(value) for value in session.get_inputs() if value.name != "thresholds"]
+        self.inputs: Sequence[InputSpec] = [
+            _spec(value) for value in session.get_inputs() if value.name != "thresholds"
+        ]
         self.input_names = tuple(spec["name"] for spec in self.inputs)
 
     def run(self, feeds: Mapping[str, np.ndarray], thresholds: np.ndarray) -> Answer:
-        """Answer a batch, as `Runner` says."""
-        return tuple(self.session.run(["logits", "exit_index", "confidence"], {**feeds, "thresholds": thresholds}))
+        """Classify a batch, as `Runner.run`."""
+        outputs = ["logits", "exit_index", "confidence"]
+        logits, exit_index, confidence = self.session.run(outputs, {**feeds, "thresholds": thresholds})
+        return logits, exit_index, confidence
 
 
-def _spec(value: onnxruntime.NodeArg) -> dict[str, Any]:
+def _spec(value: onnxruntime.NodeArg) -> InputSpec:
     kind = value.type.removeprefix("tensor(").removesuffix(")")
     dtype = {"float": "float32", "double": "float64"}.get(kind, kind)
     return {"name": value.name, "dtype": dtype, "shape": [side or "free" for side in value.shape[1:]]}

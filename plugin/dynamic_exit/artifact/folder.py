@@ -1,4 +1,4 @@
-"""The folder that holds a dynamic model: what is in it, where it comes from, and whether it is whole."""
+"""The folder of a dynamic model: its files, their checksums, and how it is found, downloaded and copied."""
 
 import glob
 import hashlib
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from ..core.atomic_write import atomic_write
 from ..errors import ExportError, OutputError, first_line
-from .manifest import CONFIG_FILE, MODEL_TYPE, incomplete
+from .manifest import CONFIG_FILE, MODEL_TYPE, missing_file
 
 if TYPE_CHECKING:
     from .model_config import DynamicExitModelConfig
@@ -20,7 +20,7 @@ MODEL_FILE = "model.onnx"
 POINTS_FILE = "operating_points.json"
 STAGES_FOLDER = "stages"
 PROCESSOR_FILE = "preprocessor_config.json"
-#: Everything that belongs to a dynamic model besides its configuration; the rest of a folder is left alone.
+#: Files of a dynamic model besides its configuration; copies and uploads contain nothing else.
 PATTERNS = (
     MODEL_FILE,
     f"{MODEL_FILE}.data",
@@ -34,7 +34,7 @@ PATTERNS = (
     "report.html",
     "README.md",
     PROCESSOR_FILE,
-    # of tokenizers in folders whose configuration does not list them
+    # tokenizers of folders whose configuration does not list their files
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
@@ -60,7 +60,7 @@ class HubOptions(TypedDict, total=False):
 
 
 def find_folder(
-    model_id: str | os.PathLike,
+    model_id: str | os.PathLike[str],
     *,
     subfolder: str = "",
     revision: str | None = None,
@@ -73,18 +73,18 @@ def find_folder(
 
     Args:
         model_id: A folder, or ``owner/name`` on the hub.
-        subfolder: Where in it the files lie.
+        subfolder: Subfolder that holds the model.
         revision: Branch, tag or commit on the hub.
-        cache_dir: Where downloads are kept; None is huggingface_hub's own place.
-        token: For a private repository; None uses the one that is logged in.
-        force_download: Download what is there already.
-        local_files_only: Take what was downloaded before.
+        cache_dir: Folder of downloads; None is huggingface_hub's default.
+        token: Access token for private repositories; None uses that of the logged-in user.
+        force_download: Whether to download again what is in the cache.
+        local_files_only: Whether to use only what is in the cache.
 
     Returns:
         The folder.
 
     Raises:
-        ExportError: There is no such folder, or it cannot be downloaded.
+        ExportError: The folder does not exist, or cannot be downloaded.
     """
     folder = Path(model_id)
     if not folder.is_dir():
@@ -92,35 +92,41 @@ def find_folder(
             raise ExportError(f"folder '{model_id}' does not exist; give a folder that `dynamic-exit run` wrote")
         from huggingface_hub import snapshot_download
 
-        before = f"{subfolder}/" if subfolder else ""
-        options = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
-        get = partial(snapshot_download, str(model_id), force_download=force_download, **options)
+        prefix = f"{subfolder}/" if subfolder else ""
+        get = partial(
+            snapshot_download,
+            str(model_id),
+            cache_dir=cache_dir,
+            token=token,
+            force_download=force_download,
+            local_files_only=local_files_only,
+        )
         try:
-            first = Path(get(revision=revision, allow_patterns=[before + CONFIG_FILE]))
+            first = Path(get(revision=revision, allow_patterns=[prefix + CONFIG_FILE]))
             names = [CONFIG_FILE, *PATTERNS, *_listed(first / subfolder)]
-            # of the same commit, should there be a newer one since
-            folder = Path(get(revision=first.name, allow_patterns=[before + name for name in names]))
+            # pinned to the same commit, in case of a newer one since
+            folder = Path(get(revision=first.name, allow_patterns=[prefix + name for name in names]))
         except ExportError:
             raise
-        except Exception as error:  # the hub raises dozens of types, with and without a common base
+        except Exception as error:  # the hub raises dozens of types without a common base
             raise ExportError(f"'{model_id}' cannot be had from the hub: {first_line(error)}") from error
     return folder / subfolder
 
 
 def _listed(folder: Path) -> list[str]:
-    """Return the files of a tokenizer that a folder's configuration lists; one that cannot be read is refused later."""
+    """Return the tokenizer files that a folder's configuration lists; one that cannot be read is refused later."""
     try:
         names = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("tokenizer_files")
     except (OSError, ValueError, AttributeError):
         return []
-    return inside(folder, names if isinstance(names, list) else [])
+    return check_inside(folder, names if isinstance(names, list) else [])
 
 
-def inside(folder: str | os.PathLike, names: Iterable[str]) -> list[str]:
-    """Return names of files in a folder as a configuration lists them.
+def check_inside(folder: str | os.PathLike[str], names: Iterable[str]) -> list[str]:
+    """Check that file names of a configuration are inside its folder, and return them.
 
     Raises:
-        ExportError: One lies outside.
+        ExportError: A file is outside.
     """
     for name in names:
         if Path(name).is_absolute() or ".." in Path(name).parts:
@@ -133,14 +139,14 @@ def read_config(folder: Path) -> "DynamicExitModelConfig":
     """Read a folder's configuration.
 
     Raises:
-        ExportError: It is missing, of something else, or of a newer version.
+        ExportError: It is missing, of another type of model, or of a newer version.
     """
-    from transformers import AutoConfig  # what runs a model without transformers needs the rest of this file
+    from transformers import AutoConfig  # here only: load_runner uses the rest of this file without transformers
 
     from .model_config import DynamicExitModelConfig
 
     if not (folder / CONFIG_FILE).is_file():
-        raise incomplete(folder, CONFIG_FILE)
+        raise missing_file(folder, CONFIG_FILE)
     try:
         config = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
@@ -151,50 +157,52 @@ def read_config(folder: Path) -> "DynamicExitModelConfig":
 
 
 def has_own_processor(folder: Path) -> bool:
-    """Whether the folder's images are prepared by our own class, which transformers must be told of."""
+    """Whether the folder's image processor is `DynamicExitImageProcessor`, which must be registered first."""
     file = folder / PROCESSOR_FILE
     return file.is_file() and "DynamicExit" in file.read_text(encoding="utf-8")
 
 
 def check_files(folder: Path, checksums: Mapping[str, str], needed: Iterable[str]) -> None:
-    """Refuse a folder from which a file is missing, or in which one is another than was exported.
+    """Check that no file of a folder is missing or altered.
 
     Args:
-        folder: What to look at.
-        checksums: By file's name in the folder, as `checksum` gives them.
-        needed: Further files that must be there.
+        folder: The folder.
+        checksums: File name -> its checksum, from `checksum`.
+        needed: Names of further files that must exist.
 
     Raises:
-        ExportError: Names the first such file.
+        ExportError: A file is missing or altered.
     """
-    for name in inside(folder, (*needed, *checksums)):
+    for name in check_inside(folder, (*needed, *checksums)):
         if not (folder / name).is_file():
-            raise incomplete(folder, name)
-    for name, wanted in checksums.items():
-        if checksum(folder / name) != wanted:
-            said = "is not the file that was exported: its checksum differs from that in config.json"
-            raise ExportError(f"'{folder / name}' {said}; download or export it anew")
+            raise missing_file(folder, name)
+    for name, expected in checksums.items():
+        if checksum(folder / name) != expected:
+            raise ExportError(
+                f"'{folder / name}' is not the file that was exported: its checksum differs from that in config.json; "
+                "download or export it anew"
+            )
 
 
-def checksum(path: str | os.PathLike) -> str:
-    """Return ``sha256:`` and the digest of a file's content."""
+def checksum(path: str | os.PathLike[str]) -> str:
+    """Return ``sha256:`` and the hex digest of a file's content."""
     with open(path, "rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def copy_files(source: Path, target: Path, tokenizer_files: Iterable[str] = ()) -> None:
-    """Copy what belongs to a dynamic model besides its configuration, each file whole or not at all.
+    """Copy the files of a dynamic model besides its configuration, each atomically.
 
     Args:
-        source: Where from.
-        target: Where to.
-        tokenizer_files: Names of what its tokenizer consists of, as the configuration lists them.
+        source: The model's folder.
+        target: The new folder.
+        tokenizer_files: Names of the tokenizer's files, from the configuration.
 
     Raises:
         OSError: A file cannot be written.
         ExportError: The configuration lists a file outside of its folder.
     """
-    patterns = (*PATTERNS, *map(glob.escape, inside(source, tokenizer_files)))
+    patterns = (*PATTERNS, *map(glob.escape, check_inside(source, tokenizer_files)))
     for path in sorted({found for pattern in patterns for found in source.glob(pattern)}):
         place = target / path.relative_to(source)
         if place.resolve() == path.resolve():
@@ -205,11 +213,11 @@ def copy_files(source: Path, target: Path, tokenizer_files: Iterable[str] = ()) 
                 file.write(block)
 
 
-def make_folder(directory: str | os.PathLike) -> Path:
-    """Make a folder to save to, if it is not there, and see that it can be written.
+def make_folder(directory: str | os.PathLike[str]) -> Path:
+    """Create a folder if it does not exist, and check that it is writable.
 
     Raises:
-        OutputError: It cannot be.
+        OutputError: It cannot be created or written.
     """
     folder = Path(directory)
     try:

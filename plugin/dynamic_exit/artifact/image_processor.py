@@ -1,14 +1,15 @@
-"""What transformers' pipelines must do to an image so that the written file gets what it was made for."""
+"""The image processor of a written folder: it prepares images for the model as the recipe did."""
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 _torch = logging.getLogger("torch.utils._pytree")
 _level = _torch.level
-_torch.setLevel(logging.ERROR)  # image processors bring quantizers that speak of their own deprecations
+_torch.setLevel(logging.ERROR)  # importing image processors imports quantizers, which log deprecations
 try:
     from transformers import AutoImageProcessor, ViTImageProcessor
 finally:
@@ -17,42 +18,47 @@ finally:
 from ..sources.data.images import decode_image  # noqa: E402
 from .model_config import DynamicExitModelConfig  # noqa: E402
 
+if TYPE_CHECKING:
+    import torch
+
 _RESAMPLING = {"nearest": 0, "bilinear": 2, "bicubic": 3}
 
 
 class DynamicExitImageProcessor(ViTImageProcessor):
-    """Takes Pillow images as a recipe reads them: upright, in 8 bits, in the model's channels.
+    """Decodes Pillow images as recipes do: upright, with 8 bits, in the model's channels.
 
-    transformers' pipelines turn every image into colours, which this takes back for models of one channel.
+    Pipelines of transformers convert all images to RGB, which is undone for models of one channel.
     """
 
-    def process_image(self, image, do_convert_rgb=None, **kwargs):
-        """Make a tensor (C, H, W) of a Pillow image, of three channels or one; arrays and tensors stay as they are."""
+    def process_image(
+        self, image: Any, do_convert_rgb: bool | None = None, *args: Any, **kwargs: Any
+    ) -> "torch.Tensor":
+        """Convert a Pillow image to a tensor (C, H, W) of three channels or one; arrays and tensors pass unchanged."""
         if isinstance(image, Image.Image):
             image = decode_image(image).image.convert("RGB" if do_convert_rgb else "L")
-            do_convert_rgb = False  # it would fill transparent places with white, which reading for a recipe does not
-        return super().process_image(image, do_convert_rgb=do_convert_rgb, **kwargs)
+            do_convert_rgb = False  # it would fill transparent areas with white, unlike recipes
+        return super().process_image(image, do_convert_rgb, *args, **kwargs)
 
 
-_CLASSES = {"torchvision": DynamicExitImageProcessor, "pil": DynamicExitImageProcessor}
+_CLASSES: dict[str, type] = {"torchvision": DynamicExitImageProcessor, "pil": DynamicExitImageProcessor}
 AutoImageProcessor.register(DynamicExitModelConfig, image_processor_classes=_CLASSES, exist_ok=True)
 
 
 def write_image_processor(
     folder: Path, samples: np.ndarray, interpolation: str | None, image_files: bool = False
 ) -> bool:
-    """Write ``preprocessor_config.json``, if the samples are images of pixels or of pixels over 255.
+    """Write ``preprocessor_config.json`` if the samples are images with pixels in 0..255 or 0..1.
 
-    Statistics are inside the file; the processor resizes, and where the samples lie in 0..1 it divides by 255.
+    Normalization is part of the model; the processor resizes, and divides by 255 if the samples are in 0..1.
 
     Args:
-        folder: Where to.
-        samples: (N, C, H, W) as the file takes them, of one or three channels.
-        interpolation: How to resize: ``bilinear``, ``bicubic`` or ``nearest``; None is bilinear.
+        folder: The folder.
+        samples: (N, C, H, W) as the model takes them.
+        interpolation: ``bilinear``, ``bicubic`` or ``nearest``; None is bilinear.
         image_files: Whether the samples were read from image files; the processor then decodes images the same way.
 
     Returns:
-        Whether it was written; not where values below 0 or above 255 show that they are no pixels.
+        Whether it was written; not for other shapes, numbers of channels or ranges.
     """
     if samples.ndim != 4 or samples.shape[1] not in (1, 3) or samples.min() < 0 or samples.max() > 255:
         return False

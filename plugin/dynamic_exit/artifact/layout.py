@@ -1,4 +1,4 @@
-"""The files of a written folder that hold its model: one for all, or one a stage."""
+"""Writes the model files of a folder: one file, or one per stage."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,22 +7,22 @@ from typing import Any
 import onnx
 
 from ..onnx.external_data import save_model
-from ..runtime.stages import StageSet
+from ..runtime.stages import Stage, StageSet
 from .folder import MODEL_FILE, STAGES_FOLDER, checksum
 
 
 def write_model(folder: Path, stages: StageSet, model: onnx.ModelProto, layout: str, default: str) -> dict[str, Any]:
-    """Write the model that was verified.
+    """Write the files of a model for onnxruntime.
 
     Args:
-        folder: Where to.
-        stages: Those in the model.
-        model: All of them in one file.
-        layout: ``single``, or ``segments`` for one file a stage.
-        default: Name of the operating point to start with.
+        folder: The folder.
+        stages: The model's stages.
+        model: All stages in one file.
+        layout: ``single``, or ``segments`` for one file per stage.
+        default: Name of the initial operating point.
 
     Returns:
-        What the configuration says of it: ``layout``, ``checksums`` and, for segments, ``parts``.
+        Entries of the configuration: ``layout``, ``checksums`` and, for segments, ``parts``.
     """
     if layout == "single":
         written = save_model(model, folder / MODEL_FILE)
@@ -33,36 +33,36 @@ def write_model(folder: Path, stages: StageSet, model: onnx.ModelProto, layout: 
 def write_stages(
     folder: Path, stages: StageSet, default: str, ending: str, write: Callable[[Any, Path], list[Path]]
 ) -> dict[str, Any]:
-    """Write one file a stage.
+    """Write one file per stage.
 
     Args:
-        folder: Where to.
-        stages: Those in the model.
-        default: Name of the operating point to start with.
-        ending: Of the files.
+        folder: The folder.
+        stages: The model's stages.
+        default: Name of the initial operating point.
+        ending: Ending of the files.
         write: Writes a part to a path; returns the files that it wrote.
 
     Returns:
-        What the configuration says of them.
+        Entries of the configuration, as `write_model`.
     """
     (folder / STAGES_FOLDER).mkdir()
     written: list[Path] = []
 
-    def put(kind: str, stage, **said) -> dict[str, Any]:
+    def add(kind: str, stage: Stage, **entry: str | int) -> dict[str, Any]:
         name = f"{STAGES_FOLDER}/{kind}.{ending}"
         written.extend(write(stage.part, folder / name))
-        return {**said, "file": name, "takes": list(stage.part.input_names)}
+        return {**entry, "file": name, "takes": list(stage.part.input_names)}
 
     parts = {
         "fuse": stages.fuse,
         "default": default,
-        "segments": [put(f"segment{place}", stage) for place, stage in enumerate(stages.segments)],
-        "savers": [put(f"saver{i}", stage, name=name) for i, (name, stage) in enumerate(stages.savers.items())],
+        "segments": [add(f"segment{index}", stage) for index, stage in enumerate(stages.segments)],
+        "savers": [add(f"saver{i}", stage, name=name) for i, (name, stage) in enumerate(stages.savers.items())],
         "exits": [
-            put(f"exit{i}", stage, name=name, position=place)
-            for i, (name, (place, stage)) in enumerate(stages.exits.items())
+            add(f"exit{i}", stage, name=name, position=index)
+            for i, (name, (index, stage)) in enumerate(stages.exits.items())
         ],
-        "notes": [put(f"note{place + 1}", stage, position=place) for place, stage in stages.taps.items()],
+        "notes": [add(f"note{index + 1}", stage, position=index) for index, stage in stages.taps.items()],
     }
     return {"layout": "segments", "checksums": _checksums(folder, written), "parts": parts}
 

@@ -1,39 +1,68 @@
-"""`config.json` of a written folder, read without transformers."""
+"""The configuration of a written folder (`config.json`), read without transformers."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from ..errors import ExportError, first_line
 
 CONFIG_FILE = "config.json"
 MODEL_TYPE = "dynamic_exit"
-#: Version of the folder's format that this program writes and the newest that it reads.
+#: Version of the folder format: written by this program, and the newest that it reads.
 VERSION = 1
 IMAGES, TEXT = "image-classification", "text-classification"
 LAYOUTS, TARGETS = ("segments", "single"), ("onnxruntime", "torch")
 
 
+class InputSpec(TypedDict):
+    """An input of a model.
+
+    Attributes:
+        name: Its name.
+        dtype: NumPy's name of its dtype.
+        shape: Its shape without the batch; a free dimension is its name.
+    """
+
+    name: str
+    dtype: str
+    shape: list[int | str]
+
+
+class PartEntry(TypedDict):
+    """A file of the layout ``segments``.
+
+    Attributes:
+        file: Its path in the folder.
+        takes: Names of its inputs.
+        name: Name of the stage, for savers and exits.
+        position: Index of the segment behind which it runs, for exits and taps.
+    """
+
+    file: str
+    takes: list[str]
+    name: NotRequired[str]
+    position: NotRequired[int]
+
+
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder holds, as far as running it goes.
+    """The part of a folder's configuration that running the model needs.
 
     Attributes:
         task: ``image-classification`` or ``text-classification``.
-        inputs: One entry for each input: ``{"name", "dtype", "shape"}``, the shape without batch; a free dimension is
-            its name.
-        stages: The chain's names before the final.
-        layout: ``single`` (one ONNX file) or ``segments`` (one a stage).
-        target: What runs the files: ``onnxruntime`` or ``torch``.
-        checksums: Of the files with weights, by name in the folder: ``sha256:`` and the digest.
-        labels: Names of the classes, in the order of the logits.
-        max_tokens: The most tokens of a text that the model takes; None if any number, or unknown.
+        inputs: The model's inputs.
+        stages: Names of the stages before the final one.
+        layout: ``single`` (one ONNX file) or ``segments`` (one file per stage).
+        target: Runtime of the files: ``onnxruntime`` or ``torch``.
+        checksums: File name -> ``sha256:`` and the digest, of the files with weights.
+        labels: Class names in the order of the logits.
+        max_tokens: Maximum number of tokens that the model takes; None if unlimited or unknown.
     """
 
     task: str
-    inputs: Sequence[Mapping[str, Any]]
+    inputs: Sequence[InputSpec]
     stages: tuple[str, ...]
     layout: str
     target: str
@@ -46,11 +75,11 @@ def read_manifest(folder: Path) -> Manifest:
     """Read a folder's configuration.
 
     Raises:
-        ExportError: It is missing, of something else, or of a newer version.
+        ExportError: It is missing, of another type of model, or of a newer version.
     """
     path = folder / CONFIG_FILE
     if not path.is_file():
-        raise incomplete(folder, CONFIG_FILE)
+        raise missing_file(folder, CONFIG_FILE)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -63,7 +92,7 @@ def read_manifest(folder: Path) -> Manifest:
     inputs = values.get("inputs") or []
     names = values.get("id2label") or {}
     return Manifest(
-        values.get("task") or task_of(inputs),
+        values.get("task") or infer_task(inputs),
         inputs,
         tuple(values.get("stages") or ()),
         layout,
@@ -74,11 +103,11 @@ def read_manifest(folder: Path) -> Manifest:
     )
 
 
-def check_format(version: Any, layout: str, target: str) -> None:
-    """Refuse what this program cannot read.
+def check_format(version: object, layout: str, target: str) -> None:
+    """Check that this program can read a folder.
 
     Args:
-        version: Of the folder's format.
+        version: Version of the folder format.
         layout: As in `Manifest`.
         target: As in `Manifest`.
 
@@ -95,11 +124,11 @@ def check_format(version: Any, layout: str, target: str) -> None:
         raise ExportError(f"{CONFIG_FILE} names the target '{target}'; known are: {', '.join(TARGETS)}")
 
 
-def task_of(inputs: Sequence[Mapping[str, Any]]) -> str:
-    """Return the task of a model by its inputs: those of a tokenizer make it one for text."""
+def infer_task(inputs: Sequence[InputSpec]) -> str:
+    """Infer the task of a model from its inputs: text if it takes token indices, else images."""
     return TEXT if any(each["name"] == "input_ids" for each in inputs) else IMAGES
 
 
-def incomplete(folder: Path, name: str) -> ExportError:
-    """Return the error for a file that is not there."""
+def missing_file(folder: Path, name: str) -> ExportError:
+    """Return the error for a missing file."""
     return ExportError(f"'{folder}' has no {name}; it is no complete dynamic model, export it anew")

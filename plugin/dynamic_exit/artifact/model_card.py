@@ -1,4 +1,4 @@
-"""The model card."""
+"""The model card (`README.md`) of a written folder."""
 
 from ..chain.operating_point import OperatingPoints
 from ..report.metrics import Metrics
@@ -12,7 +12,7 @@ def model_card(title: str, config: DynamicExitModelConfig, points: OperatingPoin
 
     Args:
         title: Name of the backbone.
-        config: Task, layout and inputs.
+        config: The model's configuration.
         points: The operating points.
         metrics: Content of ``metrics.json``.
     """

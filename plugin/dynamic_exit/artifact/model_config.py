@@ -1,31 +1,31 @@
-"""`config.json` of a dynamic model, known to `AutoConfig`."""
+"""The configuration of a dynamic model (`config.json`), registered with `AutoConfig`."""
+
+from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
-from .manifest import MODEL_TYPE, VERSION, check_format, task_of
+from .manifest import MODEL_TYPE, VERSION, InputSpec, check_format, infer_task
 
 
 class DynamicExitModelConfig(PretrainedConfig):
     """Configuration of a dynamic model.
 
     Args:
-        inputs: One entry for each input: ``{"name", "dtype", "shape"}``, the shape without batch; a free dimension is
-            its name.
-        preprocessing: By stage, what the file does to the common input; for the record, it is inside the graph.
-        stages: The chain's names before the final.
-        task: ``image-classification`` or ``text-classification``; None tells by the inputs' names.
-        layout: ``single`` (one ONNX file) or ``segments`` (one a stage).
-        target: What runs the files: ``onnxruntime``, or ``torch``, whose layout is ``segments``.
-        compile: With the target ``torch``: whether the stages are compiled when they are loaded.
-        numerics: What the backbone's pieces are in, such as ``float`` or ``int8``; None where it is not said.
-        checksums: Of the files with weights, by name in the folder: ``sha256:`` and the digest.
-        parts: With the layout ``segments``: which file is what in the chain.
-        float_twin: Whether the files, with quantization taken out, answer as the float model did; None where it is not
-            known.
-        max_tokens: The most tokens of a text that the model takes; None where it is not said, or any number is.
-        tokenizer_files: Names in the folder of what the tokenizer consists of.
-        format_version: Version of the folder's format (``_version`` in the file).
-        **kwargs: What every configuration takes, such as ``id2label``.
+        inputs: The model's inputs.
+        preprocessing: Stage name -> its preprocessing; for information only, it is part of the graph.
+        stages: Names of the stages before the final one.
+        task: ``image-classification`` or ``text-classification``; None infers it from the inputs.
+        layout: ``single`` (one ONNX file) or ``segments`` (one file per stage).
+        target: Runtime of the files: ``onnxruntime``, or ``torch`` with the layout ``segments``.
+        compile: For the target ``torch``: whether stages are compiled when they are loaded.
+        numerics: Numerics of the backbone, such as ``float`` or ``int8``; None if unknown.
+        checksums: File name -> ``sha256:`` and the digest, of the files with weights.
+        parts: For the layout ``segments``: the files of the chain, and its `fuse` and `default`.
+        float_twin: Whether the dequantized files answer like the float model; None if unknown.
+        max_tokens: Maximum number of tokens that the model takes; None if unlimited or unknown.
+        tokenizer_files: Names of the tokenizer's files in the folder.
+        format_version: Version of the folder format (``_version`` in the file).
+        **kwargs: Arguments of every configuration, such as ``id2label``.
 
     Raises:
         ExportError: A newer version, an unknown layout or an unknown target.
@@ -35,21 +35,21 @@ class DynamicExitModelConfig(PretrainedConfig):
 
     def __init__(
         self,
-        inputs=None,
-        preprocessing=None,
-        stages=None,
+        inputs: list[InputSpec] | None = None,
+        preprocessing: dict[str, dict[str, Any]] | None = None,
+        stages: list[str] | None = None,
         task: str | None = None,
         layout: str = "single",
         target: str = "onnxruntime",
         compile: bool = False,
         numerics: str | None = None,
-        checksums=None,
-        parts=None,
-        float_twin=None,
+        checksums: dict[str, str] | None = None,
+        parts: dict[str, Any] | None = None,
+        float_twin: bool | None = None,
         max_tokens: int | None = None,
-        tokenizer_files=None,
+        tokenizer_files: list[str] | None = None,
         format_version: int = VERSION,
-        **kwargs,
+        **kwargs: Any,
     ):
         version = kwargs.pop("_version", format_version)
         check_format(version, layout, target)
@@ -57,7 +57,7 @@ class DynamicExitModelConfig(PretrainedConfig):
         self.inputs = inputs or []
         self.preprocessing = preprocessing or {}
         self.stages = stages or []
-        self.task = task or task_of(self.inputs)
+        self.task = task or infer_task(self.inputs)
         self.layout = layout
         self.target, self.compile, self.numerics = target, compile, numerics
         self.checksums = checksums or {}
@@ -65,9 +65,9 @@ class DynamicExitModelConfig(PretrainedConfig):
         self.max_tokens, self.tokenizer_files = max_tokens, tokenizer_files or []
         self.format_version = version
 
-    def to_dict(self):
-        """Return the configuration as it is written, with `_version`."""
-        values = super().to_dict()
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of the file, with `_version`."""
+        values: dict[str, Any] = super().to_dict()
         values["_version"] = values.pop("format_version", VERSION)
         return values
 

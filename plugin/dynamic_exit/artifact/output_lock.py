@@ -1,4 +1,4 @@
-"""A lock on an output folder: two runs never write the same one."""
+"""A lock on an output folder, so that two runs never write to the same one."""
 
 import errno
 import json
@@ -7,38 +7,42 @@ import socket
 import time
 from datetime import datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ..errors import OutputError
 
+fcntl: ModuleType | None
 try:
     import fcntl
-except ImportError:  # not on Windows
+except ImportError:  # on Windows
     fcntl = None
 
-# the first run may have opened its lock without having said yet who it is
-_LOOKS, _BETWEEN = 20, 0.05
+# another run may hold the lock without having written yet who it is
+_ATTEMPTS, _SECONDS_BETWEEN = 20, 0.05
 _WAIT = "wait for it, or choose another folder"
 
 
 class OutputLock:
-    """Held by one run from before its work until its end, however it ends: the system releases it with the process.
+    """Held by a run for its whole duration; the operating system releases it with the process, however that ends.
 
-    It is a hidden file beside the output, which says who holds it and is removed when it is released. Where a process
-    was killed the file stays and means nothing: the lock is the system's, on the open file.
+    The lock is on a hidden file beside the output, which names the holder and is removed on release. If a process is
+    killed its file remains without effect, since the lock belongs to the open file.
 
     Args:
-        directory: The output. Folders above it are made, and removed on release where nothing else came into them.
+        directory: The output. Missing parent folders are created, and removed on release if they are empty.
 
     Raises:
-        OutputError: Another run holds the lock, or it cannot be had here.
+        OutputError: Another run holds the lock, or it cannot be created.
     """
 
     def __init__(self, directory: str | Path):
         directory = Path(directory)
-        # the parent as it really is: two spellings of one place share a lock
+        # the real path: two spellings of one folder share a lock
         parent = Path(os.path.realpath(directory.parent))
-        self.path, self._made = parent / f".{directory.name}.lock", []
+        self.path = parent / f".{directory.name}.lock"
+        self._created: list[Path] = []
+        self._file: int | None = None
         try:
             self._file = self._open(directory)
         except OSError as error:
@@ -51,22 +55,22 @@ class OutputLock:
 
     def _open(self, directory: Path) -> int:
         while True:
-            self._make_folders()
+            self._create_folders()
             try:
                 file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            except FileNotFoundError:  # another run removed the folder that it had made
+            except FileNotFoundError:  # another run removed the folder that it had created
                 if self.path.parent.is_dir():
                     raise
                 continue
             try:
-                if not _locked(file):
+                if not _lock(file):
                     holder = self._holder()
                     if holder:
                         raise OutputError(f"output '{directory}' is being written by {holder}")
-                # the one before may have removed the file since this one opened it
+                # the previous holder may have removed the file since it was opened here
                 elif _is_at(file, self.path):
                     os.ftruncate(file, 0)
-                    os.write(file, json.dumps(_myself()).encode())
+                    os.write(file, json.dumps(_describe_process()).encode())
                     return file
             except BaseException:
                 os.close(file)
@@ -74,49 +78,49 @@ class OutputLock:
             os.close(file)
 
     def release(self) -> None:
-        """Let others write there; once is enough."""
+        """Release the lock; further calls have no effect."""
         if self._file is None:
             return
         file, self._file = self._file, None
-        # removed while it is held: who has it open already sees that it is gone, and opens another
+        # removed while it is held: whoever has opened it sees that it is gone, and opens another
         if _is_at(file, self.path):
             self.path.unlink()
         os.close(file)
         self._remove_folders()
 
-    def _make_folders(self) -> None:
+    def _create_folders(self) -> None:
         missing = [place for place in (self.path.parent, *self.path.parent.parents) if not place.exists()]
         for place in reversed(missing):
             place.mkdir(exist_ok=True)
-            self._made.insert(0, place)
+            self._created.insert(0, place)
 
     def _remove_folders(self) -> None:
-        for place in self._made:
+        for place in self._created:
             try:
                 place.rmdir()
-            except OSError:  # something is in it, as it should
+            except OSError:  # it is not empty
                 return
 
     def _holder(self) -> str | None:
-        """Say who holds the lock; None where it is free by now."""
-        for _ in range(_LOOKS):
+        """Describe the holder of the lock; None if it has been released."""
+        for _ in range(_ATTEMPTS):
             try:
-                known = json.loads(self.path.read_text(encoding="utf-8"))
-                return f"process {known['process']} on {known['host']} since {known['since']}; {_WAIT}"
+                holder = json.loads(self.path.read_text(encoding="utf-8"))
+                return f"process {holder['process']} on {holder['host']} since {holder['since']}; {_WAIT}"
             except FileNotFoundError:
                 return None
             except (OSError, ValueError, LookupError, TypeError):
-                time.sleep(_BETWEEN)
+                time.sleep(_SECONDS_BETWEEN)
         return f"another run, which holds '{self.path}'; {_WAIT}"
 
 
-def _myself() -> dict[str, Any]:
+def _describe_process() -> dict[str, Any]:
     since = datetime.now().astimezone().isoformat(" ", "seconds")
     return {"process": os.getpid(), "host": socket.gethostname(), "since": since}
 
 
-def _locked(file: int) -> bool:
-    """Lock an open file; False where another process has."""
+def _lock(file: int) -> bool:
+    """Lock an open file; return False if another process holds the lock."""
     if fcntl is None:
         return True
     try:
@@ -124,14 +128,14 @@ def _locked(file: int) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        # some network file systems know no locks; a run there is as good as it was without
+        # some network file systems have no locks; runs there go without
         if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
             raise
     return True
 
 
 def _is_at(file: int, path: Path) -> bool:
-    """Whether an open file is the one of a path."""
+    """Whether an open file is the one at a path."""
     try:
         here, there = os.fstat(file), os.stat(path)
     except FileNotFoundError:

@@ -1,18 +1,18 @@
-"""The log of a run, kept in the folder that it writes."""
+"""The log of a run, in the folder that it writes."""
 
 import contextlib
 import logging
 from pathlib import Path
 from typing import BinaryIO
 
-#: Its name. It stays where the run wrote it: copies and uploads of a model go without, as it names local folders.
+#: Its name. Copies and uploads of a model leave it out, since it contains paths of local folders.
 LOG_FILE = "run.log"
 
 
 class RunLog(logging.Handler):
     """Writes records to a file, each with time, level and logger.
 
-    The folder of a run is made late, so that a refused run leaves nothing behind: until then lines are held back.
+    Lines are buffered until the run creates its folder, which happens late so that a refused run leaves nothing behind.
     """
 
     def __init__(self) -> None:
@@ -22,13 +22,13 @@ class RunLog(logging.Handler):
         self._file: BinaryIO | None = None
 
     def open(self, path: Path, append: bool) -> None:
-        """Write to a file from now on, beginning with the lines that were held back.
+        """Open the file and write the buffered lines.
 
         Args:
             path: The file.
-            append: Go on behind what an interrupted run has written there.
+            append: Whether to append to the log of an interrupted run.
         """
-        # unbuffered: what was written last matters most where a process is killed
+        # unbuffered: the last lines matter most if the process is killed
         self._file = path.open("ab" if append else "wb", buffering=0)
         self._file.write(b"".join(self._waiting))
         self._waiting.clear()
@@ -39,13 +39,13 @@ class RunLog(logging.Handler):
         if self._file is None:
             self._waiting.append(line)
         elif not self._file.closed:
-            with contextlib.suppress(OSError):  # a full disk ends the run elsewhere, with a message of its own
+            with contextlib.suppress(OSError):  # a full disk ends the run elsewhere, with its own message
                 self._file.write(line)
 
     def end(self, error: BaseException | None = None) -> None:
-        """Write why the run ended, where it did not succeed, and close the file; later records are dropped."""
+        """Write the error that ended the run, if any, and close the file; later records are dropped."""
         if error is not None:
-            why = str(error) or type(error).__name__
-            self.emit(logging.LogRecord(__name__, logging.ERROR, __file__, 0, why, None, None))
+            reason = str(error) or type(error).__name__
+            self.emit(logging.LogRecord(__name__, logging.ERROR, __file__, 0, reason, None, None))
         if self._file is not None:
             self._file.close()

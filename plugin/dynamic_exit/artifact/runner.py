@@ -1,9 +1,9 @@
-"""Answers with one file a stage, in onnxruntime or torch; opens whatever a folder holds."""
+"""Runs a folder of the layout ``segments``, one file per stage; opens a folder of any layout."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import onnx
@@ -19,32 +19,33 @@ from ..runtime.archive import ArchivedPart, unpack
 from ..runtime.compile import compile_part, fold_constants
 from ..runtime.model import DynamicExitModel
 from .file_runner import Answer, FileRunner, Runner
-from .folder import CONFIG_FILE, MODEL_FILE, POINTS_FILE, check_files
+from .folder import MODEL_FILE, POINTS_FILE, check_files
+from .manifest import CONFIG_FILE, InputSpec, PartEntry
 from .model_config import DynamicExitModelConfig
 
 
 class SegmentsRunner:
-    """Runs one file a stage, driven by the same loop as the torch model; only what is needed is run.
+    """Runs one file per stage, with the same loop as the torch model; stages that are not needed do not run.
 
     Args:
-        folder: Where the files lie.
-        config: Says in `parts` which file is what.
-        load_part: Opens one file, for inputs of given names.
+        folder: The folder.
+        config: Its configuration, which lists the files in `parts`.
+        load_part: Opens a file for inputs of the given names.
 
     Raises:
-        ExportError: A file is missing or no part of a chain.
+        ExportError: A file is missing, or not a part of a chain.
     """
 
     def __init__(
         self, folder: Path, config: DynamicExitModelConfig, load_part: Callable[[Path, Sequence[str]], nn.Module]
     ):
-        def load(entry: Mapping[str, Any]) -> nn.Module:
+        def load(entry: PartEntry) -> nn.Module:
             return load_part(folder / entry["file"], entry["takes"])
 
         try:
             parts = config.parts
             self.default, self.fuse = parts["default"], parts["fuse"]
-            self.inputs = config.inputs
+            self.inputs: Sequence[InputSpec] = config.inputs
             self.input_names = tuple(each["name"] for each in config.inputs)
             self.model = DynamicExitModel(
                 [load(entry) for entry in parts["segments"]],
@@ -55,18 +56,20 @@ class SegmentsRunner:
                 fuse=self.fuse,
             )
         except (KeyError, TypeError) as error:
-            said = f"breaks the format of `parts` at {error}; export it anew"
-            raise ExportError(f"'{folder / CONFIG_FILE}' {said}") from error
+            raise ExportError(
+                f"'{folder / CONFIG_FILE}' breaks the format of `parts` at {error}; export it anew"
+            ) from error
         self.stages = self.model.chain
-        self._classes = self.model.segments[-1].width
+        self._classes = cast(int, self.model.segments[-1].width)
 
     def run(self, feeds: Mapping[str, np.ndarray], thresholds: np.ndarray) -> Answer:
-        """Answer a batch, as `Runner` says."""
+        """Classify a batch, as `Runner.run`."""
         tensors = {name: torch.from_numpy(array) for name, array in feeds.items()}
         if not len(next(iter(tensors.values()))):
             return np.zeros((0, self._classes), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32)
         with torch.no_grad():
-            return tuple(value.numpy() for value in self.model.answer(thresholds.tolist(), tensors))
+            logits, exit_index, confidence = self.model.answer(thresholds.tolist(), tensors)
+        return logits.numpy(), exit_index.numpy(), confidence.numpy()
 
 
 def open_runner(
@@ -76,21 +79,22 @@ def open_runner(
     options: onnxruntime.SessionOptions | None = None,
     compiled: bool | None = None,
 ) -> Runner:
-    """Open what a folder holds.
+    """Open the model of a folder.
 
     Args:
-        folder: Where the files lie.
-        config: The folder's.
-        provider: onnxruntime's execution provider; None is ``CPUExecutionProvider``.
-        options: onnxruntime's further options.
-        compiled: With the target ``torch``: whether to compile; None: as the configuration says.
+        folder: The folder.
+        config: Its configuration.
+        provider: Execution provider of onnxruntime; None is ``CPUExecutionProvider``.
+        options: Further options of onnxruntime.
+        compiled: For the target ``torch``: whether to compile; None as the configuration says.
 
     Raises:
         ExportError: A file is missing, altered or unreadable, or an option is of another target.
     """
     if config.target == "torch" and (provider is not None or options is not None):
-        said = "provider= and session_options= are for onnxruntime; leave them out"
-        raise ExportError(f"'{folder}' is for torch, {said}")
+        raise ExportError(
+            f"'{folder}' is for torch, provider= and session_options= are for onnxruntime; leave them out"
+        )
     if config.target == "onnxruntime" and compiled:
         raise ExportError(f"'{folder}' is for onnxruntime, compile= is for torch; leave it out")
     if config.layout == "single":
@@ -103,8 +107,8 @@ def open_runner(
 
 
 def part_files(config: DynamicExitModelConfig) -> list[str]:
-    """Return the files that a configuration names as parts."""
-    entries = [entry for found in config.parts.values() if isinstance(found, list) for entry in found]
+    """List the files in the `parts` of a configuration."""
+    entries = [entry for value in config.parts.values() if isinstance(value, list) for entry in value]
     return [entry["file"] for entry in entries if "file" in entry]
 
 
@@ -113,7 +117,9 @@ def _load_archive(compiled: bool, path: Path, input_names: Sequence[str]) -> Arc
     return compile_part(part, path.stem) if compiled else fold_constants(part)
 
 
-def _load_part(providers: list[str], options, path: Path, input_names: Sequence[str]) -> PartSession:
+def _load_part(
+    providers: list[str], options: onnxruntime.SessionOptions | None, path: Path, input_names: Sequence[str]
+) -> PartSession:
     try:
         proto = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf raises classes of its own

@@ -1,4 +1,4 @@
-"""A dynamic model in numpy alone: onnxruntime, numpy and pydantic, for services and small images."""
+"""Dynamic models with numpy inputs and outputs; needs only onnxruntime, numpy and pydantic."""
 
 import os
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class Answers(NamedTuple):
-    """What a dynamic model answers.
+    """The output of a dynamic model.
 
     Attributes:
         logits: float32 (N, C).
-        exit_index: int64 (N,): the stage that answered, an index into the chain; the final is the last.
-        confidence: float32 (N,): the probability of the predicted class, 0..1.
+        exit_index: int64 (N,): index of the stage that answered; the final stage is the last.
+        confidence: float32 (N,): probability of the predicted class, in 0..1.
     """
 
     logits: np.ndarray
@@ -35,19 +35,19 @@ class Answers(NamedTuple):
 
 
 class DynamicExitRunner:
-    """A loaded model that takes and gives numpy arrays; safe from any thread.
+    """A loaded model that takes and returns numpy arrays; safe from any thread.
 
     Args:
-        runner: What answers.
-        manifest: Of its folder.
-        operating_points: What can be switched to.
-        operating_point: Name of the point to start with; None is the folder's default.
+        runner: Runs the model.
+        manifest: Manifest of its folder.
+        operating_points: The operating points to switch between.
+        operating_point: Name of the initial point; None is the folder's default.
 
     Attributes:
-        stages: Names of the stages before the final, in the order of `thresholds`.
-        input_names: Of the model's inputs.
-        labels: Names of the classes, in the order of the logits.
-        operating_points: What can be switched to.
+        stages: Names of the stages before the final one, in the order of `thresholds`.
+        input_names: Names of the model's inputs.
+        labels: Class names in the order of the logits.
+        operating_points: The operating points to switch between.
     """
 
     def __init__(
@@ -64,12 +64,12 @@ class DynamicExitRunner:
 
     @property
     def operating_point(self) -> OperatingPoint:
-        """The point in force."""
+        """The current operating point."""
         return self._switch.point
 
     @property
     def thresholds(self) -> np.ndarray:
-        """The thresholds in force, float32 (S,); +inf where a stage is off."""
+        """The current thresholds, float32 (S,); +inf for stages that are off."""
         return self._switch.thresholds().copy()
 
     def set_operating_point(
@@ -95,65 +95,65 @@ class DynamicExitRunner:
 
         Args:
             *inputs: Each (N, ...), in the order of `input_names`, as the model was exported.
-            thresholds: For this call alone, one for each of `stages`; None is the operating point in force.
+            thresholds: For this call only, one per stage in `stages`; None uses the current operating point.
             **named: Inputs by name.
 
         Returns:
             The answers.
 
         Raises:
-            ExportError: An input is missing, unknown, given twice, or of a wrong shape or type.
-            OperatingPointError: Thresholds of another count, or NaN.
+            ExportError: An input is missing, unknown, passed twice, or of a wrong shape or dtype.
+            OperatingPointError: The number of thresholds is wrong, or one is NaN.
         """
         if len(inputs) > len(self.input_names):
             raise ExportError(f"the model takes the inputs {', '.join(self.input_names)}; got {len(inputs)} arrays")
-        placed = dict(zip(self.input_names, inputs, strict=False))
+        positional = dict(zip(self.input_names, inputs, strict=False))
         for name in named:
-            if name in placed:
+            if name in positional:
                 raise ExportError(f"input '{name}' came in twice, by its place and by its name; give it once")
         specs = self._manifest.inputs or self._runner.inputs
-        feeds = check_inputs({**placed, **named}, self.input_names, specs, self._manifest.max_tokens)
+        feeds = check_inputs({**positional, **named}, self.input_names, specs, self._manifest.max_tokens)
         return Answers(*self._runner.run(feeds, self._switch.thresholds(thresholds)))
 
 
 def load_runner(
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     operating_point: str | None = None,
     *,
     provider: str | None = None,
     session_options: "onnxruntime.SessionOptions | None" = None,
 ) -> DynamicExitRunner:
-    """Load what ``dynamic-exit run`` wrote, without torch or transformers.
+    """Load a folder that ``dynamic-exit run`` wrote, without torch or transformers.
 
     Args:
-        folder: With one ONNX file (``layout: single``, ``target: onnxruntime``). Other folders need the extra `serve`.
-        operating_point: Name of the point to start with; None is the folder's default.
-        provider: onnxruntime's execution provider; None is ``CPUExecutionProvider``.
-        session_options: onnxruntime's further options.
+        folder: The folder. It needs the extra `serve` unless it has ``layout: single`` and ``target: onnxruntime``.
+        operating_point: Name of the initial point; None is the folder's default.
+        provider: Execution provider of onnxruntime; None is ``CPUExecutionProvider``.
+        session_options: Further options of onnxruntime.
 
     Returns:
         The model.
 
     Raises:
-        ExportError: The folder is not there, incomplete, altered or of a newer version, or needs torch, which is not
+        ExportError: The folder is missing, incomplete, altered or of a newer version, or needs torch, which is not
             installed.
         OperatingPointError: The operating point is unknown.
     """
-    place = Path(folder)
-    if not place.is_dir():
+    path = Path(folder)
+    if not path.is_dir():
         raise ExportError(f"folder '{folder}' does not exist; give a folder that `dynamic-exit run` wrote")
-    manifest = read_manifest(place)
+    manifest = read_manifest(path)
     if manifest.layout == "single" and manifest.target == "onnxruntime":
-        check_files(place, manifest.checksums, [MODEL_FILE, POINTS_FILE])
-        session = open_file(str(place / MODEL_FILE), providers=[provider or CPU], options=session_options)
+        check_files(path, manifest.checksums, [MODEL_FILE, POINTS_FILE])
+        session = open_file(str(path / MODEL_FILE), providers=[provider or CPU], options=session_options)
         runner: Runner = FileRunner(session)
     else:
-        runner = _open_with_torch(place, provider, session_options)
-    return DynamicExitRunner(runner, manifest, OperatingPoints.read(place / POINTS_FILE), operating_point)
+        runner = _open_with_torch(path, provider, session_options)
+    return DynamicExitRunner(runner, manifest, OperatingPoints.read(path / POINTS_FILE), operating_point)
 
 
 def _open_with_torch(folder: Path, provider: str | None, options: "onnxruntime.SessionOptions | None") -> Runner:
-    """Open a folder of one file a stage, which torch drives."""
+    """Open a folder with one file per stage, which needs torch."""
     try:
         from .folder import read_config
         from .runner import open_runner

@@ -1,4 +1,4 @@
-"""The folder that a run writes: whole or not at all."""
+"""The folder that a run writes, complete or not at all."""
 
 import contextlib
 import logging
@@ -11,6 +11,7 @@ from ..chain.operating_point import OperatingPoints
 from ..core import distributed
 from ..core.logging import logging_to
 from ..errors import OutputError
+from ..graph import Classifier
 from ..passes.tiny_saver import FINE_TUNED_SUFFIX
 from ..recipe.yaml_io import recipe_text
 from ..records import Records
@@ -21,7 +22,7 @@ from ..sources.run_inputs import RunInputs
 from ..sources.text_length import find_max_tokens
 from ..sources.tokenizer import save_tokenizer
 from .folder import POINTS_FILE
-from .manifest import IMAGES
+from .manifest import IMAGES, InputSpec
 from .model_card import model_card
 from .model_config import DynamicExitModelConfig
 from .output_lock import OutputLock
@@ -36,13 +37,13 @@ _WORK = "work"
 
 
 class Workspace:
-    """A folder beside the output, renamed to it when everything is in place; while it is entered no other run has it.
+    """A temporary folder beside the output, renamed to it at the end; as a context manager it locks the output.
 
     Args:
-        directory: The output; it must not exist, or be empty.
+        directory: The output folder; it must be empty or not exist.
 
     Raises:
-        OutputError: Something could be lost there.
+        OutputError: The output is not empty, or cannot be created.
     """
 
     def __init__(self, directory: str | Path):
@@ -54,17 +55,17 @@ class Workspace:
         self._logging = contextlib.ExitStack()
 
     def __enter__(self) -> "Workspace":
-        """Take the output and log to it from now on; the main process does.
+        """Lock the output and start its log, in the main process.
 
         Raises:
-            OutputError: Another run has it, has just written it, or it cannot be made.
+            OutputError: Another run holds or has just written the output, or it cannot be created.
         """
-        distributed.run_on_main(self._take)
+        distributed.run_on_main(self._acquire)
         if distributed.is_main_process():
             self._logging.enter_context(logging_to(self._log, logging.DEBUG))
         return self
 
-    def _take(self) -> None:
+    def _acquire(self) -> None:
         lock = OutputLock(self.directory)
         try:
             check_output(self.directory)
@@ -74,23 +75,24 @@ class Workspace:
         self._lock = lock
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Let other runs have the output."""
+        """Close the log and release the output."""
         self._logging.close()
         self._log.end(error)
         if self._lock:
             self._lock.release()
 
     def begin(self, resume: bool = False) -> Path:
-        """Make the folder, with what a training leaves behind in ``work`` where it shall go on; the main process does.
+        """Create the temporary folder, in the main process.
 
         Args:
-            resume: Keep what an interrupted run has left in ``work``, and its log; else they are removed.
+            resume: Whether to keep the training state in ``work`` and the log of an interrupted run; else both are
+                removed.
 
         Returns:
-            ``work``.
+            The folder ``work``, for features and checkpoints.
 
         Raises:
-            OutputError: It cannot be made.
+            OutputError: It cannot be created.
         """
         distributed.run_on_main(lambda: self._begin(resume))
         return self.work
@@ -99,7 +101,7 @@ class Workspace:
         kept = [path for path in self.work.glob("[!.]*")] if resume else []
         if resume and not kept:
             logger.info(f"nothing to resume in '{self.partial}': training starts from the beginning")
-        # all but whole files of the training: what was cut short begins with a dot
+        # everything but complete files of the training; incomplete ones begin with a dot
         for path in [*self.partial.glob("*"), *self.work.glob(".*")]:
             if path.is_dir() and not (kept and path == self.work):
                 shutil.rmtree(path)
@@ -114,15 +116,15 @@ class Workspace:
             ) from error
 
     def save_points(self, points: OperatingPoints) -> None:
-        """Write the operating points, without which no model can be loaded."""
+        """Write the operating points."""
         points.write(self.partial / POINTS_FILE)
 
     def save(self, records: Records) -> None:
-        """Keep the records, so that a later failure does not lose them."""
+        """Write the records early, so that a later failure does not lose them."""
         records.write(self.partial / "records.npz")
 
     def leave(self) -> None:
-        """Remove what is left on a machine whose processes only helped."""
+        """Remove the temporary folder, on machines without the main process."""
         shutil.rmtree(self.partial, ignore_errors=True)
 
     def finish(
@@ -133,14 +135,14 @@ class Workspace:
         points: OperatingPoints,
         metrics: Metrics,
     ) -> Path:
-        """Write everything else, remove what the training left, and give the folder its name.
+        """Write all other files, remove the training state, and rename the folder.
 
         Args:
             run_inputs: The recipe and its labels.
-            stages: Those in the model.
-            files: What the configuration says of the model's files, which are written.
+            stages: The model's stages.
+            files: Entries of the configuration for the model's files, which are already written.
             points: The operating points.
-            metrics: Everything measured.
+            metrics: All measurements.
 
         Returns:
             The output folder.
@@ -195,11 +197,11 @@ def _checked(directory: str | Path) -> Path:
         raise OutputError(f"output '{directory}' cannot be made: {error.strerror}; choose another place") from error
 
 
-def how_to_go_on(directory: str | Path) -> str:
-    """Say what an interrupted run has left, and what to do.
+def explain_resume(directory: str | Path) -> str:
+    """Explain what an interrupted run has left, and how to continue.
 
     Args:
-        directory: Its output.
+        directory: Output folder of the run.
     """
     directory = Path(directory)
     partial = directory.with_name(directory.name + PARTIAL)
@@ -227,9 +229,10 @@ def _config(run_inputs: RunInputs, stages: StageSet, files: dict[str, Any]) -> D
     )
 
 
-def _max_tokens(run_inputs: RunInputs, stages: StageSet, inputs: list[dict[str, Any]]) -> int | None:
-    """The most tokens that every stage takes; None where their number is fixed, and so in the inputs' shapes."""
+def _max_tokens(run_inputs: RunInputs, stages: StageSet, inputs: list[InputSpec]) -> int | None:
+    """Return the maximum number of tokens that all stages take; None if the length is fixed."""
     if not any(isinstance(side, str) for each in inputs for side in each["shape"]):
         return None
-    models = [run_inputs.backbone, *(stage.module for stage in stages.savers.values())]
+    savers = [stage.module for stage in stages.savers.values()]
+    models = [model for model in (run_inputs.backbone, *savers) if isinstance(model, Classifier)]
     return find_max_tokens(models, run_inputs.example)

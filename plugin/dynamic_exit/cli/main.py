@@ -93,14 +93,14 @@ def run(
     verbose: _Verbose = False,
 ) -> None:
     """Run a recipe and write the served model's folder."""
-    from ..artifact.workspace import how_to_go_on
+    from ..artifact.workspace import explain_resume
     from ..pipeline.run import run as run_recipe
 
     with terminal_log(quiet, verbose) as console:
         loaded = _read(recipe, override, output)
         tuning = loaded.dynamic_exit.tuning
         _check_required(require_guarantee, tuning.guarantee, "as dynamic_exit.tuning.guarantee")
-        advice = partial(how_to_go_on, loaded.export.directory)
+        advice = partial(explain_resume, loaded.export.directory)
         with signals.advise_on_interrupt(advice), progress_bar(console, quiet) as progress:
             result = run_recipe(loaded, progress=progress, resume=resume)
     if not is_rank_zero():

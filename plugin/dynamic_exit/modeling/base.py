@@ -21,10 +21,10 @@ from ..artifact.folder import (
     POINTS_FILE,
     HubOptions,
     cannot_write,
+    check_inside,
     copy_files,
     find_folder,
     has_own_processor,
-    inside,
     make_folder,
     read_config,
 )
@@ -273,7 +273,7 @@ class DynamicExitClassifier(OptimizedModel):
                 folder_path=str(save_directory),
                 revision=revision,
                 commit_message=commit_message,
-                allow_patterns=[CONFIG_FILE, *PATTERNS, *inside(save_directory, self.config.tokenizer_files)],
+                allow_patterns=[CONFIG_FILE, *PATTERNS, *check_inside(save_directory, self.config.tokenizer_files)],
             ).commit_url
         except Exception as error:  # the hub raises dozens of types without a common base
             raise OutputError(
