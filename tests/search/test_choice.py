@@ -1,4 +1,4 @@
-"""Points that must not be wrong without a word: their order, goals that cannot be meant, and choice by a wish."""
+"""The choice of points among all that was found: their order, margins for optimism, and warnings."""
 
 import itertools
 
@@ -7,26 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from instances import exits, random_records, savers
+from points import budgets, drops
 
 from dynamic_exit.chain.evaluation import Configuration, evaluate
-from dynamic_exit.chain.goal_limits import explain_excessive_drop
-from dynamic_exit.chain.operating_point import Baseline, Goal, Guarantee, OperatingPoint, OperatingPoints
-from dynamic_exit.errors import DynamicExitError, OperatingPointError, PassError, RecipeError, TuningError
+from dynamic_exit.chain.operating_point import Goal
+from dynamic_exit.errors import TuningError
 from dynamic_exit.guarantee import certify_boldest, count_discordant, fixed_sequence_test
-from dynamic_exit.passes import explain
-from dynamic_exit.recipe import PointGoal, Tuning
 from dynamic_exit.search.choice import Choice, goals_with_margin, run_with_margin, shortage_warnings
-from dynamic_exit.search.optimizer import goals_from_drops, optimize, tune
+from dynamic_exit.search.optimizer import optimize, tune
 from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.search.solver import Search
-
-
-def drops(*values: float) -> list[Goal]:
-    return [Goal(max_accuracy_drop=value) for value in values]
-
-
-def budgets(*values: float) -> list[Goal]:
-    return [Goal(budget=value) for value in values]
 
 
 def out_of_order(records, goals, configurations) -> list[tuple[Goal, Goal]]:
@@ -224,222 +214,6 @@ def test_a_run_says_once_what_is_less_than_a_sample():
     assert said.startswith("accuracy-drop-0.1%, accuracy-drop-1%: ") and said.endswith(
         "; 1000 samples or more are needed"
     )
-
-
-DOUBTS = [
-    (1, "is 1, which allows a loss of 100 points; did you mean 0.01?"),
-    (0.5, "is 0.5, which allows a loss of 50 points; did you mean 0.005?"),
-    (0.21, "is 0.21, which allows a loss of 21 points; did you mean 0.0021?"),
-    (5, "is 5, which allows a loss of 500 points; did you mean 0.05?"),
-    (20, "is 20, which allows a loss of 2000 points; did you mean 0.2?"),
-    (50, "is 50, which allows a loss of 5000 points; it is a share of at most 0.2"),
-    (float("inf"), "is inf, which allows a loss of inf points; it is a share of at most 0.2"),
-]
-BUDGET_DOUBTS = [
-    (40, "is 40, which is 4000 % of the backbone's cost; did you mean 0.4?"),
-    (100, "is 100, which is 10000 % of the backbone's cost; did you mean 1?"),
-    (1.5, "is 1.5, which is 150 % of the backbone's cost; it is a share of at most 1"),
-    (400, "is 400, which is 40000 % of the backbone's cost; it is a share of at most 1"),
-]
-
-
-def in_stanza(kind, values):
-    from pydantic import ValidationError
-
-    try:
-        kind.model_validate(values)
-    except ValidationError as error:
-        raise RecipeError(explain(error, "dynamic_exit.tuning")) from error
-
-
-def by_strategy(loss):
-    from dynamic_exit import ConfigurationOptimizer
-
-    ConfigurationOptimizer(tolerable_loss=loss)
-
-
-def in_memory(drop):
-    from dynamic_exit import DynamicExitConfig
-
-    DynamicExitConfig(early_exit={}, tuning={"max_accuracy_drop": drop})
-
-
-def by_cli(drop):
-    from dynamic_exit.search.optimizer import tune_file
-
-    tune_file("nowhere.npz", "nowhere.json", max_accuracy_drops=[drop])
-
-
-DROP_DOORS = {
-    "goals_of": (lambda drop: goals_from_drops([0.0, drop]), "the allowed accuracy drop "),
-    "tune_file": (by_cli, "the allowed accuracy drop "),
-    "recipe": (
-        lambda drop: in_stanza(Tuning, {"max_accuracy_drop": drop}),
-        "key 'dynamic_exit.tuning.max_accuracy_drop' ",
-    ),
-    "point of a recipe": (
-        lambda drop: in_stanza(Tuning, {"points": [{"budget": 0.5}, {"max_accuracy_drop": drop}]}),
-        "key 'dynamic_exit.tuning.points.1.max_accuracy_drop' ",
-    ),
-    "wish": (lambda drop: file_of().nearest(max_accuracy_drop=drop), "max_accuracy_drop "),
-}
-
-
-@pytest.mark.parametrize("door", DROP_DOORS)
-@pytest.mark.parametrize(("drop", "said"), DOUBTS[:-1], ids=[f"{row[0]}" for row in DOUBTS[:-1]])
-def test_drops_that_cannot_be_meant(door, drop, said):
-    ask, before = DROP_DOORS[door]
-    with pytest.raises(DynamicExitError) as refused:
-        ask(drop)
-    assert str(refused.value) == before + said
-
-
-@pytest.mark.parametrize(("drop", "said"), DOUBTS, ids=[f"{row[0]}" for row in DOUBTS])
-def test_the_sentence_of_a_doubt(drop, said):
-    assert explain_excessive_drop(drop) == said
-
-
-@pytest.mark.parametrize("drop", [-0.5, 0, 0.0, 1e-9, 0.005, 0.2, np.float32(0.2), float("nan")])
-def test_drops_that_can_be_meant(drop):
-    assert explain_excessive_drop(drop) is None
-
-
-@pytest.mark.parametrize("loss", [1, 0.5, 5.0])
-def test_losses_of_a_score_that_cannot_be_meant(loss):
-    with pytest.raises(PassError) as refused:
-        by_strategy(loss)
-    assert str(refused.value) == f"`tolerable_loss` {explain_excessive_drop(loss, '%')}"
-
-
-def test_a_drop_in_memory_that_cannot_be_meant():
-    with pytest.raises(DynamicExitError, match=r"max_accuracy_drop' is 1, which allows a loss of 100 points; did you"):
-        in_memory(1)
-
-
-@pytest.mark.parametrize(("budget", "said"), BUDGET_DOUBTS, ids=[f"{row[0]}" for row in BUDGET_DOUBTS])
-def test_budgets_that_cannot_be_meant(budget, said):
-    with pytest.raises(RecipeError) as refused:
-        in_stanza(Tuning, {"points": [{"budget": budget}]})
-    assert str(refused.value) == f"key 'dynamic_exit.tuning.points.0.budget' {said}"
-    with pytest.raises(OperatingPointError) as refused:
-        file_of().nearest(budget=budget)
-    assert str(refused.value) == f"budget {said}"
-
-
-def test_the_limits_can_be_meant_and_stand_in_the_schema():
-    assert PointGoal(max_accuracy_drop=0.2).max_accuracy_drop == 0.2 and PointGoal(budget=1.0).budget == 1.0
-    limits = PointGoal.model_json_schema()["properties"]
-    assert limits["max_accuracy_drop"]["anyOf"][0]["maximum"] == 0.2 and limits["budget"]["anyOf"][0]["maximum"] == 1
-
-
-def test_a_file_with_a_large_drop_is_read():
-    goal = Goal(max_accuracy_drop=0.5)
-    made = file_of(point("bold", 0.1, goal=goal))
-    assert OperatingPoints.from_json(made.to_json()) == made
-
-
-def point(name: str, cost: float, drop: float = 0.0, goal: Goal | None = None, promise: float | None = None):
-    guarantee = promise and Guarantee(max_accuracy_drop=promise, probability=0.9, samples=100)
-    return OperatingPoint(
-        name=name,
-        goal=goal,
-        accuracy=0.9 - drop,
-        accuracy_drop=drop,
-        cost=cost,
-        cost_ratio=cost,
-        exit_rates={"final": 1.0},
-        samples=100,
-        guarantee=guarantee or None,
-    )
-
-
-def file_of(*points) -> OperatingPoints:
-    return OperatingPoints(cost_unit="macs", baseline=Baseline(accuracy=0.9, cost=1.0), points=points)
-
-
-HALF, ONE = (Goal(max_accuracy_drop=drop) for drop in (0.005, 0.01))
-LUCKY = point("one", 0.3, drop=0.0, goal=ONE)
-UNLUCKY = point("half", 0.5, drop=0.12, goal=HALF)
-FRUGAL = point("frugal", 0.1, drop=-0.01, goal=Goal(budget=0.1))
-SAFE = point("safe", 0.2, drop=0.03, goal=Goal(budget=0.2), promise=0.004)
-WISHES = [
-    ("a drop is by the goal, though it lost more", 0.005, [LUCKY, UNLUCKY], "half"),
-    ("the cheapest of all that are strict enough", 0.02, [UNLUCKY, LUCKY], "one"),
-    ("a dearer one of a looser goal is left", 0.01, [point("dear", 0.6, goal=ONE), UNLUCKY], "half"),
-    ("just the goal", 0.01, [LUCKY], "one"),
-    ("just the goal in float32", np.float32(0.01), [LUCKY], "one"),
-    ("just the goal by subtraction", 1 - 0.99, [LUCKY], "one"),
-    ("a promise where no goal is strict enough", 0.004, [LUCKY, FRUGAL, SAFE], "safe"),
-    ("a goal goes before a promise", 0.01, [LUCKY, SAFE], "one"),
-    ("no drop at all, tuned for", 0, [point("none", 0.7, goal=Goal(max_accuracy_drop=0.0)), LUCKY], "none"),
-    ("a gain, tuned for", -0.01, [point("gain", 1.2, goal=Goal(max_accuracy_drop=-0.02)), LUCKY], "gain"),
-    ("an integer", 0, [point("none", 0.7, goal=Goal(max_accuracy_drop=0.0))], "none"),
-]
-
-
-@pytest.mark.parametrize(("wish", "points", "name"), [row[1:] for row in WISHES], ids=[row[0] for row in WISHES])
-def test_goals_decide_on_a_wish(wish, points, name):
-    for order in itertools.permutations(points):
-        assert file_of(*order).nearest(max_accuracy_drop=wish).name == name
-
-
-UNMET = [
-    (
-        "the lucky point",
-        0.001,
-        [LUCKY],
-        "no operating point was tuned for an accuracy drop of at most 0.001; known are: one (0.01); 'backbone' by name "
-        "loses nothing",
-    ),
-    (
-        "a budget's point that gained",
-        0.1,
-        [FRUGAL],
-        "no operating point was tuned for an accuracy drop of at most 0.1; known are: frugal (a budget); 'backbone' by "
-        "name loses nothing",
-    ),
-    (
-        "no drop at all",
-        0.0,
-        [LUCKY, SAFE, UNLUCKY],
-        "no operating point was tuned for an accuracy drop of at most 0; known are: half (0.005), one (0.01), safe "
-        "(0.004); 'backbone' by name loses nothing",
-    ),
-    (
-        "a gain",
-        -0.01,
-        [LUCKY],
-        "no operating point was tuned for an accuracy drop of at most -0.01; known are: one (0.01)",
-    ),
-    (
-        "no point at all",
-        0.01,
-        [],
-        "no operating point was tuned for an accuracy drop of at most 0.01; known are: none; 'backbone' by name loses "
-        "nothing",
-    ),
-    ("a truth value", True, [LUCKY], "a max_accuracy_drop or budget must be a number; got True"),
-]
-
-
-@pytest.mark.parametrize(("wish", "points", "said"), [row[1:] for row in UNMET], ids=[row[0] for row in UNMET])
-def test_a_wish_that_no_goal_meets(wish, points, said):
-    with pytest.raises(OperatingPointError) as refused:
-        file_of(*points).nearest(max_accuracy_drop=wish)
-    assert str(refused.value) == said
-
-
-BUDGETS = [
-    ("by measured cost, whatever it was tuned for", 0.3, [LUCKY, UNLUCKY], "one"),
-    ("the most accurate within", 0.55, [point("cheap", 0.1, drop=0.02), LUCKY, UNLUCKY], "one"),
-    ("a budget's goal has no say", 0.25, [point("missed", 0.35, goal=Goal(budget=0.2)), SAFE], "safe"),
-    ("the backbone for all it costs", 1, [UNLUCKY], "backbone"),
-]
-
-
-@pytest.mark.parametrize(("budget", "points", "name"), [row[1:] for row in BUDGETS], ids=[row[0] for row in BUDGETS])
-def test_measured_cost_decides_on_a_budget(budget, points, name):
-    assert file_of(*points).nearest(budget=budget).name == name
 
 
 def test_a_gain_out_of_reach_is_refused_beside_other_goals():
