@@ -30,28 +30,32 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-# seconds in which the main process, where it fails too, has said so, and its launcher has ended all others
-_MAIN_ENDS = 5.0
+# seconds that other processes leave the main one to report the same error, whereupon the launcher ends them
+_MAIN_PROCESS_SECONDS = 5.0
 _RecipeFile = Annotated[Path, typer.Argument(help="recipe in YAML")]
 _Folder = Annotated[Path, typer.Argument(help="folder that `run` wrote")]
 _RequireDrop = Annotated[
-    bool, typer.Option("--require-drop", help="exit code 3 where test samples contradict an allowed drop")
+    bool, typer.Option("--require-drop", help="exit with code 3 if test samples contradict an allowed drop")
 ]
 _RequireGuarantee = Annotated[
-    bool, typer.Option("--require-guarantee", help="exit code 3 where a point has no guarantee that was asked for")
+    bool, typer.Option("--require-guarantee", help="exit with code 3 if a point lacks the guarantee that was asked for")
 ]
 _Json = Annotated[bool, typer.Option("--json", help="print JSON for a script")]
-_Quiet = Annotated[bool, typer.Option("--quiet", help="on stderr, warnings and errors alone")]
-_Verbose = Annotated[bool, typer.Option("--verbose", help="on stderr, details too, with the names of loggers")]
+_Quiet = Annotated[bool, typer.Option("--quiet", help="print only warnings and errors on stderr")]
+_Verbose = Annotated[bool, typer.Option("--verbose", help="print details on stderr, too, with logger names")]
 
 
 @preserve_process_state()
 def main(arguments: Sequence[str] | None = None, name: str = "dynamic-exit") -> None:
-    """Run the command; a refused input is one line on stderr and exit code 2, a missed requirement one and code 3.
+    """Run the command.
 
     Args:
-        arguments: None takes those of the process.
-        name: What the help calls the command.
+        arguments: Command line arguments; None takes those of the process.
+        name: Name of the command in its help.
+
+    Raises:
+        SystemExit: With code 2 after a bad input, 3 after an unmet requirement, 130 after Ctrl-C and 143 after SIGTERM,
+            each with one line on stderr.
     """
     with signals.handle_signals():
         code = _run(arguments, name)
@@ -64,16 +68,16 @@ def _run(arguments: Sequence[str] | None, name: str) -> int:
     try:
         return app(arguments, prog_name=name, standalone_mode=False) or 0
     except DynamicExitError as error:
-        who = ""
+        process = ""
         if not is_rank_zero():
-            time.sleep(_MAIN_ENDS)
-            who = f", process {os.environ['RANK']}"
-        print(f"dynamic-exit{who}: {error}", file=sys.stderr)
+            time.sleep(_MAIN_PROCESS_SECONDS)
+            process = f", process {os.environ['RANK']}"
+        print(f"dynamic-exit{process}: {error}", file=sys.stderr)
         return 2
     except typer.Abort:
         return 130
     except Exception as error:
-        # typer's own complaints about options know how to show themselves
+        # typer's errors about options print themselves
         if hasattr(error, "show"):
             error.show()
             return 2
@@ -85,7 +89,7 @@ def run(
     recipe: _RecipeFile,
     output: Annotated[Path | None, typer.Option(help="folder to write, instead of the recipe's")] = None,
     override: Annotated[list[str] | None, typer.Option("--set", help="key=value, with a dotted key")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on where an interrupted run stopped")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="continue an interrupted run")] = False,
     require_drop: _RequireDrop = False,
     require_guarantee: _RequireGuarantee = False,
     as_json: _Json = False,
@@ -97,9 +101,9 @@ def run(
     from ..pipeline.run import run as run_recipe
 
     with terminal_log(quiet, verbose) as console:
-        loaded = _read(recipe, override, output)
+        loaded = _read_recipe(recipe, override, output)
         tuning = loaded.dynamic_exit.tuning
-        _check_required(require_guarantee, tuning.guarantee, "as dynamic_exit.tuning.guarantee")
+        _check_guarantee_option(require_guarantee, tuning.guarantee, "as dynamic_exit.tuning.guarantee")
         advice = partial(explain_resume, loaded.export.directory)
         with signals.advise_on_interrupt(advice), progress_bar(console, quiet) as progress:
             result = run_recipe(loaded, progress=progress, resume=resume)
@@ -116,7 +120,7 @@ def run(
         print(f"\nwrote {os.path.relpath(result.folder)} in {result.metrics.seconds:.0f} s")
     contradicted = [row.name for row in result.metrics.rows if row.contradicted]
     wanted = [goal.point_name for goal in tuning.goals] if require_drop or require_guarantee else []
-    _end_if_missed(result.points, contradicted if require_drop else [], require_guarantee, wanted)
+    _exit_if_unmet(result.points, contradicted if require_drop else [], require_guarantee, wanted)
 
 
 @app.command()
@@ -133,7 +137,7 @@ def validate(
     from ..pipeline.inputs import load_run_inputs
 
     with terminal_log(quiet, verbose):
-        loaded = _read(recipe, override)
+        loaded = _read_recipe(recipe, override)
         run_inputs = load_run_inputs(loaded)
         run_inputs.log_notes()
         pool = CandidatePool(run_inputs, Cache(None)).specs if run_inputs.candidates else []
@@ -152,12 +156,12 @@ def plan(
     quiet: _Quiet = False,
     verbose: _Verbose = False,
 ) -> None:
-    """Show what a recipe would run, with shapes, costs and an estimate of the time; nothing is trained or written."""
+    """Show what a recipe would run, with shapes, costs and estimated times; nothing is trained or written."""
     from ..analysis.plan import plan as plan_recipe
     from ..report.plan import plan_lines, plan_tables
 
     with terminal_log(quiet, verbose):
-        found = plan_recipe(_read(recipe, override))
+        found = plan_recipe(_read_recipe(recipe, override))
     if as_json:
         print(json.dumps(found, indent=2))
         return
@@ -210,7 +214,7 @@ def benchmark(
     quiet: _Quiet = False,
     verbose: _Verbose = False,
 ) -> None:
-    """Time a written model and its backbone alone, in float and int8, all in turn, beside the ideal."""
+    """Time a written model against its backbone, in float and int8, and against the ideal."""
     from ..analysis.benchmark import BATCH_SIZES, benchmark_folder
     from ..analysis.evaluate import load_samples
     from ..report.page import benchmark_tables
@@ -244,7 +248,7 @@ def benchmark(
 
 @app.command()
 def inspect(folder: _Folder, as_json: _Json = False) -> None:
-    """Show what a written folder holds."""
+    """Show the contents of a written folder."""
     from ..analysis.evaluate import describe_folder
     from ..report.page import points_table
 
@@ -264,30 +268,30 @@ def tune(
     records: Annotated[Path, typer.Argument(help="records.npz")],
     output: Annotated[Path, typer.Option(help="operating_points.json to write")],
     max_accuracy_drop: Annotated[list[float] | None, typer.Option(help="allowed drop, 0.005 is half a point")] = None,
-    guarantee: Annotated[float | None, typer.Option(help="probability with which the drop shall hold")] = None,
-    max_savers: Annotated[int | None, typer.Option(help="savers in a chain at most")] = None,
+    guarantee: Annotated[float | None, typer.Option(help="probability with which the allowed drop must hold")] = None,
+    max_savers: Annotated[int | None, typer.Option(help="maximum number of savers in a chain")] = None,
     fuse: Annotated[str, typer.Option(help="mean or none")] = "mean",
-    search_fraction: Annotated[float, typer.Option(help="share of the samples to search on")] = 0.5,
-    seed: Annotated[int, typer.Option(help="decides which samples are which")] = 0,
-    plot: Annotated[Path | None, typer.Option(help="picture of the trade-off to write, such as front.png")] = None,
+    search_fraction: Annotated[float, typer.Option(help="fraction of the samples to search on")] = 0.5,
+    seed: Annotated[int, typer.Option(help="decides how the samples are split")] = 0,
+    plot: Annotated[Path | None, typer.Option(help="plot of the trade-off to write, such as front.png")] = None,
     require_drop: _RequireDrop = False,
     require_guarantee: _RequireGuarantee = False,
     as_json: _Json = False,
     quiet: _Quiet = False,
     verbose: _Verbose = False,
 ) -> None:
-    """Find operating points for records, and report them on other samples than were searched."""
+    """Find operating points for records, and report them on samples that were not searched."""
     from ..records import Records
     from ..report.page import judged_table
     from ..search.optimizer import DEFAULT_DROPS, check_reported_drops, tune_file
     from ..search.options import SearchOptions
 
-    _check_required(require_guarantee, guarantee, "as --guarantee")
+    _check_guarantee_option(require_guarantee, guarantee, "as --guarantee")
     options = SearchOptions(fuse, max_savers, seed)
     with terminal_log(quiet, verbose):
-        read = Records.read(records)
+        table = Records.read(records)
         points = tune_file(
-            read,
+            table,
             output,
             options,
             max_accuracy_drops=max_accuracy_drop or DEFAULT_DROPS,
@@ -297,8 +301,8 @@ def tune(
         if plot is not None:
             from ..report.front import plot_search
 
-            plot_search(read, points, plot, options, guarantee=guarantee, search_fraction=search_fraction)
-        judged = check_reported_drops(read, points, search_fraction, guarantee is not None, seed)
+            plot_search(table, points, plot, options, guarantee=guarantee, search_fraction=search_fraction)
+        judged = check_reported_drops(table, points, search_fraction, guarantee is not None, seed)
     exceeding = [each for each in judged if each.exceeds_allowed_drop]
     for warning in (*points.warnings, *(each.warning for each in exceeding)):
         print(f"dynamic-exit: {warning}", file=sys.stderr)
@@ -306,12 +310,12 @@ def tune(
         print(points.to_json(), end="")
     else:
         print_table(*judged_table(points, judged))
-    _end_if_missed(points, [each.name for each in exceeding if require_drop], require_guarantee)
+    _exit_if_unmet(points, [each.name for each in exceeding if require_drop], require_guarantee)
 
 
 @app.command()
 def passes(as_json: _Json = False) -> None:
-    """List the passes and Neural Compressor's algorithms, with parameters, defaults and ranges."""
+    """List the passes and Neural Compressor's algorithms with their parameters, defaults and ranges."""
     from ..integrations.neural_compressor import describe_algorithms
 
     found = describe_algorithms()
@@ -324,25 +328,25 @@ def passes(as_json: _Json = False) -> None:
         print_table(["parameter", "default", "range", "meaning"], rows, left=True)
 
 
-def _check_required(required: bool, guarantee: float | None, where: str) -> None:
-    """Refuse to require a guarantee that is not asked for."""
+def _check_guarantee_option(required: bool, guarantee: float | None, where: str) -> None:
+    """Raise `RecipeError` if a guarantee is required but none is asked for."""
     if required and guarantee is None:
         raise RecipeError(f"--require-guarantee: no guarantee is asked for; give its probability {where}, such as 0.95")
 
 
-def _end_if_missed(
+def _exit_if_unmet(
     points: "OperatingPoints", exceeding: Sequence[str], guarantee: bool, required: Sequence[str] = ()
 ) -> None:
-    """End with exit code 3 where what is required was missed; all is written by then."""
+    """Exit with code 3 if a requirement is not met; everything is written by then."""
     from ..chain.drop_checks import describe_unmet_requirements
 
-    said = describe_unmet_requirements(points, exceeding=exceeding, guarantee=guarantee, required=required)
-    if said:
-        print(f"dynamic-exit: {said}", file=sys.stderr)
+    message = describe_unmet_requirements(points, exceeding=exceeding, guarantee=guarantee, required=required)
+    if message:
+        print(f"dynamic-exit: {message}", file=sys.stderr)
         raise typer.Exit(3)
 
 
-def _read(path: Path, overrides: Sequence[str] | None, output: Path | None = None) -> "Recipe":
+def _read_recipe(path: Path, overrides: Sequence[str] | None, output: Path | None = None) -> "Recipe":
     from ..recipe.yaml_io import read_recipe
 
     values: dict[str, Any] = {}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def print_stacks(metrics: "Metrics") -> None:
-    """Print what a search over static choices has found."""
+    """Print the result of a search over static choices, if there was one."""
     from ..report.page import stack_summary, stacks_table
 
     if metrics.static_search:
@@ -21,7 +21,7 @@ def print_stacks(metrics: "Metrics") -> None:
 
 
 def print_candidates(metrics: "Metrics") -> None:
-    """Print the table of candidates for savers."""
+    """Print the table of candidates for savers, if there are any."""
     from ..report.page import candidates_table
 
     if metrics.candidates:
@@ -46,14 +46,14 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: bool
 
     Args:
         header: Column titles.
-        rows: One text for each column.
-        left: Whether all columns are set flush left, not the first alone.
+        rows: One string per column.
+        left: Whether all columns are aligned left, not only the first.
     """
     sheet = Table(box=None, pad_edge=False)
     for index, title in enumerate(header):
         sheet.add_column(title, justify="left" if left or index == 0 else "right", overflow="fold")
     for row in rows:
         sheet.add_row(*row)
-    # a pipe has no width: give the whole table, not one folded to 80 columns
+    # a pipe has no width: print the whole table instead of folding it to 80 columns
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False)
     console.print(sheet)
