@@ -1,8 +1,9 @@
-"""ONNX files as classifiers: run by onnxruntime in the place of a torch module, shipped as they are."""
+"""ONNX files as classifiers, which onnxruntime runs in place of a torch module and which are exported as they are."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -12,30 +13,33 @@ from onnx import helper, numpy_helper
 from torch import Tensor, fx, nn
 
 from ..errors import CaptureError, ExportError, ModelError, first_line
+from ..graph import Classifier
 from .export import export_part
 from .normalize import INPUT, all_nodes, convert_opset, normalize, operator_version
 from .part import BATCH, IR_VERSION, OPSET, OUTPUT, Part
 from .session import open_session
 
+Shapes = Mapping[str, tuple[int, ...]]
+
 #: Largest difference between a sample's logits alone and in a batch, relative to the largest logit.
 _TOLERANCE = 1e-3
-# whose operators onnxruntime brings along
+# domains of the operators that onnxruntime includes
 _RUNTIME_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc")
 
 
 class OnnxClassifier(nn.Module):
-    """A classifier in an ONNX file as a torch module: one tensor in, logits out, batch free, no gradients.
+    """A classifier in an ONNX file as a torch module: one tensor in, logits out, with a free batch and no gradients.
 
     Args:
-        model: The file's content.
-        name: Whom messages speak of.
+        model: The content of the file.
+        name: The name of the model in messages.
 
     Attributes:
-        proto: The classifier with one float32 input and one output of logits, in the file's own operator version.
-        shipped: The same in the version that every part of a dynamic file has.
+        proto: The normalized classifier, with the operator version of the file.
+        shipped: The same with the operator version of all parts of a dynamic file.
 
     Raises:
-        ModelError: onnxruntime cannot run it, it is no classifier of one input, or its version cannot be converted.
+        ModelError: onnxruntime cannot run it, it is no classifier with one input, or its operators cannot be converted.
     """
 
     def __init__(self, model: onnx.ModelProto, name: str):
@@ -44,22 +48,22 @@ class OnnxClassifier(nn.Module):
         self.proto = normalize(model, name)
         self.shipped = convert_opset(self.proto, name)
         self._session: onnxruntime.InferenceSession | None = None
-        _ = self.session  # so that a model that cannot run is refused here
+        _ = self.session  # refuse a model that cannot run
         self.training = False
 
     @property
     def session(self) -> onnxruntime.InferenceSession:
-        """Runs `proto`; opened again after a copy."""
+        """A session of `proto`, opened again after the module is copied."""
         if self._session is None:
             self._session = _open(self.proto, self.name)
         return self._session
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_session": None}
 
     @property
     def shape(self) -> tuple[int | None, ...] | None:
-        """Shape of the input, None for what is free, or None where the file does not say."""
+        """Shape of the input with None for free dimensions; None if unknown."""
         kind = self.proto.graph.input[0].type.tensor_type
         if not kind.HasField("shape"):
             return None
@@ -67,22 +71,22 @@ class OnnxClassifier(nn.Module):
 
     @property
     def image_size(self) -> tuple[int, int] | None:
-        """Height and width in pixels, or None where they are free."""
-        size = self.shape[2:] if self.shape is not None and len(self.shape) == 4 else ()
-        return size if len(size) == 2 and None not in size else None
+        """Height and width in pixels; None if they are free."""
+        height, width = self.shape[2:] if self.shape is not None and len(self.shape) == 4 else (None, None)
+        return None if height is None or width is None else (height, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run the file.
+        """Run the model.
 
         Args:
-            x: (N, ...), any numbers.
+            x: Samples (N, ...) of any dtype.
 
         Returns:
-            (N, C) float32 logits.
+            Logits (N, C) float32.
 
         Raises:
-            ModelError: The file takes another shape, or fails.
-            CaptureError: It is being traced: onnxruntime leaves no graph to cut.
+            ModelError: The model takes another shape, or fails.
+            CaptureError: The module is being traced; onnxruntime has no graph to cut.
         """
         if torch.compiler.is_exporting() or isinstance(x, fx.Proxy):
             raise CaptureError(f"ONNX model '{self.name}' can be a candidate only; give the backbone as a torch model")
@@ -96,19 +100,19 @@ class OnnxClassifier(nn.Module):
                 )
         try:
             return torch.from_numpy(self.session.run(None, {INPUT: _array(x)})[0]).to(x.device)
-        except Exception as error:  # onnxruntime raises classes of its own that share no base below Exception
+        except Exception as error:  # onnxruntime raises its own classes, which share no base but Exception
             raise ModelError(
                 f"ONNX model '{self.name}' fails on inputs of shape {list(x.shape)} {_where(error)}; leave it out"
             ) from error
 
     def check(self, x: Tensor) -> None:
-        """Refuse a file whose cost is unknown, or that answers in a batch or once converted otherwise than it should.
+        """Refuse a model whose cost is unknown, or whose logits change in a batch or when it is converted.
 
         Args:
-            x: (N, ...), as ``forward`` takes it, N of two or more.
+            x: Two samples or more (N, ...), as for ``forward``.
 
         Raises:
-            ModelError: It does.
+            ModelError: One of the above.
         """
         alone = torch.cat([self(row) for row in x.split(1)])
         try:
@@ -132,16 +136,16 @@ class OnnxClassifier(nn.Module):
     def own_macs(self, x: Tensor) -> float:
         """Count the multiply-adds of one call, for all rows together.
 
-        Matrix products and convolutions count, as in ``cost.count_macs``; those inside branches and loops do not.
+        Matrix products and convolutions count, as in ``cost.count_macs``, except inside branches and loops.
 
         Args:
-            x: (N, ...), as ``forward`` takes it.
+            x: Samples (N, ...), as for ``forward``.
 
         Returns:
             Multiply-adds.
 
         Raises:
-            ModelError: The file holds nothing that can be counted.
+            ModelError: The model has no operator that counts.
         """
         held = {tensor.name: tuple(tensor.dims) for tensor in self.proto.graph.initializer}
         counted = [node for node in self.proto.graph.node if node.op_type in _COUNTS]
@@ -162,19 +166,19 @@ class OnnxClassifier(nn.Module):
     def compose_part(
         self, name: str, module: nn.Module, input_names: Sequence[str], example_inputs: Sequence[Tensor]
     ) -> Part:
-        """Put the file together with its preprocessing and the order of its classes.
+        """Return the part of this model with its preprocessing and class order.
 
         Args:
-            name: What the part is called.
-            module: The ``graph.Classifier`` around this model.
+            name: Name of the part.
+            module: The ``graph.Classifier`` that wraps this model.
             input_names: The name of the input.
-            example_inputs: One tensor, (N, ...), N of two or more.
+            example_inputs: One tensor of two samples or more (N, ...).
 
         Returns:
-            The part, which gives logits.
+            The part, which returns logits.
 
         Raises:
-            ExportError: It takes several inputs, or is not valid ONNX.
+            ExportError: The chain has several inputs, or the part is not valid ONNX.
         """
         if len(input_names) != 1:
             raise ExportError(
@@ -183,15 +187,16 @@ class OnnxClassifier(nn.Module):
         (example,), (value,) = example_inputs, input_names
         with torch.no_grad():
             classes = module(example[:1]).shape[1]
-        block = _Block()
-        preprocessing = module.preprocessing
+        classifier = cast(Classifier, module)
+        block = _Composition()
+        preprocessing = classifier.preprocessing
         if preprocessing is not None and preprocessing(example) is not example:
             before = export_part(name, preprocessing, input_names, "hidden", (example,)).proto.graph
             value = block.include(before, "before/", value)
         value = block.add("Cast", [value], "border/number", to=onnx.TensorProto.FLOAT)
         value = block.include(self.shipped.graph, "model/", value)
-        if module.class_order is not None:
-            order = numpy_helper.from_array(module.class_order.numpy(), "border/order")
+        if classifier.class_order is not None:
+            order = numpy_helper.from_array(classifier.class_order.numpy(), "border/order")
             block.initializers.append(order)
             value = block.add("Gather", [value, "border/order"], "border/ordered", axis=1)
         block.nodes.append(helper.make_node("Identity", [value], [OUTPUT], name="border/last"))
@@ -208,19 +213,19 @@ class OnnxClassifier(nn.Module):
         return Part(name, proto, tuple(input_names), "logits")
 
 
-class _Block:
-    """Nodes of a graph that is put together out of others."""
+class _Composition:
+    """Nodes of a graph that is composed of other graphs."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
 
-    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes) -> str:
+    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(operator, inputs, [f"{output}/value"], name=output, **attributes))
         return f"{output}/value"
 
     def include(self, graph: onnx.GraphProto, prefix: str, feed: str) -> str:
-        """Copy the nodes of a graph of one input in and return the name of its output."""
+        """Add the nodes of a graph with one input and return the name of its output."""
         graph = onnx.compose.add_prefix_graph(graph, prefix)
         self.nodes.append(helper.make_node("Identity", [feed], [graph.input[0].name], name=f"{prefix}feed"))
         self.nodes.extend(graph.node)
@@ -229,23 +234,23 @@ class _Block:
 
 
 def import_onnx(path: str | Path) -> OnnxClassifier:
-    """Read a classifier out of an ONNX file.
+    """Read a classifier from an ONNX file.
 
     Args:
-        path: The file; weights that it keeps in other files are read with it.
+        path: The file; weights in separate files are read as well.
 
     Returns:
         The model.
 
     Raises:
-        ModelError: There is no such file, it is no ONNX, or no classifier that onnxruntime can run.
+        ModelError: The file does not exist, is no ONNX, or holds no classifier that onnxruntime can run.
     """
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"ONNX file '{path}' does not exist; check the path")
     try:
         model = onnx.load(path)
-    except Exception as error:  # protobuf, onnx and the disk raise classes of their own
+    except Exception as error:  # protobuf and onnx raise their own classes
         raise ModelError(f"file '{path}' cannot be read as ONNX: {first_line(error)}") from error
     if not model.graph.node:
         raise ModelError(f"file '{path}' holds no ONNX model; export it again")
@@ -266,14 +271,14 @@ def _open(model: onnx.ModelProto, name: str) -> onnxruntime.InferenceSession:
 
 
 def _where(error: Exception) -> str:
-    """Name the operator that onnxruntime failed in, or say what it says."""
+    """Return the operator in which onnxruntime failed, or its message."""
     found = re.search(r"running (\w+) node. Name:'net/([^']*)'", str(error))
     return f"in {found[1]} '{found[2]}'" if found else f"({first_line(error)})"
 
 
 def _silent() -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is raised
+    options.log_severity_level = 4  # errors are raised, not logged
     return options
 
 
@@ -286,30 +291,30 @@ def _close(ours: Tensor, theirs: Tensor) -> bool:
     return bool(torch.allclose(ours, theirs, rtol=0.0, atol=limit, equal_nan=True))
 
 
-def _convolution(node: onnx.NodeProto, shapes: dict) -> int:
+def _convolution(node: onnx.NodeProto, shapes: Shapes) -> int:
     weight = shapes[node.input[3 if node.op_type == "QLinearConv" else 1]]
     places = shapes[node.input[0] if node.op_type == "ConvTranspose" else node.output[0]]
     return places[0] * int(np.prod(places[2:])) * int(np.prod(weight))
 
 
-def _product(node: onnx.NodeProto, shapes: dict) -> int:
+def _product(node: onnx.NodeProto, shapes: Shapes) -> int:
     inner = shapes[node.input[0]][-1]
     if any(attribute.name == "transA" and attribute.i for attribute in node.attribute):
         inner = shapes[node.input[0]][-2]
     return int(np.prod(shapes[node.output[0]])) * inner
 
 
-def _einsum(node: onnx.NodeProto, shapes: dict) -> int:
+def _einsum(node: onnx.NodeProto, shapes: Shapes) -> int:
     if len(node.input) != 2:
         return 0
     terms = node.attribute[0].s.decode().replace(" ", "").split("->")[0].split(",")
-    sides = {}
+    sides: dict[str, int] = {}
     for term, name in zip(terms, node.input, strict=True):
         sides |= dict(zip(term, shapes[name], strict=True)) if "..." not in term else {}
     return int(np.prod(list(sides.values()))) if sides else 0
 
 
-_COUNTS = {
+_COUNTS: dict[str, Callable[[onnx.NodeProto, Shapes], int]] = {
     **dict.fromkeys(("Conv", "FusedConv", "ConvInteger", "QLinearConv", "ConvTranspose"), _convolution),
     **dict.fromkeys(("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulInteger", "QLinearMatMul"), _product),
     "Einsum": _einsum,

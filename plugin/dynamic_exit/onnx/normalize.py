@@ -1,9 +1,9 @@
-"""Foreign ONNX classifiers made ready: one float input, one float output of logits, a free batch."""
+"""Normalization of imported ONNX classifiers: one float input, one output of float logits, a free batch."""
 
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-import onnx
+import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 
 from ..errors import ModelError, first_line
@@ -11,40 +11,40 @@ from .export import strip
 from .names import subgraphs
 from .part import BATCH, IR_VERSION, OPSET, OUTPUT
 
-#: How the one input of a file that was made ready is called.
+#: Name of the one input of a normalized model.
 INPUT = "input"
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
-# these may stand between a softmax and the output
+# operators that may stand between a softmax and the output
 _PASSING = ("Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze", "QuantizeLinear", "DequantizeLinear")
 _QUANTIZING = ("QuantizeLinear", "DequantizeLinear")
 
 
 def normalize(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
-    """Bring a classifier's file into one form, in the operator version that it has.
+    """Return a classifier with one input and one output of logits, with the operator version that it has.
 
-    A softmax at the end is taken off: evidence is made of logits. A batch that the file fixes is set free, together
-    with the reshapes that repeat it.
+    A softmax at the end is removed, as evidence is computed from logits. A fixed batch is made free, together with the
+    reshapes that repeat it.
 
     Args:
         model: Any classifier with one input, batch first.
-        name: Whom a message speaks of.
+        name: The name of the model in messages.
 
     Returns:
-        A model of one float32 input ``input`` and one float32 output ``output``, (N, C), both with a free batch.
+        A model with one float32 input ``input`` and one float32 output ``output`` (N, C), both with a free batch.
 
     Raises:
-        ModelError: It takes several inputs, holds sparse weights, ends in a sigmoid, or none or several of its outputs
-            could be logits.
+        ModelError: It has several inputs or sparse weights, ends in a sigmoid, or none or several of its outputs could
+            be logits.
     """
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
     if model.graph.sparse_initializer:
         raise ModelError(f"ONNX model '{name}' holds sparse weights; export it with dense ones")
     held = {tensor.name for tensor in model.graph.initializer}
-    takes = [value for value in model.graph.input if value.name not in held]
-    if len(takes) != 1:
-        names = ", ".join(value.name for value in takes) or "none"
-        raise ModelError(f"ONNX model '{name}' takes {len(takes)} inputs ({names}); a candidate takes one")
+    inputs = [value for value in model.graph.input if value.name not in held]
+    if len(inputs) != 1:
+        names = ", ".join(value.name for value in inputs) or "none"
+        raise ModelError(f"ONNX model '{name}' takes {len(inputs)} inputs ({names}); a candidate takes one")
     shapes = _shapes(model)
     output = _find_output(model.graph, shapes, name)
     nodes = _needed(model.graph, output)
@@ -52,31 +52,31 @@ def normalize(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
         said = "ends in a sigmoid, as models for multi-label classification do, and early exits answer with one class"
         raise ModelError(f"ONNX model '{name}' {said} a sample; give a single-label classifier")
     nodes = _without_softmax(nodes, output)
-    nodes = [_with_free_batch(node, model.graph, takes[0], shapes) for node in nodes]
-    graph = helper.make_graph(nodes, "net", takes, [], initializer=model.graph.initializer)
-    for _, node in all_nodes(graph):  # strip does not look into branches
+    nodes = [_with_free_batch(node, model.graph, inputs[0], shapes) for node in nodes]
+    graph = helper.make_graph(nodes, "net", inputs, [], initializer=model.graph.initializer)
+    for _, node in all_nodes(graph):  # strip does not enter branches
         node.ClearField("doc_string")
         node.ClearField("metadata_props")
     graph = onnx.compose.add_prefix_graph(graph, "net/")
     strip(graph)
-    _add_border(graph, takes[0], f"net/{output}", shapes.get(output))
-    ready = helper.make_model(graph, opset_imports=model.opset_import)
-    ready.ir_version = max(model.ir_version, IR_VERSION)
-    return ready
+    _add_border(graph, inputs[0], f"net/{output}", shapes.get(output))
+    normalized = helper.make_model(graph, opset_imports=model.opset_import)
+    normalized.ir_version = max(model.ir_version, IR_VERSION)
+    return normalized
 
 
 def convert_opset(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
-    """Convert a model to the operator version that every part of a file has.
+    """Convert a model to the operator version of all parts.
 
     Raises:
-        ModelError: An operator changed its meaning in a way that cannot be converted.
+        ModelError: An operator cannot be converted.
     """
     version = operator_version(model)
     if version == OPSET:
         return model
     try:
         return onnx.version_converter.convert_version(onnx.shape_inference.infer_shapes(model), OPSET)
-    except Exception as error:  # the converter raises classes of its own and RuntimeError
+    except Exception as error:  # the converter raises its own classes and RuntimeError
         reason = first_line(error)
         raise ModelError(
             f"ONNX model '{name}' has operators of version {version}, which cannot be converted to version {OPSET}: "
@@ -85,12 +85,12 @@ def convert_opset(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
 
 
 def operator_version(model: onnx.ModelProto) -> int:
-    """Version of ONNX's own operators that a model uses."""
+    """Return the version of ONNX's own operators that a model uses."""
     return next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), OPSET)
 
 
 def all_nodes(graph: onnx.GraphProto) -> Iterator[tuple[int, onnx.NodeProto]]:
-    """Yield every node with its depth, those of branches and loops included."""
+    """Yield every node with its depth, including those of branches and loops."""
     for node in graph.node:
         yield 0, node
         for inner in subgraphs(node):
@@ -98,7 +98,7 @@ def all_nodes(graph: onnx.GraphProto) -> Iterator[tuple[int, onnx.NodeProto]]:
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, list[int | str]]:
-    """Return the shapes that can be inferred, by name; a free dimension is its name, maybe empty."""
+    """Return the shapes that can be inferred, by name; a free dimension is its name, which may be empty."""
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     found = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
@@ -109,7 +109,7 @@ def _shapes(model: onnx.ModelProto) -> dict[str, list[int | str]]:
 
 
 def _find_output(graph: onnx.GraphProto, shapes: Mapping[str, list[int | str]], name: str) -> str:
-    """Find the output that could be logits (N, C), or (N, C, 1, 1) as some old networks end."""
+    """Return the name of the output that could be logits (N, C), or (N, C, 1, 1) as in some old networks."""
     fitting = []
     for value in graph.output:
         shape = shapes.get(value.name)
@@ -142,19 +142,19 @@ def _needed(graph: onnx.GraphProto, output: str) -> list[onnx.NodeProto]:
 
 
 def _last_of(nodes: list[onnx.NodeProto], output: str) -> str | None:
-    """Return the operator whose values an output hands on."""
-    makers = {made: node for node in nodes for made in node.output}
-    while output in makers and makers[output].op_type in _PASSING:
-        output = makers[output].input[0]
-    return makers[output].op_type if output in makers else None
+    """Return the type of the operator that computes the values of an output."""
+    producers = {made: node for node in nodes for made in node.output}
+    while output in producers and producers[output].op_type in _PASSING:
+        output = producers[output].input[0]
+    return producers[output].op_type if output in producers else None
 
 
 def _without_softmax(nodes: list[onnx.NodeProto], output: str) -> list[onnx.NodeProto]:
-    """Let a softmax at the end, and a rounding of its probabilities, hand through what they get."""
-    makers = {made: node for node in nodes for made in node.output}
+    """Replace a softmax at the end, and the quantization of its probabilities, by identities."""
+    producers = {made: node for node in nodes for made in node.output}
     path, value = [], output
-    while value in makers and makers[value].op_type in (*_PASSING, "Softmax"):
-        node = makers[value]
+    while value in producers and producers[value].op_type in (*_PASSING, "Softmax"):
+        node = producers[value]
         path.append(node)
         if node.op_type == "Softmax":
             for each in path:
@@ -166,11 +166,11 @@ def _without_softmax(nodes: list[onnx.NodeProto], output: str) -> list[onnx.Node
 
 
 def _with_free_batch(
-    node: onnx.NodeProto, graph: onnx.GraphProto, takes: onnx.ValueInfoProto, shapes: Mapping[str, list[int | str]]
+    node: onnx.NodeProto, graph: onnx.GraphProto, value: onnx.ValueInfoProto, shapes: Mapping[str, list[int | str]]
 ) -> onnx.NodeProto:
-    """Let a reshape copy its first dimension where the file repeats a fixed batch there."""
-    batch = (shapes.get(takes.name) or [""])[0]
-    if node.op_type != "Reshape" or not isinstance(batch, int) or (shapes.get(node.input[0]) or [None])[0] != batch:
+    """Make a reshape to a fixed batch copy its first dimension instead."""
+    batch = (shapes.get(value.name) or [""])[0]
+    if node.op_type != "Reshape" or not isinstance(batch, int) or (shapes.get(node.input[0]) or [""])[0] != batch:
         return node
     target = _constant(graph, node.input[1]) if len(node.input) > 1 else None
     if target is None or not target.size or target[0] != batch or 0 in target[1:]:
@@ -192,17 +192,19 @@ def _constant(graph: onnx.GraphProto, name: str) -> np.ndarray | None:
     return None
 
 
-def _add_border(graph: onnx.GraphProto, takes: onnx.ValueInfoProto, output: str, shape: list[int | str] | None) -> None:
-    """Give a graph the input and output that all have, in float32 and with a free batch."""
-    kind = takes.type.tensor_type.elem_type
-    first = helper.make_node("Cast", [INPUT], [f"net/{takes.name}"], name="border/input", to=kind)
+def _add_border(
+    graph: onnx.GraphProto, source: onnx.ValueInfoProto, output: str, shape: list[int | str] | None
+) -> None:
+    """Give a graph the normalized input and output, in float32 and with a free batch."""
+    kind = source.type.tensor_type.elem_type
+    first = helper.make_node("Cast", [INPUT], [f"net/{source.name}"], name="border/input", to=kind)
     flat = helper.make_node("Flatten", [output], ["border/flat"], name="border/flat", axis=1)
     last = helper.make_node("Cast", ["border/flat"], [OUTPUT], name="border/output", to=TensorProto.FLOAT)
     if shape is not None and len(shape) == 2:
         last.input[0] = output
     nodes = [first, *graph.node, *([flat] if last.input[0] == "border/flat" else []), last]
     value = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, None)
-    value.type.tensor_type.CopyFrom(takes.type.tensor_type)
+    value.type.tensor_type.CopyFrom(source.type.tensor_type)
     value.type.tensor_type.elem_type = TensorProto.FLOAT
     if value.type.tensor_type.shape.dim:
         value.type.tensor_type.shape.dim[0].dim_param = BATCH

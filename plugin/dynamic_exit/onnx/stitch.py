@@ -1,20 +1,20 @@
-"""One ONNX file out of many parts: a flat chain of `If` nodes, in which a stage that nobody needs does not run.
+"""One ONNX file of many parts: a flat chain of `If` nodes, in which stages that no row needs do not run.
 
-For every stage the rows still in play are gathered, the stage runs in the then-branch only if any remain, and what it
-answers is written back to the caller's order. Exits and the final stand in one more branch, which is skipped where the
-savers leave nothing over. Weights live inside the branches: onnxruntime keeps its fast memory
-layouts only for those.
+For every stage the rows still in play are gathered, the stage runs in the then-branch if any remain, and its output is
+scattered to the order of the input. Exits and the final stage are in one more branch, which is skipped if the savers
+answer all rows. Weights are inside the branches, since onnxruntime uses its fast memory layouts only for those.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ..chain.names import FINAL
+from ..chain.names import FINAL, HIDDEN, LOGITS, MEMORY
 from ..errors import ExportError, first_line
 from .external_data import for_onnx
 from .graph_builder import GraphBuilder
@@ -23,28 +23,28 @@ from .model_parts import ModelParts
 from .part import BATCH, Part
 
 _TINY = float(np.finfo(np.float32).tiny)
-# name of the batch size, as a shape
+# name of the value with the shape (batch size,)
 _ALL = "batch_size"
 
 
 @dataclass
 class _State:
-    """Names of the values that one stage hands to the next; empty where there is no such value yet."""
+    """Names of the values that one stage passes to the next; empty if there is no such value yet."""
 
-    rows: str = ""  # caller's indices of the rows still in play; empty while these are all
-    logits: str = ""  # of all rows, the latest answer; with `fuse: mean` its probabilities
+    rows: str = ""  # indices of the rows still in play; empty while these are all rows
+    logits: str = ""  # of all rows, of the stage that answered last; probabilities with `fuse: mean`
     exit_index: str = ""
     confidence: str = ""
-    evidence: str = ""  # sum of probabilities, for the rows in play
-    hidden: str = ""  # before those rows are taken out of it that do not `stay`
-    stay: str = ""  # which rows of `hidden`, or of those offered an answer, are still in play
+    evidence: str = ""  # sum of the probabilities of the rows in play
+    hidden: str = ""  # with rows that are no longer in play, before `stay` is applied
+    stay: str = ""  # which rows of `hidden`, or of the last stage, are still in play
     hidden_shape: tuple[int | str, ...] = ()
     memory: str = ""  # features of all taps so far side by side, with the rows of `hidden`
     memory_width: int = 0
 
 
 class _Stitcher:
-    """Every stage writes its answers for all rows in play; those that go on are written over by a later stage."""
+    """Builds the graph; every stage writes its output for all rows in play, and later stages overwrite it."""
 
     def __init__(self, chain: ModelParts, inputs: Sequence[onnx.ValueInfoProto], classes: int):
         self.chain, self.inputs, self.classes = chain, inputs, classes
@@ -52,9 +52,9 @@ class _Stitcher:
         self.fused = chain.fuse == "mean"
         first = len(chain.savers)
         # position -> indices of the exits from there on that read taps
-        seeing = [(at, first + i) for i, (part, at) in enumerate(chain.exits) if "memory" in part.input_names]
-        self.wanted = {at: [index for behind, index in seeing if behind >= at] for at in chain.taps}
-        self.last_seeing = max((index for _, index in seeing), default=-1)
+        reading = [(at, first + i) for i, (part, at) in enumerate(chain.exits) if MEMORY in part.input_names]
+        self.readers = {at: [index for behind, index in reading if behind >= at] for at in chain.taps}
+        self.last_reading = max((index for _, index in reading), default=-1)
 
     def stitch(self) -> onnx.GraphProto:
         main, state = self.main, _State()
@@ -85,7 +85,7 @@ class _Stitcher:
                 main.nodes.append(helper.make_node("Split", [source], names, name=parts, axis=0, num_outputs=count))
 
     def _backbone(self, index: int, state: _State) -> _State:
-        """All behind the savers, in one branch: where they leave nothing over, one look at it is all it costs."""
+        """Add all that follows the savers in one branch, which costs one comparison if no row remains."""
         if not self.chain.exits:
             return self._final(self.main, [*enumerate(self.chain.segments)], state)
         block = GraphBuilder("backbone/")
@@ -96,7 +96,7 @@ class _Stitcher:
         after = state
         for position, segment in enumerate(self.chain.segments[:-1]):
             group.append((position, segment))
-            for head in heads.get(position, ()):  # a second head finds its segments run
+            for head in heads.get(position, ()):  # a second head at a position has no segments left to run
                 after = self._exit(block, index, group, head, after)
                 group, index = [], index + 1
         after = self._final(block, [*group, (len(self.chain.segments) - 1, self.chain.segments[-1])], after)
@@ -104,14 +104,14 @@ class _Stitcher:
         return self._branch(self.main, "backbone", anything, block, after, GraphBuilder("backbone/no/"), state)
 
     def _saver(self, index: int, part: Part, state: _State) -> _State:
-        """Runs when it is on and rows remain."""
+        """Add a saver, which runs if it is on and rows remain."""
         tag = f"stage{index}"
         block, others = GraphBuilder(f"{tag}/"), GraphBuilder(f"{tag}/no/")
         logits = block.include(part, {name: self._gathered(block, name, state) for name in part.input_names})
         after, same = self._try_exit(block, index, logits, state), state
-        if index == len(self.chain.savers) - 1 and self.wanted.get(-1):
-            width = self.chain.taps[-1].output_shape[0]
-            tap = self._record_tap(block, -1, {"logits": logits}, state)
+        if index == len(self.chain.savers) - 1 and self.readers.get(-1):
+            width = _width(self.chain.taps[-1])
+            tap = self._record_tap(block, -1, {LOGITS: logits}, state)
             after.memory, after.memory_width = block.add("Compress", tap, after.stay, axis=0), width
             same = replace(state, memory=others.zeros(_length(others, state), width))
         after.stay = ""
@@ -119,17 +119,18 @@ class _Stitcher:
         return self._branch(self.main, tag, runs, block, after, others, same)
 
     def _record_tap(self, block: GraphBuilder, position: int, feeds: Mapping[str, str], state: _State) -> str:
-        """Run a tap if an exit that reads it is on; else its features are zeros, which nothing reads."""
+        """Add a tap, which runs if an exit that reads it is on; else its features are zeros."""
         part, tag = self.chain.taps[position], f"{block.prefix}note_{position}"
-        limits = block.add("Gather", "thresholds", block.constant(self.wanted[position], np.int64), axis=0)
+        limits = block.add("Gather", "thresholds", block.constant(self.readers[position], np.int64), axis=0)
         least = block.add("ReduceMin", limits, block.constant([0], np.int64), keepdims=0)
         on = block.add("Less", least, block.constant(np.inf, np.float32))
         then, other = GraphBuilder(f"{tag}/"), GraphBuilder(f"{tag}/no/")
-        shape = [f"{tag}_rows", part.output_shape[0]]
+        width = _width(part)
+        shape: list[int | str] = [f"{tag}_rows", width]
         out = [
             helper.make_tensor_value_info(then.include(part, feeds), TensorProto.FLOAT, shape),
             helper.make_tensor_value_info(
-                other.zeros(_length(other, state), shape[1]), TensorProto.FLOAT, _else_shape(shape)
+                other.zeros(_length(other, state), width), TensorProto.FLOAT, _else_shape(shape)
             ),
         ]
         branches = {
@@ -140,7 +141,7 @@ class _Stitcher:
         return tag
 
     def _gathered(self, block: GraphBuilder, name: str, state: _State) -> str:
-        """One of the model's inputs, of the rows in play."""
+        """Return an input of the model for the rows in play."""
         return block.add("Gather", name, state.rows, axis=0) if state.rows else name
 
     def _any(self, into: GraphBuilder, state: _State, out: str) -> str:
@@ -149,18 +150,18 @@ class _Stitcher:
     def _exit(
         self, into: GraphBuilder, index: int, group: Sequence[tuple[int, Part]], head: Part, state: _State
     ) -> _State:
-        """Runs the segments up to an exit when rows remain, and its head when it is on."""
+        """Add the segments up to an exit, which run if rows remain, and its head, which runs if the exit is on."""
         tag, first = f"stage{index}", not state.hidden
-        block = into if first else GraphBuilder(f"{tag}/")  # rows remain wherever the backbone begins
+        block = into if first else GraphBuilder(f"{tag}/")  # rows remain where the backbone begins
         hidden, memory, width = self._run(block, group, state)
         inner, off = GraphBuilder(f"{tag}/head/"), GraphBuilder(f"{tag}/head/no/")
-        carried = {"hidden": hidden, "memory": memory}
+        carried = {HIDDEN: hidden, MEMORY: memory}
         feeds = {name: self._gathered(inner, name, state) for name in head.input_names if name not in carried}
         offered = self._try_exit(inner, index, inner.include(head, {**feeds, **carried}), state)
         stays = replace(state, stay=off.filled(_length(off, state), np.True_))
         after = self._branch(block, f"{tag}/head", f"on_{index}", inner, offered, off, stays)
         after.hidden, after.hidden_shape = hidden, group[-1][1].output_shape if group else state.hidden_shape
-        if memory and index < self.last_seeing:
+        if memory and index < self.last_reading:
             after.memory, after.memory_width = memory, width
         if first:
             return after
@@ -172,9 +173,11 @@ class _Stitcher:
         return self._branch(into, tag, self._any(into, state, tag), block, after, others, same)
 
     def _try_exit(self, block: GraphBuilder, index: int, logits: str, state: _State) -> _State:
-        """Let the rows leave that a stage is sure of."""
+        """Write the output of a stage and keep the rows that are not confident enough in play."""
         answer, confidence, evidence = self._evidence(block, logits, state)
-        stay = block.add("Not", block.add("Greater", confidence, f"threshold_{index}"))  # a confidence of NaN goes on
+        stay = block.add(
+            "Not", block.add("Greater", confidence, f"threshold_{index}")
+        )  # a row with a confidence of NaN stays
         after = self._write(block, state, answer, confidence, index)
         after.stay = stay
         if state.rows:
@@ -186,26 +189,26 @@ class _Stitcher:
         return after
 
     def _evidence(self, block: GraphBuilder, logits: str, state: _State) -> tuple[str, str, str]:
-        """Return answer, confidence and the sum of evidence so far, of the rows in play."""
+        """Return logits or probabilities, confidence and the sum of probabilities so far of the rows in play."""
         probabilities, answer, evidence = block.add("Softmax", logits, axis=1), logits, ""
         if self.fused:
-            # the softmax of a row with a NaN is NaN throughout: that stage gives the row no evidence
+            # the softmax of a row with a NaN is all NaN: the stage adds no evidence for that row
             unknown = block.add("IsNaN", probabilities)
             evidence = block.add("Where", unknown, block.constant(0, np.float32), probabilities)
             if state.evidence:
                 evidence = block.add("Add", state.evidence, evidence)
-                # each stage's probabilities add up to 1: the sum of all, rounded, is how many there are
+                # the probabilities of a stage sum to 1, so their rounded total is the number of stages
                 total = block.add("ReduceSum", evidence, block.constant([1], np.int64), keepdims=1)
                 probabilities = block.add("Div", evidence, block.add("Round", total))
             answer = probabilities
-        # over axis 1: onnxruntime's reduction over axis -1 gives a wrong shape on zero rows
+        # axis 1, as onnxruntime's reduction over axis -1 returns a wrong shape for zero rows
         confidence = block.add("ReduceMax", probabilities, block.constant([1], np.int64), keepdims=0)
         return answer, confidence, evidence
 
     def _write(self, block: GraphBuilder, state: _State, answer: str, confidence: str, index: int) -> _State:
-        """Write the answers of all rows in play in the caller's order."""
+        """Scatter the output of all rows in play to the order of the input."""
         exits = block.filled(_length(block, state), np.int64(index))
-        written = {"logits": answer, "exit_index": exits, "confidence": confidence}
+        written: dict[str, Any] = {"logits": answer, "exit_index": exits, "confidence": confidence}
         if state.rows:
             where = block.add("Unsqueeze", state.rows, block.constant([1], np.int64))
             written = {
@@ -214,7 +217,7 @@ class _Stitcher:
         return _State(rows=state.rows, **written)
 
     def _run(self, block: GraphBuilder, group: Sequence[tuple[int, Part]], state: _State) -> tuple[str, str, int]:
-        """Run segments and their taps; return hidden state, memory and the memory's width."""
+        """Add segments and their taps; return hidden state, memory and the width of the memory."""
         hidden, memory, width = state.hidden, state.memory, state.memory_width
         if hidden:
             hidden = block.add("Compress", hidden, state.stay, axis=0)
@@ -223,17 +226,17 @@ class _Stitcher:
 
         def feeds(part: Part) -> dict[str, str]:
             for name in part.input_names:
-                if name != "hidden" and name not in gathered:
+                if name != HIDDEN and name not in gathered:
                     gathered[name] = self._gathered(block, name, state)
-            return {**gathered, "hidden": hidden}
+            return {**gathered, HIDDEN: hidden}
 
         for position, part in group:
             hidden = block.include(with_layout(part), feeds(part))
-            if self.wanted.get(position):
+            if self.readers.get(position):
                 part = self.chain.taps[position]
                 tap = self._record_tap(block, position, feeds(part), state)
                 memory = block.add("Concat", memory, tap, axis=1) if memory else tap
-                width += part.output_shape[0]
+                width += _width(part)
         return hidden, memory, width
 
     def _final(self, into: GraphBuilder, group: Sequence[tuple[int, Part]], state: _State) -> _State:
@@ -253,8 +256,8 @@ class _Stitcher:
         others: GraphBuilder,
         same: _State,
     ) -> _State:
-        """Add an `If`: `after` is what its then-branch leaves, `same` what the else-branch hands through."""
-        kinds = {
+        """Add an `If`; `after` is the state after its then-branch, `same` after its else-branch."""
+        kinds: dict[str, tuple[int, list[int | str]]] = {
             "rows": (TensorProto.INT64, [f"{tag}_left"]),
             "logits": (TensorProto.FLOAT, [BATCH, self.classes]),
             "exit_index": (TensorProto.INT64, [BATCH]),
@@ -277,11 +280,11 @@ class _Stitcher:
             "else_branch": others.graph(f"{tag}_else", other),
         }
         into.nodes.append(helper.make_node("If", [condition], outputs, name=tag, **branches))
-        named = dict(zip(fields, outputs, strict=True))
+        named: dict[str, Any] = dict(zip(fields, outputs, strict=True))
         return _State(**named, hidden_shape=after.hidden_shape, memory_width=after.memory_width)
 
     def _unwritten(self, block: GraphBuilder, name: str, state: _State) -> str:
-        """What is handed on while no stage has answered; it is written over, or there are no rows at all."""
+        """Return a placeholder while no stage has answered; it is overwritten, or there are no rows."""
         length = _length(block, state)
         if name == "rows":
             zero, one = block.constant(0, np.int64), block.constant(1, np.int64)
@@ -292,8 +295,14 @@ class _Stitcher:
 
 
 def _length(block: GraphBuilder, state: _State) -> str:
-    """How many rows are in play, as a shape."""
+    """Return the name of a value with the shape (rows in play,)."""
     return block.add("Shape", state.rows) if state.rows else _ALL
+
+
+def _width(tap: Part) -> int:
+    """Return the number of features of a tap."""
+    (width,) = tap.output_shape
+    return int(width)
 
 
 def _else_shape(shape: Sequence[int | str]) -> list[int | str]:
@@ -308,18 +317,18 @@ def stitch(
     metadata: Mapping[str, object],
     limit: int | None = None,
 ) -> onnx.ModelProto:
-    """Stitch a chain of parts into one ONNX model that skips what no row needs.
+    """Stitch parts into one ONNX model that runs only what some row needs.
 
     Args:
         chain: The parts.
-        inputs: The backbone's own inputs, batch first and free.
+        inputs: The inputs of the model, with a free batch first.
         classes: Number of classes C.
-        thresholds: One for each stage before the final: the default of the optional input ``thresholds``.
-        metadata: Written to the file as JSON strings, beside ``stages`` and ``chain``.
-        limit: Bytes of weights from which it is checked in a file, as a large one must be; None is `large.LIMIT`.
+        thresholds: One per stage before the final one: the default of the optional input ``thresholds``.
+        metadata: Written to the model as JSON strings, beside ``stages`` and ``chain``.
+        limit: Bytes of weights above which the model is checked in a file; None is `external_data.LIMIT`.
 
     Returns:
-        A checked model with the inputs of the backbone and ``thresholds`` float32 (S,), and the outputs ``logits``
+        A valid model with the given inputs and ``thresholds`` float32 (S,), and the outputs ``logits``
         float32 (N, C), ``exit_index`` int64 (N,) and ``confidence`` float32 (N,).
 
     Raises:
@@ -329,7 +338,7 @@ def stitch(
         raise ExportError(f"{len(thresholds)} thresholds for {len(chain.stages)} stages; give one for each stage")
     graph = _Stitcher(chain, inputs, classes).stitch()
     graph.initializer.append(numpy_helper.from_array(np.asarray(thresholds, np.float32), "thresholds"))
-    parts = [*chain.savers, *chain.segments, *(part for part, _ in chain.exits), *chain.taps.values()]
+    parts = chain.all
     model = helper.make_model(graph, opset_imports=_opsets(parts), producer_name="dynamic_exit")
     model.ir_version = max(part.proto.ir_version for part in parts)
     metadata = {"stages": chain.stages, "chain": chain.describe(), **metadata}

@@ -1,7 +1,8 @@
-"""The parts of a dynamic file, taken out of it again, and the backbone alone in one piece."""
+"""The parts of a dynamic file, extracted again, and its backbone as one plain model."""
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
@@ -14,41 +15,42 @@ from .part import BATCH, OUTPUT, Part
 
 
 def unstitch(model: onnx.ModelProto) -> ModelParts:
-    """Take a dynamic file apart.
+    """Return the parts of a dynamic file.
 
     Args:
-        model: What `stitch` made.
+        model: A model of `stitch`.
 
     Returns:
-        Its chain; each part answers as it does inside the file.
+        Its parts; each computes what it computes inside the file.
 
     Raises:
-        ExportError: The file does not say what it consists of.
+        ExportError: The file has no metadata about its parts, or exits that read taps.
     """
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     if "chain" not in metadata:
         raise ExportError("the file does not say what it consists of: it has no metadata 'chain'; export it anew")
-    told = json.loads(metadata["chain"])
-    taker = _Taker(model)
-    savers = [taker.take(each, "logits", {}) for each in told["savers"]]
+    chain = json.loads(metadata["chain"])
+    extractor = _Extractor(model)
+    savers = [extractor.extract(each, LOGITS, {}) for each in chain["savers"]]
     segments: list[Part] = []
-    for index, each in enumerate(told["segments"]):
-        output_kind = LOGITS if index == len(told["segments"]) - 1 else HIDDEN
-        segments.append(taker.take(each, output_kind, _carried(segments)))
-    if told["sequence"]:
+    for index, each in enumerate(chain["segments"]):
+        output_kind = LOGITS if index == len(chain["segments"]) - 1 else HIDDEN
+        segments.append(extractor.extract(each, output_kind, _carried(segments)))
+    if chain["sequence"]:
         raise ExportError("a file with a sequence network is not taken apart; export it without `sequence`")
-    exits = [
-        (taker.take(each, "logits", _carried(segments[: each["behind"] + 1])), each["behind"]) for each in told["exits"]
-    ]
-    return ModelParts(savers, segments, exits, told["fuse"])
+    exits = []
+    for each in chain["exits"]:
+        index = each["behind"]
+        exits.append((extractor.extract(each, LOGITS, _carried(segments[: index + 1])), index))
+    return ModelParts(savers, segments, exits, chain["fuse"])
 
 
 def static_model(segments: Sequence[Part], inputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
     """Join the segments of a backbone into one plain model.
 
     Args:
-        segments: In order; the last gives logits.
-        inputs: The backbone's own, batch first.
+        segments: In order; the last returns logits.
+        inputs: Inputs of the backbone, batch first.
 
     Returns:
         A model with the same inputs and one output ``output``, logits float32 (N, C).
@@ -68,8 +70,8 @@ def static_model(segments: Sequence[Part], inputs: Sequence[onnx.ValueInfoProto]
     return helper.make_model(graph, opset_imports=first.opset_import, ir_version=first.ir_version)
 
 
-class _Taker:
-    """Finds parts by the names that the stitcher gave to what it copied in."""
+class _Extractor:
+    """Finds parts by the names that their values have in a file."""
 
     def __init__(self, model: onnx.ModelProto):
         self.model = model
@@ -77,8 +79,8 @@ class _Taker:
         graphs = inner_graphs(model.graph)
         self.made = {name: graph for graph in graphs for node in graph.node for name in node.output}
 
-    def take(self, told: Mapping, output_kind: str, carried: Mapping[str, onnx.ValueInfoProto]) -> Part:
-        name, input_names = told["name"], tuple(told["takes"])
+    def extract(self, entry: Mapping[str, Any], output_kind: str, carried: Mapping[str, onnx.ValueInfoProto]) -> Part:
+        name, input_names = entry["name"], tuple(entry["takes"])
         prefix = f"{name}:"
         if prefix + OUTPUT not in self.made:
             raise ExportError(f"the file holds no stage '{name}', though its metadata say so; export it anew")
@@ -87,7 +89,7 @@ class _Taker:
         held = [each for each in whole.initializer if each.name.startswith(prefix)]
         known = {**self.inputs, **carried}
         inputs = [_named(known[taken], prefix + taken) for taken in input_names]
-        output = helper.make_tensor_value_info(prefix + OUTPUT, TensorProto.FLOAT, told["shape"])
+        output = helper.make_tensor_value_info(prefix + OUTPUT, TensorProto.FLOAT, entry["shape"])
         graph = helper.make_graph(nodes, name, inputs, [output], initializer=held)
         rename(graph, lambda value: value.removeprefix(prefix))
         proto = helper.make_model(graph, opset_imports=self.model.opset_import, ir_version=self.model.ir_version)
