@@ -6,10 +6,11 @@ from .classifier import Classifier
 from .cuts import Cut, find_cuts
 from .export import export_program
 from .logits import find_logits
+from .modes import evaluation_mode
 from .objective import answer_without_sigmoid, check_configuration, check_objective
 from .preprocessing import Preprocessing
 from .program import Program, is_text
-from .split import Segment, select_cuts, split
+from .split import Segment, SegmentSequence, select_cuts, split
 
 __all__ = [
     "Backbone",
@@ -18,10 +19,12 @@ __all__ = [
     "Preprocessing",
     "Program",
     "Segment",
+    "SegmentSequence",
     "answer_without_sigmoid",
     "capture",
     "check_configuration",
     "check_objective",
+    "evaluation_mode",
     "export_program",
     "find_cuts",
     "find_logits",

@@ -97,6 +97,28 @@ class Segment(nn.Module):
         return f"input_names={self.input_names}, output_kind={self.output_kind}"
 
 
+class SegmentSequence(nn.Module):
+    """The whole backbone as its segments one after the other; the model has one input.
+
+    Args:
+        segments: The segments in order.
+    """
+
+    def __init__(self, segments: Sequence[Segment]):
+        super().__init__()
+        self.segments = nn.ModuleList(segments)
+        self.input_names = [segment.input_names for segment in segments]
+        self.training = False
+
+    def forward(self, *inputs: Tensor, **keywords: Tensor) -> Tensor:
+        """Return logits (N, C) for the one input, by position or by name."""
+        (given,) = (*inputs, *keywords.values())
+        hidden = given
+        for segment, names in zip(self.segments, self.input_names, strict=True):
+            hidden = segment(*(hidden if name == HIDDEN else given for name in names))
+        return hidden
+
+
 def _replace_constants(
     body: fx.GraphModule, new: Mapping[torch.dtype | torch.device, torch.dtype | torch.device]
 ) -> None:

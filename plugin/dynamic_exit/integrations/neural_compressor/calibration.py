@@ -1,6 +1,6 @@
 """Recording of a calibration function's calls, so that they can be repeated on any model."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,12 @@ class CalibrationCalls:
     """
 
     calls: tuple[Call, ...]
+
+    @classmethod
+    def of_example(cls, example_inputs: Tensor | Sequence[Any]) -> "CalibrationCalls":
+        """Repeat example inputs, a tensor or several arguments, for what needs nothing but their shape."""
+        arguments = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
+        return cls(((arguments, {}),) * MIN_SAMPLES)
 
     def replay(self, model: nn.Module) -> None:
         """Repeat the calls on a model; usable as `run_fn`."""

@@ -10,6 +10,7 @@ from torch import nn
 
 from ...core.process_state import preserve_process_state
 from ...errors import ModelError, PassError, RecipeError
+from ...graph import evaluation_mode
 from ...modeling.auto import AutoDynamicExitModel
 from ...modeling.base import DynamicExitClassifier
 from ...pipeline.run import run
@@ -18,7 +19,6 @@ from ...sources.data.checks import check_samples, resolve_overlaps
 from ...sources.data.split import Split
 from .calibration import record_calibration
 from .evaluator import Evaluator, check_tolerable_loss
-from .in_memory import evaluation_mode
 from .in_place import replace_in_place
 from .plan import Plan
 from .support import refuse_dynamic, refuse_quantized

@@ -1,8 +1,7 @@
 """Savers and exits on a model in memory: trained on its own answers and tuned to agree with it, without labels."""
 
-import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +16,11 @@ from ...graph import (
     Cut,
     Program,
     Segment,
+    SegmentSequence,
     answer_without_sigmoid,
     capture,
     check_objective,
+    evaluation_mode,
     find_cuts,
     split,
 )
@@ -43,41 +44,6 @@ from .saver_candidates import evaluate_candidates
 
 #: Default of the largest share of answers that may differ from the model's, in 0..1.
 MAX_DISAGREEMENT = 0.005
-
-
-@contextlib.contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model in evaluation mode for a while; afterwards every module has its own mode again."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        for module in modes:
-            module.training = False
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
-class SegmentSequence(nn.Module):
-    """The whole backbone as its segments one after the other; the model has one input.
-
-    Args:
-        segments: The segments in order.
-    """
-
-    def __init__(self, segments: Sequence[Segment]):
-        super().__init__()
-        self.segments = nn.ModuleList(segments)
-        self.input_names = [segment.input_names for segment in segments]
-        self.training = False
-
-    def forward(self, *inputs: Tensor, **keywords: Tensor) -> Tensor:
-        """Return logits (N, C) for the one input, by position or by name."""
-        (given,) = (*inputs, *keywords.values())
-        hidden = given
-        for segment, names in zip(self.segments, self.input_names, strict=True):
-            hidden = segment(*(hidden if name == HIDDEN else given for name in names))
-        return hidden
 
 
 def make_dynamic_model(

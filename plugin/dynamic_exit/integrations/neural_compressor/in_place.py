@@ -2,8 +2,8 @@
 
 from torch import nn
 
+from ...passes.quantization.pt2e import QuantizedModel
 from ...runtime.model import DynamicExitModel
-from .pt2e import QuantizedModel
 
 _NAME = "compressed"
 

@@ -13,12 +13,13 @@ from ...errors import PassError, RecipeError, nearest
 from ...graph import check_objective, split
 from ...passes import EarlyExitStanza, TinySaverStanza
 from ...passes.quantization.config import known_algorithms
+from ...passes.quantization.pt2e import QuantizedModel, quantize_pt2e, split_pt2e
+from ...passes.quantization.support import PT2E, check_support
 from .calibration import CalibrationCalls, require_calls
 from .configs import PassConfig
 from .in_memory import MAX_DISAGREEMENT, make_dynamic_model
-from .pt2e import QuantizedModel, quantize_pt2e, split_pt2e
 from .quantization import quantize_modules, run_algorithm
-from .support import PT2E, check_support, refuse_dynamic, refuse_quantized
+from .support import refuse_dynamic, refuse_quantized
 
 #: Name of the algorithm that runs several passes.
 DYNAMIC_EXIT = "dynamic_exit"
@@ -112,7 +113,10 @@ class Plan:
             elif isinstance(config, PassConfig):
                 current = config.run(current, calls, example_inputs)
             elif config.name in PT2E:
-                quantized = quantize_pt2e(config.name, current, calls, example_inputs, partial(run_algorithm, config))
+                batches = calls or CalibrationCalls.of_example(example_inputs)
+                inputs, keyword = batches.only_input(config.name)
+                run = partial(run_algorithm, config)
+                quantized = quantize_pt2e(config.name, current, inputs[:2], keyword, batches.calls, run)
             else:
                 current = quantize_modules(config, current, calls, example_inputs)
         if not dynamic:

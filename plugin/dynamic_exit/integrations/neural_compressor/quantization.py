@@ -10,8 +10,8 @@ from torch import nn
 
 from ...errors import DynamicExitError, PassError, first_line
 from ...passes.quantization.detect import what_is_quantized
+from ...passes.quantization.support import PT2E
 from .calibration import CalibrationCalls, require_calls
-from .support import PT2E
 
 
 def quantize_modules(

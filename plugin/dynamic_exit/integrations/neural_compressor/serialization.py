@@ -10,12 +10,11 @@ from torch import Tensor, nn
 
 from ...core.atomic_write import atomic_write
 from ...errors import ModelError, OutputError
-from ...graph import Classifier, export_program
+from ...graph import Classifier, evaluation_mode, export_program
 from ...modeling.auto import AutoDynamicExitModel
 from ...modeling.base import DynamicExitClassifier
 from ...runtime.archive import CONFIG, ArchivedPart, load_model, pack, save_model, unpack
 from ...runtime.model import DynamicExitModel
-from .in_memory import evaluation_mode
 from .in_place import unwrap
 
 _TYPE, _VERSION = "dynamic_exit.static_model", 1

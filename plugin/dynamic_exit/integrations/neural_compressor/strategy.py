@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from ...chain.goal_limits import LARGEST_DROP
 from ...errors import DynamicExitError, PassError, TuningError, nearest
+from ...graph import evaluation_mode
+from ...runtime.relative_cost import COSTS, RelativeCost
 from .calibration import CalibrationCalls
 from .configs import PassConfig
 from .evaluator import Evaluator, check_tolerable_loss
-from .in_memory import evaluation_mode
 from .plan import DYNAMIC_EXIT
-from .relative_cost import COSTS, RelativeCost
 from .threshold_search import ThresholdSearch, Trial
 
 logger = logging.getLogger(__name__)

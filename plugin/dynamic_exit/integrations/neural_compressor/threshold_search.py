@@ -9,9 +9,9 @@ from torch import nn
 
 from ...chain.evaluation import Configuration
 from ...runtime.model import DynamicExitModel
+from ...runtime.relative_cost import Point, RelativeCost, threshold_fronts
 from .evaluator import Evaluator
 from .loss_surrogate import LossSurrogate
-from .relative_cost import Point, RelativeCost, threshold_fronts
 
 # merits of a model that misses the goal, and of a failure, are below all merits of models that meet it
 _MISSED, _FAILED = -1e6, -1e12

@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...chain.evaluation import Configuration, evaluate
-from ...chain.names import HIDDEN
-from ...chain.spec import head_input_names
-from ...cost import count_macs, measure_latency
-from ...records import Records
-from ...runtime.model import DynamicExitModel
-from ...search.optimizer import front
-from ...search.options import SearchOptions
-from .in_memory import evaluation_mode
+from ..chain.evaluation import Configuration, evaluate
+from ..chain.names import HIDDEN
+from ..chain.spec import head_input_names
+from ..cost import count_macs, measure_latency
+from ..graph import evaluation_mode
+from ..records import Records
+from ..search.optimizer import front
+from ..search.options import SearchOptions
+from .model import DynamicExitModel
 
 #: Units of cost: multiply-adds, or seconds.
 COSTS = ("macs", "latency")

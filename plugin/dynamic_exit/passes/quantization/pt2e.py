@@ -2,7 +2,7 @@
 
 import dataclasses
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,8 +11,7 @@ from torch import Tensor, fx, nn
 from ...cost import node_macs
 from ...errors import CutError, DynamicExitError, PassError, first_line
 from ...graph import Classifier, Cut, Program, Segment, capture, find_cuts, select_cuts, split
-from ...passes.quantization.for_torch import fold_weights
-from .calibration import MIN_SAMPLES, CalibrationCalls
+from .for_torch import fold_weights
 
 #: Takes an exported module and its calibration function, and returns the quantized module.
 Quantize = Callable[[nn.Module, Callable[[nn.Module], None]], nn.Module]
@@ -56,15 +55,21 @@ class _Interpreted(nn.Module):
 
 
 def quantize_pt2e(
-    name: str, model: nn.Module, calls: CalibrationCalls | None, example_inputs: Any, quantize: Quantize
+    name: str,
+    model: nn.Module,
+    example: Tensor,
+    keyword: str | None,
+    calls: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]],
+    quantize: Quantize,
 ) -> QuantizedModel:
     """Export and quantize a model as users of Neural Compressor do, calibrated on the unchanged batches of the calls.
 
     Args:
         name: Name of the algorithm, for messages.
         model: In float and in evaluation mode, of one input.
-        calls: Calibration calls; None if the shape of the example inputs is enough.
-        example_inputs: A tensor, or one in a tuple; only used without calls.
+        example: Two samples, (2, ...).
+        keyword: Name that the model takes its input by; None for by position.
+        calls: Positional and keyword arguments of each calibration call.
         quantize: Runs the algorithm.
 
     Returns:
@@ -75,21 +80,16 @@ def quantize_pt2e(
     """
     from neural_compressor.torch.export import export
 
-    if calls is None:
-        given = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
-        calls = CalibrationCalls(((given, {}),) * MIN_SAMPLES)
-    inputs, keyword = calls.only_input(name)
-    batches = calls.calls
     batch = {0: torch.export.Dim("batch", min=1)}
 
     def run(body: nn.Module) -> None:
-        for arguments, keywords in batches:
+        for arguments, keywords in calls:
             body(*arguments, *keywords.values())
 
     try:
         with torch.no_grad():
             classifier = Classifier(model, keywords=[keyword] if keyword else None)
-            return QuantizedModel(quantize(export(classifier, (inputs[:2],), {"inputs": (batch,)}), run))
+            return QuantizedModel(quantize(export(classifier, (example,), {"inputs": (batch,)}), run))
     except DynamicExitError:
         raise
     except Exception as error:  # Neural Compressor and torch.export may raise anything
