@@ -10,11 +10,12 @@ import time
 import numpy as np
 import torch
 import yaml
-from cifar10 import BATCH, RECIPE, halves
+from cifar10 import RECIPE, halves
 from torch import Tensor, nn
 
 from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.chain.operating_point import Goal
+from dynamic_exit.core.batching import DEFAULT_BATCH_SIZE
 from dynamic_exit.core.user_code import load_function
 from dynamic_exit.cost import count_macs
 from dynamic_exit.passes.tiny_saver import FineTuneStanza, fine_tune
@@ -30,7 +31,7 @@ AT = 0.005
 @torch.no_grad()
 def logits_of(model: nn.Module, inputs: Tensor) -> Tensor:
     """The logits of many samples."""
-    return torch.cat([model(batch.float()) for batch in inputs.split(BATCH)])
+    return torch.cat([model(batch.float()) for batch in inputs.split(DEFAULT_BATCH_SIZE)])
 
 
 def auroc(probabilities: np.ndarray, labels: np.ndarray) -> float:

@@ -101,7 +101,7 @@ def chosen(records: Records, random: np.random.Generator, fuse: str, seed: int) 
         if each[1] is not None
     ]
     measured = [
-        OperatingPoint.measured(records, choice.configuration, name=goal.name, goal=goal) for goal, choice, _ in kept
+        OperatingPoint.measure(records, choice.configuration, name=goal.name, goal=goal) for goal, choice, _ in kept
     ]
     allowing = [each for each in kept if each[0].max_accuracy_drop is not None]
     if not allowing or random.random() > 1 / 3:
@@ -115,7 +115,7 @@ def chosen(records: Records, random: np.random.Generator, fuse: str, seed: int) 
     ):
         if promise is not None:
             name = f"{goal.name}, guaranteed"
-            measured.append(OperatingPoint.measured(records, configuration, name=name, goal=goal, guarantee=promise))
+            measured.append(OperatingPoint.measure(records, configuration, name=name, goal=goal, guarantee=promise))
     return measured
 
 

@@ -11,7 +11,7 @@ from dynamic_exit.errors import OperatingPointError
 def points() -> OperatingPoints:
     records = savers(0, 300)
     measured = [
-        OperatingPoint.measured(
+        OperatingPoint.measure(
             records, Configuration((("saver0", t), ("saver2", t)), "mean"), name=goal.name, goal=goal
         )
         for goal, t in ((Goal(max_accuracy_drop=0.005), 0.9), (Goal(budget=0.4), 0.5))

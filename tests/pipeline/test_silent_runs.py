@@ -117,7 +117,7 @@ def paired(lost, gained, samples, unlabelled=0):
 
 
 def judged(records, goal):
-    point = OperatingPoint.measured(records, Configuration((("saver", 0.5),)), name="point", goal=goal)
+    point = OperatingPoint.measure(records, Configuration((("saver", 0.5),)), name="point", goal=goal)
     points = OperatingPoints(cost_unit="macs", baseline=Baseline(accuracy=1.0, cost=1.0), points=(point,))
     return check_drops(points, records)[0]
 

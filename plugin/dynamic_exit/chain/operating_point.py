@@ -107,7 +107,7 @@ class OperatingPoint(_Model):
         return Configuration(tuple((stage.stage, stage.threshold) for stage in self.stages), self.fuse)
 
     @classmethod
-    def measured(
+    def measure(
         cls,
         records: Records,
         configuration: Configuration,

@@ -143,7 +143,7 @@ def tune(
             if certificate.reason:
                 warnings.append(f"{goals[place].name}: no guarantee, {certificate.reason}")
     points = [
-        OperatingPoint.measured(report_records, each.configuration, name=goal.name, goal=goal, guarantee=each.guarantee)
+        OperatingPoint.measure(report_records, each.configuration, name=goal.name, goal=goal, guarantee=each.guarantee)
         for goal, each in zip(goals, certificates, strict=True)
     ]
     backbone = evaluate(report_records, Configuration())
