@@ -22,10 +22,10 @@ import tiny
 import torch
 import yaml
 from documents import ROOT
+from fast_timing import fast_timing
 from PIL import Image
 
 from dynamic_exit.cli.main import main
-from dynamic_exit.pipeline import measure
 from dynamic_exit.recipe import parse_recipe, read_recipe
 
 #: Blocks that cannot run in a test, by page.
@@ -51,10 +51,7 @@ ELSEWHERE = {"docs/how-to/extending.md"}
 
 @pytest.fixture(scope="module", autouse=True)
 def short_timing():
-    """How many rounds of timing there are, and how long, says nothing here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dynamic_exit.cost.latency.ROUND_SECONDS", 0.002)
-        patch.setattr(measure, "TIME_LIMIT", 0.3)
+    with fast_timing():
         yield
 
 

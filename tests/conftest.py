@@ -8,11 +8,11 @@ import filelock
 import pytest
 import tiny
 import torch
+from fast_timing import fast_timing
 from log_lines import log_lines
 
 from dynamic_exit.chain.operating_point import OperatingPoints
 from dynamic_exit.cli.main import main
-from dynamic_exit.pipeline import stage_costs
 from dynamic_exit.pipeline.run import Result, run
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.report.metrics import Metrics
@@ -31,10 +31,7 @@ def cache_of_the_tests(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def short_timing():
-    """How many rounds of timing there are, and how long, says nothing here; eager torch would take all it is given."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dynamic_exit.cost.latency.ROUND_SECONDS", 0.002)
-        patch.setattr(stage_costs, "TIME_LIMIT", 0.3)
+    with fast_timing():
         yield
 
 

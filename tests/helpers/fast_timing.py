@@ -1,0 +1,17 @@
+"""Timing in tests: how many rounds there are, and how long, says nothing there."""
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from dynamic_exit.pipeline import stage_costs
+
+
+@contextlib.contextmanager
+def fast_timing() -> Iterator[None]:
+    """Measure for a moment only; eager torch would take all the time it is given."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dynamic_exit.cost.latency.ROUND_SECONDS", 0.002)
+        patch.setattr(stage_costs, "TIME_LIMIT", 0.3)
+        yield
