@@ -47,6 +47,21 @@ def test_every_step_has_a_time(planned):
     assert planned["seconds"] == pytest.approx(sum(steps.values()), abs=0.5)
 
 
+def test_training_of_savers_has_a_time_that_grows_with_it(tmp_path):
+    times = []
+    for epochs in (1, 400):
+        path = tiny.build(
+            tmp_path,
+            quantization=None,
+            dynamic_exit__early_exit=None,
+            dynamic_exit__tiny_saver__fine_tune={"epochs": epochs},
+        )
+        steps = {row["step"]: row["seconds"] for row in plan(read_recipe(path))["steps"]}
+        assert list(steps)[:3] == ["export the backbone", "try candidates", "fine-tune candidates"]
+        times.append(steps["fine-tune candidates"])
+    assert times[1] > times[0] + 0.2  # 400 epochs of three steps each
+
+
 def test_pruning_is_done_without_training_and_each_choice_is_counted(tmp_path):
     search = {"pruning": [0, 0.5], "quantization": ["none", "static_quant"]}
     path = tiny.build(tmp_path)

@@ -36,7 +36,7 @@ def doubt(answers, labels, classes=None, unweighted=False):
     classes = classes or int(max(answers.max(), labels.max())) + 1
     split = Split("calibration", {"x": np.float32(answers)[:, None]}, np.asarray(labels, np.int64))
     names = NAMES[:classes] if classes <= len(NAMES) else [str(index) for index in range(classes)]
-    return check_backbone(Classifier(Says(classes)).eval(), split, names, unweighted=unweighted)
+    return check_backbone(Classifier(Says(classes)).eval(), split, names, no_weights=unweighted)
 
 
 def right(count, classes, share=0.95):

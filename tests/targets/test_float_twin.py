@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
-from dynamic_exit.analysis.benchmark import _opened, benchmark_folder
+from dynamic_exit.analysis.benchmark import _open_models, benchmark_folder
 from dynamic_exit.artifact.folder import read_config
 from dynamic_exit.chain.operating_point import OperatingPoints
 from dynamic_exit.chain.thresholds import point_thresholds
@@ -198,7 +198,7 @@ def test_float_rows_of_a_residual_network_answer_as_the_float_model_on_every_sam
     with torch.no_grad():
         expected = backbone(torch.from_numpy(inputs)).argmax(1).numpy()
     assert config.float_twin["verified"] and len(config.float_twin["parts"]) >= 3
-    models, note = _opened(folder, config, 1)
+    models, note = _open_models(folder, config, 1)
     assert [each.numerics for each in models] == ["float", "int8"] and note is None
     feeds = {config.inputs[0]["name"]: inputs}
     assert np.array_equal(answer(models[0].variant(None), feeds, 0)[0].argmax(1), expected)
@@ -213,7 +213,7 @@ def test_float_rows_of_a_residual_network_answer_as_the_float_model_on_every_sam
         assert np.array_equal(found[0].argmax(1), rows[0].argmax(1)) and np.array_equal(found[1], rows[1])
     # elsewhere the weights are those of the int8 file: the backbone is nearer to the float one than int8 is
     monkeypatch.setenv("DYNAMIC_EXIT_CACHE", str(tmp_path / "elsewhere"))
-    (twin, int8), note = _opened(folder, config, 1)
+    (twin, int8), note = _open_models(folder, config, 1)
     assert (twin.numerics, int8.numerics) == (ROUNDED, "int8") and "calibration samples" in note
     plain, rounded, small = (answer(each.variant(None), feeds, 0)[0] for each in (models[0], twin, int8))
     assert 0 < np.square(rounded - plain).mean() < np.square(small - plain).mean()

@@ -1,55 +1,90 @@
-"""How fast a written model is: static and dynamic, beside the ideal; of ONNX files in float and int8."""
+"""Times a written model against its backbone alone, and against the ideal; ONNX files in float and in int8."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 
-from ..artifact.folder import CONFIG_FILE, MODEL_FILE, POINTS_FILE, check_files, read_config
+from ..artifact.folder import MODEL_FILE, POINTS_FILE, read_config
+from ..artifact.manifest import CONFIG_FILE
 from ..artifact.model_config import DynamicExitModelConfig
-from ..chain.drop_checks import with_standard_error
+from ..chain.drop_checks import standard_error
+from ..chain.names import FINAL, HIDDEN
 from ..chain.operating_point import OperatingPoint, OperatingPoints
 from ..chain.thresholds import point_thresholds
 from ..errors import DataError, ExportError
-from ..onnx.model_parts import ModelParts
-from ..onnx.part import Part
-from ..onnx.session import open_session
-from ..onnx.stitch import stitch
-from ..onnx.unstitch import static_model, unstitch
 from ..pipeline.measure import Variant, answer, make_call, time_calls, timed_slices
 from ..runtime.stages import FLOAT
-from ..targets.float_twin import Twin, find_twin, roles
-from .parts import onnx_parts, torch_parts
+from ..targets.base import Feeds
+from .parts import BenchmarkParts, NamedPart, PartChain, file_parts, segment_parts, torch_parts
 
 #: Samples in one call that are timed.
 BATCH_SIZES = (1, 8, 64)
-
-Feeds = Mapping[str, np.ndarray]
-BenchmarkRow = dict[str, Any]
-# what rows are called that are not in float, where the folder does not name their numerics
+# what rows are called that are not in float, if the folder does not name their numerics
 _SHIPPED = "as shipped"
+
+
+class BenchmarkRow(TypedDict):
+    """One operating point, or the backbone alone, in one numerics.
+
+    Attributes:
+        name: The point's, or ``backbone``.
+        numerics: What the model is in, such as ``int8``.
+        operating_point: The point's name; None for the backbone alone.
+        accuracy: Share of correct answers on labelled samples; None if there are none.
+        exit_rates: Share of samples that each stage answers, ``final`` included.
+        seconds_per_sample: By batch size: ``median``, quartiles ``low`` and ``high``, and ``rounds``.
+        speed_up: Over the first row, by batch size.
+        ideal_seconds_per_sample: By batch size: what samples would take if each stage cost what it costs alone and
+            nothing else did; only of points.
+        accuracy_standard_error: Of the accuracy.
+    """
+
+    name: str
+    numerics: str
+    operating_point: str | None
+    accuracy: float | None
+    exit_rates: dict[str, float]
+    seconds_per_sample: dict[str, dict[str, float]]
+    speed_up: dict[str, float]
+    ideal_seconds_per_sample: dict[str, float]
+    accuracy_standard_error: float | None
+
+
+class Benchmark(TypedDict):
+    """Times of a written model.
+
+    Attributes:
+        rows: The backbone alone in every numerics, then every point in every numerics.
+        samples: How many were used.
+        runtime: Name and version of what ran the files.
+        threads: Within an operator.
+        notes: What must be known of the float rows, or why there are none.
+    """
+
+    rows: list[BenchmarkRow]
+    samples: int
+    runtime: str
+    threads: int
+    notes: list[str]
 
 
 @dataclass(frozen=True)
 class _Model:
-    """One numerics of a file: the backbone alone, the dynamic model, and each of its parts."""
+    """A model in one numerics, whose sessions use some threads."""
 
     numerics: str
-    chain: ModelParts
-    static: onnxruntime.InferenceSession
-    dynamic: onnxruntime.InferenceSession
-    parts: Mapping[str, onnxruntime.InferenceSession]
+    parts: BenchmarkParts
 
     def variant(self, point: OperatingPoint | None) -> Variant:
-        """Return what answers at a point; without one the backbone alone."""
+        """Return what answers at a point; for None the backbone alone."""
         if point is None:
-            return Variant(self.static)
-        return Variant(self.dynamic, point_thresholds(point, self.chain.stages))
+            return Variant(self.parts.static)
+        return Variant(self.parts.dynamic, point_thresholds(point, self.parts.chain.stages))
 
 
 def benchmark_folder(
@@ -61,16 +96,15 @@ def benchmark_folder(
     batch_sizes: Sequence[int] = BATCH_SIZES,
     threads: int = 1,
     time_limit: float = 60.0,
-) -> dict[str, Any]:
+) -> Benchmark:
     """Time a written model against its backbone alone, all in turn, on real samples.
 
-    The float rows of a quantized file are the model as it was before, which the run keeps in its cache; on another
-    machine they are the file's own graph with static int8 taken out, if the run found that to answer as the float model
-    does, and are called so. Else, and for torch, there are none. The ideal of a dynamic row is what its samples would
-    take if each stage cost what it costs alone, at the same batch size, and nothing else did.
+    The float rows of a quantized model are the model as it was before, which the run keeps in its cache. On another
+    machine they are the file's own graph without its static int8, if the run found that this answers as the float model
+    does, and are called so. Else, and for torch, there are none.
 
     Args:
-        folder: What a run wrote, as one file or one a stage.
+        folder: Written by a run, as one file or one a stage.
         inputs: By name, each (N, ...), or the only one: their mix of easy and hard decides what a dynamic file saves.
         labels: int64 (N,), -1 where unknown.
         operating_points: Names; None takes all.
@@ -78,31 +112,28 @@ def benchmark_folder(
         threads: Within an operator.
         time_limit: Seconds for one batch size, after which no further round is started.
 
-    Returns:
-        ``rows`` (each with ``name``, ``numerics``, ``operating_point``, ``accuracy``, ``accuracy_standard_error``,
-        ``exit_rates`` and, by batch size, ``seconds_per_sample``, ``speed_up`` over the first row, and
-        ``ideal_seconds_per_sample``), ``samples``, ``runtime``, ``threads`` and ``notes``: what must be known of the
-        float rows, or why there are none.
-
     Raises:
         DynamicExitError: The folder, a name or the data cannot be used.
     """
     config = read_config(folder) if (folder / CONFIG_FILE).is_file() else None
-    for_torch = config is not None and config.target == "torch"
     single = config is None or config.layout == "single"
     for name in (*[MODEL_FILE] * single, POINTS_FILE):
         if not (folder / name).is_file():
             raise ExportError(f"'{folder}' has no {name}; give a folder that `dynamic-exit run` wrote")
     points = OperatingPoints.read(folder / POINTS_FILE)
     chosen = [points.by_name(name) for name in operating_points or points.names]
-    models, note = _opened(folder, config, threads)
-    inputs = _named(models[0], inputs)
-    _check(inputs, batch_sizes)
-    rows = [_row(model, point, inputs, labels) for point in (None, *chosen) for model in models]
+    models, note = _open_models(folder, config, threads)
+    feeds = _select_feeds(models[0], inputs)
+    _check_batch_sizes(feeds, batch_sizes)
+    table = _Table(models, points, feeds, labels)
+    for point in (None, *chosen):
+        for model in models:
+            table.add_row(model, point)
     for size in batch_sizes:
-        _time(rows, {model.numerics: model for model in models}, points, inputs, size, time_limit, threads)
+        table.time(size, threads, time_limit)
+    for_torch = config is not None and config.target == "torch"
     return {
-        "rows": rows,
+        "rows": table.rows,
         "samples": len(labels),
         "runtime": f"torch {torch.__version__}" if for_torch else f"onnxruntime {onnxruntime.__version__}",
         "threads": threads,
@@ -110,113 +141,99 @@ def benchmark_folder(
     }
 
 
-def _opened(folder: Path, config: DynamicExitModelConfig | None, threads: int) -> tuple[list[_Model], str | None]:
-    """A folder's model in float, where that can be had, and as it ships; and what users must know of the first."""
-    told = config.numerics if config is not None else None
+def _open_models(folder: Path, config: DynamicExitModelConfig | None, threads: int) -> tuple[list[_Model], str | None]:
+    """Open a folder's model in float, if that can be had, and as it ships; with what users must know of the first."""
+    numerics = config.numerics if config is not None else None
     if config is not None and config.target == "torch":
-        return [_Model(told or _SHIPPED, *torch_parts(folder, config))], None
+        return [_Model(numerics or _SHIPPED, torch_parts(folder, config))], None
     if config is None or config.layout == "single":
-        found, twin, note = _file_models(folder, config, threads)
+        opened, twin, note = file_parts(folder, config, threads)
     else:
-        pieces, twin, note = onnx_parts(folder, config, threads)
-        found = [_Model("", *each) for each in pieces]
-    shipped = told if told not in (None, FLOAT) else _SHIPPED if twin or note else FLOAT
-    names = [*([twin.numerics] if twin else []), shipped]
-    return [replace(model, numerics=name) for model, name in zip(found, names, strict=True)], note
+        opened, twin, note = segment_parts(folder, config, threads)
+    if numerics is None or numerics == FLOAT:
+        numerics = _SHIPPED if twin or note else FLOAT
+    names = [*([twin.numerics] if twin else []), numerics]
+    return [_Model(name, parts) for name, parts in zip(names, opened, strict=True)], note
 
 
-def _file_models(
-    folder: Path, config: DynamicExitModelConfig | None, threads: int
-) -> tuple[list[_Model], Twin | None, str | None]:
-    """The same of one file, its numerics not named yet; with the float twin."""
-    if config is not None:
-        check_files(folder, config.checksums, [MODEL_FILE, POINTS_FILE])
-    file = onnx.load(folder / MODEL_FILE)
-    chain = unstitch(file)
-    inputs = [value for value in file.graph.input if value.name != "thresholds"]
-    classes = file.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-
-    def opened(chain: ModelParts, dynamic: onnx.ModelProto) -> _Model:
-        parts = [*chain.savers, *chain.segments, *(part for part, _ in chain.exits)]
-        static = open_session(static_model(chain.segments, inputs), threads)
-        sessions = {part.name: open_session(part.proto, threads) for part in parts}
-        return _Model("", chain, static, open_session(dynamic, threads), sessions)
-
-    by_role = roles(chain.savers, chain.segments, (part for part, _ in chain.exits))
-    twin, note = find_twin(folder, config, by_role)
-    if twin is None:
-        return [opened(chain, file)], twin, note
-    plain = {role: twin.part(role, part) for role, part in by_role.items()}
-    savers, segments = ([plain[role] for role in plain if role.startswith(kind)] for kind in ("saver", "segment"))
-    exits = [(plain[f"exit{place}"], index) for place, (_, index) in enumerate(chain.exits)]
-    in_float = replace(chain, savers=savers, segments=segments, exits=exits)
-    dynamic = stitch(in_float, inputs, classes, [np.inf] * len(chain.stages), {})
-    return [opened(in_float, dynamic), opened(chain, file)], twin, note
-
-
-def _named(model: _Model, inputs: Feeds | np.ndarray) -> Feeds:
-    wanted = [value.name for value in model.static.get_inputs()]
-    if isinstance(inputs, np.ndarray) and len(wanted) == 1:
-        return {wanted[0]: inputs}
-    given = list(inputs) if isinstance(inputs, Mapping) else ["one array"]
-    if not set(wanted) <= set(given):
-        raise DataError(f"the model takes the inputs {', '.join(wanted)}; the data hold {', '.join(given)}")
+def _select_feeds(model: _Model, inputs: Feeds | np.ndarray) -> Feeds:
+    wanted = [value.name for value in model.parts.static.get_inputs()]
+    if not isinstance(inputs, Mapping):
+        if len(wanted) == 1:
+            return {wanted[0]: inputs}
+        raise DataError(f"the model takes the inputs {', '.join(wanted)}; the data hold one array")
+    if not set(wanted) <= set(inputs):
+        raise DataError(f"the model takes the inputs {', '.join(wanted)}; the data hold {', '.join(inputs)}")
     return {name: inputs[name] for name in wanted}
 
 
-def _check(inputs: Feeds, batch_sizes: Sequence[int]) -> None:
-    count = len(next(iter(inputs.values())))
+def _check_batch_sizes(feeds: Feeds, batch_sizes: Sequence[int]) -> None:
+    count = len(next(iter(feeds.values())))
     if min(batch_sizes) < 1 or count < max(batch_sizes):
         raise DataError(f"batch sizes must lie within 1 and the {count} samples given; got {list(batch_sizes)}")
 
 
-def _row(model: _Model, point: OperatingPoint | None, inputs: Feeds, labels: np.ndarray) -> dict[str, Any]:
-    """One line of the table, without its times; without a point it is the backbone alone."""
-    stages = (*model.chain.stages, "final")
-    logits, exits = answer(model.variant(point), inputs, len(stages) - 1)
-    known = labels >= 0
-    row = {
-        "name": "backbone" if point is None else point.name,
-        "numerics": model.numerics,
-        "operating_point": None if point is None else point.name,
-        "accuracy": float((logits.argmax(1) == labels)[known].mean()) if known.any() else None,
-        "exit_rates": {stage: float((exits == index).mean()) for index, stage in enumerate(stages)},
-        "seconds_per_sample": {},
-        "speed_up": {},
-        "ideal_seconds_per_sample": {},
-    }
-    return with_standard_error(row, int(known.sum()))
+class _Table:
+    """The rows of a benchmark while they are measured.
 
+    Args:
+        models: One for each numerics.
+        points: All points of the folder.
+        feeds: Inputs by name, each (N, ...).
+        labels: int64 (N,), -1 where unknown.
+    """
 
-def _time(
-    rows: list[dict[str, Any]],
-    models: Mapping[str, _Model],
-    points: OperatingPoints,
-    inputs: Feeds,
-    size: int,
-    time_limit: float,
-    threads: int,
-) -> None:
-    """Add the times at one batch size to all rows."""
-    slices = timed_slices(inputs, size)
-    calls: dict[str, Callable[[], None]] = {}
-    for row in rows:
-        model, name = models[row["numerics"]], row["operating_point"]
-        calls[_row_key(row)] = make_call(model.variant(name and points.by_name(name)), slices)
-    for model in models.values():
-        for name, feeds in _part_feeds(model, slices[0]).items():
-            calls[_part_key(name, model)] = make_call(Variant(model.parts[name]), [feeds] * len(slices))
-    measured = time_calls(calls, slices, threads, time_limit)
-    key, base = str(size), measured[_row_key(rows[0])]
-    for row in rows:
-        found = measured[_row_key(row)]
-        row["seconds_per_sample"][key] = found._asdict()
-        row["speed_up"][key] = base.median / found.median
-        if row["operating_point"] is not None:
-            model = models[row["numerics"]]
-            seconds = {name: measured[_part_key(name, model)].median for name in model.parts}
-            used = {stage.stage for stage in points.by_name(row["operating_point"]).stages}
-            row["ideal_seconds_per_sample"][key] = ideal_seconds(model.chain, used, row["exit_rates"], seconds)
+    def __init__(self, models: Sequence[_Model], points: OperatingPoints, feeds: Feeds, labels: np.ndarray):
+        self.models = {model.numerics: model for model in models}
+        self.points, self.feeds, self.labels = points, feeds, labels
+        self.rows: list[BenchmarkRow] = []
+
+    def add_row(self, model: _Model, point: OperatingPoint | None) -> None:
+        """Add a row without its times; for None it is the backbone alone."""
+        stages = (*model.parts.chain.stages, FINAL)
+        logits, exits = answer(model.variant(point), self.feeds, len(stages) - 1)
+        known = self.labels >= 0
+        accuracy = float((logits.argmax(1) == self.labels)[known].mean()) if known.any() else None
+        self.rows.append(
+            {
+                "name": "backbone" if point is None else point.name,
+                "numerics": model.numerics,
+                "operating_point": None if point is None else point.name,
+                "accuracy": accuracy,
+                "exit_rates": {stage: float((exits == index).mean()) for index, stage in enumerate(stages)},
+                "seconds_per_sample": {},
+                "speed_up": {},
+                "ideal_seconds_per_sample": {},
+                "accuracy_standard_error": None if accuracy is None else standard_error(accuracy, int(known.sum())),
+            }
+        )
+
+    def time(self, size: int, threads: int, time_limit: float) -> None:
+        """Add the times at one batch size to all rows."""
+        slices = timed_slices(self.feeds, size)
+        calls: dict[str, Callable[[], None]] = {}
+        for row in self.rows:
+            calls[_row_key(row)] = make_call(self.models[row["numerics"]].variant(self._point(row)), slices)
+        for model in self.models.values():
+            for name, feeds in _part_feeds(model.parts, slices[0]).items():
+                variant = Variant(model.parts.sessions[name])
+                calls[_part_key(name, model)] = make_call(variant, [feeds] * len(slices))
+        measured = time_calls(calls, slices, threads, time_limit)
+        key, base = str(size), measured[_row_key(self.rows[0])]
+        for row in self.rows:
+            found, point = measured[_row_key(row)], self._point(row)
+            row["seconds_per_sample"][key] = found._asdict()
+            row["speed_up"][key] = base.median / found.median
+            if point is not None:
+                model = self.models[row["numerics"]]
+                seconds = {name: measured[_part_key(name, model)].median for name in model.parts.sessions}
+                used = {stage.stage for stage in point.stages}
+                ideal = ideal_seconds(model.parts.chain, used, row["exit_rates"], seconds)
+                row["ideal_seconds_per_sample"][key] = ideal
+
+    def _point(self, row: BenchmarkRow) -> OperatingPoint | None:
+        name = row["operating_point"]
+        return None if name is None else self.points.by_name(name)
 
 
 def _row_key(row: BenchmarkRow) -> str:
@@ -228,50 +245,51 @@ def _part_key(name: str, model: _Model) -> str:
 
 
 def ideal_seconds(
-    chain: ModelParts, used: set[str], exit_rates: Mapping[str, float], seconds: Mapping[str, float]
+    chain: PartChain, used: set[str], exit_rates: Mapping[str, float], seconds: Mapping[str, float]
 ) -> float:
-    """Return what a sample takes on the mean if nothing but the stages that it needs cost time.
+    """Return the mean time of a sample if nothing but the stages that it needs took time.
 
     Args:
-        chain: The model.
+        chain: The parts of the model.
         used: Names of the stages that are on.
-        exit_rates: Share of samples that leave at each stage, ``final`` included.
+        exit_rates: Share of samples that each stage answers, ``final`` included.
         seconds: Per sample, by part.
 
     Returns:
         Seconds per sample.
     """
-    stages: list[tuple[str, list[Part]]] = [(part.name, [part]) for part in chain.savers]
+    stages: list[tuple[str, list[NamedPart]]] = [(part.name, [part]) for part in chain.savers]
     begun = 0  # first segment that no stage so far has run
     for part, behind in chain.exits:
         stages.append((part.name, [*chain.segments[begun : behind + 1], part]))
         begun = behind + 1
-    stages.append(("final", list(chain.segments[begun:])))
+    stages.append((FINAL, list(chain.segments[begun:])))
     total, reaching, waiting = 0.0, 1.0, 0.0
     for name, parts in stages:
-        on = name in used or name == "final"
-        waiting += sum(seconds[part.name] for part in parts if on or part.output_kind == "hidden")
+        on = name in used or name == FINAL
+        waiting += sum(seconds[part.name] for part in parts if on or part.output_kind == HIDDEN)
         if on:  # segments before an exit that is off run with those behind it
             total, waiting = total + reaching * waiting, 0.0
             reaching -= exit_rates.get(name, 0.0)
     return total
 
 
-def _part_feeds(model: _Model, batch: Feeds) -> dict[str, Feeds]:
-    """What each part takes when a whole batch reaches it."""
-    hidden: dict[str, np.ndarray] = {}
+def _part_feeds(parts: BenchmarkParts, batch: Feeds) -> dict[str, Feeds]:
+    """Return what each part takes when a whole batch reaches it."""
+    values: dict[str, np.ndarray] = dict(batch)
     feeds: dict[str, Feeds] = {}
 
-    def given(part: Part) -> Feeds:
-        return {name: hidden["hidden"] if name == "hidden" else batch[name] for name in part.input_names}
+    def add(part: NamedPart) -> None:
+        feeds[part.name] = {name: values[name] for name in part.input_names}
 
-    for part in model.chain.savers:
-        feeds[part.name] = given(part)
-    for index, segment in enumerate(model.chain.segments):
-        feeds[segment.name] = given(segment)
-        hidden["hidden"] = model.parts[segment.name].run(None, feeds[segment.name])[0]
-        if index < len(model.chain.segments) - 1:
-            for part, behind in model.chain.exits:
+    chain = parts.chain
+    for part in chain.savers:
+        add(part)
+    for index, segment in enumerate(chain.segments):
+        add(segment)
+        values[HIDDEN] = parts.sessions[segment.name].run(None, feeds[segment.name])[0]
+        if index < len(chain.segments) - 1:
+            for part, behind in chain.exits:
                 if behind == index:
-                    feeds[part.name] = given(part)
+                    add(part)
     return feeds

@@ -1,26 +1,112 @@
-"""What a recipe would run: shapes, costs, and about how long each step would take. Nothing is trained or kept."""
+"""Plans a recipe: shapes, costs and estimated times. Nothing is trained or kept."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict
 
+from ..chain.names import HIDDEN
 from ..core.cache import Cache
 from ..core.process_state import preserve_process_state
 from ..cost import count_macs
 from ..graph.backbone import Backbone
 from ..passes import PruningStanza
+from ..passes.early_exit import EarlyExitStanza
 from ..passes.early_exit.heads import build_head
 from ..pipeline.backbone import cut_backbone
 from ..pipeline.candidates.pool import CandidatePool
+from ..pipeline.candidates.survey import CandidateSpec
 from ..pipeline.inputs import load_run_inputs
 from ..pipeline.static_passes import apply_static_passes
 from ..recipe.recipe import Recipe
-from ..recipe.static_passes import StaticPasses
 from ..sources.run_inputs import RunInputs
 from .probes import Estimate
 
 
+class HeadPlan(TypedDict):
+    """A head that would be tried at a cut: its multiply-adds, also as a share of the backbone's."""
+
+    head: str
+    multiply_adds: float
+    share: float
+
+
+class PositionPlan(TypedDict):
+    """A cut in use: its name, its index among all cuts, its shape, and the share of the backbone before it."""
+
+    position: str
+    cut: int
+    shape: list[int | str]
+    share: float
+    heads: list[HeadPlan]
+
+
+class CandidatePlan(TypedDict):
+    """A candidate for a saver: its multiply-adds, also as a share of the backbone's, and the shapes of its inputs."""
+
+    stage: str
+    multiply_adds: float
+    share: float
+    inputs: dict[str, list[int]]
+
+
+class BackbonePlan(TypedDict):
+    """The pruned backbone; `given_multiply_adds` are those before pruning."""
+
+    multiply_adds: float
+    given_multiply_adds: float
+    parameters: int
+    classes: int
+    inputs: dict[str, list[int]]
+    cuts_found: int
+
+
+class SkippedPlan(TypedDict):
+    """A candidate that would not be tried, and why."""
+
+    stage: str
+    why: str
+
+
+class StepPlan(TypedDict):
+    """A step and about how many seconds it takes."""
+
+    step: str
+    seconds: float
+
+
+class ChoicePlan(TypedDict):
+    """One static choice."""
+
+    pruning: str
+    quantization: str
+
+
+class StaticSearchPlan(TypedDict):
+    """What a search over static choices comes to if none of them is skipped."""
+
+    variants: int
+    choices: list[ChoicePlan]
+    steps: list[StepPlan]
+    seconds_at_most: float
+
+
+class Plan(TypedDict):
+    """What a recipe would run; see `plan`."""
+
+    splits: dict[str, int]
+    static: list[dict[str, Any]]
+    quantization: list[str]
+    backbone: BackbonePlan
+    positions: list[PositionPlan]
+    candidates: list[CandidatePlan]
+    left_out: list[SkippedPlan]
+    steps: list[StepPlan]
+    seconds: float
+    static_search: StaticSearchPlan | None
+
+
 @preserve_process_state()
-def plan(recipe: Recipe) -> dict[str, Any]:
+def plan(recipe: Recipe) -> Plan:
     """Find out what a recipe would run.
 
     Pruning is done without training, so that shapes and costs are those of the pruned backbone; passes of other
@@ -30,73 +116,72 @@ def plan(recipe: Recipe) -> dict[str, Any]:
         recipe: The recipe.
 
     Returns:
-        ``splits`` (samples), ``static`` (passes in order), ``quantization`` (what would be measured or shipped),
-        ``backbone`` (multiply-adds, parameters, cuts), ``positions`` (cuts in use with shape, share and heads),
-        ``candidates``, ``left_out``, ``steps`` (name and seconds), ``seconds``, and ``static_search`` (its variants,
-        seconds at most) or None.
+        ``splits`` (samples), ``static`` (passes in order), ``quantization`` (what would be measured or exported),
+        ``backbone``, ``positions`` (cuts in use), ``candidates``, ``left_out``, ``steps`` with their estimated
+        ``seconds``, and ``static_search``, None if there is none.
 
     Raises:
         DynamicExitError: One sentence on what cannot be done and why.
     """
     cache = Cache(None)
-    run_inputs = load_run_inputs(recipe)
+    original = run_inputs = load_run_inputs(recipe)
     run_inputs.log_notes()
-    given = run_inputs
-    pruned = [name for name, stanza in recipe.static_passes.items() if isinstance(stanza, PruningStanza)]
-    if pruned:
-        run_inputs = replace(apply_static_passes(_untrained(run_inputs), cache), recipe=recipe)
+    pruning = next((each for each in recipe.static_passes.values() if isinstance(each, PruningStanza)), None)
+    if pruning is not None:
+        run_inputs = replace(apply_static_passes(_untrained(run_inputs, pruning), cache), recipe=recipe)
     pool = CandidatePool.of(run_inputs, cache)
     exits = recipe.dynamic_exit.early_exit
     backbone = cut_backbone(run_inputs.backbone, run_inputs.example, exits)
     macs = count_macs(run_inputs.backbone, run_inputs.backbone.select(run_inputs.example))
-    positions = _positions(run_inputs, backbone, macs) if exits else []
-    estimate = Estimate(given, run_inputs, backbone, pool)
+    positions = _positions(exits, backbone, macs) if exits else []
+    estimate = Estimate(original, run_inputs, backbone, pool)
     steps = estimate.steps()
     return {
         "splits": {key: len(split) for key, split in run_inputs.splits.items()},
         "static": [{"pass": name, **stanza.model_dump(mode="json")} for name, stanza in recipe.static_passes.items()],
-        "quantization": _quantization(recipe),
+        "quantization": _quantizations(recipe),
         "backbone": {
             "multiply_adds": macs,
-            "given_multiply_adds": count_macs(given.backbone, given.backbone.select(given.example)),
+            "given_multiply_adds": count_macs(original.backbone, original.backbone.select(original.example)),
             "parameters": sum(parameter.numel() for parameter in run_inputs.backbone.parameters()),
             "classes": run_inputs.classes,
             "inputs": {name: [*tensor.shape[1:]] for name, tensor in run_inputs.example.items()},
             "cuts_found": backbone.depth,
         },
         "positions": positions,
-        "candidates": _candidates(run_inputs, pool, macs) if pool else [],
+        "candidates": _candidates(run_inputs, pool.specs, macs) if pool else [],
         "left_out": [{"stage": row.stage, "why": row.why} for row in pool.skipped] if pool else [],
-        "steps": [{"step": name, "seconds": round(seconds, 1)} for name, seconds in steps.items()],
+        "steps": _rounded(steps),
         "seconds": round(sum(steps.values()), 1),
-        "static_search": _search(recipe, estimate) if recipe.choices else None,
+        "static_search": _static_search(recipe, estimate) if recipe.choices else None,
     }
 
 
-def _untrained(run_inputs: RunInputs) -> RunInputs:
-    """Return the run inputs with a recipe that prunes in one step and trains nothing, and runs nothing else."""
-    recipe: StaticPasses = run_inputs.recipe
-    stanza = recipe.pruning
-    untrained = stanza.model_copy(
-        update={"steps": 1, "fine_tune": stanza.fine_tune.model_copy(update={"epochs": 0, "step_epochs": 0})}
-    )
-    alone = recipe.with_static(untrained, recipe.quantization)
+def _rounded(steps: Mapping[str, float]) -> list[StepPlan]:
+    return [{"step": name, "seconds": round(seconds, 1)} for name, seconds in steps.items()]
+
+
+def _untrained(run_inputs: RunInputs, stanza: PruningStanza) -> RunInputs:
+    """Return the run inputs with a recipe that prunes in one step without training, and runs nothing else."""
+    fine_tune = stanza.fine_tune.model_copy(update={"epochs": 0, "step_epochs": 0})
+    untrained = stanza.model_copy(update={"steps": 1, "fine_tune": fine_tune})
+    alone = run_inputs.recipe.with_static(untrained, run_inputs.recipe.quantization)
     alone._order = ("pruning",)
     return replace(run_inputs, recipe=alone)
 
 
-def _quantization(recipe: Recipe) -> list[str]:
-    """What ships, or, of several, what is measured first."""
+def _quantizations(recipe: Recipe) -> list[str]:
+    """Return the quantization that would be exported, or, of several, those that are measured first."""
     algorithms = [*(recipe.quantization or {})]
     return ["none", *algorithms] if len(algorithms) != 1 else algorithms
 
 
-def _positions(run_inputs: RunInputs, backbone: Backbone, macs: float) -> list[dict[str, Any]]:
+def _positions(stanza: EarlyExitStanza, backbone: Backbone, macs: float) -> list[PositionPlan]:
     """Describe the cuts in use, and the heads that are tried there."""
-    stanza, rows = run_inputs.recipe.dynamic_exit.early_exit, []
+    rows: list[PositionPlan] = []
     for cut, following in zip(backbone.cuts, backbone.segments[1:], strict=True):
-        hidden = following.example_inputs[following.input_names.index("hidden")]
-        heads = []
+        hidden = following.example_inputs[following.input_names.index(HIDDEN)]
+        heads: list[HeadPlan] = []
         for entry in stanza.entries:
             head = build_head(entry, cut.shape, backbone.classes, cut=cut.name).eval()
             cost = count_macs(head, (hidden,))
@@ -106,26 +191,25 @@ def _positions(run_inputs: RunInputs, backbone: Backbone, macs: float) -> list[d
     return rows
 
 
-def _candidates(run_inputs: RunInputs, pool: CandidatePool, macs: float) -> list[dict[str, Any]]:
-    """Describe the candidates that would be tried, from cheap to dear."""
-    rows = []
-    for known in pool.specs:
-        size = run_inputs.candidates[known.name].preprocessing.size
-        inputs = {name: [*run_inputs.example[name].shape[1:]] for name in known.input_names}
+def _candidates(run_inputs: RunInputs, specs: Sequence[CandidateSpec], macs: float) -> list[CandidatePlan]:
+    """Describe the candidates that would be tried, from cheap to expensive."""
+    rows: list[CandidatePlan] = []
+    for spec in specs:
+        size = run_inputs.candidates[spec.name].preprocessing.size
+        inputs = {name: [*run_inputs.example[name].shape[1:]] for name in spec.input_names}
         if size:
             inputs = {name: [*shape[:-2], *size] for name, shape in inputs.items()}
-        share = known.macs / macs
-        rows.append({"stage": known.name, "multiply_adds": known.macs, "share": share, "inputs": inputs})
+        share = spec.macs / macs
+        rows.append({"stage": spec.name, "multiply_adds": spec.macs, "share": share, "inputs": inputs})
     return rows
 
 
-def _search(recipe: Recipe, estimate: Estimate) -> dict[str, Any]:
-    """What a search over static choices would come to, if nothing of it were skipped."""
+def _static_search(recipe: Recipe, estimate: Estimate) -> StaticSearchPlan:
     choices = recipe.choices
-    steps = estimate.of_choices(choices)
+    steps = estimate.steps_of_search(choices)
     return {
         "variants": len(choices),
         "choices": [{"pruning": choice.names[0], "quantization": choice.names[1]} for choice in choices],
-        "steps": [{"step": name, "seconds": round(seconds, 1)} for name, seconds in steps.items()],
+        "steps": _rounded(steps),
         "seconds_at_most": round(sum(steps.values()), 1),
     }

@@ -1,10 +1,10 @@
-"""About how long the steps of a run take, from short probes: a few batches, one export, two epochs on few samples."""
+"""Estimates the time of a run from short probes: a few batches, one export, a few epochs on few samples."""
 
 import copy
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,16 +15,19 @@ from ..core import distributed
 from ..core.batching import DEFAULT_BATCH_SIZE, named_batches
 from ..core.logging import silenced
 from ..cost import ROUND_SECONDS
+from ..graph import Classifier
 from ..graph.backbone import Backbone
 from ..onnx.export import export_part
 from ..onnx.part import Part
 from ..onnx.quantize import quantize_part
 from ..onnx.session import PartSession
 from ..passes import PruningStanza
-from ..passes.early_exit import ExitTraining, FrozenBackbone, TrainingSamples, attach_exits
+from ..passes.early_exit import EarlyExitStanza, ExitTraining, FrozenBackbone, TrainingSamples, attach_exits
 from ..passes.quantization import int8_options
+from ..passes.tiny_saver import FineTuneStanza
 from ..passes.training import as_model_input
 from ..pipeline.candidates.pool import CandidatePool
+from ..pipeline.candidates.survey import CandidateSpec
 from ..pipeline.stage_costs import ROUNDS, TIME_LIMIT
 from ..recipe.static_choices import StaticChoice
 from ..records import Records
@@ -34,218 +37,249 @@ from ..sources.run_inputs import RunInputs
 from ..targets.onnxruntime import export_whole
 
 # samples on which heads and the search for thresholds are tried
-_FEW, _SEARCHED = 128, 400
-_TIMED = 3
+_EXIT_SAMPLES, _SEARCH_SAMPLES = 128, 400
+# calls that are timed, of which the median counts
+_TIMED_CALLS = 3
 # samples that are timed in one round, and what is timed besides the points
-_IN_A_ROUND, _BACKBONES = 640, 2
+_SAMPLES_IN_A_ROUND, _TIMED_BACKBONES = 640, 2
+
+
+class Whole(NamedTuple):
+    """The whole backbone exported, a session of it, and the seconds that the export took."""
+
+    part: Part
+    session: PartSession
+    seconds: float
+
+
+class Quantizing(NamedTuple):
+    """Seconds of a quantization: of any, and for each calibration sample."""
+
+    once: float
+    per_sample: float
 
 
 class Estimate:
     """Estimates for one recipe.
 
     Args:
-        given: The run inputs before any static pass.
+        original: The run inputs before any static pass.
         run_inputs: Those with the pruned backbone.
-        backbone: That one, cut.
+        backbone: The pruned backbone, cut.
         pool: Candidates for savers; None for none.
     """
 
-    def __init__(self, given: RunInputs, run_inputs: RunInputs, backbone: Backbone, pool: CandidatePool | None):
-        self.given, self.run_inputs, self.backbone, self.pool = given, run_inputs, backbone, pool
+    def __init__(self, original: RunInputs, run_inputs: RunInputs, backbone: Backbone, pool: CandidatePool | None):
+        self.original, self.run_inputs, self.backbone, self.pool = original, run_inputs, backbone, pool
         self.recipe = run_inputs.recipe
         self.sizes = {key: len(split) for key, split in run_inputs.splits.items()}
-        tuning = self.recipe.dynamic_exit.tuning
-        self.workers = distributed.workers(tuning.threads)
+        self.threads = self.recipe.dynamic_exit.tuning.threads
+        self.workers = distributed.workers(self.threads)
 
     def steps(self) -> dict[str, float]:
         """Return the seconds of each step of a plain run, in order."""
         steps: dict[str, float] = {}
         for stanza in self.recipe.static_passes.values():
             if isinstance(stanza, PruningStanza):
-                steps["prune and fine-tune"] = self.pruning(stanza)
-        several = len(self.recipe.quantization or {}) > 1 and self.recipe.model.quantize
-        if several:
-            steps["choose a quantization"] = self.export_seconds(1, len(self.recipe.quantization))
-        steps["export the backbone"] = self.export_seconds(len(self.backbone.segments), 1)
-        return steps | self._dynamic() | {"prove and measure the file": self.proof}
+                steps["prune and fine-tune"] = self._pruning(stanza)
+        quantizations = len(self.recipe.quantization or {})
+        if quantizations > 1 and self.recipe.model.quantize:
+            steps["choose a quantization"] = self._export(1, quantizations)
+        steps["export the backbone"] = self._export(len(self.backbone.segments), 1)
+        return steps | self._dynamic | {"prove and measure the file": self._verification()}
 
-    def _dynamic(self) -> dict[str, float]:
-        steps = {}
-        if self.pool:
-            steps["try candidates"] = self.candidates
-        if self.recipe.dynamic_exit.early_exit:
-            steps["train exits"] = self.exits
-        return steps | {"make records": self.records, "search thresholds": self.search}
-
-    def of_choices(self, choices: Sequence[StaticChoice]) -> dict[str, float]:
+    def steps_of_search(self, choices: Sequence[StaticChoice]) -> dict[str, float]:
         """Return the seconds of a search over static choices, if all of them were tried."""
         prunings = {choice.names[0]: choice.pruning for choice in choices if choice.pruning}
-        steps = {f"prune: {name}": self.pruning(stanza) for name, stanza in prunings.items()}
-        steps["export the backbones"] = len(choices) * self.export_seconds(len(self.backbone.segments), 1)
-        ways = len({choice.names[1] for choice in choices})
-        for name, seconds in self._dynamic().items():
-            # what candidates answer is found in the cache where only the backbone differs
-            steps[name] = seconds * (ways if name == "try candidates" else len(choices))
-        return steps | {"prove and measure the file": self.proof}
+        steps = {f"prune: {name}": self._pruning(stanza) for name, stanza in prunings.items()}
+        steps["export the backbones"] = len(choices) * self._export(len(self.backbone.segments), 1)
+        quantizations = len({choice.names[1] for choice in choices})
+        for name, seconds in self._dynamic.items():
+            # what candidates answer is found in the cache if only the backbone differs
+            steps[name] = seconds * (quantizations if name == "try candidates" else len(choices))
+        return steps | {"prove and measure the file": self._verification()}
 
-    def pruning(self, stanza: PruningStanza) -> float:
-        """Seconds of a pruning: those of one step of training with its teacher, for all of them."""
-        options = stanza.fine_tune
+    @cached_property
+    def _dynamic(self) -> dict[str, float]:
+        """Seconds of the dynamic passes, of the records and of the search."""
+        steps, dynamic = {}, self.recipe.dynamic_exit
+        if self.pool:
+            backbone = self._forward * self.sizes["calibration"] / self.workers
+            steps["try candidates"] = self._candidates(self.pool.specs) + backbone
+            if self.pool.stanza.fine_tune:
+                steps["fine-tune candidates"] = self._fine_tuning(self.pool, self.pool.stanza.fine_tune)
+        if dynamic.early_exit:
+            steps["train exits"] = self._exits(dynamic.early_exit)
+        calibration, test = self.sizes["calibration"], self.sizes["test"]
+        steps["make records"] = self._forward * (calibration + test) / self.workers
+        return steps | {"search thresholds": self._search()}
+
+    def _pruning(self, stanza: PruningStanza) -> float:
+        """Seconds of a pruning: those of one training step with its teacher, for all of them."""
+        options, teacher = stanza.fine_tune, self.original.backbone
         epochs = options.epochs + (stanza.steps - 1) * options.step_epochs
-        return epochs * max(1, self.sizes["train"] // options.batch_size) * self._training_step(options.batch_size)
+        step = self._training_step(teacher, options.batch_size, teacher)
+        return epochs * max(1, self.sizes["train"] // options.batch_size) * step
 
-    def _training_step(self, batch_size: int) -> float:
-        model, teacher = copy.deepcopy(self.given.backbone), self.given.backbone
-        split = self.given.splits["train"]
-        batch = [as_model_input(tensor[:batch_size]) for tensor in model.select(split.tensors)]
+    def _training_step(self, model: Classifier, batch_size: int, teacher: Classifier | None = None) -> float:
+        """Seconds of one step that trains a copy of a model, with the answers of a teacher if there is one."""
+        trained, split = copy.deepcopy(model), self.original.splits["train"]
+        batch = [as_model_input(tensor[:batch_size]) for tensor in trained.select(split.tensors)]
         truth = torch.from_numpy(split.labels[:batch_size]).clamp(min=0)
-        model.requires_grad_(True)
+        trained.requires_grad_(True)
+        if not any(True for _ in trained.parameters()):
+            return 0.0  # nothing to train, as a run will say
 
         def step() -> None:
-            with torch.no_grad():
-                teacher(*batch)
-            functional.cross_entropy(model(*batch), truth).backward()
+            if teacher is not None:
+                with torch.no_grad():
+                    teacher(*batch)
+            functional.cross_entropy(trained(*batch), truth).backward()
 
         return _seconds(step)
 
     @cached_property
-    def _whole(self) -> tuple[Part, PartSession, float]:
-        """The whole backbone exported, a session of it, and the seconds that the export took."""
-        run_inputs = self.run_inputs
-        started = time.perf_counter()
+    def _whole(self) -> Whole:
+        run_inputs, started = self.run_inputs, time.perf_counter()
         part = export_whole(run_inputs.backbone, run_inputs.example, self.backbone.dims)
-        spent = time.perf_counter() - started
-        return part, PartSession(part, self.recipe.dynamic_exit.tuning.threads), spent
+        seconds = time.perf_counter() - started
+        return Whole(part, PartSession(part, self.threads), seconds)
 
     @cached_property
-    def forward(self) -> float:
+    def _forward(self) -> float:
         """Seconds of the backbone for one sample, of many."""
-        part, session, _ = self._whole
-        feeds = self.run_inputs.splits["calibration"].feeds(part.input_names)
+        return self._seconds_per_sample(self._whole.session, self._whole.part.input_names)
+
+    def _seconds_per_sample(self, session: PartSession, input_names: Sequence[str]) -> float:
+        feeds = self.run_inputs.splits["calibration"].feeds(input_names)
         batch = [array[:DEFAULT_BATCH_SIZE] for array in feeds.values()]
         return _seconds(lambda: session.run(*batch)) / len(batch[0])
 
     @cached_property
-    def _quantizing(self) -> tuple[float, float]:
-        """Seconds of a quantization: of any, and for each calibration sample."""
-        ways = int8_options(self.recipe.quantization)
+    def _quantizing(self) -> Quantizing:
+        options = int8_options(self.recipe.quantization)
         for choice in self.recipe.choices:
-            ways = ways or int8_options(choice.quantization)
-        if not ways:
-            return 0.0, 0.0
-        part = self._whole[0]
+            options = options or int8_options(choice.quantization)
+        if not options:
+            return Quantizing(0.0, 0.0)
+        part = self._whole.part
         feeds, times = self.run_inputs.splits["calibration"].feeds(part.input_names), []
         for count in (DEFAULT_BATCH_SIZE, 2 * DEFAULT_BATCH_SIZE):
             few = {name: array[:count] for name, array in feeds.items()}
             started = time.perf_counter()
-            quantize_part(part, named_batches(few, DEFAULT_BATCH_SIZE), ways[0])
+            quantize_part(part, named_batches(few, DEFAULT_BATCH_SIZE), options[0])
             times.append(time.perf_counter() - started)
-        each = max(0.0, times[1] - times[0]) / DEFAULT_BATCH_SIZE
-        return max(0.0, times[0] - each * DEFAULT_BATCH_SIZE), each
+        per_sample = max(0.0, times[1] - times[0]) / DEFAULT_BATCH_SIZE
+        return Quantizing(max(0.0, times[0] - per_sample * DEFAULT_BATCH_SIZE), per_sample)
 
-    def export_seconds(self, pieces: int, ways: int) -> float:
-        """Seconds to export a backbone in pieces, and to quantize it."""
-        once, each = self._quantizing
-        export = self._export_piece * (pieces - 1) + self._whole[2]
-        return export + ways * (once * (1 + pieces) / 2 + each * self.sizes["calibration"])
+    def _export(self, segments: int, quantizations: int) -> float:
+        """Seconds to export a backbone in segments, and to quantize it some times."""
+        once, per_sample = self._quantizing
+        export = self._export_segment * (segments - 1) + self._whole.seconds
+        return export + quantizations * (once * (1 + segments) / 2 + per_sample * self.sizes["calibration"])
 
     @cached_property
-    def _export_piece(self) -> float:
-        """What a piece more costs, whatever its size: an export of the smallest one."""
+    def _export_segment(self) -> float:
+        """What one segment more costs, whatever its size: an export of the smallest one."""
         segments = self.backbone.segments
         if len(segments) < 2:
             return 0.0
         last = segments[-1]
         started = time.perf_counter()
-        export_part("piece", last, last.input_names, last.output_kind, last.example_inputs, last.dynamic_dims)
+        export_part("segment", last, last.input_names, last.output_kind, last.example_inputs, last.dynamic_dims)
         return time.perf_counter() - started
 
-    @cached_property
-    def candidates(self) -> float:
-        """Seconds to export, quantize and run the candidates; cheapest, middle and dearest are probed."""
-        known = self.pool.specs
-        probed = sorted({0, len(known) // 2, len(known) - 1})
-        rates = [self._candidate(known[place]) for place in probed]
-        macs = [known[place].macs for place in probed]
+    def _candidates(self, specs: Sequence[CandidateSpec]) -> float:
+        """Seconds to export, quantize and run candidates, from probes of three."""
+        probed = _probed(specs)
+        rates = [self._candidate(spec) for spec in probed]
+        macs = [spec.macs for spec in probed]
         exports, forwards = ([each[place] for each in rates] for place in (0, 1))
-        once, each = self._quantizing
-        total = 0.0
-        for candidate in known:
-            share = candidate.macs / max(macs[-1], 1.0)
-            total += float(np.interp(candidate.macs, macs, exports)) + once * min(1.0, share + 0.25)
-            running = float(np.interp(candidate.macs, macs, forwards)) * self.sizes["calibration"]
-            total += running / self.workers + each * self.sizes["calibration"] * min(1.0, share)
-        return total + self.forward * self.sizes["calibration"] / self.workers
+        once, per_sample = self._quantizing
+        total, calibration = 0.0, self.sizes["calibration"]
+        for spec in specs:
+            share = spec.macs / max(macs[-1], 1.0)
+            total += float(np.interp(spec.macs, macs, exports)) + once * min(1.0, share + 0.25)
+            running = float(np.interp(spec.macs, macs, forwards)) * calibration
+            total += running / self.workers + per_sample * calibration * min(1.0, share)
+        return total
 
-    def _candidate(self, known: Any) -> tuple[float, float]:
+    def _candidate(self, spec: CandidateSpec) -> tuple[float, float]:
         """Seconds of a candidate's export, and of its answer to one sample."""
-        model, example = known.load(), self.run_inputs.example
-        started = time.perf_counter()
-        free = [self.backbone.dims.get(name, {}) for name in known.input_names]
-        part = export_part("candidate", model, known.input_names, "logits", model.select(example), free)
-        spent = time.perf_counter() - started
-        session = PartSession(part, self.recipe.dynamic_exit.tuning.threads)
-        feeds = self.run_inputs.splits["calibration"].feeds(known.input_names)
-        batch = [array[:DEFAULT_BATCH_SIZE] for array in feeds.values()]
-        return spent, _seconds(lambda: session.run(*batch)) / len(batch[0])
+        model, started = spec.load(), time.perf_counter()
+        free = [self.backbone.dims.get(name, {}) for name in spec.input_names]
+        example = model.select(self.run_inputs.example)
+        part = export_part("candidate", model, spec.input_names, "logits", example, free)
+        seconds = time.perf_counter() - started
+        return seconds, self._seconds_per_sample(PartSession(part, self.threads), spec.input_names)
 
-    @cached_property
-    def exits(self) -> float:
+    def _fine_tuning(self, pool: CandidatePool, options: FineTuneStanza) -> float:
+        """Seconds to train savers: all untrained candidates, and as many others, the most expensive, as are chosen.
+
+        The backbone answers the training split once; a trained candidate is exported and run as any other.
+        """
+        untrained = [spec for spec in pool.specs if spec.untrained]
+        others = [spec for spec in pool.specs if not spec.untrained]
+        trained = sorted(untrained + others[-pool.stanza.max_savers :], key=lambda spec: spec.macs)
+        probed = _probed(trained)
+        macs = [spec.macs for spec in probed]
+        times = [self._training_step(spec.load(), options.batch_size) for spec in probed]
+        steps = options.epochs * max(1, self.sizes["train"] // options.batch_size)
+        training = sum(steps * float(np.interp(spec.macs, macs, times)) for spec in trained)
+        return self._forward * self.sizes["train"] + training + self._candidates(trained)
+
+    def _exits(self, stanza: EarlyExitStanza) -> float:
         """Seconds to train exits: features of all samples, then epochs; patience may end them earlier."""
-        stanza, split = self.recipe.dynamic_exit.early_exit, self.run_inputs.splits["train"]
-        rows = np.random.default_rng(0).permutation(len(split))[:_FEW]
-        given, labels = {name: tensor[rows] for name, tensor in split.tensors.items()}, torch.from_numpy(split.labels)
+        split, training = self.run_inputs.splits["train"], stanza.training
+        rows = np.random.default_rng(0).permutation(len(split))[:_EXIT_SAMPLES]
+        few = split.take(rows)
+        samples = TrainingSamples(few.tensors, torch.from_numpy(few.labels))
+        frozen = FrozenBackbone(self.backbone.segments, self.backbone.cuts, self.backbone.classes)
 
         def train(epochs: int) -> float:
-            training = stanza.training.model_copy(
-                update={"epochs": epochs, "views": 1, "validation": 0.0, "weighting": "none"}
-            )
-            few = stanza.model_copy(update={"training": training, "sequence": None})
+            changes = {"epochs": epochs, "views": 1, "validation": 0.0, "weighting": "none"}
+            probe = stanza.model_copy(update={"training": training.model_copy(update=changes), "sequence": None})
             started = time.perf_counter()
-            frozen = FrozenBackbone(self.backbone.segments, self.backbone.cuts, self.backbone.classes)
             with silenced():  # a plan does not report on trainings that only tell their time
-                attach_exits(frozen, TrainingSamples(given, labels[rows]), ExitTraining(few))
+                attach_exits(frozen, samples, ExitTraining(probe))
             return time.perf_counter() - started
 
         one, three = train(1), train(3)
-        training = stanza.training
         epoch = max(0.0, three - one) / 2 / len(rows) * self.sizes["train"]
         if training.cache == "none":
             return training.epochs * epoch
-        return self.forward * self.sizes["train"] * training.views + training.epochs * epoch
+        return self._forward * self.sizes["train"] * training.views + training.epochs * epoch
 
-    @cached_property
-    def records(self) -> float:
-        """Seconds to run the whole chain on calibration and test samples."""
-        return self.forward * (self.sizes["calibration"] + self.sizes["test"]) / self.workers
-
-    @cached_property
-    def search(self) -> float:
-        """Seconds of the search: that on random records of as many stages, for as many samples."""
-        dynamic = self.recipe.dynamic_exit
-        savers = min(dynamic.tiny_saver.max_savers, len(self.pool.specs)) if self.pool else 0
+    def _search(self) -> float:
+        """Seconds of the search: those on random records of as many stages, scaled to as many samples."""
+        dynamic, depth = self.recipe.dynamic_exit, len(self.backbone.cuts)
+        savers = min(self.pool.stanza.max_savers, len(self.pool.specs)) if self.pool else 0
         entries = len(dynamic.early_exit.entries) if dynamic.early_exit else 0
-        exits = [position for position in range(len(self.backbone.cuts)) for _ in range(entries)]
-        few = min(_SEARCHED, self.sizes["calibration"])
-        records = _random_records(savers, exits, len(self.backbone.cuts), few)
+        exits = [position for position in range(depth) for _ in range(entries)]
+        samples = min(_SEARCH_SAMPLES, self.sizes["calibration"])
+        records = _random_records(savers, exits, depth, samples)
         started = time.perf_counter()
         fuse = dynamic.tiny_saver.fuse if dynamic.tiny_saver else "none"
         # a budget takes as long as an allowed drop, and none of the random stages may fit it
         goals = [Goal(max_accuracy_drop=goal.max_accuracy_drop or 0.0) for goal in dynamic.tuning.goals]
         optimize(records, goals, SearchOptions(fuse))
-        return (time.perf_counter() - started) * self.sizes["calibration"] / few
+        return (time.perf_counter() - started) * self.sizes["calibration"] / samples
 
-    @cached_property
-    def proof(self) -> float:
-        """Seconds to hold two files against their models at every point, and to time the points."""
+    def _verification(self) -> float:
+        """Seconds to compare two files with their models at every point, and to time the points."""
         points = len(self.recipe.dynamic_exit.tuning.goals)
-        compared = 2 * 2 * (points + 1) * self.sizes["test"] * self.forward
-        a_round = (points + _BACKBONES) * max(_IN_A_ROUND * self.forward, 2 * ROUND_SECONDS)
+        compared = 2 * 2 * (points + 1) * self.sizes["test"] * self._forward
+        a_round = (points + _TIMED_BACKBONES) * max(_SAMPLES_IN_A_ROUND * self._forward, 2 * ROUND_SECONDS)
         return compared + min(ROUNDS * a_round, 2 * TIME_LIMIT + a_round)
 
 
+def _probed(specs: Sequence[CandidateSpec]) -> list[CandidateSpec]:
+    """Return the cheapest, the middle and the most expensive of some candidates, cheapest first."""
+    return [specs[place] for place in sorted({0, len(specs) // 2, len(specs) - 1})]
+
+
 def _random_records(savers: int, exits: Sequence[int], depth: int, samples: int) -> Records:
-    """Records of stages that are right more and more often."""
+    """Return records of stages, each of which is right more often than the one before."""
     generator = np.random.default_rng(0)
     stages = [f"saver{i}" for i in range(savers)] + [f"exit{i}" for i in range(len(exits))] + ["final"]
     count, labels = len(stages), generator.integers(3, size=samples)
@@ -268,10 +302,10 @@ def _random_records(savers: int, exits: Sequence[int], depth: int, samples: int)
 
 
 def _seconds(call: Callable[[], object]) -> float:
-    """Median seconds of a call, once warm."""
+    """Return the median seconds of a call, once warm."""
     call()
     times = []
-    for _ in range(_TIMED):
+    for _ in range(_TIMED_CALLS):
         started = time.perf_counter()
         call()
         times.append(time.perf_counter() - started)

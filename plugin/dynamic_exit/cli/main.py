@@ -249,15 +249,16 @@ def benchmark(
 @app.command()
 def inspect(folder: _Folder, as_json: _Json = False) -> None:
     """Show the contents of a written folder."""
-    from ..analysis.evaluate import describe_folder
+    from ..analysis.inspect import inspect_folder
     from ..report.page import points_table
 
-    found = describe_folder(folder)
+    found = inspect_folder(folder)
     if as_json:
         print(json.dumps(found, indent=2))
         return
+    described: dict[str, object] = {**found}
     for key in ("target", "stages", "labels", "inputs", "fuse", "default", "version"):
-        value = found[key]
+        value = described[key]
         print(f"{key + ':':9} {', '.join(map(str, value)) if isinstance(value, list) else value}")
     print(f"{'files:':9} {', '.join(f'{name} ({size / 1000:.0f} kB)' for name, size in found['files'].items())}")
     print_table(*points_table(found))

@@ -1,4 +1,4 @@
-"""Cuts a backbone into segments where exits are wanted."""
+"""Captures a backbone and cuts it into segments where exits are wanted."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,7 +20,7 @@ def cut_backbone(
     Args:
         classifier: In evaluation mode.
         example: Inputs of at least two samples, by name.
-        exits: Where; None leaves the backbone in one piece.
+        exits: Where to cut; None leaves the backbone in one piece.
 
     Returns:
         The backbone in segments.
@@ -45,7 +45,7 @@ def cut_backbone(
 
 
 def _free_dims(shapes: Mapping[str, Sequence[int | str]], example: Mapping[str, Tensor]) -> dict[str, dict[int, str]]:
-    """Find the free dimensions of all inputs: those that the backbone does not take are as long as those it takes."""
+    """Find the free dimensions of all inputs; one that the backbone does not take is as long as those that it takes."""
     lengths = {
         example[name].shape[1]: shape[1]
         for name, shape in reversed([*shapes.items()])

@@ -1,4 +1,4 @@
-"""Whether a backbone answers better than chance before any work goes into it, and what the likely cause is."""
+"""Checks before a run that its backbone is better than chance, and finds the likely cause if it is not."""
 
 from collections.abc import Sequence
 
@@ -11,51 +11,56 @@ from ..graph import Classifier
 from ..sources.data.pixel_range import propose_ranges
 from ..sources.data.split import Split
 
-# samples that are run: at first, at most, at most by class where there are many classes, and at most in all
-_FIRST, _USUAL, _BY_CLASS, _MOST = 64, 256, 4, 1024
-# a cause must explain more than luck would, lift accuracy by so much, and this far from chance to faultless
-_CERTAIN, _LIFT, _FAR = 0.001, 0.1, 0.6
+# samples that are run: at first, at most, at most by class if there are many classes, and at most in all
+_FIRST_SAMPLES, _MAX_SAMPLES, _SAMPLES_PER_CLASS, _MAX_SAMPLES_DRAWN = 64, 256, 4, 1024
+# level of the test that something explains the answers
+_CAUSE_LEVEL = 0.001
+# a cause must lift accuracy by this much, and this share of the way from chance to perfect
+_MIN_LIFT, _MIN_SHARE_OF_WAY = 0.1, 0.6
 
 
 def check_backbone(
     backbone: Classifier,
     split: Split,
     labels: Sequence[str],
-    misfit: str | None = None,
-    unweighted: bool = False,
+    mismatch: str | None = None,
+    no_weights: bool = False,
     seed: int = 0,
 ) -> str | None:
-    """Hold a backbone against the answer that is always the commonest class, on some hundred samples.
+    """Compare a backbone with always answering the most frequent class, on some hundred samples.
 
     Args:
         backbone: In evaluation mode.
         split: Labelled samples, inputs by name; some are drawn.
         labels: Names of the classes, in the order of the logits.
-        misfit: What is wrong with the range of pixels, as `explain_range_mismatch` says.
-        unweighted: Whether nobody says where its weights come from.
+        mismatch: What is wrong with the range of pixels, as `explain_range_mismatch` says.
+        no_weights: Whether the recipe names no weights.
         seed: Decides which samples are drawn.
 
     Returns:
-        One sentence, with the likely cause, where the backbone is no better than chance or where its classes look
-        permuted; None where nothing speaks against it.
+        One sentence with the likely cause if the backbone is no better than chance or its classes look permuted; None
+        if nothing is wrong with it.
     """
-    split = split.take(np.random.default_rng(seed).permutation(len(split))[:_MOST])
-    answers = _answers(backbone, split, 0, _FIRST)
+    split = split.take(np.random.default_rng(seed).permutation(len(split))[:_MAX_SAMPLES_DRAWN])
+    answers = _answers(backbone, split, 0, _FIRST_SAMPLES)
     if _is_good(answers, split.labels[: len(answers)]):
         return None
-    answers = np.concatenate([answers, _answers(backbone, split, len(answers), max(_USUAL, _BY_CLASS * len(labels)))])
+    most = max(_MAX_SAMPLES, _SAMPLES_PER_CLASS * len(labels))
+    answers = np.concatenate([answers, _answers(backbone, split, len(answers), most)])
     split = split.take(np.arange(len(answers)))
     by_chance, (order, permuted) = no_better_than_commonest(answers, split.labels), _permutation(answers, split.labels)
     if permuted is None and not by_chance:
         return None
-    said = f"the backbone is right on {(answers == split.labels).mean():.1%} of {len(split)} calibration samples"
+    finding = f"the backbone is right on {(answers == split.labels).mean():.1%} of {len(split)} calibration samples"
     if by_chance:
         counts = np.bincount(split.labels)
-        said += f", no better than always answering '{labels[int(counts.argmax())]}' ({counts.max() / len(split):.1%})"
+        finding += (
+            f", no better than always answering '{labels[int(counts.argmax())]}' ({counts.max() / len(split):.1%})"
+        )
     if permuted is not None:
-        moved = _listed(order, labels)
-        return f"{said}; its classes look permuted: {moved}; read that way it is right on {permuted:.1%}"
-    return f"{said}; {_cause(backbone, split, answers, misfit, unweighted)}"
+        moved = _describe(order, labels)
+        return f"{finding}; its classes look permuted: {moved}; read that way it is right on {permuted:.1%}"
+    return f"{finding}; {_cause(backbone, split, answers, mismatch, no_weights)}"
 
 
 def _answers(backbone: Classifier, split: Split, start: int, stop: int) -> np.ndarray:
@@ -66,23 +71,23 @@ def _answers(backbone: Classifier, split: Split, start: int, stop: int) -> np.nd
 
 
 def _is_good(answers: np.ndarray, labels: np.ndarray) -> bool:
-    """Whether answers are surely better than the commonest class, and no permutation could lift them much."""
+    """Whether answers are surely better than the most frequent class, and no permutation could lift them much."""
     correct = answers == labels
-    return bool(correct.mean() > 1 - _LIFT) and is_more_accurate(correct, is_commonest(labels), _CERTAIN)
+    return bool(correct.mean() > 1 - _MIN_LIFT) and is_more_accurate(correct, is_commonest(labels), _CAUSE_LEVEL)
 
 
-def _convincing(answers: np.ndarray, before: np.ndarray, labels: np.ndarray) -> bool:
-    """Whether other answers are so much better than those before that they tell the cause."""
+def _is_convincing(answers: np.ndarray, before: np.ndarray, labels: np.ndarray) -> bool:
+    """Whether other answers are so much better than those before that they show the cause."""
     accuracy, share = (answers == labels).mean(), np.bincount(labels).max() / len(labels)
-    enough = accuracy - (before == labels).mean() >= _LIFT and accuracy >= share + _FAR * (1 - share)
-    return bool(enough) and is_more_accurate(answers == labels, before == labels, _CERTAIN)
+    enough = accuracy - (before == labels).mean() >= _MIN_LIFT and accuracy >= share + _MIN_SHARE_OF_WAY * (1 - share)
+    return bool(enough) and is_more_accurate(answers == labels, before == labels, _CAUSE_LEVEL)
 
 
 def _permutation(answers: np.ndarray, labels: np.ndarray) -> tuple[dict[int, int], float | None]:
-    """Find which class each answer should stand for: by one place off, or by the best assignment.
+    """Find which class each answer should stand for: one place off, or by the best assignment.
 
     Returns:
-        Answer -> class where they differ, and the accuracy with it on samples that it was not found on; None where no
+        Answer -> class where they differ, and the accuracy with it on samples that it was not found on; None if no
         permutation is convincing.
     """
     halves = np.arange(len(labels)) % 2 == 0
@@ -93,20 +98,20 @@ def _permutation(answers: np.ndarray, labels: np.ndarray) -> tuple[dict[int, int
     found = [(corrected, _assignment(answers, labels))]
     found += [(answers + step, {each: each + step for each in np.unique(answers).tolist()}) for step in (1, -1)]
     best, order = max(found, key=lambda each: (each[0] == labels).sum())
-    return (order, float((best == labels).mean())) if _convincing(best, answers, labels) else ({}, None)
+    return (order, float((best == labels).mean())) if _is_convincing(best, answers, labels) else ({}, None)
 
 
 def _assignment(answers: np.ndarray, labels: np.ndarray) -> dict[int, int]:
-    """Match the answers with the classes one to one so that most samples are right; list those that move."""
+    """Match answers with classes one to one so that most samples are correct; return those that change."""
     seen = np.union1d(answers, labels)
     counts = np.zeros((len(seen), len(seen)))
     np.add.at(counts, (np.searchsorted(seen, answers), np.searchsorted(seen, labels)), 1)
-    counts += 0.01 * np.eye(len(seen))  # what no sample tells stays as it is
+    counts += 0.01 * np.eye(len(seen))  # what no sample tells stays the same
     rows, columns = linear_sum_assignment(counts, maximize=True)
     return {int(seen[i]): int(seen[j]) for i, j in zip(rows, columns, strict=True) if i != j and counts[i, j]}
 
 
-def _listed(order: dict[int, int], labels: Sequence[str], most: int = 3) -> str:
+def _describe(order: dict[int, int], labels: Sequence[str], most: int = 3) -> str:
     shown = [
         f"what it calls '{labels[answer]}' is labelled '{labels[label]}'"
         for answer, label in sorted(order.items())
@@ -116,17 +121,17 @@ def _listed(order: dict[int, int], labels: Sequence[str], most: int = 3) -> str:
     return ", ".join(shown[:most]) + more
 
 
-def _cause(backbone: Classifier, split: Split, answers: np.ndarray, misfit: str | None, unweighted: bool) -> str:
-    """Say why a backbone may be no better than chance, when its classes are in order."""
-    if misfit is not None:
-        return f"its {misfit}"
+def _cause(backbone: Classifier, split: Split, answers: np.ndarray, mismatch: str | None, no_weights: bool) -> str:
+    """Say why a backbone may be no better than chance if its classes are in order."""
+    if mismatch is not None:
+        return f"its {mismatch}"
     images = [array for array in split.inputs.values() if array.ndim == 4]
-    for said, other in propose_ranges(backbone, images[0]) if len(images) == 1 else ():
+    for range_name, other in propose_ranges(backbone, images[0]) if len(images) == 1 else ():
         found = _answers(other, split, 0, len(split))
-        if _convincing(found, answers, split.labels):
+        if _is_convincing(found, answers, split.labels):
             right = f"it is right on {(found == split.labels).mean():.1%}"
-            return f"the range of its pixels looks wrong: with `{said}` in its `preprocessing` {right}"
-    if unweighted:
+            return f"the range of its pixels looks wrong: with `{range_name}` in its `preprocessing` {right}"
+    if no_weights:
         return "the recipe names no `weights`: unless its function loads them, they are random"
     recalls = [(answers[split.labels == label] == label).mean() for label in np.unique(split.labels)]
     if np.mean(recalls) > 1 / len(recalls) + 0.2:

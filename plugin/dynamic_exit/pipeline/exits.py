@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..chain.names import HIDDEN, MEMORY
 from ..core import distributed
@@ -14,6 +15,7 @@ from ..core.batching import DEFAULT_BATCH_SIZE, run_in_batches
 from ..core.hashing import digest
 from ..graph.backbone import Backbone
 from ..passes.early_exit import (
+    BackboneSegment,
     EarlyExitStanza,
     ExitTraining,
     FrozenBackbone,
@@ -28,6 +30,7 @@ from ..sources.data.split import Split
 from ..targets.base import Target
 from .stages import Build
 
+_Head = ExitHead | SequenceHead
 # samples at a time through savers
 
 
@@ -73,9 +76,9 @@ class ExitBuilder:
             resume: Go on from the checkpoint in `workdir`, if there is one.
         """
         stanza, cuts, inputs = self.stanza, self.backbone.cuts, train.tensors
-        savers = [stage.session for stage in stages.savers.values()]
+        savers = [*stages.savers.values()]
         frozen = FrozenBackbone(
-            [stage.session for stage in stages.segments],
+            [cast(BackboneSegment, stage.session) for stage in stages.segments],
             cuts,
             self.backbone.classes,
             macs=sum(stage.macs for stage in stages.segments),
@@ -84,23 +87,23 @@ class ExitBuilder:
         weighting = _uncertainty(savers if stanza.training.weighting != "none" else [], inputs)
         samples = TrainingSamples(inputs, torch.from_numpy(train.labels), weighting)
         training = ExitTraining(stanza, self.seed, workdir=workdir, resume=resume)
-        heads = attach_exits(frozen, samples, training, saver=savers[-1] if savers and stanza.sequence else None)
+        last_saver = savers[-1].session if savers and stanza.sequence else None
+        heads = attach_exits(frozen, samples, training, saver=last_saver)
         taps = {
             index: self._export(f"note{index + 1}", tap, MEMORY, index, inputs) for index, tap in heads.taps.items()
         }
         exits = {
-            name: (index, self._export(name, head, "logits", index, inputs)) for name, (index, head) in heads.items()
+            name: (index, self._export(name, cast(_Head, head), "logits", index, inputs))
+            for name, (index, head) in heads.items()
         }
         return stages.add_exits(exits, {name: cuts[index].index for name, (index, _) in exits.items()}, taps)
 
-    def _export(
-        self, name: str, head: ExitHead | SequenceHead, output_kind: str, index: int, inputs: Mapping[str, Tensor]
-    ) -> Stage:
+    def _export(self, name: str, head: _Head, output_kind: str, index: int, inputs: Mapping[str, Tensor]) -> Stage:
         """Export a head or a tap that stands after the segment of an index."""
         example = self._example(head, index, inputs)
         return self.target.export_stage(name, head, head.input_names, output_kind, example)
 
-    def _example(self, head: ExitHead | SequenceHead, index: int, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    def _example(self, head: _Head, index: int, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Return a head's inputs of two samples."""
         if isinstance(head, SequenceHead):
             return (torch.zeros(2, head.columns),)
@@ -111,12 +114,16 @@ class ExitBuilder:
         return tuple(hidden if name == HIDDEN else inputs[name][:2] for name in head.input_names)
 
 
-def _uncertainty(savers: Sequence[nn.Module], inputs: Mapping[str, Tensor]) -> Tensor | None:
+def _uncertainty(savers: Sequence[Stage], inputs: Mapping[str, Tensor]) -> Tensor | None:
     """Return the uncertainty of the most certain saver for each sample (N,); each process runs its own rows."""
     rows = distributed.shard(len(next(iter(inputs.values()))), DEFAULT_BATCH_SIZE)
     mine = {name: tensor[rows.start : rows.stop] for name, tensor in inputs.items()}
 
     def answers() -> list[np.ndarray]:
-        return [run_in_batches(saver, [mine[name] for name in saver.input_names]).numpy() for saver in savers if rows]
+        return [
+            run_in_batches(saver.session, [mine[name] for name in saver.part.input_names]).numpy()
+            for saver in savers
+            if rows
+        ]
 
     return uncertainty([torch.from_numpy(each) for each in distributed.all_gather_rows(answers)])

@@ -1,4 +1,4 @@
-"""Everything that a recipe names, loaded and checked before any work is done."""
+"""Loads and checks everything that a recipe names, before any work is done."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -90,18 +90,18 @@ def _labels(recipe: Recipe, model: nn.Module, classes: int, found: Sequence[str]
 
 
 def _doubts(recipe: Recipe, backbone: Classifier, calibration: Split, labels: list[str], own_code: bool) -> list[str]:
-    """Say where the backbone may answer at chance, or see pixels in a range that it was not made for."""
-    misfit, doubt = explain_range_mismatch(backbone, calibration.inputs), None
-    if not backbone.untrained:  # else it is known already that its answers are random
-        unweighted = own_code and not recipe.model.weights
-        doubt = check_backbone(backbone, calibration, labels, misfit, unweighted, recipe.seed)
+    """Return doubts: the backbone may answer at chance, or get pixels in a range that it was not trained on."""
+    mismatch, doubt = explain_range_mismatch(backbone, calibration.inputs), None
+    if not backbone.untrained:  # else its answers are known to be random
+        no_weights = own_code and not recipe.model.weights
+        doubt = check_backbone(backbone, calibration, labels, mismatch, no_weights, recipe.seed)
     doubts = [doubt] if doubt else []
-    return [*doubts, misfit] if misfit and misfit not in (doubt or "") else doubts
+    return [*doubts, mismatch] if mismatch and mismatch not in (doubt or "") else doubts
 
 
 def _check_names(inputs: Mapping[str, object], backbone: Classifier, source: str) -> None:
-    """Refuse an input that the backbone leaves unused: its name may be misspelt. A tokenizer gives what it likes."""
+    """Refuse an input that the backbone does not use: its name may be misspelt. A tokenizer may give more."""
     for name in inputs:
-        if name not in backbone.input_names and source != "text" and name != "token_type_ids":
+        if name not in (backbone.input_names or ()) and source != "text" and name != "token_type_ids":
             hint = nearest(name, find_input_parameters(backbone.model))
             raise ModelError(f"the backbone takes no input '{name}'; {hint}")

@@ -3,6 +3,7 @@
 import copy
 import logging
 from dataclasses import replace
+from typing import cast
 
 import torch
 
@@ -92,7 +93,7 @@ def _prune(stanza: PruningStanza, run_inputs: RunInputs, cache: Cache) -> Classi
 
     def make() -> dict[str, bytes]:
         made = prune(before, example, stanza, (*inputs, torch.from_numpy(train.labels)), seed)
-        return pack_pruned(made.model, before.model)
+        return pack_pruned(cast(Classifier, made).model, before.model)
 
     files = cache.files(key, make)
     # every run goes on from the files, the first one too, so that two runs cannot differ

@@ -1,6 +1,6 @@
 """The report as one plain page, and the table that the command line prints."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -53,11 +53,11 @@ def table(metrics: Metrics) -> tuple[list[str], list[list[str]]]:
     return header + stages, cells
 
 
-def points_table(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+def points_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Return header and cells of the table of a written folder's operating points.
 
     Args:
-        found: What `recipe.evaluate.describe_folder` returned.
+        found: What `analysis.inspect.inspect_folder` returned.
     """
     rows = []
     for point in found["operating_points"]["points"]:
@@ -113,11 +113,11 @@ def candidates_table(metrics: Metrics) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def benchmark_tables(found: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+def benchmark_tables(found: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
     """Return title, header and cells of one table for each batch size.
 
     Args:
-        found: What `recipe.benchmark.benchmark_folder` returned.
+        found: What `analysis.benchmark.benchmark_folder` returned.
     """
     tables = []
     for size in found["rows"][0]["seconds_per_sample"]:

@@ -83,7 +83,7 @@ class OnnxRuntimeTarget(Target[Part]):
 
     def workers(self) -> int:
         """Return how many batches are run at a time, each in a thread of its own."""
-        return distributed.workers(self.threads)
+        return distributed.workers(self.threads or 1)
 
     def assemble(self, stages: StageSet, points: OperatingPoints, run_inputs: RunInputs) -> "OnnxModel":
         """Put stages together; arguments as for `Target.assemble`."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..artifact.file_runner import Runner
 from ..artifact.layout import write_stages
 from ..artifact.model_config import DynamicExitModelConfig
 from ..artifact.runner import open_runner
@@ -189,6 +190,16 @@ class TorchSession:
         return self._answer(inputs, feeds.get("thresholds"))
 
     @classmethod
+    def of_runner(cls, runner: Runner, inputs: Sequence[Mapping[str, Any]]) -> "TorchSession":
+        """Run a dynamic model, which needs thresholds."""
+
+        def answer(feeds: Feeds, thresholds: np.ndarray | None) -> Sequence[np.ndarray]:
+            assert thresholds is not None, "a dynamic model runs at thresholds"
+            return runner.run(feeds, thresholds)
+
+        return cls(answer, inputs)
+
+    @classmethod
     def of_module(cls, module: nn.Module, input_names: Sequence[str], inputs: Sequence[Mapping]) -> "TorchSession":
         """Run one module without thresholds."""
 
@@ -245,7 +256,7 @@ class TorchModel:
     def verify(self, folder: Path, written: dict[str, Any]) -> dict[str, Agreement]:
         """Check what is loaded from the folder against the model in memory, which is not compiled."""
         runner = open_runner(folder, DynamicExitModelConfig(**written))
-        session = TorchSession(lambda feeds, thresholds: runner.run(feeds, thresholds), written["inputs"])
+        session = TorchSession.of_runner(runner, written["inputs"])
         self.files["shipped"] = TorchFiles(session, sum(stage.part.size for stage in self.stages.all_stages))
         points = (*self.points.points, self.points.backbone)
         thresholds = [point_thresholds(point, self.stages.chain) for point in points]

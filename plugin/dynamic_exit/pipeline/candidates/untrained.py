@@ -1,4 +1,4 @@
-"""Candidates without trained weights, by what their source says, else by what differs between two builds."""
+"""Finds candidates without trained weights: from what their source tells, or from what differs between two builds."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -10,8 +10,8 @@ from ...graph import Classifier
 from ...passes import ModelSource
 from ...sources.models.weights import quote_names
 
-# two builds of one model differ by rounding at most, over its largest number
-_APART = 1e-4
+# two builds of one model differ at most by rounding, in units of its largest number
+_ROUNDING = 1e-4
 
 
 def why_untrained(
@@ -19,10 +19,10 @@ def why_untrained(
 ) -> str | None:
     """Say what of a candidate has no trained weights.
 
-    timm and transformers tell which weights no file gave. Code of the user's need tell nothing: a model that it gives
-    no file for is built again under another seed, and what then differs was drawn at random, unless no answer hangs on
-    it. Weights that are drawn under a seed of the code's own, or are all the same, cannot be told so: their answers are
-    held against chance, as everybody's.
+    timm and transformers tell which weights no file gave. User code need not: a model without a file is built again
+    under another seed, and what then differs was drawn at random, unless no answer depends on it. Weights that the code
+    draws under a seed of its own, or that are all the same, cannot be found this way; their answers are compared with
+    chance, as all are.
 
     Args:
         source: Where it comes from.
@@ -31,7 +31,7 @@ def why_untrained(
         rebuild: Builds it under another seed.
 
     Returns:
-        The reason, in a few words; None where nothing is known to be random.
+        The reason, in a few words; None if nothing is known to be random.
 
     Raises:
         DynamicExitError: What `rebuild` raises.
@@ -41,18 +41,18 @@ def why_untrained(
         names = _random(candidate, inputs, rebuild())
     if not names:
         return None
-    # a parameter of one number only, as a normalization begins with, has learned nothing either
+    # a parameter that is one number throughout, as in a fresh normalization, has learned nothing either
     if all(name in names or tensor.unique().numel() == 1 for name, tensor in candidate.named_parameters()):
         return "it is not trained, all of its weights are random"
-    said = quote_names([name.removeprefix("model.") for name in names])
-    return f"it is not trained, {said} {'is' if len(names) == 1 else 'are'} random"
+    quoted = quote_names([name.removeprefix("model.") for name in names])
+    return f"it is not trained, {quoted} {'is' if len(names) == 1 else 'are'} random"
 
 
 def _random(candidate: Classifier, inputs: Sequence[Tensor], other: Classifier) -> list[str]:
     tensors, others = _tensors(candidate), _tensors(other)
-    differ = [name for name, tensor in tensors.items() if not _alike(tensor, others.get(name))]
+    differ = [name for name, tensor in tensors.items() if not _is_same(tensor, others.get(name))]
     with torch.no_grad():
-        same = not differ or _alike(candidate(*inputs), other(*inputs))
+        same = not differ or _is_same(candidate(*inputs), other(*inputs))
     return [] if same else differ
 
 
@@ -60,8 +60,8 @@ def _tensors(model: Classifier) -> dict[str, Tensor]:
     return dict(itertools.chain(model.named_parameters(), model.named_buffers()))
 
 
-def _alike(one: Tensor, other: Tensor | None) -> bool:
+def _is_same(one: Tensor, other: Tensor | None) -> bool:
     if other is None or one.shape != other.shape:
         return False
     one, other = one.double(), other.double()
-    return not one.numel() or bool(((one - other).abs() <= _APART * one.abs().max()).all())
+    return not one.numel() or bool(((one - other).abs() <= _ROUNDING * one.abs().max()).all())
