@@ -1,8 +1,22 @@
+import subprocess
+import sys
+
 import pytest
+import torch
 from pydantic import Field, ValidationError
 
 from dynamic_exit.errors import PassError
-from dynamic_exit.passes import ModelSource, Stanza, TinySaverStanza, explain, register_pass, registered_passes
+from dynamic_exit.passes import (
+    ModelSource,
+    PruningStanza,
+    Samples,
+    Stanza,
+    TinySaverStanza,
+    apply_static,
+    explain,
+    register_pass,
+    registered_passes,
+)
 
 
 def test_the_projects_own_passes_are_registered():
@@ -34,6 +48,20 @@ def test_a_pass_of_ones_own_registers_once():
 def test_a_copy_of_the_registry_is_given_out():
     registered_passes().clear()
     assert "early_exit" in registered_passes()
+
+
+def test_the_passes_are_imported_without_the_libraries_that_they_run():
+    heavy = "torch_pruning", "timm", "transformers", "neural_compressor"
+    code = f"import sys, dynamic_exit.passes; print(*({set(heavy)!r} & {{*sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+
+
+def test_a_built_in_pass_is_not_applied_as_one_of_another_distribution():
+    samples = Samples((torch.zeros(2, 1),), torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(PassError) as refused:
+        apply_static(registered_passes()["pruning"], torch.nn.Linear(1, 2), PruningStanza(), samples, 0)
+    assert str(refused.value) == "pass 'pruning' is built in and has no `apply`; give a pass of another distribution"
 
 
 @pytest.mark.parametrize(

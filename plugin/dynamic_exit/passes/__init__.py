@@ -1,4 +1,8 @@
-"""The compression passes; importing a pass's folder registers it."""
+"""The compression passes: early exits, tiny savers, pruning, quantization, and passes of other distributions.
+
+Importing this package registers the built-in passes and their stanzas; what a pass needs to run is imported when it
+runs. `README.md` shows how to add one.
+"""
 
 from .early_exit import EarlyExitStanza
 from .external import (

@@ -1,4 +1,4 @@
-"""Random views of samples: what a backbone has memorised looks unlike what it meets later."""
+"""Augmentation: random views of training samples, so that a backbone does not see what it has memorized."""
 
 import math
 from abc import ABC, abstractmethod
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Annotated
 
 import torch
-from pydantic import AfterValidator, PlainSerializer
+from pydantic import AfterValidator, PlainSerializer, ValidationInfo
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,26 +16,26 @@ from ..core.user_code import load_function
 from ..errors import PassError, first_line, nearest
 from .stanza import absolute, refuse, relative
 
-#: Pixels that `flip_crop` moves an image by at most, in both directions.
+#: Maximum shift of `flip_crop` in pixels, in both directions.
 SHIFT = 4
-#: What `affine` turns (radians), scales and moves (share of half the width) an image by at most.
+#: Maximum rotation (radians), scaling (share) and shift (share of half the width) of `affine`.
 ANGLE, SCALE, MOVE = math.radians(15), 0.15, 0.1
 
 
 class Augment(ABC):
-    """Makes views of images.
+    """Computes views of images.
 
-    What happens to a sample follows from the seed, its index and the number of its view alone, so that a view is the
-    same in whatever batch it is computed.
+    A view depends only on the seed, the index of the sample and the number of the view, whatever batch it is computed
+    in.
 
     Args:
         samples: Number of samples N.
-        seed: Decides what is drawn.
+        seed: Of the random numbers.
     """
 
-    #: Numbers that a view of one sample is made of.
+    #: Random numbers per view of one sample.
     drawn = 0
-    #: Covers the code of one that is not this package's.
+    #: Digest of the code of an augmentation from outside this package.
     made_of = ""
 
     def __init__(self, samples: int, seed: int):
@@ -46,12 +46,12 @@ class Augment(ABC):
         """Return one view of images.
 
         Args:
-            images: (B, C, H, W), of any type.
-            rows: int64 (B,), which of the N samples they are.
+            images: (B, C, H, W) of any dtype.
+            rows: int64 (B,), their indices among the N samples.
             view: Number of the view, from 0.
 
         Returns:
-            (B, C, H, W) of the same type.
+            (B, C, H, W) of the same dtype.
 
         Raises:
             PassError: The inputs are no images.
@@ -65,16 +65,16 @@ class Augment(ABC):
 
     @abstractmethod
     def view(self, images: Tensor, numbers: Tensor) -> Tensor:
-        """Make views of images (B, C, H, W) out of random numbers (drawn, B) in 0..1."""
+        """Compute views of images (B, C, H, W) from random numbers (drawn, B) in 0..1."""
 
 
 class FlipCrop(Augment):
-    """Mirrors half of the images and moves all by up to 4 pixels; what comes in from outside is 0."""
+    """Flips half of the images horizontally and shifts all by up to 4 pixels, padded with 0."""
 
     drawn = 3
 
     def view(self, images: Tensor, numbers: Tensor) -> Tensor:
-        """Make views of images (B, C, H, W) out of random numbers (3, B) in 0..1."""
+        """Compute views of images (B, C, H, W) from random numbers (3, B) in 0..1."""
         count, channels, height, width = images.shape
         down, right = (numbers[:2] * (2 * SHIFT + 1)).long()
         lines = down[:, None] + torch.arange(height)
@@ -86,20 +86,20 @@ class FlipCrop(Augment):
 
 
 class Affine(Augment):
-    """Mirrors half of the images; turns, scales and moves all a little, mirrored at the border.
+    """Flips half of the images horizontally; rotates, scales and shifts all a little, with reflection padding.
 
-    A backbone that was trained with flips and crops knows those views by heart; these it does not.
+    A backbone that was trained with flips and crops may have memorized those views, but not these.
     """
 
     drawn = 5
 
     def view(self, images: Tensor, numbers: Tensor) -> Tensor:
-        """Make views of images (B, C, H, W) out of random numbers (5, B) in 0..1."""
+        """Compute views of images (B, C, H, W) from random numbers (5, B) in 0..1."""
         angle, scale, down, right = 2 * numbers[:4] - 1
         angle, scale = angle * ANGLE, 1 + scale * SCALE
         mirror = torch.where(numbers[4] < 0.5, -1.0, 1.0)
         cosine, sine = torch.cos(angle) * scale, torch.sin(angle) * scale
-        ratio = images.shape[2] / images.shape[3]  # coordinates run from -1 to 1 along both sides
+        ratio = images.shape[2] / images.shape[3]  # coordinates are -1..1 along both sides
         lines = [
             torch.stack([mirror * cosine, -sine * ratio, right * MOVE], dim=1),
             torch.stack([mirror * sine / ratio, cosine, down * MOVE], dim=1),
@@ -110,13 +110,13 @@ class Affine(Augment):
 
 
 class UserAugment:
-    """Makes views by a function of the user's, one sample at a time.
+    """Computes views by a function of the user, one sample at a time.
 
     Args:
-        name: ``file.py:function`` or ``package.module:function``; from a sample, a tensor without batch, and a
-            `torch.Generator` to a tensor of the same shape and type.
+        name: ``file.py:function`` or ``package.module:function``: from a sample, a tensor without batch, and a
+            `torch.Generator` to a tensor of the same shape and dtype.
         samples: Number of samples N.
-        seed: With the index of a sample and the number of its view the seed of the generator.
+        seed: Together with the index of a sample and the number of its view, the seed of the generator.
     """
 
     def __init__(self, name: str, samples: int, seed: int):
@@ -129,20 +129,20 @@ class UserAugment:
         """Return one view of samples (B, ...); arguments as for `Augment`.
 
         Raises:
-            PassError: The function raises, or gives another shape or type.
+            PassError: The function raises, or returns another shape or dtype.
         """
         views, generator = [], torch.Generator()
         for sample, row in zip(inputs, rows.tolist(), strict=True):
             generator.manual_seed((self.seed * 1_000_003 + view) * self.samples + row)
             try:
-                found = self.function(sample.clone(), generator)
-            except Exception as error:  # own code may raise anything
+                made = self.function(sample.clone(), generator)
+            except Exception as error:  # user code may raise anything
                 raise PassError(f"`augment` '{self.name}' fails on sample {row}: {first_line(error)}") from error
-            if not isinstance(found, Tensor) or (found.shape, found.dtype) != (sample.shape, sample.dtype):
-                said = f"{found.dtype} {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
-                wanted = f"{sample.dtype} {list(sample.shape)}"
-                raise PassError(f"`augment` '{self.name}' must return a tensor like the sample, {wanted}; got {said}")
-            views.append(found)
+            if not isinstance(made, Tensor) or (made.shape, made.dtype) != (sample.shape, sample.dtype):
+                said = f"{made.dtype} {list(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
+                expected = f"{sample.dtype} {list(sample.shape)}"
+                raise PassError(f"`augment` '{self.name}' must return a tensor like the sample, {expected}; got {said}")
+            views.append(made)
         return torch.stack(views)
 
 
@@ -150,7 +150,7 @@ _KINDS: dict[str, type[Augment]] = {"flip_crop": FlipCrop, "affine": Affine}
 _NONE = "none"
 
 
-def _known(text: str, info) -> str:
+def _check_name(text: str, info: ValidationInfo) -> str:
     if text == _NONE or text in _KINDS:
         return text
     if ":" not in text:
@@ -158,22 +158,22 @@ def _known(text: str, info) -> str:
     return absolute(text, info)
 
 
-#: An augmentation as a recipe names it.
-AugmentName = Annotated[str, AfterValidator(_known), PlainSerializer(relative)]
-#: What the field of a stanza says of it.
+#: Name of an augmentation in a recipe.
+AugmentName = Annotated[str, AfterValidator(_check_name), PlainSerializer(relative)]
+#: Description of a stanza's field of it.
 AUGMENTS = (
-    "none; flip_crop: images are mirrored at random and moved by up to 4 pixels; affine: mirrored, turned, scaled and "
-    "moved a little; or file.py:function, from a sample (a tensor) and a torch.Generator to a sample"
+    "none; flip_crop: random horizontal flips and shifts by up to 4 pixels; affine: random flips and small rotations, "
+    "scalings and shifts; or file.py:function, from a sample (a tensor) and a torch.Generator to a sample"
 )
 
 
 def make_augment(name: str, samples: int, seed: int) -> Augment | UserAugment | None:
-    """Return what makes views of samples.
+    """Return the augmentation of a name.
 
     Args:
-        name: As a recipe gives it: ``none``, ``flip_crop``, ``affine`` or ``file.py:function``.
+        name: As in a recipe: ``none``, ``flip_crop``, ``affine`` or ``file.py:function``.
         samples: Number of samples N.
-        seed: Decides what is drawn.
+        seed: Of the random numbers.
 
     Returns:
         The augmentation, or None for ``none``.

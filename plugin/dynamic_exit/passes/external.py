@@ -1,4 +1,4 @@
-"""Passes of other distributions: static passes under the entry points `dynamic_exit.passes`."""
+"""Static passes of other distributions, found by the entry point group `dynamic_exit.passes`."""
 
 import copy
 import inspect
@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,9 @@ from ..errors import DynamicExitError, PassError, first_line
 from .registry import PassInfo, register_pass, registered_passes
 from .stanza import Stanza
 
-#: Group of entry points; an entry's name is its pass's name.
+#: Entry point group; the name of an entry is the name of its pass.
 GROUP = "dynamic_exit.passes"
-#: Of what a pass declares and how it is called.
+#: Version of the interface of static passes.
 VERSION = 1
 
 _BROKEN: dict[str, str] = {}
@@ -24,7 +25,7 @@ _BROKEN: dict[str, str] = {}
 
 @dataclass(frozen=True)
 class Samples:
-    """What a static pass may learn from.
+    """The training samples of a static pass.
 
     Attributes:
         inputs: The model's inputs in order, each (N, ...).
@@ -35,44 +36,49 @@ class Samples:
     labels: Tensor
 
 
+#: ``(model, stanza, samples, seed) -> model``
+StaticApply = Callable[[nn.Module, Any, Samples, int], nn.Module]
+
+
 @dataclass(frozen=True)
 class StaticPass:
-    """A pass of your own: it makes a smaller model of a model, before anything dynamic is added.
+    """A custom pass that makes a smaller model, before anything dynamic is added.
 
     Attributes:
         stanza: Model of its parameters, a subclass of `Stanza`.
-        apply: ``(model, stanza, samples, seed) -> model``; it gets a copy in evaluation mode, which it may change.
-        version: `VERSION` of the interface that it is written for.
+        apply: ``(model, stanza, samples, seed) -> model``; it receives a copy in evaluation mode, which it may change.
+        version: `VERSION` of the interface that it was written for.
     """
 
     stanza: type[Stanza]
-    apply: Callable[[nn.Module, Stanza, Samples, int], nn.Module]
+    apply: StaticApply
     version: int = VERSION
 
 
-def register_static(name: str, given: StaticPass, origin: str = "") -> PassInfo:
-    """Register a static pass: from then on recipes may hold its stanza.
+def register_static(name: str, value: object, origin: str = "") -> PassInfo:
+    """Register a static pass: from then on recipes may contain its stanza.
 
     Args:
         name: Key of its stanza.
-        given: What it does.
-        origin: Distribution that it comes from.
+        value: A `StaticPass`; anything else is refused.
+        origin: Name of its distribution.
 
     Returns:
         The registered pass.
 
     Raises:
-        PassError: The name is no identifier, a recipe's own key, or taken; it is no `StaticPass`; or another version.
+        PassError: The name is no identifier, a recipe's own key, or already registered; or `value` is no `StaticPass`
+            of this version.
     """
-    if not isinstance(given, StaticPass):
-        raise PassError(f"pass '{name}' must be a StaticPass; got {type(given).__name__}")
-    if given.version != VERSION:
-        raise PassError(f"pass '{name}' is written for version {given.version} of passes, here is {VERSION}; update it")
+    if not isinstance(value, StaticPass):
+        raise PassError(f"pass '{name}' must be a StaticPass; got {type(value).__name__}")
+    if value.version != VERSION:
+        raise PassError(f"pass '{name}' is written for version {value.version} of passes, here is {VERSION}; update it")
     try:
-        inspect.signature(given.apply).bind("model", "stanza", "samples", 0)
+        inspect.signature(value.apply).bind("model", "stanza", "samples", 0)
     except TypeError:
         raise PassError(f"pass '{name}' must take (model, stanza, samples, seed); its `apply` does not") from None
-    register_pass(name, given.apply, origin)(given.stanza)
+    register_pass(name, value.apply, origin)(value.stanza)
     return registered_passes()[name]
 
 
@@ -82,20 +88,20 @@ def third_party_passes_installed() -> bool:
 
 
 def load_entry_points(taken: Collection[str] = ()) -> None:
-    """Register the passes of all installed distributions; one that cannot be loaded is left out with a warning.
+    """Register the passes of all installed distributions; one that cannot be loaded is skipped with a warning.
 
     Args:
-        taken: Names that Neural Compressor's own algorithms have.
+        taken: Names of Neural Compressor's own algorithms.
     """
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
         known = registered_passes().get(entry.name)
-        if known is not None and known.origin == _origin(entry):  # a folder twice on the path lists it twice
+        if known is not None and known.origin == _origin(entry):  # a folder that is twice on the path is listed twice
             continue
         try:
             if known is None and entry.name in taken:
                 raise PassError(f"Neural Compressor already has an algorithm '{entry.name}'; choose another name")
             register_static(entry.name, entry.load(), _origin(entry))
-        except Exception as error:  # code of others raises anything
+        except Exception as error:  # other code may raise anything
             reason = str(error) if isinstance(error, PassError) else f"{type(error).__name__}: {first_line(error)}"
             if isinstance(error, AttributeError) and "circular import" in reason:
                 reason = f"'{entry.module}' was imported first; import dynamic_exit before it"
@@ -104,7 +110,7 @@ def load_entry_points(taken: Collection[str] = ()) -> None:
 
 
 def why_broken(name: str) -> str | None:
-    """Return why the pass of a name could not be loaded, or None."""
+    """Return why the pass of this name could not be loaded; None if it was, or is unknown."""
     return None if name in registered_passes() else _BROKEN.get(name)
 
 
@@ -116,18 +122,20 @@ def apply_static(info: PassInfo, model: nn.Module, stanza: Stanza, samples: Samp
     """Apply a static pass to a copy of a model.
 
     Args:
-        info: The registered pass.
-        model: Takes the inputs, answers logits (N, C) or something that holds them.
-        stanza: Its parameters.
-        samples: What it may learn from, two or more.
-        seed: Governs its randomness.
+        info: A registered static pass.
+        model: Maps the inputs to logits (N, C) or something that contains them; it is copied.
+        stanza: Parameters of the pass.
+        samples: Training samples, two or more.
+        seed: Of its randomness.
 
     Returns:
-        What the pass made, in evaluation mode; the given model stays as it was.
+        The result in evaluation mode.
 
     Raises:
-        PassError: It failed, or gave no module, or one that cannot take the samples.
+        PassError: The pass is not static, failed, returned no module, or one that fails on the samples.
     """
+    if info.apply is None:
+        raise PassError(f"pass '{info.name}' is built in and has no `apply`; give a pass of another distribution")
     try:
         made = info.apply(copy.deepcopy(model).eval(), stanza, samples, seed)
         if not isinstance(made, nn.Module):
@@ -137,6 +145,6 @@ def apply_static(info: PassInfo, model: nn.Module, stanza: Stanza, samples: Samp
             made(*(tensor[:2] for tensor in samples.inputs))
     except DynamicExitError:
         raise
-    except Exception as error:  # code of others raises anything
+    except Exception as error:  # other code may raise anything
         raise PassError(f"pass '{info.name}' failed with {type(error).__name__}: {first_line(error)}") from error
     return made

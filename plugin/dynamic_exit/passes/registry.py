@@ -1,12 +1,16 @@
-"""The passes by name: each registers its own stanza, and refuses a name that is taken."""
+"""The registry of passes: the stanza of each, by name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import PassError
 from .stanza import Stanza
 
-#: Keys of a recipe that are no passes.
+if TYPE_CHECKING:  # it imports this module
+    from .external import StaticApply
+
+#: Keys of a recipe that no pass may use.
 RESERVED = ("seed", "model", "data", "quantization", "dynamic_exit", "tuning", "cache", "export")
 
 _PASSES: dict[str, "PassInfo"] = {}
@@ -17,23 +21,26 @@ class PassInfo:
     """A registered pass.
 
     Attributes:
-        name: Key of its stanza in a recipe, and its algorithm name in Neural Compressor.
+        name: Key of its stanza in a recipe, and name of its algorithm in Neural Compressor.
         stanza: Model of its parameters.
-        summary: One line on what it does.
-        apply: Of a pass of another distribution, see `external.StaticPass`; None for this project's own.
-        origin: Distribution that it comes from.
+        summary: The first line of the stanza's docstring.
+        apply: Of a static pass of another distribution, see `external.StaticPass`; None for a built-in pass.
+        origin: Name of its distribution.
     """
 
     name: str
     stanza: type[Stanza]
     summary: str
-    apply: Callable | None = None
+    apply: "StaticApply | None" = None
     origin: str = "dynamic_exit"
 
 
+StanzaType = TypeVar("StanzaType", bound=type[Stanza])
+
+
 def register_pass(
-    name: str, apply: Callable | None = None, origin: str = "dynamic_exit"
-) -> Callable[[type[Stanza]], type[Stanza]]:
+    name: str, apply: "StaticApply | None" = None, origin: str = "dynamic_exit"
+) -> Callable[[StanzaType], StanzaType]:
     """Register a stanza class as the pass `name`.
 
     Args:
@@ -45,10 +52,10 @@ def register_pass(
         A class decorator.
 
     Raises:
-        PassError: The name is no identifier, a recipe's own key, or taken; or the class is no `Stanza`.
+        PassError: The name is no identifier, a recipe's own key, or already registered; or the class is no `Stanza`.
     """
 
-    def decorate(stanza: type[Stanza]) -> type[Stanza]:
+    def decorate(stanza: StanzaType) -> StanzaType:
         if not name.isidentifier():
             raise PassError(f"a pass must be named by an identifier; got '{name}'")
         if name in RESERVED:
@@ -66,5 +73,5 @@ def register_pass(
 
 
 def registered_passes() -> dict[str, PassInfo]:
-    """Return all registered passes by name, in the order of registration."""
+    """Return all registered passes by name, in order of registration."""
     return dict(_PASSES)

@@ -1,4 +1,4 @@
-"""What every stanza of a recipe shares: unknown keys are refused, paths are relative to the recipe."""
+"""The base class of all stanzas of a recipe, and the stanzas and types that several of them use."""
 
 import os
 import re
@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    SerializationInfo,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -23,7 +24,7 @@ from ..errors import nearest
 
 
 class Stanza(BaseModel):
-    """Base of all stanzas: frozen, and a key that it does not know is refused with the nearest known one."""
+    """Base of all stanzas: frozen; an unknown key is refused with the nearest known one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
@@ -39,11 +40,11 @@ class Stanza(BaseModel):
 
 
 def explain(error: ValidationError, root: str = "") -> str:
-    """Return one sentence for the first thing that a stanza was refused for.
+    """Return one sentence on the first error of a stanza.
 
     Args:
-        error: What pydantic raised.
-        root: Where the stanza stands in the recipe, such as ``dynamic_exit.tuning``.
+        error: Raised by pydantic.
+        root: Path of the stanza in the recipe, such as ``dynamic_exit.tuning``.
 
     Returns:
         The sentence, with the full dotted path of the key.
@@ -75,42 +76,42 @@ def _expand(text: str) -> str:
 
 
 def absolute(text: str, info: ValidationInfo) -> str:
-    """Make a path, or ``file.py:function``, of a recipe absolute; ``package.module:function`` stays as it is."""
+    """Make a path or ``file.py:function`` of a recipe absolute; ``package.module:function`` stays as it is."""
     if re.fullmatch(r"[A-Za-z_][\w.]*:\w+", text) and ".py:" not in text:
         return text  # package.module:function
     return os.path.normpath(Path((info.context or {}).get("base", Path.cwd()), _expand(text)).absolute())
 
 
-def _absolute_name(text: str, info: ValidationInfo) -> str:
-    file = info.data.get("source") == "onnx" or re.search(r"\.py(:[^/:]+)?$|^[.~$/]", text)
-    return absolute(text, info) if file else text
+def _absolute_if_path(text: str, info: ValidationInfo) -> str:
+    is_path = info.data.get("source") == "onnx" or re.search(r"\.py(:[^/:]+)?$|^[.~$/]", text)
+    return absolute(text, info) if is_path else text
 
 
 def _absolute_labels(labels: list[str] | str | None, info: ValidationInfo) -> list[str] | str | None:
     return absolute(labels, info) if isinstance(labels, str) else labels
 
 
-def _relative_labels(labels: list[str] | str | None, info) -> list[str] | str | None:
+def _relative_labels(labels: list[str] | str | None, info: SerializationInfo) -> list[str] | str | None:
     return relative(labels, info) if isinstance(labels, str) else labels
 
 
-def relative(text: str, info) -> str:
-    """Make a path relative to the folder that a recipe is written to; other names stay as they are."""
+def relative(text: str, info: SerializationInfo) -> str:
+    """Make a path relative to the folder of the recipe that is written; other names stay as they are."""
     base = (info.context or {}).get("base")
     return os.path.relpath(text, base) if base and os.path.isabs(text) else text
 
 
-#: A path in a recipe, or ``file.py:function``: environment variables expand, absolute in memory, relative to the recipe
-#: when written. ``package.module:function`` stays as it is.
+#: A path in a recipe, or ``file.py:function``: environment variables are expanded; absolute in memory, relative to the
+#: recipe when written. ``package.module:function`` stays as it is.
 RecipePath = Annotated[str, AfterValidator(absolute), PlainSerializer(relative)]
-#: A name that is taken for a path only where it looks like one.
-PathOrName = Annotated[str, AfterValidator(_absolute_name), PlainSerializer(relative)]
-#: Class names, or the path of a file that holds them.
+#: A name, or a path if it looks like one.
+PathOrName = Annotated[str, AfterValidator(_absolute_if_path), PlainSerializer(relative)]
+#: Class names, or the path of a file that contains them.
 Labels = Annotated[list[str] | str | None, AfterValidator(_absolute_labels), PlainSerializer(_relative_labels)]
 
 
 class Preprocessing(Stanza):
-    """What a model does to the common input before its first layer: scale, resize, normalise, in this order."""
+    """What is done to the common input before a model's first layer: scale, resize, normalize, in this order."""
 
     size: tuple[int, int] | None = Field(None, description="height and width to resize to, in pixels")
     interpolation: Literal["bilinear", "bicubic", "nearest"] | None = Field(
@@ -118,35 +119,35 @@ class Preprocessing(Stanza):
     )
     scale: float | None = Field(
         None,
-        description="multiplied first, such as 0.00392157 for pixels of 0..255; null: 1, or with `from_model` what "
-        "brings bytes into the model's range",
+        description="factor, applied first, such as 0.00392157 for pixels of 0..255; null: 1, or with `from_model` the "
+        "factor that brings bytes into the model's range",
     )
-    mean: list[float] | None = Field(None, description="subtracted, one value for each channel")
-    std: list[float] | None = Field(None, description="divided by, one value for each channel")
+    mean: list[float] | None = Field(None, description="subtracted, one value per channel")
+    std: list[float] | None = Field(None, description="divided by, one value per channel")
     from_model: bool = Field(
-        False, description="true: what is null is what the model was made for, given bytes or a range of 0..1"
+        False, description="true: null fields are those that the model was trained with, for bytes or values in 0..1"
     )
 
     @field_validator("std")
     @classmethod
-    def _positive(cls, values):
+    def _positive(cls, values: list[float] | None) -> list[float] | None:
         if values is not None and not all(value > 0 for value in values):
             raise refuse(f"must hold positive numbers; got {values}")
         return values
 
 
 class ModelSource(Stanza):
-    """Where a classifier comes from."""
+    """The source of a classifier."""
 
-    source: Literal["timm", "transformers", "python", "onnx"] = Field(description="library, own code or file")
+    source: Literal["timm", "transformers", "python", "onnx"] = Field(description="library, your own code, or file")
     name: PathOrName = Field(
-        description="timm name, Hugging Face name or folder, file.py:function, or .onnx file; a candidate's may be a "
+        description="timm name, Hugging Face name or folder, file.py:function, or .onnx file; for a candidate, also a "
         "pattern such as mobilenet*"
     )
     weights: RecipePath | None = Field(
         None,
-        description=".safetensors, a torch file of plain tensors, or a folder that `save_pruned` wrote; {name} stands "
-        "for the name of each model of a pattern; null: timm's are random unless `arguments` say pretrained: true "
+        description=".safetensors, a torch file of plain tensors, or a folder of `save_pruned`; {name} is replaced by "
+        "the name of each model of a pattern; null: those of timm are random unless `arguments` say pretrained: true "
         "(downloads)",
     )
     arguments: dict[str, Any] = Field({}, description="keyword arguments for the model's constructor")
@@ -154,9 +155,9 @@ class ModelSource(Stanza):
     labels: Labels = Field(
         None,
         description="the model's own classes in the order of its logits: a list, a .json file (list, or index: name) "
-        "or a .txt file (a name a line); null: what the model says, else the backbone's",
+        "or a .txt file (one name per line); null: those that the model states, else the backbone's",
     )
-    quantize: bool = Field(True, description="false: it ships in float whatever `quantization` says")
+    quantize: bool = Field(True, description="false: it stays in float whatever `quantization` says")
     stage: str | None = Field(None, description="name of the stage; default: the last part of `name`")
 
     @property
@@ -165,8 +166,8 @@ class ModelSource(Stanza):
         return self.stage or re.sub(r"\.(py|onnx)$", "", re.split(r"[/:]", self.name)[-1])
 
     @model_validator(mode="after")
-    def _onnx_is_whole(self):
-        given = [key for key in ("weights", "arguments") if self.source == "onnx" and getattr(self, key)]
-        if given:
-            raise refuse(f"names an ONNX file, which holds its own weights and needs no `{given[0]}`; remove it")
+    def _onnx_is_complete(self) -> "ModelSource":
+        extra = [key for key in ("weights", "arguments") if self.source == "onnx" and getattr(self, key)]
+        if extra:
+            raise refuse(f"names an ONNX file, which holds its own weights and needs no `{extra[0]}`; remove it")
         return self

@@ -1,4 +1,4 @@
-"""The `quantization` stanza: Neural Compressor's own algorithm names and parameters, unchanged."""
+"""The `quantization` stanza: names and parameters of Neural Compressor's algorithms, unchanged."""
 
 import inspect
 from collections.abc import Mapping
@@ -7,8 +7,8 @@ from typing import Any
 from ...errors import RecipeError, nearest
 from ...onnx.quantize import QuantizationOptions
 
-#: Known values of what static quantization can be told.
-STATIC = {
+#: Supported values of the parameters of static quantization.
+STATIC_CHOICES: dict[str, tuple[Any, ...]] = {
     "w_dtype": ("int8", "uint8"),
     "w_sym": (True, False),
     "w_granularity": ("per_channel", "per_tensor"),
@@ -18,37 +18,37 @@ STATIC = {
     "act_granularity": ("per_tensor",),
     "act_algo": ("minmax", "kl"),
 }
-# what an exported file can have of each algorithm; every other parameter may only stand at its default
-_EXPORTED: dict[str, dict[str, tuple]] = {
-    "static_quant": STATIC,
-    "pt2e_dynamic_quant": STATIC | {"act_dtype": ("uint8",), "act_sym": (False,), "act_algo": ("minmax", "kl")},
+# supported values in an exported file; every other parameter must have its default
+_ONNX_CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
+    "static_quant": STATIC_CHOICES,
+    "pt2e_dynamic_quant": STATIC_CHOICES | {"act_dtype": ("uint8",), "act_sym": (False,), "act_algo": ("minmax", "kl")},
     "rtn": {"dtype": ("int",), "bits": (4, 8), "use_sym": (True, False), "group_size": (16, 32, 64, 128, 256)},
 }
 
 
 def known_algorithms() -> dict[str, dict[str, Any]]:
-    """Return Neural Compressor's torch algorithms: name -> parameter -> default."""
+    """Return Neural Compressor's torch algorithms: name -> parameter -> default value."""
     import transformers  # noqa: F401  Neural Compressor must be imported after it
     from neural_compressor.common.base_config import config_registry
     from neural_compressor.torch.quantization import INT8StaticQuantConfig
 
     registered = config_registry.get_cls_configs()["torch"]
-    classes = {name: kind for name, kind in registered.items() if not hasattr(kind, "stanza_class")}  # passes have one
+    classes = {name: kind for name, kind in registered.items() if not hasattr(kind, "stanza_class")}  # not our passes
     classes["static_quant"] = INT8StaticQuantConfig  # the registered class is a dispatcher without parameters
     return {name: _parameters(config) for name, config in classes.items()}
 
 
 def _parameters(config: type) -> dict[str, Any]:
-    parameters = inspect.signature(config.__init__).parameters.values()
-    return {p.name: p.default for p in parameters if p.name != "self" and p.kind is p.POSITIONAL_OR_KEYWORD}
+    parameters = inspect.signature(config).parameters.values()
+    return {each.name: each.default for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD}
 
 
 def check_algorithms(stanza: Mapping[str, Mapping[str, Any] | None], *, several: bool = False) -> None:
-    """Refuse algorithms and parameters that Neural Compressor does not know (it would accept them silently).
+    """Refuse algorithms and parameters that Neural Compressor lacks; it would ignore them silently.
 
     Args:
         stanza: Algorithm name -> parameters, as written under `quantization`.
-        several: Whether there may be more than one algorithm, or none.
+        several: Whether any number of algorithms is allowed rather than exactly one.
 
     Raises:
         RecipeError: An unknown algorithm or parameter, or a wrong number of algorithms.
@@ -64,17 +64,17 @@ def check_algorithms(stanza: Mapping[str, Mapping[str, Any] | None], *, several:
                 raise RecipeError(f"unknown key 'quantization.{name}.{key}'; {nearest(key, algorithms[name])}")
 
 
-def check_choices(name: str, values: Mapping[str, Any], choices: Mapping[str, tuple], target: str) -> None:
-    """Refuse a parameter's value that is none of the known ones.
+def check_choices(name: str, values: Mapping[str, Any], choices: Mapping[str, tuple[Any, ...]], target: str) -> None:
+    """Refuse unsupported values of parameters.
 
     Args:
         name: Of the algorithm.
         values: All of its parameters.
-        choices: Parameter -> known values, all of one type.
-        target: What they are known for.
+        choices: Parameter -> supported values, all of one type.
+        target: What supports them, for messages.
 
     Raises:
-        RecipeError: Another value.
+        RecipeError: A value is not supported.
     """
     for key, known in choices.items():
         if values[key] not in known or isinstance(values[key], bool) != isinstance(known[0], bool):
@@ -83,28 +83,28 @@ def check_choices(name: str, values: Mapping[str, Any], choices: Mapping[str, tu
 
 
 def int8_options(stanza: Mapping[str, Mapping[str, Any] | None] | None) -> list[QuantizationOptions]:
-    """Translate the stanza for the exported file.
+    """Translate the stanza into options for exported files.
 
     Args:
-        stanza: Algorithm name -> parameters, or None for float. Of several algorithms measurements choose one.
+        stanza: Algorithm name -> parameters, or None for float. Measurements choose among several algorithms.
 
     Returns:
-        For each algorithm the options for the quantization of exported stages; none where everything stays in float.
+        Options of each algorithm; none if everything stays in float.
 
     Raises:
-        RecipeError: Something that onnxruntime cannot do.
+        RecipeError: An algorithm or value that onnxruntime does not support.
     """
     check_algorithms(stanza or {}, several=True)
-    return [_translated(name, given or {}) for name, given in (stanza or {}).items()]
+    return [_onnx_options(name, parameters or {}) for name, parameters in (stanza or {}).items()]
 
 
-def _translated(name: str, given: Mapping[str, Any]) -> QuantizationOptions:
-    if name not in _EXPORTED:
+def _onnx_options(name: str, parameters: Mapping[str, Any]) -> QuantizationOptions:
+    if name not in _ONNX_CHOICES:
         raise RecipeError(
-            f"key 'quantization.{name}' cannot be exported to ONNX; use {' or '.join(map(repr, _EXPORTED))}"
+            f"key 'quantization.{name}' cannot be exported to ONNX; use {' or '.join(map(repr, _ONNX_CHOICES))}"
         )
     defaults = known_algorithms()[name]
-    values, choices = {**defaults, **given}, _EXPORTED[name]
+    values, choices = {**defaults, **parameters}, _ONNX_CHOICES[name]
     check_choices(name, values, choices, "ONNX")
     for key in defaults.keys() - choices.keys():
         if values[key] != defaults[key]:

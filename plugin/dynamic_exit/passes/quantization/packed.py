@@ -1,6 +1,7 @@
-"""Weight-only results of Neural Compressor as layers that torch.export can write: integers, scales and zero points."""
+"""Weight-only quantized layers that torch.export can write: integers, scales and zero points as buffers."""
 
 import copy
+from typing import Protocol, TypedDict, cast
 
 import torch
 import torch.nn.functional as F
@@ -11,17 +12,45 @@ from ...errors import PassError
 aten = torch.ops.aten
 
 
+class UnpackedWeights(TypedDict):
+    """Integers (out, in), and scales and zero points (out, groups) of a linear layer."""
+
+    int_weight: Tensor
+    scales: Tensor
+    zp: Tensor | None
+
+
+class WeightOnlyLinear(Protocol):
+    """What is used of Neural Compressor's ``INCWeightOnlyLinear``."""
+
+    in_features: int
+    group_size: int
+    bias: Tensor | None
+
+    def unpack(self) -> UnpackedWeights:
+        """Return the integers, scales and zero points."""
+
+    def recover(self) -> Tensor:
+        """Return the weights in float (out, in)."""
+
+
 class PackedLinear(nn.Module):
-    """A linear layer whose weights are integers in groups; it answers what Neural Compressor's own layer answers.
+    """A linear layer whose weights are integers in groups, with the outputs of Neural Compressor's own layer.
 
     Args:
-        layer: Neural Compressor's ``INCWeightOnlyLinear``.
+        layer: The layer of Neural Compressor.
 
     Raises:
-        PassError: The integers give other weights than the layer uses.
+        PassError: The integers stand for other weights than the layer uses.
     """
 
-    def __init__(self, layer: nn.Module):
+    integers: Tensor
+    scales: Tensor
+    zeros: Tensor
+    group: Tensor
+    bias: Tensor | None
+
+    def __init__(self, layer: WeightOnlyLinear):
         super().__init__()
         unpacked = layer.unpack()
         integers, scales, zeros = unpacked["int_weight"], unpacked["scales"], unpacked["zp"]
@@ -40,44 +69,44 @@ class PackedLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """float32 (out, in)."""
+        """The weights, float32 (out, in)."""
         group = self.group.long()
         steps = self.integers.to(torch.int32) - self.zeros.to(torch.int32)[:, group]
         return (steps * self.scales[:, group]).float()
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return (..., out) of (..., in)."""
+        """Map (..., in) to (..., out)."""
         return F.linear(inputs, self.weight, self.bias)
 
 
 def _narrow(values: Tensor) -> Tensor:
-    """Eight bits for what fits into them."""
+    """Return integers as 8 bits if they fit, else as 16."""
     low, high = int(values.min()), int(values.max())
     if low >= 0 and high < 256:
         return values.to(torch.uint8)
     return values.to(torch.int8 if low >= -128 and high < 128 else torch.int16)
 
 
-def pack_linears(body: fx.GraphModule, config) -> fx.GraphModule:
-    """Return a copy of a graph whose linear layers hold the integers that Neural Compressor makes of their weights.
+def pack_linears(body: fx.GraphModule, config: object) -> fx.GraphModule:
+    """Return a copy of a graph whose linear layers have weights quantized by Neural Compressor.
 
     Args:
         body: A captured graph.
-        config: Neural Compressor's, of a weight-only algorithm that needs no calibration.
+        config: Neural Compressor's config of a weight-only algorithm without calibration.
     """
     from neural_compressor.torch.quantization import quantize
 
-    made = quantize(_in_layers(body), config)
+    made = quantize(_with_layers(body), config)
     for name, module in list(made.named_modules()):
         if type(module).__name__ == "INCWeightOnlyLinear":
-            made.set_submodule(name, PackedLinear(module))
+            made.set_submodule(name, PackedLinear(cast(WeightOnlyLinear, module)))
     for module in made.modules():
         module.training = False
     return made
 
 
-def _in_layers(body: fx.GraphModule) -> fx.GraphModule:
-    """Return a copy whose linear operators are layers: weight-only algorithms look for those."""
+def _with_layers(body: fx.GraphModule) -> fx.GraphModule:
+    """Return a copy with layers, which weight-only algorithms look for, instead of linear operators."""
     body = copy.deepcopy(body)
     tensors = {**dict(body.named_parameters()), **dict(body.named_buffers())}
     for node in list(body.graph.nodes):
