@@ -85,7 +85,7 @@ def test_pruning_is_done_without_training_and_each_choice_is_counted(tmp_path):
     once = next(row["seconds"] for row in found["steps"] if row["step"] == "export the backbone")
     assert seconds["export the backbones"] == pytest.approx(4 * once, abs=0.3)
     assert any("unpruned: 34.44 k" in line for line in plan_lines(found))
-    assert [title for title, *_ in plan_tables(found)][-1] == "estimated time, if no choice is skipped"
+    assert [table.title for table in plan_tables(found)][-1] == "estimated time, if no choice is skipped"
 
 
 def test_durations_are_read_easily():

@@ -14,7 +14,7 @@ from dynamic_exit.passes.pruning import save_pruned
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.pipeline.static_passes import apply_static_passes, static_pass_effect
 from dynamic_exit.recipe import read_recipe
-from dynamic_exit.report.page import static_pass_notes
+from dynamic_exit.report.tables import static_pass_notes
 
 PRUNING = {"ratio": 0.5, "fine_tune": {"epochs": 2}}
 OWN_VIEW = "def noisy(sample, generator):\n    return sample {sign} 0.1\n"

@@ -7,7 +7,8 @@ from dynamic_exit.artifact.model_card import model_card
 from dynamic_exit.chain.operating_point import Baseline, OperatingPoints
 from dynamic_exit.modeling import DynamicExitModelConfig
 from dynamic_exit.report.metrics import Metrics
-from dynamic_exit.report.page import candidates_table, report_page, table
+from dynamic_exit.report.page import report_page
+from dynamic_exit.report.tables import candidates_table, metrics_table
 
 
 def row(name, accuracy, cost, median, spread, speed_up, rates):
@@ -38,10 +39,10 @@ METRICS = {
 
 def test_table_by_hand():
     """A stage that no sample leaves at gets no column."""
-    header, rows = table(Metrics.model_validate(METRICS))
+    table = metrics_table(Metrics.model_validate(METRICS))
     times = ["µs/sample, batch 1", "speed-up", "µs/sample, batch 64", "speed-up"]
-    assert header == ["", "accuracy", "cost", *times, "saver", "final"]
-    assert rows == [
+    assert table.header == ["", "accuracy", "cost", *times, "saver", "final"]
+    assert table.rows == [
         ["backbone, float", "98.8%", "1.000", "100.0 ± 2.0", "1.0x", "10.0 ± 2.0", "2.0x", "0%", "100%"],
         ["point", "98.0%", "0.123", "40.0 ± 1.0", "2.5x", "4.0 ± 1.0", "5.0x", "76%", "24%"],
     ]
@@ -54,7 +55,7 @@ def test_one_round_of_timing_shows_no_spread():
         time = {"median": 2e-6, "low": 2e-6, "high": 2e-6, "rounds": rounds}
         each["seconds_per_sample"] = {"1": time}
     metrics = Metrics.model_validate({**METRICS, "rows": rows})
-    assert [cells[3] for cells in table(metrics)[1]] == ["2.0", "2.0 ± 0.0"]
+    assert [cells[3] for cells in metrics_table(metrics).rows] == ["2.0", "2.0 ± 0.0"]
 
 
 def test_candidates_table_by_hand():
@@ -70,13 +71,11 @@ def test_candidates_table_by_hand():
         "why": "in the best chain",
     }
     empty = dict.fromkeys(full) | {"stage": "broken", "chosen": False, "why": "left out: it does not load"}
-    header, rows = candidates_table(
-        Metrics.model_validate({**METRICS, "candidates": [full, empty], "baseline_cost": 100.0})
-    )
-    assert header == [
+    table = candidates_table(Metrics.model_validate({**METRICS, "candidates": [full, empty], "baseline_cost": 100.0}))
+    assert table.header == [
         "candidate", "accuracy", "cost", "answers", "saves alone", "saves in the chain", "chosen", "why"
     ]  # fmt: skip
-    assert rows == [
+    assert table.rows == [
         ["small", "90.0%", "0.2500", "60.0%", "35.0%", "12.5%", "yes", "in the best chain"],
         ["broken", "", "", "", "", "", "no", "left out: it does not load"],
     ]
@@ -115,12 +114,12 @@ class Tables(HTMLParser):
 def test_the_report_of_a_run_holds_its_figures(ran):
     text = (ran.folder / "report.html").read_text()
     tables = Tables(text).tables
-    header, rows = table(ran.result.metrics)
-    assert tables[0] == [header, *rows]
+    table = metrics_table(ran.result.metrics)
+    assert tables[0] == [table.header, *table.rows]
     assert [row[0] for row in tables[0][3:]] == list(ran.result.points.names)
-    header, rows = candidates_table(ran.result.metrics)
-    assert tables[1] == [header, *rows]
-    assert [(row[0], *row[6:]) for row in rows] == [
+    table = candidates_table(ran.result.metrics)
+    assert tables[1] == [table.header, *table.rows]
+    assert [(row[0], *row[6:]) for row in table.rows] == [
         ("saver2", "yes", "in the best chain"),
         ("saver4", "no", "in no best chain"),
     ]
@@ -149,11 +148,11 @@ def test_the_card_holds_the_table_and_its_own_header(ran):
     text = (ran.folder / "README.md").read_text()
     _, front, body = text.split("---\n", 2)
     assert yaml.safe_load(front)["pipeline_tag"] == "image-classification"
-    header, rows = table(ran.result.metrics)
+    table = metrics_table(ran.result.metrics)
     lines = [line for line in body.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert cells[0] == [cell.strip() for cell in header]
-    assert cells[2:] == rows
+    assert cells[0] == [cell.strip() for cell in table.header]
+    assert cells[2:] == table.rows
     assert f'set_operating_point("{ran.result.points.names[0]}")' in body
     config = DynamicExitModelConfig.from_pretrained(ran.folder)
     assert text == model_card("models.py:backbone", config, ran.result.points, ran.result.metrics)

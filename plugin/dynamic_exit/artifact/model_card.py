@@ -2,7 +2,7 @@
 
 from ..chain.operating_point import OperatingPoints
 from ..report.metrics import Metrics
-from ..report.page import table
+from ..report.tables import metrics_table
 from .manifest import IMAGES
 from .model_config import DynamicExitModelConfig
 
@@ -16,7 +16,7 @@ def model_card(title: str, config: DynamicExitModelConfig, points: OperatingPoin
         points: The operating points.
         metrics: Content of ``metrics.json``.
     """
-    header, rows = table(metrics)
+    table = metrics_table(metrics)
     kind, inputs = "Image", "images"
     if config.task != IMAGES:
         kind, inputs = "Sequence", ", ".join(f"{each['name']}={each['name']}" for each in config.inputs)
@@ -41,9 +41,9 @@ def model_card(title: str, config: DynamicExitModelConfig, points: OperatingPoin
         f"answer = model({inputs})  # logits, exit_index, confidence",
         "```",
         "",
-        f"| {' | '.join(header)} |",
-        f"|{' --- |' * len(header)}",
-        *(f"| {' | '.join(row)} |" for row in rows),
+        f"| {' | '.join(table.header)} |",
+        f"|{' --- |' * len(table.header)}",
+        *(f"| {' | '.join(row)} |" for row in table.rows),
         "",
         f"Measured on {metrics.samples['test']} test samples that nothing was tuned on; "
         f"cost in {points.cost_unit} over the backbone's; {metrics.timing.runtime}, "

@@ -17,7 +17,7 @@ from ..core.batching import DEFAULT_BATCH_SIZE
 from ..core.launcher import is_rank_zero
 from ..core.process_state import preserve_process_state
 from ..errors import DynamicExitError, RecipeError
-from .render import print_candidates, print_figures, print_stacks, print_table
+from .render import print_candidates, print_figures, print_static_search, print_table
 from .terminal import progress_bar, terminal_log
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def run(
     if as_json:
         print(json.dumps({"folder": str(result.folder), **result.metrics.to_dict()}, indent=2))
     else:
-        print_stacks(result.metrics)
+        print_static_search(result.metrics)
         print_candidates(result.metrics)
         print_figures(result.metrics)
         for note in result.metrics.notes:
@@ -166,9 +166,9 @@ def plan(
         print(json.dumps(found, indent=2))
         return
     print("\n".join(plan_lines(found)))
-    for title, header, rows in plan_tables(found):
-        print(f"\n{title}")
-        print_table(header, rows)
+    for table in plan_tables(found):
+        print(f"\n{table.title}")
+        print_table(table)
 
 
 @app.command()
@@ -183,7 +183,7 @@ def evaluate(
 ) -> None:
     """Measure accuracy and exit rates of a written model on other samples."""
     from ..analysis.evaluate import evaluate_folder
-    from ..report.page import percent
+    from ..report.tables import Table, percent
 
     with terminal_log(quiet, verbose):
         rows = evaluate_folder(folder, data, operating_point, batch_size)
@@ -197,7 +197,7 @@ def evaluate(
         + [f"{row['exit_rates'][stage]:.0%}" for stage in stages]
         for row in rows
     ]
-    print_table(header, cells)
+    print_table(Table(header, cells))
     print(f"{rows[0]['samples']} samples")
 
 
@@ -217,7 +217,7 @@ def benchmark(
     """Time a written model against its backbone, in float and int8, and against the ideal."""
     from ..analysis.benchmark import BATCH_SIZES, benchmark_folder
     from ..analysis.evaluate import load_samples
-    from ..report.page import benchmark_tables
+    from ..report.tables import benchmark_tables
     from ..sources.data.split import UNNAMED
 
     with terminal_log(quiet, verbose):
@@ -233,9 +233,9 @@ def benchmark(
     if as_json:
         print(json.dumps(found, indent=2))
         return
-    for title, header, rows in benchmark_tables(found):
-        print(title)
-        print_table(header, rows)
+    for table in benchmark_tables(found):
+        print(table.title)
+        print_table(table)
         print()
     print(
         f"{found['samples']} samples; {found['runtime']}, threads: {found['threads']}; medians over rounds in which "
@@ -250,7 +250,7 @@ def benchmark(
 def inspect(folder: _Folder, as_json: _Json = False) -> None:
     """Show the contents of a written folder."""
     from ..analysis.inspect import inspect_folder
-    from ..report.page import points_table
+    from ..report.tables import folder_table
 
     found = inspect_folder(folder)
     if as_json:
@@ -261,7 +261,7 @@ def inspect(folder: _Folder, as_json: _Json = False) -> None:
         value = described[key]
         print(f"{key + ':':9} {', '.join(map(str, value)) if isinstance(value, list) else value}")
     print(f"{'files:':9} {', '.join(f'{name} ({size / 1000:.0f} kB)' for name, size in found['files'].items())}")
-    print_table(*points_table(found))
+    print_table(folder_table(found))
 
 
 @app.command()
@@ -283,7 +283,7 @@ def tune(
 ) -> None:
     """Find operating points for records, and report them on samples that were not searched."""
     from ..records import Records
-    from ..report.page import judged_table
+    from ..report.tables import tuned_points_table
     from ..search.optimizer import DEFAULT_DROPS, check_reported_drops, tune_file
     from ..search.options import SearchOptions
 
@@ -310,7 +310,7 @@ def tune(
     if as_json:
         print(points.to_json(), end="")
     else:
-        print_table(*judged_table(points, judged))
+        print_table(tuned_points_table(points, judged))
     _exit_if_unmet(points, [each.name for each in exceeding if require_drop], require_guarantee)
 
 
@@ -318,6 +318,7 @@ def tune(
 def passes(as_json: _Json = False) -> None:
     """List the passes and Neural Compressor's algorithms with their parameters, defaults and ranges."""
     from ..integrations.neural_compressor import describe_algorithms
+    from ..report.tables import Table
 
     found = describe_algorithms()
     if as_json:
@@ -326,7 +327,7 @@ def passes(as_json: _Json = False) -> None:
     for name, entry in found.items():
         print(f"\n{name} ({entry['from']}): {entry['summary']}")
         rows = [[p["name"], p["default"], p["range"], p["meaning"]] for p in entry["parameters"]]
-        print_table(["parameter", "default", "range", "meaning"], rows, left=True)
+        print_table(Table(["parameter", "default", "range", "meaning"], rows), left=True)
 
 
 def _check_guarantee_option(required: bool, guarantee: float | None, where: str) -> None:

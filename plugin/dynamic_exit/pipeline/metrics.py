@@ -19,7 +19,7 @@ from ..report.metrics import (
     VerificationFigures,
     metrics_schema,
 )
-from ..report.page import static_pass_notes
+from ..report.tables import static_pass_notes
 from ..runtime.stages import StageSet
 from .measure import Measured
 from .stage_costs import stage_macs

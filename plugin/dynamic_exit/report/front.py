@@ -1,4 +1,4 @@
-"""The picture of the trade-off: accuracy over cost, the points tuned for and the backbone."""
+"""The plot of the trade-off between accuracy and cost: front, operating points and backbone."""
 
 import os
 from collections.abc import Sequence
@@ -17,39 +17,39 @@ from ..search.splits import split
 
 def plot_front(
     points: OperatingPoints,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     records: Records | None = None,
     front: Sequence[Configuration] = (),
 ) -> None:
-    """Draw operating points, and the front they come from if given.
+    """Plot operating points, and the front that they were chosen from.
 
     Args:
         points: The operating points and their backbone.
-        path: The picture to write; its folder must exist.
+        path: The image to write; its folder must exist.
         records: The samples that the points were measured on, for the front's figures.
         front: Configurations as ``dynamic_exit.search.optimizer.front`` finds them.
 
     Raises:
-        OutputError: The picture cannot be written.
+        OutputError: The image cannot be written.
     """
-    figure = Figure(figsize=(7, 4.5), layout="constrained")  # not pyplot's: that has one backend for the whole program
+    figure = Figure(figsize=(7, 4.5), layout="constrained")  # without pyplot, whose backend is global
     axes = figure.subplots()
     try:
         if records is not None and front:
             figures = sorted((evaluate(records, f) for f in front), key=lambda e: e.cost_ratio)
             costs, accuracies = [e.cost_ratio for e in figures], [100 * e.accuracy for e in figures]
             axes.plot(costs, accuracies, color="0.6", linewidth=1.2, marker=".", markersize=4, label="front", zorder=1)
-        for place, point in enumerate(points.points):
+        for index, point in enumerate(points.points):
             label = f"{point.name}: {1 / point.cost_ratio:.2f}x" + (", guaranteed" if point.guarantee else "")
-            colour = f"C{place % 10}"
-            shape = "D" if point.guarantee else "o"
-            axes.scatter(point.cost_ratio, 100 * point.accuracy, color=colour, marker=shape, label=label, zorder=3)
+            color = f"C{index % 10}"
+            marker = "D" if point.guarantee else "o"
+            axes.scatter(point.cost_ratio, 100 * point.accuracy, color=color, marker=marker, label=label, zorder=3)
         axes.scatter(1, 100 * points.baseline.accuracy, color="black", marker="s", label="backbone alone", zorder=3)
         axes.axhline(100 * points.baseline.accuracy, color="black", linewidth=0.6, linestyle=":")
         axes.set_xlim(left=0)
         shown = [100 * p.accuracy for p in points.points] + [100 * points.baseline.accuracy]
-        # the far end of a front, where most accuracy is lost, would flatten everything of interest
+        # the cheap end of a front, where most accuracy is lost, would compress the rest of the plot
         room = max(max(shown) - min(shown), 1.0)
         axes.set_ylim(min(shown) - 1.5 * room, max(shown) + 1.2 * room)
         axes.set_xlabel(f"mean cost per sample, of the backbone's ({points.cost_unit})")
@@ -65,7 +65,7 @@ def plot_front(
 def plot_search(
     records: Records,
     points: OperatingPoints,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     options: SearchOptions,
     *,
     guarantee: float | None,
@@ -77,14 +77,14 @@ def plot_search(
     Args:
         records: The records that were tuned.
         points: What `tune_file` returned.
-        path: The picture to write; its folder must exist.
+        path: The image to write; its folder must exist.
         options: As given to `tune_file`.
         guarantee: As given to `tune_file`.
         search_fraction: Share of the samples that was searched.
         count: Configurations on the front at most.
 
     Raises:
-        OutputError: The picture cannot be written.
+        OutputError: The image cannot be written.
     """
     searched, _, reported = split(len(records), search_fraction, guarantee is not None, options.seed)
     found = front(records.take(searched), count, options)

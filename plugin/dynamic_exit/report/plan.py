@@ -1,20 +1,19 @@
-"""What `dynamic-exit plan` prints of a plan."""
+"""The tables and lines that `dynamic-exit plan` prints."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-#: Title, header and cells of a table.
-Sheet = tuple[str, list[str], list[list[str]]]
+from .tables import Table
 
 
-def plan_tables(found: Mapping[str, Any]) -> list[Sheet]:
+def plan_tables(plan: Mapping[str, Any]) -> list[Table]:
     """Return the tables of a plan.
 
     Args:
-        found: What `recipe.plan.plan` returned.
+        plan: Returned by `analysis.plan.plan`.
     """
-    tables: list[Sheet] = []
-    if found["positions"]:
+    tables: list[Table] = []
+    if plan["positions"]:
         rows = [
             [
                 row["position"],
@@ -22,10 +21,10 @@ def plan_tables(found: Mapping[str, Any]) -> list[Sheet]:
                 f"{row['share']:.1%}",
                 ", ".join(f"{head['head']} {_amount(head['multiply_adds'])}" for head in row["heads"]),
             ]
-            for row in found["positions"]
+            for row in plan["positions"]
         ]
-        tables.append(("exits", ["position", "shape", "backbone before", "heads, multiply-adds"], rows))
-    if found["candidates"]:
+        tables.append(Table(["position", "shape", "backbone before", "heads, multiply-adds"], rows, "exits"))
+    if plan["candidates"]:
         rows = [
             [
                 row["stage"],
@@ -33,46 +32,47 @@ def plan_tables(found: Mapping[str, Any]) -> list[Sheet]:
                 f"{row['share']:.4f}",
                 ", ".join(_shape(shape) for shape in row["inputs"].values()),
             ]
-            for row in found["candidates"]
+            for row in plan["candidates"]
         ]
-        tables.append(("candidates for savers", ["candidate", "multiply-adds", "of the backbone", "input"], rows))
-    if found["static_search"]:
-        search = found["static_search"]
+        header = ["candidate", "multiply-adds", "of the backbone", "input"]
+        tables.append(Table(header, rows, "candidates for savers"))
+    if plan["static_search"]:
+        search = plan["static_search"]
         rows = [[choice["pruning"], choice["quantization"]] for choice in search["choices"]]
-        tables.append((f"{search['variants']} static choices", ["pruning", "quantization"], rows))
-    return [*tables, _steps(found)]
+        tables.append(Table(["pruning", "quantization"], rows, f"{search['variants']} static choices"))
+    return [*tables, _steps(plan)]
 
 
-def plan_lines(found: Mapping[str, Any]) -> list[str]:
-    """Return what stands above the tables, line by line; arguments as for `plan_tables`."""
-    backbone, lines = found["backbone"], []
-    lines.append("splits: " + ", ".join(f"{count} {key}" for key, count in found["splits"].items()))
-    if found["static"]:
-        lines.append("static passes: " + ", ".join(row["pass"] for row in found["static"]))
-    ways = found["quantization"]
-    lines.append(f"quantization: {', '.join(ways)}{'; measurements choose' if len(ways) > 1 else ''}")
+def plan_lines(plan: Mapping[str, Any]) -> list[str]:
+    """Return the lines above the tables; arguments as for `plan_tables`."""
+    backbone, lines = plan["backbone"], []
+    lines.append("splits: " + ", ".join(f"{count} {key}" for key, count in plan["splits"].items()))
+    if plan["static"]:
+        lines.append("static passes: " + ", ".join(row["pass"] for row in plan["static"]))
+    algorithms = plan["quantization"]
+    lines.append(f"quantization: {', '.join(algorithms)}{'; measurements choose' if len(algorithms) > 1 else ''}")
     inputs = ", ".join(f"{name} {_shape(shape)}" for name, shape in backbone["inputs"].items())
-    given = backbone["given_multiply_adds"]
-    pruned = f" (unpruned: {_amount(given)})" if given != backbone["multiply_adds"] else ""
+    unpruned = backbone["given_multiply_adds"]
+    pruned = f" (unpruned: {_amount(unpruned)})" if unpruned != backbone["multiply_adds"] else ""
     lines.append(
         f"backbone: {_amount(backbone['multiply_adds'])} multiply-adds{pruned}, {backbone['parameters'] / 1e6:.3g} M "
         f"parameters, {backbone['classes']} classes, inputs: {inputs}"
     )
-    lines.append(f"cuts: {backbone['cuts_found']} found, {len(found['positions'])} in use")
-    return lines + [f"left out: {row['stage']}, {row['why']}" for row in found["left_out"]]
+    lines.append(f"cuts: {backbone['cuts_found']} found, {len(plan['positions'])} in use")
+    return lines + [f"left out: {row['stage']}, {row['why']}" for row in plan["left_out"]]
 
 
-def _steps(found: Mapping[str, Any]) -> Sheet:
-    search = found["static_search"]
-    steps = search["steps"] if search else found["steps"]
-    total = search["seconds_at_most"] if search else found["seconds"]
+def _steps(plan: Mapping[str, Any]) -> Table:
+    search = plan["static_search"]
+    steps = search["steps"] if search else plan["steps"]
+    total = search["seconds_at_most"] if search else plan["seconds"]
     rows = [[row["step"], duration(row["seconds"])] for row in steps]
     title = "estimated time, if no choice is skipped" if search else "estimated time"
-    return title, ["step", "about"], [*rows, ["all", duration(total)]]
+    return Table(["step", "about"], [*rows, ["all", duration(total)]], title)
 
 
 def duration(seconds: float) -> str:
-    """Return seconds in the unit that suits them."""
+    """Format seconds in a readable unit."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
