@@ -1,6 +1,6 @@
 """The tables and sentences that the report, the model card and the command line show, as data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
