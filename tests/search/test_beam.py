@@ -8,7 +8,7 @@ from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.errors import TuningError
 from dynamic_exit.records import Records, StageTable
-from dynamic_exit.search.beam import Beam, extensions, fit_all, shortlist
+from dynamic_exit.search.beam import Beam, fit_all, shortlist
 from dynamic_exit.search.optimizer import optimize
 from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.search.outcomes import ApproximateOutcomes, OutcomeCache
@@ -98,7 +98,9 @@ def test_no_exchange_of_one_stage_helps():
     assert len(best) > 1
     for stage in best:
         rest = tuple(s for s in best if s != stage)
-        assert all(fit_all(chains, moved, wanted) >= at_best for moved in [rest, *extensions(records, rest, 3)])
+        assert all(
+            fit_all(chains, moved, wanted) >= at_best for moved in [rest, *records.stage_table.extensions(rest, 3)]
+        )
 
 
 def test_many_samples_are_screened_on_few():
@@ -112,13 +114,13 @@ def test_many_samples_are_screened_on_few():
 
 def test_chains_grow_by_the_rules():
     records = exits(2, 50, positions=2, heads=2)
-    assert list(extensions(records, (), None)) == [(0,), (1,), (2,), (3,)]
+    assert list(records.stage_table.extensions((), None)) == [(0,), (1,), (2,), (3,)]
     # the other head of a position in use stays away
-    assert list(extensions(records, (1,), None)) == [(1, 2), (1, 3)]
-    assert list(extensions(records, (1, 3), None)) == []
+    assert list(records.stage_table.extensions((1,), None)) == [(1, 2), (1, 3)]
+    assert list(records.stage_table.extensions((1, 3), None)) == []
     five = savers(2, 50, count=5)
-    assert list(extensions(five, (1,), 1)) == []
-    assert list(extensions(five, (1, 3), 3)) == [(0, 1, 3), (1, 2, 3), (1, 3, 4)]
+    assert list(five.stage_table.extensions((1,), 1)) == []
+    assert list(five.stage_table.extensions((1, 3), 3)) == [(0, 1, 3), (1, 2, 3), (1, 3, 4)]
 
 
 def test_a_beam_keeps_its_limits():
