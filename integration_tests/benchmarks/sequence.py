@@ -21,7 +21,6 @@ from dynamic_exit.core.user_code import load_function
 from dynamic_exit.errors import TuningError
 from dynamic_exit.pipeline.backbone import cut_backbone
 from dynamic_exit.pipeline.exits import ExitBuilder
-from dynamic_exit.pipeline.stage_costs import stage_macs
 from dynamic_exit.recipe import Recipe, read_recipe
 from dynamic_exit.records import Records
 from dynamic_exit.runtime.recorder import make_records
@@ -31,6 +30,7 @@ from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.sources.data.split import Split
 from dynamic_exit.sources.models.loading import load_model
 from dynamic_exit.targets.onnxruntime import OnnxRuntimeTarget
+from dynamic_exit.targets.stage_costs import stage_macs
 
 GOALS = [Goal(max_accuracy_drop=drop) for drop in np.linspace(-0.004, 0.02, 9).tolist()]
 #: Accuracy changes in points at which costs are compared.

@@ -35,11 +35,11 @@ from dynamic_exit.chain.thresholds import point_thresholds
 from dynamic_exit.cost import Latency, measure_latency
 from dynamic_exit.onnx.session import open_session
 from dynamic_exit.onnx.unstitch import static_model, unstitch
-from dynamic_exit.pipeline.measure import Variant, answer, make_call, timed_slices
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.records import Records, StageTable
 from dynamic_exit.sources.data.loading import load_splits
+from dynamic_exit.targets.measure import Variant, answer, make_call, timed_slices
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "cifar10_resnet56.yaml"
 PRUNED = RECIPE.with_name("cifar10_resnet56_pruned.yaml")

@@ -26,9 +26,9 @@ from dynamic_exit.chain.thresholds import point_thresholds
 from dynamic_exit.onnx.session import open_session
 from dynamic_exit.onnx.unstitch import unstitch
 from dynamic_exit.pipeline.inputs import load_run_inputs
-from dynamic_exit.pipeline.measure import Variant, time_variants
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe import read_recipe
+from dynamic_exit.targets.measure import Variant, time_variants
 from dynamic_exit.targets.onnxruntime import export_whole
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "quickstart.yaml"

@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "helpers"))
 import commands  # noqa: E402  (these two lie beside the tests)
 import tiny  # noqa: E402
 
-from dynamic_exit.pipeline import stage_costs  # noqa: E402
 from dynamic_exit.pipeline.run import run  # noqa: E402
 from dynamic_exit.recipe import read_recipe  # noqa: E402
+from dynamic_exit.targets import stage_costs  # noqa: E402
 
 # as little work as a run can have
 WORLD = {

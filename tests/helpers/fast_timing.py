@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dynamic_exit.pipeline import stage_costs
+from dynamic_exit.targets import stage_costs
 
 
 @contextlib.contextmanager

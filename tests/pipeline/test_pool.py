@@ -27,10 +27,10 @@ from dynamic_exit.pipeline.candidates.pool import CandidatePool
 from dynamic_exit.pipeline.candidates.recording import BATCHES, record
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.pipeline.run import run
-from dynamic_exit.pipeline.stage_costs import stage_seconds
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.runtime.stages import StageSet
 from dynamic_exit.targets.onnxruntime import OnnxRuntimeTarget
+from dynamic_exit.targets.stage_costs import stage_seconds
 
 SAVERS = "dynamic_exit.tiny_saver"
 INT8 = {"static_quant": {"w_dtype": "int8", "act_dtype": "uint8"}}
@@ -91,7 +91,7 @@ def test_a_second_run_makes_nothing_and_gives_the_same(recipe, tmp_path, monkeyp
     monkeypatch.setattr(OnnxRuntimeTarget, "export_saver", Untouchable.export_saver)
     monkeypatch.setattr(evaluation, "select_savers", None)
     monkeypatch.setattr("dynamic_exit.pipeline.candidates.recording.answer_batches", None)
-    monkeypatch.setattr("dynamic_exit.pipeline.stage_costs.measure_latency", None)
+    monkeypatch.setattr("dynamic_exit.targets.stage_costs.measure_latency", None)
     second = Trial(recipe, Cache(tmp_path), cost=cost, quantization=INT8)
     assert second.table == first.table
     assert len(first.stages.savers) == 1
@@ -249,7 +249,7 @@ def test_latency_is_measured_once_on_a_machine(recipe, tmp_path, monkeypatch):
     for row in trial.table:
         if row.stage in measured:
             assert row.cost == measured[row.stage]
-    monkeypatch.setattr("dynamic_exit.pipeline.stage_costs.measure_latency", None)
+    monkeypatch.setattr("dynamic_exit.targets.stage_costs.measure_latency", None)
     assert stage_seconds(trial.stages, Cache(tmp_path)) == measured
 
 

@@ -21,12 +21,12 @@ from dynamic_exit.onnx.dequantize import dequantize_part
 from dynamic_exit.onnx.part import IR_VERSION, OPSET, OUTPUT, Part
 from dynamic_exit.onnx.quantize import QuantizationOptions, quantize_part
 from dynamic_exit.onnx.session import PartSession
-from dynamic_exit.pipeline.measure import Variant, answer
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.runtime.stages import Stage, StageSet
 from dynamic_exit.targets import float_twin, onnxruntime
 from dynamic_exit.targets.float_twin import ROUNDED
+from dynamic_exit.targets.measure import Variant, answer
 
 CHANNELS, LENGTH = 4, 8
 WEIGHTS = {

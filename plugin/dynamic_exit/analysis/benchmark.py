@@ -17,9 +17,9 @@ from ..chain.names import FINAL, HIDDEN
 from ..chain.operating_point import OperatingPoint, OperatingPoints
 from ..chain.thresholds import point_thresholds
 from ..errors import DataError, ExportError
-from ..pipeline.measure import Variant, answer, make_call, time_calls, timed_slices
 from ..runtime.stages import FLOAT
 from ..targets.base import Feeds
+from ..targets.measure import Variant, answer, make_call, time_calls, timed_slices
 from .parts import BenchmarkParts, NamedPart, PartChain, file_parts, segment_parts, torch_parts
 
 #: Samples in one call that are timed.

@@ -28,13 +28,13 @@ from ..passes.tiny_saver import FineTuneStanza
 from ..passes.training import as_model_input
 from ..pipeline.candidates.pool import CandidatePool
 from ..pipeline.candidates.survey import CandidateSpec
-from ..pipeline.stage_costs import ROUNDS, TIME_LIMIT
 from ..recipe.static_choices import StaticChoice
 from ..records import Records
 from ..search.optimizer import optimize
 from ..search.options import SearchOptions
 from ..sources.run_inputs import RunInputs
 from ..targets.onnxruntime import export_whole
+from ..targets.stage_costs import ROUNDS, TIME_LIMIT
 
 # samples on which heads and the search for thresholds are tried
 _EXIT_SAMPLES, _SEARCH_SAMPLES = 128, 400

@@ -21,8 +21,8 @@ from ..report.metrics import (
 )
 from ..report.tables import static_pass_notes
 from ..runtime.stages import StageSet
-from .measure import Measured
-from .stage_costs import stage_macs
+from ..targets.measure import Measured
+from ..targets.stage_costs import stage_macs
 from .stages import RecordedBuild
 from .static_passes import static_pass_effect
 from .static_search.results import StaticSearchResult

@@ -22,10 +22,10 @@ from ..recipe.recipe import Recipe
 from ..report.metrics import Metrics
 from ..sources.data.split import Split
 from ..sources.run_inputs import RunInputs
+from ..targets.measure import measure
 from .candidates.pool import CandidatePool
 from .exits import add_exits
 from .inputs import load_run_inputs
-from .measure import measure
 from .metrics import FinishedModel, collect_metrics
 from .points import tune_points
 from .savers import add_savers

@@ -18,8 +18,8 @@ from ..sources.run_inputs import RunInputs
 from ..targets.base import Target
 from ..targets.create import create_target
 from ..targets.precision import QuantizationTrial
+from ..targets.stage_costs import StageCosts, stage_costs, stage_macs
 from .backbone import cut_backbone
-from .stage_costs import StageCosts, stage_costs, stage_macs
 
 logger = logging.getLogger(__name__)
 

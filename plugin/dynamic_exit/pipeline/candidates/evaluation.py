@@ -30,7 +30,7 @@ from ...records import Records
 from ...runtime.recorder import KEPT_CLASSES, Answers, join_answers
 from ...runtime.stages import ExportedPart, Stage, StageSet
 from ...targets.base import Target
-from ..stage_costs import stage_costs
+from ...targets.stage_costs import stage_costs
 from .fine_tuning import FineTuner, Teacher
 from .pool import CandidatePool
 from .recording import record

@@ -29,10 +29,10 @@ from ...runtime.stages import Stage
 from ...search.optimizer import optimize
 from ...search.options import SearchOptions
 from ...sources.run_inputs import RunInputs
+from ...targets.stage_costs import time_stages
 from ..candidates.pool import CandidatePool
 from ..exits import add_exits
 from ..savers import add_savers
-from ..stage_costs import time_stages
 from ..stages import Build, RecordedBuild, add_costs, export_backbone, record_split
 from ..static_passes import apply_static_passes
 from .results import StackResult, StaticSearchResult, StaticVariant, VariantBackbone, evaluate_baseline

@@ -14,8 +14,8 @@ from ..onnx.verification import run_session
 from ..report.metrics import FileSizes, LatencyFigures, PointFigures, Timing
 from ..runtime.stages import FLOAT, StageSet
 from ..sources.run_inputs import RunInputs
-from ..targets.base import RunnableModel, Session
 from . import stage_costs
+from .base import RunnableModel, Session
 
 # as many samples as a steady mean needs: one at a time, and in batches
 _TIMED_SINGLES, _TIMED_IN_BATCHES = 128, 512
