@@ -1,4 +1,4 @@
-"""What `test_isolation` runs in fresh processes: `ours` imports this project first, `host` Neural Compressor.
+"""What `test_isolation` runs in fresh processes: `ours` imports this package first, `theirs` Neural Compressor.
 
 Both print what they saw as JSON. The user's folder, where they run, holds modules called as onnxruntime calls its own.
 """
@@ -42,7 +42,7 @@ def plain(value):
     return json.loads(json.dumps(value, default=str))
 
 
-def host():
+def observe():
     """Return what Neural Compressor lists, expands and tries by default, and what comes of it."""
     from neural_compressor.common.base_config import config_registry
     from neural_compressor.common.base_tuning import ConfigSet
@@ -146,7 +146,7 @@ def work(folder):
         "load": load,
         "compress": lambda: dynamic_exit.compress(model, passes, run_fn=feed),
         "quantize by a pass": lambda: quantize(tiny.backbone(), {"early_exit": exits}, run_fn=feed),
-        "quantize by the host": lambda: dynamic_exit.compress(model, {"static_quant": {}}, run_fn=feed,
+        "quantize by Neural Compressor": lambda: dynamic_exit.compress(model, {"static_quant": {}}, run_fn=feed,
                                                               example_inputs=inputs[:2]),
     }  # fmt: skip
 
@@ -160,7 +160,7 @@ def ours(folder):
     found["modules"] = [name for name in sys.modules if name not in known and not name.startswith("dynamic_exit")]
     print(IMPORTED, file=sys.stderr)
     found["users"] = users()
-    found["host"] = host()
+    found["with"] = observe()
     with contextlib.redirect_stderr(io.StringIO()):
         for name, step in work(folder).items():
             before = surroundings.snapshot()
@@ -185,14 +185,14 @@ def theirs(folder):
             if not name.startswith("onnxruntime.quantization"):
                 importlib.import_module(name)
     found["changes"] = surroundings.changes(before, surroundings.snapshot())
-    found["without"] = host()
+    found["without"] = observe()
     before = surroundings.snapshot()
     import dynamic_exit  # noqa: F401
 
     found["imported"] = surroundings.changes(before, surroundings.snapshot())
     found["users"] += users()
-    found["host"] = host()
-    found["heard"] = heard(host)
+    found["with"] = observe()
+    found["heard"] = heard(observe)
     found["variable"] = os.environ.get("LOGLEVEL")
     return found
 

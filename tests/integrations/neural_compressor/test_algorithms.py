@@ -216,7 +216,7 @@ def test_a_combination_in_neural_compressor(model):
 
 
 @pytest.mark.parametrize("form", ["config", "dict", "default"])
-def test_the_hosts_own_algorithm_still_quantizes(form):
+def test_neural_compressors_own_algorithm_still_quantizes(form):
     """Round to nearest in 4 bits: at most 16 values in each group of 32 weights, and nearly the same answers."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 8)).eval()

@@ -340,7 +340,7 @@ def test_an_evaluation_function_that_fails_in_the_end_changes_nothing(model, sec
         compress(model, {"pruning": PRUNING}, run_fn=feed, eval_fn=score, inplace=inplace)
 
 
-def test_an_algorithm_of_the_host_that_fails_is_named(model):
+def test_an_algorithm_of_neural_compressor_that_fails_is_named(model):
     with pytest.raises(DynamicExitError) as refused:
         compress(model, [{"pruning": PRUNING}, {"rtn": {"dtype": "int5000"}}], run_fn=feed)
     assert str(refused.value).startswith("Neural Compressor's 'rtn' failed with ")
@@ -370,5 +370,5 @@ def test_several_inputs_are_refused(model):
     )
 
 
-def test_the_other_framework_is_registered_with_the_host():
+def test_the_other_framework_is_registered_with_neural_compressor():
     assert config_registry.get_cls_configs()["other"] == {"of_another": OtherConfig}

@@ -40,7 +40,7 @@ def test_configs_survive_dict_and_json(config):
     assert again.to_json_string() == config.to_json_string()
 
 
-def test_the_passes_stand_beside_the_hosts_own():
+def test_the_passes_stand_beside_neural_compressors_own():
     registered = config_registry.get_cls_configs()["torch"]
     assert {"early_exit", "tiny_saver", "pruning", "rtn", "gptq", "awq", "static_quant", "smooth_quant"} <= set(
         registered

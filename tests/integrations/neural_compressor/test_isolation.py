@@ -34,7 +34,7 @@ from dynamic_exit.integrations.neural_compressor.imports import (
 )
 
 SCRIPT = Path(__file__).parent / "isolation_script.py"
-ORDERS = ["ours first", "host first"]
+ORDERS = ["ours first", "Neural Compressor first"]
 # what is asked of each step of a process's life
 STEPS = [
     "run",
@@ -46,7 +46,7 @@ STEPS = [
     "load",
     "compress",
     "quantize by a pass",
-    "quantize by the host",
+    "quantize by Neural Compressor",
 ]
 PASSES = [name for name, kind in config_registry.get_cls_configs()["torch"].items() if issubclass(kind, PassConfig)]
 
@@ -86,29 +86,31 @@ def theirs(ours, folder):
 
 
 @pytest.fixture(params=ORDERS)
-def host(request, ours, theirs):
+def observed(request, ours, theirs):
     """What Neural Compressor does with this project imported."""
-    return (ours if request.param == "ours first" else theirs)["host"]
+    return (ours if request.param == "ours first" else theirs)["with"]
 
 
 @pytest.mark.parametrize("what", ["listed", "expanded", "others", "trials", "best", "weights"])
-def test_neural_compressor_does_what_it_does_without(host, theirs, what):
-    assert host[what] == theirs["without"][what]
+def test_neural_compressor_does_what_it_does_without(observed, theirs, what):
+    assert observed[what] == theirs["without"][what]
 
 
 def test_its_default_set_is_not_empty(theirs):
     without = theirs["without"]
-    assert [len(without[key]) for key in ("listed", "expanded", "trials")] == [13, 79, 7], "another host, other numbers"
+    assert [len(without[key]) for key in ("listed", "expanded", "trials")] == [13, 79, 7], (
+        "another version, other numbers"
+    )
     assert without["expanded"][0][0] == "rtn"
 
 
 @pytest.mark.parametrize("what", ["algorithms", "configs"])
-def test_its_algorithms_are_the_same_in_the_same_order(host, theirs, what):
+def test_its_algorithms_are_the_same_in_the_same_order(observed, theirs, what):
     before = list(theirs["without"][what])
-    assert list(host[what])[: len(before)] == before
-    assert list(host[what])[len(before) :] == ["pruning", "tiny_saver", "early_exit", "dynamic_exit"]
+    assert list(observed[what])[: len(before)] == before
+    assert list(observed[what])[len(before) :] == ["pruning", "tiny_saver", "early_exit", "dynamic_exit"]
     if what == "configs":
-        assert {name: host[what][name] for name in before} == theirs["without"][what]
+        assert {name: observed[what][name] for name in before} == theirs["without"][what]
 
 
 @pytest.mark.parametrize("name", ["rtn", "gptq", "teq"])
@@ -160,15 +162,15 @@ def test_nothing_is_said_on_import(ours):
     assert ours["said on import"] == ""
 
 
-def test_the_hosts_level_is_its_own(ours, theirs):
-    assert ours["host"]["level"] == logging.INFO
+def test_neural_compressors_level_is_its_own(ours, theirs):
+    assert ours["with"]["level"] == logging.INFO
     assert any(line == "Start to apply static_quant on the model." for line in ours["heard"])
-    assert ours["host"]["filters"] == theirs["host"]["filters"] == 0
+    assert ours["with"]["filters"] == theirs["with"]["filters"] == 0
 
 
 def test_a_level_of_the_users_is_kept(theirs):
     assert theirs["variable"] == "WARNING"
-    assert theirs["host"]["level"] == theirs["without"]["level"] == logging.WARNING
+    assert theirs["with"]["level"] == theirs["without"]["level"] == logging.WARNING
     assert theirs["heard"] and not any(line.startswith("Quantization started") for line in theirs["heard"])
 
 
@@ -199,7 +201,7 @@ def test_a_pass_proposes_no_trials(name):
         ("ERROR", logging.WARNING, False, True),
     ],
 )
-def test_what_is_heard_while_the_host_is_imported(monkeypatch, variable, level, elsewhere, heard):
+def test_what_is_heard_while_neural_compressor_is_imported(monkeypatch, variable, level, elsewhere, heard):
     monkeypatch.delenv(LEVEL_VARIABLE, raising=False)
     if variable is not None:
         monkeypatch.setenv(LEVEL_VARIABLE, variable)

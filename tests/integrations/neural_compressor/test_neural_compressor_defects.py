@@ -1,6 +1,6 @@
-"""What Neural Compressor does silently wrong, shown on itself, and that the same does not happen here.
+"""Defects of Neural Compressor that it is silent about, and that the plugin avoids.
 
-Where the first half of a test fails after an upgrade, the host has been mended.
+If the first half of a test fails after an upgrade, Neural Compressor has fixed the defect.
 """
 
 import copy
@@ -107,7 +107,7 @@ class TwoOfATest(BaseConfig):
     register_supported_configs = get_config_set_for_tuning = get_model_info
 
 
-def test_the_order_is_the_hosts():
+def test_the_order_is_neural_compressors():
     """Algorithms run as they were registered; here a mapping's order counts, and an impossible one is refused."""
     ran = []
     for name in ("a_of_a_test", "b_of_a_test"):
@@ -176,7 +176,7 @@ def test_scores_that_say_nothing():
 
 
 def test_a_loss_beyond_what_is_tolerable():
-    """The host hands out its best trial although none is good enough."""
+    """Neural Compressor hands out its best trial although none is good enough."""
     scores = iter([1.0, 0.3, 0.2, 0.3])
     configs = [RTNConfig(**RTN), RTNConfig(**RTN, group_size=16)]
     assert tune(configs, lambda model: next(scores), tolerable_loss=0.1) is not None
@@ -211,7 +211,7 @@ def ours(configs, **options):
 
 
 def test_tuning_by_score_alone():
-    """The host takes what it finds first, however dear; the optimizer what costs least."""
+    """Neural Compressor takes what it finds first, however dear; the optimizer what costs least."""
     configs = [pruned(0.0), pruned(0.5)]
     assert channels(tune(configs, likes_channels, tolerable_loss=0.05)) == [2, 4, 8, 8]
     assert channels(ours(configs, tolerable_loss=0.05)[1]) == [1, 2, 4, 4]
@@ -226,7 +226,7 @@ def test_nothing_comes_back_when_configs_run_out():
 
 
 def test_no_more_trials_than_configs():
-    """The host cuts what it is allowed to the number of configs; thresholds are tried within one of them here."""
+    """Neural Compressor limits its trials to the number of configs; thresholds are tried within one trial here."""
     tuning = TuningConfig(config_set=[pruned(0.8)], max_trials=100)
     autotune(tiny.backbone(), tuning, eval_fn=likes_channels, run_fn=feed)
     assert tuning.max_trials == 1
@@ -237,7 +237,7 @@ def test_no_more_trials_than_configs():
     assert optimizer.evaluations > 2
 
 
-def test_tuning_by_the_host_takes_our_configs():
+def test_tuning_by_neural_compressor_takes_our_configs():
     def score(model):
         answer = model(INPUTS)
         answer = getattr(answer, "logits", answer)
@@ -247,12 +247,12 @@ def test_tuning_by_the_host_takes_our_configs():
     assert isinstance(made, DynamicExitModel)
 
 
-def test_a_failing_pass_leaves_the_hosts_model_half_done():
-    """The host works on the given model by default; here it is as it was, until everything has succeeded."""
-    host, ours = linear(), linear()
+def test_a_failing_pass_leaves_neural_compressors_model_half_done():
+    """Neural Compressor works on the given model by default; here it is as it was, until everything has succeeded."""
+    plain, ours = linear(), linear()
     before = copy.deepcopy(ours.state_dict())
-    quantize(host, RTNConfig(**RTN))
-    assert what_is_quantized(host)
+    quantize(plain, RTNConfig(**RTN))
+    assert what_is_quantized(plain)
     with pytest.raises(DynamicExitError):
         compress(ours, [{"rtn": RTN}, EarlyExitConfig(positions=["nowhere"])], run_fn=lambda m: m(torch.randn(8, 64)),
                  inplace=True)  # fmt: skip

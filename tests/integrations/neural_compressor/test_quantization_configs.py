@@ -103,7 +103,7 @@ WORKING = {
 
 
 def plain(make, inputs, config, how):
-    """What the host's users run: an exported model for PT2E, example inputs where AWQ wants them."""
+    """What Neural Compressor's users run: an exported model for PT2E, example inputs where AWQ wants them."""
     model = make()
     if config.name in ("static_quant", "pt2e_dynamic_quant"):
         model = export(model, (inputs[:2],), dynamic_shapes=({0: torch.export.Dim("batch")},))
@@ -175,9 +175,9 @@ class Named(nn.Module):
 def test_inputs_by_name_one_at_a_time_and_answers_in_a_mapping():
     config = StaticQuantConfig().set_local("inner.block2", StaticQuantConfig(**FLOAT))
     body = export(Named().eval(), (IMAGES[:2],), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    host = quantize(body, copy.deepcopy(config), run_fn=lambda model: [model(rows) for rows in IMAGES[:12].split(1)])
+    made = quantize(body, copy.deepcopy(config), run_fn=lambda model: [model(rows) for rows in IMAGES[:12].split(1)])
     with torch.no_grad():
-        expected = host(IMAGES)["logits"]
+        expected = made(IMAGES)["logits"]
 
     def calibrate(model):
         for rows in IMAGES[:12].split(1):
@@ -259,12 +259,12 @@ def test_what_cannot_run_here_is_refused_with_the_reason(case, form):
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-def test_every_algorithm_of_the_host_is_run_or_refused():
+def test_every_algorithm_of_neural_compressor_is_run_or_refused():
     tried = {case.split()[0] for case in [*WORKING, *REFUSED]}
     assert {name for name in known_algorithms() if not name.endswith("of_a_test")} <= tried
 
 
-def test_gptq_of_a_model_without_blocks_is_silently_wrong_in_the_host():
+def test_gptq_of_a_model_without_blocks_is_silently_wrong_in_neural_compressor():
     made = quantize(layers(), GPTQConfig(model_path="."), run_fn=feed(NUMBERS))
     assert (logits(made, NUMBERS) - logits(layers(), NUMBERS)).abs().max() > 100
 
@@ -273,8 +273,8 @@ def test_gptq_of_a_model_without_blocks_is_silently_wrong_in_the_host():
 def test_a_model_without_what_an_algorithm_quantizes_is_refused(passes):
     model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     (name,) = passes
-    host = quantize(copy.deepcopy(model), passes, run_fn=feed(IMAGES))
-    assert host.is_quantized and what_is_quantized(host) is None
+    quantized = quantize(copy.deepcopy(model), passes, run_fn=feed(IMAGES))
+    assert quantized.is_quantized and what_is_quantized(quantized) is None
     with pytest.raises(DynamicExitError) as refused:
         compress(model, passes, run_fn=feed(IMAGES))
     assert str(refused.value) == f"'{name}' found nothing to quantize in this model; leave it out"
@@ -289,7 +289,7 @@ def test_a_model_without_what_an_algorithm_quantizes_is_refused(passes):
     ],
 )
 def test_a_local_configuration_of_nothing_is_refused(config, message):
-    """The host says nothing."""
+    """Neural Compressor says nothing."""
     with pytest.raises(DynamicExitError) as refused:
         compress(tiny.backbone(), config, run_fn=feed(IMAGES))
     assert str(refused.value).startswith(f"algorithm '{config.name}' finds no module {message}")

@@ -8,8 +8,8 @@ import tiny
 import torch
 from neural_compressor.torch.export import export
 from neural_compressor.torch.quantization import DynamicQuantConfig, RTNConfig, StaticQuantConfig, quantize
-from neural_compressor.torch.quantization import load as host_load
-from neural_compressor.torch.quantization import save as host_save
+from neural_compressor.torch.quantization import load as nc_load
+from neural_compressor.torch.quantization import save as nc_save
 from safetensors.torch import save_file
 from torch import nn
 
@@ -107,28 +107,28 @@ def test_inputs_by_name(tmp_path):
         assert torch.equal(loaded(**inputs), model(**inputs)["logits"])
 
 
-def test_the_host_saves_nothing_but_its_own(tmp_path):
+def test_neural_compressor_saves_nothing_but_its_own(tmp_path):
     dynamic = quantize(tiny.backbone(), EarlyExitConfig(**EXITS), run_fn=feed)
     assert dynamic.is_quantized
     with pytest.raises(AttributeError, match="qconfig"):
-        host_save(dynamic, tmp_path / "host")
+        nc_save(dynamic, tmp_path / "plain")
     save(dynamic, tmp_path / "ours")
     with pytest.raises(ValueError, match="qconfig.json"):
-        host_load(tmp_path / "ours")
+        nc_load(tmp_path / "ours")
     assert alike(dynamic, load(tmp_path / "ours"))
 
 
-def test_the_hosts_own_result_needs_its_class_or_its_own_arguments(tmp_path):
+def test_neural_compressors_own_result_needs_its_class_or_its_own_arguments(tmp_path):
     """A PT2E result has one mode and refuses to be told so, and the common `save` hands it a path as example inputs."""
     body = export(tiny.backbone(), (INPUTS[:2],), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    host = quantize(body, StaticQuantConfig(), run_fn=feed)
+    plain = quantize(body, StaticQuantConfig(), run_fn=feed)
     with pytest.raises(NotImplementedError):
-        host.eval()
+        plain.eval()
     with pytest.raises(Exception, match="str|Posix|tuple"):
-        host_save(host, str(tmp_path / "host"))
+        nc_save(plain, str(tmp_path / "plain"))
     ours = compress(tiny.backbone(), StaticQuantConfig(), run_fn=feed)
     save(ours.eval(), tmp_path / "ours", OTHERS[:2])
-    assert torch.equal(load(tmp_path / "ours")(OTHERS), host(OTHERS))
+    assert torch.equal(load(tmp_path / "ours")(OTHERS), plain(OTHERS))
 
 
 def test_refusals(tmp_path):
