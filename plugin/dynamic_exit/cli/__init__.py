@@ -2,4 +2,6 @@
 
 from ..core import signals
 
+__all__: list[str] = []
+
 signals.exit_on_signal_during_import()  # before imports that take seconds
