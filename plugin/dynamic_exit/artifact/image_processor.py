@@ -15,7 +15,7 @@ try:
 finally:
     _torch.setLevel(_level)
 
-from ..sources.data.images import decode_image  # noqa: E402
+from ..core.images import decode_image  # noqa: E402
 from .model_config import DynamicExitModelConfig  # noqa: E402
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .checks import check_labels, check_same_format, check_samples, resolve_overlaps
-    from .images import DecodedImage, decode_image, to_rgb_array
     from .loading import encode_label_names, load_splits
     from .npz import read_npz
     from .pixel_range import explain_range_mismatch, propose_ranges
@@ -14,26 +13,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "UNNAMED",
-    "DecodedImage",
     "Samples",
     "Split",
     "SplitReader",
     "check_labels",
     "check_same_format",
     "check_samples",
-    "decode_image",
     "encode_label_names",
     "explain_range_mismatch",
     "load_splits",
     "propose_ranges",
     "read_npz",
     "resolve_overlaps",
-    "to_rgb_array",
 ]
 
 _MODULES = {
     "checks": ("check_labels", "check_same_format", "check_samples", "resolve_overlaps"),
-    "images": ("DecodedImage", "decode_image", "to_rgb_array"),
     "loading": ("encode_label_names", "load_splits"),
     "npz": ("read_npz",),
     "pixel_range": ("explain_range_mismatch", "propose_ranges"),
@@ -44,7 +39,7 @@ _MODULES = {
 
 def __getattr__(name: str) -> Any:
     for module, names in _MODULES.items():
-        if name in names:  # on first use: image processors decode images without the rest
+        if name in names:  # on first use: readers bring torch
             value = globals()[name] = getattr(importlib.import_module(f".{module}", __name__), name)
             return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

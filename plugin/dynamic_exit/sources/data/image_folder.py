@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ...core.images import DecodedImage, decode_image, to_rgb_array
 from ...errors import DataError, first_line, nearest
 from ..class_names import ClassNames, Note, sort_class_names
-from .images import DecodedImage, decode_image, to_rgb_array
 
 # prefixes of folders that operating systems and tools create
 _IGNORED_PREFIXES = (".", "@")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from ...errors import DataError
+from ..errors import DataError
 
 # white in 16 bits, and in TIFF's 12
 _WIDE, _TWELVE_BITS = 65535, 4095
