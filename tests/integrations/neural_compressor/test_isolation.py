@@ -26,7 +26,7 @@ from neural_compressor.torch.quantization import RTNConfig, TuningConfig, autotu
 from dynamic_exit.core.process_state import preserve_process_state
 from dynamic_exit.errors import PassError
 from dynamic_exit.integrations.neural_compressor.configs import EmptyTuningSet, PassConfig
-from dynamic_exit.integrations.neural_compressor.imports import (
+from dynamic_exit.passes.quantization.neural_compressor import (
     LEVEL_VARIABLE,
     LOGGER_NAME,
     import_neural_compressor,

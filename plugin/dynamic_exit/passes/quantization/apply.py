@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...errors import RecipeError, first_line
+from .neural_compressor import import_neural_compressor
 
 if TYPE_CHECKING:
     from neural_compressor.common.base_config import BaseConfig
@@ -24,7 +25,7 @@ def algorithm_config(name: str, parameters: Mapping[str, Any]) -> "BaseConfig":
     Raises:
         RecipeError: Neural Compressor refuses a value.
     """
-    import transformers  # noqa: F401  Neural Compressor must be imported after it
+    import_neural_compressor()
     from neural_compressor.common.base_config import config_registry
     from neural_compressor.torch.quantization import INT8StaticQuantConfig
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ...errors import RecipeError, nearest
 from ...onnx.quantize import QuantizationOptions
+from .neural_compressor import import_neural_compressor
 
 #: Supported values of the parameters of static quantization.
 STATIC_CHOICES: dict[str, tuple[Any, ...]] = {
@@ -28,7 +29,7 @@ _ONNX_CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
 
 def known_algorithms() -> dict[str, dict[str, Any]]:
     """Return Neural Compressor's torch algorithms: name -> parameter -> default value."""
-    import transformers  # noqa: F401  Neural Compressor must be imported after it
+    import_neural_compressor()
     from neural_compressor.common.base_config import config_registry
     from neural_compressor.torch.quantization import INT8StaticQuantConfig
 
