@@ -72,7 +72,7 @@ def plot_search(
     search_fraction: float,
     count: int = 40,
 ) -> None:
-    """Draw what `tune_file` found, in front of the whole front of the samples it searched, measured on the others.
+    """Plot the operating points of `tune_file` with the front of the samples that it searched, measured on the others.
 
     Args:
         records: The records that were tuned.
@@ -87,5 +87,5 @@ def plot_search(
         OutputError: The image cannot be written.
     """
     searched, _, reported = split(len(records), search_fraction, guarantee is not None, options.seed)
-    found = front(records.take(searched), count, options)
-    plot_front(points, path, records=records.take(reported), front=found)
+    configurations = front(records.take(searched), count, options)
+    plot_front(points, path, records=records.take(reported), front=configurations)
