@@ -20,10 +20,10 @@ if TYPE_CHECKING:
         EarlyExitConfig,
         PruningConfig,
         TinySaverConfig,
-        compress,
         load,
         save,
     )
+    from .integrations.neural_compressor.compress import compress
     from .modeling import DynamicExitModelForImageClassification, DynamicExitModelForSequenceClassification
 
 __all__ = [
