@@ -1,7 +1,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo check test docs setup clean
+.PHONY: demo check test test-fast docs setup clean
 
 demo: setup
 	rm -rf build/quickstart
@@ -14,6 +14,9 @@ check: setup
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-fast: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 docs: setup
 	$(BIN)/python docs/generate.py

@@ -73,7 +73,7 @@ def softmax(values: np.ndarray) -> np.ndarray:
 
 
 def by_hand(chain: ModelParts, row: np.ndarray, thresholds) -> tuple[np.ndarray, int, float]:
-    """DESIGN.md's rule for one row, with every part run alone."""
+    """The rule for one row, with every part run alone."""
     seen, index = [], 0
 
     def offer(logits, threshold):
