@@ -142,7 +142,7 @@ def benchmark_folder(
 
 
 def _open_models(folder: Path, config: DynamicExitModelConfig | None, threads: int) -> tuple[list[_Model], str | None]:
-    """Open a folder's model in float, if that can be had, and as it ships; with what users must know of the first."""
+    """Open a folder's model in float, if that can be had, and as exported; with what users must know of the first."""
     numerics = config.numerics if config is not None else None
     if config is not None and config.target == "torch":
         return [_Model(numerics or _SHIPPED, torch_parts(folder, config))], None

@@ -106,7 +106,7 @@ class OpenedParts(NamedTuple):
     """The models of a folder of ONNX files.
 
     Attributes:
-        models: In float if that can be had, then as it ships.
+        models: In float if that can be had, then as exported.
         twin: The float twin; None if there is none.
         note: What users must know of the twin, or why there is none; None if nothing was quantized.
     """

@@ -108,7 +108,7 @@ def _with_errors(
 
     Args:
         rows: The backbone alone, and every point.
-        checks: Points relative to the backbone that ships.
+        checks: Points relative to the exported backbone.
         goal_checks: Points relative to what their goals are relative to.
     """
     by_name = {each.name: (each, of_goal) for each, of_goal in zip(checks, goal_checks, strict=True)}

@@ -105,7 +105,7 @@ def add_costs(build: Build, cache: Cache) -> Build:
 
 
 def record_split(build: Build, key: str) -> Records:
-    """Make the records of one split with the numerics that ship, on all cores.
+    """Make the records of one split with the exported numerics, on all cores.
 
     Args:
         build: The stages and their costs.

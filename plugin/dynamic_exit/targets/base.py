@@ -25,7 +25,6 @@ from ..sources.run_inputs import RunInputs
 
 logger = logging.getLogger(__name__)
 
-#: Samples at a time while ranges for int8 are found.
 # largest difference of logits between a saver and its exported part, in units of the logits' size
 _TOLERANCE = 1e-3
 
@@ -164,7 +163,7 @@ class Target(ABC, Generic[PartT]):
             feeds: Its inputs of the calibration samples by name, each (N, ...); None leaves it in float.
 
         Returns:
-            The part in float, and as it ships: quantized, or the same object.
+            The part in float, and as exported: quantized, or the same object.
 
         Raises:
             ExportError: It cannot be exported or quantized.
@@ -245,7 +244,7 @@ class Target(ABC, Generic[PartT]):
             quantize: False leaves it in float whatever the target's quantization.
 
         Returns:
-            The part in float, and as it ships.
+            The part in float, and as exported.
 
         Raises:
             ExportError: It cannot be exported or quantized, or takes only one number of tokens.

@@ -47,7 +47,7 @@ class Twin:
 
     Attributes:
         numerics: What tables call the numbers.
-        part: Takes a part's role, as `roles` names it, and the part as it ships; returns it in float.
+        part: Takes a part's role, as `roles` names it, and the part as exported; returns it in float.
     """
 
     numerics: str

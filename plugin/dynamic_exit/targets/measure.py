@@ -36,7 +36,7 @@ class Measured:
     """What was measured of a finished model.
 
     Attributes:
-        rows: The backbone alone in float, as it ships if that differs, and every operating point.
+        rows: The backbone alone in float, as exported if that differs, and every operating point.
         timing: How times were measured.
         sizes: Of the backbone alone, of the file, and of its parts together.
     """

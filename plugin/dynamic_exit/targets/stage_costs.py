@@ -61,7 +61,7 @@ def stage_costs(stages: StageSet, tuning: Tuning, cache: Cache) -> StageCosts:
 def stage_seconds(
     stages: StageSet, cache: Cache, batch_size: int = DEFAULT_BATCH_SIZE, threads: int = 1
 ) -> dict[str, float]:
-    """Measure each stage alone as it ships, once on a machine, so that all records agree.
+    """Measure each stage alone as exported, once on a machine, so that all records agree.
 
     Args:
         stages: All stages.

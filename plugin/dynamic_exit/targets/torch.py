@@ -250,8 +250,8 @@ class TorchModel:
             return [path]
 
         inputs = [each for each in self.inputs if each["name"] in self.stages.input_names]
-        said = {"inputs": inputs, "target": "torch", "compile": recipe.export.compile}
-        return {**said, **write_stages(folder, self.stages, default, TorchTarget.extension, write)}
+        described = {"inputs": inputs, "target": "torch", "compile": recipe.export.compile}
+        return {**described, **write_stages(folder, self.stages, default, TorchTarget.extension, write)}
 
     def verify(self, folder: Path, written: dict[str, Any]) -> dict[str, Agreement]:
         """Check what is loaded from the folder against the model in memory, which is not compiled."""

@@ -53,7 +53,7 @@ def stitch_file(
 
     Args:
         stages: Those that some operating point uses, exported as ONNX.
-        form: ``part`` (as it ships) or ``float_part``.
+        form: ``part`` (as exported) or ``float_part``.
         points: For the file's metadata.
         default: The point whose thresholds are the file's default.
         run_inputs: Number and names of the classes.

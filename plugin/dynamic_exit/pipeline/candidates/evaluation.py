@@ -61,7 +61,7 @@ class _SelectionOptions(TypedDict):
 
 
 class _CandidateParts(NamedTuple):
-    """A candidate as it is exported: in float, as it ships, and a fingerprint of what ships."""
+    """A candidate as it is exported: in float, as exported, and a fingerprint of the latter."""
 
     float_part: ExportedPart
     part: ExportedPart
