@@ -18,7 +18,7 @@ from dynamic_exit.chain.operating_point import Goal
 from dynamic_exit.core.batching import DEFAULT_BATCH_SIZE
 from dynamic_exit.core.user_code import load_function
 from dynamic_exit.cost import count_macs
-from dynamic_exit.passes.tiny_saver import FineTuneStanza, fine_tune
+from dynamic_exit.passes.tiny_saver import FineTuneStanza, TeacherSamples, fine_tune
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.records import Records, StageTable
 from dynamic_exit.search.optimizer import optimize
@@ -109,7 +109,7 @@ def main() -> None:
     report("published", logits_of(models["resnet8"], dev), others, costs, truth, arguments.draws)
     teacher = logits_of(models["final"], images)
     started = time.process_time()
-    tuned = fine_tune(models["resnet8"], images, labels, teacher, options, arguments.seed)
+    tuned = fine_tune(models["resnet8"], TeacherSamples(images, labels, teacher), options, arguments.seed)
     spent = time.process_time() - started
     report("trained", logits_of(tuned, dev), others, costs, truth, arguments.draws)
     print(

@@ -59,15 +59,27 @@ class LabeledInputs:
     truth: Tensor
 
 
+@dataclass(frozen=True)
+class TrainingRun:
+    """The seed of a training, and how messages name it.
+
+    Attributes:
+        seed: Order of the samples, their augmentation, and dropout.
+        name: Of the model, in error messages.
+        log_prefix: Precedes the line that is logged for each epoch.
+    """
+
+    seed: int
+    name: str
+    log_prefix: str = ""
+
+
 def train(
     model: nn.Module,
     samples: LabeledInputs,
     loss_of: LossFunction,
     options: TrainingOptions,
-    seed: int,
-    *,
-    name: str,
-    log_prefix: str = "",
+    run: TrainingRun,
 ) -> None:
     """Train a model in place and leave it in evaluation mode.
 
@@ -76,9 +88,7 @@ def train(
         samples: Inputs, passed as `as_model_input` returns them, and classes.
         loss_of: The loss.
         options: Epochs, batches and rates.
-        seed: Order of the samples, their augmentation, and dropout.
-        name: Of the model, for messages.
-        log_prefix: Precedes the line that is logged for each epoch.
+        run: Seed, and what messages say.
 
     Raises:
         PassError: `augment` does not suit the inputs, or the loss or its gradient became NaN or infinite.
@@ -88,10 +98,10 @@ def train(
     batches = max(1, count // options.batch_size)  # a short last batch would disturb the batch statistics
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_up_and_cosine(options.epochs * batches))
-    generator = torch.Generator().manual_seed(seed)
-    augment = make_augment(options.augment, count, seed)
+    generator = torch.Generator().manual_seed(run.seed)
+    augment = make_augment(options.augment, count, run.seed)
     with torch.random.fork_rng():
-        torch.manual_seed(seed)  # dropout uses the global generator
+        torch.manual_seed(run.seed)  # dropout uses the global generator
         for epoch in range(1, options.epochs + 1):
             losses, correct = 0.0, 0
             for rows in torch.randperm(count, generator=generator).tensor_split(batches):
@@ -101,12 +111,12 @@ def train(
                 ]
                 logits = model(*batch)
                 loss = loss_of(logits, rows, batch)
-                _step(model, optimizer, loss, f"of {name} became {{}} in epoch {epoch}; lower its learning_rate")
+                _step(model, optimizer, loss, f"of {run.name} became {{}} in epoch {epoch}; lower its learning_rate")
                 schedule.step()
                 losses += loss.item() * len(rows)
                 correct += int((logits.argmax(dim=1) == samples.truth[rows]).sum())
             report = f"loss {losses / count:.4f}, accuracy {correct / count:.1%}"
-            logger.info(f"{log_prefix}epoch {epoch} of {options.epochs}: {report}")
+            logger.info(f"{run.log_prefix}epoch {epoch} of {options.epochs}: {report}")
     model.eval()
 
 

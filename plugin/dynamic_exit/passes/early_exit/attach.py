@@ -9,6 +9,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from ...chain.names import HIDDEN
 from ...core import distributed
 from ...core.hashing import digest
 from ...cost import count_macs
@@ -177,7 +178,7 @@ def _build_heads(
     values = {name: tensor[:2] for name, tensor in inputs.items()}
     for index, (cut, segment) in enumerate(zip(backbone.cuts, backbone.segments, strict=False)):
         with torch.no_grad():
-            values["hidden"] = segment(*(values[name] for name in segment.input_names))
+            values[HIDDEN] = segment(*(values[name] for name in segment.input_names))
         mask = _mask(cut, backbone, inputs)
         for entry in training.stanza.entries:
             with torch.random.fork_rng():

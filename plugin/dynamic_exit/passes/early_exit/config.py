@@ -27,8 +27,8 @@ def _head(value: Any) -> str | dict[str, Any]:
     if isinstance(value, str):
         return value
     try:
-        given = {key: each for key, each in value.items() if key != "kind"}
-        options = registered_heads()[kind].Options.model_validate(given)
+        fields = {key: each for key, each in value.items() if key != "kind"}
+        options = registered_heads()[kind].Options.model_validate(fields)
     except ValidationError as error:
         raise refuse(f"sets up the head '{kind}' wrongly: {explain(error)}") from None
     return {"kind": kind, **options.model_dump(mode="json")}

@@ -39,12 +39,12 @@ class Attention:
 
 def find_attentions(model: nn.Module) -> list[Attention]:
     """Return the attention modules of a model whose queries, keys and values have the same number of heads."""
-    found = []
+    attentions = []
     for module in model.modules():
         heads = next((getattr(module, name) for name in _COUNTS if isinstance(getattr(module, name, None), int)), 0)
         for names in _PROJECTIONS:
             layers = [layer for name in names if isinstance(layer := getattr(module, name, None), nn.Linear)]
             widths = {layer.out_features * len(names) // 3 for layer in layers}
             if heads and len(layers) == len(names) and len(widths) == 1 and (width := widths.pop()) % heads == 0:
-                found.append(Attention(module, tuple(layers), heads, width // heads))
-    return found
+                attentions.append(Attention(module, tuple(layers), heads, width // heads))
+    return attentions

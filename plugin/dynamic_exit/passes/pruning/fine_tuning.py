@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from ...errors import PassError
 from ...graph import Classifier
-from ..training import LabeledInputs, as_model_input, check_samples, distillation_loss, train
+from ..training import LabeledInputs, TrainingRun, as_model_input, check_samples, distillation_loss, train
 from .config import FineTune
 
 _BATCH_SIZE = 256
@@ -89,6 +89,6 @@ def fine_tune(
     try:
         if teacher.images:
             model.to(memory_format=torch.channels_last)  # convolutions train faster
-        train(model, teacher.samples, loss_of, options, seed, name=name)
+        train(model, teacher.samples, loss_of, options, TrainingRun(seed, name))
     finally:
         model.to(memory_format=torch.contiguous_format)

@@ -120,9 +120,9 @@ class Structure:
         layer, heads, width = behind[0].target.module, attended[0].heads, attended[0].head_width
         if layer.in_features != heads * width:
             return None
-        whole = self.graph.get_pruning_group(layer, behind[0].handler, list(range(layer.in_features)))
+        everything = self.graph.get_pruning_group(layer, behind[0].handler, list(range(layer.in_features)))
         members = tuple(tuple(range(width * head, width * (head + 1))) for head in range(heads))
-        return Units(self._names[layer], layer, behind[0].handler, members, outputs, whole, True)
+        return Units(self._names[layer], layer, behind[0].handler, members, outputs, everything, True)
 
     def _channel_groups(self, dep: Dependency) -> int:
         """Return the number of groups of a layer's channels, all of which must lose the same number."""

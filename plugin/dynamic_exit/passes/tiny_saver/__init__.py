@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .config import FINE_TUNED_SUFFIX, FineTuneStanza, TinySaverStanza
 
 if TYPE_CHECKING:
-    from .fine_tuning import fine_tune
+    from .fine_tuning import TeacherSamples, fine_tune
     from .select import Candidate, SoloResult, chain_ratio, evaluate_alone, select_savers, skipped_candidate
     from .shortlist import Shortlist
 
@@ -20,6 +20,7 @@ __all__ = [
     "FineTuneStanza",
     "Shortlist",
     "SoloResult",
+    "TeacherSamples",
     "TinySaverStanza",
     "chain_ratio",
     "evaluate_alone",
@@ -32,6 +33,7 @@ _MODULES = {
     "Candidate": ".select",
     "Shortlist": ".shortlist",
     "SoloResult": ".select",
+    "TeacherSamples": ".fine_tuning",
     "chain_ratio": ".select",
     "evaluate_alone": ".select",
     "fine_tune": ".fine_tuning",

@@ -3,24 +3,33 @@
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..training import LabeledInputs, check_samples, distillation_loss, train
+from ..training import LabeledInputs, TrainingRun, check_samples, distillation_loss, train
 from .config import FineTuneStanza
 
 
+@dataclass(frozen=True)
+class TeacherSamples:
+    """The training split, and what the backbone answers on it.
+
+    Attributes:
+        inputs: Of the candidate: one uint8 or float (N, ...), passed as float, or several.
+        labels: int64 (N,), -1 where unknown.
+        teacher_logits: Of the backbone, float (N, C), for the inputs without augmentation.
+    """
+
+    inputs: Tensor | Sequence[Tensor]
+    labels: Tensor
+    teacher_logits: Tensor
+
+
 def fine_tune(
-    candidate: nn.Module,
-    inputs: Tensor | Sequence[Tensor],
-    labels: Tensor,
-    teacher_logits: Tensor,
-    options: FineTuneStanza,
-    seed: int,
-    *,
-    log_prefix: str = "",
+    candidate: nn.Module, samples: TeacherSamples, options: FineTuneStanza, seed: int, *, log_prefix: str = ""
 ) -> nn.Module:
     """Train a copy of a candidate as a saver; the candidate itself stays as it is.
 
@@ -28,9 +37,7 @@ def fine_tune(
 
     Args:
         candidate: Classifier with logits (N, C).
-        inputs: Its inputs on the training split: one uint8 or float (N, ...), passed as float, or several.
-        labels: int64 (N,), -1 where unknown.
-        teacher_logits: Of the backbone, float (N, C), for the inputs without augmentation.
+        samples: Inputs, labels, and logits of the backbone.
         options: Epochs, rates and loss.
         seed: Order of the samples, their augmentation, and dropout.
         log_prefix: Precedes the line that is logged for each epoch.
@@ -42,6 +49,7 @@ def fine_tune(
         PassError: The samples do not fit each other or the candidate, there are fewer than two, `augment` does not suit
             the inputs, or the loss or its gradient became NaN or infinite.
     """
+    inputs, labels, teacher_logits = samples.inputs, samples.labels, samples.teacher_logits
     tensors = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     check_samples(tensors, labels, teacher_logits, "a saver")
     model = copy.deepcopy(candidate)
@@ -50,8 +58,7 @@ def fine_tune(
     def loss_of(logits: Tensor, rows: Tensor, batch: list[Tensor]) -> Tensor:
         return saver_loss(logits, truth[rows], teacher_logits[rows], options)
 
-    samples = LabeledInputs(tensors, truth)
-    train(model, samples, loss_of, options, seed, name="a saver", log_prefix=log_prefix)
+    train(model, LabeledInputs(tensors, truth), loss_of, options, TrainingRun(seed, "a saver", log_prefix))
     return model.eval()
 
 

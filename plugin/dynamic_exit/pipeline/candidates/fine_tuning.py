@@ -16,7 +16,7 @@ from ...core.hashing import array_fingerprint, digest
 from ...core.model_fingerprint import environment_fingerprint, function_fingerprint
 from ...errors import PassError
 from ...graph import Classifier
-from ...passes.tiny_saver import FineTuneStanza, fine_tune
+from ...passes.tiny_saver import FineTuneStanza, TeacherSamples, fine_tune
 from ...sources.data.split import Split
 
 logger = logging.getLogger(__name__)
@@ -87,15 +87,8 @@ class FineTuner:
             if not any(True for _ in candidate.parameters()):
                 raise PassError(f"candidate '{name}' holds no weights that can be trained")
             labels = torch.from_numpy(self.train.labels)
-            tuned = fine_tune(
-                candidate,
-                candidate.select(self.train.tensors),
-                labels,
-                self._teacher_logits,
-                self.stanza,
-                self.seed,
-                log_prefix=f"{name}: ",
-            )
+            samples = TeacherSamples(candidate.select(self.train.tensors), labels, self._teacher_logits)
+            tuned = fine_tune(candidate, samples, self.stanza, self.seed, log_prefix=f"{name}: ")
             state = {name: value.clone().contiguous() for name, value in tuned.state_dict().items()}
             return {_STATE: safetensors.torch.save(state)}
 

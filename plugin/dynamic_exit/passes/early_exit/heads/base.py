@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 
 from torch import Tensor, nn
 
+from ....chain.names import HIDDEN
 from ....errors import PassError, nearest
 from ...stanza import Stanza
 from .feature_layout import FeatureLayout
@@ -33,7 +34,7 @@ class ExitHead(nn.Module, ABC):
 
     Options: type[Stanza] = Stanza
     features: nn.Module
-    input_names: tuple[str, ...] = ("hidden",)
+    input_names: tuple[str, ...] = (HIDDEN,)
     dynamic_dims: tuple[dict[int, str], ...] = ({},)
 
     def __init__(self, features: nn.Module | None = None):
@@ -161,4 +162,4 @@ def set_inputs(head: ExitHead, shape: Sequence[int | str], mask: str | None) -> 
     dynamic = {dimension: size for dimension, size in enumerate(shape, start=1) if isinstance(size, str)}
     head.dynamic_dims = (dynamic,)
     if mask is not None:
-        head.input_names, head.dynamic_dims = ("hidden", mask), (dynamic, dynamic)
+        head.input_names, head.dynamic_dims = (HIDDEN, mask), (dynamic, dynamic)

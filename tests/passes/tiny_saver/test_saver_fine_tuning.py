@@ -8,7 +8,7 @@ from torch import nn
 
 from dynamic_exit.errors import PassError
 from dynamic_exit.passes.augment import make_augment
-from dynamic_exit.passes.tiny_saver import FineTuneStanza, fine_tune
+from dynamic_exit.passes.tiny_saver import FineTuneStanza, TeacherSamples, fine_tune
 from dynamic_exit.passes.tiny_saver.fine_tuning import saver_loss
 
 
@@ -105,7 +105,9 @@ def test_fine_tuning_separates_right_from_wrong_on_held_out_samples(options):
     inputs, labels = noisy_task(1000, seed=1)
     held_out = noisy_task(2000, seed=2)
     model = overconfident()
-    tuned = fine_tune(model, inputs, labels, teacher(labels), stanza(epochs=20, learning_rate=0.01, **options), seed=0)
+    tuned = fine_tune(
+        model, TeacherSamples(inputs, labels, teacher(labels)), stanza(epochs=20, learning_rate=0.01, **options), seed=0
+    )
     before, after = auroc(model, *held_out), auroc(tuned, *held_out)
     assert before < 0.55
     assert after > before + 0.1
@@ -117,7 +119,7 @@ def test_a_smaller_alpha_takes_more_confidence_from_where_answers_are_wrong():
 
     def surety(alpha):
         options = stanza(epochs=10, learning_rate=0.01, alpha=alpha)
-        tuned = fine_tune(overconfident(), inputs, labels, teacher(labels), options, seed=0)
+        tuned = fine_tune(overconfident(), TeacherSamples(inputs, labels, teacher(labels)), options, seed=0)
         return probabilities(tuned, noisy).amax(dim=1).mean().item()
 
     assert surety(0.1) < surety(0.9) - 0.1
@@ -130,7 +132,7 @@ def test_the_given_model_stays_bit_for_bit_and_the_copy_is_trained(tiny_type):
     before = copy.deepcopy(model.state_dict())
     inputs = (torch.arange(128).reshape(64, 2) % 7).to(tiny_type)
     labels = torch.arange(64) % 2
-    tuned = fine_tune(model, inputs, labels, teacher(labels), stanza(), seed=0)
+    tuned = fine_tune(model, TeacherSamples(inputs, labels, teacher(labels)), stanza(), seed=0)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert not model.training and not model[0].weight.requires_grad and model[-1].weight.grad is None
     assert not any(module.training for module in tuned.modules())
@@ -142,7 +144,7 @@ def test_the_seed_decides_everything_and_no_other_randomness_is_touched():
     model = network(nn.Dropout(0.5))
 
     def weights(seed):
-        tuned = fine_tune(model, inputs, labels, teacher(labels), stanza(), seed=seed)
+        tuned = fine_tune(model, TeacherSamples(inputs, labels, teacher(labels)), stanza(), seed=seed)
         return torch.cat([value.flatten().float() for value in tuned.state_dict().values()])
 
     first = weights(0)
@@ -157,14 +159,14 @@ def test_the_seed_decides_everything_and_no_other_randomness_is_touched():
 def test_without_labels_the_backbone_says_what_is_right():
     inputs, labels = noisy_task(200, seed=3)
     unknown = torch.full_like(labels, -1)
-    by_labels = fine_tune(network(), inputs, labels, teacher(labels), stanza(), seed=0)
-    by_backbone = fine_tune(network(), inputs, unknown, teacher(labels), stanza(), seed=0)
+    by_labels = fine_tune(network(), TeacherSamples(inputs, labels, teacher(labels)), stanza(), seed=0)
+    by_backbone = fine_tune(network(), TeacherSamples(inputs, unknown, teacher(labels)), stanza(), seed=0)
     assert all(map(torch.equal, by_labels.state_dict().values(), by_backbone.state_dict().values()))
 
 
 def test_each_epoch_is_logged(log_lines):
     inputs, labels = noisy_task(100, seed=3)
-    fine_tune(network(), inputs, labels, teacher(labels), stanza(epochs=2), 0, log_prefix="net: ")
+    fine_tune(network(), TeacherSamples(inputs, labels, teacher(labels)), stanza(epochs=2), 0, log_prefix="net: ")
     assert [line.rpartition(": ")[0] for line in log_lines] == ["net: epoch 1 of 2", "net: epoch 2 of 2"]
 
 
@@ -189,7 +191,9 @@ def test_augmented_images_are_trained_on_afresh_in_every_epoch():
     for augment in ("none", "flip_crop"):
         met.clear()
         # a copy of the module appends to the same list
-        fine_tune(Watching(), images, labels, teacher(labels), stanza(epochs=50, augment=augment), seed=0)
+        fine_tune(
+            Watching(), TeacherSamples(images, labels, teacher(labels)), stanza(epochs=50, augment=augment), seed=0
+        )
         assert len(met) == 200
         seen.append(set(met))
     assert seen[0] == {(4, 5)}
@@ -212,7 +216,7 @@ def test_turned_images_are_those_of_the_augmentation():
 
     images = torch.randint(256, (4, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     labels = torch.arange(4) % 2
-    fine_tune(Watching(), images, labels, teacher(labels), stanza(epochs=3, augment="affine"), seed=5)
+    fine_tune(Watching(), TeacherSamples(images, labels, teacher(labels)), stanza(epochs=3, augment="affine"), seed=5)
     augment, rows = make_augment("affine", 4, 5), torch.arange(4)
     for epoch, batch in enumerate(met, start=1):
         views = augment(images, rows, epoch).float()
@@ -224,7 +228,7 @@ def test_a_loss_that_is_not_finite_names_the_epoch():
     inputs, labels = noisy_task(64, seed=3)
     inputs[5, 0] = math.nan
     with pytest.raises(PassError, match="the loss of a saver became nan in epoch 1; lower"):
-        fine_tune(network(), inputs, labels, teacher(labels), stanza(), seed=0)
+        fine_tune(network(), TeacherSamples(inputs, labels, teacher(labels)), stanza(), seed=0)
 
 
 @pytest.mark.parametrize(
@@ -237,20 +241,20 @@ def test_a_loss_that_is_not_finite_names_the_epoch():
     ],
 )
 def test_samples_that_do_not_fit_are_refused(change, message):
-    good = {
+    samples = {
         "inputs": torch.zeros(8, 2),
         "labels": torch.zeros(8, dtype=torch.int64),
         "teacher_logits": torch.zeros(8, 2),
-        "options": stanza(),
     }
+    samples |= {key: value for key, value in change.items() if key in samples}
     with pytest.raises(PassError, match=message):
-        fine_tune(network(), **(good | change), seed=0)
+        fine_tune(network(), TeacherSamples(**samples), change.get("options", stanza()), seed=0)
 
 
 def test_one_sample_is_refused():
     one = torch.zeros(1, 2)
     with pytest.raises(PassError, match="at least 2 training samples; got 1"):
-        fine_tune(network(), one, torch.zeros(1, dtype=torch.int64), one, stanza(), seed=0)
+        fine_tune(network(), TeacherSamples(one, torch.zeros(1, dtype=torch.int64), one), stanza(), seed=0)
 
 
 @pytest.mark.parametrize(

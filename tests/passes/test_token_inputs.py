@@ -7,7 +7,7 @@ from torch import nn
 from dynamic_exit.graph import Cut
 from dynamic_exit.passes import EarlyExitStanza
 from dynamic_exit.passes.early_exit import ExitTraining, FrozenBackbone, TrainingSamples, attach_exits
-from dynamic_exit.passes.tiny_saver import FineTuneStanza, fine_tune
+from dynamic_exit.passes.tiny_saver import FineTuneStanza, TeacherSamples, fine_tune
 
 
 class Step(nn.Module):
@@ -55,7 +55,7 @@ def test_a_saver_of_token_indices_is_trained():
     bag = Bag()
     before = (bag(ids, mask).argmax(1) == labels).float().mean()
     options = FineTuneStanza(epochs=20, learning_rate=0.05)
-    tuned = fine_tune(bag, [ids, mask], labels, torch.zeros(300, 3), options, 0)
+    tuned = fine_tune(bag, TeacherSamples([ids, mask], labels, torch.zeros(300, 3)), options, 0)
     assert before < 0.6
     assert (tuned(ids, mask).argmax(1) == labels).float().mean() > 0.85
     ids[mask == 0] = 7
