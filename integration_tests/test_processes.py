@@ -70,7 +70,7 @@ def two(recipe):
 def test_two_processes_give_the_records_of_one(one, two):
     alone, shared = (Records.read(folder / "records.npz") for folder in (one, two[0]))
     assert alone.stages == shared.stages
-    assert {stage.rpartition(":")[2] for stage in alone.stages} == {"tuned", "linear", "sequence", "final"}
+    assert {stage.rpartition(":")[2] for stage in alone.stages} == {"finetuned", "linear", "sequence", "final"}
     for index, stage in enumerate(alone.stages):
         classes, probabilities = (
             [getattr(each, name)[index] for each in (alone, shared)] for name in ("topk_classes", "topk_probabilities")
