@@ -60,3 +60,12 @@ def test_quiet_and_verbose_contradict_each_other(command, tmp_path, name):
     assert (code, out) == (2, "")
     assert "--quiet and --verbose contradict each other; give one of them" in err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_handler_that_a_library_adds_meanwhile_prints_nothing_twice(capsys):
+    late = logging.StreamHandler()
+    with terminal_log():
+        logging.getLogger().addHandler(late)
+        logging.getLogger("dynamic_exit.pipeline").info("once")
+    logging.getLogger().removeHandler(late)
+    assert capsys.readouterr().err.splitlines() == ["once"]

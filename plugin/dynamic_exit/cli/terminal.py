@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ..core import signals
 from ..core.launcher import is_rank_zero
-from ..core.logging import logging_to
+from ..core.logging import logging_to, package_logger
 
 
 class TerminalHandler(logging.Handler):
@@ -57,8 +57,12 @@ def terminal_log(quiet: bool = False, verbose: bool = False) -> Iterator[Console
         yield console
         return
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
-    with logging_to(TerminalHandler(console, names=verbose), level):
-        yield console
+    propagates, package_logger.propagate = package_logger.propagate, False  # libraries add handlers during a command
+    try:
+        with logging_to(TerminalHandler(console, names=verbose), level):
+            yield console
+    finally:
+        package_logger.propagate = propagates
 
 
 @contextlib.contextmanager

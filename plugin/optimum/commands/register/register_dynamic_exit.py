@@ -19,7 +19,7 @@ class DynamicExitCommand(BaseOptimumCLICommand):
 
     def run(self) -> None:
         """Run the command; without arguments it lists what there is."""
-        from dynamic_exit.cli import main
+        from dynamic_exit.cli.main import main
 
         main(self.args.arguments or ["--help"], name="optimum-cli dynamic-exit")
 
