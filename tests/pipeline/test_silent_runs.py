@@ -419,7 +419,7 @@ def test_a_lock_that_somebody_removed_is_not_taken_from_the_next(tmp_path):
 def test_a_lock_that_does_not_say_whose_it_is_is_respected(tmp_path, monkeypatch):
     from dynamic_exit.artifact import output_lock
 
-    monkeypatch.setattr(output_lock, "_BETWEEN", 0.001)
+    monkeypatch.setattr(output_lock, "_SECONDS_BETWEEN", 0.001)
     lock = OutputLock(tmp_path / "out")
     (tmp_path / ".out.lock").write_text("?")
     with pytest.raises(OutputError) as error:
