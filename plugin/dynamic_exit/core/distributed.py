@@ -5,6 +5,7 @@ writes, and the others receive the outcome. Without a launcher, or outside of `p
 functions here simply call what they are given.
 """
 
+import atexit
 import contextlib
 import datetime
 import functools
@@ -183,7 +184,14 @@ def _state() -> "PartialState":
     from accelerate import PartialState
 
     forced = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    atexit.register(_destroy_groups)
     return PartialState(cpu=forced or not torch.accelerator.is_available(), timeout=_TIMEOUT)
+
+
+def _destroy_groups() -> None:
+    """End the threads of the groups: a process that exits with them running may abort after its work is done."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @functools.cache
