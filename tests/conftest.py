@@ -21,6 +21,20 @@ from dynamic_exit.report.metrics import Metrics
 torch.set_num_threads(int(os.environ.get("DYNAMIC_EXIT_TEST_THREADS", "1")))
 
 
+#: Modules that take more than six seconds: they run recipes, trainings or processes of their own.
+SLOW_MODULES = set(Path(__file__).with_name("slow_modules.txt").read_text().split())
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what `make test-fast` leaves out."""
+    for item in items:
+        place = (
+            item.path.relative_to(Path(__file__).parent) if item.path.is_relative_to(Path(__file__).parent) else None
+        )
+        if place is None or place.with_suffix("").as_posix() in SLOW_MODULES:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_tests(tmp_path_factory):
     """Nothing that a test makes goes into the user's cache, or comes from there."""
