@@ -4,8 +4,9 @@
 it, and `inspect_folder` says what it holds.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .benchmark import benchmark_folder
@@ -14,15 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ["benchmark_folder", "evaluate_folder", "inspect_folder", "load_samples"]
 
-_MODULES = {
-    "benchmark_folder": ".benchmark",
-    "evaluate_folder": ".evaluate",
-    "inspect_folder": ".inspect",
-    "load_samples": ".evaluate",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name], __name__), name)
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "benchmark": ("benchmark_folder",),
+        "evaluate": ("evaluate_folder", "load_samples"),
+        "inspect": ("inspect_folder",),
+    },
+)

@@ -3,8 +3,9 @@
 `standalone`, `manifest`, `switch`, `file_runner`, `inputs` and `folder` import neither torch, transformers nor onnx.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .folder import check_files, checksum, copy_files, find_folder, read_config
@@ -34,25 +35,17 @@ __all__ = [
     "read_manifest",
 ]
 
-_MODULES = {
-    "folder": ("check_files", "checksum", "copy_files", "find_folder", "read_config"),
-    "image_processor": ("DynamicExitImageProcessor",),
-    "manifest": ("InputSpec", "Manifest", "read_manifest"),
-    "model_config": ("DynamicExitModelConfig",),
-    "runner": ("open_runner",),
-    "standalone": ("DynamicExitRunner", "load_runner"),
-    "switch": ("OperatingPointSwitch",),
-    "workspace": ("Workspace",),
-}
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:  # on first use: a runner in numpy needs neither torch nor transformers
-            value = globals()[name] = getattr(importlib.import_module(f".{module}", __name__), name)
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+# on first use: a runner in numpy needs neither torch nor transformers
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "folder": ("check_files", "checksum", "copy_files", "find_folder", "read_config"),
+        "image_processor": ("DynamicExitImageProcessor",),
+        "manifest": ("InputSpec", "Manifest", "read_manifest"),
+        "model_config": ("DynamicExitModelConfig",),
+        "runner": ("open_runner",),
+        "standalone": ("DynamicExitRunner", "load_runner"),
+        "switch": ("OperatingPointSwitch",),
+        "workspace": ("Workspace",),
+    },
+)

@@ -1,7 +1,8 @@
 """The nouns of the project: what a chain answers, its thresholds, its goals and operating points."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .drop_checks import DropCheck, check_drops, describe_unmet_requirements, standard_error, with_standard_error
@@ -43,19 +44,21 @@ __all__ = [
     "with_standard_error",
 ]
 
-_MODULES = {
-    "drop_checks": ("DropCheck", "check_drops", "describe_unmet_requirements", "standard_error", "with_standard_error"),
-    "evaluation": ("Configuration", "Evaluation", "check_configuration", "evaluate"),
-    "goal_limits": ("LARGEST_DROP", "explain_excessive_budget", "explain_excessive_drop"),
-    "names": ("FINAL", "FUSES", "HIDDEN", "LOGITS", "MEMORY"),
-    "goal": ("Goal",),
-    "operating_point": ("Baseline", "Guarantee", "OperatingPoint", "OperatingPoints", "StageThreshold"),
-    "thresholds": ("ALWAYS_EXIT", "NEVER_EXIT", "STAGE_OFF", "check_thresholds", "point_thresholds"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(importlib.import_module(f".{module}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "drop_checks": (
+            "DropCheck",
+            "check_drops",
+            "describe_unmet_requirements",
+            "standard_error",
+            "with_standard_error",
+        ),
+        "evaluation": ("Configuration", "Evaluation", "check_configuration", "evaluate"),
+        "goal": ("Goal",),
+        "goal_limits": ("LARGEST_DROP", "explain_excessive_budget", "explain_excessive_drop"),
+        "names": ("FINAL", "FUSES", "HIDDEN", "LOGITS", "MEMORY"),
+        "operating_point": ("Baseline", "Guarantee", "OperatingPoint", "OperatingPoints", "StageThreshold"),
+        "thresholds": ("ALWAYS_EXIT", "NEVER_EXIT", "STAGE_OFF", "check_thresholds", "point_thresholds"),
+    },
+)

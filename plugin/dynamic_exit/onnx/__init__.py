@@ -4,8 +4,9 @@ The functions `stitch.stitch` and `unstitch.unstitch`, which make such a file an
 list, as their modules have the same names.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .classifier import OnnxClassifier, import_onnx
@@ -45,24 +46,20 @@ __all__ = [
     "static_model",
 ]
 
-_MODULES = {
-    "classifier": ("OnnxClassifier", "import_onnx"),
-    "dequantize": ("can_dequantize", "dequantize_part"),
-    "export": ("export_part",),
-    "external_data": ("save_model",),
-    "graph_builder": ("GraphBuilder",),
-    "inference": ("open_file",),
-    "model_parts": ("ModelParts",),
-    "part": ("BATCH", "Part"),
-    "quantize": ("QuantizationOptions", "is_quantized", "quantize_part"),
-    "session": ("PartSession", "open_session"),
-    "unstitch": ("static_model",),
-    "verification": ("Agreement", "assert_equivalent", "compare", "is_equivalent"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(importlib.import_module(f".{module}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "classifier": ("OnnxClassifier", "import_onnx"),
+        "dequantize": ("can_dequantize", "dequantize_part"),
+        "export": ("export_part",),
+        "external_data": ("save_model",),
+        "graph_builder": ("GraphBuilder",),
+        "inference": ("open_file",),
+        "model_parts": ("ModelParts",),
+        "part": ("BATCH", "Part"),
+        "quantize": ("QuantizationOptions", "is_quantized", "quantize_part"),
+        "session": ("PartSession", "open_session"),
+        "unstitch": ("static_model",),
+        "verification": ("Agreement", "assert_equivalent", "compare", "is_equivalent"),
+    },
+)

@@ -6,8 +6,9 @@ exports the backbone (`export_backbone`), adds savers and exits (`add_savers`, `
 does the steps up to the records for every static choice that may win. A `Build` is the model between two steps.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .candidates.pool import CandidatePool
@@ -38,25 +39,18 @@ __all__ = [
     "tune_points",
 ]
 
-_MODULES = {
-    "Build": ".stages",
-    "CandidatePool": ".candidates.pool",
-    "Metrics": ".metrics",
-    "RecordedBuild": ".stages",
-    "Result": ".run",
-    "add_exits": ".exits",
-    "add_savers": ".savers",
-    "apply_static_passes": ".static_passes",
-    "export_backbone": ".stages",
-    "load_run_inputs": ".inputs",
-    "metrics_schema": ".metrics",
-    "record_split": ".stages",
-    "search_static": ".static_search.search",
-    "tune_points": ".points",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name], __name__), name)
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "candidates.pool": ("CandidatePool",),
+        "exits": ("add_exits",),
+        "inputs": ("load_run_inputs",),
+        "metrics": ("Metrics", "metrics_schema"),
+        "points": ("tune_points",),
+        "run": ("Result",),
+        "savers": ("add_savers",),
+        "stages": ("Build", "RecordedBuild", "export_backbone", "record_split"),
+        "static_passes": ("apply_static_passes",),
+        "static_search.search": ("search_static",),
+    },
+)

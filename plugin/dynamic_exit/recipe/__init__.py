@@ -3,8 +3,9 @@
 Nothing here reads data or builds models. The stanza of a pass stands beside the pass, in `passes/`.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .cache import CacheStanza
@@ -39,25 +40,17 @@ __all__ = [
     "with_passes",
 ]
 
-_MODULES = {
-    "cache": ("CacheStanza",),
-    "data": ("Columns", "DataSource", "Splits", "Text"),
-    "export": ("Export",),
-    "recipe": ("DynamicExit", "Recipe"),
-    "static_choices": ("StaticChoice", "StaticSearch", "list_choices"),
-    "static_passes": ("StaticPasses", "in_written_order", "with_passes"),
-    "tuning": ("PointGoal", "Tuning"),
-    "yaml_io": ("parse_recipe", "read_recipe", "read_stanzas", "recipe_text"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:  # on first use: some stanzas import torch with their passes
-            value = globals()[name] = getattr(importlib.import_module(f".{module}", __name__), name)
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+# on first use: some stanzas import torch with their passes
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "cache": ("CacheStanza",),
+        "data": ("Columns", "DataSource", "Splits", "Text"),
+        "export": ("Export",),
+        "recipe": ("DynamicExit", "Recipe"),
+        "static_choices": ("StaticChoice", "StaticSearch", "list_choices"),
+        "static_passes": ("StaticPasses", "in_written_order", "with_passes"),
+        "tuning": ("PointGoal", "Tuning"),
+        "yaml_io": ("parse_recipe", "read_recipe", "read_stanzas", "recipe_text"),
+    },
+)

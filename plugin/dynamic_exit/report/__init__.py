@@ -3,8 +3,9 @@
 `tables` holds every table as data; the report, the model card and the command line render them.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .front import plot_front, plot_search
@@ -14,21 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Metrics", "Table", "plot_front", "plot_search", "report_page"]
 
-_MODULES = {
-    "front": ("plot_front", "plot_search"),
-    "metrics": ("Metrics",),
-    "page": ("report_page",),
-    "tables": ("Table",),
-}
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:  # on first use: plots import matplotlib
-            value = globals()[name] = getattr(importlib.import_module(f".{module}", __name__), name)
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+# on first use: plots import matplotlib
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "front": ("plot_front", "plot_search"),
+        "metrics": ("Metrics",),
+        "page": ("report_page",),
+        "tables": ("Table",),
+    },
+)

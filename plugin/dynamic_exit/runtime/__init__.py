@@ -1,7 +1,8 @@
 """Dynamic models in torch: the forward pass, records, and archives without pickle."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .archive import ArchivedPart, load_model, pack, save_model, unpack
@@ -30,18 +31,14 @@ __all__ = [
     "unpack",
 ]
 
-_MODULES = {
-    "archive": ("ArchivedPart", "load_model", "pack", "save_model", "unpack"),
-    "compile": ("CompiledPart", "compile_part", "fold_constants"),
-    "model": ("DynamicExitModel",),
-    "output": ("DynamicOutput",),
-    "recorder": ("Answers", "answer_batches", "join_answers", "make_records"),
-    "stages": ("Stage", "StageSet"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(importlib.import_module(f".{module}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "archive": ("ArchivedPart", "load_model", "pack", "save_model", "unpack"),
+        "compile": ("CompiledPart", "compile_part", "fold_constants"),
+        "model": ("DynamicExitModel",),
+        "output": ("DynamicOutput",),
+        "recorder": ("Answers", "answer_batches", "join_answers", "make_records"),
+        "stages": ("Stage", "StageSet"),
+    },
+)

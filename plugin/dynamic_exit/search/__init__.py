@@ -1,7 +1,8 @@
 """The search for stages and thresholds that reach goals at the least cost."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .beam import shortlist
@@ -32,25 +33,21 @@ __all__ = [
     "tune_file",
 ]
 
-_MODULES = {
-    "beam": ("shortlist",),
-    "optimizer": (
-        "DEFAULT_DROPS",
-        "check_reported_drops",
-        "check_tunable",
-        "front",
-        "goals_from_drops",
-        "optimize",
-        "tune",
-        "tune_file",
-    ),
-    "options": ("SearchOptions",),
-    "splits": ("split",),
-}
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(importlib.import_module(f".{module}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "beam": ("shortlist",),
+        "optimizer": (
+            "DEFAULT_DROPS",
+            "check_reported_drops",
+            "check_tunable",
+            "front",
+            "goals_from_drops",
+            "optimize",
+            "tune",
+            "tune_file",
+        ),
+        "options": ("SearchOptions",),
+        "splits": ("split",),
+    },
+)

@@ -3,8 +3,9 @@
 `models` builds classifiers, `data` reads splits. The names in the public list below are those that both share.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .class_names import ClassNames, encode_labels, find_class_names
@@ -26,22 +27,14 @@ __all__ = [
     "token_limit",
 ]
 
-_MODULES = {
-    "class_names": ("ClassNames", "encode_labels", "find_class_names"),
-    "labels": ("find_class_order", "find_model_labels"),
-    "run_inputs": ("RunInputs",),
-    "text_length": ("find_max_tokens",),
-    "tokenizer": ("load_tokenizer", "save_tokenizer", "token_limit"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:  # on first use: these modules import torch
-            value = globals()[name] = getattr(importlib.import_module(f".{module}", __name__), name)
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+# on first use: these modules import torch
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "class_names": ("ClassNames", "encode_labels", "find_class_names"),
+        "labels": ("find_class_order", "find_model_labels"),
+        "run_inputs": ("RunInputs",),
+        "text_length": ("find_max_tokens",),
+        "tokenizer": ("load_tokenizer", "save_tokenizer", "token_limit"),
+    },
+)

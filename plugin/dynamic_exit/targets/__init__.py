@@ -4,8 +4,9 @@ A `Target` exports a backbone's segments, savers and exits as parts, quantized w
 in use, writes the model's files and verifies what was written. `create_target` makes the one that a recipe asks for.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .base import AssembledModel, Target
@@ -15,16 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["AssembledModel", "OnnxRuntimeTarget", "Target", "TorchTarget", "create_target"]
 
-_MODULES = {
-    "AssembledModel": ".base",
-    "OnnxRuntimeTarget": ".onnxruntime",
-    "Target": ".base",
-    "TorchTarget": ".torch",
-    "create_target": ".create",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name], __name__), name)
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "base": ("AssembledModel", "Target"),
+        "create": ("create_target",),
+        "onnxruntime": ("OnnxRuntimeTarget",),
+        "torch": ("TorchTarget",),
+    },
+)

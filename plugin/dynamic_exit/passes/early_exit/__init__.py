@@ -3,9 +3,9 @@
 `choose_cuts` decides where heads go, `attach_exits` trains them; the kinds of heads are in `heads`.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ...core.lazy import lazy_exports
 from .config import EarlyExitStanza
 from .heads import build_head, register_head, registered_heads
 
@@ -31,21 +31,12 @@ __all__ = [
     "uncertainty",
 ]
 
-_MODULES = {
-    "AttachedExits": ".attach",
-    "BackboneSegment": ".options",
-    "ExitTraining": ".options",
-    "FrozenBackbone": ".options",
-    "TrainingSamples": ".options",
-    "attach_exits": ".attach",
-    "cheapest_head": ".positions",
-    "choose_cuts": ".positions",
-    "uncertainty": ".exit_set",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_MODULES[name], __name__), name)
-    return value
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "attach": ("AttachedExits", "attach_exits"),
+        "exit_set": ("uncertainty",),
+        "options": ("BackboneSegment", "ExitTraining", "FrozenBackbone", "TrainingSamples"),
+        "positions": ("cheapest_head", "choose_cuts"),
+    },
+)

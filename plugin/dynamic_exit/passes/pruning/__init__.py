@@ -3,9 +3,9 @@
 Importing this package does not import torch-pruning; `prune` does when it runs.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ...core.lazy import lazy_exports
 from .config import PruningStanza
 
 if TYPE_CHECKING:
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["PruningStanza", "load_pruned", "pack_pruned", "prune", "save_pruned", "unpack_pruned"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = ".pruner" if name == "prune" else ".serialization"
-    value = globals()[name] = getattr(importlib.import_module(module, __name__), name)
-    return value
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "pruner": ("prune",),
+        "serialization": ("load_pruned", "pack_pruned", "save_pruned", "unpack_pruned"),
+    },
+)

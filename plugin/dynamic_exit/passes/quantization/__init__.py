@@ -4,8 +4,9 @@
 `quantize_for_torch` run Neural Compressor itself on one segment. Nothing here imports Neural Compressor before it runs.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ...core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .config import check_algorithms, int8_options
@@ -13,10 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["TorchOptions", "check_algorithms", "int8_options", "quantize_for_torch", "torch_options"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = ".config" if name in ("check_algorithms", "int8_options") else ".for_torch"
-    value = globals()[name] = getattr(importlib.import_module(module, __name__), name)
-    return value
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "config": ("check_algorithms", "int8_options"),
+        "for_torch": ("TorchOptions", "quantize_for_torch", "torch_options"),
+    },
+)

@@ -4,9 +4,9 @@
 candidate to be a saver.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ...core.lazy import lazy_exports
 from .config import FINE_TUNED_SUFFIX, FineTuneStanza, TinySaverStanza
 
 if TYPE_CHECKING:
@@ -29,21 +29,11 @@ __all__ = [
     "skipped_candidate",
 ]
 
-_MODULES = {
-    "Candidate": ".select",
-    "Shortlist": ".shortlist",
-    "SoloResult": ".select",
-    "TeacherSamples": ".fine_tuning",
-    "chain_ratio": ".select",
-    "evaluate_alone": ".select",
-    "fine_tune": ".fine_tuning",
-    "select_savers": ".select",
-    "skipped_candidate": ".select",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_MODULES[name], __name__), name)
-    return value
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "fine_tuning": ("TeacherSamples", "fine_tune"),
+        "select": ("Candidate", "SoloResult", "chain_ratio", "evaluate_alone", "select_savers", "skipped_candidate"),
+        "shortlist": ("Shortlist",),
+    },
+)

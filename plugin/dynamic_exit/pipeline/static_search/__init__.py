@@ -1,7 +1,8 @@
 """The search over static choices: which of them, with which savers and exits, is best."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ...core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .results import StaticSearchResult
@@ -9,13 +10,10 @@ if TYPE_CHECKING:
 
 __all__ = ["StaticSearchResult", "search_static"]
 
-_MODULES = {
-    "StaticSearchResult": ".results",
-    "search_static": ".search",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name], __name__), name)
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "results": ("StaticSearchResult",),
+        "search": ("search_static",),
+    },
+)

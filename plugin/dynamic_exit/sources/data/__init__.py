@@ -1,7 +1,8 @@
 """Data sources: .npz files, image folders, text files and the user's Python code."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ...core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .checks import check_labels, check_same_format, check_samples, resolve_overlaps
@@ -27,23 +28,15 @@ __all__ = [
     "resolve_overlaps",
 ]
 
-_MODULES = {
-    "checks": ("check_labels", "check_same_format", "check_samples", "resolve_overlaps"),
-    "loading": ("encode_label_names", "load_splits"),
-    "npz": ("read_npz",),
-    "pixel_range": ("explain_range_mismatch", "propose_ranges"),
-    "reader": ("Samples", "SplitReader"),
-    "split": ("UNNAMED", "Split"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:  # on first use: readers bring torch
-            value = globals()[name] = getattr(importlib.import_module(f".{module}", __name__), name)
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+# on first use: readers bring torch
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "checks": ("check_labels", "check_same_format", "check_samples", "resolve_overlaps"),
+        "loading": ("encode_label_names", "load_splits"),
+        "npz": ("read_npz",),
+        "pixel_range": ("explain_range_mismatch", "propose_ranges"),
+        "reader": ("Samples", "SplitReader"),
+        "split": ("UNNAMED", "Split"),
+    },
+)

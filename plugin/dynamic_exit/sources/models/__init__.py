@@ -1,7 +1,8 @@
 """Model sources: timm, transformers, the user's Python code and ONNX files."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ...core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .base import BuiltModel, ModelBuilder, NativePreprocessing
@@ -30,24 +31,16 @@ __all__ = [
     "seeded_generators",
 ]
 
-_MODULES = {
-    "base": ("BuiltModel", "ModelBuilder", "NativePreprocessing"),
-    "candidates": ("expand_candidates", "load_candidate"),
-    "loading": ("find_input_parameters", "has_uint8_images", "load_model"),
-    "logits": ("check_logits",),
-    "preprocessing": ("make_preprocessing",),
-    "transformers": ("check_model_config",),
-    "weights": ("check_trained", "load_weights", "quote_names", "seeded_generators"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:  # on first use: these modules import torch
-            value = globals()[name] = getattr(importlib.import_module(f".{module}", __name__), name)
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+# on first use: these modules import torch
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "base": ("BuiltModel", "ModelBuilder", "NativePreprocessing"),
+        "candidates": ("expand_candidates", "load_candidate"),
+        "loading": ("find_input_parameters", "has_uint8_images", "load_model"),
+        "logits": ("check_logits",),
+        "preprocessing": ("make_preprocessing",),
+        "transformers": ("check_model_config",),
+        "weights": ("check_trained", "load_weights", "quote_names", "seeded_generators"),
+    },
+)
