@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..chain.operating_point import OperatingPoint, OperatingPoints
+from ..chain.operating_point import OperatingPoints
 from ..errors import ExportError
 from ..onnx.inference import CPU, open_file
 from .file_runner import FileRunner, Runner
 from .folder import MODEL_FILE, POINTS_FILE, check_files
 from .inputs import check_inputs
 from .manifest import Manifest, read_manifest
-from .switch import OperatingPointSwitch
+from .switch import OperatingPointSwitch, SwitchesOperatingPoints
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -34,7 +34,7 @@ class Answers(NamedTuple):
     confidence: np.ndarray
 
 
-class DynamicExitRunner:
+class DynamicExitRunner(SwitchesOperatingPoints):
     """A loaded model that takes and returns numpy arrays; safe from any thread.
 
     Args:
@@ -61,34 +61,6 @@ class DynamicExitRunner:
         self._switch = OperatingPointSwitch(runner, manifest.stages, operating_points, operating_point)
         self.stages, self.input_names = runner.stages, runner.input_names
         self.labels, self.operating_points = manifest.labels, operating_points
-
-    @property
-    def operating_point(self) -> OperatingPoint:
-        """The current operating point."""
-        return self._switch.point
-
-    @property
-    def thresholds(self) -> np.ndarray:
-        """The current thresholds, float32 (S,); +inf for stages that are off."""
-        return self._switch.thresholds().copy()
-
-    def set_operating_point(
-        self, name: str | None = None, *, max_accuracy_drop: float | None = None, budget: float | None = None
-    ) -> OperatingPoint:
-        """Switch to another operating point; nothing is reloaded.
-
-        Args:
-            name: Of a point; ``backbone`` turns every stage off.
-            max_accuracy_drop: The cheapest point that was tuned for at most this drop, a share.
-            budget: The most accurate point that costs at most this share of the backbone, as measured.
-
-        Returns:
-            The point now in force.
-
-        Raises:
-            OperatingPointError: Not exactly one wish, or none that fits.
-        """
-        return self._switch.set(name, max_accuracy_drop=max_accuracy_drop, budget=budget)
 
     def __call__(self, *inputs: np.ndarray, thresholds: Sequence[float] | None = None, **named: np.ndarray) -> Answers:
         """Classify a batch.

@@ -57,7 +57,37 @@ class OperatingPointSwitch:
     def set(
         self, name: str | None = None, *, max_accuracy_drop: float | None = None, budget: float | None = None
     ) -> OperatingPoint:
-        """Switch to another operating point.
+        """Switch as `SwitchesOperatingPoints.set_operating_point` says."""
+        if (name is not None) + (max_accuracy_drop is not None) + (budget is not None) != 1:
+            raise OperatingPointError("name an operating point, or give either max_accuracy_drop or budget")
+        if name is not None:
+            point = self.points.by_name(name)
+        else:
+            point = self.points.nearest(max_accuracy_drop=max_accuracy_drop, budget=budget)
+        # one assignment, so that other threads see a consistent pair
+        self._active: tuple[OperatingPoint, np.ndarray] = (point, point_thresholds(point, self.stages))
+        return point
+
+
+class SwitchesOperatingPoints:
+    """What users see of the switch; a loaded model inherits it and sets `_switch`."""
+
+    _switch: OperatingPointSwitch
+
+    @property
+    def operating_point(self) -> OperatingPoint:
+        """The current operating point."""
+        return self._switch.point
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """The current thresholds, float32 (S,), one per stage in `stages`; +inf for stages that are off."""
+        return self._switch.thresholds().copy()
+
+    def set_operating_point(
+        self, name: str | None = None, *, max_accuracy_drop: float | None = None, budget: float | None = None
+    ) -> OperatingPoint:
+        """Switch to another operating point, without reloading; safe while other threads call the model.
 
         Args:
             name: Name of a point; ``backbone`` turns all stages off.
@@ -71,12 +101,4 @@ class OperatingPointSwitch:
         Raises:
             OperatingPointError: Not exactly one argument, or no point satisfies it.
         """
-        if (name is not None) + (max_accuracy_drop is not None) + (budget is not None) != 1:
-            raise OperatingPointError("name an operating point, or give either max_accuracy_drop or budget")
-        if name is not None:
-            point = self.points.by_name(name)
-        else:
-            point = self.points.nearest(max_accuracy_drop=max_accuracy_drop, budget=budget)
-        # one assignment, so that other threads see a consistent pair
-        self._active: tuple[OperatingPoint, np.ndarray] = (point, point_thresholds(point, self.stages))
-        return point
+        return self._switch.set(name, max_accuracy_drop=max_accuracy_drop, budget=budget)

@@ -32,8 +32,8 @@ from ..artifact.inputs import check_inputs
 from ..artifact.manifest import CONFIG_FILE, IMAGES
 from ..artifact.model_config import DynamicExitModelConfig
 from ..artifact.runner import open_runner
-from ..artifact.switch import OperatingPointSwitch
-from ..chain.operating_point import OperatingPoint, OperatingPoints
+from ..artifact.switch import OperatingPointSwitch, SwitchesOperatingPoints
+from ..chain.operating_point import OperatingPoints
 from ..errors import ExportError, OutputError, first_line
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class DynamicExitOutput(ModelOutput):
     confidence: torch.Tensor | np.ndarray | None = None
 
 
-class DynamicExitClassifier(OptimizedModel):
+class DynamicExitClassifier(SwitchesOperatingPoints, OptimizedModel):
     """A classifier that answers early when it is confident; loaded and saved like Optimum's classes.
 
     Args:
@@ -91,35 +91,6 @@ class DynamicExitClassifier(OptimizedModel):
         self.stages: tuple[str, ...] = runner.stages
         self.input_names: tuple[str, ...] = runner.input_names
         self._switch = OperatingPointSwitch(runner, config.stages, operating_points, operating_point)
-
-    @property
-    def operating_point(self) -> OperatingPoint:
-        """The current operating point."""
-        return self._switch.point
-
-    @property
-    def thresholds(self) -> np.ndarray:
-        """The current thresholds, float32 (S,), one per stage in `stages`; +inf for stages that are off."""
-        return self._switch.thresholds().copy()
-
-    def set_operating_point(
-        self, name: str | None = None, *, max_accuracy_drop: float | None = None, budget: float | None = None
-    ) -> OperatingPoint:
-        """Switch to another operating point, without reloading; safe while other threads call the model.
-
-        Args:
-            name: Name of a point; ``backbone`` turns all stages off.
-            max_accuracy_drop: Chooses the cheapest point that was tuned for at most this drop (a share), else the
-                cheapest with a guarantee for at most this drop. Drops measured for the report do not count.
-            budget: Chooses the most accurate point whose measured cost is at most this share of the backbone's.
-
-        Returns:
-            The new operating point.
-
-        Raises:
-            OperatingPointError: Not exactly one argument, or no point satisfies it.
-        """
-        return self._switch.set(name, max_accuracy_drop=max_accuracy_drop, budget=budget)
 
     def _answer(
         self, inputs: Mapping[str, torch.Tensor | np.ndarray], thresholds: Sequence[float] | None = None
