@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import onnx
@@ -15,13 +15,14 @@ from ..errors import ExportError, first_line
 from ..onnx.inference import CPU
 from ..onnx.part import Part
 from ..onnx.session import PartSession, open_session
-from ..runtime.archive import ArchivedPart, unpack
-from ..runtime.compile import compile_part, fold_constants
 from ..runtime.model import DynamicExitModel
 from .file_runner import Answer, FileRunner, Runner
 from .folder import MODEL_FILE, POINTS_FILE, check_files
 from .manifest import CONFIG_FILE, InputSpec, PartEntry
 from .model_config import DynamicExitModelConfig
+
+if TYPE_CHECKING:
+    from ..runtime.archive import ArchivedPart
 
 
 class SegmentsRunner:
@@ -112,7 +113,11 @@ def part_files(config: DynamicExitModelConfig) -> list[str]:
     return [entry["file"] for entry in entries if "file" in entry]
 
 
-def _load_archive(compiled: bool, path: Path, input_names: Sequence[str]) -> ArchivedPart:
+def _load_archive(compiled: bool, path: Path, input_names: Sequence[str]) -> "ArchivedPart":
+    # only folders for torch need these, and they take half a second to import
+    from ..runtime.archive import unpack
+    from ..runtime.compile import compile_part, fold_constants
+
     part = unpack(path, input_names)
     return compile_part(part, path.stem) if compiled else fold_constants(part)
 
