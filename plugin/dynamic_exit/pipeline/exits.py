@@ -27,7 +27,7 @@ from ..passes.early_exit.heads import ExitHead
 from ..passes.early_exit.sequence import SequenceHead
 from ..runtime.stages import Stage, StageSet
 from ..sources.data.split import Split
-from ..targets.base import Target
+from ..targets.base import ExportRequest, Target
 from .stages import Build
 
 _Head = ExitHead | SequenceHead
@@ -101,7 +101,7 @@ class ExitBuilder:
     def _export(self, name: str, head: _Head, output_kind: str, index: int, inputs: Mapping[str, Tensor]) -> Stage:
         """Export a head or a tap that stands after the segment of an index."""
         example = self._example(head, index, inputs)
-        return self.target.export_stage(name, head, head.input_names, output_kind, example)
+        return self.target.export_stage(ExportRequest(name, head, head.input_names, output_kind, example))
 
     def _example(self, head: _Head, index: int, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Return a head's inputs of two samples."""

@@ -3,6 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -85,6 +86,27 @@ class Quantization(Protocol):
         """What tables call the numbers, such as ``int8``."""
 
 
+@dataclass(frozen=True)
+class ExportRequest:
+    """One module to export.
+
+    Attributes:
+        name: Of the part.
+        module: In float, in evaluation mode.
+        input_names: Names of its inputs, in order.
+        output_kind: ``hidden``, ``memory`` or ``logits``.
+        example: Its inputs of two samples.
+        feeds: Its inputs of the calibration samples by name, each (N, ...); None leaves it in float.
+    """
+
+    name: str
+    module: nn.Module
+    input_names: Sequence[str]
+    output_kind: str
+    example: tuple[Tensor, ...]
+    feeds: Feeds | None = None
+
+
 class Target(ABC, Generic[PartT]):
     """Exports torch modules as stages for one runtime, quantized where the recipe says so.
 
@@ -110,16 +132,8 @@ class Target(ABC, Generic[PartT]):
         self.quantization, self.calibration, self.threads, self.dims = quantization, dict(calibration), threads, dims
 
     @abstractmethod
-    def make_parts(
-        self,
-        name: str,
-        module: nn.Module,
-        input_names: Sequence[str],
-        output_kind: str,
-        example: tuple[Tensor, ...],
-        feeds: Feeds | None,
-    ) -> tuple[PartT, PartT]:
-        """Export one module in this process; arguments and result as for `export_parts`."""
+    def make_parts(self, request: ExportRequest) -> tuple[PartT, PartT]:
+        """Export one module in this process; result as for `export_parts`."""
 
     @abstractmethod
     def load_part(self, name: str, content: bytes, input_names: Sequence[str], output_kind: str) -> PartT:
@@ -143,24 +157,11 @@ class Target(ABC, Generic[PartT]):
             run_inputs: The recipe, the backbone and the samples.
         """
 
-    def export_parts(
-        self,
-        name: str,
-        module: nn.Module,
-        input_names: Sequence[str],
-        output_kind: str,
-        example: tuple[Tensor, ...],
-        feeds: Feeds | None,
-    ) -> tuple[PartT, PartT]:
+    def export_parts(self, request: ExportRequest) -> tuple[PartT, PartT]:
         """Export one module; of several processes the main one does.
 
         Args:
-            name: Of the part.
-            module: In float, in evaluation mode.
-            input_names: Names of its inputs, in order.
-            output_kind: ``hidden``, ``memory`` or ``logits``.
-            example: Its inputs of two samples.
-            feeds: Its inputs of the calibration samples by name, each (N, ...); None leaves it in float.
+            request: The module.
 
         Returns:
             The part in float, and as exported: quantized, or the same object.
@@ -174,13 +175,12 @@ class Target(ABC, Generic[PartT]):
 
         def unpack(content: bytes) -> tuple[PartT, PartT]:
             plain, shipped = (
-                self.load_part(name, each, input_names, output_kind) for each in unpack_files(content).values()
+                self.load_part(request.name, each, request.input_names, request.output_kind)
+                for each in unpack_files(content).values()
             )
             return plain, shipped
 
-        return distributed.run_on_main(
-            lambda: self.make_parts(name, module, input_names, output_kind, example, feeds), pack, unpack
-        )
+        return distributed.run_on_main(lambda: self.make_parts(request), pack, unpack)
 
     def free_dims(self, module: nn.Module, input_names: Sequence[str]) -> list[dict[int, str]]:
         """Return, for each of its inputs, a module's free dimensions besides the batch: index -> name."""
@@ -191,18 +191,9 @@ class Target(ABC, Generic[PartT]):
         macs = count_macs(module, example)
         return Stage(module, part, self.open_part(part), macs, float_part, example)
 
-    def export_stage(
-        self,
-        name: str,
-        module: nn.Module,
-        input_names: Sequence[str],
-        output_kind: str,
-        example: tuple[Tensor, ...],
-        feeds: Feeds | None = None,
-    ) -> Stage:
+    def export_stage(self, request: ExportRequest) -> Stage:
         """Export one module as a stage; arguments as for `export_parts`."""
-        parts = self.export_parts(name, module, input_names, output_kind, example, feeds)
-        return self.make_stage(module, *parts, example)
+        return self.make_stage(request.module, *self.export_parts(request), request.example)
 
     def export_backbone(self, backbone: Backbone, quantize: bool = True) -> list[Stage]:
         """Export all segments; each is calibrated on what the float segments before it give.
@@ -219,14 +210,9 @@ class Target(ABC, Generic[PartT]):
         for index, segment in enumerate(backbone.segments):
             names = segment.input_names
             feeds = {name: hidden if name == HIDDEN else self.calibration[name] for name in names}
-            stage = self.export_stage(
-                f"segment{index}",
-                segment,
-                names,
-                segment.output_kind,
-                segment.example_inputs,
-                feeds if quantize else None,
-            )
+            name, example = f"segment{index}", segment.example_inputs
+            request = ExportRequest(name, segment, names, segment.output_kind, example, feeds if quantize else None)
+            stage = self.export_stage(request)
             stages.append(stage)
             hidden = run_in_batches(segment, [torch.from_numpy(feeds[name]) for name in names]).numpy()
             logger.info(f"segment {index + 1} of {len(backbone.segments)}: {stage.macs / 1e6:.2f} M multiply-adds")
@@ -251,7 +237,8 @@ class Target(ABC, Generic[PartT]):
         """
         feeds = {each: self.calibration[each] for each in input_names}
         example = tuple(torch.from_numpy(array[:2]) for array in feeds.values())
-        parts = self.export_parts(name, candidate, input_names, "logits", example, feeds if quantize else None)
+        seen = feeds if quantize else None
+        parts = self.export_parts(ExportRequest(name, candidate, input_names, "logits", example, seen))
         free = [each for each in input_names if self.dims.get(each)]
         for length in shorter_lengths(min((feeds[each].shape[1] for each in free), default=0)):
             cut = [x[:, :length] if each in free else x for each, x in zip(input_names, example, strict=True)]

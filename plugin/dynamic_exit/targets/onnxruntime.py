@@ -21,7 +21,7 @@ from ..onnx.session import PartSession, open_session
 from ..onnx.verification import Agreement
 from ..runtime.stages import StageSet
 from ..sources.run_inputs import RunInputs
-from .base import Feeds, FreeDims, Target
+from .base import ExportRequest, Feeds, FreeDims, Target
 from .float_twin import check_twin, keep_twin
 from .verification import File, stitch_file, verify
 
@@ -57,20 +57,12 @@ class OnnxRuntimeTarget(Target[Part]):
         super().__init__(quantization, calibration, threads, dims)
         self._options = quantization
 
-    def make_parts(
-        self,
-        name: str,
-        module: nn.Module,
-        input_names: Sequence[str],
-        output_kind: str,
-        example: tuple[Tensor, ...],
-        feeds: Feeds | None,
-    ) -> tuple[Part, Part]:
-        """Export one module in this process; arguments and result as for `export_parts`."""
-        dims = self.free_dims(module, input_names)
-        part = float_part = export_part(name, module, input_names, output_kind, example, dims)
-        if self._options and feeds is not None:
-            part = quantize_part(part, named_batches(feeds, DEFAULT_BATCH_SIZE), self._options)
+    def make_parts(self, request: ExportRequest) -> tuple[Part, Part]:
+        """Export one module in this process; result as for `export_parts`."""
+        names, dims = request.input_names, self.free_dims(request.module, request.input_names)
+        part = float_part = export_part(request.name, request.module, names, request.output_kind, request.example, dims)
+        if self._options and request.feeds is not None:
+            part = quantize_part(part, named_batches(request.feeds, DEFAULT_BATCH_SIZE), self._options)
         return float_part, part
 
     def load_part(self, name: str, content: bytes, input_names: Sequence[str], output_kind: str) -> Part:

@@ -25,7 +25,7 @@ from ..runtime.archive import ArchivedPart, pack, unpack
 from ..runtime.compile import compile_part, fold_constants
 from ..runtime.stages import Stage, StageSet
 from ..sources.run_inputs import RunInputs
-from .base import Feeds, FreeDims, Target
+from .base import ExportRequest, Feeds, FreeDims, Target
 from .verification import check_answers
 
 
@@ -88,26 +88,20 @@ class TorchTarget(Target[TorchPart]):
         super().__init__(quantization, calibration, threads, dims)
         self._options, self.compiled = quantization, compiled
 
-    def make_parts(
-        self,
-        name: str,
-        module: nn.Module,
-        input_names: Sequence[str],
-        output_kind: str,
-        example: tuple[Tensor, ...],
-        feeds: Feeds | None,
-    ) -> tuple[TorchPart, TorchPart]:
-        """Export one module in this process; arguments and result as for `export_parts`."""
+    def make_parts(self, request: ExportRequest) -> tuple[TorchPart, TorchPart]:
+        """Export one module in this process; result as for `export_parts`."""
+        name, module, names = request.name, request.module, request.input_names
         if hasattr(getattr(module, "model", None), "compose_part"):
             raise ExportError(f"stage '{name}' is an ONNX file, which only `target: onnxruntime` runs; leave it out")
-        dims = self.free_dims(module, input_names)
+        dims = self.free_dims(module, names)
 
         def packed(body: nn.Module) -> TorchPart:
-            return self.load_part(name, pack(export_program(body, example, dims)), input_names, output_kind)
+            content = pack(export_program(body, request.example, dims))
+            return self.load_part(name, content, names, request.output_kind)
 
         part = float_part = packed(module)
-        if self._options and feeds is not None:
-            tensors = [torch.from_numpy(feeds[each]) for each in input_names]
+        if self._options and request.feeds is not None:
+            tensors = [torch.from_numpy(request.feeds[each]) for each in names]
             quantized = _quantize(name, module, tensors, self._options)
             part = packed(quantized)
             _check_archive(part, quantized, module, [tensor[:DEFAULT_BATCH_SIZE] for tensor in tensors])
