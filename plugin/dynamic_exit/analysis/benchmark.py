@@ -17,10 +17,10 @@ from ..chain.names import FINAL, HIDDEN
 from ..chain.operating_point import OperatingPoint, OperatingPoints
 from ..chain.thresholds import point_thresholds
 from ..errors import DataError, ExportError
-from ..runtime.stages import FLOAT
+from ..runtime.stages import FLOAT, NamedPart
 from ..targets.base import Feeds
 from ..targets.measure import Variant, answer, make_call, time_calls, timed_slices
-from .parts import BenchmarkParts, NamedPart, PartChain, file_parts, segment_parts, torch_parts
+from .parts import BenchmarkParts, PartChain, file_parts, segment_parts, torch_parts
 
 #: Samples in one call that are timed.
 BATCH_SIZES = (1, 8, 64)

@@ -21,25 +21,10 @@ from ..onnx.part import Part
 from ..onnx.session import PartSession, open_session
 from ..onnx.stitch import stitch
 from ..onnx.unstitch import static_model, unstitch
+from ..runtime.stages import NamedPart
 from ..targets.base import Feeds, Session
 from ..targets.float_twin import PartTransform, Twin, find_twin, roles
 from ..targets.torch import TorchSession
-
-
-class NamedPart(Protocol):
-    """What the benchmark knows of a part."""
-
-    @property
-    def name(self) -> str:
-        """Unique among the parts of a model."""
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        """Names of its inputs."""
-
-    @property
-    def output_kind(self) -> str:
-        """What the output is: ``hidden`` or ``logits``."""
 
 
 class PartChain(Protocol):

@@ -40,6 +40,7 @@ _RequireDrop = Annotated[
 _RequireGuarantee = Annotated[
     bool, typer.Option("--require-guarantee", help="exit with code 3 if a point lacks the guarantee that was asked for")
 ]
+_Override = Annotated[list[str] | None, typer.Option("--set", help="key=value, with a dotted key")]
 _Json = Annotated[bool, typer.Option("--json", help="print JSON for a script")]
 _Quiet = Annotated[bool, typer.Option("--quiet", help="print only warnings and errors on stderr")]
 _Verbose = Annotated[bool, typer.Option("--verbose", help="print details on stderr, too, with logger names")]
@@ -88,7 +89,7 @@ def _run(arguments: Sequence[str] | None, name: str) -> int:
 def run(
     recipe: _RecipeFile,
     output: Annotated[Path | None, typer.Option(help="folder to write, instead of the recipe's")] = None,
-    override: Annotated[list[str] | None, typer.Option("--set", help="key=value, with a dotted key")] = None,
+    override: _Override = None,
     resume: Annotated[bool, typer.Option("--resume", help="continue an interrupted run")] = False,
     require_drop: _RequireDrop = False,
     require_guarantee: _RequireGuarantee = False,
@@ -126,7 +127,7 @@ def run(
 @app.command()
 def validate(
     recipe: _RecipeFile,
-    override: Annotated[list[str] | None, typer.Option("--set", help="key=value, with a dotted key")] = None,
+    override: _Override = None,
     as_json: _Json = False,
     quiet: _Quiet = False,
     verbose: _Verbose = False,
@@ -151,7 +152,7 @@ def validate(
 @app.command()
 def plan(
     recipe: _RecipeFile,
-    override: Annotated[list[str] | None, typer.Option("--set", help="key=value, with a dotted key")] = None,
+    override: _Override = None,
     as_json: _Json = False,
     quiet: _Quiet = False,
     verbose: _Verbose = False,

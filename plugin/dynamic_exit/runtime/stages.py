@@ -20,8 +20,8 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
-class ExportedPart(Protocol):
-    """What a stage is exported as; every target has a class of its own."""
+class NamedPart(Protocol):
+    """What a chain knows of a part."""
 
     @property
     def name(self) -> str:
@@ -34,6 +34,10 @@ class ExportedPart(Protocol):
     @property
     def output_kind(self) -> str:
         """What the output is: ``hidden``, ``memory`` or ``logits``."""
+
+
+class ExportedPart(NamedPart, Protocol):
+    """What a stage is exported as; every target has a class of its own."""
 
     @property
     def content(self) -> bytes:
