@@ -38,7 +38,7 @@ assert [name for name in heavy if name in sys.modules] == []
 assert sys.meta_path[1:] == before
 print(finders())
 """
-    assert run(script) == "['dynamic_exit.integrations.hook']"
+    assert run(script) == "['dynamic_exit.core.import_hook']"
 
 
 @pytest.mark.parametrize(

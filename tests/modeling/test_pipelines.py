@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -42,6 +44,19 @@ def test_an_image_gives_what_its_array_gives(folder, caplog, monkeypatch):
             {model.config.id2label[label]: float(share) for label, share in enumerate(row)}, abs=1e-5
         )
     assert classify.model is model
+
+
+def test_image_processors_are_imported_with_the_first_one(folder):
+    script = """
+import sys
+from dynamic_exit import DynamicExitModelForImageClassification as Model
+Model.from_pretrained(sys.argv[1])
+assert [name for name in ("torchvision", "torch._dynamo") if name in sys.modules] == []
+from transformers import AutoImageProcessor
+print(type(AutoImageProcessor.from_pretrained(sys.argv[1])).__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(folder)], capture_output=True, text=True, check=False)
+    assert done.stdout == "DynamicExitImageProcessor\n", done.stderr[-2000:]
 
 
 def test_images_of_another_size_are_brought_to_the_files(folder):

@@ -34,10 +34,15 @@ from ..artifact.model_config import DynamicExitModelConfig
 from ..artifact.runner import open_runner
 from ..artifact.switch import OperatingPointSwitch, SwitchesOperatingPoints
 from ..chain.operating_point import OperatingPoints
+from ..core.import_hook import after_import
 from ..errors import ExportError, OutputError, first_line
 
 if TYPE_CHECKING:
     from ..recipe.recipe import Recipe
+
+
+def _register_image_processor() -> None:
+    from ..artifact import image_processor  # noqa: F401  takes two seconds, so only for those who load processors
 
 
 @dataclass
@@ -171,8 +176,7 @@ class DynamicExitClassifier(SwitchesOperatingPoints, OptimizedModel):
         if config.task != cls.task:
             raise ExportError(f"'{folder}' is for {config.task}, {cls.__name__} is for {cls.task}; use the other class")
         if config.task == IMAGES and has_own_processor(folder):
-            from ..artifact import image_processor  # noqa: F401  registers it with transformers, which takes a second to import
-
+            after_import("transformers.models.auto.image_processing_auto", _register_image_processor)
         runner = open_runner(folder, config, provider, session_options, compile)
         model = cls(runner, config, OperatingPoints.read(folder / POINTS_FILE), operating_point, folder)
         model._temporary = temporary  # keeps a temporary folder as long as its model
