@@ -31,6 +31,8 @@ def export_program(
     module: nn.Module,
     example_inputs: Sequence[Tensor],
     dynamic_dims: Sequence[dict[int, str]] | None = None,
+    *,
+    functional: bool = True,
 ) -> ExportedProgram:
     """Export a module for ``torch.onnx.export(..., dynamo=True)`` or ``torch.export.save``.
 
@@ -39,9 +41,11 @@ def export_program(
         example_inputs: Arguments of its ``forward``, with a batch of at least two first.
         dynamic_dims: Free dimensions of each input, index -> name; None takes the module's ``dynamic_dims``, else
             none. The batch is always free.
+        functional: Whether to replace operators in place by functional ones, which takes as long as the export;
+            ``torch.onnx.export`` does so itself.
 
     Returns:
-        The decomposed program; its batch size is one symbol named ``batch``, at least 1.
+        The program; its batch size is one symbol named ``batch``, at least 1.
 
     Raises:
         CaptureError: The module is in training mode, the example has one row, or an operator cannot be exported.
@@ -63,7 +67,7 @@ def export_program(
         try:
             with one_pass_over_operators():
                 exported = symbolic_trace.export(_Positional(module), example_inputs, "tensors", shapes)
-                return exported.run_decompositions({})
+                return exported.run_decompositions({}) if functional else exported
         except Exception as error:  # torch.export raises dozens of types
             failures.append(error)
         if all(set(dims) <= {0} for dims in dynamic_dims):

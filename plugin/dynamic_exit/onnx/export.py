@@ -61,7 +61,7 @@ def export_part(
         return imported.compose_part(name, module, input_names, example_inputs)
     if dynamic_dims is None:
         dynamic_dims = getattr(module, "dynamic_dims", None) or [{}] * len(example_inputs)
-    program = export_program(module, tuple(example_inputs), dynamic_dims)
+    program = export_program(module, tuple(example_inputs), dynamic_dims, functional=False)
     try:
         with _quiet(), _one_table(), one_pass_over_operators():
             exported = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=OPSET)
