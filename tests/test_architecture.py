@@ -12,10 +12,10 @@ PACKAGE = Path(dynamic_exit.__file__).parent
 FLOORS = (
     "errors",
     "core",
-    "graph",
-    "cost",
     "records",
     "chain",
+    "graph",
+    "cost",
     "guarantee",
     "search",
     "runtime",

@@ -8,15 +8,13 @@ import sympy
 import torch
 from torch import Tensor, fx, nn
 
+from ..chain.names import HIDDEN, LOGITS
 from ..errors import CutError, nearest
 from .cuts import Cut
 from .export import ORIGIN, origin
 from .in_place import in_place_operator
 from .program import Program
 from .slicing import slice_back
-
-HIDDEN = "hidden"
-LOGITS = "logits"
 
 
 class Segment(nn.Module):
