@@ -65,3 +65,4 @@ def test_a_full_disk_is_left_to_what_fails_next(tmp_path):
     record = logging.LogRecord("dynamic_exit", logging.INFO, "", 0, "a line", None, None)
     log.emit(record)
     log.end()
+    assert (tmp_path / LOG_FILE).read_bytes() == b"", "nothing was raised, and nothing is half written"
