@@ -6,6 +6,7 @@ from pathlib import Path
 
 import filelock
 import pytest
+from fast_timing import fast_timing
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = Path(sys.executable).with_name("dynamic-exit")
@@ -16,6 +17,13 @@ def cache_of_the_tests(tmp_path_factory):
     """Nothing that a test makes goes into the user's cache, or comes from there."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DYNAMIC_EXIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_timing():
+    """As in the other tests; only the demo, whose speed-up has a bar, is timed as users time it."""
+    with fast_timing():
         yield
 
 

@@ -1,11 +1,9 @@
 """What decides a run's result: the recipe and its seed, and neither the test split nor the process."""
 
-import os
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
+import short_command
 import tiny  # noqa: E402  (the tiny world lies beside the other tests)
 
 from dynamic_exit.pipeline.run import run
@@ -15,11 +13,10 @@ from dynamic_exit.recipe import read_recipe
 def test_two_processes_give_the_same_points_and_records(tmp_path):
     """With other hash seeds, as on another day; the number of threads decides the last bits of torch's sums."""
     recipe = tiny.build(tmp_path)
-    program = str(Path(sys.executable).with_name("dynamic-exit"))
     for number in ("1", "2"):
-        environment = {**os.environ, "PYTHONHASHSEED": number, "OMP_NUM_THREADS": "1"}
-        environment["DYNAMIC_EXIT_CACHE"] = str(tmp_path / f"cache{number}")  # each makes everything itself
-        command = [program, "run", str(recipe), "--output", str(tmp_path / number)]
+        cache = str(tmp_path / f"cache{number}")  # each makes everything itself
+        environment = short_command.environment(PYTHONHASHSEED=number, OMP_NUM_THREADS="1", DYNAMIC_EXIT_CACHE=cache)
+        command = [*short_command.COMMAND, "run", str(recipe), "--output", str(tmp_path / number)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     for name in ("operating_points.json", "records.npz", "model.onnx", "config.json", "recipe.yaml"):

@@ -22,7 +22,6 @@ import tiny
 import torch
 import yaml
 from documents import ROOT
-from fast_timing import fast_timing
 from PIL import Image
 
 from dynamic_exit.cli.main import main
@@ -47,12 +46,6 @@ TEXT = "docs/how-to/text.md"
 PASSES = "docs/how-to/neural-compressor.md"
 #: Its blocks run in test_own_pass.py, in a distribution of their own.
 ELSEWHERE = {"docs/how-to/extending.md"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_timing():
-    with fast_timing():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,7 @@ def test_a_recipe_runs_it(environment, tmp_path):
     values = tiny.recipe(quantization=None, **changes)
     late = {key: values.pop(key) for key in ("dynamic_exit", "export")}
     recipe = tiny.write(tmp_path, {**values, "rounding": {"digits": 1}, **late})
-    assert "rounding: done" in run(environment, "-m", "dynamic_exit.cli", "run", recipe)
+    assert "rounding: done" in run(environment, "-m", "short_command", "run", recipe)
     made = DynamicExitModelForImageClassification.from_pretrained(tmp_path / "out")
     made.set_operating_point("backbone")
     rounded, inputs = tiny.backbone(), torch.from_numpy(tiny.samples("test")[0])

@@ -1,13 +1,13 @@
 """One recipe on two processes gives what it gives on one."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import short_command
 import yaml
 
 from dynamic_exit.records import Records
@@ -43,9 +43,11 @@ def recipe(tmp_path_factory):
 def run(recipe, name, processes=1, *options):
     """Run the command with a cache of its own; return the folder and what was done."""
     folder = recipe.parent / name
-    command = [str(LAUNCHER), "--standalone", f"--nproc-per-node={processes}", "-m", "dynamic_exit.cli"]
-    start = command if processes > 1 else [sys.executable, "-m", "dynamic_exit.cli"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DYNAMIC_EXIT_CACHE": str(recipe.parent / f"cache-{name}")}
+    command = [str(LAUNCHER), "--standalone", f"--nproc-per-node={processes}", *short_command.MODULE]
+    start = command if processes > 1 else [*short_command.COMMAND]
+    environment = short_command.environment(
+        OMP_NUM_THREADS="1", DYNAMIC_EXIT_CACHE=str(recipe.parent / f"cache-{name}")
+    )
     done = subprocess.run(
         [*start, "run", str(recipe), "--output", str(folder), *options],
         cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300,

@@ -1,21 +1,19 @@
 """The recipes of a Vision Transformer and of a ConvNeXt on digits, and their bars."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import short_command
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMAND = Path(sys.executable).with_name("dynamic-exit")
 
 
 @pytest.mark.parametrize("name", ["digits_vit", "digits_convnext"])
 def test_half_a_point_allowed_keeps_accuracy_and_saves_cost(name, tmp_path):
-    command = [COMMAND, "run", f"recipes/{name}.yaml", "--output", str(tmp_path / "out")]
-    environment = {**os.environ, "DYNAMIC_EXIT_CACHE": str(tmp_path / "cache")}
+    command = [*short_command.COMMAND, "run", f"recipes/{name}.yaml", "--output", str(tmp_path / "out")]
+    environment = short_command.environment(DYNAMIC_EXIT_CACHE=str(tmp_path / "cache"))
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
