@@ -3,7 +3,7 @@ import pytest
 from instances import exits, random_records, savers
 
 from dynamic_exit.chain.evaluation import Configuration, evaluate
-from dynamic_exit.chain.fused_evidence import fused_answers
+from dynamic_exit.chain.evidence.top_k_mean import fused_answers
 from dynamic_exit.errors import OperatingPointError
 from dynamic_exit.records import Records
 from dynamic_exit.search.outcomes import OutcomeCache

@@ -2,10 +2,9 @@ import itertools
 
 import numpy as np
 
-from dynamic_exit.chain.names import FUSES
 from dynamic_exit.records import Records, StageTable
 
-__all__ = ["FUSES", "brute_force", "exits", "random_records", "savers"]
+__all__ = ["brute_force", "exits", "random_records", "savers"]
 
 
 def random_records(seed: int, samples: int, stages: int, classes: int = 4, ties: bool = False) -> Records:

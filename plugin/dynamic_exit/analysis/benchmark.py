@@ -16,6 +16,7 @@ from ..chain.drop_checks import standard_error
 from ..chain.names import FINAL, HIDDEN
 from ..chain.operating_point import OperatingPoint, OperatingPoints
 from ..chain.thresholds import point_thresholds
+from ..chain.walk import Runnable, chain_steps, walk
 from ..errors import DataError, ExportError
 from ..runtime.stages import FLOAT, NamedPart
 from ..targets.base import Feeds
@@ -276,20 +277,17 @@ def ideal_seconds(
 
 def _part_feeds(parts: BenchmarkParts, batch: Feeds) -> dict[str, Feeds]:
     """Return what each part takes when a whole batch reaches it."""
-    values: dict[str, np.ndarray] = dict(batch)
     feeds: dict[str, Feeds] = {}
 
-    def add(part: NamedPart) -> None:
-        feeds[part.name] = {name: values[name] for name in part.input_names}
+    def part(named: NamedPart) -> Runnable:
+        def run(*arguments: np.ndarray) -> np.ndarray:
+            feeds[named.name] = dict(zip(named.input_names, arguments, strict=True))
+            return parts.sessions[named.name].run(None, feeds[named.name])[0]
+
+        return Runnable(run, named.input_names)
 
     chain = parts.chain
-    for part in chain.savers:
-        add(part)
-    for index, segment in enumerate(chain.segments):
-        add(segment)
-        values[HIDDEN] = parts.sessions[segment.name].run(None, feeds[segment.name])[0]
-        if index < len(chain.segments) - 1:
-            for part, behind in chain.exits:
-                if behind == index:
-                    add(part)
+    savers = [(saver.name, part(saver)) for saver in chain.savers]
+    exits = [(head.name, place, part(head)) for head, place in chain.exits]
+    walk(chain_steps(savers, [part(segment) for segment in chain.segments], exits, {}), batch)
     return feeds

@@ -92,7 +92,7 @@ def _cost_ratio(records: Records, point: OperatingPoint, rates: Mapping[str, flo
     """Return the mean cost over that of the backbone, at the exit rates that were measured."""
     used = [stage.stage for stage in point.stages]
     kept = records.select([*used, records.stages[-1]])
-    paid = np.cumsum(kept.own_cost) + kept.prefix_cost
+    paid = kept.stage_table.exit_cost(tuple(range(len(used))))
     return float(np.dot([rates[stage] for stage in kept.stages], paid) / kept.prefix_cost[-1])
 
 

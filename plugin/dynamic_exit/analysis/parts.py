@@ -15,6 +15,7 @@ from ..artifact.folder import MODEL_FILE, POINTS_FILE, check_files
 from ..artifact.model_config import DynamicExitModelConfig
 from ..artifact.runner import SegmentsRunner, open_runner, part_files
 from ..chain.names import HIDDEN
+from ..chain.walk import Runnable, chain_steps, walk
 from ..errors import ExportError
 from ..onnx.model_parts import ModelParts
 from ..onnx.part import Part
@@ -237,14 +238,12 @@ def _input_names(module: nn.Module) -> tuple[str, ...]:
 
 def _static_session(runner: SegmentsRunner, config: DynamicExitModelConfig) -> Session:
     """Return what runs the backbone alone: its segments, one after the other."""
-    segments = [(segment, _input_names(segment)) for segment in runner.model.segments]
-    taken = {name for _, names in segments for name in names}
+    segments = [Runnable(segment, _input_names(segment)) for segment in runner.model.segments]
+    taken = {name for segment in segments for name in segment.input_names}
 
     @torch.no_grad()
     def answer(feeds: Feeds, _: np.ndarray | None) -> list[np.ndarray]:
         values = {name: torch.from_numpy(array) for name, array in feeds.items()}
-        for segment, names in segments:
-            values[HIDDEN] = segment(*(values[name] for name in names))
-        return [values[HIDDEN].numpy()]
+        return [cast(torch.Tensor, walk(chain_steps((), segments, (), {}), values)).numpy()]
 
     return TorchSession(answer, [each for each in config.inputs if each["name"] in taken])

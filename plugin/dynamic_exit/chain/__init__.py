@@ -7,39 +7,52 @@ from ..core.lazy import lazy_exports
 if TYPE_CHECKING:
     from .drop_checks import DropCheck, check_drops, describe_unmet_requirements, standard_error, with_standard_error
     from .evaluation import Configuration, Evaluation, check_configuration, evaluate
+    from .evidence import EvidenceRule, evidence_names, evidence_rule, register_evidence
     from .goal import Goal
     from .goal_limits import LARGEST_DROP, explain_excessive_budget, explain_excessive_drop
-    from .names import FINAL, FUSES, HIDDEN, LOGITS, MEMORY
+    from .names import FINAL, HIDDEN, LOGITS, MEMORY
     from .operating_point import Baseline, Guarantee, OperatingPoint, OperatingPoints, StageThreshold
+    from .semantics import ChainAnswer, chain_answer, chain_answer_cost
     from .thresholds import ALWAYS_EXIT, NEVER_EXIT, STAGE_OFF, check_thresholds, point_thresholds
+    from .walk import AllRowsLeft, Runnable, Step, chain_steps
 
 __all__ = [
     "ALWAYS_EXIT",
     "FINAL",
-    "FUSES",
     "HIDDEN",
     "LARGEST_DROP",
     "LOGITS",
     "MEMORY",
     "NEVER_EXIT",
     "STAGE_OFF",
+    "AllRowsLeft",
     "Baseline",
+    "ChainAnswer",
     "Configuration",
     "DropCheck",
     "Evaluation",
+    "EvidenceRule",
     "Goal",
     "Guarantee",
     "OperatingPoint",
     "OperatingPoints",
+    "Runnable",
     "StageThreshold",
+    "Step",
+    "chain_answer",
+    "chain_answer_cost",
+    "chain_steps",
     "check_configuration",
     "check_drops",
     "check_thresholds",
     "describe_unmet_requirements",
     "evaluate",
+    "evidence_names",
+    "evidence_rule",
     "explain_excessive_budget",
     "explain_excessive_drop",
     "point_thresholds",
+    "register_evidence",
     "standard_error",
     "with_standard_error",
 ]
@@ -55,10 +68,13 @@ __getattr__, __dir__ = lazy_exports(
             "with_standard_error",
         ),
         "evaluation": ("Configuration", "Evaluation", "check_configuration", "evaluate"),
+        "evidence": ("EvidenceRule", "evidence_names", "evidence_rule", "register_evidence"),
         "goal": ("Goal",),
         "goal_limits": ("LARGEST_DROP", "explain_excessive_budget", "explain_excessive_drop"),
-        "names": ("FINAL", "FUSES", "HIDDEN", "LOGITS", "MEMORY"),
+        "names": ("FINAL", "HIDDEN", "LOGITS", "MEMORY"),
         "operating_point": ("Baseline", "Guarantee", "OperatingPoint", "OperatingPoints", "StageThreshold"),
+        "semantics": ("ChainAnswer", "chain_answer", "chain_answer_cost"),
         "thresholds": ("ALWAYS_EXIT", "NEVER_EXIT", "STAGE_OFF", "check_thresholds", "point_thresholds"),
+        "walk": ("AllRowsLeft", "Runnable", "Step", "chain_steps"),
     },
 )

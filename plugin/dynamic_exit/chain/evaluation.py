@@ -3,17 +3,13 @@
 Independent of the search, and as plain as the runtime: stage by stage, on the samples that have not exited yet.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import OperatingPointError, nearest
 from ..records import Records
-from .names import FUSES
-
-# dense evidence of one slice of samples holds at most this many numbers
-_DENSE_NUMBERS = 1 << 22
+from .evidence import evidence_names, evidence_rule
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,7 @@ def evaluate(records: Records, configuration: Configuration) -> Evaluation:
         OperatingPointError: A stage does not exist, is the final, is out of order, shares its position with another
             one in use, lacks a saver that it requires, or its threshold is NaN; or ``fuse`` is unknown.
     """
-    chain = check_configuration(records, configuration)
+    chain, rule = check_configuration(records, configuration), evidence_rule(configuration.fuse)
     samples = len(records)
     exit_index = np.full(samples, len(records.stages) - 1, dtype=np.int64)
     prediction = np.empty(samples, dtype=np.int64)
@@ -91,15 +87,15 @@ def evaluate(records: Records, configuration: Configuration) -> Evaluation:
 
     in_play = np.arange(samples)
     for place, (stage, threshold) in enumerate(zip(stages, thresholds, strict=True)):
-        seen = stages[: place + 1] if configuration.fuse == "mean" else [stage]
-        classes, sure = _answers(records, seen, in_play)
+        seen = [stage] if rule.separable else stages[: place + 1]
+        classes, sure = rule.evaluate(records, seen, in_play)
         leaves = sure > threshold
         gone = in_play[leaves]
         exit_index[gone], prediction[gone], confidence[gone] = stage, classes[leaves], sure[leaves]
         in_play = in_play[~leaves]
 
     truth = records.truth
-    paid = np.cumsum(records.own_cost[stages]) + records.prefix_cost[stages]
+    paid = records.stage_table.exit_cost(tuple(stages[:-1]))
     rates = np.array([(exit_index == stage).mean() for stage in stages])
     cost = float(rates @ paid)
     return Evaluation(
@@ -127,8 +123,8 @@ def check_configuration(records: Records, configuration: Configuration) -> list[
     Raises:
         OperatingPointError: It does not fit.
     """
-    if configuration.fuse not in FUSES:
-        raise OperatingPointError(f"fuse is '{configuration.fuse}'; {nearest(configuration.fuse, FUSES)}")
+    if configuration.fuse not in evidence_names():
+        raise OperatingPointError(f"fuse is '{configuration.fuse}'; {nearest(configuration.fuse, evidence_names())}")
     table, chain = records.stage_table, list[tuple[int, np.float32]]()
     for name, threshold in configuration.stages:
         if name not in records.stages[:-1]:
@@ -148,26 +144,3 @@ def check_configuration(records: Records, configuration: Configuration) -> list[
                 raise OperatingPointError(f"'{name}' builds on '{records.stages[saver]}'; use that stage too")
         chain.append((index, np.float32(threshold)))
     return chain
-
-
-def _answers(records: Records, seen: Sequence[int], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    # class and confidence of the evidence of the stages seen so far, for these rows
-    if len(seen) == 1:
-        return records.topk_classes[seen[0], rows, 0].astype(np.int64), records.topk_probabilities[seen[0], rows, 0]
-    classes = np.empty(len(rows), dtype=np.int64)
-    sure = np.empty(len(rows), dtype=np.float32)
-    width = 1 + max(int(records.topk_classes[stage].max()) for stage in seen) if len(rows) else 1
-    step = max(1, _DENSE_NUMBERS // width)
-    for start in range(0, len(rows), step):
-        part = rows[start : start + step]
-        dense = np.zeros((len(part), width), dtype=np.float32)
-        for stage in seen:
-            # each row names a class only once, so no addition is lost
-            dense[np.arange(len(part))[:, None], records.topk_classes[stage, part]] += records.topk_probabilities[
-                stage, part
-            ]
-        dense /= np.float32(len(seen))
-        best = dense.argmax(axis=1)
-        classes[start : start + step] = best
-        sure[start : start + step] = dense[np.arange(len(part)), best]
-    return classes, sure

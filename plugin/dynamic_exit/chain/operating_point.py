@@ -13,6 +13,7 @@ from ..core.atomic_write import atomic_write
 from ..errors import OperatingPointError
 from ..records import Records
 from .evaluation import Configuration, Evaluation, check_configuration, evaluate
+from .evidence import EvidenceName
 from .goal import Goal
 from .goal_limits import explain_excessive_budget, explain_excessive_drop
 from .names import FINAL
@@ -79,7 +80,7 @@ class OperatingPoint(_Model):
         name: Unique in its file.
         goal: What it is tuned for; null for the backbone alone.
         stages: The stages in use before the final, in chain order; empty for the backbone alone.
-        fuse: ``none`` or ``mean``.
+        fuse: Name of the evidence rule.
         accuracy: 0..1.
         accuracy_drop: The backbone's accuracy on the same samples less this one.
         cost: Mean per sample, in the unit of the file.
@@ -92,7 +93,7 @@ class OperatingPoint(_Model):
     name: Annotated[str, Field(min_length=1)]
     goal: Goal | None = None
     stages: tuple[StageThreshold, ...] = ()
-    fuse: Literal["none", "mean"] = "none"
+    fuse: EvidenceName = "none"
     accuracy: Share
     accuracy_drop: Finite
     cost: Cost

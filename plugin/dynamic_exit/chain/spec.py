@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError, nearest
-from .names import FINAL, FUSES, HIDDEN, MEMORY
+from .evidence import evidence_names
+from .names import FINAL, HIDDEN, MEMORY
 
 
 def head_input_names(head: nn.Module) -> tuple[str, ...]:
@@ -72,8 +73,8 @@ def check_parts(
     """
     if not segments or not input_names:
         raise ModelError(f"a dynamic model needs segments and inputs; got {len(segments)} and {len(input_names)}")
-    if fuse not in FUSES:
-        raise ModelError(f"fuse must be none or mean; got '{fuse}'")
+    if fuse not in evidence_names():
+        raise ModelError(f"fuse must be {' or '.join(evidence_names())}; got '{fuse}'")
     for name in savers:
         if name in exits:
             raise ModelError(f"stage '{name}' is a saver and an exit; names must be unique")

@@ -1,6 +1,16 @@
-"""The cost of a stage: multiply-adds counted by torch, or measured seconds."""
+"""The cost of a stage: multiply-adds counted by torch, or measured seconds; and what a chain of stages costs."""
 
+from .chain_cost import ChainCost, ExitCost, chain_cost
 from .latency import ROUND_SECONDS, Latency, measure_latency
 from .macs import count_macs, node_macs
 
-__all__ = ["ROUND_SECONDS", "Latency", "count_macs", "measure_latency", "node_macs"]
+__all__ = [
+    "ROUND_SECONDS",
+    "ChainCost",
+    "ExitCost",
+    "Latency",
+    "chain_cost",
+    "count_macs",
+    "measure_latency",
+    "node_macs",
+]

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import sympy
 import torch
 from torch import Tensor, fx, nn
 
 from ..chain.names import HIDDEN, LOGITS
+from ..chain.walk import Runnable, chain_steps, walk
 from ..errors import CutError, nearest
 from .cuts import Cut
 from .export import ORIGIN, origin
@@ -111,10 +112,9 @@ class SegmentSequence(nn.Module):
     def forward(self, *inputs: Tensor, **keywords: Tensor) -> Tensor:
         """Return logits (N, C) for the one input, by position or by name."""
         (given,) = (*inputs, *keywords.values())
-        hidden = given
-        for segment, names in zip(self.segments, self.input_names, strict=True):
-            hidden = segment(*(hidden if name == HIDDEN else given for name in names))
-        return hidden
+        parts = map(Runnable, self.segments, self.input_names)
+        values = {name: given for names in self.input_names for name in names if name != HIDDEN}
+        return cast(Tensor, walk(chain_steps((), list(parts), (), {}), values))
 
 
 def _replace_constants(

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from ..chain.evidence import evidence_rule
 from ..chain.names import FINAL, HIDDEN, LOGITS, MEMORY
 from ..errors import ExportError, first_line
 from .external_data import for_onnx
@@ -32,10 +33,10 @@ class _State:
     """Names of the values that one stage passes to the next; empty if there is no such value yet."""
 
     rows: str = ""  # indices of the rows still in play; empty while these are all rows
-    logits: str = ""  # of all rows, of the stage that answered last; probabilities with `fuse: mean`
+    logits: str = ""  # of all rows, of the stage that answered last; its evidence, if the rule does not keep logits
     exit_index: str = ""
     confidence: str = ""
-    evidence: str = ""  # sum of the probabilities of the rows in play
+    evidence: str = ""  # what the evidence rule hands on, of the rows in play
     hidden: str = ""  # with rows that are no longer in play, before `stay` is applied
     stay: str = ""  # which rows of `hidden`, or of the last stage, are still in play
     hidden_shape: tuple[int | str, ...] = ()
@@ -49,7 +50,7 @@ class _Stitcher:
     def __init__(self, chain: ModelParts, inputs: Sequence[onnx.ValueInfoProto], classes: int):
         self.chain, self.inputs, self.classes = chain, inputs, classes
         self.main = GraphBuilder("")
-        self.fused = chain.fuse == "mean"
+        self.rule = evidence_rule(chain.fuse)
         first = len(chain.savers)
         # position -> indices of the exits from there on that read taps
         reading = [(at, first + i) for i, (part, at) in enumerate(chain.exits) if MEMORY in part.input_names]
@@ -62,10 +63,10 @@ class _Stitcher:
         for index, part in enumerate(self.chain.savers):
             state = self._saver(index, part, state)
         done = self._backbone(len(self.chain.savers), state)
-        names = {done.logits: "answers" if self.fused else "logits"}
+        names = {done.logits: "logits" if self.rule.keeps_logits else "answers"}
         names |= {done.exit_index: "exit_index", done.confidence: "confidence"}
         main.nodes[-1].output[:] = [names.get(name, name) for name in main.nodes[-1].output]
-        if self.fused:
+        if not self.rule.keeps_logits:
             main.add("Log", main.add("Max", "answers", main.constant(_TINY, np.float32)), out="logits")
         outputs = [
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, [BATCH, self.classes]),
@@ -184,26 +185,16 @@ class _Stitcher:
             after.rows = block.add("Compress", state.rows, stay, axis=0)
         else:
             after.rows = block.add("Squeeze", block.add("NonZero", stay), block.constant([0], np.int64))
-        if self.fused:
+        if evidence:
             after.evidence = block.add("Compress", evidence, stay, axis=0)
         return after
 
     def _evidence(self, block: GraphBuilder, logits: str, state: _State) -> tuple[str, str, str]:
-        """Return logits or probabilities, confidence and the sum of probabilities so far of the rows in play."""
-        probabilities, answer, evidence = block.add("Softmax", logits, axis=1), logits, ""
-        if self.fused:
-            # the softmax of a row with a NaN is all NaN: the stage adds no evidence for that row
-            unknown = block.add("IsNaN", probabilities)
-            evidence = block.add("Where", unknown, block.constant(0, np.float32), probabilities)
-            if state.evidence:
-                evidence = block.add("Add", state.evidence, evidence)
-                # the probabilities of a stage sum to 1, so their rounded total is the number of stages
-                total = block.add("ReduceSum", evidence, block.constant([1], np.int64), keepdims=1)
-                probabilities = block.add("Div", evidence, block.add("Round", total))
-            answer = probabilities
+        """Return logits or evidence, confidence, and what the rule hands on, of the rows in play."""
+        carried, evidence = self.rule.onnx(block, state.evidence, block.add("Softmax", logits, axis=1))
         # axis 1, as onnxruntime's reduction over axis -1 returns a wrong shape for zero rows
-        confidence = block.add("ReduceMax", probabilities, block.constant([1], np.int64), keepdims=0)
-        return answer, confidence, evidence
+        confidence = block.add("ReduceMax", evidence, block.constant([1], np.int64), keepdims=0)
+        return logits if self.rule.keeps_logits else evidence, confidence, carried
 
     def _write(self, block: GraphBuilder, state: _State, answer: str, confidence: str, index: int) -> _State:
         """Scatter the output of all rows in play to the order of the input."""
@@ -262,7 +253,7 @@ class _Stitcher:
             "logits": (TensorProto.FLOAT, [BATCH, self.classes]),
             "exit_index": (TensorProto.INT64, [BATCH]),
             "confidence": (TensorProto.FLOAT, [BATCH]),
-            "evidence": (TensorProto.FLOAT, [f"{tag}_left", self.classes]),
+            "evidence": (TensorProto.FLOAT, [f"{tag}_left", self.rule.onnx_width(self.classes)]),
             "stay": (TensorProto.BOOL, [f"{tag}_rows"]),
             "hidden": (TensorProto.FLOAT, [f"{tag}_rows", *after.hidden_shape]),
             "memory": (TensorProto.FLOAT, [f"{tag}_rows" if after.hidden else f"{tag}_left", after.memory_width]),
@@ -291,7 +282,9 @@ class _Stitcher:
             return block.add("Range", zero, block.add("Squeeze", length), one)
         if name == "exit_index":
             return block.filled(length, np.int64(len(self.chain.stages)))
-        return block.filled(length, np.float32(0)) if name == "confidence" else block.zeros(length, self.classes)
+        if name == "confidence":
+            return block.filled(length, np.float32(0))
+        return block.zeros(length, self.rule.onnx_width(self.classes) if name == "evidence" else self.classes)
 
 
 def _length(block: GraphBuilder, state: _State) -> str:

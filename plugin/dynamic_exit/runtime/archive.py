@@ -5,16 +5,16 @@ import json
 import logging
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from ..chain.names import MEMORY
 from ..chain.spec import head_input_names, saver_input_names
+from ..chain.walk import Runnable, Step, walk
 from ..errors import ModelError, OutputError, first_line
 from ..graph import export_program, free_layout
 from .model import DynamicExitModel
@@ -170,44 +170,38 @@ def _tap_file(place: int) -> str:
 
 
 def _programs(model: DynamicExitModel, inputs: tuple[Tensor, ...]) -> dict[str, ExportedProgram]:
-    values = dict(zip(model.input_names, inputs, strict=True))
-    dims: dict[str, dict[int, str]] = {name: {} for name in values}
-    programs: dict[str, ExportedProgram] = {}
+    """Export every part on the values that reach it; the result is by file name."""
+    calls: list[tuple[Step, Runnable, list[Tensor]]] = []
+
+    def keep_call(step: Step, part: Runnable, values: Sequence[Tensor]) -> Tensor:
+        cast(nn.Module, part.run).eval()
+        calls.append((step, part, list(values)))
+        return cast(Tensor, part.run(*values))
+
     with torch.no_grad():
-        if -1 in model.tap_positions:
-            logits = model.savers[-1](*(values[name] for name in _stage_input_names(model, len(model.savers) - 1)))
-            programs[_tap_file(-1)] = export_program(model.tap(-1).eval(), [logits], [{}])
-            values[MEMORY] = model.tap(-1)(logits)
-        for place, segment in enumerate(model.segments):
-            taken = model.segment_input_names[place]
-            stated = getattr(segment, "dynamic_dims", None) or [{}] * len(taken)
-            dims |= dict(zip(taken, stated, strict=True))
-            programs[f"segment_{place}.pt2"] = export_program(segment, [values[name] for name in taken], stated)
-            values["hidden"] = segment(*(values[name] for name in taken))
-            following = model.segments[place + 1] if place + 1 < len(model.segments) else None
-            hidden = dict(
-                zip(getattr(following, "input_names", ()), getattr(following, "dynamic_dims", ()), strict=False)
-            )
-            known = {**dims, **hidden}
-            if place in model.tap_positions:
-                tap = model.tap(place).eval()
-                programs[_tap_file(place)] = _head_program(tap, values, known)
-                features = tap(*(values[name] for name in head_input_names(tap)))
-                values[MEMORY] = torch.cat([values[MEMORY], features], dim=1) if MEMORY in values else features
-            for index, position in enumerate(model.positions):
-                if position == place:
-                    head = model.stage_module(model.chain[index])
-                    programs[f"stage_{index}.pt2"] = _head_program(head.eval(), values, known)
-    for index, saver in enumerate(model.savers):
-        taken = _stage_input_names(model, index)
-        stated = [dims[name] for name in taken]
-        programs[f"stage_{index}.pt2"] = export_program(saver, [values[name] for name in taken], stated)
+        walk(model.steps(), dict(zip(model.input_names, inputs, strict=True)), call=keep_call)
+        dims: dict[str, dict[int, str]] = {name: {} for name in model.input_names}
+        programs = {}
+        # segments state the free dimensions of the inputs, so savers come last
+        for step, part, values in sorted(calls, key=lambda call: call[0].kind == "saver"):
+            is_tap = part is step.tap
+            if step.kind == "segment" and not is_tap:
+                stated = getattr(part.run, "dynamic_dims", None) or [{}] * len(values)
+                dims |= dict(zip(part.input_names, stated, strict=True))
+            else:
+                stated = [{}] if is_tap and step.kind == "saver" else [dims.get(name, {}) for name in part.input_names]
+            programs[_file(step, is_tap)] = export_program(cast(nn.Module, part.run), values, stated)
+            if step.kind == "segment" and not is_tap and step.place + 1 < len(model.segments):
+                following = model.segments[step.place + 1]
+                names, shapes = (getattr(following, key, ()) for key in ("input_names", "dynamic_dims"))
+                dims |= dict(zip(names, shapes, strict=False))
     return programs
 
 
-def _head_program(head: nn.Module, values: Mapping[str, Tensor], dims: Mapping[str, dict[int, str]]) -> ExportedProgram:
-    taken = head_input_names(head)
-    return export_program(head, [values[name] for name in taken], [dims.get(name, {}) for name in taken])
+def _file(step: Step, is_tap: bool) -> str:
+    if is_tap:
+        return _tap_file(step.place)
+    return f"segment_{step.place}.pt2" if step.kind == "segment" else f"stage_{step.index}.pt2"
 
 
 def load_model(folder: str | Path) -> DynamicExitModel:

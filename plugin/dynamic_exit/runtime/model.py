@@ -1,13 +1,13 @@
 """The dynamic model: savers, segments, exit heads and thresholds as one module that runs only the stages it needs."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from ..chain.names import FINAL, HIDDEN, MEMORY
+from ..chain.evidence import evidence_rule
+from ..chain.names import FINAL, MEMORY
 from ..chain.spec import (
     check_head,
     check_parts,
@@ -17,19 +17,10 @@ from ..chain.spec import (
     segment_input_names,
 )
 from ..chain.thresholds import STAGE_OFF, check_thresholds
+from ..chain.walk import AllRowsLeft, Runnable, Step, chain_steps, walk
 from ..errors import ModelError, nearest
 from ..records import Records
 from .output import DynamicOutput
-
-
-@dataclass(frozen=True)
-class _Stage:
-    """Stage ``index`` of the chain, which runs after ``segment`` segments (savers: 0)."""
-
-    index: int
-    name: str
-    kind: Literal["saver", "exit"]
-    segment: int
 
 
 class DynamicExitModel(nn.Module):
@@ -97,34 +88,24 @@ class DynamicExitModel(nn.Module):
         self._saver_input_names = tuple(
             saver_input_names(saver, name, self.input_names) for name, saver in savers.items()
         )
-        stages = [_Stage(index, name, "saver", 0) for index, name in enumerate(savers)]
-        stages += [_Stage(len(savers) + i, name, "exit", exits[name][0] + 1) for i, name in enumerate(by_position)]
-        self._stages = tuple(stages)
-        for stage in self._stages:
-            if stage.kind == "exit" and stage.segment < len(segments):
-                names = self._segment_input_names[stage.segment]
-                check_head(stage.name, self._module(stage), segments[stage.segment], names)
+        #: Names of the stages before the final, in the order of `thresholds`.
+        self.chain: tuple[str, ...] = (*savers, *by_position)
+        #: For each of them, the index of the segment whose output it takes; -1 for a saver.
+        self.positions: tuple[int, ...] = (*(-1 for _ in savers), *(exits[name][0] for name in by_position))
+        for name in by_position:
+            place, head = exits[name]
+            check_head(name, head, segments[place + 1], self._segment_input_names[place + 1])
         # float32 on the CPU always: the same numbers as in the ONNX file, compared as Python floats
-        self.register_buffer("_thresholds", torch.full((len(stages),), STAGE_OFF, dtype=torch.float32))
+        self.register_buffer("_thresholds", torch.full((len(self.chain),), STAGE_OFF, dtype=torch.float32))
         if thresholds is not None:
             self.set_thresholds(thresholds)
         self.records: Records | None = None
         self.training = False
 
     @property
-    def chain(self) -> tuple[str, ...]:
-        """Names of the stages before the final, in the order of ``thresholds``."""
-        return tuple(stage.name for stage in self._stages)
-
-    @property
     def thresholds(self) -> tuple[float, ...]:
         """The thresholds in use, rounded to float32; +inf for stages that are off."""
         return tuple(self._thresholds.tolist())
-
-    @property
-    def positions(self) -> tuple[int, ...]:
-        """For each stage of the chain, the index of the segment whose output it takes; -1 for a saver."""
-        return tuple(stage.segment - 1 for stage in self._stages)
 
     def set_thresholds(self, values: Sequence[float]) -> None:
         """Change the thresholds from any thread; calls that are running finish with the old ones.
@@ -164,7 +145,7 @@ class DynamicExitModel(nn.Module):
         Returns:
             As ``forward``.
         """
-        return _ForwardPass(self, dict(inputs), list(thresholds)).run()
+        return _ForwardPass(self, inputs, thresholds).run()
 
     def all_stage_logits(self, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
         """Run every stage on every row, whatever the thresholds; each segment runs once.
@@ -176,24 +157,40 @@ class DynamicExitModel(nn.Module):
         Returns:
             Stage name -> raw logits (N, C), in chain order, with ``final`` last.
         """
-        values = self._bind(inputs, named)
-        answers = {}
-        for stage in self._at(0):
-            taken = (values[name] for name in self._saver_input_names[stage.index])
-            answers[stage.name] = self.savers[stage.index](*taken)
-        if -1 in self.tap_positions:
-            values[MEMORY] = self.tap(-1)(list(answers.values())[-1])
-        for place, segment in enumerate(self.segments):
-            values[HIDDEN] = segment(*(values[name] for name in self._segment_input_names[place]))
-            if place in self.tap_positions:
-                tap = self.tap(place)
-                taken = tap(*(values[name] for name in head_input_names(tap)))
-                values[MEMORY] = torch.cat([values[MEMORY], taken], dim=1) if MEMORY in values else taken
-            for stage in self._at(place + 1):
-                head = self._module(stage)
-                answers[stage.name] = head(*(values[name] for name in head_input_names(head)))
-        answers[FINAL] = values[HIDDEN]
+        answers: dict[str, Tensor] = {}
+
+        def keep(step: Step, logits: Tensor) -> None:
+            answers[step.name] = logits
+
+        answers[FINAL] = cast(Tensor, walk(self.steps(), self._bind(inputs, named), keep))
         return answers
+
+    def steps(self, thresholds: Sequence[float] | None = None) -> list[Step]:
+        """Return the parts in the order in which they run.
+
+        Args:
+            thresholds: One per stage of `chain`: without stages that are off, and taps that no exit in use reads; None
+                for all parts.
+        """
+        last_tap = max(self.tap_positions, default=-2) if thresholds is None else self._last_tap_in_use(thresholds)
+        stages = list(zip(self.chain, self.positions, self._stage_parts(), strict=True))
+        steps = chain_steps(
+            [(name, part) for name, place, part in stages if place < 0],
+            [Runnable(module, names) for module, names in zip(self.segments, self._segment_input_names, strict=True)],
+            [(name, place, part) for name, place, part in stages if place >= 0],
+            {
+                place: Runnable(tap, head_input_names(tap))
+                for place, tap in zip(self.tap_positions, self.taps, strict=True)
+                if place <= last_tap
+            },
+        )
+        if thresholds is None:
+            return steps
+        return [step for step in steps if step.kind == "segment" or thresholds[step.index] != STAGE_OFF]
+
+    def _stage_parts(self) -> list[Runnable]:
+        savers = map(Runnable, self.savers, self._saver_input_names)
+        return [*savers, *(Runnable(head, head_input_names(head)) for head in self.heads)]
 
     def compile_parts(self, **options: object) -> None:
         """Compile all segments, heads, taps and savers in place with ``torch.compile``, which is slow to start.
@@ -215,9 +212,8 @@ class DynamicExitModel(nn.Module):
         Raises:
             ModelError: There is no such stage.
         """
-        for stage in self._stages:
-            if stage.name == name:
-                return self._module(stage)
+        if name in self.chain:
+            return [*self.savers, *self.heads][self.chain.index(name)]
         raise ModelError(f"there is no stage '{name}'; {nearest(name, self.chain)}")
 
     def tap(self, place: int) -> nn.Module:
@@ -226,16 +222,10 @@ class DynamicExitModel(nn.Module):
 
     def _last_tap_in_use(self, thresholds: Sequence[float]) -> int:
         """Return the segment of the last exit in use that reads taps, where the last tap runs; -2 if there is none."""
-        seeing = (
-            stage for stage in self._stages if stage.kind == "exit" and MEMORY in head_input_names(self._module(stage))
-        )
-        return max((stage.segment - 1 for stage in seeing if thresholds[stage.index] != STAGE_OFF), default=-2)
-
-    def _at(self, place: int) -> list[_Stage]:
-        return [stage for stage in self._stages if stage.segment == place]
-
-    def _module(self, stage: _Stage) -> nn.Module:
-        return self.savers[stage.index] if stage.kind == "saver" else self.heads[stage.index - len(self.savers)]
+        reading = [MEMORY in part.input_names for part in self._stage_parts()]
+        on = [value != STAGE_OFF for value in thresholds]
+        places = zip(self.positions, reading, on, strict=True)
+        return max((place for place, reads, used in places if place >= 0 and reads and used), default=-2)
 
     def _bind(self, inputs: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if len(inputs) > len(self.input_names):
@@ -269,117 +259,75 @@ class DynamicExitModel(nn.Module):
 
 
 class _ForwardPass:
-    """One call of the model: the rows still in play and their state."""
+    """One call of the model: the rows in play, their inputs by name, and their evidence."""
 
-    def __init__(self, model: DynamicExitModel, inputs: dict[str, Tensor], thresholds: list[float]):
-        self.model = model
-        self.inputs = inputs
-        self.thresholds = thresholds
+    def __init__(self, model: DynamicExitModel, inputs: Mapping[str, Tensor], thresholds: Sequence[float]):
+        self.model, self.inputs, self.thresholds = model, inputs, thresholds
+        self.rule = evidence_rule(model.fuse)
         self.total = next(iter(inputs.values())).shape[0]
         # indices of the rows in play; None while these are all rows of the caller, in order
         self.rows: Tensor | None = None
         # the inputs of the rows in play, as far as they were needed
         self.gathered: dict[str, Tensor] = {}
-        # `hidden` and `memory` of the rows in play
-        self.carried: dict[str, Tensor] = {}
-        self.last_tap = model._last_tap_in_use(thresholds)
-        # sum of the probabilities so far, of the rows in play, and the number of stages that it sums over
-        self.evidence: Tensor | None = None
-        self.seen: Tensor | None = None
+        # what the evidence rule hands on, for the rows in play
+        self.evidence: tuple[Tensor, ...] = ()
         self.out: DynamicOutput | None = None
 
     def run(self) -> DynamicOutput:
-        model = self.model
-        on = [stage for stage in model._stages if self.thresholds[stage.index] != STAGE_OFF]
-        for stage in on:
-            if stage.kind != "saver":
-                continue
-            logits = model._module(stage)(*self._arguments(model._saver_input_names[stage.index]))
-            if stage.index == len(model.savers) - 1:
-                self._record_tap(-1, logits)
-            if self._try_exit(stage, logits):
-                return self._output()
-        for place, segment in enumerate(model.segments):
-            self.carried[HIDDEN] = segment(*self._arguments(model._segment_input_names[place]))
-            self._record_tap(place)
-            for stage in on:
-                if stage.segment != place + 1:
-                    continue
-                head = model._module(stage)
-                if self._try_exit(stage, head(*self._arguments(head_input_names(head)))):
-                    return self._output()
-        logits, confidence = self._accumulate_evidence(self.carried[HIDDEN], "final")
-        index = torch.full((logits.shape[0],), len(model._stages), dtype=torch.int64, device=logits.device)
-        self._write(DynamicOutput(logits, index, confidence), self.rows)
-        return self._output()
-
-    def _output(self) -> DynamicOutput:
+        steps = self.model.steps(self.thresholds)
+        final = walk(steps, self, self._offer, zeros=self._features_of_no_saver)
+        if final is not None:
+            logits, confidence = self._answer(final, FINAL)
+            index = torch.full((logits.shape[0],), len(self.model.chain), dtype=torch.int64, device=logits.device)
+            self._write(DynamicOutput(logits, index, confidence), self.rows)
         assert self.out is not None
         return self.out
 
-    def _record_tap(self, place: int, logits: Tensor | None = None) -> None:
-        """Compute the features that exits in use read: of the last saver's logits (-1) or of a hidden state."""
-        places = self.model.tap_positions
-        if place > self.last_tap or place not in places:
-            return
-        tap = self.model.tap(place)
-        features = tap(logits) if place < 0 else tap(*self._arguments(head_input_names(tap)))
-        memory = self.carried.get(MEMORY)
-        if memory is None and places[0] < 0 <= place:  # the saver is off
-            memory = features.new_zeros((features.shape[0], self.model.tap(-1).width))
-        self.carried[MEMORY] = features if memory is None else torch.cat([memory, features], dim=1)
-
-    def _arguments(self, names: Sequence[str]) -> list[Tensor]:
-        return [self.carried[name] if name in self.carried else self._input(name) for name in names]
-
-    def _input(self, name: str) -> Tensor:
-        """Return an input for the rows in play, gathered when a stage needs it."""
+    def __getitem__(self, name: str) -> Tensor:
+        """Return an input for the rows in play, gathered when a part needs it."""
         if self.rows is None:
             return self.inputs[name]
         if name not in self.gathered:
             self.gathered[name] = self.inputs[name][self.rows]
         return self.gathered[name]
 
-    def _try_exit(self, stage: _Stage, logits: Tensor) -> bool:
-        """Write the output of the rows that are confident enough; return whether no row is left."""
-        logits, confidence = self._accumulate_evidence(logits, stage.name)
-        leaves = confidence > self.thresholds[stage.index]
+    def _features_of_no_saver(self, features: Tensor) -> Tensor | None:
+        if self.model.tap_positions[0] >= 0:
+            return None
+        return features.new_zeros((features.shape[0], cast(int, self.model.tap(-1).width)))
+
+    def _offer(self, step: Step, logits: Tensor) -> Tensor | None:
+        """Write the output of the rows that are confident enough, and return which rows stay."""
+        logits, confidence = self._answer(logits, step.name)
+        leaves = confidence > self.thresholds[step.index]
         count = int(leaves.sum())
         if count == 0:
-            return False
-        index = torch.full((count,), stage.index, dtype=torch.int64, device=logits.device)
+            return None
+        index = torch.full((count,), step.index, dtype=torch.int64, device=logits.device)
         if count == logits.shape[0]:
             self._write(DynamicOutput(logits, index, confidence), self.rows)
-            return True
+            raise AllRowsLeft
         gone, stay = leaves.nonzero().flatten(), (~leaves).nonzero().flatten()
         leaving, staying = (gone, stay) if self.rows is None else (self.rows[gone], self.rows[stay])
         self._write(DynamicOutput(logits[gone], index, confidence[gone]), leaving)
         self.rows = staying
         self.gathered.clear()
-        self.carried = {name: value[stay] for name, value in self.carried.items()}
-        self.evidence = None if self.evidence is None else self.evidence[stay]
-        self.seen = None if self.seen is None else self.seen[stay]
-        return False
+        self.evidence = tuple(each[stay] for each in self.evidence)
+        return stay
 
-    def _accumulate_evidence(self, logits: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    def _answer(self, logits: Tensor, name: str) -> tuple[Tensor, Tensor]:
         """Add a stage's probabilities to the evidence; return the logits to answer with and the confidence."""
         rows = self.total if self.rows is None else self.rows.shape[0]
         if logits.dim() != 2 or logits.shape[0] != rows:
             raise ModelError(f"stage '{name}' must give logits ({rows}, C); got the shape {tuple(logits.shape)}")
-        if self.out is not None and logits.shape[1] != self.out.logits.shape[1]:
-            raise ModelError(f"stage '{name}' gives {logits.shape[1]} classes, not {self.out.logits.shape[1]}")
-        probabilities = torch.softmax(logits.float(), dim=1)
-        if self.model.fuse == "none":
-            return logits, probabilities.amax(dim=1)
-        if self.evidence is not None and self.evidence.shape != probabilities.shape:
-            raise ModelError(f"stage '{name}' gives {logits.shape[1]} classes, not {self.evidence.shape[1]}")
-        # a stage that returns NaN for a row adds no evidence for it
-        known = ~probabilities.isnan().any(dim=1, keepdim=True)
-        probabilities = torch.where(known, probabilities, torch.zeros_like(probabilities))
-        self.evidence = probabilities if self.evidence is None else self.evidence + probabilities
-        self.seen = known.float() if self.seen is None else self.seen + known
-        mean = self.evidence / self.seen
-        return mean.clamp(min=torch.finfo(torch.float32).tiny).log(), mean.amax(dim=1)
+        known = self.out.logits if self.out is not None else next(iter(self.evidence), logits)
+        if logits.shape[1] != known.shape[1]:
+            raise ModelError(f"stage '{name}' gives {logits.shape[1]} classes, not {known.shape[1]}")
+        self.evidence, evidence = self.rule.torch(self.evidence, torch.softmax(logits.float(), dim=1))
+        confidence = evidence.amax(dim=1)
+        if self.rule.keeps_logits:
+            return logits, confidence
+        return evidence.clamp(min=torch.finfo(torch.float32).tiny).log(), confidence
 
     def _write(self, part: DynamicOutput, rows: Tensor | None) -> None:
         """Write the output of some rows of the caller; None stands for all."""

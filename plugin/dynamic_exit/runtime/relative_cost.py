@@ -1,17 +1,17 @@
 """Cost of models in memory, relative to the model that they were made from."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..chain.evaluation import Configuration, evaluate
-from ..chain.names import HIDDEN
-from ..chain.spec import head_input_names
-from ..cost import count_macs, measure_latency
+from ..chain.walk import Runnable, Step, walk
+from ..cost import ExitCost, chain_cost, count_macs, measure_latency
 from ..graph import evaluation_mode
 from ..records import Records
 from ..search.optimizer import front
@@ -80,26 +80,23 @@ class RelativeCost:
 
     def _measure_stages(self, model: DynamicExitModel) -> tuple[np.ndarray, np.ndarray]:
         """Time every stage of a dynamic model; return own and prefix cost, float64 (S,), as in records."""
-        values = dict.fromkeys(model.input_names, self.batch)
-        calls: dict[str, Callable[[], object]] = {
-            name: partial(model.stage_module(name), self.batch)
-            for name, position in zip(model.chain, model.positions, strict=True)
-            if position < 0
-        }
+        calls: dict[str, Callable[[], object]] = {}
+
+        def keep_call(step: Step, part: Runnable, arguments: Sequence[Tensor]) -> Tensor:
+            if part is step.part:
+                calls[step.name] = partial(part.run, *arguments)
+            return cast(Tensor, part.run(*arguments))
+
+        steps = model.steps()
         with torch.no_grad():
-            for place, segment in enumerate(model.segments):
-                inputs = [values[name] for name in model.segment_input_names[place]]
-                calls[f"segment {place}"] = partial(segment, *inputs)
-                values[HIDDEN] = segment(*inputs)
-                for name, position in zip(model.chain, model.positions, strict=True):
-                    if position == place:
-                        head = model.stage_module(name)
-                        calls[name] = partial(head, *(values[each] for each in head_input_names(head)))
+            walk(steps, dict.fromkeys(model.input_names, self.batch), call=keep_call)
         ratios = self._latency_ratios(calls)
-        reached = np.cumsum([ratios[f"segment {place}"] for place in range(len(model.segments))])
-        own = np.array([*(ratios[name] for name in model.chain), 0.0])
-        before = [reached[position] if position >= 0 else 0.0 for position in model.positions]
-        return own, np.array([*before, reached[-1]])
+        own, prefix = chain_cost(
+            {step.name: ratios[step.name] for step in steps if step.kind == "saver"},
+            [ratios[step.name] for step in steps if step.kind == "segment"],
+            {step.name: ExitCost(step.place, ratios[step.name]) for step in steps if step.kind == "exit"},
+        )
+        return np.array(list(own.values())), np.array(list(prefix.values()))
 
 
 def threshold_fronts(records: Records, fuse: str) -> list[list[Point]]:

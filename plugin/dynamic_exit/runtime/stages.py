@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
-import numpy as np
 from torch import Tensor, nn
 
-from ..chain.names import FINAL, MEMORY
+from ..chain.names import MEMORY
+from ..cost import ChainCost, ExitCost, chain_cost
 from .model import DynamicExitModel
 
 #: What tables call numbers that are not quantized.
@@ -186,20 +186,18 @@ class StageSet:
             taps={index: made(stage) for index, stage in self.taps.items()},
         )
 
-    def costs(self, cost_of: Callable[[Stage], float]) -> tuple[dict[str, float], dict[str, float]]:
-        """Return own and prefix cost by stage name, the final included.
-
-        An exit of a sequence network pays its head and all taps up to it, also those that another such exit in use has
-        paid for already; taps of a sample that leaves at another exit before it are not charged.
+    def costs(self, cost_of: Callable[[Stage], float]) -> ChainCost:
+        """Return own and prefix cost by stage name.
 
         Args:
             cost_of: Cost of one stage per sample.
         """
-        before = np.cumsum([cost_of(stage) for stage in self.segments])
-        own = {name: cost_of(stage) for name, stage in self.savers.items()}
-        prefix = dict.fromkeys(self.savers, 0.0)
-        for name, (index, stage) in self.exits.items():
-            taps = self.taps if MEMORY in stage.part.input_names else {}
-            own[name] = cost_of(stage) + sum(cost_of(tap) for place, tap in taps.items() if place <= index)
-            prefix[name] = float(before[index])
-        return {**own, FINAL: 0.0}, {**prefix, FINAL: float(before[-1])}
+        return chain_cost(
+            {name: cost_of(stage) for name, stage in self.savers.items()},
+            [cost_of(stage) for stage in self.segments],
+            {
+                name: ExitCost(place, cost_of(stage), MEMORY in stage.part.input_names)
+                for name, (place, stage) in self.exits.items()
+            },
+            {place: cost_of(tap) for place, tap in self.taps.items()},
+        )

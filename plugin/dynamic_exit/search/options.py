@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from ..chain.names import FUSES
+from ..chain.evidence import evidence_names
 from ..errors import TuningError
 
 
@@ -33,8 +33,9 @@ class SearchOptions:
     restarts: int = 6
 
     def __post_init__(self) -> None:
-        if self.fuse not in FUSES:
-            raise TuningError(f"fuse must be 'none' or 'mean'; got '{self.fuse}'")
+        if self.fuse not in evidence_names():
+            known = " or ".join(f"'{name}'" for name in evidence_names())
+            raise TuningError(f"fuse must be {known}; got '{self.fuse}'")
         if self.max_savers is not None and self.max_savers < 0:
             raise TuningError(f"max_savers must be 0 or more; got {self.max_savers}")
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..chain.fused_evidence import fused_answers, local_evidence
+from ..chain.evidence import evidence_rule
+from ..chain.evidence.base import Approximation
 from ..records import Records
 from ..records.stage_table import Stages
 
@@ -44,13 +45,12 @@ class OutcomeCache:
 
     Args:
         records: The records to search on.
-        fuse: ``none`` or ``mean``.
+        fuse: Name of the evidence rule.
         memory: Bytes of evidence to cache.
     """
 
     def __init__(self, records: Records, fuse: str, memory: int = 1 << 29) -> None:
-        self.records = records
-        self.fuse = fuse
+        self.records, self.rule = records, evidence_rule(fuse)
         self.table = records.stage_table
         self.truth = records.truth
         self.final = self.table.final
@@ -65,7 +65,7 @@ class OutcomeCache:
             stages: Indices into the records' stages, rising, without the final.
         """
         whole = (*stages, self.final)
-        answers = [self._answer(whole[: i + 1] if self.fuse == "mean" else (s,)) for i, s in enumerate(whole)]
+        answers = [self._answer((s,) if self.rule.separable else whole[: i + 1]) for i, s in enumerate(whole)]
         confidence = np.empty((len(stages), len(self.records)), dtype=np.float32)
         for place in range(len(stages)):
             confidence[place] = answers[place][0]
@@ -88,19 +88,18 @@ class OutcomeCache:
 
     def _fused(self, seen: Stages) -> tuple[np.ndarray, np.ndarray]:
         # confidence and correctness of the evidence that these stages give together
-        classes, confidence = fused_answers(self.records, seen)
+        classes, confidence = self.rule.search(self.records, seen)
         return confidence, classes == self.truth
 
 
 class ApproximateOutcomes(OutcomeCache):
     """Outcomes on some of the samples, many times faster where evidence is fused: for judging very many chains.
 
-    The evidence of a sample is kept only for the classes that all stages together find most likely. Any other class
-    counts only where a single stage is surest of it.
+    What the rule of the evidence cannot approximate is computed in full on these samples.
 
     Args:
         records: The records to search on.
-        fuse: ``none`` or ``mean``.
+        fuse: Name of the evidence rule.
         rows: integers (n,); the samples.
     """
 
@@ -108,18 +107,10 @@ class ApproximateOutcomes(OutcomeCache):
         super().__init__(records.take(rows), fuse)
 
     @functools.cached_property
-    def _local(self) -> tuple[np.ndarray, np.ndarray]:
-        return local_evidence(self.records)
+    def _approximation(self) -> Approximation | None:
+        return self.rule.approximate(self.records)
 
     def _fused(self, seen: Stages) -> tuple[np.ndarray, np.ndarray]:
-        if len(seen) == 1:
+        if len(seen) == 1 or self._approximation is None:
             return super()._fused(seen)
-        dense, others = self._local
-        total, other = dense[seen[0]], others[seen[0]]
-        total = total + dense[seen[1]]
-        for stage in seen[2:]:
-            total += dense[stage]
-        for stage in seen[1:]:
-            other = np.maximum(other, others[stage])
-        best = np.maximum(total.max(axis=0), other)
-        return best / np.float32(len(seen)), total[0] >= best
+        return self._approximation(seen)

@@ -82,6 +82,7 @@ class Search:
     def __init__(self, records: Records, options: SearchOptions) -> None:
         self.records, self.options, self.table = records, options, records.stage_table
         self.outcomes = OutcomeCache(records, options.fuse)
+        self._separable = self.outcomes.rule.separable
 
     def run(self, goals: Sequence[Goal]) -> list[Solution | None]:
         """Search for every goal.
@@ -132,7 +133,7 @@ class Search:
         Returns:
             Solutions of which none dominates another, from cheap to expensive.
         """
-        if self.options.fuse == "none" and self._all_chains is None:
+        if self._separable and self._all_chains is None:
             found = [*self._path_solutions(points), self._backbone_alone()]
             return self._fill_gaps(undominated(found), points)
         low, high = self.outcomes.correct_range()
@@ -197,7 +198,7 @@ class Search:
     @functools.cached_property
     def _exchange(self) -> Exchange | None:
         # only where chains come from a path, whose front is convex
-        if self.options.fuse == "mean" or not self.table.exits or self._all_chains is not None:
+        if not self._separable or not self.table.exits or self._all_chains is not None:
             return None
         if self.options.restarts == 0:
             return None
@@ -227,7 +228,7 @@ class Search:
         # per goal, the chains worth a full fit, the backbone alone among them
         every = self._all_chains
         pools: list[list[Proposal]] = [[] for _ in goals]
-        if self.options.fuse == "none" and self.table.exits and (every is None or self._tiny):
+        if self._separable and self.table.exits and (every is None or self._tiny):
             pools = self._path_proposals(goals)
             # a path ends where no change of one stage helps: better chains may lie beyond
             every = every or (self._short_chains() if self._cheap else [])
@@ -275,7 +276,9 @@ class Search:
         if max_savers == 0:
             return [exits]
         names = [self.records.stages[s] for s in savers]
-        savers_only = Search(self.records.select(names), SearchOptions("none", max_savers, self.options.seed))
+        savers_only = Search(
+            self.records.select(names), SearchOptions(self.options.fuse, max_savers, self.options.seed)
+        )
         goals = [Goal(max_accuracy_drop=drop) for drop in (0.0, 0.01, 0.03)]
         best = {pool[1].stages if len(pool) > 1 else () for pool in savers_only._beam_proposals(goals)}
         return [(*(savers[s] for s in stages), *exits) for stages in sorted(best)]
@@ -330,7 +333,7 @@ class Search:
             if not reached.any():
                 break
             leaves = reached & (sure > threshold)
-            if self.options.fuse == "mean" or leaves.any():
+            if not self._separable or leaves.any():
                 used.add(stage)
             stages.append((stage, float(threshold)))
             reached &= ~leaves

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ...chain.names import HIDDEN
 from ...chain.operating_point import Goal
 from ...core.batching import run_in_batches
-from ...cost import count_macs, node_macs
+from ...cost import ExitCost, chain_cost, count_macs, node_macs
 from ...errors import PassError
 from ...graph import (
     Classifier,
@@ -144,17 +144,12 @@ def _tune(
 ) -> DynamicExitModel:
     """Set the thresholds of least cost at which the model agrees with its final stage; costs are those in float."""
     savers = dict(zip(model.chain, model.savers, strict=False))
-    before, reached = [], 0.0
-    for segment in float_segments:
-        reached += count_macs(segment, segment.example_inputs)
-        before.append(reached)
-    own = {name: count_macs(saver, (inputs[:2],)) for name, saver in savers.items()} | {"final": 0.0}
-    prefix = dict.fromkeys(savers, 0.0) | {"final": reached}
     exits = zip(model.chain[len(savers) :], model.positions[len(savers) :], model.heads, strict=True)
-    for name, place, head in exits:
-        following = float_segments[place + 1]
-        own[name] = count_macs(head, (following.example_inputs[following.input_names.index(HIDDEN)],))
-        prefix[name] = before[place]
+    own, prefix = chain_cost(
+        {name: count_macs(saver, (inputs[:2],)) for name, saver in savers.items()},
+        [count_macs(segment, segment.example_inputs) for segment in float_segments],
+        {name: ExitCost(place, _head_macs(head, float_segments[place + 1])) for name, place, head in exits},
+    )
     model.records = make_records(
         model,
         [inputs.numpy()],
@@ -168,3 +163,7 @@ def _tune(
     used = dict(best.stages)
     model.set_thresholds([used.get(stage, float("inf")) for stage in model.chain])
     return model
+
+
+def _head_macs(head: nn.Module, following: Segment) -> float:
+    return count_macs(head, (following.example_inputs[following.input_names.index(HIDDEN)],))

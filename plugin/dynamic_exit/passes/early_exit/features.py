@@ -4,16 +4,17 @@ import json
 import logging
 import mmap
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...chain.names import HIDDEN
+from ...chain.walk import Runnable, Step, chain_steps, walk
 from ...core.atomic_write import atomic_write
 from ...core.batching import DEFAULT_BATCH_SIZE
 from ...core.hashing import array_fingerprint, digest
@@ -114,11 +115,17 @@ class LiveFeatures:
         if self.augment:
             values = {name: self.augment(tensor, rows, view) for name, tensor in values.items()}
         features = self._features(-1, values, "the last saver gives NaN")
-        for index, segment in enumerate(self.segments):
-            values[HIDDEN] = segment(*(values[name] for name in segment.input_names))
-            place = self._cut_names[index] if index < len(self._cut_names) else f"segment {index}"
-            features |= self._features(index, values, f"the backbone gives NaN at '{place}'")
-        return features, _to_half(values[HIDDEN], "the backbone gives NaN at its end")
+
+        def keep_features(step: Step, part: Runnable, arguments: Sequence[Tensor]) -> Tensor:
+            hidden = cast(Tensor, part.run(*arguments))
+            place = self._cut_names[step.place] if step.place < len(self._cut_names) else f"segment {step.place}"
+            complaint = f"the backbone gives NaN at '{place}'"
+            features.update(self._features(step.place, {**values, HIDDEN: hidden}, complaint))
+            return hidden
+
+        segments = [Runnable(segment, segment.input_names) for segment in self.segments]
+        logits = walk(chain_steps((), segments, (), {}), values, call=keep_features)
+        return features, _to_half(cast(Tensor, logits), "the backbone gives NaN at its end")
 
     def _features(self, index: int, values: Mapping[str, Tensor], complaint: str) -> dict[Key, Tensor]:
         return {

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from ...chain.evidence import EvidenceName
 from ..augment import AUGMENTS, AugmentName
 from ..registry import register_pass
 from ..stanza import ModelSource, Stanza, refuse
@@ -39,7 +40,7 @@ class TinySaverStanza(Stanza):
     candidates: list[ModelSource] = Field(min_length=1, description="models to choose from")
     selection: Literal["chain", "single"] = Field("chain", description="single: the one with the largest saving")
     max_savers: int = Field(2, ge=1, description="maximum number of savers in a chain")
-    fuse: Literal["none", "mean"] = Field("mean", description="mean: average the probabilities of all stages so far")
+    fuse: EvidenceName = Field("mean", description="mean: average the probabilities of all stages so far")
     quantize: bool = Field(True, description="false: savers stay in float whatever `quantization` says")
     time_limit: float | None = Field(None, gt=0, description="seconds after which no further candidate is tried")
     fine_tune: FineTuneStanza | None = Field(

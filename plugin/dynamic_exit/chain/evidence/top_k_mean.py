@@ -1,11 +1,8 @@
-"""Fused evidence of several stages on records, vectorized for the search.
-
-`evaluation.evaluate` computes the same a second time, as plainly as the runtime, for every reported figure.
-"""
+"""The mean of several stages' probabilities on the kept classes of records, vectorized for the search."""
 
 import numpy as np
 
-from ..records import Records
+from ...records import Records
 
 # sums over so many samples fit the processor's cache
 _CHUNK_ROWS = 1 << 13

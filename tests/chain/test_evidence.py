@@ -1,0 +1,178 @@
+"""Every evidence rule in its three forms, and its short cuts on records, against what a chain answers by definition."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from instances import random_records
+from onnx import TensorProto, helper
+from torch import nn
+
+from dynamic_exit.chain.evaluation import Configuration, evaluate
+from dynamic_exit.chain.evidence import EvidenceRule, evidence_names, evidence_rule, mean, register_evidence, registry
+from dynamic_exit.chain.semantics import chain_answer, chain_answer_cost
+from dynamic_exit.chain.thresholds import STAGE_OFF
+from dynamic_exit.errors import ModelError
+from dynamic_exit.onnx.model_parts import ModelParts
+from dynamic_exit.onnx.part import BATCH, OUTPUT, Part
+from dynamic_exit.onnx.session import open_session
+from dynamic_exit.onnx.stitch import stitch
+from dynamic_exit.runtime.model import DynamicExitModel
+
+STAGES, CLASSES = 4, 3
+
+
+class LargestProbability(EvidenceRule):
+    """The largest probability of each class so far; not separable, and of another state than the built-in rules."""
+
+    def numpy(self, state, probabilities):
+        known = np.nan_to_num(probabilities)
+        largest = np.maximum(*state, known) if state else known
+        return (largest,), largest
+
+    def torch(self, state, probabilities):
+        known = probabilities.nan_to_num()
+        largest = torch.maximum(*state, known) if state else known
+        return (largest,), largest
+
+    def onnx(self, graph, state, probabilities):
+        zero = graph.constant(0, np.float32)
+        known = graph.add("Where", graph.add("IsNaN", probabilities), zero, probabilities)
+        largest = graph.add("Max", state, known) if state else known
+        return largest, largest
+
+    def onnx_width(self, classes):
+        return classes
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _rule_of_the_tests():
+    register_evidence("largest_of_tests")(LargestProbability)
+    yield
+    registry._RULES.pop("largest_of_tests")
+
+
+def softmax(logits):
+    return torch.softmax(torch.from_numpy(logits), dim=1).numpy()
+
+
+class Column(nn.Module):
+    """The logits of one stage, which lie side by side in the input."""
+
+    def __init__(self, stage, names=("x",)):
+        super().__init__()
+        self.stage, self.input_names = stage, names
+
+    def forward(self, x):
+        return x[:, self.stage * CLASSES : (self.stage + 1) * CLASSES]
+
+
+def column(name: str, stage: int, takes: str, gives: str) -> Part:
+    """The same as an ONNX part; a segment hands the whole input on."""
+    columns = CLASSES if gives == "logits" else STAGES * CLASSES
+    start, end = (stage * CLASSES, (stage + 1) * CLASSES) if gives == "logits" else (0, columns)
+    value = [helper.make_node("Constant", [], [key], value_ints=[number]) for key, number in
+             (("start", start), ("end", end), ("axis", 1))]  # fmt: skip
+    nodes = [*value, helper.make_node("Slice", [takes, "start", "end", "axis"], [OUTPUT])]
+    shapes = ((takes, STAGES * CLASSES), (OUTPUT, columns))
+    into, out = (helper.make_tensor_value_info(key, TensorProto.FLOAT, [BATCH, width]) for key, width in shapes)
+    graph = helper.make_graph(nodes, name, [into], [out])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return Part(name, proto, (takes,), gives)
+
+
+def in_torch(rule: str) -> DynamicExitModel:
+    hidden = ("hidden",)
+    whole = nn.Identity()
+    whole.input_names = ("x",)
+    return DynamicExitModel(
+        [whole, Column(3, hidden)],
+        input_names=["x"],
+        savers={"a": Column(0), "b": Column(1)},
+        exits={"e": (0, Column(2, hidden))},
+        fuse=rule,
+    )
+
+
+def in_onnx(rule: str):
+    segments = [column("s0", 0, "x", "hidden"), column("s1", 3, "hidden", "logits")]
+    savers = [column("a", 0, "x", "logits"), column("b", 1, "x", "logits")]
+    parts = ModelParts(savers, segments, [(column("e", 2, "hidden", "logits"), 0)], rule)
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [BATCH, STAGES * CLASSES])]
+    return open_session(stitch(parts, inputs, CLASSES, [STAGE_OFF] * 3, {}), threads=1)
+
+
+@pytest.fixture(scope="module", params=["none", "mean", "largest_of_tests"])
+def forms(request):
+    return request.param, in_torch(request.param), in_onnx(request.param)
+
+
+def test_all_rules_are_tested_here():
+    assert set(evidence_names()) == {"none", "mean", "largest_of_tests"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    thresholds=st.lists(st.one_of(st.floats(0.3125, 1.0, width=32), st.just(STAGE_OFF)), min_size=3, max_size=3),
+    rows=st.integers(1, 12),
+    seed=st.integers(0, 10_000),
+    unknown=st.floats(0, 0.4),
+)
+def test_torch_and_onnx_answer_what_numpy_defines(forms, thresholds, rows, seed, unknown):
+    name, model, session = forms
+    random = np.random.default_rng(seed)
+    logits = random.normal(size=(STAGES, rows, CLASSES)).astype(np.float32) * 3
+    logits[:-1][random.random((STAGES - 1, rows)) < unknown] = np.nan  # a stage that has no answer for a row
+    expected = chain_answer([softmax(each) for each in logits], thresholds, evidence_rule(name))
+    x = np.ascontiguousarray(logits.transpose(1, 0, 2).reshape(rows, -1))
+    with torch.no_grad():
+        found = [tuple(value.numpy() for value in model.answer(thresholds, {"x": torch.from_numpy(x)}))]
+    found.append(tuple(session.run(None, {"x": x, "thresholds": np.float32(thresholds)})))
+    for answers, exit_index, confidence in found:
+        sure = np.abs(confidence - expected.confidence) < 1e-5  # where rounding decides, another stage may answer
+        assert np.array_equal(exit_index[sure], expected.exit_index[sure]) and sure.mean() >= 1 - 1 / rows
+        assert np.array_equal(answers.argmax(1)[sure], expected.prediction[sure])
+
+
+@pytest.mark.parametrize("name", ["none", "mean", "largest_of_tests"])
+@pytest.mark.parametrize("seed", range(6))
+def test_figures_and_search_on_records_follow_the_definition(name, seed):
+    records, rule = random_records(seed, samples=60, stages=3), evidence_rule(name)
+    dense = [np.zeros((60, 4), np.float32) for _ in records.stages]
+    for stage, each in enumerate(dense):
+        np.put_along_axis(each, records.topk_classes[stage].astype(int), records.topk_probabilities[stage], axis=1)
+    thresholds = np.random.default_rng(seed).uniform(0.3, 0.9, len(dense) - 1).astype(np.float32)
+    on = tuple((stage, float(t)) for stage, t in zip(records.stages, thresholds, strict=False))
+    positions = records.positions[:-1]
+    if len({*positions[positions >= 0]}) < (positions >= 0).sum():
+        pytest.skip("two exits share a position")
+    expected = chain_answer(dense, thresholds, rule)
+    figures = evaluate(records, Configuration(on, name))
+    assert np.array_equal(figures.exit_index, expected.exit_index)
+    assert np.array_equal(figures.prediction, expected.prediction)
+    cost = chain_answer_cost(expected.exit_index, thresholds, records.own_cost, records.prefix_cost)
+    assert figures.cost == pytest.approx(cost.mean())
+    for seen in ((0, 1), (0, 2, 3), (1, 3)):
+        whole = rule.evaluate(records, seen, np.arange(60))
+        assert all(np.array_equal(one, other) for one, other in zip(whole, rule.search(records, seen), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "message"),
+    [
+        ("mean", {}, f"evidence rule 'mean' is already registered by {mean.__name__}; choose another name"),
+        ("my rule", {}, "an evidence rule must be named by an identifier; got 'my rule'"),
+        ("half", {"onnx": None}, "evidence rule 'half' lacks `onnx`; a rule has numpy, torch and onnx forms"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_registered_is_refused(name, body, message):
+    methods = {key: getattr(LargestProbability, key) for key in ("numpy", "torch", "onnx") if key not in body}
+    with pytest.raises(ModelError) as refused:
+        register_evidence(name)(type("Rule", (EvidenceRule,), methods))
+    assert str(refused.value) == message
+
+
+def test_an_unknown_rule_is_refused_with_the_nearest():
+    with pytest.raises(ModelError, match=r"there is no evidence rule 'mea'; did you mean 'mean'\?"):
+        evidence_rule("mea")
