@@ -23,8 +23,9 @@ import torch
 from neural_compressor.torch.quantization import TuningConfig, autotune, quantize
 
 from dynamic_exit import ConfigurationOptimizer, DynamicExitConfig
-from dynamic_exit.chain.evaluation import Configuration, evaluate
+from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.chain.goal_limits import LARGEST_DROP
+from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.core.batching import batches
 from dynamic_exit.cost import count_macs
 from dynamic_exit.errors import PassError

@@ -21,8 +21,9 @@ import torch
 import yaml
 from tuning_baselines import best_single_saver
 
-from dynamic_exit.chain.evaluation import Configuration, Evaluation, evaluate
-from dynamic_exit.chain.operating_point import Goal
+from dynamic_exit.chain.evaluation import Evaluation, evaluate
+from dynamic_exit.chain.goal import Goal
+from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.core.user_code import load_function
 from dynamic_exit.cost import count_macs
 from dynamic_exit.onnx.export import export_part

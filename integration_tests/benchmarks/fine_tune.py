@@ -14,7 +14,7 @@ from cifar10 import RECIPE, halves
 from torch import Tensor, nn
 
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.operating_point import Goal
+from dynamic_exit.chain.goal import Goal
 from dynamic_exit.core.batching import DEFAULT_BATCH_SIZE
 from dynamic_exit.core.user_code import load_function
 from dynamic_exit.cost import count_macs

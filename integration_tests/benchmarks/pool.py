@@ -13,8 +13,9 @@ from collections.abc import Callable
 import numpy as np
 from tuning_data import imagenet
 
-from dynamic_exit.chain.evaluation import Configuration, evaluate
-from dynamic_exit.chain.operating_point import Goal
+from dynamic_exit.chain.evaluation import evaluate
+from dynamic_exit.chain.goal import Goal
+from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.passes.tiny_saver.select import select_savers
 from dynamic_exit.records import Records
 from dynamic_exit.records.stage_table import Stages

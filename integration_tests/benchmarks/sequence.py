@@ -16,7 +16,7 @@ import yaml
 from cifar10 import RECIPE, halves
 
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.operating_point import Goal
+from dynamic_exit.chain.goal import Goal
 from dynamic_exit.core.user_code import load_function
 from dynamic_exit.errors import TuningError
 from dynamic_exit.pipeline.backbone import cut_backbone

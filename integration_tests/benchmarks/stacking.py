@@ -30,8 +30,8 @@ import yaml
 from cifar10 import ours, repeat
 
 from dynamic_exit.artifact.folder import MODEL_FILE, POINTS_FILE
-from dynamic_exit.chain.operating_point import Goal, OperatingPoints
-from dynamic_exit.chain.thresholds import point_thresholds
+from dynamic_exit.chain.goal import Goal
+from dynamic_exit.chain.operating_point import OperatingPoints, point_thresholds
 from dynamic_exit.cost import Latency, measure_latency
 from dynamic_exit.onnx.session import open_session
 from dynamic_exit.onnx.unstitch import static_model, unstitch

@@ -21,8 +21,7 @@ from pathlib import Path
 import onnx
 
 from dynamic_exit.artifact.folder import MODEL_FILE, POINTS_FILE
-from dynamic_exit.chain.operating_point import OperatingPoints
-from dynamic_exit.chain.thresholds import point_thresholds
+from dynamic_exit.chain.operating_point import OperatingPoints, point_thresholds
 from dynamic_exit.onnx.session import open_session
 from dynamic_exit.onnx.unstitch import unstitch
 from dynamic_exit.pipeline.inputs import load_run_inputs

@@ -16,8 +16,9 @@ from tuning_baselines import OnePass, best_single_saver, one_threshold
 from tuning_data import imagenet, synthetic
 from tuning_statistics import guarantees, overfitting
 
-from dynamic_exit.chain.evaluation import Configuration, evaluate
-from dynamic_exit.chain.operating_point import Goal
+from dynamic_exit.chain.evaluation import evaluate
+from dynamic_exit.chain.goal import Goal
+from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.records import Records
 from dynamic_exit.search.optimizer import front, optimize, tune
 from dynamic_exit.search.options import SearchOptions

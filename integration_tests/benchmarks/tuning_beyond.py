@@ -32,8 +32,9 @@ from tuning_evidence import (
     plain_confidence,
 )
 
-from dynamic_exit.chain.evaluation import Configuration, evaluate
-from dynamic_exit.chain.operating_point import Goal
+from dynamic_exit.chain.evaluation import evaluate
+from dynamic_exit.chain.goal import Goal
+from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.records import Records
 from dynamic_exit.search.beam import Beam
 from dynamic_exit.search.optimizer import optimize

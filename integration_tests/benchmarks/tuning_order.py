@@ -18,7 +18,8 @@ import numpy as np
 from tuning_data import synthetic
 
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.operating_point import Goal, OperatingPoint
+from dynamic_exit.chain.goal import Goal
+from dynamic_exit.chain.operating_point import OperatingPoint
 from dynamic_exit.errors import TuningError
 from dynamic_exit.guarantee import certify_boldest
 from dynamic_exit.records import Records

@@ -4,7 +4,7 @@ import numpy as np
 from tuning_data import imagenet, synthetic
 
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.operating_point import Goal
+from dynamic_exit.chain.goal import Goal
 from dynamic_exit.guarantee import BettingTest, make_test_sequence
 from dynamic_exit.records import Records
 from dynamic_exit.search.optimism import estimate_optimism

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from instances import exits, random_records, savers
 
-from dynamic_exit.chain.evaluation import Configuration, evaluate
+from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.chain.evidence.top_k_mean import fused_answers
+from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.errors import OperatingPointError
 from dynamic_exit.records import Records
 from dynamic_exit.search.outcomes import OutcomeCache

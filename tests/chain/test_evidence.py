@@ -9,10 +9,10 @@ from instances import random_records
 from onnx import TensorProto, helper
 from torch import nn
 
-from dynamic_exit.chain.evaluation import Configuration, evaluate
+from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.chain.evidence import EvidenceRule, evidence_names, evidence_rule, mean, register_evidence, registry
 from dynamic_exit.chain.semantics import chain_answer, chain_answer_cost
-from dynamic_exit.chain.thresholds import STAGE_OFF
+from dynamic_exit.chain.thresholds import STAGE_OFF, Configuration
 from dynamic_exit.errors import ModelError
 from dynamic_exit.onnx.model_parts import ModelParts
 from dynamic_exit.onnx.part import BATCH, OUTPUT, Part

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from points import file_of, point
 
+from dynamic_exit.chain.goal import Goal
 from dynamic_exit.chain.goal_limits import explain_excessive_drop
-from dynamic_exit.chain.operating_point import Goal, OperatingPoints
+from dynamic_exit.chain.operating_point import OperatingPoints
 from dynamic_exit.errors import DynamicExitError, OperatingPointError, PassError, RecipeError
 from dynamic_exit.passes import explain
 from dynamic_exit.recipe import PointGoal, Tuning

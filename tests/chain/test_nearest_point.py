@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from points import file_of, point
 
-from dynamic_exit.chain.operating_point import Goal
+from dynamic_exit.chain.goal import Goal
 from dynamic_exit.errors import OperatingPointError
 
 HALF, ONE = (Goal(max_accuracy_drop=drop) for drop in (0.005, 0.01))

@@ -3,8 +3,9 @@ import json
 import pytest
 from instances import savers
 
-from dynamic_exit.chain.evaluation import Configuration
-from dynamic_exit.chain.operating_point import Baseline, Goal, Guarantee, OperatingPoint, OperatingPoints
+from dynamic_exit.chain.goal import Goal
+from dynamic_exit.chain.operating_point import Baseline, Guarantee, OperatingPoint, OperatingPoints
+from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.errors import OperatingPointError
 
 

@@ -3,8 +3,9 @@ import pytest
 from instances import savers
 from scipy.stats import multinomial
 
-from dynamic_exit.chain.evaluation import Configuration, evaluate
-from dynamic_exit.chain.operating_point import Goal
+from dynamic_exit.chain.evaluation import evaluate
+from dynamic_exit.chain.goal import Goal
+from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.errors import TuningError
 from dynamic_exit.guarantee import BettingTest, count_discordant, fixed_sequence_test, samples_needed
 from dynamic_exit.search.optimizer import tune

@@ -1,4 +1,5 @@
-from dynamic_exit.chain.operating_point import Baseline, Goal, Guarantee, OperatingPoint, OperatingPoints
+from dynamic_exit.chain.goal import Goal
+from dynamic_exit.chain.operating_point import Baseline, Guarantee, OperatingPoint, OperatingPoints
 
 
 def drops(*values: float) -> list[Goal]:

@@ -8,8 +8,7 @@ import tiny
 import torch
 import yaml
 
-from dynamic_exit.chain.operating_point import OperatingPoints
-from dynamic_exit.chain.thresholds import point_thresholds
+from dynamic_exit.chain.operating_point import OperatingPoints, point_thresholds
 from dynamic_exit.errors import TuningError
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe import read_recipe

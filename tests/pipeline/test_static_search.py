@@ -11,7 +11,7 @@ from log_lines import log_lines
 
 from dynamic_exit.chain import goal_limits
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.operating_point import Goal
+from dynamic_exit.chain.goal import Goal
 from dynamic_exit.errors import RecipeError, TuningError
 from dynamic_exit.modeling import AutoDynamicExitModel
 from dynamic_exit.pipeline.run import run

@@ -5,7 +5,7 @@ import pytest
 from instances import exits, random_records, savers
 
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.operating_point import Goal
+from dynamic_exit.chain.goal import Goal
 from dynamic_exit.errors import TuningError
 from dynamic_exit.records import Records, StageTable
 from dynamic_exit.search.beam import Beam, fit_all, shortlist

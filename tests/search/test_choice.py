@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from instances import exits, random_records, savers
 from points import budgets, drops
 
-from dynamic_exit.chain.evaluation import Configuration, evaluate
-from dynamic_exit.chain.operating_point import Goal
+from dynamic_exit.chain.evaluation import evaluate
+from dynamic_exit.chain.goal import Goal
+from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.errors import TuningError
 from dynamic_exit.guarantee import certify_boldest, count_discordant, fixed_sequence_test
 from dynamic_exit.search.choice import Choice, goals_with_margin, run_with_margin, shortage_warnings

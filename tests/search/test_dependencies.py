@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from dynamic_exit.chain.evaluation import Configuration, evaluate
-from dynamic_exit.chain.operating_point import Goal
+from dynamic_exit.chain.evaluation import evaluate
+from dynamic_exit.chain.goal import Goal
+from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.errors import OperatingPointError, RecordsError
 from dynamic_exit.records import Records, StageTable
 from dynamic_exit.search import solver as search_module

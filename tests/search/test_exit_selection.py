@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from instances import exits, random_records, savers
 
-from dynamic_exit.chain.operating_point import Goal
+from dynamic_exit.chain.goal import Goal
 from dynamic_exit.records import Records, StageTable
 from dynamic_exit.search.exit_selection import drop_unhelpful_exits
 from dynamic_exit.search.optimizer import optimize

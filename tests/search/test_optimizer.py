@@ -3,7 +3,8 @@ import pytest
 from instances import exits, savers
 
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.operating_point import Goal, OperatingPoints
+from dynamic_exit.chain.goal import Goal
+from dynamic_exit.chain.operating_point import OperatingPoints
 from dynamic_exit.errors import RecordsError, TuningError
 from dynamic_exit.records import Records
 from dynamic_exit.search.optimizer import optimize, tune, tune_file

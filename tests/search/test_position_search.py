@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from instances import exits, random_records, savers
 
-from dynamic_exit.chain.evaluation import Configuration, evaluate
+from dynamic_exit.chain.evaluation import evaluate
+from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.search.outcomes import OutcomeCache
 from dynamic_exit.search.position_search import OFF, PositionSearch, coordinate_ascent
 from dynamic_exit.search.tradeoff import TradeoffPath

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from instances import brute_force, exits, random_records, savers
 
-from dynamic_exit.chain.evaluation import Configuration, evaluate
-from dynamic_exit.chain.operating_point import Goal
+from dynamic_exit.chain.evaluation import evaluate
+from dynamic_exit.chain.goal import Goal
+from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.errors import TuningError
 from dynamic_exit.search.optimizer import front, optimize
 from dynamic_exit.search.options import SearchOptions

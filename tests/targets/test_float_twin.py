@@ -14,8 +14,7 @@ from safetensors.torch import save_file
 
 from dynamic_exit.analysis.benchmark import _open_models, benchmark_folder
 from dynamic_exit.artifact.folder import read_config
-from dynamic_exit.chain.operating_point import OperatingPoints
-from dynamic_exit.chain.thresholds import point_thresholds
+from dynamic_exit.chain.operating_point import OperatingPoints, point_thresholds
 from dynamic_exit.errors import ExportError
 from dynamic_exit.onnx.dequantize import dequantize_part
 from dynamic_exit.onnx.part import IR_VERSION, OPSET, OUTPUT, Part

@@ -14,8 +14,7 @@ from ..artifact.manifest import CONFIG_FILE
 from ..artifact.model_config import DynamicExitModelConfig
 from ..chain.drop_checks import standard_error
 from ..chain.names import FINAL, HIDDEN
-from ..chain.operating_point import OperatingPoint, OperatingPoints
-from ..chain.thresholds import point_thresholds
+from ..chain.operating_point import OperatingPoint, OperatingPoints, point_thresholds
 from ..chain.walk import Runnable, chain_steps, walk
 from ..errors import DataError, ExportError
 from ..runtime.stages import FLOAT, NamedPart

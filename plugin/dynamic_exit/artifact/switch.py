@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..chain.operating_point import BACKBONE, OperatingPoint, OperatingPoints
-from ..chain.thresholds import check_thresholds, point_thresholds
+from ..chain.operating_point import BACKBONE, OperatingPoint, OperatingPoints, point_thresholds
+from ..chain.thresholds import check_thresholds
 from ..errors import ExportError, OperatingPointError
 from .file_runner import Runner
 from .manifest import CONFIG_FILE

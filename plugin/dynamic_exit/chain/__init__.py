@@ -6,14 +6,14 @@ from ..core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .drop_checks import DropCheck, check_drops, describe_unmet_requirements, standard_error, with_standard_error
-    from .evaluation import Configuration, Evaluation, check_configuration, evaluate
+    from .evaluation import Evaluation, check_configuration, evaluate
     from .evidence import EvidenceRule, evidence_names, evidence_rule, register_evidence
     from .goal import Goal
     from .goal_limits import LARGEST_DROP, explain_excessive_budget, explain_excessive_drop
     from .names import FINAL, HIDDEN, LOGITS, MEMORY
-    from .operating_point import Baseline, Guarantee, OperatingPoint, OperatingPoints, StageThreshold
+    from .operating_point import Baseline, Guarantee, OperatingPoint, OperatingPoints, StageThreshold, point_thresholds
     from .semantics import ChainAnswer, chain_answer, chain_answer_cost
-    from .thresholds import ALWAYS_EXIT, NEVER_EXIT, STAGE_OFF, check_thresholds, point_thresholds
+    from .thresholds import ALWAYS_EXIT, NEVER_EXIT, STAGE_OFF, Configuration, check_thresholds
     from .walk import AllRowsLeft, Runnable, Step, chain_steps
 
 __all__ = [
@@ -67,14 +67,21 @@ __getattr__, __dir__ = lazy_exports(
             "standard_error",
             "with_standard_error",
         ),
-        "evaluation": ("Configuration", "Evaluation", "check_configuration", "evaluate"),
+        "evaluation": ("Evaluation", "check_configuration", "evaluate"),
         "evidence": ("EvidenceRule", "evidence_names", "evidence_rule", "register_evidence"),
         "goal": ("Goal",),
         "goal_limits": ("LARGEST_DROP", "explain_excessive_budget", "explain_excessive_drop"),
         "names": ("FINAL", "HIDDEN", "LOGITS", "MEMORY"),
-        "operating_point": ("Baseline", "Guarantee", "OperatingPoint", "OperatingPoints", "StageThreshold"),
+        "operating_point": (
+            "Baseline",
+            "Guarantee",
+            "OperatingPoint",
+            "OperatingPoints",
+            "StageThreshold",
+            "point_thresholds",
+        ),
         "semantics": ("ChainAnswer", "chain_answer", "chain_answer_cost"),
-        "thresholds": ("ALWAYS_EXIT", "NEVER_EXIT", "STAGE_OFF", "check_thresholds", "point_thresholds"),
+        "thresholds": ("ALWAYS_EXIT", "NEVER_EXIT", "STAGE_OFF", "Configuration", "check_thresholds"),
         "walk": ("AllRowsLeft", "Runnable", "Step", "chain_steps"),
     },
 )

@@ -10,21 +10,7 @@ import numpy as np
 from ..errors import OperatingPointError, nearest
 from ..records import Records
 from .evidence import evidence_names, evidence_rule
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """The stages in use before the final, with their thresholds.
-
-    Attributes:
-        stages: (name, threshold) in chain order. A sample exits at the first whose confidence is above its threshold,
-            both in float32. A stage that is not named is off: it does not run and gives no evidence.
-        fuse: ``none``: the evidence at a stage is its own answer; ``mean``: the mean of the probabilities of all
-            stages in use so far, the final included (Wisdom of Committees, arXiv 2012.01988).
-    """
-
-    stages: tuple[tuple[str, float], ...] = ()
-    fuse: str = "none"
+from .thresholds import Configuration
 
 
 @dataclass(frozen=True)

@@ -3,32 +3,23 @@
 import json
 import math
 import os
+from collections.abc import Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..core.atomic_write import atomic_write
 from ..errors import OperatingPointError
 from ..records import Records
-from .evaluation import Configuration, Evaluation, check_configuration, evaluate
+from .evaluation import evaluate
 from .evidence import EvidenceName
 from .goal import Goal
 from .goal_limits import explain_excessive_budget, explain_excessive_drop
 from .names import FINAL
-
-__all__ = [
-    "Configuration",
-    "Evaluation",
-    "Goal",
-    "Guarantee",
-    "OperatingPoint",
-    "OperatingPoints",
-    "StageThreshold",
-    "check_configuration",
-    "evaluate",
-]
+from .thresholds import Configuration
 
 TYPE: Literal["dynamic_exit.operating_points"] = "dynamic_exit.operating_points"
 VERSION: Literal[1] = 1
@@ -358,3 +349,24 @@ def _guaranteed_drop(point: OperatingPoint) -> float:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no number of JSON")
+
+
+def point_thresholds(point: OperatingPoint, stages: Sequence[str]) -> np.ndarray:
+    """Return the thresholds of an operating point in the order of a chain.
+
+    Args:
+        point: The point.
+        stages: Names of the stages before the final.
+
+    Returns:
+        float32 (S,); `STAGE_OFF` for stages that the point does not use.
+
+    Raises:
+        OperatingPointError: The point uses a stage that the chain lacks.
+    """
+    missing = sorted({stage.stage for stage in point.stages} - set(stages))
+    if missing:
+        raise OperatingPointError(
+            f"operating point '{point.name}' uses the stage '{missing[0]}', which the file lacks; export anew"
+        )
+    return point.configuration.as_array(stages)

@@ -34,16 +34,18 @@ def chain_answer(
         thresholds: One per stage before the final, compared in float32; +inf for a stage that is off.
         rule: How evidence is combined.
     """
-    *before, last = np.float32([*thresholds, -np.inf])
-    samples, state = len(probabilities[-1]), ArrayState()
+    # every sample that is left leaves at the final stage, also where its confidence is NaN
+    limits = np.asarray([*thresholds, -np.inf], np.float32)
+    samples, final = len(probabilities[-1]), len(probabilities) - 1
+    state: ArrayState = ()
     answer = ChainAnswer(np.empty(samples, np.int64), np.empty(samples, np.int64), np.empty(samples, np.float32))
     in_play = np.arange(samples)
-    for stage, threshold in enumerate([*before, last]):
-        if threshold == STAGE_OFF:
+    for stage, limit in enumerate(limits):
+        if limit == STAGE_OFF:
             continue
         state, evidence = rule.numpy(state, probabilities[stage][in_play])
         confidence = evidence.max(axis=1)
-        leaves = confidence > threshold if stage < len(before) else np.ones(len(in_play), bool)
+        leaves = (confidence > limit) | (stage == final)
         gone = in_play[leaves]
         answer.prediction[gone] = evidence[leaves].argmax(axis=1)
         answer.exit_index[gone], answer.confidence[gone] = stage, confidence[leaves]

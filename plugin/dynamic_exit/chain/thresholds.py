@@ -1,11 +1,11 @@
 """Thresholds of a chain: one number per stage before the final; a sample exits where its confidence is above it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import OperatingPointError
-from .operating_point import OperatingPoint
+from ..errors import OperatingPointError, nearest
 
 #: The stage is not run and gives no evidence.
 STAGE_OFF = float("inf")
@@ -13,6 +13,41 @@ STAGE_OFF = float("inf")
 NEVER_EXIT = 1.0
 #: Every sample exits: all confidences are above it.
 ALWAYS_EXIT = -1.0
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The stages in use before the final, with their thresholds.
+
+    Attributes:
+        stages: (name, threshold) in chain order. A sample exits at the first whose confidence is above its threshold,
+            both in float32. A stage that is not named is off: it does not run and gives no evidence.
+        fuse: Name of the evidence rule, such as ``none`` or ``mean``.
+    """
+
+    stages: tuple[tuple[str, float], ...] = ()
+    fuse: str = "none"
+
+    @classmethod
+    def from_array(cls, stages: Sequence[str], thresholds: Sequence[float] | np.ndarray, fuse: str) -> "Configuration":
+        """Return the configuration of one threshold per stage, `STAGE_OFF` for those that are off."""
+        pairs = zip(stages, map(float, thresholds), strict=True)
+        return cls(tuple((name, value) for name, value in pairs if value != STAGE_OFF), fuse)
+
+    def as_array(self, stages: Sequence[str]) -> np.ndarray:
+        """Return one threshold per stage, float32 (S,); `STAGE_OFF` for those that are off.
+
+        Args:
+            stages: Names of all stages before the final.
+
+        Raises:
+            OperatingPointError: A stage in use is not among them.
+        """
+        used = dict(self.stages)
+        missing = sorted(set(used) - set(stages))
+        if missing:
+            raise OperatingPointError(f"there is no stage '{missing[0]}'; {nearest(missing[0], stages)}")
+        return np.asarray([used.get(stage, STAGE_OFF) for stage in stages], np.float32)
 
 
 def check_thresholds(values: Sequence[float], chain: Sequence[str]) -> list[float]:
@@ -34,25 +69,3 @@ def check_thresholds(values: Sequence[float], chain: Sequence[str]) -> list[floa
     if any(value != value for value in values):
         raise OperatingPointError(f"a threshold must be a number; got {values} for {', '.join(chain)}")
     return values
-
-
-def point_thresholds(point: OperatingPoint, stages: Sequence[str]) -> np.ndarray:
-    """Return the thresholds of an operating point in the order of a chain.
-
-    Args:
-        point: The point.
-        stages: Names of the stages before the final.
-
-    Returns:
-        float32 (S,); `STAGE_OFF` for stages that the point does not use.
-
-    Raises:
-        OperatingPointError: The point uses a stage that the chain lacks.
-    """
-    used = {stage.stage: stage.threshold for stage in point.stages}
-    missing = set(used) - set(stages)
-    if missing:
-        raise OperatingPointError(
-            f"operating point '{point.name}' uses the stage '{sorted(missing)[0]}', which the file lacks; export anew"
-        )
-    return np.asarray([used.get(stage, STAGE_OFF) for stage in stages], np.float32)

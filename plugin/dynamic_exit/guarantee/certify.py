@@ -5,8 +5,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ..chain.evaluation import Configuration, evaluate
-from ..chain.operating_point import Goal, Guarantee
+from ..chain.evaluation import evaluate
+from ..chain.goal import Goal
+from ..chain.operating_point import Guarantee
+from ..chain.thresholds import Configuration
 from ..records import Records
 from .fixed_sequence import count_discordant, fixed_sequence_test
 

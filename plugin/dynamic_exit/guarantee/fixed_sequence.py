@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..chain.evaluation import Configuration, evaluate
+from ..chain.evaluation import evaluate
 from ..chain.operating_point import Guarantee
+from ..chain.thresholds import Configuration
 from ..errors import TuningError
 from ..records import Records
 from .betting_test import DISCORDANCE, BettingTest, samples_needed

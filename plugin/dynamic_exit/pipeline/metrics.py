@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from ..chain.drop_checks import DropCheck, check_drops, standard_error
-from ..chain.evaluation import Configuration, evaluate
+from ..chain.evaluation import evaluate
 from ..chain.operating_point import OperatingPoints
-from ..chain.thresholds import ALWAYS_EXIT, NEVER_EXIT
+from ..chain.thresholds import ALWAYS_EXIT, NEVER_EXIT, Configuration
 from ..onnx.verification import Agreement
 from ..records import Records
 from ..report.metrics import (

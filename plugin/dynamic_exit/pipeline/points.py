@@ -1,6 +1,7 @@
 """Tunes the operating points of a recipe on the records of its model."""
 
-from ..chain.operating_point import Goal, OperatingPoints
+from ..chain.goal import Goal
+from ..chain.operating_point import OperatingPoints
 from ..search.optimizer import tune
 from ..search.options import SearchOptions
 from ..search.splits import split

@@ -5,8 +5,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from ..chain.goal import Goal
 from ..chain.goal_limits import LARGEST_DROP, explain_excessive_budget, explain_excessive_drop
-from ..chain.operating_point import BACKBONE, Goal
+from ..chain.operating_point import BACKBONE
 from ..passes import Stanza
 from ..passes.stanza import refuse
 from .static_choices import StaticSearch

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ..chain.evaluation import Configuration, evaluate
+from ..chain.evaluation import evaluate
 from ..chain.operating_point import OperatingPoints
+from ..chain.thresholds import Configuration
 from ..errors import OutputError
 from ..records import Records
 from ..search.optimizer import front

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..chain.evaluation import Configuration, evaluate
+from ..chain.evaluation import evaluate
+from ..chain.thresholds import Configuration
 from ..chain.walk import Runnable, Step, walk
 from ..cost import ExitCost, chain_cost, count_macs, measure_latency
 from ..graph import evaluation_mode

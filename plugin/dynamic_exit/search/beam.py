@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..chain.operating_point import Goal
+from ..chain.goal import Goal
 from ..records import Records
 from ..records.stage_table import Stages
 from .options import SearchOptions

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..chain.evaluation import Configuration, evaluate
-from ..chain.operating_point import Goal
+from ..chain.evaluation import evaluate
+from ..chain.goal import Goal
+from ..chain.thresholds import Configuration
 from .solver import Search, Solution
 from .targets import CountTarget, count_target
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..chain.evaluation import evaluate
-from ..chain.operating_point import Goal
+from ..chain.goal import Goal
 from ..records import Records
 from .options import SearchOptions
 from .solver import Search

@@ -8,9 +8,11 @@ from typing import Literal, cast
 import numpy as np
 
 from ..chain.drop_checks import DropCheck, check_drops
-from ..chain.evaluation import Configuration, evaluate
+from ..chain.evaluation import evaluate
+from ..chain.goal import Goal
 from ..chain.goal_limits import explain_excessive_drop
-from ..chain.operating_point import Baseline, Goal, OperatingPoint, OperatingPoints
+from ..chain.operating_point import Baseline, OperatingPoint, OperatingPoints
+from ..chain.thresholds import Configuration
 from ..errors import TuningError
 from ..guarantee import Certificate, certify_boldest, check_probability
 from ..records import Records

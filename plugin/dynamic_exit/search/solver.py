@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..chain.evaluation import Configuration
-from ..chain.operating_point import Goal
+from ..chain.goal import Goal
+from ..chain.thresholds import Configuration
 from ..records import Records
 from ..records.stage_table import Stages
 from .beam import Beam

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..chain.operating_point import Goal
+from ..chain.goal import Goal
 from .outcomes import OutcomeCache
 
 #: Costs within this share of each other are equal up to the order of additions.

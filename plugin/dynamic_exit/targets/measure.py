@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..chain.operating_point import OperatingPoints
-from ..chain.thresholds import point_thresholds
+from ..chain.operating_point import OperatingPoints, point_thresholds
 from ..core.batching import named_batches
 from ..cost import ROUND_SECONDS, Latency, measure_latency
 from ..onnx.verification import run_session

@@ -14,8 +14,7 @@ from ..artifact.file_runner import Runner
 from ..artifact.layout import write_stages
 from ..artifact.model_config import DynamicExitModelConfig
 from ..artifact.runner import open_runner
-from ..chain.operating_point import OperatingPoints
-from ..chain.thresholds import point_thresholds
+from ..chain.operating_point import OperatingPoints, point_thresholds
 from ..core.batching import DEFAULT_BATCH_SIZE
 from ..errors import ExportError, VerificationError
 from ..graph import Classifier, Segment, capture, export_program, split

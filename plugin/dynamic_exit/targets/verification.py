@@ -9,8 +9,7 @@ import onnx
 import onnxruntime
 import torch
 
-from ..chain.operating_point import OperatingPoint, OperatingPoints
-from ..chain.thresholds import point_thresholds
+from ..chain.operating_point import OperatingPoint, OperatingPoints, point_thresholds
 from ..core.batching import DEFAULT_BATCH_SIZE, batches
 from ..onnx.model_parts import ModelParts
 from ..onnx.part import Part

@@ -11,7 +11,8 @@ from neural_compressor.torch.quantization import StaticQuantConfig, TuningConfig
 from safetensors.torch import save_file
 
 from dynamic_exit import ConfigurationOptimizer, DynamicExitConfig, EarlyExitConfig, PruningConfig, TinySaverConfig
-from dynamic_exit.chain.evaluation import Configuration, evaluate
+from dynamic_exit.chain.evaluation import evaluate
+from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.cost import count_macs
 from dynamic_exit.errors import PassError, TuningError
 from dynamic_exit.runtime.model import DynamicExitModel

@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.operating_point import Goal
+from dynamic_exit.chain.goal import Goal
 from dynamic_exit.passes import TinySaverStanza
 from dynamic_exit.passes.tiny_saver import Shortlist, evaluate_alone, select_savers
 from dynamic_exit.records import Records, StageTable

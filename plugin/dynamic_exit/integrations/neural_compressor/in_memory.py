@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from ...chain.goal import Goal
 from ...chain.names import HIDDEN
-from ...chain.operating_point import Goal
 from ...core.batching import run_in_batches
 from ...cost import ExitCost, chain_cost, count_macs, node_macs
 from ...errors import PassError
@@ -160,8 +160,7 @@ def _tune(
         cost_unit="macs",
     )
     (best,) = optimize(model.records, [Goal(max_accuracy_drop=limit)], SearchOptions(model.fuse))
-    used = dict(best.stages)
-    model.set_thresholds([used.get(stage, float("inf")) for stage in model.chain])
+    model.set_thresholds(best.as_array(model.chain).tolist())
     return model
 
 

@@ -8,7 +8,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ...chain.evaluation import Configuration, evaluate
+from ...chain.evaluation import evaluate
+from ...chain.thresholds import Configuration
 from ...errors import OperatingPointError
 from ...records import Records
 
@@ -124,9 +125,8 @@ class LossSurrogate:
         return self._outcomes[thresholds]
 
     def _evaluate(self, thresholds: Thresholds) -> _Outcome | None:
-        used = [(name, value) for name, value in zip(self.chain, thresholds, strict=True) if value < np.inf]
         try:
-            result = evaluate(self.records, Configuration(tuple(used), self.fuse))
+            result = evaluate(self.records, Configuration.from_array(self.chain, thresholds, self.fuse))
         except OperatingPointError:
             return None
         other = result.prediction != self.records.topk_classes[-1, :, 0]

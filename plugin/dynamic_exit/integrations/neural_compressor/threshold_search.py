@@ -7,7 +7,6 @@ import numpy as np
 from neural_compressor.common.base_config import BaseConfig
 from torch import nn
 
-from ...chain.evaluation import Configuration
 from ...runtime.model import DynamicExitModel
 from ...runtime.relative_cost import Point, RelativeCost, threshold_fronts
 from .evaluator import Evaluator
@@ -138,7 +137,9 @@ class ThresholdSearch:
         def meets(index: int) -> bool:
             if index not in known:
                 configuration, cost = points[index]
-                known[index] = self._score_point(candidate, cost, _thresholds(candidate.model, configuration))
+                known[index] = self._score_point(
+                    candidate, cost, configuration.as_array(candidate.model.chain).tolist()
+                )
             return known[index]
 
         low, high = 0, len(points)
@@ -168,8 +169,3 @@ class ThresholdSearch:
             trial.thresholds = point.thresholds
             trial.why = f"costs {cost:.4f} of the given model, loses {loss:.2%}" + ("" if point.meets else ", too much")
         return loss
-
-
-def _thresholds(model: DynamicExitModel, configuration: Configuration) -> list[float]:
-    used = dict(configuration.stages)
-    return [used.get(stage, float("inf")) for stage in model.chain]

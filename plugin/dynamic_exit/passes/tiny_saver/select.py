@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...chain.evaluation import Configuration, evaluate
-from ...chain.operating_point import Goal
-from ...chain.thresholds import ALWAYS_EXIT
+from ...chain.evaluation import evaluate
+from ...chain.goal import Goal
+from ...chain.thresholds import ALWAYS_EXIT, Configuration
 from ...core.chance import no_better_than_chance
 from ...records import Records
 from ...search.beam import shortlist

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ...chain.drop_checks import DropCheck, check_drops, standard_error
-from ...chain.operating_point import Goal, OperatingPoints
+from ...chain.goal import Goal
+from ...chain.operating_point import OperatingPoints
 from ...core import distributed
 from ...core.batching import DEFAULT_BATCH_SIZE, batches
 from ...cost import count_macs

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...chain.evaluation import evaluate
-from ...chain.operating_point import Goal
+from ...chain.goal import Goal
 from ...core import distributed
 from ...core.cache import Cache
 from ...core.logging import silenced
