@@ -2,25 +2,20 @@
 
 import copy
 import inspect
-import warnings
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import DynamicExitError, PassError, first_line
-from .registry import PassInfo, register_pass, registered_passes
+from .registry import PASSES, PassInfo, register_pass, registered_passes
 from .stanza import Stanza
 
-#: Entry point group; the name of an entry is the name of its pass.
-GROUP = "dynamic_exit.passes"
 #: Version of the interface of static passes.
 VERSION = 1
-
-_BROKEN: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -84,7 +79,7 @@ def register_static(name: str, value: object, origin: str = "") -> PassInfo:
 
 def third_party_passes_installed() -> bool:
     """Return whether any installed distribution declares passes; nothing is imported."""
-    return bool(entry_points(group=GROUP))
+    return bool(entry_points(group=PASSES.group or ""))
 
 
 def load_entry_points(taken: Collection[str] = ()) -> None:
@@ -93,29 +88,18 @@ def load_entry_points(taken: Collection[str] = ()) -> None:
     Args:
         taken: Names of Neural Compressor's own algorithms.
     """
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
-        known = registered_passes().get(entry.name)
-        if known is not None and known.origin == _origin(entry):  # a folder that is twice on the path is listed twice
-            continue
-        try:
-            if known is None and entry.name in taken:
-                raise PassError(f"Neural Compressor already has an algorithm '{entry.name}'; choose another name")
-            register_static(entry.name, entry.load(), _origin(entry))
-        except Exception as error:  # other code may raise anything
-            reason = str(error) if isinstance(error, PassError) else f"{type(error).__name__}: {first_line(error)}"
-            if isinstance(error, AttributeError) and "circular import" in reason:
-                reason = f"'{entry.module}' was imported first; import dynamic_exit before it"
-            _BROKEN[entry.name] = reason
-            warnings.warn(f"pass '{entry.name}' of '{_origin(entry)}' is left out: {reason}", stacklevel=2)
+
+    def register(name: str, value: object, origin: str) -> None:
+        if name in taken and name not in registered_passes():
+            raise PassError(f"Neural Compressor already has an algorithm '{name}'; choose another name")
+        register_static(name, value, origin)
+
+    PASSES.load_entry_points(register)
 
 
 def why_broken(name: str) -> str | None:
     """Return why the pass of this name could not be loaded; None if it was, or is unknown."""
-    return None if name in registered_passes() else _BROKEN.get(name)
-
-
-def _origin(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist else entry.value
+    return PASSES.why_broken(name)
 
 
 def apply_static(info: PassInfo, model: nn.Module, stanza: Stanza, samples: Samples, seed: int) -> nn.Module:

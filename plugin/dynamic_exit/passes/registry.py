@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from ..core.registry import Registry
 from ..errors import PassError
 from .stanza import Stanza
 
@@ -12,8 +13,6 @@ if TYPE_CHECKING:  # it imports this module
 
 #: Keys of a recipe that no pass may use.
 RESERVED = ("seed", "model", "data", "quantization", "dynamic_exit", "tuning", "cache", "export")
-
-_PASSES: dict[str, "PassInfo"] = {}
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,8 @@ class PassInfo:
     origin: str = "dynamic_exit"
 
 
+#: The name of an entry point is the name of its pass.
+PASSES: Registry[PassInfo] = Registry("pass", PassError, "dynamic_exit.passes")
 StanzaType = TypeVar("StanzaType", bound=type[Stanza])
 
 
@@ -56,22 +57,18 @@ def register_pass(
     """
 
     def decorate(stanza: StanzaType) -> StanzaType:
-        if not name.isidentifier():
-            raise PassError(f"a pass must be named by an identifier; got '{name}'")
         if name in RESERVED:
             raise PassError(f"a pass cannot be called '{name}', which is a recipe's own key; choose another name")
-        if name in _PASSES:
-            taken = _PASSES[name].stanza
-            raise PassError(f"pass '{name}' is already registered by {taken.__module__}; choose another name")
+        PASSES.check_name(name)
         if not (isinstance(stanza, type) and issubclass(stanza, Stanza)):
             raise PassError(f"pass '{name}' must be described by a subclass of Stanza; got {stanza!r}")
         summary = (stanza.__doc__ or name).strip().splitlines()[0]
-        _PASSES[name] = PassInfo(name, stanza, summary, apply, origin)
+        PASSES.add(name, PassInfo(name, stanza, summary, apply, origin), stanza.__module__)
         return stanza
 
     return decorate
 
 
 def registered_passes() -> dict[str, PassInfo]:
-    """Return all registered passes by name, in order of registration."""
-    return dict(_PASSES)
+    """Return all registered passes by name, in order of registration; entry points are not loaded for it."""
+    return PASSES.registered()
