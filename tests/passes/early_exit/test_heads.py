@@ -254,6 +254,13 @@ def test_a_head_that_does_not_fit_is_refused_by_head_cut_and_shape(kind, shape, 
 def test_refusals_of_the_registry():
     with pytest.raises(PassError, match=r"^unknown exit head 'liner'; did you mean 'linear'\?$"):
         build_head("liner", (4,), 2)
-    with pytest.raises(PassError, match="^exit head 'linear' is already registered; choose another name$"):
+    with pytest.raises(PassError) as refused:
         register_head("linear")(nn.Linear)
+    assert str(refused.value) == (
+        "exit head 'linear' is already registered by dynamic_exit.passes.early_exit.heads.linear; choose another name"
+    )
+    with pytest.raises(PassError, match="^an exit head must be named by an identifier; got 'mlp-2'$"):
+        register_head("mlp-2")(type(build_head("linear", (4,), 2)))
+    with pytest.raises(PassError, match="^exit head 'layer' must be a subclass of ExitHead; got <class 'torch"):
+        register_head("layer")(nn.Linear)
     assert registered_heads()["linear"] is not nn.Linear

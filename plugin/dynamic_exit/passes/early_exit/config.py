@@ -9,7 +9,8 @@ from ...errors import nearest
 from ..augment import AUGMENTS, AugmentName
 from ..registry import register_pass
 from ..stanza import Stanza, explain, refuse
-from .heads import HeadEntry, name_heads, registered_heads
+from .heads import HeadEntry, name_heads
+from .heads.base import HEADS
 
 
 def _names_or_keyword(value: object) -> object:
@@ -22,13 +23,15 @@ def _head(value: Any) -> str | dict[str, Any]:
     kind = value.get("kind") if isinstance(value, Mapping) else value
     if not isinstance(kind, str):
         raise refuse(f"must hold names of heads, or mappings with their `kind`; got {value!r}")
-    if kind not in registered_heads():
-        raise refuse(f"names an unknown head '{kind}'; {nearest(kind, registered_heads())}")
+    if kind not in HEADS:
+        if reason := HEADS.why_broken(kind):
+            raise refuse(f"names the head '{kind}', which could not be loaded: {reason}")
+        raise refuse(f"names an unknown head '{kind}'; {nearest(kind, HEADS.names())}")
     if isinstance(value, str):
         return value
     try:
         fields = {key: each for key, each in value.items() if key != "kind"}
-        options = registered_heads()[kind].Options.model_validate(fields)
+        options = HEADS.find(kind).Options.model_validate(fields)
     except ValidationError as error:
         raise refuse(f"sets up the head '{kind}' wrongly: {explain(error)}") from None
     return {"kind": kind, **options.model_dump(mode="json")}

@@ -8,14 +8,14 @@ from typing import Any, TypeVar, cast
 from torch import Tensor, nn
 
 from ....chain.names import HIDDEN
-from ....errors import PassError, nearest
+from ....core.registry import Registry
+from ....errors import PassError
 from ...stanza import Stanza
 from .feature_layout import FeatureLayout
 from .pooling import Identity, Standardize
 
 #: A name that no kind of head can have: exits of the sequence network are called ``cut:sequence``.
 SEQUENCE = "sequence"
-_HEADS: dict[str, type["ExitHead"]] = {}
 
 
 class ExitHead(nn.Module, ABC):
@@ -56,6 +56,15 @@ class ExitHead(nn.Module, ABC):
         return self.answer(self.features(*tensors))
 
 
+def _check_head(name: str, head: object) -> None:
+    if not (isinstance(head, type) and issubclass(head, ExitHead)):
+        raise PassError(f"exit head '{name}' must be a subclass of ExitHead; got {head!r}")
+
+
+#: The classes of heads by the name that recipes use; the name of an entry point is the name of its head.
+HEADS: Registry[type[ExitHead]] = Registry(
+    "exit head", PassError, "dynamic_exit.heads", reserved={SEQUENCE: "the sequence network"}, check=_check_head
+)
 HeadType = TypeVar("HeadType", bound=type[ExitHead])
 
 
@@ -66,27 +75,20 @@ def register_head(name: str) -> Callable[[HeadType], HeadType]:
     ``Options``; the head maps (N, *layout.shape) to logits (N, classes).
 
     Args:
-        name: Not in use yet.
+        name: An identifier that is not in use yet.
 
     Returns:
         A class decorator.
 
     Raises:
-        PassError: The name is already in use.
+        PassError: The name is no identifier or already in use, or the class is no `ExitHead`.
     """
-
-    def decorate(head: HeadType) -> HeadType:
-        if name in _HEADS or name == SEQUENCE:
-            raise PassError(f"exit head '{name}' is already registered; choose another name")
-        _HEADS[name] = head
-        return head
-
-    return decorate
+    return HEADS.register(name)
 
 
 def registered_heads() -> dict[str, type[ExitHead]]:
-    """Return all registered head classes by name."""
-    return dict(_HEADS)
+    """Return all head classes by name, those of other distributions too."""
+    return HEADS.items()
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,7 @@ def build_head(
         PassError: The kind is unknown, or does not fit the shape.
     """
     entry = HeadEntry(head, head) if isinstance(head, str) else head
-    if entry.kind not in _HEADS:
-        raise PassError(f"unknown exit head '{entry.kind}'; {nearest(entry.kind, _HEADS)}")
-    kind = _HEADS[entry.kind]
+    kind = HEADS.find(entry.kind)
     try:
         options = kind.Options.model_validate(dict(entry.options)).model_dump()
         construct = cast(Callable[..., ExitHead], kind)

@@ -1,0 +1,95 @@
+"""Items of another distribution, each registered by its entry point and used in a recipe that runs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
+import tiny  # noqa: E402  (the tiny world lies beside the other tests)
+from distributions import install  # noqa: E402
+from short_command import MODULE, environment  # noqa: E402
+
+from dynamic_exit import DynamicExitModelForImageClassification  # noqa: E402
+
+HEAD = '''
+from pydantic import Field
+from torch import nn
+
+from dynamic_exit.passes import Stanza
+from dynamic_exit.passes.early_exit.heads import ExitHead, GlobalPool
+
+
+class MeanOptions(Stanza):
+    """Options of the head."""
+
+    scale: float = Field(1.0, gt=0, description="factor of the features")
+
+
+class MeanHead(ExitHead):
+    """One layer on means."""
+
+    Options = MeanOptions
+
+    def __init__(self, layout, classes, scale):
+        pool = GlobalPool(layout)
+        super().__init__(pool)
+        self.scale, self.layer = scale, nn.Linear(pool.channels, classes)
+
+    def answer(self, features):
+        return self.layer(features * self.scale)
+'''
+ENTRIES = {"dynamic_exit.heads": {"mean": "own_heads:MeanHead", "lost": "no_such_module_here:Head"}}
+
+
+@pytest.fixture(scope="module")
+def variables(tmp_path_factory):
+    """Variables of a process for which the distribution is installed."""
+    site = tmp_path_factory.mktemp("own_items") / "site"
+    install(site, "own-items", {"own_heads": HEAD}, ENTRIES)
+    return environment(
+        PYTHONPATH=os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]), OMP_NUM_THREADS="1"
+    )  # fmt: skip
+
+
+def command(variables, *arguments):
+    """Run a command; return its exit code and what it wrote."""
+    called = [sys.executable, *MODULE, *map(str, arguments)]
+    done = subprocess.run(called, env=variables, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def with_heads(folder, *heads):
+    changes = {"dynamic_exit__tiny_saver": None, "dynamic_exit__tuning__points": []}
+    training = {"count": 1, "heads": list(heads), "training": {"epochs": 2}}
+    return tiny.write(folder, tiny.recipe(quantization=None, dynamic_exit__early_exit=training, **changes))
+
+
+def test_a_recipe_runs_with_a_head_of_another_distribution(variables, tmp_path):
+    tiny.build(tmp_path)
+    code, said = command(variables, "run", with_heads(tmp_path, {"kind": "mean", "scale": 0.5}))
+    assert code == 0, said
+    assert "exit head 'lost' of 'own-items' is left out: ModuleNotFoundError: " in said, "the rest works"
+    assert "kind: mean" in (tmp_path / "out" / "recipe.yaml").read_text()
+    DynamicExitModelForImageClassification.from_pretrained(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("head", "sentence"),
+    [
+        ("maen", "names an unknown head 'maen'; did you mean 'mean'?"),
+        ({"kind": "mean", "scael": 1}, "sets up the head 'mean' wrongly: unknown key 'scael'; did you mean 'scale'?"),
+        (
+            "lost",
+            "names the head 'lost', which could not be loaded: ModuleNotFoundError: No module named "
+            "'no_such_module_here'",
+        ),
+    ],
+)
+def test_a_head_of_another_distribution_is_refused_as_ours(variables, tmp_path, head, sentence):
+    tiny.build(tmp_path)
+    code, said = command(variables, "validate", with_heads(tmp_path, head))
+    assert code == 2, said
+    assert sentence in " ".join(said.split())

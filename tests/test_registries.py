@@ -1,0 +1,66 @@
+"""Every registry, and every item that is built in: they keep one contract."""
+
+import pytest
+
+from dynamic_exit.core.registry import Registry
+from dynamic_exit.errors import DynamicExitError
+from dynamic_exit.passes import Stanza, explain
+from dynamic_exit.passes.early_exit.heads.base import HEADS
+from dynamic_exit.passes.registry import PASSES
+
+#: A registry, and how the stanza of an item is found.
+REGISTRIES = [(PASSES, lambda item: item.stanza), (HEADS, lambda item: item.Options)]
+
+
+def described(item) -> str:
+    return item.summary if hasattr(item, "summary") else item.__doc__
+
+
+BUILT_IN = [
+    pytest.param(registry, name, item, stanza(item), id=f"{registry.kind}-{name}")
+    for registry, stanza in REGISTRIES
+    for name, item in registry.registered().items()
+]
+
+
+def same_kind(registry):
+    return pytest.param(registry, id=registry.kind)
+
+
+@pytest.mark.parametrize("registry", [same_kind(each) for each, _ in REGISTRIES])
+def test_a_registry_has_an_error_and_a_group_of_its_own(registry):
+    assert isinstance(registry, Registry)
+    assert issubclass(registry.error, DynamicExitError)
+    assert registry.group.startswith("dynamic_exit.")
+    assert [each.group for each, _ in REGISTRIES].count(registry.group) == 1
+    assert registry.registered()
+
+
+@pytest.mark.parametrize("registry", [same_kind(each) for each, _ in REGISTRIES])
+def test_a_misspelt_name_is_refused_with_the_nearest(registry):
+    name = next(iter(registry.registered()))
+    with pytest.raises(registry.error) as refused:
+        registry.find(f"{name}x")
+    assert str(refused.value) == f"unknown {registry.kind} '{name}x'; did you mean '{name}'?"
+
+
+@pytest.mark.parametrize(("registry", "name", "item", "stanza"), BUILT_IN)
+def test_an_item_has_a_name_of_its_own(registry, name, item, stanza):
+    assert registry.find(name) is item
+    assert name.isidentifier()
+    with pytest.raises(registry.error, match=f"^{registry.kind} '{name}' is already registered by dynamic_exit"):
+        registry.add(name, item)
+
+
+@pytest.mark.parametrize(("registry", "name", "item", "stanza"), BUILT_IN)
+def test_an_item_says_in_one_line_what_it_is(registry, name, item, stanza):
+    line = described(item).strip().splitlines()[0]
+    assert line.endswith((".", ":")) and line != name
+
+
+@pytest.mark.parametrize(("registry", "name", "item", "stanza"), BUILT_IN)
+def test_a_stanza_refuses_an_unknown_key(registry, name, item, stanza):
+    assert issubclass(stanza, Stanza)
+    with pytest.raises(ValueError) as refused:
+        stanza.model_validate({"no_such_key_here": 1})
+    assert explain(refused.value).startswith("unknown key 'no_such_key_here'; ")
