@@ -1,5 +1,6 @@
 """Items of another distribution, each registered by its entry point and used in a recipe that runs."""
 
+import json
 import os
 import subprocess
 import sys
@@ -41,14 +42,42 @@ class MeanHead(ExitHead):
     def answer(self, features):
         return self.layer(features * self.scale)
 '''
-ENTRIES = {"dynamic_exit.heads": {"mean": "own_heads:MeanHead", "lost": "no_such_module_here:Head"}}
+RULE = '''
+import numpy as np
+import torch
+
+from dynamic_exit.chain import EvidenceRule
+
+
+class LargestProbability(EvidenceRule):
+    """The largest probability of each class so far."""
+
+    def numpy(self, state, probabilities):
+        largest = np.maximum(*state, probabilities) if state else probabilities
+        return (largest,), largest
+
+    def torch(self, state, probabilities):
+        largest = torch.maximum(*state, probabilities) if state else probabilities
+        return (largest,), largest
+
+    def onnx(self, graph, state, probabilities):
+        largest = graph.add("Max", state, probabilities) if state else probabilities
+        return largest, largest
+
+    def onnx_width(self, classes):
+        return classes
+'''
+ENTRIES = {
+    "dynamic_exit.evidence": {"largest": "own_rules:LargestProbability"},
+    "dynamic_exit.heads": {"mean": "own_heads:MeanHead", "lost": "no_such_module_here:Head"},
+}
 
 
 @pytest.fixture(scope="module")
 def variables(tmp_path_factory):
     """Variables of a process for which the distribution is installed."""
     site = tmp_path_factory.mktemp("own_items") / "site"
-    install(site, "own-items", {"own_heads": HEAD}, ENTRIES)
+    install(site, "own-items", {"own_heads": HEAD, "own_rules": RULE}, ENTRIES)
     return environment(
         PYTHONPATH=os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]), OMP_NUM_THREADS="1"
     )  # fmt: skip
@@ -93,3 +122,22 @@ def test_a_head_of_another_distribution_is_refused_as_ours(variables, tmp_path, 
     code, said = command(variables, "validate", with_heads(tmp_path, head))
     assert code == 2, said
     assert sentence in " ".join(said.split())
+
+
+def test_a_recipe_runs_with_an_evidence_rule_of_another_distribution(variables, tmp_path):
+    """The run itself verifies at every point that the file answers as its stages do."""
+    tiny.build(tmp_path)
+    recipe = tiny.recipe(quantization=None, dynamic_exit__early_exit=None)
+    recipe["dynamic_exit"]["tiny_saver"]["fuse"] = "largest"
+    code, said = command(variables, "run", tiny.write(tmp_path, recipe))
+    assert code == 0, said
+    points = json.loads((tmp_path / "out" / "operating_points.json").read_text())["points"]
+    assert {point["fuse"] for point in points} == {"largest"} and any(point["stages"] for point in points)
+
+
+def test_without_that_distribution_its_rule_is_unknown(tmp_path):
+    tiny.build(tmp_path)
+    recipe = tiny.recipe()
+    recipe["dynamic_exit"]["tiny_saver"]["fuse"] = "largest"
+    code, said = command(environment(), "validate", tiny.write(tmp_path, recipe))
+    assert code == 2 and "tiny_saver.fuse' must be 'none' or 'mean'; got 'largest'" in " ".join(said.split())

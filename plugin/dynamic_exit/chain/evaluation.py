@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import OperatingPointError, nearest
 from ..records import Records
 from .evidence import evidence_names, evidence_rule
+from .evidence.registry import RULES
 from .thresholds import Configuration
 
 
@@ -109,7 +110,7 @@ def check_configuration(records: Records, configuration: Configuration) -> list[
     Raises:
         OperatingPointError: It does not fit.
     """
-    if configuration.fuse not in evidence_names():
+    if configuration.fuse not in RULES:
         raise OperatingPointError(f"fuse is '{configuration.fuse}'; {nearest(configuration.fuse, evidence_names())}")
     table, chain = records.stage_table, list[tuple[int, np.float32]]()
     for name, threshold in configuration.stages:

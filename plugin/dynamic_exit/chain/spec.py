@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError, nearest
 from .evidence import evidence_names
+from .evidence.registry import RULES
 from .names import FINAL, HIDDEN, MEMORY
 
 
@@ -73,7 +74,7 @@ def check_parts(
     """
     if not segments or not input_names:
         raise ModelError(f"a dynamic model needs segments and inputs; got {len(segments)} and {len(input_names)}")
-    if fuse not in evidence_names():
+    if fuse not in RULES:
         raise ModelError(f"fuse must be {' or '.join(evidence_names())}; got '{fuse}'")
     for name in savers:
         if name in exits:

@@ -1,24 +1,36 @@
 """The registry of evidence rules, by the name that a recipe's `fuse` gives."""
 
+import functools
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from ...errors import ModelError, nearest
+from ...core.registry import Registry
+from ...errors import ModelError
 from .base import EvidenceRule
 
 RuleType = TypeVar("RuleType", bound=type[EvidenceRule])
 
-_RULES: dict[str, EvidenceRule] = {}
+
+def _check_rule(name: str, rule: object) -> None:
+    if not (isinstance(rule, type) and issubclass(rule, EvidenceRule)):
+        raise ModelError(f"evidence rule '{name}' must be a subclass of EvidenceRule; got {rule!r}")
+    missing = sorted(rule.__abstractmethods__)
+    if missing:
+        raise ModelError(f"evidence rule '{name}' lacks `{missing[0]}`; a rule has numpy, torch and onnx forms")
+
+
+#: The classes of rules by name; the name of an entry point is the name of its rule.
+RULES: Registry[type[EvidenceRule]] = Registry("evidence rule", ModelError, "dynamic_exit.evidence", check=_check_rule)
 
 
 def register_evidence(name: str) -> Callable[[RuleType], RuleType]:
-    """Register a subclass of `EvidenceRule`; recipes may then name it as `fuse`.
+    """Register a subclass of `EvidenceRule` without arguments; recipes may then name it as `fuse`.
 
     Args:
-        name: A Python identifier that no other rule uses.
+        name: An identifier that no other rule has.
 
     Returns:
         A class decorator.
@@ -26,26 +38,12 @@ def register_evidence(name: str) -> Callable[[RuleType], RuleType]:
     Raises:
         ModelError: The name is no identifier or taken, or the class lacks one of the rule's three forms.
     """
-
-    def decorate(kind: RuleType) -> RuleType:
-        if not name.isidentifier():
-            raise ModelError(f"an evidence rule must be named by an identifier; got '{name}'")
-        if name in _RULES:
-            raise ModelError(
-                f"evidence rule '{name}' is already registered by {type(_RULES[name]).__module__}; choose another name"
-            )
-        missing = sorted(getattr(kind, "__abstractmethods__", ()))
-        if missing:
-            raise ModelError(f"evidence rule '{name}' lacks `{missing[0]}`; a rule has numpy, torch and onnx forms")
-        _RULES[name] = kind()
-        return kind
-
-    return decorate
+    return RULES.register(name)
 
 
 def evidence_names() -> tuple[str, ...]:
-    """Return the names of all rules, in order of registration."""
-    return tuple(_RULES)
+    """Return the names of all rules, those of other distributions last."""
+    return RULES.names()
 
 
 def evidence_rule(name: str) -> EvidenceRule:
@@ -54,14 +52,17 @@ def evidence_rule(name: str) -> EvidenceRule:
     Raises:
         ModelError: There is none.
     """
-    if name not in _RULES:
-        raise ModelError(f"there is no evidence rule '{name}'; {nearest(name, _RULES)}")
-    return _RULES[name]
+    return _instance(RULES.find(name))
+
+
+@functools.cache
+def _instance(rule: type[EvidenceRule]) -> EvidenceRule:
+    return rule()
 
 
 def _known(name: str) -> str:
-    if name not in _RULES:
-        expected = " or ".join(f"'{known}'" for known in _RULES)
+    if name not in RULES:
+        expected = " or ".join(f"'{known}'" for known in RULES.names())
         raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
     return name
 
