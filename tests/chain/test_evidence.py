@@ -143,12 +143,12 @@ def test_figures_and_search_on_records_follow_the_definition(name, seed):
     for stage, each in enumerate(dense):
         np.put_along_axis(each, records.topk_classes[stage].astype(int), records.topk_probabilities[stage], axis=1)
     thresholds = np.random.default_rng(seed).uniform(0.3, 0.9, len(dense) - 1).astype(np.float32)
-    on = tuple((stage, float(t)) for stage, t in zip(records.stages, thresholds, strict=False))
-    positions = records.positions[:-1]
-    if len({*positions[positions >= 0]}) < (positions >= 0).sum():
-        pytest.skip("two exits share a position")
+    for index, position in enumerate(records.positions[:-1]):
+        if position >= 0 and position in records.positions[:index]:
+            thresholds[index] = STAGE_OFF  # one exit per position
+    configuration = Configuration.from_array(records.stages[:-1], thresholds, name)
     expected = chain_answer(dense, thresholds, rule)
-    figures = evaluate(records, Configuration(on, name))
+    figures = evaluate(records, configuration)
     assert np.array_equal(figures.exit_index, expected.exit_index)
     assert np.array_equal(figures.prediction, expected.prediction)
     cost = chain_answer_cost(expected.exit_index, thresholds, records.own_cost, records.prefix_cost)
