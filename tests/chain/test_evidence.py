@@ -154,6 +154,8 @@ def test_figures_and_search_on_records_follow_the_definition(name, seed):
     cost = chain_answer_cost(expected.exit_index, thresholds, records.own_cost, records.prefix_cost)
     assert figures.cost == pytest.approx(cost.mean())
     for seen in ((0, 1), (0, 2, 3), (1, 3)):
+        plain = EvidenceRule.dense_evidence(rule, records, seen, np.arange(60), 4)
+        assert np.array_equal(rule.dense_evidence(records, seen, np.arange(60), 4), plain)
         whole = rule.evaluate(records, seen, np.arange(60))
         assert all(np.array_equal(one, other) for one, other in zip(whole, rule.search(records, seen), strict=True))
 

@@ -95,16 +95,28 @@ class EvidenceRule(ABC):
         step = max(1, _DENSE_NUMBERS // width)
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
-            state: ArrayState = ()
-            for stage in seen:
-                dense = np.zeros((len(part), width), dtype=np.float32)
-                kept = records.topk_classes[stage, part], records.topk_probabilities[stage, part]
-                np.put_along_axis(dense, kept[0].astype(np.int64), kept[1], axis=1)
-                state, evidence = self.numpy(state, dense)
+            evidence = self.dense_evidence(records, seen, part, width)
             best = evidence.argmax(axis=1)
             classes[start : start + step] = best
             confidence[start : start + step] = evidence[np.arange(len(part)), best]
         return classes, confidence
+
+    def dense_evidence(self, records: Records, seen: Sequence[int], rows: np.ndarray, classes: int) -> np.ndarray:
+        """Return the evidence of some stages, float32 (n, classes); a faster override must give the same numbers.
+
+        Args:
+            records: The records.
+            seen: Indices of the stages that ran, in chain order, at least one.
+            rows: int64 (n,); the samples.
+            classes: Above all kept classes of these stages.
+        """
+        state: ArrayState = ()
+        for stage in seen:
+            dense = np.zeros((len(rows), classes), dtype=np.float32)
+            kept = records.topk_classes[stage, rows].astype(np.int64)
+            np.put_along_axis(dense, kept, records.topk_probabilities[stage, rows], axis=1)
+            state, evidence = self.numpy(state, dense)
+        return evidence
 
     def search(self, records: Records, seen: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Return the same as `evaluate` for all samples, as fast as the rule allows: the search asks very often."""
