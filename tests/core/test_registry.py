@@ -160,6 +160,26 @@ def test_an_item_that_its_own_module_registers_is_no_double(tmp_path, monkeypatc
         assert registry.find("decorated").__name__ == "decorated_thing"
 
 
+def test_a_built_in_item_is_imported_at_its_first_look_up(tmp_path, monkeypatch):
+    (tmp_path / "built_in_things.py").write_text("THING = 'thing'\nOTHER = 'other'\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry = make(built_in={"thing": "built_in_things:THING", "other": "built_in_things:OTHER"})
+    registry.add("zulu", first)
+    assert "thing" in registry
+    assert registry.names() == ("thing", "other", "zulu")
+    with pytest.raises(
+        DataError, match="^thing 'thing' is already registered by built_in_things; choose another name$"
+    ):
+        registry.add("thing", first)
+    with pytest.raises(DataError, match=r"^unknown thing 'thign'; did you mean 'thing'\?$"):
+        registry.find("thign")
+    assert "built_in_things" not in sys.modules
+    assert registry.find("other") == "other"
+    assert "built_in_things" in sys.modules
+    assert registry.items() == {"thing": "thing", "other": "other", "zulu": first}
+    del sys.modules["built_in_things"]
+
+
 def test_a_registry_without_a_group_loads_nothing():
     registry = Registry("item", DataError)
     assert registry.names() == ()

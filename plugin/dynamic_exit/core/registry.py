@@ -1,5 +1,6 @@
 """Registries: things of one kind by name, those of this package and those of other distributions."""
 
+import importlib
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ class Registry(Generic[Item]):
         kind: What an item is, in messages, such as ``exit head``.
         error: Type of the errors.
         group: Entry point group; None where other distributions cannot add items.
+        built_in: Names of items that are imported at their first look-up -> ``module:attribute``; the modules may
+            lie above that of the registry.
         reserved: Names that no item may have -> who has them.
         check: Called with name and item before it is registered; raises `error` for an item that is not of this kind.
     """
@@ -40,11 +43,12 @@ class Registry(Generic[Item]):
         error: type[DynamicExitError],
         group: str | None = None,
         *,
+        built_in: Mapping[str, str] | None = None,
         reserved: Mapping[str, str] | None = None,
         check: Callable[[str, Any], object] = lambda name, item: None,
     ):
         self.kind, self.error, self.group = kind, error, group
-        self._reserved, self._check = dict(reserved or {}), check
+        self._built_in, self._reserved, self._check = dict(built_in or {}), dict(reserved or {}), check
         self._entries: dict[str, _Entry[Item]] = {}
         self._broken: dict[str, str] = {}
         self._loaded = group is None
@@ -84,11 +88,14 @@ class Registry(Generic[Item]):
             article = "an" if self.kind[0] in "aeiou" else "a"
             raise self.error(f"{article} {self.kind} must be named by an identifier; got '{name}'")
         owner = self._entries[name].owner if name in self._entries else self._reserved.get(name)
+        owner = self._built_in[name].partition(":")[0] if name in self._built_in else owner
         if owner is not None:
             raise self.error(f"{self.kind} '{name}' is already registered by {owner}; choose another name")
 
     def __contains__(self, name: str) -> bool:
         """Whether an item of this name is registered; entry points are loaded before the answer is no."""
+        if name in self._built_in:
+            return True
         if name not in self._entries:
             self.load_entry_points()
         return name in self._entries
@@ -100,15 +107,17 @@ class Registry(Generic[Item]):
             DynamicExitError: Of the registry's type: none has this name, or it could not be loaded.
         """
         if name in self:
+            self._import(name)
             return self._entries[name].item
         reason = self.why_broken(name)
         if reason is not None:
             raise self.error(f"{self.kind} '{name}' could not be loaded: {reason}")
-        raise self.error(f"unknown {self.kind} '{name}'; {nearest(name, self._entries)}")
+        raise self.error(f"unknown {self.kind} '{name}'; {nearest(name, self.names())}")
 
     def names(self) -> tuple[str, ...]:
         """Return all names in order of registration, those of other distributions last."""
-        return tuple(self.items())
+        self.load_entry_points()
+        return tuple({**self._built_in, **self._entries})
 
     def items(self) -> dict[str, Item]:
         """Return all items by name, in the order of `names`."""
@@ -117,11 +126,18 @@ class Registry(Generic[Item]):
 
     def registered(self) -> dict[str, Item]:
         """Return the items that are registered by now; entry points are not loaded for it."""
-        return {name: entry.item for name, entry in self._entries.items()}
+        for name in self._built_in:
+            self._import(name)
+        return {name: self._entries[name].item for name in {**self._built_in, **self._entries}}
+
+    def _import(self, name: str) -> None:
+        if name in self._built_in and name not in self._entries:
+            module, _, attribute = self._built_in[name].partition(":")
+            self._entries[name] = _Entry(getattr(importlib.import_module(module), attribute), module)
 
     def why_broken(self, name: str) -> str | None:
         """Return why the item of this name could not be loaded; None if it was, or is unknown."""
-        return None if name in self._entries else self._broken.get(name)
+        return None if name in self._built_in or name in self._entries else self._broken.get(name)
 
     def load_entry_points(self, register: Callable[[str, Any, str], object] | None = None) -> None:
         """Register the items of all installed distributions, once.
