@@ -67,9 +67,35 @@ class LargestProbability(EvidenceRule):
     def onnx_width(self, classes):
         return classes
 '''
+DATA = '''
+from pathlib import Path
+
+from pydantic import Field
+
+from dynamic_exit.recipe import DataKind, DataSource
+from dynamic_exit.sources.data import read_npz
+
+
+class ScaledSource(DataSource):
+    """Samples in .npz files, times a factor."""
+
+    factor: float = Field(1.0, gt=0, description="of all pixels")
+
+
+def make(source, request):
+    def read(name):
+        inputs, labels = read_npz(Path(source.path), name)
+        return inputs * inputs.dtype.type(source.factor), labels
+
+    return read
+
+
+SCALED = DataKind(ScaledSource, make)
+'''
 ENTRIES = {
     "dynamic_exit.evidence": {"largest": "own_rules:LargestProbability"},
     "dynamic_exit.heads": {"mean": "own_heads:MeanHead", "lost": "no_such_module_here:Head"},
+    "dynamic_exit.data": {"scaled": "own_data:SCALED", "bare": "own_data:make", "lost": "no_such_module_here:DATA"},
 }
 
 
@@ -77,7 +103,7 @@ ENTRIES = {
 def variables(tmp_path_factory):
     """Variables of a process for which the distribution is installed."""
     site = tmp_path_factory.mktemp("own_items") / "site"
-    install(site, "own-items", {"own_heads": HEAD, "own_rules": RULE}, ENTRIES)
+    install(site, "own-items", {"own_heads": HEAD, "own_rules": RULE, "own_data": DATA}, ENTRIES)
     return environment(
         PYTHONPATH=os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]), OMP_NUM_THREADS="1"
     )  # fmt: skip
@@ -141,3 +167,49 @@ def test_without_that_distribution_its_rule_is_unknown(tmp_path):
     recipe["dynamic_exit"]["tiny_saver"]["fuse"] = "largest"
     code, said = command(environment(), "validate", tiny.write(tmp_path, recipe))
     assert code == 2 and "tiny_saver.fuse' must be 'none' or 'mean'; got 'largest'" in " ".join(said.split())
+
+
+def with_data(folder, **values):
+    changes = {"dynamic_exit__tiny_saver": None, "dynamic_exit__tuning__points": []}
+    changes |= {f"data__{key}": value for key, value in values.items()}
+    training = {"count": 1, "training": {"epochs": 2}}
+    return tiny.write(folder, tiny.recipe(quantization=None, dynamic_exit__early_exit=training, **changes))
+
+
+def test_a_recipe_runs_on_data_of_another_distribution(variables, tmp_path):
+    tiny.build(tmp_path)
+    code, said = command(variables, "run", with_data(tmp_path, source="scaled", factor=2))
+    assert code == 0, said
+    assert "data source 'lost' of 'own-items' is left out: ModuleNotFoundError: " in said, "the rest works"
+    written = (tmp_path / "out" / "recipe.yaml").read_text()
+    assert "source: scaled" in written and "factor: 2.0" in written
+    code, said = command(variables, "validate", tmp_path / "out" / "recipe.yaml")
+    assert code == 0, said
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (
+            {"source": "scaeld"},
+            "key 'data.source' must be 'npz', 'imagefolder', 'text', 'python' or 'scaled'; got 'scaeld'",
+        ),
+        ({"source": "scaled", "facter": 2}, "unknown key 'data.facter'; did you mean 'factor'?"),
+        ({"source": "npz", "factor": 2}, "unknown key 'data.factor'; "),
+        ({"source": "scaled", "factor": 0}, "key 'data.factor' must be greater than 0; got 0"),
+        (
+            {"source": "lost"},
+            "key 'data.source' names the data source 'lost', which could not be loaded: ModuleNotFoundError: ",
+        ),
+        (
+            {"source": "bare"},
+            "which could not be loaded: data source 'bare' must be a DataKind whose stanza is a subclass of "
+            "DataSource; got <function make",
+        ),
+    ],
+)
+def test_data_of_another_distribution_are_refused_as_ours(variables, tmp_path, values, sentence):
+    tiny.build(tmp_path)
+    code, said = command(variables, "validate", with_data(tmp_path, **values))
+    assert code == 2, said
+    assert sentence in " ".join(said.split())

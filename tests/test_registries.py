@@ -8,13 +8,15 @@ from dynamic_exit.errors import DynamicExitError
 from dynamic_exit.passes import Stanza, explain
 from dynamic_exit.passes.early_exit.heads.base import HEADS
 from dynamic_exit.passes.registry import PASSES
+from dynamic_exit.recipe import DATA_SOURCES
 
 #: A registry, and how the stanza of an item is found.
-REGISTRIES = [(PASSES, lambda item: item.stanza), (HEADS, lambda item: item.Options), (RULES, lambda item: None)]
-
-
-def described(item) -> str:
-    return item.summary if hasattr(item, "summary") else item.__doc__
+REGISTRIES = [
+    (PASSES, lambda item: item.stanza),
+    (HEADS, lambda item: item.Options),
+    (DATA_SOURCES, lambda item: item.stanza),
+    (RULES, lambda item: None),
+]
 
 
 BUILT_IN = [
@@ -55,7 +57,7 @@ def test_an_item_has_a_name_of_its_own(registry, name, item, stanza):
 
 @pytest.mark.parametrize(("registry", "name", "item", "stanza"), BUILT_IN)
 def test_an_item_says_in_one_line_what_it_is(registry, name, item, stanza):
-    line = described(item).strip().splitlines()[0]
+    line = (item if isinstance(item, type) else stanza).__doc__.strip().splitlines()[0]
     assert line.endswith((".", ":")) and line != name
 
 

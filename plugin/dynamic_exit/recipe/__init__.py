@@ -9,7 +9,7 @@ from ..core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .cache import CacheStanza
-    from .data import Columns, DataSource, Splits, Text
+    from .data import DATA_SOURCES, Columns, DataKind, DataSource, Splits, Text
     from .export import Export
     from .recipe import DynamicExit, Recipe
     from .static_choices import StaticChoice, StaticSearch, list_choices
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from .yaml_io import parse_recipe, read_recipe, read_stanzas, recipe_text
 
 __all__ = [
+    "DATA_SOURCES",
     "CacheStanza",
     "Columns",
+    "DataKind",
     "DataSource",
     "DynamicExit",
     "Export",
@@ -45,7 +47,7 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "cache": ("CacheStanza",),
-        "data": ("Columns", "DataSource", "Splits", "Text"),
+        "data": ("DATA_SOURCES", "Columns", "DataKind", "DataSource", "Splits", "Text"),
         "export": ("Export",),
         "recipe": ("DynamicExit", "Recipe"),
         "static_choices": ("StaticChoice", "StaticSearch", "list_choices"),

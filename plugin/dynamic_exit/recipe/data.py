@@ -1,10 +1,14 @@
 """The stanza `data`: where samples come from and how they are split."""
 
-from collections.abc import Mapping
-from typing import Any, Literal, Self
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticKnownError
 
+from ..core.registry import Registry
+from ..errors import DataError
 from ..passes import Stanza
 from ..passes.stanza import PathOrName, RecipePath, refuse
 
@@ -54,7 +58,7 @@ class DataSource(Stanza):
     follows from the recipe's seed.
     """
 
-    source: Literal["npz", "imagefolder", "text", "python"] = Field(description="kind of source")
+    source: str = Field(description="kind of source", json_schema_extra=lambda schema: _add_names(schema))
     path: RecipePath = Field(description=".npz or text file, folder, or file.py:function")
     splits: Splits = Field(description="name of each split, with an optional slice")
     classes: list[str] | None = Field(None, description="names of the classes, in the order of the logits")
@@ -66,6 +70,16 @@ class DataSource(Stanza):
     def text_options(self) -> Text:
         """The stanza `text`, or its defaults."""
         return self.text or Text()
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _check_source(cls, name: Any) -> Any:
+        if isinstance(name, str) and name in DATA_SOURCES:
+            return name
+        if reason := DATA_SOURCES.why_broken(str(name)):
+            raise refuse(f"names the data source '{name}', which could not be loaded: {reason}")
+        *first, last = map(repr, DATA_SOURCES.names())
+        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(first)} or {last}"})
 
     @model_validator(mode="before")
     @classmethod
@@ -79,3 +93,55 @@ class DataSource(Stanza):
         if self.source != "text" and self.text is not None:
             raise refuse(f"holds `text`, which is for `source: text`, not for `source: {self.source}`; remove it")
         return self
+
+
+@dataclass(frozen=True)
+class DataKind:
+    """A kind of data source.
+
+    Attributes:
+        stanza: Model of its keys: `DataSource`, or a subclass with further ones.
+        make: ``(stanza, request) -> reader``, with a `ReadRequest`; the reader maps the name of a split to its inputs
+            and labels.
+    """
+
+    stanza: type[DataSource]
+    make: Callable[[Any, Any], Callable[[str], Any]]
+
+
+def _check_kind(name: str, kind: object) -> None:
+    if not (isinstance(kind, DataKind) and isinstance(kind.stanza, type) and issubclass(kind.stanza, DataSource)):
+        raise DataError(
+            f"data source '{name}' must be a DataKind whose stanza is a subclass of DataSource; got {kind!r}"
+        )
+
+
+_READERS = "dynamic_exit.sources.data"
+#: The kinds by the name that recipes use; the name of an entry point is the name of its kind.
+DATA_SOURCES: Registry[DataKind] = Registry(
+    "data source",
+    DataError,
+    "dynamic_exit.data",
+    built_in={  # readers need the stanzas, and are imported when a recipe names them
+        "npz": f"{_READERS}.npz:NPZ",
+        "imagefolder": f"{_READERS}.image_folder:IMAGE_FOLDER",
+        "text": f"{_READERS}.text:TEXT",
+        "python": f"{_READERS}.python:PYTHON",
+    },
+    check=_check_kind,
+)
+
+
+def _add_names(schema: dict[str, Any]) -> None:
+    schema["enum"] = list(DATA_SOURCES.names())
+
+
+def _of_its_kind(values: Any, info: ValidationInfo) -> Any:
+    name = values.get("source") if isinstance(values, Mapping) else None
+    if not isinstance(name, str) or name not in DATA_SOURCES:
+        return values
+    return DATA_SOURCES.find(name).stanza.model_validate(values, context=info.context)
+
+
+#: The stanza of the kind that its `source` names.
+AnyDataSource = Annotated[SerializeAsAny[DataSource], BeforeValidator(_of_its_kind)]

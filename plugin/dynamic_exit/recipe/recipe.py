@@ -8,7 +8,7 @@ from ..errors import RecipeError
 from ..passes import EarlyExitStanza, ModelSource, PruningStanza, Stanza, TinySaverStanza
 from ..passes.stanza import refuse
 from .cache import CacheStanza
-from .data import DataSource
+from .data import AnyDataSource
 from .export import Export
 from .static_choices import StaticChoice, list_choices
 from .static_passes import StaticPasses
@@ -35,7 +35,7 @@ class Recipe(StaticPasses):
 
     seed: int = Field(0, ge=0, description="governs all randomness of a run")
     model: ModelSource = Field(description="the backbone")
-    data: DataSource = Field(description="samples in three disjoint splits")
+    data: AnyDataSource = Field(description="samples in three disjoint splits")
     pruning: PruningStanza | None = Field(None, description="fewer channels")
     quantization: dict[str, dict[str, Any] | None] | None = Field(None, description="Neural Compressor's own stanza")
     dynamic_exit: DynamicExit = Field(description="the dynamic passes")

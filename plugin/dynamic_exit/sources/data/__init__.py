@@ -9,11 +9,12 @@ if TYPE_CHECKING:
     from .loading import encode_label_names, load_splits
     from .npz import read_npz
     from .pixel_range import explain_range_mismatch, propose_ranges
-    from .reader import Samples, SplitReader
+    from .reader import ReadRequest, Samples, SplitReader, find_path
     from .split import UNNAMED, Split
 
 __all__ = [
     "UNNAMED",
+    "ReadRequest",
     "Samples",
     "Split",
     "SplitReader",
@@ -22,6 +23,7 @@ __all__ = [
     "check_samples",
     "encode_label_names",
     "explain_range_mismatch",
+    "find_path",
     "load_splits",
     "propose_ranges",
     "read_npz",
@@ -36,7 +38,7 @@ __getattr__, __dir__ = lazy_exports(
         "loading": ("encode_label_names", "load_splits"),
         "npz": ("read_npz",),
         "pixel_range": ("explain_range_mismatch", "propose_ranges"),
-        "reader": ("Samples", "SplitReader"),
+        "reader": ("ReadRequest", "Samples", "SplitReader", "find_path"),
         "split": ("UNNAMED", "Split"),
     },
 )

@@ -9,7 +9,9 @@ from PIL import Image
 
 from ...core.images import DecodedImage, decode_image, to_rgb_array
 from ...errors import DataError, first_line, nearest
+from ...recipe.data import DataKind, DataSource
 from ..class_names import ClassNames, Note, sort_class_names
+from .reader import ReadRequest, SplitReader, find_path
 
 # prefixes of folders that operating systems and tools create
 _IGNORED_PREFIXES = (".", "@")
@@ -131,3 +133,11 @@ def read_image(file: Path) -> DecodedImage:
             return decode_image(image)
     except Exception as error:  # Pillow's readers raise various errors on files of other formats
         raise DataError(f"image '{file}' cannot be read: {first_line(error)}") from error
+
+
+def _make(source: DataSource, request: ReadRequest) -> SplitReader:
+    path = find_path(source)
+    return ImageFolderReader(path, request.names, request.find_names(), request.note)
+
+
+IMAGE_FOLDER = DataKind(DataSource, _make)

@@ -1,23 +1,18 @@
 """Loads the splits that a recipe names."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from ...errors import DataError
 from ...passes import ModelSource
-from ...recipe.data import DataSource
+from ...recipe.data import DATA_SOURCES, DataSource
 from ..class_names import ClassNames, Note, encode_labels, find_class_names
 from .checks import check_samples, resolve_overlaps
-from .image_folder import ImageFolderReader
-from .npz import read_npz
-from .python import PythonReader
-from .reader import Samples, SplitReader
+from .reader import ReadRequest, Samples, SplitReader
 from .split import Split
-from .text import TextReader
 
 
 def load_splits(
@@ -46,7 +41,7 @@ def load_splits(
     names = [name for name, _ in slices.values()]
     # on demand only: labels that are numbers need no names, and so no configuration of the model
     find_names = partial(_find_names, known, source, model)
-    read = _make_reader(source, names, model, find_names, note)
+    read: SplitReader = DATA_SOURCES.find(source.source).make(source, ReadRequest(names, model, find_names, note))
     samples = {name: read(name) for name in dict.fromkeys(names)}
     class_names = getattr(read, "class_names", None) or encode_label_names(samples, find_names, note)
     splits = {}
@@ -65,24 +60,6 @@ def load_splits(
 
 def _find_names(known: ClassNames | None, source: DataSource, model: ModelSource | None) -> ClassNames | None:
     return known or find_class_names(source, model)
-
-
-def _make_reader(
-    source: DataSource,
-    names: Sequence[str],
-    model: ModelSource | None,
-    find_names: Callable[[], ClassNames | None],
-    note: Note,
-) -> SplitReader:
-    """Make the reader of a data source; a new source is a file beside this one and a branch here."""
-    if source.source == "python":
-        return PythonReader(source.path)
-    path = Path(source.path)
-    if not path.exists():
-        raise DataError(f"data path '{path}' does not exist; check the path")
-    if source.source == "text":
-        return TextReader(source, names, model, find_names(), note)
-    return partial(read_npz, path) if source.source == "npz" else ImageFolderReader(path, names, find_names(), note)
 
 
 def encode_label_names(

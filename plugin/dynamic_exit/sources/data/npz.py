@@ -1,11 +1,14 @@
 """Samples in NumPy's .npz files."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from ...errors import DataError
+from ...recipe.data import DataKind, DataSource
+from .reader import ReadRequest, SplitReader, find_path
 
 
 def read_npz(path: Path, name: str = "") -> tuple[np.ndarray | dict[str, np.ndarray], np.ndarray]:
@@ -45,3 +48,10 @@ def _select_arrays(arrays: NpzFile, path: Path, ending: str) -> tuple[np.ndarray
         raise DataError(f"data file '{path}' has no array '{missing}{ending}'; it has {', '.join(arrays)}")
     inputs = arrays[ours[only]] if only else {kind: arrays[key] for kind, key in named.items()}
     return inputs, arrays[ours[label]]
+
+
+def _make(source: DataSource, request: ReadRequest) -> SplitReader:
+    return partial(read_npz, find_path(source))
+
+
+NPZ = DataKind(DataSource, _make)

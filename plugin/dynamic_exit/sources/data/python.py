@@ -2,7 +2,8 @@
 
 from ...core.user_code import load_function
 from ...errors import DataError, first_line
-from .reader import Samples
+from ...recipe.data import DataKind, DataSource
+from .reader import ReadRequest, Samples, SplitReader
 
 
 class PythonReader:
@@ -26,3 +27,10 @@ class PythonReader:
         except Exception as error:  # user code may raise anything
             raise DataError(f"'{self._path}' cannot load split '{name}': {first_line(error)}") from error
         return inputs, labels
+
+
+def _make(source: DataSource, request: ReadRequest) -> SplitReader:
+    return PythonReader(source.path)
+
+
+PYTHON = DataKind(DataSource, _make)

@@ -8,9 +8,10 @@ import numpy as np
 
 from ...errors import DataError
 from ...passes import ModelSource
-from ...recipe.data import DataSource
+from ...recipe.data import DataKind, DataSource
 from ..class_names import ClassNames, Note, encode_labels
 from ..tokenizer import load_tokenizer, token_limit
+from .reader import ReadRequest, SplitReader, find_path
 from .text_files import TextRows, find_file, read_text
 from .text_labels import group_by_label_kind, read_labels
 
@@ -89,3 +90,11 @@ def _tokenize(file: TextRows, tokenizer: "PreTrainedTokenizerBase", truncation: 
     if empty is not None:
         raise DataError(f"text file '{file.path}' has no word in line {empty} that becomes a token; leave the line out")
     return tokens
+
+
+def _make(source: DataSource, request: ReadRequest) -> SplitReader:
+    find_path(source)
+    return TextReader(source, request.names, request.model, request.find_names(), request.note)
+
+
+TEXT = DataKind(DataSource, _make)
