@@ -31,7 +31,7 @@ class Step:
         place: Index of the segment; for an exit, of the segment after which it stands; -1 for a saver.
         index: Index of the stage in the chain; for a segment, as `place`.
         part: The part.
-        name: Of the stage, or ``segment`` and its index.
+        name: Of the stage, or ``segment`` and its index, such as ``segment 0``.
         tap: Computes features of what the part returns, for the exits behind it: from a saver's logits alone, else from
             the values that its `input_names` name. None where no exit in use reads them.
     """
@@ -144,6 +144,6 @@ def chain_steps(
     ]
     numbered = [(index, *each) for index, each in enumerate(exits, start=len(savers))]
     for place, segment in enumerate(segments):
-        steps.append(Step("segment", place, place, segment, f"segment{place}", taps.get(place)))
+        steps.append(Step("segment", place, place, segment, f"segment {place}", taps.get(place)))
         steps += [Step("exit", at, index, head, name) for index, name, at, head in numbered if at == place]
     return steps
