@@ -8,6 +8,7 @@ from torch import Tensor, fx
 from ..cost.latency import using_threads
 from ..errors import ModelError, first_line
 from .archive import ArchivedPart
+from .inductor import inductor_options
 
 
 def fold_constants(part: ArchivedPart) -> ArchivedPart:
@@ -94,15 +95,12 @@ def _explain(error: BaseException) -> tuple[str, str]:
 
 def _compile(part: CompiledPart, threads: int | None, frozen: bool) -> None:
     from torch._inductor import config
-    from torch._inductor.cpu_vec_isa import pick_vec_isa
 
     body = cast(fx.GraphModule, part.body)
     body.recompile()  # new code, so that torch does not reuse what it compiled of the old one
-    # torch's cache of generated code tells processors apart only if the width of their vectors is an option
-    options = {"cpp.simdlen": pick_vec_isa().bit_width()}
     # weights are frozen, and 8-bit kernels found, only if this is set around the calls
     with config.patch(freezing=frozen), torch.no_grad(), using_threads(threads):
-        body.compile(dynamic=True, options=options)
+        body.compile(dynamic=True, options=inductor_options())
         for rows in _ROWS:
             part(*(_repeat(tensor, rows) for tensor in part.example))
 

@@ -20,6 +20,7 @@ from ..chain.thresholds import STAGE_OFF, check_thresholds
 from ..chain.walk import AllRowsLeft, Runnable, Step, chain_steps, walk
 from ..errors import ModelError, nearest
 from ..records import Records
+from .inductor import inductor_options
 from .output import DynamicOutput
 
 
@@ -192,14 +193,21 @@ class DynamicExitModel(nn.Module):
         savers = map(Runnable, self.savers, self._saver_input_names)
         return [*savers, *(Runnable(head, head_input_names(head)) for head in self.heads)]
 
-    def compile_parts(self, **options: object) -> None:
+    def compile_parts(
+        self, *, options: Mapping[str, object] | None = None, mode: str | None = None, **keywords: object
+    ) -> None:
         """Compile all segments, heads, taps and savers in place with ``torch.compile``, which is slow to start.
 
         Args:
-            **options: For ``torch.compile``; ``dynamic`` is True by default, as the number of rows varies.
+            options: Of the backend.
+            mode: Of inductor, such as ``max-autotune``.
+            **keywords: For ``torch.compile``; ``dynamic`` is True by default, as the number of rows varies.
         """
+        settings: dict[str, object] = {"dynamic": True, "options": options, **keywords}
+        if keywords.get("backend", "inductor") == "inductor":
+            settings["options"] = inductor_options(options, mode)
         for module in [*self.savers, *self.segments, *self.heads, *self.taps]:
-            module.compile(**{"dynamic": True, **options})
+            module.compile(**settings)
 
     @property
     def segment_input_names(self) -> tuple[tuple[str, ...], ...]:
