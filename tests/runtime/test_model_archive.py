@@ -4,9 +4,11 @@ import zipfile
 import pytest
 import torch
 from torch import nn
+from torch.export.passes import move_to_device_pass
 
 from dynamic_exit.errors import ModelError, OutputError
-from dynamic_exit.runtime.archive import load_model, save_model
+from dynamic_exit.graph import export_program
+from dynamic_exit.runtime.archive import load_model, pack, save_model, unpack
 from dynamic_exit.runtime.model import DynamicExitModel
 
 X = torch.randn(5, 6)
@@ -85,3 +87,38 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path):
     (tmp_path / "dynamic_model.json").write_text('{"_type": "dynamic_exit.torch_model", "_version": 9}')
     with pytest.raises(ModelError, match="version 9; this version reads dynamic_exit.torch_model version 1"):
         load_model(tmp_path)
+
+
+class Positions(nn.Module):
+    """Makes a tensor in its forward pass, where its input is."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.places = nn.Embedding(9, 4), nn.Embedding(8, 4)
+
+    def forward(self, tokens):
+        return (self.words(tokens) + self.places(torch.arange(tokens.shape[1], device=tokens.device))).mean(1)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_what_an_archive_makes_in_its_forward_pass_follows_it(moved):
+    """A program that came from a GPU too, whose devices torch writes as strings."""
+    model, tokens = Positions().eval(), torch.ones(2, 8, dtype=torch.int64)
+    program = export_program(model, [tokens])
+    content = pack(move_to_device_pass(program, "cpu") if moved else program)
+    part = unpack(content, ["tokens"], "it")
+    assert torch.equal(part(tokens), model(tokens))
+    devices = {str(node.kwargs["device"]) for node in part.to("meta").body.graph.nodes if "device" in node.kwargs}
+    assert devices == {"meta"}
+    assert part(tokens.to("meta")).device.type == "meta"
+
+
+def test_a_batch_norm_on_a_gpu_is_exported():
+    """Torch's kernel for it depends on the batch size, which is free; fake tensors stand for a GPU."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"):
+        model, inputs = nn.BatchNorm2d(3).eval(), torch.ones(2, 3, 4, 4)
+    program = export_program(model, [inputs], functional=False)
+    (limits,) = program.range_constraints.values()
+    assert (limits.lower, limits.upper) == (1, 65535)

@@ -14,6 +14,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from . import distributed
 from .code_fingerprint import CodeFingerprint
 from .hashing import array_fingerprint, digest
 from .user_code import load_function
@@ -67,11 +68,12 @@ def environment_fingerprint() -> str:
 
 @functools.cache
 def training_environment_fingerprint() -> str:
-    """Return the fingerprint of the code that prunes and trains, its libraries, and the processor type."""
+    """Return the fingerprint of the code that prunes and trains, its libraries, and the types of the processors."""
     passes = _PACKAGE / "passes"
     own = sorted([*passes.glob("pruning/*.py"), passes / "training.py", passes / "augment.py"])
     libraries = [f"{name} {metadata.version(name)}" for name in ("torch", "torch-pruning")]
-    return digest([digest(path.read_bytes()) for path in own], libraries, torch.backends.cpu.get_cpu_capability())
+    processors = [torch.backends.cpu.get_cpu_capability(), distributed.device().type]
+    return digest([digest(path.read_bytes()) for path in own], libraries, processors)
 
 
 def function_fingerprint(name: str) -> str:

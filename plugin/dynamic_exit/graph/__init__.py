@@ -10,6 +10,7 @@ from .modes import evaluation_mode
 from .objective import answer_without_sigmoid, check_configuration, check_objective
 from .preprocessing import Preprocessing
 from .program import Program, is_text
+from .relocation import constants_follow
 from .split import Segment, SegmentSequence, select_cuts, split
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "capture",
     "check_configuration",
     "check_objective",
+    "constants_follow",
     "evaluation_mode",
     "export_program",
     "find_cuts",

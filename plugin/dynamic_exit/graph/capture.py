@@ -93,7 +93,7 @@ def _by_fx(
 def _by_export(
     classifier: Classifier, example_inputs: tuple[Tensor, ...], names: tuple[str, ...], lengths: bool = False
 ) -> Program:
-    batch = Dim("batch", min=1)
+    batch = symbolic_trace.batch_dim(example_inputs)
     free = {1: Dim.AUTO} if lengths else {}
     dims = tuple({0: batch, **(free if is_text(tensor) else {})} for tensor in example_inputs)
     exported = symbolic_trace.export(classifier, example_inputs, "inputs", dims)

@@ -62,7 +62,7 @@ def export_program(
         raise CaptureError(f"{name} came with {len(example_inputs)} inputs and dimensions for {len(dynamic_dims)}")
     failures: list[Exception] = []
     for lengths in (True, False):
-        named: dict[str, object] = {"batch": Dim("batch", min=1)}
+        named: dict[str, object] = {"batch": symbolic_trace.batch_dim(example_inputs)}
         shapes = tuple(_named(dims, named, lengths) for dims in dynamic_dims)
         try:
             with one_pass_over_operators():

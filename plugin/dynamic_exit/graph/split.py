@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self, cast
+from typing import Self, cast
 
 import sympy
 import torch
@@ -15,6 +15,7 @@ from .cuts import Cut
 from .export import ORIGIN, origin
 from .in_place import in_place_operator
 from .program import Program
+from .relocation import constants_follow, working_place
 from .slicing import slice_back
 
 
@@ -66,16 +67,15 @@ class Segment(nn.Module):
 
     def _noise(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        working = self._working()
+        working = working_place(self)
         return noise.to(dtype=dtype, device="cpu" if working is None else working[1])
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        before = self._working()
-        super()._apply(fn, recurse)
-        after = self._working()
+        before = working_place(self)
+        with constants_follow(self):
+            super()._apply(fn, recurse)
+        after = working_place(self)
         if before is not None and after is not None and before != after:
-            # constants in the graph (masks, positions) were captured with the old dtype and device
-            _replace_constants(self.body, dict(zip(before, after, strict=True)))
             self._examples = tuple(
                 each.to(after[1])
                 if isinstance(each, Tensor)
@@ -83,13 +83,6 @@ class Segment(nn.Module):
                 for each in self._examples
             )
         return self
-
-    def _working(self) -> tuple[torch.dtype, torch.device] | None:
-        """Return dtype and device of the segment; None if it has no floating tensor."""
-        for tensor in [*self.parameters(), *self.buffers()]:
-            if tensor.is_floating_point():
-                return tensor.dtype, tensor.device
-        return None
 
     def extra_repr(self) -> str:
         """Return the names of inputs and output, for ``print(segment)``."""
@@ -115,18 +108,6 @@ class SegmentSequence(nn.Module):
         parts = map(Runnable, self.segments, self.input_names)
         values = {name: given for names in self.input_names for name in names if name != HIDDEN}
         return cast(Tensor, walk(chain_steps((), list(parts), (), {}), values))
-
-
-def _replace_constants(
-    body: fx.GraphModule, new: Mapping[torch.dtype | torch.device, torch.dtype | torch.device]
-) -> None:
-    def replace(value: Any) -> Any:
-        return new.get(value, value) if isinstance(value, torch.dtype | torch.device) else value
-
-    for node in body.graph.nodes:
-        node.args = fx.node.map_aggregate(node.args, replace)
-        node.kwargs = fx.node.map_aggregate(node.kwargs, replace)
-    body.recompile()
 
 
 def split(program: Program, cuts: Sequence[Cut]) -> list[Segment]:

@@ -6,7 +6,17 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.export import ExportedProgram
+from torch.export import Dim, ExportedProgram
+
+#: Above it a batch norm on a GPU takes another kernel, which torch.export holds for another program.
+_LARGEST_BATCH_ON_GPU = 65535
+
+
+def batch_dim(inputs: Sequence[Tensor]) -> Dim:
+    """Return the free batch size of a program with such example tensors, from 1 row on."""
+    if any(tensor.is_cuda for tensor in inputs):
+        return Dim("batch", min=1, max=_LARGEST_BATCH_ON_GPU)
+    return Dim("batch", min=1)
 
 
 def export(

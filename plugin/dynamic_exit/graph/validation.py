@@ -19,7 +19,8 @@ def check_before_capture(classifier: Classifier, example_inputs: Sequence[Tensor
     """Check the mode of the model and the example inputs before any work is done.
 
     Raises:
-        CaptureError: A module is in training mode, or the inputs are not tensors with one batch of two rows or more.
+        CaptureError: A module is in training mode, or the inputs are not tensors with one batch of two rows or more
+            on the model's device.
     """
     name = type(classifier.model).__name__
     for path, module in classifier.model.named_modules():
@@ -29,6 +30,10 @@ def check_before_capture(classifier: Classifier, example_inputs: Sequence[Tensor
     if not example_inputs or not all(isinstance(x, Tensor) and x.dim() > 0 for x in example_inputs):
         came = [type(x).__name__ for x in example_inputs]
         raise CaptureError(f"example inputs must be tensors with the batch first; got {came}")
+    places = sorted({str(tensor.device) for tensor in (*classifier.parameters(), *classifier.buffers())})
+    for x in example_inputs:
+        if places and str(x.device) not in places:
+            raise CaptureError(f"{name} is on {places[0]} and an example input on {x.device}; move one to the other")
     batches = [x.shape[0] for x in example_inputs]
     if len(set(batches)) > 1:
         shapes = [tuple(x.shape) for x in example_inputs]

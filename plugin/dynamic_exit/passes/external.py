@@ -124,7 +124,7 @@ def apply_static(info: PassInfo, model: nn.Module, stanza: Stanza, samples: Samp
         made = info.apply(copy.deepcopy(model).eval(), stanza, samples, seed)
         if not isinstance(made, nn.Module):
             raise PassError(f"pass '{info.name}' must return a torch.nn.Module; it returned {type(made).__name__}")
-        made = made.eval()
+        made = made.eval().cpu()  # a pass may train on a GPU and leave its result there
         with torch.no_grad():
             made(*(tensor[:2] for tensor in samples.inputs))
     except DynamicExitError:

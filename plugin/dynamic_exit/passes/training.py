@@ -1,5 +1,6 @@
 """The training loop of passes that train whole models, and its common losses and checks."""
 
+import copy
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -10,12 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..errors import PassError
+from ..core import distributed
+from ..core.placement import device_of, repeatable_on
+from ..errors import PassError, first_line
 from .augment import make_augment
 
 logger = logging.getLogger(__name__)
 
-#: From logits (B, C), rows int64 (B,) and the model's inputs for them to a scalar loss.
+#: From logits (B, C), rows int64 (B,) and the model's inputs for them to a scalar loss; all are where training is.
 LossFunction = Callable[[Tensor, Tensor, list[Tensor]], Tensor]
 
 _WARMUP_SHARE = 0.1
@@ -81,10 +84,11 @@ def train(
     options: TrainingOptions,
     run: TrainingRun,
 ) -> None:
-    """Train a model in place and leave it in evaluation mode.
+    """Train a model in place, on a GPU if there is one, and leave it in evaluation mode where it was.
 
     Args:
-        model: Classifier with logits (N, C); all of its parameters are trained.
+        model: Classifier with logits (N, C); all of its parameters are trained. One that fails on the GPU, such as one
+            that makes tensors on the CPU, is trained where it is.
         samples: Inputs, passed as `as_model_input` returns them, and classes.
         loss_of: The loss.
         options: Epochs, batches and rates.
@@ -93,20 +97,22 @@ def train(
     Raises:
         PassError: `augment` does not suit the inputs, or the loss or its gradient became NaN or infinite.
     """
-    model.train().requires_grad_(True)
+    given = device_of(model)
+    device = _training_device(model.eval(), samples)
+    model.to(device).train().requires_grad_(True)
     count = len(samples.truth)
     batches = max(1, count // options.batch_size)  # a short last batch would disturb the batch statistics
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_up_and_cosine(options.epochs * batches))
     generator = torch.Generator().manual_seed(run.seed)
     augment = make_augment(options.augment, count, run.seed)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), repeatable_on(device):
         torch.manual_seed(run.seed)  # dropout uses the global generator
         for epoch in range(1, options.epochs + 1):
             losses, correct = 0.0, 0
             for rows in torch.randperm(count, generator=generator).tensor_split(batches):
                 batch = [
-                    as_model_input(each[rows] if augment is None else augment(each[rows], rows, epoch))
+                    as_model_input(each[rows] if augment is None else augment(each[rows], rows, epoch)).to(device)
                     for each in samples.inputs
                 ]
                 logits = model(*batch)
@@ -114,10 +120,25 @@ def train(
                 _step(model, optimizer, loss, f"of {run.name} became {{}} in epoch {epoch}; lower its learning_rate")
                 schedule.step()
                 losses += loss.item() * len(rows)
-                correct += int((logits.argmax(dim=1) == samples.truth[rows]).sum())
+                correct += int((logits.argmax(dim=1).to(samples.truth.device) == samples.truth[rows]).sum())
             report = f"loss {losses / count:.4f}, accuracy {correct / count:.1%}"
             logger.info(f"{run.log_prefix}epoch {epoch} of {options.epochs}: {report}")
-    model.eval()
+    model.to(given).eval()
+
+
+def _training_device(model: nn.Module, samples: LabeledInputs) -> torch.device:
+    """Return where to train a model in evaluation mode: on a GPU if there is one and a copy of the model runs there."""
+    given, wanted = device_of(model), distributed.device()
+    if given.type == wanted.type:
+        return given
+    batch = [as_model_input(each[:2]) for each in samples.inputs]
+    try:
+        with torch.no_grad():
+            copy.deepcopy(model).to(wanted)(*(each.to(wanted) for each in batch))
+    except Exception as failure:  # code of users may raise anything
+        logger.info(f"{type(model).__name__} fails on {wanted} and is trained on {given}: {first_line(failure)}")
+        return given
+    return wanted
 
 
 def distillation_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:

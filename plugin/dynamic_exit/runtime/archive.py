@@ -5,18 +5,20 @@ import json
 import logging
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.export.passes import move_to_device_pass
 
 from ..chain.spec import head_input_names, saver_input_names
 from ..chain.walk import Runnable, Step, walk
+from ..core.placement import device_of
 from ..errors import ModelError, OutputError, first_line
-from ..graph import export_program, free_layout
+from ..graph import constants_follow, export_program, free_layout
 from .model import DynamicExitModel
 
 _TYPE = "dynamic_exit.torch_model"
@@ -63,6 +65,10 @@ class ArchivedPart(nn.Module):
         """Stay in evaluation mode: an exported body refuses to change it."""
         return self
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        with constants_follow(self):
+            return super()._apply(fn, recurse)
+
     def forward(self, *tensors: Tensor) -> Tensor:
         """Run the part: positional tensors in, one tensor out."""
         return self.body(*tensors)
@@ -71,15 +77,19 @@ class ArchivedPart(nn.Module):
 def pack(program: ExportedProgram) -> bytes:
     """Return a program as the bytes of an archive, the same bytes for the same program.
 
-    The archive holds no samples and nothing about this machine.
+    The archive holds no samples and nothing about this machine; it is loaded on the CPU, wherever the program was.
 
     Args:
         program: As `graph.export_program` returns it.
     """
+    if any(tensor.device.type != "cpu" for tensor in (*program.state_dict.values(), *program.example_inputs[0])):
+        program = move_to_device_pass(program, "cpu")
     for node in program.graph.nodes:
+        if isinstance(node.kwargs.get("device"), str):  # moved programs name it so, which no later move would find
+            node.kwargs = {**node.kwargs, "device": torch.device(node.kwargs["device"])}
         for key in _TRACES:
             node.meta.pop(key, None)
-    examples = [torch.zeros_like(each) if each.is_floating_point() else torch.ones_like(each)
+    examples = [(torch.zeros_like if each.is_floating_point() else torch.ones_like)(each, device="cpu")
                 for each in program.example_inputs[0]]  # fmt: skip
     program.example_inputs = (tuple(examples), {})
     file = io.BytesIO()
@@ -110,7 +120,7 @@ def save_model(model: DynamicExitModel, folder: str | Path, example_inputs: Sequ
     """Write a dynamic model to a folder.
 
     Args:
-        model: On any device; its parts are exported as they are.
+        model: On any device; it is loaded on the CPU.
         folder: A new or empty folder, for ``dynamic_model.json`` and one ``.pt2`` per part.
         example_inputs: The model's inputs in order, of two rows or more.
 
@@ -122,7 +132,7 @@ def save_model(model: DynamicExitModel, folder: str | Path, example_inputs: Sequ
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"'{folder}' is not an empty folder; give a new one")
     # all parts are exported before any is written, so that a failure leaves no incomplete folder
-    parts = _programs(model, tuple(example_inputs))
+    parts = _programs(model, tuple(each.to(device_of(model)) for each in example_inputs))
     config = {
         "_type": _TYPE,
         "_version": _VERSION,

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..chain.names import FINAL
 from ..core import distributed
 from ..core.batching import DEFAULT_BATCH_SIZE, batches, map_in_threads
+from ..core.placement import device_of
 from ..errors import ModelError
 from ..records import Records, top_k
 from .model import DynamicExitModel
@@ -51,7 +52,7 @@ class Answers:
         Raises:
             ModelError: A logit is NaN.
         """
-        probabilities = torch.softmax(logits.float(), dim=1).numpy()
+        probabilities = torch.softmax(logits.float(), dim=1).cpu().numpy()
         wrong = np.flatnonzero(np.isnan(probabilities).any(axis=1))
         if len(wrong):
             sample = first + int(wrong[0])
@@ -122,7 +123,7 @@ def make_records(
     """Make the records of a model; in a distributed run each process runs whole batches of its own.
 
     Args:
-        model: Its modules may run in torch or onnxruntime.
+        model: Its modules may run in torch, on any device, or in onnxruntime.
         inputs: The model's inputs, each (N, ...).
         labels: int64 (N,), -1 if unknown.
         workers: Batches that run at the same time, each in a thread.
@@ -134,12 +135,12 @@ def make_records(
     Raises:
         ModelError: A logit is NaN.
     """
-    rows = distributed.shard(len(inputs[0]), DEFAULT_BATCH_SIZE)
+    rows, device = distributed.shard(len(inputs[0]), DEFAULT_BATCH_SIZE), device_of(model)
 
     @torch.no_grad()
     def answer(numbered: tuple[int, tuple[np.ndarray, ...]]) -> dict[str, Answers]:
         number, batch = numbered
-        logits = model.all_stage_logits(*map(torch.from_numpy, batch))
+        logits = model.all_stage_logits(*(torch.from_numpy(array).to(device) for array in batch))
         return {
             stage: Answers.of(stage, each, rows.start + number * DEFAULT_BATCH_SIZE) for stage, each in logits.items()
         }

@@ -3,6 +3,7 @@
 import copy
 import gc
 import math
+import os
 from importlib.util import find_spec
 
 import pytest
@@ -29,6 +30,8 @@ from torch import nn
 
 from dynamic_exit import DynamicExitConfig, compress
 from dynamic_exit.errors import DynamicExitError
+from dynamic_exit.integrations.neural_compressor import quantization
+from dynamic_exit.integrations.neural_compressor.calibration import CalibrationCalls
 from dynamic_exit.passes.quantization.config import known_algorithms
 from dynamic_exit.passes.quantization.detect import what_is_quantized
 
@@ -302,3 +305,28 @@ def test_an_exported_model_is_refused():
     assert str(refused.value) == (
         "the model is an exported graph, which has no modules to cut; give what it was made of"
     )
+
+
+@pytest.mark.parametrize(("name", "place"), [("awq", "cpu"), ("rtn", None)])
+def test_awq_alone_is_kept_off_a_gpu(monkeypatch, name, place):
+    """Neural Compressor's AWQ moves the model there, and not what it recorded of it."""
+    seen = []
+
+    def spy(model, config, **rest):
+        seen.append(os.environ.get("INC_TARGET_DEVICE"))
+        return quantize(model, config, **rest)
+
+    monkeypatch.delenv("INC_TARGET_DEVICE", raising=False)
+    monkeypatch.setattr(quantization, "quantize", spy)
+    compress(opt(), {name: {}}, run_fn=feed(WORDS))
+    assert seen == [place] and "INC_TARGET_DEVICE" not in os.environ
+
+
+def test_calls_are_repeated_where_the_model_is():
+    """Neural Compressor moves models to a GPU before it calibrates them; `meta` stands for one."""
+    calls = CalibrationCalls((((NUMBERS,), {}), ((), {"input": NUMBERS})))
+    places = []
+    model = nn.Linear(NUMBERS.shape[1], 2).to("meta")
+    model.register_forward_hook(lambda _, given, answer: places.append(answer.device.type))
+    calls.replay(model)
+    assert places == ["meta", "meta"]

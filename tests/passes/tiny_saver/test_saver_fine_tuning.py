@@ -6,6 +6,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from dynamic_exit.core import distributed
 from dynamic_exit.errors import PassError
 from dynamic_exit.passes.augment import make_augment
 from dynamic_exit.passes.tiny_saver import FineTuneStanza, TeacherSamples, fine_tune
@@ -263,3 +264,38 @@ def test_one_sample_is_refused():
 def test_values_out_of_range_are_refused(wrong):
     with pytest.raises(ValidationError):
         FineTuneStanza(**wrong)
+
+
+class Stubborn(nn.Module):
+    """Makes a tensor on the CPU wherever its input is."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return torch.cat([self.layer(x), torch.zeros(len(x), 0)], dim=1)
+
+
+def test_a_model_that_fails_on_the_gpu_is_trained_where_it_is(monkeypatch, log_lines):
+    """The device `meta` stands for a GPU."""
+    inputs, labels = noisy_task(200, seed=3)
+    torch.manual_seed(0)
+    model, samples = Stubborn(), TeacherSamples(inputs, labels, teacher(labels))
+    known = fine_tune(model, samples, stanza(), seed=0)
+    monkeypatch.setattr(distributed, "device", lambda: torch.device("meta"))
+    found = fine_tune(model, samples, stanza(), seed=0)
+    assert all(map(torch.equal, known.state_dict().values(), found.state_dict().values()))
+    assert any(line.startswith("Stubborn fails on meta and is trained on cpu: ") for line in log_lines)
+
+
+def test_a_model_is_trained_on_the_gpu_if_there_is_one(monkeypatch):
+    """The device `meta`, which has no values, stands for a GPU: there the first loss cannot be read."""
+    inputs, labels = noisy_task(200, seed=3)
+    seen = []
+    model = network()
+    model.register_forward_hook(lambda _, given, answer: seen.append(answer.device.type))
+    monkeypatch.setattr(distributed, "device", lambda: torch.device("meta"))
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        fine_tune(model, TeacherSamples(inputs, labels, teacher(labels)), stanza(), seed=0)
+    assert seen and set(seen) == {"meta"}

@@ -13,7 +13,7 @@ from ...errors import PassError
 from ...passes import Stanza
 from .calibration import CalibrationCalls, CalibrationRecorder, record_calibration
 from .configs import PassConfig, PassFunction
-from .support import refuse_dynamic, refuse_quantized
+from .support import check_given
 
 #: Oldest version of Neural Compressor with the registries that are used here.
 MIN_VERSION = (3, 10)
@@ -77,22 +77,17 @@ def register(name: str, stanza: type[Stanza], apply: PassFunction, local: bool =
     ) -> nn.Module:
         config = next(config for config in configs_mapping.values() if config.name == name)
         if mode == Mode.PREPARE:
-            _check_model(name, model)
+            check_given(name, model)
             return CalibrationRecorder(model)
         if mode == Mode.CONVERT:
             if not isinstance(model, CalibrationRecorder) or not model.calls:
                 raise PassError(f"pass '{name}' has seen no batches; call prepare(), feed its model, then convert()")
             return _run(model.model, config, CalibrationCalls(tuple(model.calls)), None)
-        _check_model(name, model)
+        check_given(name, model)
         calls = record_calibration(model, run_fn, run_args) if run_fn else None
         return _run(model, config, calls, example_inputs)
 
     return kind
-
-
-def _check_model(name: str, model: nn.Module) -> None:
-    refuse_dynamic(name, model)
-    refuse_quantized(model)
 
 
 def _run(model: nn.Module, config: PassConfig, calls: CalibrationCalls | None, example_inputs: Any) -> nn.Module:

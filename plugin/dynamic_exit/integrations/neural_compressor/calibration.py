@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...core.placement import device_of
 from ...errors import DynamicExitError, PassError, first_line
 
 #: Fewer samples cannot be split into a training half and a tuning half.
@@ -32,10 +33,14 @@ class CalibrationCalls:
         return cls(((arguments, {}),) * MIN_SAMPLES)
 
     def replay(self, model: nn.Module) -> None:
-        """Repeat the calls on a model; usable as `run_fn`."""
+        """Repeat the calls on a model, wherever it is by then; usable as `run_fn`."""
+
+        def move(value: Any) -> Any:
+            return value.to(device_of(model)) if isinstance(value, Tensor) else value
+
         with torch.no_grad():
             for arguments, keywords in self.calls:
-                model(*arguments, **keywords)
+                model(*(move(each) for each in arguments), **{name: move(each) for name, each in keywords.items()})
 
     def only_input(self, name: str) -> tuple[Tensor, str | None]:
         """Concatenate the batches of a model with one input.

@@ -21,7 +21,7 @@ from .calibration import record_calibration
 from .evaluator import Evaluator, check_tolerable_loss
 from .in_place import replace_in_place
 from .plan import Plan
-from .support import refuse_dynamic, refuse_quantized
+from .support import check_given
 
 #: A config, a mapping from algorithm names to parameters, or a list of both.
 Passes: TypeAlias = BaseConfig | Mapping[str, Any] | Sequence[BaseConfig | Mapping[str, Any]]
@@ -53,7 +53,8 @@ def compress(
     work on copies: if one fails, nothing has changed.
 
     Args:
-        model: In float, from (N, ...) or several inputs by name to logits (N, C).
+        model: In float and on the CPU, from (N, ...) or several inputs by name to logits (N, C). Training moves to a
+            GPU by itself if there is one.
         recipe: Passes; or a recipe without the stanza `model`, and without `data` if the samples are given here.
         data: For a recipe: ``train``, ``calibration`` and ``test``, disjoint, each a pair of inputs (N, ...), or
             several by the names that the model takes them by, and labels int64 (N,); None uses the recipe's own.
@@ -144,8 +145,7 @@ def _prepare_passes(
 
 def _prepare_recipe(model: nn.Module, recipe: Any, data: Data | None) -> Callable[[], DynamicExitClassifier]:
     """Check all that can be checked before the run, and return a function that runs the recipe."""
-    refuse_dynamic("dynamic_exit", model)
-    refuse_quantized(model)
+    check_given("dynamic_exit", model)
     splits = None
     if data is not None:
         if set(data) != {"train", "calibration", "test"}:

@@ -19,7 +19,7 @@ from .calibration import CalibrationCalls, require_calls
 from .configs import PassConfig
 from .in_memory import MAX_DISAGREEMENT, make_dynamic_model
 from .quantization import quantize_modules, run_algorithm
-from .support import refuse_dynamic, refuse_quantized
+from .support import check_given
 
 #: Name of the algorithm that runs several passes.
 DYNAMIC_EXIT = "dynamic_exit"
@@ -76,10 +76,10 @@ class Plan:
 
         Raises:
             PassError: The model is already dynamic, quantized or exported, or an algorithm cannot run here.
-            ModelError: It is a multi-label or regression model, for which savers and exits make no sense.
+            ModelError: It is not on the CPU, or a multi-label or regression model, for which savers and exits make no
+                sense.
         """
-        refuse_dynamic(self.configs[0].name, model)
-        refuse_quantized(model)
+        check_given(self.configs[0].name, model)
         if getattr(model, "_exported", False):
             raise PassError("the model is an exported graph, which has no modules to cut; give what it was made of")
         for config in self.configs:

@@ -1,13 +1,19 @@
 """Neural Compressor's own algorithms, run as its users run them."""
 
+import contextlib
 import copy
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 from neural_compressor.common.base_config import BaseConfig
 from neural_compressor.torch.quantization import convert, prepare, quantize
+from neural_compressor.torch.utils import get_accelerator
+from neural_compressor.torch.utils.auto_accelerator import auto_detect_accelerator
 from torch import nn
 
+from ...core.placement import device_of
 from ...errors import DynamicExitError, PassError, first_line
 from ...passes.quantization.detect import what_is_quantized
 from ...passes.quantization.support import PT2E
@@ -36,6 +42,17 @@ def quantize_modules(
     return run_algorithm(config, model, calls.replay if calls else None, example_inputs)
 
 
+@contextlib.contextmanager
+def _on_cpu() -> Iterator[None]:
+    """Keep Neural Compressor off a GPU: its AWQ moves the model there, and not what it recorded of the model."""
+    try:
+        with mock.patch.dict(os.environ, INC_TARGET_DEVICE="cpu"):
+            yield
+    finally:
+        auto_detect_accelerator.cache_clear()
+        get_accelerator()
+
+
 def run_algorithm(
     config: BaseConfig, model: nn.Module, run_fn: Callable[[nn.Module], Any] | None, example_inputs: Any = None
 ) -> nn.Module:
@@ -50,7 +67,7 @@ def run_algorithm(
     Raises:
         PassError: Neural Compressor fails, or found nothing to quantize.
     """
-    config = copy.deepcopy(config)
+    config, given = copy.deepcopy(config), device_of(model)
     if config.name in PT2E:  # the exported module holds the model under this name
         local = config.local_config.items()
         config.local_config = {f"model.{key}" if isinstance(key, str) else key: value for key, value in local}
@@ -61,7 +78,8 @@ def run_algorithm(
                 run_fn(model)
             quantized: nn.Module = convert(model)
         else:
-            quantized = quantize(model, config, run_fn=run_fn, example_inputs=example_inputs)
+            with _on_cpu() if config.name == "awq" else contextlib.nullcontext():
+                quantized = quantize(model, config, run_fn=run_fn, example_inputs=example_inputs)
     except DynamicExitError:
         raise
     except Exception as error:  # Neural Compressor may raise anything
@@ -69,4 +87,4 @@ def run_algorithm(
         raise PassError(f"Neural Compressor's '{config.name}' failed with {reason}; the model is as it was") from error
     if type(config).__module__.startswith("neural_compressor.") and what_is_quantized(quantized) is None:
         raise PassError(f"'{config.name}' found nothing to quantize in this model; leave it out")
-    return quantized
+    return quantized.to(given)  # Neural Compressor works on a GPU if there is one, and may leave it there

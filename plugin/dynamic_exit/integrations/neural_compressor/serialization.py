@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.atomic_write import atomic_write
+from ...core.placement import device_of
 from ...errors import ModelError, OutputError
 from ...graph import Classifier, evaluation_mode, export_program
 from ...modeling.auto import AutoDynamicExitModel
@@ -94,6 +95,7 @@ def load(folder: str | Path) -> DynamicExitModel | StaticModel | DynamicExitClas
 def _save_static(model: nn.Module, keywords: list[str] | None, inputs: tuple[Tensor, ...], folder: Path) -> None:
     with evaluation_mode(model), torch.no_grad():
         classifier = Classifier(model, keywords=keywords)
+        inputs = tuple(each.to(device_of(model)) for each in inputs)
         classifier(*inputs)  # weight-only layers unpack at their first call, which they cannot do in a graph
         program = export_program(classifier, inputs)
     folder.mkdir(parents=True, exist_ok=True)

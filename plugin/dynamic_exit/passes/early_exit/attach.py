@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...chain.names import HIDDEN
 from ...core import distributed
 from ...core.hashing import digest
+from ...core.placement import check_on_cpu
 from ...cost import count_macs
 from ...errors import PassError
 from ...graph import Cut
@@ -56,7 +57,12 @@ def attach_exits(
     Raises:
         PassError: A head does not fit its cut, the split has one class or fewer than two samples, the cache has no
             room, or a loss became NaN.
+        ModelError: A segment, the saver or a sample is not on the CPU; training alone uses a GPU.
     """
+    for segment in backbone.segments:
+        check_on_cpu(segment, "the backbone")
+    for name, held in (*samples.inputs.items(), ("labels", samples.labels), ("saver", saver)):
+        check_on_cpu(held, f"'{name}'")
     _check_labels(samples.labels)
     exits = _build_heads(backbone, samples.inputs, training)
     sequence = _build_sequence(backbone, samples.inputs, training, saver is not None)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...core import distributed
+from ...core.placement import repeatable_on
 from ...errors import PassError
 from .checkpoint import TrainingCheckpoint, load_checkpoint, load_optimizer, optimizer_tensors, save_checkpoint
 from .exit_set import ExitSet, losses, sample_weights
@@ -80,12 +81,13 @@ class Trainer:
         )
         if resume and self.checkpoint and distributed.run_on_main(self.checkpoint.path.exists):
             self._resume(self.checkpoint)
-        while self.epoch < self.options.epochs and not self._stalled():
-            loss = self._train_epoch()
-            accuracy = self._validate()
-            self.epoch += 1
-            self._save()
-            self._report(loss, accuracy)
+        with repeatable_on(self.device):
+            while self.epoch < self.options.epochs and not self._stalled():
+                loss = self._train_epoch()
+                accuracy = self._validate()
+                self.epoch += 1
+                self._save()
+                self._report(loss, accuracy)
         for (part, _), state in zip(self.exits.parts, self.best_states, strict=True):
             part.load_state_dict(state)
         distributed.broadcast([*self.exits.state_dict().values()])

@@ -52,7 +52,7 @@ class Teacher:
     def answer(self, batch: Sequence[Tensor]) -> Tensor:
         """Return the unpruned model's logits (B, C)."""
         with torch.no_grad():
-            return self.model(*map(as_model_input, batch))
+            return self.model.to(batch[0].device)(*map(as_model_input, batch))
 
 
 def fine_tune(
@@ -80,11 +80,12 @@ def fine_tune(
     share, known = options.distillation, teacher.known
 
     def loss_of(logits: Tensor, rows: Tensor, batch: list[Tensor]) -> Tensor:
-        cross_entropy = functional.cross_entropy(logits, teacher.samples.truth[rows], reduction="none")
+        truth, labelled = (each[rows].to(logits.device) for each in (teacher.samples.truth, known))
+        cross_entropy = functional.cross_entropy(logits, truth, reduction="none")
         if share == 0:
             return cross_entropy.mean()
         distilled = distillation_loss(logits, teacher.answer(batch), options.temperature)
-        return distilled if share == 1 else (1 - share) * (cross_entropy * known[rows]).mean() + share * distilled
+        return distilled if share == 1 else (1 - share) * (cross_entropy * labelled).mean() + share * distilled
 
     try:
         if teacher.images:

@@ -31,7 +31,7 @@ class TeacherSamples:
 def fine_tune(
     candidate: nn.Module, samples: TeacherSamples, options: FineTuneStanza, seed: int, *, log_prefix: str = ""
 ) -> nn.Module:
-    """Train a copy of a candidate as a saver; the candidate itself stays as it is.
+    """Train a copy of a candidate as a saver, on a GPU if there is one; the candidate itself stays as it is.
 
     Batch norms learn new statistics. For a sample without a label the backbone's answer counts as correct.
 
@@ -43,7 +43,7 @@ def fine_tune(
         log_prefix: Precedes the line that is logged for each epoch.
 
     Returns:
-        The trained copy in evaluation mode.
+        The trained copy in evaluation mode, where the candidate is.
 
     Raises:
         PassError: The samples do not fit each other or the candidate, there are fewer than two, `augment` does not suit
@@ -56,7 +56,8 @@ def fine_tune(
     truth = torch.where(labels >= 0, labels, teacher_logits.argmax(dim=1))
 
     def loss_of(logits: Tensor, rows: Tensor, batch: list[Tensor]) -> Tensor:
-        return saver_loss(logits, truth[rows], teacher_logits[rows], options)
+        right, taught = (each[rows].to(logits.device) for each in (truth, teacher_logits))
+        return saver_loss(logits, right, taught, options)
 
     train(model, LabeledInputs(tensors, truth), loss_of, options, TrainingRun(seed, "a saver", log_prefix))
     return model.eval()

@@ -9,6 +9,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from ...core import distributed
 from ...core.batching import DEFAULT_BATCH_SIZE, batches
 from ...core.cache import Cache
 from ...core.file_archive import array_from_bytes, array_to_bytes
@@ -70,7 +71,8 @@ class FineTuner:
         Raises:
             PassError: It has nothing to train, or the training fails.
         """
-        key = digest("tuned", self.common, fingerprint, self.stanza_fingerprint, str(self.seed))
+        place = distributed.device().type
+        key = digest("tuned", self.common, fingerprint, self.stanza_fingerprint, str(self.seed), place)
 
         def load_tuned() -> Classifier:
             tuned = load()

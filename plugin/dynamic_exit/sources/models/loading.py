@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
 
+from ...core.placement import check_on_cpu
 from ...errors import ModelError, nearest
 from ...graph import Classifier, check_objective
 from ...onnx.classifier import OnnxClassifier
@@ -37,11 +38,12 @@ def load_model(
         The classifier in evaluation mode; its `untrained` names the weights that no file provides.
 
     Raises:
-        ModelError: It cannot be built, its weights do not fit, it takes other inputs, or it is for multi-label
-            classification or regression.
+        ModelError: It cannot be built, its weights do not fit, it takes other inputs, it is not on the CPU, or it is
+            for multi-label classification or regression.
     """
     if model is not None:
         check_objective(model, f"model '{source.name}'")
+        check_on_cpu(model, f"model '{source.name}'")
         keywords = None if names is None else _select_keywords(source.name, model, names)
         requested = source.preprocessing != type(source.preprocessing)()
         steps = make_preprocessing(source, model, from_bytes) if requested else None
@@ -51,6 +53,7 @@ def load_model(
     if not isinstance(module, nn.Module):
         raise ModelError(f"model '{source.name}' must be a torch.nn.Module; got {type(module).__name__}")
     check_objective(module, f"model '{source.name}'")
+    check_on_cpu(module, f"model '{source.name}'")
     if source.weights:
         load_weights(module, Path(source.weights), source.name)
         untrained = ()  # a file must hold all weights
