@@ -78,7 +78,7 @@ def _resnet_chain(small: bool) -> tuple[DynamicExitModel, nn.Module, Tensor, dic
     for each in (model, small_model):  # else all answers are as uncertain
         each.fc = nn.Sequential(nn.LayerNorm(each.fc.in_features), nn.Linear(each.fc.in_features, 1000)).eval()
         nn.init.normal_(each.fc[1].weight, std=0.1)
-    size, count = (64, 12) if small else (224, 320)
+    size, count = (64, 12) if small else (224, 600)
     images = torch.randn(count, 3, size, size) * torch.rand(count, 1, 1, 1) + torch.randn(count, 3, 1, 1)
     program = capture(Classifier(model), (images[:2],))
     cuts = find_cuts(program, node_macs(program, (images[:2],)))

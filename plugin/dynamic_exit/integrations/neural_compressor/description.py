@@ -2,10 +2,11 @@
 
 import inspect
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import WithJsonSchema
 from pydantic.fields import FieldInfo
 
 from ...passes import Stanza, registered_passes
@@ -64,8 +65,14 @@ def _range(info: FieldInfo) -> str:
         for limit in info.metadata
         if type(limit) in _SIGNS
     ]
-    choices = [repr(value) for value in typing.get_args(info.annotation) if isinstance(value, str)]
+    named = [value for each in info.metadata if isinstance(each, WithJsonSchema) for value in _enum(each)]
+    choices = [repr(value) for value in (*typing.get_args(info.annotation), *named) if isinstance(value, str)]
     return " or ".join(choices) if choices else ", ".join(limits)
+
+
+def _enum(schema: WithJsonSchema) -> Sequence[object]:
+    """Return the values that a schema of names in a registry allows."""
+    return (schema.json_schema or {}).get("enum", ())
 
 
 def _show(value: Any) -> str:

@@ -53,11 +53,10 @@ def load_model(
     if not isinstance(module, nn.Module):
         raise ModelError(f"model '{source.name}' must be a torch.nn.Module; got {type(module).__name__}")
     check_objective(module, f"model '{source.name}'")
-    check_on_cpu(module, f"model '{source.name}'")
     if source.weights:
         load_weights(module, Path(source.weights), source.name)
         untrained = ()  # a file must hold all weights
-    module.eval()
+    check_on_cpu(module.eval(), f"model '{source.name}'")
     if names is not None:
         keywords = _select_keywords(source.name, module, names)
     else:
