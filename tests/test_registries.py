@@ -61,10 +61,8 @@ def test_an_item_says_in_one_line_what_it_is(registry, name, item, stanza):
     assert line.endswith((".", ":")) and line != name
 
 
-@pytest.mark.parametrize(("registry", "name", "item", "stanza"), BUILT_IN)
+@pytest.mark.parametrize(("registry", "name", "item", "stanza"), [each for each in BUILT_IN if each.values[3]])
 def test_a_stanza_refuses_an_unknown_key(registry, name, item, stanza):
-    if stanza is None:
-        pytest.skip("an evidence rule takes no options")
     assert issubclass(stanza, Stanza)
     with pytest.raises(ValueError) as refused:
         stanza.model_validate({"no_such_key_here": 1})

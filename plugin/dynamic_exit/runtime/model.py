@@ -200,12 +200,12 @@ class DynamicExitModel(nn.Module):
 
         Args:
             options: Of the backend.
-            mode: Of inductor, such as ``max-autotune``.
+            mode: Of the backend, such as ``max-autotune``.
             **keywords: For ``torch.compile``; ``dynamic`` is True by default, as the number of rows varies.
         """
-        settings: dict[str, object] = {"dynamic": True, "options": options, **keywords}
+        settings: dict[str, object] = {"dynamic": True, "options": options, "mode": mode, **keywords}
         if keywords.get("backend", "inductor") == "inductor":
-            settings["options"] = inductor_options(options, mode)
+            settings |= {"options": inductor_options(options, mode), "mode": None}
         for module in [*self.savers, *self.segments, *self.heads, *self.taps]:
             module.compile(**settings)
 
@@ -230,6 +230,8 @@ class DynamicExitModel(nn.Module):
 
     def _last_tap_in_use(self, thresholds: Sequence[float]) -> int:
         """Return the segment of the last exit in use that reads taps, where the last tap runs; -2 if there is none."""
+        if not self.tap_positions:
+            return -2
         reading = [MEMORY in part.input_names for part in self._stage_parts()]
         on = [value != STAGE_OFF for value in thresholds]
         places = zip(self.positions, reading, on, strict=True)
