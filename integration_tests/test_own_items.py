@@ -92,10 +92,56 @@ def make(source, request):
 
 SCALED = DataKind(ScaledSource, make)
 '''
+MODELS = (
+    tiny.MODELS
+    + '''
+import fnmatch
+
+from pydantic import Field
+
+from dynamic_exit.passes import ModelKind, ModelSource
+from dynamic_exit.sources.models import BuiltModel, ModelBuilder
+
+
+class ZooSource(ModelSource):
+    """Networks of the zoo."""
+
+    width: int = Field(8, ge=1, description="of the last layers")
+
+
+class ZooBuilder(ModelBuilder):
+    """Builds networks by the names of their functions."""
+
+    def build(self):
+        if self.source.name in ("nothing", "naked"):
+            return BuiltModel(None) if self.source.name == "nothing" else flat()
+        return BuiltModel(globals()[self.source.name](self.source.width))
+
+    def find_matches(self):
+        return fnmatch.filter(["saver", "backbone"], self.source.name), "its networks are saver and backbone"
+
+    def find_class_names(self, model):
+        return ["left", "middle", "right"]
+
+
+class IdleBuilder(ModelBuilder):
+    """Builds nothing."""
+
+
+ZOO = ModelKind(ZooSource, ZooBuilder)
+IDLE = ModelKind(ZooSource, IdleBuilder)
+'''
+)
 ENTRIES = {
     "dynamic_exit.evidence": {"largest": "own_rules:LargestProbability"},
     "dynamic_exit.heads": {"mean": "own_heads:MeanHead", "lost": "no_such_module_here:Head"},
     "dynamic_exit.data": {"scaled": "own_data:SCALED", "bare": "own_data:make", "lost": "no_such_module_here:DATA"},
+    "dynamic_exit.models": {
+        "zoo": "own_models:ZOO",
+        "bare": "own_models:flat",
+        "idle": "own_models:IDLE",
+        "lost": "no_such_module_here:ZOO",
+    },
 }
 
 
@@ -103,7 +149,7 @@ ENTRIES = {
 def variables(tmp_path_factory):
     """Variables of a process for which the distribution is installed."""
     site = tmp_path_factory.mktemp("own_items") / "site"
-    install(site, "own-items", {"own_heads": HEAD, "own_rules": RULE, "own_data": DATA}, ENTRIES)
+    install(site, "own-items", {"own_heads": HEAD, "own_rules": RULE, "own_data": DATA, "own_models": MODELS}, ENTRIES)
     return environment(
         PYTHONPATH=os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]), OMP_NUM_THREADS="1"
     )  # fmt: skip
@@ -211,5 +257,68 @@ def test_a_recipe_runs_on_data_of_another_distribution(variables, tmp_path):
 def test_data_of_another_distribution_are_refused_as_ours(variables, tmp_path, values, sentence):
     tiny.build(tmp_path)
     code, said = command(variables, "validate", with_data(tmp_path, **values))
+    assert code == 2, said
+    assert sentence in " ".join(said.split())
+
+
+def with_models(folder, model, candidate=None):
+    """A recipe whose backbone and saver come from the zoo."""
+    own = {"source": "zoo", "name": "backbone", "weights": "backbone.safetensors", **model}
+    saver = {"source": "zoo", "name": "s*r", "width": 4, "weights": "{name}4.safetensors", **(candidate or {})}
+    changes = {"model": own, "dynamic_exit__early_exit": None, "dynamic_exit__tiny_saver__candidates": [saver]}
+    return tiny.write(folder, tiny.recipe(quantization=None, data__classes=None, **changes))
+
+
+def test_a_recipe_runs_with_models_of_another_distribution(variables, tmp_path):
+    tiny.build(tmp_path)
+    code, said = command(variables, "run", with_models(tmp_path, {"width": 8}))
+    assert code == 0, said
+    assert "model source 'lost' of 'own-items' is left out: ModuleNotFoundError: " in said, "the rest works"
+    assert "is not trained" not in said and "no trained weights" not in said
+    written = (tmp_path / "out" / "recipe.yaml").read_text()
+    assert written.count("source: zoo") == 2 and "width: 8" in written and "width: 4" in written
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["id2label"]["1"] == "middle", "its source says so"
+    points = json.loads((tmp_path / "out" / "operating_points.json").read_text())["points"]
+    assert "saver" in [stage["stage"] for point in points for stage in point["stages"]]
+    code, said = command(variables, "validate", tmp_path / "out" / "recipe.yaml")
+    assert code == 0, said
+
+
+@pytest.mark.parametrize(
+    ("model", "candidate", "sentence"),
+    [
+        (
+            {"source": "zooo"},
+            {},
+            "key 'model.source' must be 'timm', 'transformers', 'python', 'onnx' or 'zoo'; got 'zooo'",
+        ),
+        ({"wdith": 4}, {}, "unknown key 'model.wdith'; did you mean 'width'?"),
+        ({}, {"wdith": 4}, "unknown key 'dynamic_exit.tiny_saver.candidates.0.wdith'; did you mean 'width'?"),
+        ({"source": "python", "width": 4}, {}, "unknown key 'model.width'; "),
+        (
+            {},
+            {"width": 0},
+            "key 'dynamic_exit.tiny_saver.candidates.0.width' must be greater than or equal to 1; got 0",
+        ),
+        ({"source": "lost"}, {}, "names the model source 'lost', which could not be loaded: ModuleNotFoundError: "),
+        (
+            {"source": "bare"},
+            {},
+            "model source 'bare' must be a ModelKind whose stanza is a subclass of ModelSource; got <function flat",
+        ),
+        (
+            {"source": "idle"},
+            {},
+            "which could not be loaded: model source 'idle' has a builder that lacks `build`; add it",
+        ),
+        ({"name": "nothing"}, {}, "model 'nothing' must be a torch.nn.Module; got NoneType"),
+        ({"name": "naked"}, {}, "model source 'zoo' must build a BuiltModel; got Sequential"),
+        ({"name": "lion"}, {}, "zoo model 'lion' cannot be built: 'lion'; check its `arguments`"),
+        ({}, {"name": "l*n"}, "pattern 'l*n' matches no zoo model; its networks are saver and backbone"),
+    ],
+)
+def test_models_of_another_distribution_are_refused_as_ours(variables, tmp_path, model, candidate, sentence):
+    tiny.build(tmp_path)
+    code, said = command(variables, "validate", with_models(tmp_path, model, candidate))
     assert code == 2, said
     assert sentence in " ".join(said.split())

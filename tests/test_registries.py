@@ -5,7 +5,7 @@ import pytest
 from dynamic_exit.chain.evidence.registry import RULES
 from dynamic_exit.core.registry import Registry
 from dynamic_exit.errors import DynamicExitError
-from dynamic_exit.passes import Stanza, explain
+from dynamic_exit.passes import MODEL_SOURCES, Stanza, explain
 from dynamic_exit.passes.early_exit.heads.base import HEADS
 from dynamic_exit.passes.registry import PASSES
 from dynamic_exit.recipe import DATA_SOURCES
@@ -15,6 +15,7 @@ REGISTRIES = [
     (PASSES, lambda item: item.stanza),
     (HEADS, lambda item: item.Options),
     (DATA_SOURCES, lambda item: item.stanza),
+    (MODEL_SOURCES, lambda item: item.stanza),
     (RULES, lambda item: None),
 ]
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from dynamic_exit.errors import ModelError, RecipeError
-from dynamic_exit.passes import ModelSource, explain
+from dynamic_exit.passes import MODEL_SOURCES, explain
 from dynamic_exit.sources.labels import find_class_order
 from dynamic_exit.sources.models.candidates import expand_candidates, load_candidate
 from dynamic_exit.sources.models.loading import load_model
@@ -56,7 +56,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def source(name="m.py:net2", kind="python", **more):
-    return ModelSource.model_validate({"source": kind, "name": name, **more}, context={"base": os.getcwd()})
+    values = {"source": kind, "name": name, **more}
+    return MODEL_SOURCES.find(kind).stanza.model_validate(values, context={"base": os.getcwd()})
 
 
 def candidate(count, labels=None):

@@ -17,7 +17,7 @@ from torch import nn
 from dynamic_exit import DynamicExitModelForSequenceClassification as Model
 from dynamic_exit import compress
 from dynamic_exit.errors import DynamicExitError, ModelError
-from dynamic_exit.graph import Classifier
+from dynamic_exit.graph import Classifier, check_logits
 from dynamic_exit.integrations.neural_compressor.in_memory import make_dynamic_model
 from dynamic_exit.passes import EarlyExitStanza, ModelSource
 from dynamic_exit.pipeline.inputs import load_run_inputs
@@ -26,7 +26,6 @@ from dynamic_exit.sources.data.checks import check_samples
 from dynamic_exit.sources.data.split import UNNAMED, Split
 from dynamic_exit.sources.models.candidates import load_candidate
 from dynamic_exit.sources.models.loading import load_model
-from dynamic_exit.sources.models.logits import check_logits
 from dynamic_exit.sources.models.weights import check_trained, seeded_generators
 
 TINY = {"vocab_size": 30, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}

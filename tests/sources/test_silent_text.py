@@ -18,7 +18,7 @@ from torch import nn
 from dynamic_exit.artifact.folder import copy_files, read_config
 from dynamic_exit.artifact.inputs import check_inputs
 from dynamic_exit.errors import DataError, ExportError
-from dynamic_exit.graph import Classifier
+from dynamic_exit.graph import Classifier, find_max_tokens
 from dynamic_exit.modeling import DynamicExitModelConfig
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.recipe import Columns, DataSource
@@ -26,7 +26,6 @@ from dynamic_exit.sources.class_names import ClassNames
 from dynamic_exit.sources.data.text import TextReader
 from dynamic_exit.sources.data.text_files import read_text
 from dynamic_exit.sources.labels import find_model_labels
-from dynamic_exit.sources.text_length import find_max_tokens
 from dynamic_exit.sources.tokenizer import save_tokenizer
 
 NUMBERED = {"text": 0, "label": 1}

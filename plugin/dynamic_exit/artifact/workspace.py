@@ -11,7 +11,7 @@ from ..chain.operating_point import OperatingPoints
 from ..core import distributed
 from ..core.logging import logging_to
 from ..errors import OutputError
-from ..graph import Classifier
+from ..graph import Classifier, find_max_tokens
 from ..passes.tiny_saver import FINE_TUNED_SUFFIX
 from ..recipe.yaml_io import recipe_text
 from ..records import Records
@@ -19,7 +19,6 @@ from ..report.metrics import METRICS_FILE, Metrics
 from ..report.page import report_page
 from ..runtime.stages import StageSet
 from ..sources.run_inputs import RunInputs
-from ..sources.text_length import find_max_tokens
 from ..sources.tokenizer import save_tokenizer
 from .folder import POINTS_FILE
 from .manifest import IMAGES, InputSpec

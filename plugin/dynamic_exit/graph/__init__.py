@@ -7,11 +7,12 @@ from .cuts import Cut, find_cuts
 from .export import export_program
 from .logits import find_logits
 from .modes import evaluation_mode
-from .objective import answer_without_sigmoid, check_configuration, check_objective
+from .objective import answer_without_sigmoid, check_configuration, check_logits, check_objective
 from .preprocessing import Preprocessing
 from .program import Program, is_text
 from .relocation import constants_follow
 from .split import Segment, SegmentSequence, select_cuts, split
+from .text_length import find_max_tokens
 
 __all__ = [
     "Backbone",
@@ -24,12 +25,14 @@ __all__ = [
     "answer_without_sigmoid",
     "capture",
     "check_configuration",
+    "check_logits",
     "check_objective",
     "constants_follow",
     "evaluation_mode",
     "export_program",
     "find_cuts",
     "find_logits",
+    "find_max_tokens",
     "free_layout",
     "is_text",
     "select_cuts",

@@ -14,13 +14,17 @@ from .external import (
     third_party_passes_installed,
     why_broken,
 )
+from .model_source import MODEL_SOURCES, AnyModelSource, ModelKind, ModelSource
 from .pruning import PruningStanza
 from .registry import PassInfo, register_pass, registered_passes
-from .stanza import ModelSource, Stanza, explain
+from .stanza import Stanza, explain
 from .tiny_saver import TinySaverStanza
 
 __all__ = [
+    "MODEL_SOURCES",
+    "AnyModelSource",
     "EarlyExitStanza",
+    "ModelKind",
     "ModelSource",
     "PassInfo",
     "PruningStanza",

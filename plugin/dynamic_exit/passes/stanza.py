@@ -83,8 +83,7 @@ def absolute(text: str, info: ValidationInfo) -> str:
 
 
 def _absolute_if_path(text: str, info: ValidationInfo) -> str:
-    is_path = info.data.get("source") == "onnx" or re.search(r"\.py(:[^/:]+)?$|^[.~$/]", text)
-    return absolute(text, info) if is_path else text
+    return absolute(text, info) if re.search(r"\.py(:[^/:]+)?$|^[.~$/]", text) else text
 
 
 def _absolute_labels(labels: list[str] | str | None, info: ValidationInfo) -> list[str] | str | None:
@@ -134,40 +133,3 @@ class Preprocessing(Stanza):
         if values is not None and not all(value > 0 for value in values):
             raise refuse(f"must hold positive numbers; got {values}")
         return values
-
-
-class ModelSource(Stanza):
-    """The source of a classifier."""
-
-    source: Literal["timm", "transformers", "python", "onnx"] = Field(description="library, your own code, or file")
-    name: PathOrName = Field(
-        description="timm name, Hugging Face name or folder, file.py:function, or .onnx file; for a candidate, also a "
-        "pattern such as mobilenet*"
-    )
-    weights: RecipePath | None = Field(
-        None,
-        description=".safetensors, a torch file of plain tensors, or a folder of `save_pruned`; {name} is replaced by "
-        "the name of each model of a pattern; null: those of timm are random unless `arguments` say pretrained: true "
-        "(downloads)",
-    )
-    arguments: dict[str, Any] = Field({}, description="keyword arguments for the model's constructor")
-    preprocessing: Preprocessing = Field(Preprocessing(), description="applied inside the graph")
-    labels: Labels = Field(
-        None,
-        description="the model's own classes in the order of its logits: a list, a .json file (list, or index: name) "
-        "or a .txt file (one name per line); null: those that the model states, else the backbone's",
-    )
-    quantize: bool = Field(True, description="false: it stays in float whatever `quantization` says")
-    stage: str | None = Field(None, description="name of the stage; default: the last part of `name`")
-
-    @property
-    def stage_name(self) -> str:
-        """Name of the stage that this model becomes."""
-        return self.stage or re.sub(r"\.(py|onnx)$", "", re.split(r"[/:]", self.name)[-1])
-
-    @model_validator(mode="after")
-    def _onnx_is_complete(self) -> "ModelSource":
-        extra = [key for key in ("weights", "arguments") if self.source == "onnx" and getattr(self, key)]
-        if extra:
-            raise refuse(f"names an ONNX file, which holds its own weights and needs no `{extra[0]}`; remove it")
-        return self

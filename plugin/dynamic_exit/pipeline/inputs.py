@@ -6,7 +6,7 @@ from dataclasses import replace
 from torch import nn
 
 from ..errors import DataError, ModelError, nearest
-from ..graph import Classifier, check_objective
+from ..graph import Classifier, check_logits, check_objective
 from ..recipe.recipe import Recipe
 from ..sources.class_names import Note, find_class_names
 from ..sources.data.checks import check_labels, check_same_format
@@ -14,10 +14,9 @@ from ..sources.data.loading import load_splits
 from ..sources.data.pixel_range import explain_range_mismatch
 from ..sources.data.split import Split
 from ..sources.labels import find_model_labels
+from ..sources.models.base import find_builder
 from ..sources.models.candidates import expand_candidates
 from ..sources.models.loading import find_input_parameters, has_uint8_images, load_model
-from ..sources.models.logits import check_logits
-from ..sources.models.transformers import check_model_config
 from ..sources.models.weights import check_trained
 from ..sources.run_inputs import RunInputs
 from .baseline_check import check_backbone
@@ -40,7 +39,8 @@ def load_run_inputs(
         DynamicExitError: One sentence on the first thing that cannot be used.
     """
     notes: list[str] = []
-    check_model_config(recipe.model) if model is None else check_objective(model, f"model '{recipe.model.name}'")
+    builder = find_builder(recipe.model)
+    builder.check() if model is None else check_objective(model, f"model '{recipe.model.name}'")
     if splits is None:
         known = find_class_names(recipe.data, recipe.model, model) if model is not None else None
         splits = load_splits(recipe.data, recipe.seed, recipe.model, known, notes.append)
@@ -62,8 +62,8 @@ def load_run_inputs(
     classes = check_logits("the backbone", backbone, backbone.select(example)).shape[1]
     labels = _labels(recipe, backbone.model, classes, calibration.class_names, notes.append)
     check_labels(loaded, classes, recipe.data.classes)
-    own_code = model is None and recipe.model.source == "python"
-    notes += _doubts(recipe, backbone, loaded["calibration"], labels, own_code)
+    no_weights = model is None and not builder.knows_untrained and not recipe.model.weights
+    notes += _doubts(recipe, backbone, loaded["calibration"], labels, no_weights)
     saver = recipe.dynamic_exit.tiny_saver
     sources = expand_candidates(saver.candidates) if saver else []
     candidates = {source.stage_name: source for source in sources}
@@ -89,11 +89,10 @@ def _labels(recipe: Recipe, model: nn.Module, classes: int, found: Sequence[str]
     return list(given or own or found or map(str, range(classes)))
 
 
-def _doubts(recipe: Recipe, backbone: Classifier, calibration: Split, labels: list[str], own_code: bool) -> list[str]:
+def _doubts(recipe: Recipe, backbone: Classifier, calibration: Split, labels: list[str], no_weights: bool) -> list[str]:
     """Return doubts: the backbone may answer at chance, or get pixels in a range that it was not trained on."""
     mismatch, doubt = explain_range_mismatch(backbone, calibration.inputs), None
     if not backbone.untrained:  # else its answers are known to be random
-        no_weights = own_code and not recipe.model.weights
         doubt = check_backbone(backbone, calibration, labels, mismatch, no_weights, recipe.seed)
     doubts = [doubt] if doubt else []
     return [*doubts, mismatch] if mismatch and mismatch not in (doubt or "") else doubts

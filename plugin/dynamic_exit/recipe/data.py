@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticKnownError
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from ..core.registry import Registry
 from ..errors import DataError
 from ..passes import Stanza
+from ..passes.kinds import add_names, check_registered, stanza_of_kind
 from ..passes.stanza import PathOrName, RecipePath, refuse
 
 
@@ -58,7 +58,7 @@ class DataSource(Stanza):
     follows from the recipe's seed.
     """
 
-    source: str = Field(description="kind of source", json_schema_extra=lambda schema: _add_names(schema))
+    source: str = Field(description="kind of source", json_schema_extra=lambda schema: add_names(schema, DATA_SOURCES))
     path: RecipePath = Field(description=".npz or text file, folder, or file.py:function")
     splits: Splits = Field(description="name of each split, with an optional slice")
     classes: list[str] | None = Field(None, description="names of the classes, in the order of the logits")
@@ -73,13 +73,8 @@ class DataSource(Stanza):
 
     @field_validator("source", mode="before")
     @classmethod
-    def _check_source(cls, name: Any) -> Any:
-        if isinstance(name, str) and name in DATA_SOURCES:
-            return name
-        if reason := DATA_SOURCES.why_broken(str(name)):
-            raise refuse(f"names the data source '{name}', which could not be loaded: {reason}")
-        *first, last = map(repr, DATA_SOURCES.names())
-        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(first)} or {last}"})
+    def _check_source(cls, name: Any) -> str:
+        return check_registered(name, DATA_SOURCES)
 
     @model_validator(mode="before")
     @classmethod
@@ -130,18 +125,5 @@ DATA_SOURCES: Registry[DataKind] = Registry(
     },
     check=_check_kind,
 )
-
-
-def _add_names(schema: dict[str, Any]) -> None:
-    schema["enum"] = list(DATA_SOURCES.names())
-
-
-def _of_its_kind(values: Any, info: ValidationInfo) -> Any:
-    name = values.get("source") if isinstance(values, Mapping) else None
-    if not isinstance(name, str) or name not in DATA_SOURCES:
-        return values
-    return DATA_SOURCES.find(name).stanza.model_validate(values, context=info.context)
-
-
 #: The stanza of the kind that its `source` names.
-AnyDataSource = Annotated[SerializeAsAny[DataSource], BeforeValidator(_of_its_kind)]
+AnyDataSource = Annotated[SerializeAsAny[DataSource], stanza_of_kind(DATA_SOURCES)]

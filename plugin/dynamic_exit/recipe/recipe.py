@@ -5,7 +5,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from ..errors import RecipeError
-from ..passes import EarlyExitStanza, ModelSource, PruningStanza, Stanza, TinySaverStanza
+from ..passes import AnyModelSource, EarlyExitStanza, PruningStanza, Stanza, TinySaverStanza
 from ..passes.stanza import refuse
 from .cache import CacheStanza
 from .data import AnyDataSource
@@ -34,7 +34,7 @@ class Recipe(StaticPasses):
     """A complete recipe; `with_passes` adds the stanzas of third-party passes."""
 
     seed: int = Field(0, ge=0, description="governs all randomness of a run")
-    model: ModelSource = Field(description="the backbone")
+    model: AnyModelSource = Field(description="the backbone")
     data: AnyDataSource = Field(description="samples in three disjoint splits")
     pruning: PruningStanza | None = Field(None, description="fewer channels")
     quantization: dict[str, dict[str, Any] | None] | None = Field(None, description="Neural Compressor's own stanza")

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from .class_names import ClassNames, encode_labels, find_class_names
     from .labels import find_class_order, find_model_labels
     from .run_inputs import RunInputs
-    from .text_length import find_max_tokens
     from .tokenizer import load_tokenizer, save_tokenizer, token_limit
 
 __all__ = [
@@ -20,7 +19,6 @@ __all__ = [
     "encode_labels",
     "find_class_names",
     "find_class_order",
-    "find_max_tokens",
     "find_model_labels",
     "load_tokenizer",
     "save_tokenizer",
@@ -34,7 +32,6 @@ __getattr__, __dir__ = lazy_exports(
         "class_names": ("ClassNames", "encode_labels", "find_class_names"),
         "labels": ("find_class_order", "find_model_labels"),
         "run_inputs": ("RunInputs",),
-        "text_length": ("find_max_tokens",),
         "tokenizer": ("load_tokenizer", "save_tokenizer", "token_limit"),
     },
 )

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ..errors import DataError, first_line, nearest
+from ..errors import DataError, nearest
 from ..passes import ModelSource
 from ..recipe.data import DataSource
-from .labels import find_config_labels, find_model_labels
+from .labels import find_model_labels
 
 #: Receives a note for the user, one sentence.
 Note = Callable[[str], None]
@@ -49,7 +49,7 @@ def find_class_names(
 
     Args:
         source: The stanza `data`; its `classes` take precedence.
-        model: The backbone's stanza: its `labels`, or the configuration of a transformers model, come second.
+        model: The backbone's stanza: its `labels`, or what its source knows, come second.
         module: The backbone if it is in memory; else only its configuration is read.
 
     Returns:
@@ -61,24 +61,8 @@ def find_class_names(
     """
     if source.classes:
         return ClassNames(tuple(source.classes))
-    if model is None:
-        return None
-    if module is not None:
-        names = find_model_labels(model, module)
-    else:
-        names = find_config_labels(model, _read_config(model) if model.labels is None else None)
+    names = find_model_labels(model, module) if model is not None else None
     return ClassNames(tuple(names), from_recipe=False) if names else None
-
-
-def _read_config(model: ModelSource) -> object:
-    if model.source != "transformers":
-        return None
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(model.name)
-    except Exception as error:  # the hub and the disk raise classes of their own
-        raise DataError(f"the classes of model '{model.name}' cannot be read: {first_line(error)}") from error
 
 
 def as_integer(label: Any) -> int | None:

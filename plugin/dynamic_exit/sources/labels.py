@@ -8,6 +8,7 @@ from torch import nn
 
 from ..errors import ModelError, first_line
 from ..passes import ModelSource
+from .models.base import find_builder
 
 # names of the class that stands for none of the others
 _BACKGROUND = ("background", "__background__", "dummy")
@@ -15,32 +16,23 @@ _BACKGROUND = ("background", "__background__", "dummy")
 _WITH_BACKGROUND = (1001, 1000)
 
 
-def find_model_labels(source: ModelSource, model: nn.Module) -> list[str] | None:
+def find_model_labels(source: ModelSource, model: nn.Module | None) -> list[str] | None:
     """Return a model's class names in the order of its logits.
 
     Args:
-        source: The stanza; its `labels`, a list or a file, take precedence.
-        model: The user's module; models of transformers name their classes in the configuration.
+        source: The stanza; its `labels`, a list or a file, take precedence over what the model's source knows.
+        model: The user's module; None if it is not loaded.
 
     Returns:
         The names; None if unknown.
 
     Raises:
+        DataError: The model's configuration cannot be read.
         ModelError: The file cannot be read or does not hold a list of names.
     """
-    return find_config_labels(source, getattr(model, "config", None))
-
-
-def find_config_labels(source: ModelSource, config: object) -> list[str] | None:
-    """As `find_model_labels`, of a model that is not loaded: `config` is its transformers configuration, or None."""
     if isinstance(source.labels, str):
         return _read(Path(source.labels))
-    if source.labels is not None:
-        return source.labels
-    names = getattr(config, "id2label", None)
-    if not names or all(name == f"LABEL_{index}" for index, name in names.items()):
-        return None
-    return [str(names[index]) for index in sorted(names)]
+    return find_builder(source).find_class_names(model) if source.labels is None else source.labels
 
 
 def _read(path: Path) -> list[str]:

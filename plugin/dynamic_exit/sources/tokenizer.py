@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import DataError, first_line
 from ..passes import ModelSource
 from ..recipe.data import DataSource
+from .models.base import find_builder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -21,7 +22,7 @@ def load_tokenizer(source: DataSource, model: ModelSource | None) -> "PreTrained
 
     Args:
         source: The stanza `data`, which may name one.
-        model: The backbone's stanza; models of transformers have their own.
+        model: The backbone's stanza; its source may know one.
 
     Returns:
         A tokenizer of transformers, which can pad.
@@ -31,8 +32,7 @@ def load_tokenizer(source: DataSource, model: ModelSource | None) -> "PreTrained
     """
     from transformers import AutoTokenizer
 
-    own = model.name if model is not None and model.source == "transformers" else None
-    name = source.text_options.tokenizer or own
+    name = source.text_options.tokenizer or (find_builder(model).find_tokenizer() if model is not None else None)
     if name is None:
         raise DataError(
             "text needs a tokenizer and the model brings none; name a folder or a model in `data.text.tokenizer`"

@@ -6,8 +6,9 @@ from pydantic import Field, model_validator
 
 from ...chain.evidence import EvidenceName
 from ..augment import AUGMENTS, AugmentName
+from ..model_source import AnyModelSource
 from ..registry import register_pass
-from ..stanza import ModelSource, Stanza, refuse
+from ..stanza import Stanza, refuse
 
 #: Suffix of the name of a stage that was fine-tuned as a saver.
 FINE_TUNED_SUFFIX = ":finetuned"
@@ -37,7 +38,7 @@ class FineTuneStanza(Stanza):
 class TinySaverStanza(Stanza):
     """Tiny savers: small independent models that answer first, chosen out of candidates."""
 
-    candidates: list[ModelSource] = Field(min_length=1, description="models to choose from")
+    candidates: list[AnyModelSource] = Field(min_length=1, description="models to choose from")
     selection: Literal["chain", "single"] = Field("chain", description="single: the one with the largest saving")
     max_savers: int = Field(2, ge=1, description="maximum number of savers in a chain")
     fuse: EvidenceName = Field("mean", description="mean: average the probabilities of all stages so far")

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from ...core.cache import Cache
 from ...core.hashing import digest
-from ...core.model_fingerprint import classifier_fingerprint, environment_fingerprint, function_fingerprint
+from ...core.model_fingerprint import classifier_fingerprint, environment_fingerprint
 from ...cost import count_macs
 from ...graph import Classifier
 from ...passes import ModelSource
+from ...sources.models.base import find_builder
 from ...sources.models.candidates import load_candidate
 from ...sources.run_inputs import RunInputs
 from .untrained import why_untrained
@@ -59,9 +60,8 @@ def survey_candidate(name: str, source: ModelSource, run_inputs: RunInputs, cach
     candidate = build(seed)
     input_names = tuple(candidate.input_names or run_inputs.example)
     example = candidate.select(run_inputs.example)
-    factory = function_fingerprint(source.name) if source.source == "python" else ""
     code = classifier_fingerprint(candidate, example)
-    fingerprint = digest(source.model_dump_json(exclude={"stage"}), code, factory)
+    fingerprint = digest(source.model_dump_json(exclude={"stage"}), code, find_builder(source).fingerprint())
     shapes = [str(tensor.shape) for tensor in example]
     keys = [
         digest(what, environment_fingerprint(), fingerprint, shapes, input_names)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...graph import Classifier
 from ...passes import ModelSource
+from ...sources.models.base import find_builder
 from ...sources.models.weights import quote_names
 
 # two builds of one model differ at most by rounding, in units of its largest number
@@ -19,7 +20,7 @@ def why_untrained(
 ) -> str | None:
     """Say what of a candidate has no trained weights.
 
-    timm and transformers tell which weights no file gave. User code need not: a model without a file is built again
+    Some sources tell which weights no file gave. User code need not: a model without a file is built again
     under another seed, and what then differs was drawn at random, unless no answer depends on it. Weights that the code
     draws under a seed of its own, or that are all the same, cannot be found this way; their answers are compared with
     chance, as all are.
@@ -37,7 +38,7 @@ def why_untrained(
         DynamicExitError: What `rebuild` raises.
     """
     names = [f"model.{name}" for name in candidate.untrained]
-    if source.source == "python" and not source.weights:
+    if not find_builder(source).knows_untrained and not source.weights:
         names = _random(candidate, inputs, rebuild())
     if not names:
         return None

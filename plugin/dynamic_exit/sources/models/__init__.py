@@ -5,22 +5,19 @@ from typing import TYPE_CHECKING
 from ...core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from .base import BuiltModel, ModelBuilder, NativePreprocessing
+    from .base import BuiltModel, ModelBuilder, NativePreprocessing, find_builder
     from .candidates import expand_candidates, load_candidate
     from .loading import find_input_parameters, has_uint8_images, load_model
-    from .logits import check_logits
     from .preprocessing import make_preprocessing
-    from .transformers import check_model_config
     from .weights import check_trained, load_weights, quote_names, seeded_generators
 
 __all__ = [
     "BuiltModel",
     "ModelBuilder",
     "NativePreprocessing",
-    "check_logits",
-    "check_model_config",
     "check_trained",
     "expand_candidates",
+    "find_builder",
     "find_input_parameters",
     "has_uint8_images",
     "load_candidate",
@@ -35,12 +32,10 @@ __all__ = [
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "base": ("BuiltModel", "ModelBuilder", "NativePreprocessing"),
+        "base": ("BuiltModel", "ModelBuilder", "NativePreprocessing", "find_builder"),
         "candidates": ("expand_candidates", "load_candidate"),
         "loading": ("find_input_parameters", "has_uint8_images", "load_model"),
-        "logits": ("check_logits",),
         "preprocessing": ("make_preprocessing",),
-        "transformers": ("check_model_config",),
         "weights": ("check_trained", "load_weights", "quote_names", "seeded_generators"),
     },
 )

@@ -1,13 +1,17 @@
-"""What every source of models provides: a builder."""
+"""What a model source provides: a builder, which makes a model and tells what is known of it."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypedDict
+from pathlib import Path
+from typing import Any, ClassVar, Generic, NamedTuple, TypedDict, TypeVar
 
 from torch import nn
 
 from ...errors import ModelError
-from ...passes import ModelSource
+from ...passes import MODEL_SOURCES, ModelSource
+
+Source = TypeVar("Source", bound=ModelSource)
 
 
 class BuiltModel(NamedTuple):
@@ -16,10 +20,12 @@ class BuiltModel(NamedTuple):
     Attributes:
         module: What was built; `load_model` refuses what is not a `torch.nn.Module`.
         untrained: Names of the weights that are random, as far as the source can tell.
+        keyword: Name by which the module takes its only input; None if by position.
     """
 
     module: Any
     untrained: tuple[str, ...] = ()
+    keyword: str | None = None
 
 
 class NativePreprocessing(TypedDict, total=False):
@@ -40,34 +46,83 @@ class NativePreprocessing(TypedDict, total=False):
     factor: float | None
 
 
-class ModelBuilder(ABC):
-    """Builds the models of one `source` of a recipe."""
+class ModelBuilder(ABC, Generic[Source]):
+    """Builds one model, without the `weights` of its stanza, and tells what is known of it; only `build` is required.
+
+    Attributes:
+        source: The stanza.
+        knows_untrained: Whether `BuiltModel.untrained` names all random weights; if not, a candidate without `weights`
+            is built twice, and what differs is random.
+    """
+
+    knows_untrained: ClassVar[bool] = False
+
+    def __init__(self, source: Source):
+        self.source = source
 
     @abstractmethod
-    def build(self, source: ModelSource) -> BuiltModel:
-        """Build a model, without the `weights` of its stanza.
+    def build(self) -> BuiltModel:
+        """Build the model.
 
         Raises:
             ModelError: It cannot be built.
         """
 
-    def read_preprocessing(self, source: ModelSource, model: nn.Module) -> NativePreprocessing:
-        """Return the preprocessing that the model was trained with.
+    def check(self) -> None:
+        """Refuse what cannot be a backbone, before any data are read.
 
         Raises:
-            ModelError: The model does not state it.
+            ModelError: It cannot be one.
         """
-        raise unknown_preprocessing(source)
 
-    @abstractmethod
-    def find_matches(self, source: ModelSource) -> tuple[list[str], str]:
-        """List the models whose names match the pattern `source.name`.
+    def is_pattern(self) -> bool:
+        """Whether the stanza names a pattern of several models."""
+        return bool(re.search(r"[*?\[]", self.source.name)) and not Path(self.source.name).exists()
+
+    def find_matches(self) -> tuple[list[str], str]:
+        """List the models whose names match the pattern.
 
         Returns:
             Their names in any order, and a hint for the error message if there are none.
         """
+        return [], "its source lists none, so name each model"
+
+    def read_preprocessing(self, model: nn.Module) -> NativePreprocessing:
+        """Return the preprocessing that the model was trained with.
+
+        Raises:
+            ModelError: It is unknown.
+        """
+        raise ModelError(
+            f"model '{self.source.name}' does not say what input it was made for; write its `preprocessing`"
+        )
+
+    def find_class_names(self, model: nn.Module | None) -> list[str] | None:
+        """Return the class names in the order of the logits, None if unknown; `model` is None before it is built."""
+        return read_class_names(getattr(model, "config", None))
+
+    def find_tokenizer(self) -> str | None:
+        """Return the name or folder of the model's own tokenizer, as transformers loads it; None if it has none."""
+        return None
+
+    def explain_untrained(self) -> str | None:
+        """Return a note for a backbone with random weights; None, the default, refuses it."""
+        return None
+
+    def fingerprint(self) -> str:
+        """Return what changes with the code that builds the model, besides the model; it is a part of cache keys."""
+        return ""
 
 
-def unknown_preprocessing(source: ModelSource) -> ModelError:
-    """Return the error for a model that does not state its preprocessing."""
-    return ModelError(f"model '{source.name}' does not say what input it was made for; write its `preprocessing`")
+def find_builder(source: ModelSource) -> ModelBuilder[ModelSource]:
+    """Return the builder of a model, of the kind that its `source` names."""
+    builder: ModelBuilder[ModelSource] = MODEL_SOURCES.find(source.source).builder(source)
+    return builder
+
+
+def read_class_names(config: object) -> list[str] | None:
+    """Return the class names of a transformers configuration, in the order of the logits; None without any."""
+    names = getattr(config, "id2label", None)
+    if not names or all(name == f"LABEL_{index}" for index, name in names.items()):
+        return None
+    return [str(names[index]) for index in sorted(names)]

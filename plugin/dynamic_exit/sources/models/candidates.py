@@ -2,19 +2,17 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ...errors import ModelError, RecipeError
-from ...graph import Classifier
+from ...graph import Classifier, check_logits
 from ...onnx.classifier import OnnxClassifier
 from ...passes import ModelSource
 from ..labels import find_class_order, find_model_labels
-from .builders import BUILDERS
+from .base import find_builder
 from .loading import has_uint8_images, load_model
-from .logits import check_logits
 
 
 def expand_candidates(sources: Sequence[ModelSource]) -> list[ModelSource]:
@@ -48,12 +46,12 @@ def expand_candidates(sources: Sequence[ModelSource]) -> list[ModelSource]:
 
 
 def _expand(source: ModelSource) -> list[ModelSource]:
-    pattern = source.name.rpartition(":")[2] if source.source == "python" else source.name
-    if not re.search(r"[*?\[]", pattern) or Path(source.name).exists():
+    builder = find_builder(source)
+    if not builder.is_pattern():
         return [source]
     if source.stage is not None:
         raise RecipeError(f"candidate '{source.name}' is a pattern and cannot be one `stage`; remove '{source.stage}'")
-    names, hint = BUILDERS[source.source].find_matches(source)
+    names, hint = builder.find_matches()
     if not names:
         raise RecipeError(f"pattern '{source.name}' matches no {source.source} model; {hint}")
     return [source.model_copy(update=_rename(source, name)) for name in sorted(names, key=_natural_order)]

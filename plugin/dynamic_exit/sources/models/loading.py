@@ -8,11 +8,11 @@ import numpy as np
 from torch import Tensor, nn
 
 from ...core.placement import check_on_cpu
-from ...errors import ModelError, nearest
+from ...errors import DynamicExitError, ModelError, first_line, nearest
 from ...graph import Classifier, check_objective
 from ...onnx.classifier import OnnxClassifier
 from ...passes import ModelSource
-from .builders import BUILDERS
+from .base import BuiltModel, find_builder
 from .preprocessing import make_preprocessing
 from .weights import load_weights, seeded_generators
 
@@ -48,8 +48,7 @@ def load_model(
         requested = source.preprocessing != type(source.preprocessing)()
         steps = make_preprocessing(source, model, from_bytes) if requested else None
         return Classifier(model, keywords=keywords, input_names=keywords, preprocessing=steps).eval()
-    with seeded_generators(seed):
-        module, untrained = BUILDERS[source.source].build(source)
+    module, untrained, keyword = _build(source, seed)
     if not isinstance(module, nn.Module):
         raise ModelError(f"model '{source.name}' must be a torch.nn.Module; got {type(module).__name__}")
     check_objective(module, f"model '{source.name}'")
@@ -60,7 +59,7 @@ def load_model(
     if names is not None:
         keywords = _select_keywords(source.name, module, names)
     else:
-        keywords = [str(module.main_input_name)] if source.source == "transformers" else None
+        keywords = [keyword] if keyword else None
     return Classifier(
         module,
         keywords=keywords,
@@ -68,6 +67,20 @@ def load_model(
         preprocessing=make_preprocessing(source, module, from_bytes),
         untrained=untrained,
     )
+
+
+def _build(source: ModelSource, seed: int | None) -> BuiltModel:
+    try:
+        with seeded_generators(seed):
+            built = find_builder(source).build()
+    except DynamicExitError:
+        raise
+    except Exception as error:  # a constructor may raise anything on wrong arguments, and so may a download
+        problem = f"{source.source} model '{source.name}' cannot be built: {first_line(error)}"
+        raise ModelError(f"{problem}; check its `arguments`") from error
+    if not isinstance(built, BuiltModel):
+        raise ModelError(f"model source '{source.source}' must build a BuiltModel; got {type(built).__name__}")
+    return built
 
 
 def has_uint8_images(inputs: Mapping[str, Tensor | np.ndarray]) -> bool:

@@ -4,8 +4,7 @@ from torch import nn
 
 from ...graph import Preprocessing
 from ...passes import ModelSource
-from .base import NativePreprocessing
-from .builders import BUILDERS
+from .base import NativePreprocessing, find_builder
 
 
 def make_preprocessing(source: ModelSource, model: nn.Module, from_bytes: bool = False) -> Preprocessing:
@@ -25,7 +24,7 @@ def make_preprocessing(source: ModelSource, model: nn.Module, from_bytes: bool =
     native: NativePreprocessing = {}
     scale = None
     if stanza.from_model:
-        native = BUILDERS[source.source].read_preprocessing(source, model)
+        native = find_builder(source).read_preprocessing(model)
         factor = native.get("factor")
         if factor is not None:
             scale = factor if from_bytes else factor * 255

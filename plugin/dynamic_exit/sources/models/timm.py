@@ -6,38 +6,36 @@ from typing import Any
 
 from torch import nn
 
-from ...errors import ModelError, first_line, nearest
-from ...passes import ModelSource
-from .base import BuiltModel, ModelBuilder, NativePreprocessing, unknown_preprocessing
+from ...errors import ModelError, nearest
+from ...passes import ModelKind, ModelSource
+from .base import BuiltModel, ModelBuilder, NativePreprocessing
 
 
-class TimmBuilder(ModelBuilder):
+class TimmBuilder(ModelBuilder[ModelSource]):
     """Builds models of timm; they are random unless `arguments` say ``pretrained: true``."""
 
-    def build(self, source: ModelSource) -> BuiltModel:
-        """Build a model by its name."""
+    knows_untrained = True
+
+    def build(self) -> BuiltModel:
+        """Build the model by its name."""
         import timm
 
-        name = source.name
+        name = self.source.name
         if not timm.is_model(name):
             raise ModelError(f"timm has no model '{name}'; {_suggest(name)}")
-        try:
-            model = timm.create_model(name, **{"pretrained": False, **source.arguments})
-        except Exception as error:  # a constructor may raise anything on wrong arguments, and so may a download
-            reason = first_line(error)
-            raise ModelError(f"timm model '{name}' cannot be built: {reason}; check its `arguments`") from error
+        model = timm.create_model(name, **{"pretrained": False, **self.source.arguments})
         if getattr(model, "num_classes", None) == 0:
             raise ModelError(
                 f"timm model '{name}' has no classifier: `num_classes` is 0 and it gives features; give the number of "
                 "classes"
             )
-        return BuiltModel(model, _find_untrained(model, source.arguments))
+        return BuiltModel(model, _find_untrained(model, self.source.arguments))
 
-    def read_preprocessing(self, source: ModelSource, model: nn.Module) -> NativePreprocessing:
+    def read_preprocessing(self, model: nn.Module) -> NativePreprocessing:
         """Return the preprocessing of the pretrained configuration."""
         config: Mapping[str, Any] = getattr(model, "pretrained_cfg", None) or {}
         if "input_size" not in config:
-            raise unknown_preprocessing(source)
+            return super().read_preprocessing(model)
         height, width = config["input_size"][1:]
         return {
             "size": (height, width),
@@ -47,13 +45,25 @@ class TimmBuilder(ModelBuilder):
             "factor": 1 / 255,
         }
 
-    def find_matches(self, source: ModelSource) -> tuple[list[str], str]:
-        """List the models that match a pattern; with ``pretrained: true`` only those with weights."""
+    def find_matches(self) -> tuple[list[str], str]:
+        """List the models that match the pattern; with ``pretrained: true`` only those with weights."""
         import timm
 
-        only = bool(source.arguments.get("pretrained"))
-        names = timm.list_models(source.name, pretrained=only, include_tags="." in source.name)
-        return names, "" if names else _suggest(re.sub(r"[*?\[\]]", "", source.name))
+        name, only = self.source.name, bool(self.source.arguments.get("pretrained"))
+        names = timm.list_models(name, pretrained=only, include_tags="." in name)
+        return names, "" if names else _suggest(re.sub(r"[*?\[\]]", "", name))
+
+    def explain_untrained(self) -> str | None:
+        """Note that all weights are random, which trials may want; None with ``pretrained: true``."""
+        if self.source.arguments.get("pretrained"):
+            return None
+        return (
+            f"the backbone '{self.source.name}' has no trained weights, so that its answers are random; give "
+            "`weights`, or `pretrained: true` in its `arguments`"
+        )
+
+
+TIMM = ModelKind(ModelSource, TimmBuilder)
 
 
 def _find_untrained(model: nn.Module, arguments: Mapping[str, Any]) -> tuple[str, ...]:

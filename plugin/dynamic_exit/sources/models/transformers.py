@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from ...errors import ModelError, first_line
+from ...errors import DataError, ModelError, first_line
 from ...graph import check_configuration
-from ...passes import ModelSource
-from .base import BuiltModel, ModelBuilder, NativePreprocessing, unknown_preprocessing
+from ...passes import ModelKind, ModelSource
+from .base import BuiltModel, ModelBuilder, NativePreprocessing, read_class_names
 from .files import match_paths
 
 if TYPE_CHECKING:
@@ -19,34 +19,52 @@ if TYPE_CHECKING:
 _INTERPOLATIONS = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 
 
-class TransformersBuilder(ModelBuilder):
+class TransformersBuilder(ModelBuilder[ModelSource]):
     """Loads models of transformers with their weights."""
 
-    def build(self, source: ModelSource) -> BuiltModel:
-        """Load a model with the `AutoModelFor...` class of its task."""
+    knows_untrained = True
+
+    def build(self) -> BuiltModel:
+        """Load the model with the `AutoModelFor...` class of its task."""
         import transformers
 
-        if Path(source.name).is_absolute() and not Path(source.name).is_dir():
-            raise ModelError(f"model folder '{source.name}' does not exist; check the path")
+        name = self.source.name
+        if Path(name).is_absolute() and not Path(name).is_dir():
+            raise ModelError(f"model folder '{name}' does not exist; check the path")
         try:
-            config = transformers.AutoConfig.from_pretrained(source.name)
+            config = transformers.AutoConfig.from_pretrained(name)
             load = getattr(transformers, _auto_class(config)).from_pretrained
-            model, info = load(source.name, **{**source.arguments, "output_loading_info": True})
+            model, info = load(name, **{**self.source.arguments, "output_loading_info": True})
         except Exception as error:  # the hub, the disk and the constructor all raise classes of their own
-            raise ModelError(f"transformers model '{source.name}' cannot be loaded: {first_line(error)}") from error
-        return BuiltModel(model, tuple(sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})))
+            raise ModelError(f"transformers model '{name}' cannot be loaded: {first_line(error)}") from error
+        untrained = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+        return BuiltModel(model, tuple(sorted(untrained)), str(model.main_input_name))
 
-    def read_preprocessing(self, source: ModelSource, model: nn.Module) -> NativePreprocessing:
+    def check(self) -> None:
+        """Refuse a configuration for multi-label classification or regression."""
+        from transformers import AutoConfig
+
+        try:
+            config = AutoConfig.from_pretrained(self.source.name)
+        except Exception:  # loading the model reports it
+            return
+        for key in ("num_labels", "problem_type"):
+            if key in self.source.arguments:
+                setattr(config, key, self.source.arguments[key])
+        check_configuration(config, f"model '{self.source.name}'")
+
+    def read_preprocessing(self, model: nn.Module) -> NativePreprocessing:
         """Return the preprocessing of the model's image processor."""
         from transformers.models.auto.image_processing_auto import get_image_processor_config
 
+        name = self.source.name
         try:
-            config = get_image_processor_config(source.name)
+            config = get_image_processor_config(name)
         except Exception as error:  # the hub and the disk raise classes of their own
-            raise ModelError(f"the image processor of '{source.name}' cannot be read: {first_line(error)}") from error
+            raise ModelError(f"the image processor of '{name}' cannot be read: {first_line(error)}") from error
         size = _read_size(config)
         if size is None:
-            raise unknown_preprocessing(source)
+            return super().read_preprocessing(model)
         normalizes, rescales = config.get("do_normalize", True), config.get("do_rescale", True)
         mean = config.get("image_mean") if normalizes else None
         if rescales and config.get("rescale_offset"):  # such processors subtract 1 after scaling
@@ -59,9 +77,32 @@ class TransformersBuilder(ModelBuilder):
             "factor": config.get("rescale_factor", 1 / 255) if rescales else None,
         }
 
-    def find_matches(self, source: ModelSource) -> tuple[list[str], str]:
-        """List the folders that match a pattern."""
-        return match_paths(source.name, Path.is_dir)
+    def find_matches(self) -> tuple[list[str], str]:
+        """List the folders that match the pattern."""
+        return match_paths(self.source.name, Path.is_dir)
+
+    def find_class_names(self, model: nn.Module | None) -> list[str] | None:
+        """Return the class names of the model's configuration.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        if model is not None:
+            return super().find_class_names(model)
+        from transformers import AutoConfig
+
+        name = self.source.name
+        try:
+            return read_class_names(AutoConfig.from_pretrained(name))
+        except Exception as error:  # the hub and the disk raise classes of their own
+            raise DataError(f"the classes of model '{name}' cannot be read: {first_line(error)}") from error
+
+    def find_tokenizer(self) -> str | None:
+        """Return the model's name, as the tokenizer stands beside it."""
+        return self.source.name
+
+
+TRANSFORMERS = ModelKind(ModelSource, TransformersBuilder)
 
 
 def _read_size(config: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -73,26 +114,6 @@ def _read_size(config: Mapping[str, Any]) -> tuple[int, int] | None:
         size = (size.get("height", side), size.get("width", side))
     height, width = (size, size) if isinstance(size, int) else size
     return height, width
-
-
-def check_model_config(source: ModelSource) -> None:
-    """Refuse a backbone of transformers that is not a classifier, before any data are read.
-
-    Raises:
-        ModelError: Its configuration is for multi-label classification or regression.
-    """
-    if source.source != "transformers":
-        return
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(source.name)
-    except Exception:  # loading the model reports it
-        return
-    for key in ("num_labels", "problem_type"):
-        if key in source.arguments:
-            setattr(config, key, source.arguments[key])
-    check_configuration(config, f"model '{source.name}'")
 
 
 def _auto_class(config: "PretrainedConfig") -> str:

@@ -15,6 +15,7 @@ from ...errors import ModelError, first_line
 from ...graph import Classifier
 from ...passes import ModelSource
 from ...passes.pruning import load_pruned
+from .base import find_builder
 
 # names listed in a message before "and n more"
 _MAX_NAMES = 3
@@ -91,18 +92,14 @@ def check_trained(source: ModelSource, backbone: Classifier) -> str | None:
         backbone: As loaded.
 
     Returns:
-        A note if all weights of a timm model are random, which trials may want; None if the weights are trained.
+        A note if weights are random and the source takes that for intended; None if the weights are trained.
 
     Raises:
-        ModelError: Only a part of the weights is random.
+        ModelError: Weights are random.
     """
-    if not backbone.untrained:
-        return None
-    if source.source == "timm" and not source.arguments.get("pretrained"):
-        return (
-            f"the backbone '{source.name}' has no trained weights, so that its answers are random; give `weights`, or "
-            "`pretrained: true` in its `arguments`"
-        )
+    note = find_builder(source).explain_untrained() if backbone.untrained else None
+    if note or not backbone.untrained:
+        return note
     raise ModelError(
         f"model '{source.name}' comes without trained weights for {quote_names(backbone.untrained)}, which would be "
         "random; fine-tune it first, or give the trained ones as `weights`"

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..graph import Classifier, is_text
+from .classifier import Classifier
+from .program import is_text
 
 # lengths up to which models are probed, without and with a configured limit: attention costs their square
 _MAX_PROBE, _MAX_CONFIGURED_PROBE = 1024, 2048
