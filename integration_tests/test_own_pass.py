@@ -1,7 +1,6 @@
-"""The pass of docs/how-to/extending.md, word for word, in a distribution of its own."""
+"""The pass of docs/how-to/static-pass.md, word for word, in a distribution of its own."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from dynamic_exit import DynamicExitModelForImageClassification
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests" / "helpers"))
 import tiny  # noqa: E402  (the tiny world lies beside the other tests)
+from distributions import install_pages  # noqa: E402
 
 SCRIPT = """
 import dynamic_exit, tiny, torch
@@ -40,21 +40,8 @@ print("done")
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
     """Where the distribution of the page is installed."""
-    text = (REPOSITORY / "docs" / "how-to" / "extending.md").read_text(encoding="utf-8")
-    (code,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "StaticPass(" in block)
-    (project,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
-    (group,) = re.findall(r'\[project\.entry-points\."([\w.]+)"\]', project)
-    (entry,) = re.findall(r'^(\w+) = "([\w.]+):(\w+)"', project, re.MULTILINE)
-    name, module, attribute = entry
     site = tmp_path_factory.mktemp("own_pass") / "site"
-    path = site.joinpath(*module.split(".")).with_suffix(".py")
-    path.parent.mkdir(parents=True)
-    path.write_text(code)
-    (path.parent / "__init__.py").touch()
-    info = site / "my_package-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}:{attribute}\n")
+    install_pages(site, "docs/how-to/static-pass.md")
     places = [str(site), str(REPOSITORY / "tests" / "helpers"), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(places), "OMP_NUM_THREADS": "1"}
 

@@ -1,0 +1,81 @@
+"""Each thing of docs/how-to/extend.md, and the static pass, word for word in a distribution and a recipe that runs."""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.numpy import save_file
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
+import documents  # noqa: E402
+import tiny  # noqa: E402  (the tiny world lies beside the other tests)
+from distributions import install_pages  # noqa: E402
+from short_command import MODULE, environment  # noqa: E402
+
+PAGES = ("docs/how-to/extend.md", "docs/how-to/static-pass.md")
+BLOCKS = [block for page in PAGES for block in documents.blocks(page)]
+FRAGMENTS = [yaml.safe_load(block.code) for block in BLOCKS if block.language == "yaml"]
+
+
+def merge(values, more):
+    """Put a fragment into a recipe; models, data and lists are replaced."""
+    for key, value in more.items():
+        inside = isinstance(value, dict) and key not in ("model", "data")
+        values[key] = merge(values.get(key, {}), value) if inside else value
+    return values
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where a recipe with every fragment of the pages has run."""
+    folder = tmp_path_factory.mktemp("extend")
+    install_pages(folder / "site", *PAGES)
+    tiny.build(folder)
+    (folder / "saver2.safetensors").rename(folder / "saver.safetensors")
+    for place in ("my_models", "my_samples"):
+        (folder / place).mkdir()
+    (folder / "models.py").rename(folder / "my_models" / "hubconf.py")
+    for split, name in (("train", "train"), ("calibration", "dev"), ("test", "test")):
+        images, labels = tiny.samples(split)
+        save_file({"images": images, "labels": labels}, folder / "my_samples" / f"{name}.safetensors")
+    values = tiny.recipe(quantization=None, dynamic_exit__early_exit={"count": 1, "training": {"epochs": 2}})
+    for fragment in FRAGMENTS:
+        merge(values, fragment)
+    late = {key: values.pop(key) for key in ("dynamic_exit", "export")}
+    recipe = tiny.write(folder, {**values, **late})
+    places = os.pathsep.join([str(folder / "site"), os.environ.get("PYTHONPATH", "")])
+    variables = environment(PYTHONPATH=places, OMP_NUM_THREADS="1")
+    done = subprocess.run([sys.executable, *MODULE, "run", str(recipe)], env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "left out" not in done.stderr, done.stderr
+    return folder
+
+
+def test_every_kind_has_a_file_an_entry_and_a_fragment():
+    entries = [tomllib.loads(block.code)["project"]["entry-points"] for block in BLOCKS if block.language == "toml"]
+    groups = [group for each in entries for group in each]
+    assert groups == [f"dynamic_exit.{kind}" for kind in ("heads", "evidence", "models", "data", "passes")]
+    assert [block.language for block in BLOCKS] == ["python", "toml", "yaml"] * len(groups)
+
+
+def test_all_of_them_are_in_the_recipe_that_ran(folder):
+    written = yaml.safe_load((folder / "out" / "recipe.yaml").read_text())
+    dynamic = written["dynamic_exit"]
+    assert dynamic["early_exit"]["heads"] == [{"kind": "mean", "dropout": 0.1}]
+    assert dynamic["tiny_saver"]["fuse"] == "largest"
+    assert written["model"]["source"] == "torch_hub" and written["model"]["folder"] == "../my_models"
+    assert [each["source"] for each in dynamic["tiny_saver"]["candidates"]] == ["torch_hub"]
+    assert written["data"]["source"] == "safetensors" and written["data"]["inputs"] == "images"
+    assert written["rounding"] == {"digits": 1}
+
+
+def test_all_of_them_made_what_was_written(folder):
+    points = json.loads((folder / "out" / "operating_points.json").read_text())["points"]
+    assert {point["fuse"] for point in points} == {"largest"}
+    stages = json.loads((folder / "out" / "metrics.json").read_text())["stages"]
+    assert [each["stage"].partition(":")[2] for each in stages] == ["", "mean", ""], "saver, exit and backbone"
