@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from .cuts import Cut
+from .program import Program
 from .split import Segment
 
 
@@ -17,6 +18,7 @@ class Backbone:
         depth: Number of cuts of the graph, chosen or not: the position of the final stage.
         segments: In torch, one more than `cuts`.
         dims: Free dimensions of each input of the data besides the batch: index -> name.
+        program: The whole graph.
         fixed_length: Why the number of tokens is fixed; None if it is free or there are none.
     """
 
@@ -26,4 +28,5 @@ class Backbone:
     depth: int
     segments: list[Segment]
     dims: dict[str, dict[int, str]]
+    program: Program
     fixed_length: str | None = None

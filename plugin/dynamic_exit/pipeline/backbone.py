@@ -39,9 +39,8 @@ def cut_backbone(
     names = tuple(classifier.input_names or program.input_names)
     shapes = {name: program.shapes[node.name] for name, node in zip(names, program.placeholders, strict=True)}
     segments = split(program, chosen)
-    return Backbone(
-        names, program.classes, chosen, len(cuts), segments, _free_dims(shapes, example), program.fixed_length
-    )
+    dims = _free_dims(shapes, example)
+    return Backbone(names, program.classes, chosen, len(cuts), segments, dims, program, program.fixed_length)
 
 
 def _free_dims(shapes: Mapping[str, Sequence[int | str]], example: Mapping[str, Tensor]) -> dict[str, dict[int, str]]:

@@ -31,26 +31,25 @@ from ..targets.base import ExportRequest, Target
 from .stages import Build
 
 _Head = ExitHead | SequenceHead
-# samples at a time through savers
 
 
-def add_exits(build: Build, workdir: Path, resume: bool = False) -> Build:
+def add_exits(build: Build, workdir: Path | None = None, resume: bool = False) -> Build:
     """Train the exits of a recipe, if it has any, and export them.
 
     Args:
         build: With its savers.
-        workdir: Folder of the cached features and the checkpoint.
+        workdir: Folder of the cached features and the checkpoint; None keeps neither.
         resume: Go on from the checkpoint in `workdir`, if there is one.
 
     Raises:
         DynamicExitError: One sentence on what cannot be trained or exported.
     """
-    recipe, train = build.run_inputs.recipe, build.run_inputs.splits["train"]
+    recipe = build.run_inputs.recipe
     stanza = recipe.dynamic_exit.early_exit
     if stanza is None:
         return build
     trainer = ExitBuilder(build.backbone, build.target, stanza, recipe.seed)
-    return replace(build, stages=trainer.add_exits(build.stages, train, workdir, resume))
+    return replace(build, stages=trainer.add_exits(build.stages, build.run_inputs.splits["train"], workdir, resume))
 
 
 class ExitBuilder:

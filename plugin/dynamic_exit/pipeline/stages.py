@@ -1,7 +1,7 @@
 """A model while a run builds it: first its backbone in exported segments, then savers, exits and costs."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -65,11 +65,15 @@ class RecordedBuild(NamedTuple):
     test: Records
 
 
-def export_backbone(run_inputs: RunInputs) -> Build:
+def export_backbone(
+    run_inputs: RunInputs,
+    make_target: Callable[[RunInputs, Backbone], tuple[Target, Sequence[QuantizationTrial]]] = create_target,
+) -> Build:
     """Cut the backbone where exits are wanted, choose its quantization, and export its segments.
 
     Args:
         run_inputs: The static passes have run.
+        make_target: Makes what exports, as `create_target` does.
 
     Raises:
         DynamicExitError: One sentence on what cannot be cut, exported or quantized.
@@ -81,7 +85,7 @@ def export_backbone(run_inputs: RunInputs) -> Build:
     if backbone.fixed_length:
         length = next(tensor.shape[1] for tensor in run_inputs.example.values() if is_text(tensor))
         logger.info(f"the file takes texts of {length} tokens alone: {backbone.fixed_length}")
-    target, numerics = create_target(run_inputs, backbone)
+    target, numerics = make_target(run_inputs, backbone)
     segments = target.export_backbone(backbone, recipe.model.quantize)
     quantized = target.quantization if recipe.model.quantize else None
     stages = StageSet(

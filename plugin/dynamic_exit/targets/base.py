@@ -209,12 +209,13 @@ class Target(ABC, Generic[PartT]):
         hidden = np.empty(0, np.float32)
         for index, segment in enumerate(backbone.segments):
             names = segment.input_names
-            feeds = {name: hidden if name == HIDDEN else self.calibration[name] for name in names}
-            name, example = f"segment{index}", segment.example_inputs
-            request = ExportRequest(name, segment, names, segment.output_kind, example, feeds if quantize else None)
+            feeds, name = None, f"segment{index}"
+            if quantize and self.quantization is not None:
+                feeds = {name: hidden if name == HIDDEN else self.calibration[name] for name in names}
+                hidden = run_in_batches(segment, [torch.from_numpy(feeds[name]) for name in names]).numpy()
+            request = ExportRequest(name, segment, names, segment.output_kind, segment.example_inputs, feeds)
             stage = self.export_stage(request)
             stages.append(stage)
-            hidden = run_in_batches(segment, [torch.from_numpy(feeds[name]) for name in names]).numpy()
             logger.info(f"segment {index + 1} of {len(backbone.segments)}: {stage.macs / 1e6:.2f} M multiply-adds")
         return stages
 

@@ -1,46 +1,29 @@
 """Savers and exits on a model in memory: trained on its own answers and tuned to agree with it, without labels."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence, Sized
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...chain.goal import Goal
-from ...chain.names import HIDDEN
-from ...core.batching import run_in_batches
-from ...cost import ExitCost, chain_cost, count_macs, node_macs
+from ...core.cache import Cache
 from ...errors import PassError
-from ...graph import (
-    Classifier,
-    Cut,
-    Program,
-    Segment,
-    SegmentSequence,
-    answer_without_sigmoid,
-    capture,
-    check_objective,
-    evaluation_mode,
-    find_cuts,
-    split,
-)
+from ...graph import Cut, Program, Segment, check_objective, evaluation_mode
+from ...graph.backbone import Backbone
 from ...passes import EarlyExitStanza, TinySaverStanza
-from ...passes.early_exit import (
-    ExitTraining,
-    FrozenBackbone,
-    TrainingSamples,
-    attach_exits,
-    cheapest_head,
-    choose_cuts,
-    uncertainty,
-)
-from ...passes.tiny_saver import select_savers
+from ...pipeline.candidates.pool import CandidatePool
+from ...pipeline.exits import add_exits
+from ...pipeline.savers import add_savers
+from ...pipeline.stages import Build, add_costs, export_backbone, record_split
+from ...recipe.recipe import DynamicExit
+from ...recipe.tuning import Tuning
 from ...runtime.model import DynamicExitModel
-from ...runtime.recorder import make_records
 from ...search.optimizer import optimize
 from ...search.options import SearchOptions
+from ...sources.run_inputs import RunInputs
 from .calibration import CalibrationCalls
-from .saver_candidates import evaluate_candidates
+from .calibration_source import load_calibration
+from .memory_target import MemoryTarget
 
 #: Default of the largest share of answers that may differ from the model's, in 0..1.
 MAX_DISAGREEMENT = 0.005
@@ -54,7 +37,7 @@ def make_dynamic_model(
     savers: TinySaverStanza | None = None,
     exits: EarlyExitStanza | None = None,
     limit: float = MAX_DISAGREEMENT,
-    make_segments: Callable[[Program, Sequence[Cut]], Sequence[Segment]] = split,
+    cut_quantized: Callable[[Program, Sequence[Cut]], Sequence[Segment]] | None = None,
 ) -> DynamicExitModel:
     """Put savers before a model and exits into it, with the thresholds of least cost at which it agrees with itself.
 
@@ -65,104 +48,61 @@ def make_dynamic_model(
         savers: None for no savers.
         exits: None for no exits.
         limit: Largest share of answers that may differ from the model's, in 0..1.
-        make_segments: Returns the segments between cuts; by default the model's own.
+        cut_quantized: Returns the segments of the quantized model that runs in place of the given one; None if the
+            given one runs itself.
 
     Raises:
         DynamicExitError: One sentence on what cannot be done and why.
     """
     if exits and exits.sequence:
         raise PassError("pass 'early_exit' builds sequence networks only in a recipe; leave `sequence` out")
+    if savers and savers.fine_tune:
+        raise PassError(
+            "pass 'tiny_saver' trains savers only in a recipe, on its training split; leave `fine_tune` out"
+        )
     check_objective(model, "the model")
-    inputs, keyword = calls.only_input(name)
-    train, tune = (inputs[::2], inputs[1::2]) if exits else (inputs[:0], inputs)
+
+    def make_target(run_inputs: RunInputs, backbone: Backbone) -> tuple[MemoryTarget, tuple[()]]:
+        shipped = cut_quantized(backbone.program, backbone.cuts) if cut_quantized else backbone.segments
+        replaced = dict(zip(backbone.segments, shipped, strict=True))
+        return MemoryTarget(run_inputs.splits["calibration"].inputs, replaced), ()
+
+    stanza = DynamicExit(tiny_saver=savers, early_exit=exits, tuning=Tuning(max_accuracy_drop=limit))
+    cache = Cache(None)
     with evaluation_mode(model):
-        classifier = Classifier(model, keywords=[keyword] if keyword else None)
-        # this call also makes Neural Compressor's weight-only layers unpack, which they cannot do in a graph
-        answer_without_sigmoid(classifier, (inputs[:2],), "the model")
-        program = capture(classifier, (inputs[:2],))
-    macs = node_macs(program.graph_module, program.example_inputs)
-    cuts, total = find_cuts(program, macs), sum(macs.values())
-    chosen: list[Cut] = []
-    if exits:
-        chosen = choose_cuts(cuts, exits.positions, exits.count, cheapest_head(exits.entries, program.classes, total))
-    float_segments, segments = split(program, chosen), make_segments(program, chosen)
-    kept: dict[str, nn.Module] = {}
-    if savers:
-        kept = _select_savers(savers, float_segments, segments, program.classes, tune, limit, required=not exits)
-    attached = _attach_exits(exits, segments, chosen, program, train, kept, total) if exits else {}
-    fuse = savers.fuse if savers and kept else "none"
-    dynamic = DynamicExitModel(segments, input_names=program.input_names, savers=kept, exits=attached, fuse=fuse)
-    positions = {stage: chosen[index].index for stage, (index, _) in attached.items()} | {"final": len(cuts)}
-    return _tune(dynamic, float_segments, tune, positions, limit)
+        build = export_backbone(load_calibration(name, model, calls, stanza), make_target)
+        build = _add_savers(build, cache)
+    build = add_costs(add_exits(build), cache)
+    records, dynamic = record_split(build, "calibration"), build.stages.model("session")
+    (best,) = optimize(records, [Goal(max_accuracy_drop=limit)], SearchOptions(dynamic.fuse))
+    dynamic.records = records
+    dynamic.set_thresholds(best.as_array(dynamic.chain).tolist())
+    return dynamic
 
 
-def _select_savers(
-    stanza: TinySaverStanza,
-    float_segments: Sequence[Segment],
-    segments: Sequence[Segment],
-    classes: int,
-    inputs: Tensor,
-    limit: float,
-    required: bool,
-) -> dict[str, nn.Module]:
-    cost = count_macs(SegmentSequence(float_segments), (inputs[:2],))
-    savers, records = evaluate_candidates(stanza, SegmentSequence(segments), classes, inputs, cost)
-    table = select_savers(records, stanza.max_savers, stanza.fuse, limit, selection=stanza.selection)
-    names = [row.stage for row in table if row.chosen]
-    if not names:
-        reasons = ", ".join(f"{row.stage} ({row.why})" for row in table)
-        message = f"pass 'tiny_saver': none of {reasons} saves anything; give other candidates"
-        if required:
-            raise PassError(message)
-        warnings.warn(message, stacklevel=4)
-    return {name: saver for name, saver in savers.items() if name in names}
+def _add_savers(build: Build, cache: Cache) -> Build:
+    """Put savers before the backbone; the same build if none pays beside exits."""
+    made = add_savers(build, _Pool.of(build.run_inputs, cache))
+    if made is build or made.stages.savers:
+        return made
+    reasons = ", ".join(f"{row.stage} ({row.why})" for row in made.candidates if row.accuracy is not None)
+    message = f"pass 'tiny_saver': none of {reasons} saves anything; give other candidates"
+    if build.run_inputs.recipe.dynamic_exit.early_exit is None:
+        raise PassError(message)
+    warnings.warn(message, stacklevel=4)
+    return build
 
 
-def _attach_exits(
-    stanza: EarlyExitStanza,
-    segments: Sequence[Segment],
-    chosen: list[Cut],
-    program: Program,
-    inputs: Tensor,
-    savers: Mapping[str, nn.Module],
-    total: float,
-) -> Mapping[str, tuple[int, nn.Module]]:
-    unsure = None
-    if savers and stanza.training.weighting != "none":
-        unsure = uncertainty([run_in_batches(saver, [inputs]) for saver in savers.values()])
-    samples = TrainingSamples({program.input_names[0]: inputs}, torch.full((len(inputs),), -1), unsure)
-    backbone = FrozenBackbone(segments, chosen, program.classes, macs=total)
-    return attach_exits(backbone, samples, ExitTraining(stanza))
+class _Pool(CandidatePool):
+    """Candidates for a model in memory, whose users look at Python's warnings."""
 
+    def warn(self, sentence: str) -> None:
+        """Warn the user."""
+        warnings.warn(sentence, stacklevel=4)
 
-def _tune(
-    model: DynamicExitModel,
-    float_segments: Sequence[Segment],
-    inputs: Tensor,
-    positions: Mapping[str, int],
-    limit: float,
-) -> DynamicExitModel:
-    """Set the thresholds of least cost at which the model agrees with its final stage; costs are those in float."""
-    savers = dict(zip(model.chain, model.savers, strict=False))
-    exits = zip(model.chain[len(savers) :], model.positions[len(savers) :], model.heads, strict=True)
-    own, prefix = chain_cost(
-        {name: count_macs(saver, (inputs[:2],)) for name, saver in savers.items()},
-        [count_macs(segment, segment.example_inputs) for segment in float_segments],
-        {name: ExitCost(place, _head_macs(head, float_segments[place + 1])) for name, place, head in exits},
-    )
-    model.records = make_records(
-        model,
-        [inputs.numpy()],
-        torch.full((len(inputs),), -1).numpy(),
-        own_cost=own,
-        prefix_cost=prefix,
-        positions=positions,
-        cost_unit="macs",
-    )
-    (best,) = optimize(model.records, [Goal(max_accuracy_drop=limit)], SearchOptions(model.fuse))
-    model.set_thresholds(best.as_array(model.chain).tolist())
-    return model
-
-
-def _head_macs(head: nn.Module, following: Segment) -> float:
-    return count_macs(head, (following.example_inputs[following.input_names.index(HIDDEN)],))
+    def check_not_empty(self, remaining: Sized) -> None:
+        """Refuse a pool of which nothing remains."""
+        if not remaining:
+            first = self.skipped[0]
+            problem = f"no candidate can be used, candidate '{first.stage}' is {first.why}"
+            raise PassError(f"pass 'tiny_saver': {problem}; give others")

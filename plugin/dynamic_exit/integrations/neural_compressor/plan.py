@@ -10,7 +10,7 @@ from neural_compressor.common.utils import GLOBAL, LOCAL
 from torch import nn
 
 from ...errors import PassError, RecipeError, nearest
-from ...graph import check_objective, split
+from ...graph import check_objective
 from ...passes import EarlyExitStanza, TinySaverStanza
 from ...passes.quantization.config import known_algorithms
 from ...passes.quantization.pt2e import QuantizedModel, quantize_pt2e, split_pt2e
@@ -129,7 +129,7 @@ class Plan:
             savers=dynamic[_SAVERS].stanza_of(TinySaverStanza) if _SAVERS in dynamic else None,
             exits=dynamic[_EXITS].stanza_of(EarlyExitStanza) if _EXITS in dynamic else None,
             limit=self.limit,
-            make_segments=split if quantized is None else partial(split_pt2e, quantized),
+            cut_quantized=None if quantized is None else partial(split_pt2e, quantized),
         )
 
 

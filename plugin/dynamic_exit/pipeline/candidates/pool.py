@@ -67,8 +67,12 @@ class CandidatePool:
 
     def skip(self, name: str, reason: str, cost: float | None = None) -> None:
         """Warn that a candidate cannot be used, and go on without it."""
-        logger.warning(f"candidate '{name}' is left out: {reason}")
+        self.warn(f"candidate '{name}' is left out: {reason}")
         self.skipped.append(skipped_candidate(name, cost, f"left out: {reason}"))
+
+    def warn(self, sentence: str) -> None:
+        """Warn the user."""
+        logger.warning(sentence)
 
     def check_not_empty(self, remaining: Sized) -> None:
         """Refuse a pool of which nothing remains."""
