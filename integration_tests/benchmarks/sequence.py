@@ -8,6 +8,7 @@ compared at equal measured accuracy, mean over draws. --records keeps what was r
 import argparse
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +20,16 @@ from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.chain.goal import Goal
 from dynamic_exit.core.user_code import load_function
 from dynamic_exit.errors import TuningError
-from dynamic_exit.pipeline.backbone import cut_backbone
-from dynamic_exit.pipeline.exits import ExitBuilder
+from dynamic_exit.pipeline.exits import add_exits
+from dynamic_exit.pipeline.stages import export_backbone, record_split
 from dynamic_exit.recipe import Recipe, read_recipe
 from dynamic_exit.records import Records
-from dynamic_exit.runtime.recorder import make_records
-from dynamic_exit.runtime.stages import StageSet
 from dynamic_exit.search.optimizer import optimize
 from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.sources.data.split import Split
 from dynamic_exit.sources.models.loading import load_model
+from dynamic_exit.sources.run_inputs import RunInputs
+from dynamic_exit.targets.base import ExportRequest
 from dynamic_exit.targets.onnxruntime import OnnxRuntimeTarget
 from dynamic_exit.targets.stage_costs import stage_macs
 
@@ -50,28 +51,19 @@ def exit_records(recipe: Recipe, saver: str | None, samples: int) -> Records:
     inputs, truth = load("dev")
     model, example = load_model(recipe.model), torch.from_numpy(inputs[:2])
     (name,) = model.name_inputs(1)
-    backbone = cut_backbone(model, {name: example}, recipe.dynamic_exit.early_exit)
+    splits = {
+        "train": Split("train", {name: images}, labels),
+        "calibration": Split("calibration", {name: inputs}, truth),
+    }
+    run_inputs = RunInputs(recipe, model, splits, {}, {name: example}, False, 10, [])
     target = OnnxRuntimeTarget(None, {name: images[:64]}, threads=1)
-    stages = StageSet(backbone.input_names, target.export_backbone(backbone), {"final": backbone.depth})
+    build = export_backbone(run_inputs, lambda *_: (target, ()))
     if saver:
         sources = {source.stage_name: source for source in recipe.dynamic_exit.tiny_saver.candidates}
-        model = load_model(sources[saver])
-        stage = target.export_stage(saver, model, backbone.input_names, "logits", (example,))
-        stages = stages.add_savers({saver: stage}, "none")
-    train = Split("train", {name: images}, labels)
-    exits = ExitBuilder(backbone, target, recipe.dynamic_exit.early_exit, recipe.seed)
-    stages = exits.add_exits(stages, train)
-    costs = stage_macs(stages)
-    return make_records(
-        stages.model("session"),
-        [inputs],
-        truth,
-        own_cost=costs.own,
-        prefix_cost=costs.prefix,
-        positions=stages.positions,
-        cost_unit=costs.unit,
-        requires=stages.requires,
-    )
+        stage = target.export_stage(ExportRequest(saver, load_model(sources[saver]), (name,), "logits", (example,)))
+        build = replace(build, stages=build.stages.add_savers({saver: stage}, "none"))
+    build = add_exits(build)
+    return record_split(replace(build, costs=stage_macs(build.stages)), "calibration")
 
 
 def curve(records: Records, fuse: str, draws: int) -> np.ndarray:

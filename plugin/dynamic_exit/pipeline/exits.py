@@ -13,10 +13,8 @@ from ..chain.names import HIDDEN, MEMORY
 from ..core import distributed
 from ..core.batching import DEFAULT_BATCH_SIZE, run_in_batches
 from ..core.hashing import digest
-from ..graph.backbone import Backbone
 from ..passes.early_exit import (
     BackboneSegment,
-    EarlyExitStanza,
     ExitTraining,
     FrozenBackbone,
     TrainingSamples,
@@ -25,16 +23,15 @@ from ..passes.early_exit import (
 )
 from ..passes.early_exit.heads import ExitHead
 from ..passes.early_exit.sequence import SequenceHead
-from ..runtime.stages import Stage, StageSet
-from ..sources.data.split import Split
-from ..targets.base import ExportRequest, Target
+from ..runtime.stages import Stage
+from ..targets.base import ExportRequest
 from .stages import Build
 
 _Head = ExitHead | SequenceHead
 
 
 def add_exits(build: Build, workdir: Path | None = None, resume: bool = False) -> Build:
-    """Train the exits of a recipe, if it has any, and export them.
+    """Train the exits of a recipe, if it has any, on what the exported segments give, and export them in float.
 
     Args:
         build: With its savers.
@@ -44,73 +41,45 @@ def add_exits(build: Build, workdir: Path | None = None, resume: bool = False) -
     Raises:
         DynamicExitError: One sentence on what cannot be trained or exported.
     """
-    recipe = build.run_inputs.recipe
+    recipe, stages, cuts = build.run_inputs.recipe, build.stages, build.backbone.cuts
     stanza = recipe.dynamic_exit.early_exit
     if stanza is None:
         return build
-    trainer = ExitBuilder(build.backbone, build.target, stanza, recipe.seed)
-    return replace(build, stages=trainer.add_exits(build.stages, build.run_inputs.splits["train"], workdir, resume))
+    train, savers = build.run_inputs.splits["train"], [*stages.savers.values()]
+    frozen = FrozenBackbone(
+        [cast(BackboneSegment, stage.session) for stage in stages.segments],
+        cuts,
+        build.backbone.classes,
+        macs=sum(stage.macs for stage in stages.segments),
+        digest=digest([stage.part.content for stage in stages.segments]),
+    )
+    weighting = _uncertainty(savers if stanza.training.weighting != "none" else [], train.tensors)
+    samples = TrainingSamples(train.tensors, torch.from_numpy(train.labels), weighting)
+    training = ExitTraining(stanza, recipe.seed, workdir=workdir, resume=resume)
+    heads = attach_exits(frozen, samples, training, saver=savers[-1].session if savers and stanza.sequence else None)
+    taps = {index: _export(build, f"note{index + 1}", tap, MEMORY, index) for index, tap in heads.taps.items()}
+    exits = {
+        name: (index, _export(build, name, cast(_Head, head), "logits", index)) for name, (index, head) in heads.items()
+    }
+    positions = {name: cuts[index].index for name, (index, _) in exits.items()}
+    return replace(build, stages=stages.add_exits(exits, positions, taps))
 
 
-class ExitBuilder:
-    """Trains exits and exports them in float, as they are tiny.
+def _export(build: Build, name: str, head: _Head, output_kind: str, index: int) -> Stage:
+    """Export a head or a tap that stands after the segment of an index; heads are tiny and stay in float."""
+    example = _example(build, head, index)
+    return build.target.export_stage(ExportRequest(name, head, head.input_names, output_kind, example))
 
-    Args:
-        backbone: The cuts.
-        target: Exports the heads.
-        stanza: Kinds of heads and training.
-        seed: Starts every head's weights and decides the order of samples.
-    """
 
-    def __init__(self, backbone: Backbone, target: Target, stanza: EarlyExitStanza, seed: int):
-        self.backbone, self.target, self.stanza, self.seed = backbone, target, stanza, seed
-
-    def add_exits(self, stages: StageSet, train: Split, workdir: Path | None = None, resume: bool = False) -> StageSet:
-        """Train exits on what the exported segments give, and return the stages with them.
-
-        Args:
-            stages: The exported segments and savers.
-            train: The training split.
-            workdir: Folder of the cached features and the checkpoint; None keeps neither.
-            resume: Go on from the checkpoint in `workdir`, if there is one.
-        """
-        stanza, cuts, inputs = self.stanza, self.backbone.cuts, train.tensors
-        savers = [*stages.savers.values()]
-        frozen = FrozenBackbone(
-            [cast(BackboneSegment, stage.session) for stage in stages.segments],
-            cuts,
-            self.backbone.classes,
-            macs=sum(stage.macs for stage in stages.segments),
-            digest=digest([stage.part.content for stage in stages.segments]),
-        )
-        weighting = _uncertainty(savers if stanza.training.weighting != "none" else [], inputs)
-        samples = TrainingSamples(inputs, torch.from_numpy(train.labels), weighting)
-        training = ExitTraining(stanza, self.seed, workdir=workdir, resume=resume)
-        last_saver = savers[-1].session if savers and stanza.sequence else None
-        heads = attach_exits(frozen, samples, training, saver=last_saver)
-        taps = {
-            index: self._export(f"note{index + 1}", tap, MEMORY, index, inputs) for index, tap in heads.taps.items()
-        }
-        exits = {
-            name: (index, self._export(name, cast(_Head, head), "logits", index, inputs))
-            for name, (index, head) in heads.items()
-        }
-        return stages.add_exits(exits, {name: cuts[index].index for name, (index, _) in exits.items()}, taps)
-
-    def _export(self, name: str, head: _Head, output_kind: str, index: int, inputs: Mapping[str, Tensor]) -> Stage:
-        """Export a head or a tap that stands after the segment of an index."""
-        example = self._example(head, index, inputs)
-        return self.target.export_stage(ExportRequest(name, head, head.input_names, output_kind, example))
-
-    def _example(self, head: _Head, index: int, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Return a head's inputs of two samples."""
-        if isinstance(head, SequenceHead):
-            return (torch.zeros(2, head.columns),)
-        if index < 0:
-            return (torch.zeros(2, self.backbone.classes),)
-        following = self.backbone.segments[index + 1]
-        hidden = following.example_inputs[following.input_names.index(HIDDEN)]
-        return tuple(hidden if name == HIDDEN else inputs[name][:2] for name in head.input_names)
+def _example(build: Build, head: _Head, index: int) -> tuple[Tensor, ...]:
+    """Return a head's inputs of two samples."""
+    if isinstance(head, SequenceHead):
+        return (torch.zeros(2, head.columns),)
+    if index < 0:
+        return (torch.zeros(2, build.backbone.classes),)
+    following, inputs = build.backbone.segments[index + 1], build.run_inputs.splits["train"].tensors
+    hidden = following.example_inputs[following.input_names.index(HIDDEN)]
+    return tuple(hidden if name == HIDDEN else inputs[name][:2] for name in head.input_names)
 
 
 def _uncertainty(savers: Sequence[Stage], inputs: Mapping[str, Tensor]) -> Tensor | None:

@@ -1,9 +1,10 @@
 """Runs a recipe: static passes, savers, exits, records, thresholds, files, verification, figures, folder."""
 
+import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,12 +14,13 @@ from torch import nn
 from ..artifact.workspace import Workspace
 from ..chain.operating_point import OperatingPoints
 from ..core import distributed
-from ..core.cache import open_cache
+from ..core.cache import Cache, open_cache
 from ..core.logging import log_seconds, silenced
 from ..core.process_state import preserve_process_state
 from ..core.progress import Progress
 from ..errors import DynamicExitError
 from ..recipe.recipe import Recipe
+from ..records import Records
 from ..report.metrics import Metrics
 from ..sources.data.split import Split
 from ..sources.run_inputs import RunInputs
@@ -88,28 +90,14 @@ def run(
     Raises:
         DynamicExitError: One sentence on what cannot be done and why.
     """
-    with distributed.processes():
-        if distributed.is_main_process():
-            return _run(recipe, model, splits, progress, resume)
-        with silenced():
-            return _run(recipe, model, splits, lambda what, share: None, resume)
-
-
-def _run(
-    recipe: Recipe,
-    model: nn.Module | None,
-    splits: Mapping[str, Split] | None,
-    progress: Progress | None,
-    resume: bool,
-) -> Result:
-    """Run a recipe; of processes that work together, all train and make records, and the main one does the rest."""
     started = time.perf_counter()
-    with Workspace(recipe.export.directory) as workspace:
+    with distributed.processes(), _helpers_silenced(), Workspace(recipe.export.directory) as workspace:
         with log_seconds(logger, "model and data loaded"):
             run_inputs = distributed.run_on_all(lambda: load_run_inputs(recipe, model, splits))
         run_inputs.log_notes()
         with log_seconds(logger, "all stages and records made"):
-            recorded, search = _build(run_inputs, partial(workspace.begin, resume), resume, progress)
+            cache = open_cache(recipe.dynamic_exit.cache.directory, recipe.dynamic_exit.cache.enabled)
+            recorded, search = _build(run_inputs, cache, partial(workspace.begin, resume), resume, progress)
         result = distributed.run_on_main(
             lambda: _finish(workspace, recorded, search, started), Result.to_bytes, Result.from_bytes
         )
@@ -118,20 +106,24 @@ def _run(
         return result
 
 
+def _helpers_silenced() -> contextlib.AbstractContextManager[None]:
+    """Drop the log of all processes but the main one."""
+    return contextlib.nullcontext() if distributed.is_main_process() else silenced()
+
+
 def _build(
-    run_inputs: RunInputs, begin: Callable[[], Path], resume: bool, progress: Progress | None
+    run_inputs: RunInputs, cache: Cache, begin: Callable[[], Path], resume: bool, progress: Progress | None
 ) -> tuple[RecordedBuild, StaticSearchResult | None]:
-    """Make all stages and their records; of the best stack if the recipe searches static choices.
+    """Make all stages and their records, on all processes; of the best stack if the recipe searches static choices.
 
     Args:
         run_inputs: What the recipe names.
+        cache: Keeps what is made.
         begin: Called before anything is trained; returns the folder for it.
         resume: Go on with the training that this folder holds.
         progress: Takes how far the work on candidates is.
     """
-    stanza = run_inputs.recipe.dynamic_exit
-    cache = open_cache(stanza.cache.directory, stanza.cache.enabled)
-    if stanza.tuning.static_search:
+    if run_inputs.recipe.dynamic_exit.tuning.static_search:
         return search_static(run_inputs, CandidatePool.of(run_inputs, cache, progress), cache, begin, resume)
     with log_seconds(logger, "static passes"):
         run_inputs = apply_static_passes(run_inputs, cache)
@@ -147,31 +139,31 @@ def _build(
 
 
 def _finish(workspace: Workspace, recorded: RecordedBuild, search: StaticSearchResult | None, started: float) -> Result:
-    """Do what records allow, and keep them if that fails."""
-    workspace.save(recorded.calibration)
+    """Tune, assemble, write, verify and measure the model, on the main process."""
+    build = recorded.build
+    with _records_kept(workspace, recorded.calibration):
+        with log_seconds(logger, "search for operating points"):
+            points = tune_points(recorded, search)
+        stages = build.stages.select([stage.stage for point in points.points for stage in point.stages])
+        logger.info(f"stages in use: {', '.join((*stages.savers, *stages.exits)) or 'none, nothing pays off'}")
+        with log_seconds(logger, "model assembled, written and verified"):
+            model = build.target.assemble(stages, points, build.run_inputs)
+            workspace.save_points(points)
+            written = model.write(workspace.partial)
+            agreements = model.verify(workspace.partial, written)
+        logger.info("verified: at every operating point the file answers as its model does, on every test sample")
+        with log_seconds(logger, "accuracy and latency measured"):
+            measured = measure(stages, model.files, points, build.run_inputs)
+        finished = FinishedModel(stages, points, agreements, measured)
+        metrics = collect_metrics(recorded, finished, search, time.perf_counter() - started)
+        return Result(workspace.finish(build.run_inputs, stages, written, points, metrics), points, metrics)
+
+
+@contextlib.contextmanager
+def _records_kept(workspace: Workspace, records: Records) -> Iterator[None]:
+    """Write records, and say where they are if the work with them fails."""
+    workspace.save(records)
     try:
-        return _conclude(workspace, recorded, search, started)
+        yield
     except DynamicExitError as error:
         raise type(error)(f"{error} (the records made so far are kept in '{workspace.partial}')") from error
-
-
-def _conclude(
-    workspace: Workspace, recorded: RecordedBuild, search: StaticSearchResult | None, started: float
-) -> Result:
-    """Tune, assemble, verify, measure and write the model."""
-    build = recorded.build
-    with log_seconds(logger, "search for operating points"):
-        points = tune_points(recorded, search)
-    stages = build.stages.select([stage.stage for point in points.points for stage in point.stages])
-    logger.info(f"stages in use: {', '.join((*stages.savers, *stages.exits)) or 'none, nothing pays off'}")
-    with log_seconds(logger, "model assembled, written and verified"):
-        model = build.target.assemble(stages, points, build.run_inputs)
-        workspace.save_points(points)
-        written = model.write(workspace.partial)
-        agreements = model.verify(workspace.partial, written)
-    logger.info("verified: at every operating point the file answers as its model does, on every test sample")
-    with log_seconds(logger, "accuracy and latency measured"):
-        measured = measure(stages, model.files, points, build.run_inputs)
-    finished = FinishedModel(stages, points, agreements, measured)
-    metrics = collect_metrics(recorded, finished, search, time.perf_counter() - started)
-    return Result(workspace.finish(build.run_inputs, stages, written, points, metrics), points, metrics)

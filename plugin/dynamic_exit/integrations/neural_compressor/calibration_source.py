@@ -31,7 +31,7 @@ def load_calibration(name: str, model: nn.Module, calls: CalibrationCalls, stanz
     (only,) = classifier.name_inputs(1)
     shares = {"train": inputs[::2], "calibration": inputs[1::2]} if stanza.early_exit else {"calibration": inputs}
     return RunInputs(
-        recipe=_recipe(model, stanza),
+        recipe=Recipe.model_validate({**memory_stanzas(model), "dynamic_exit": stanza}, context={"base": "/"}),
         backbone=classifier,
         splits={key: Split(key, {only: share.numpy()}, np.full(len(share), -1)) for key, share in shares.items()},
         candidates={source.stage_name: source for source in candidates},
@@ -42,15 +42,11 @@ def load_calibration(name: str, model: nn.Module, calls: CalibrationCalls, stanz
     )
 
 
-def _recipe(model: nn.Module, stanza: DynamicExit) -> Recipe:
-    values = {
+def memory_stanzas(model: nn.Module) -> dict[str, object]:
+    """Return the stanzas of a recipe whose model and samples are given in memory, and whose result stays there."""
+    splits = {key: key for key in ("train", "calibration", "test")}
+    return {
         "model": {"source": "python", "name": type(model).__name__},
-        "data": {
-            "source": "python",
-            "path": "memory",
-            "splits": {key: key for key in ("train", "calibration", "test")},
-        },
-        "dynamic_exit": stanza,
+        "data": {"source": "python", "path": "memory", "splits": splits},
         "export": {"directory": "memory"},
     }
-    return Recipe.model_validate(values, context={"base": "/"})

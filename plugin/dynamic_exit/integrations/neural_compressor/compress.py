@@ -18,6 +18,7 @@ from ...recipe.yaml_io import parse_recipe, read_stanzas
 from ...sources.data.checks import check_samples, resolve_overlaps
 from ...sources.data.split import Split
 from .calibration import record_calibration
+from .calibration_source import memory_stanzas
 from .evaluator import Evaluator, check_tolerable_loss
 from .in_place import replace_in_place
 from .plan import Plan
@@ -154,8 +155,7 @@ def _prepare_recipe(model: nn.Module, recipe: Any, data: Data | None) -> Callabl
     stanzas: object = recipe if isinstance(recipe, Mapping) else read_stanzas(recipe)
     base = Path.cwd() if isinstance(recipe, Mapping) else Path(recipe).parent
     if stanzas and isinstance(stanzas, Mapping):
-        source = {"source": "python", "name": type(model).__name__}
-        names = {"source": "python", "path": "memory", "splits": {key: key for key in ("train", "calibration", "test")}}
-        stanzas = {"model": source, **({"data": names} if splits else {}), **stanzas}
+        given = memory_stanzas(model)
+        stanzas = {**{key: given[key] for key in ("model", *(["data"] if splits else []))}, **stanzas}
     parsed = parse_recipe(stanzas, base)
     return lambda: AutoDynamicExitModel.from_pretrained(run(parsed, model=model, splits=splits).folder)

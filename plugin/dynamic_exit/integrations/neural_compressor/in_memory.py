@@ -63,9 +63,10 @@ def make_dynamic_model(
     check_objective(model, "the model")
 
     def make_target(run_inputs: RunInputs, backbone: Backbone) -> tuple[MemoryTarget, tuple[()]]:
-        shipped = cut_quantized(backbone.program, backbone.cuts) if cut_quantized else backbone.segments
-        replaced = dict(zip(backbone.segments, shipped, strict=True))
-        return MemoryTarget(run_inputs.splits["calibration"].inputs, replaced), ()
+        quantized: dict[nn.Module, nn.Module] = {}
+        if cut_quantized:
+            quantized.update(zip(backbone.segments, cut_quantized(backbone.program, backbone.cuts), strict=True))
+        return MemoryTarget(run_inputs.splits["calibration"].inputs, quantized), ()
 
     stanza = DynamicExit(tiny_saver=savers, early_exit=exits, tuning=Tuning(max_accuracy_drop=limit))
     cache = Cache(None)

@@ -13,14 +13,7 @@ from ...targets.base import AssembledModel, ExportRequest, Feeds, Target
 
 @dataclass(frozen=True)
 class MemoryPart:
-    """One saver, segment or exit head as a module.
-
-    Attributes:
-        name: Unique among the parts of a model.
-        content: The number under which its target holds the module.
-        input_names: Names of the inputs, as of every part.
-        output_kind: What the output is: ``hidden`` or ``logits``.
-    """
+    """One saver, segment or exit head; its `content` is the number under which its target holds the module."""
 
     name: str
     content: bytes
@@ -35,7 +28,7 @@ class MemoryTarget(Target[MemoryPart]):
 
     Args:
         calibration: The model's inputs by name, each (N, ...).
-        quantized: By segment of the float backbone: the one that runs in its place. Costs are those in float.
+        quantized: By segment of the float backbone: the one that runs in its place.
     """
 
     extension = "module"
@@ -45,15 +38,16 @@ class MemoryTarget(Target[MemoryPart]):
         self._quantized, self._modules = quantized, list[nn.Module]()
 
     def make_parts(self, request: ExportRequest) -> tuple[MemoryPart, MemoryPart]:
-        """Keep one module and what runs in its place; result as for `export_parts`."""
-        modules = dict.fromkeys([request.module, self._quantized.get(request.module, request.module)])
-        first = len(self._modules)
-        self._modules += modules
-        parts = [
-            self.load_part(request.name, str(place).encode(), request.input_names, request.output_kind)
-            for place in range(first, len(self._modules))
-        ]
-        return parts[0], parts[-1]
+        """Keep one module, and the one that runs in its place; result as for `export_parts`."""
+        float_part = part = self._keep(request, request.module)
+        if request.module in self._quantized:
+            part = self._keep(request, self._quantized[request.module])
+        return float_part, part
+
+    def _keep(self, request: ExportRequest, module: nn.Module) -> MemoryPart:
+        self._modules.append(module)
+        content = str(len(self._modules) - 1).encode()
+        return self.load_part(request.name, content, request.input_names, request.output_kind)
 
     def load_part(self, name: str, content: bytes, input_names: Sequence[str], output_kind: str) -> MemoryPart:
         """Return the part whose `content` this is."""
@@ -69,4 +63,4 @@ class MemoryTarget(Target[MemoryPart]):
 
     def assemble(self, stages: StageSet, points: OperatingPoints, run_inputs: RunInputs) -> AssembledModel:
         """Refuse: a model in memory has no files."""
-        raise NotImplementedError("a model in memory is `stages.model`")
+        raise NotImplementedError("stages in memory are assembled by `StageSet.model`")
