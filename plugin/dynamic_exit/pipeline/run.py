@@ -97,7 +97,8 @@ def run(
         run_inputs.log_notes()
         with log_seconds(logger, "all stages and records made"):
             cache = open_cache(recipe.dynamic_exit.cache.directory, recipe.dynamic_exit.cache.enabled)
-            recorded, search = _build(run_inputs, cache, partial(workspace.begin, resume), resume, progress)
+            shown = progress if distributed.is_main_process() else None  # helpers log nothing
+            recorded, search = _build(run_inputs, cache, partial(workspace.begin, resume), resume, shown)
         result = distributed.run_on_main(
             lambda: _finish(workspace, recorded, search, started), Result.to_bytes, Result.from_bytes
         )
