@@ -23,8 +23,8 @@ from dynamic_exit.modeling import DynamicExitModelConfig
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.recipe import Columns, DataSource
 from dynamic_exit.sources.class_names import ClassNames
-from dynamic_exit.sources.data.text import TextReader
 from dynamic_exit.sources.data.text_files import read_text
+from dynamic_exit.sources.data.text_source import TextReader
 from dynamic_exit.sources.labels import find_model_labels
 from dynamic_exit.sources.tokenizer import save_tokenizer
 

@@ -19,7 +19,7 @@ from ..recipe.yaml_io import read_recipe
 from ..records import Records
 from ..sources.data.checks import check_labels, check_same_format, check_samples
 from ..sources.data.loading import encode_label_names, load_splits
-from ..sources.data.npz import read_npz
+from ..sources.data.npz_source import read_npz
 from ..sources.data.reader import Samples
 from ..sources.data.split import Split
 

@@ -1,6 +1,7 @@
 """Keys of a recipe that name an item of a registry, whose stanza may have keys of its own."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from pydantic import BeforeValidator, ValidationInfo
@@ -8,6 +9,8 @@ from pydantic_core import PydanticKnownError
 
 from ..core.registry import Registry
 from .stanza import Stanza, refuse
+
+_SOURCES = Path(__file__).parents[1] / "sources"
 
 
 class HasStanza(Protocol):
@@ -34,6 +37,17 @@ def check_registered(name: object, registry: Registry[Kind]) -> str:
 def add_names(schema: dict[str, Any], registry: Registry[Kind]) -> None:
     """Add all names of a registry to the JSON schema of a key that takes one of them."""
     schema["enum"] = list(registry.names())
+
+
+def list_built_in(folder: str, *first: str) -> dict[str, str]:
+    """Return the built-in kinds of a folder of `sources`, for a `Registry`: each file ``NAME_source.py`` has a `KIND`.
+
+    Args:
+        folder: ``models`` or ``data``.
+        first: Names in the order in which messages list them, before the names of other files.
+    """
+    others = sorted(path.stem.removesuffix("_source") for path in (_SOURCES / folder).glob("*_source.py"))
+    return {name: f"dynamic_exit.sources.{folder}.{name}_source:KIND" for name in dict.fromkeys([*first, *others])}
 
 
 def stanza_of_kind(registry: Registry[Kind]) -> BeforeValidator:

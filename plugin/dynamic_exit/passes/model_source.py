@@ -9,7 +9,7 @@ from pydantic import Field, SerializeAsAny, field_validator
 
 from ..core.registry import Registry
 from ..errors import ModelError
-from .kinds import add_names, check_registered, stanza_of_kind
+from .kinds import add_names, check_registered, list_built_in, stanza_of_kind
 from .stanza import Labels, PathOrName, Preprocessing, RecipePath, Stanza
 
 
@@ -74,18 +74,12 @@ def _check_kind(name: str, kind: object) -> None:
         raise ModelError(f"model source '{name}' has a builder that lacks `{missing[0]}`; add it")
 
 
-_BUILDERS = "dynamic_exit.sources.models"
 #: The kinds by the name that recipes use; the name of an entry point is the name of its kind.
 MODEL_SOURCES: Registry[ModelKind] = Registry(
     "model source",
     ModelError,
     "dynamic_exit.models",
-    built_in={  # builders need the stanzas, and are imported when a recipe names them
-        "timm": f"{_BUILDERS}.timm:TIMM",
-        "transformers": f"{_BUILDERS}.transformers:TRANSFORMERS",
-        "python": f"{_BUILDERS}.python:PYTHON",
-        "onnx": f"{_BUILDERS}.onnx:ONNX",
-    },
+    built_in=list_built_in("models", "timm", "transformers", "python", "onnx"),
     check=_check_kind,
 )
 #: The stanza of the kind that its `source` names.

@@ -9,7 +9,7 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 from ..core.registry import Registry
 from ..errors import DataError
 from ..passes import Stanza
-from ..passes.kinds import add_names, check_registered, stanza_of_kind
+from ..passes.kinds import add_names, check_registered, list_built_in, stanza_of_kind
 from ..passes.stanza import PathOrName, RecipePath, refuse
 
 
@@ -111,18 +111,12 @@ def _check_kind(name: str, kind: object) -> None:
         )
 
 
-_READERS = "dynamic_exit.sources.data"
 #: The kinds by the name that recipes use; the name of an entry point is the name of its kind.
 DATA_SOURCES: Registry[DataKind] = Registry(
     "data source",
     DataError,
     "dynamic_exit.data",
-    built_in={  # readers need the stanzas, and are imported when a recipe names them
-        "npz": f"{_READERS}.npz:NPZ",
-        "imagefolder": f"{_READERS}.image_folder:IMAGE_FOLDER",
-        "text": f"{_READERS}.text:TEXT",
-        "python": f"{_READERS}.python:PYTHON",
-    },
+    built_in=list_built_in("data", "npz", "imagefolder", "text", "python"),
     check=_check_kind,
 )
 #: The stanza of the kind that its `source` names.

@@ -7,7 +7,7 @@ from ...core.lazy import lazy_exports
 if TYPE_CHECKING:
     from .checks import check_labels, check_same_format, check_samples, resolve_overlaps
     from .loading import encode_label_names, load_splits
-    from .npz import read_npz
+    from .npz_source import read_npz
     from .pixel_range import explain_range_mismatch, propose_ranges
     from .reader import ReadRequest, Samples, SplitReader, find_path
     from .split import UNNAMED, Split
@@ -36,7 +36,7 @@ __getattr__, __dir__ = lazy_exports(
     {
         "checks": ("check_labels", "check_same_format", "check_samples", "resolve_overlaps"),
         "loading": ("encode_label_names", "load_splits"),
-        "npz": ("read_npz",),
+        "npz_source": ("read_npz",),
         "pixel_range": ("explain_range_mismatch", "propose_ranges"),
         "reader": ("ReadRequest", "Samples", "SplitReader", "find_path"),
         "split": ("UNNAMED", "Split"),

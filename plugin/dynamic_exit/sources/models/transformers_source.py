@@ -102,7 +102,7 @@ class TransformersBuilder(ModelBuilder[ModelSource]):
         return self.source.name
 
 
-TRANSFORMERS = ModelKind(ModelSource, TransformersBuilder)
+KIND = ModelKind(ModelSource, TransformersBuilder)
 
 
 def _read_size(config: Mapping[str, Any]) -> tuple[int, int] | None:

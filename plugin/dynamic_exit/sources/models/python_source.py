@@ -37,4 +37,4 @@ class PythonBuilder(ModelBuilder[ModelSource]):
         return function_fingerprint(self.source.name)
 
 
-PYTHON = ModelKind(ModelSource, PythonBuilder)
+KIND = ModelKind(ModelSource, PythonBuilder)

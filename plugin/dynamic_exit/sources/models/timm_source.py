@@ -63,7 +63,7 @@ class TimmBuilder(ModelBuilder[ModelSource]):
         )
 
 
-TIMM = ModelKind(ModelSource, TimmBuilder)
+KIND = ModelKind(ModelSource, TimmBuilder)
 
 
 def _find_untrained(model: nn.Module, arguments: Mapping[str, Any]) -> tuple[str, ...]:

@@ -97,4 +97,4 @@ def _make(source: DataSource, request: ReadRequest) -> SplitReader:
     return TextReader(source, request.names, request.model, request.find_names(), request.note)
 
 
-TEXT = DataKind(DataSource, _make)
+KIND = DataKind(DataSource, _make)

@@ -45,4 +45,4 @@ class OnnxBuilder(ModelBuilder[OnnxSource]):
         return match_paths(self.source.name, Path.is_file)
 
 
-ONNX = ModelKind(OnnxSource, OnnxBuilder)
+KIND = ModelKind(OnnxSource, OnnxBuilder)

@@ -140,4 +140,4 @@ def _make(source: DataSource, request: ReadRequest) -> SplitReader:
     return ImageFolderReader(path, request.names, request.find_names(), request.note)
 
 
-IMAGE_FOLDER = DataKind(DataSource, _make)
+KIND = DataKind(DataSource, _make)

@@ -54,4 +54,4 @@ def _make(source: DataSource, request: ReadRequest) -> SplitReader:
     return partial(read_npz, find_path(source))
 
 
-NPZ = DataKind(DataSource, _make)
+KIND = DataKind(DataSource, _make)

@@ -33,4 +33,4 @@ def _make(source: DataSource, request: ReadRequest) -> SplitReader:
     return PythonReader(source.path)
 
 
-PYTHON = DataKind(DataSource, _make)
+KIND = DataKind(DataSource, _make)
