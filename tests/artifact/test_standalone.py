@@ -59,6 +59,13 @@ def test_a_point_is_found_by_what_is_allowed(runner):
     assert frugal.cost_ratio <= 1.0
 
 
+OTHER_CHAIN = {
+    "inputs": ["input"],
+    "segments": [["input"]],
+    "stages": [{"name": "other", "position": -1, "inputs": ["input"]}],
+}
+
+
 def edited(folder, **changes):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, **changes}))
@@ -72,10 +79,10 @@ def edited(folder, **changes):
         (lambda f: (f / "config.json").write_text("{"), ExportError, "cannot be read: Expecting property name"),
         (lambda f: (f / "config.json").write_text("[]"), ExportError, "holds a model of type 'None'"),
         (lambda f: edited(f, model_type="bert"), ExportError, "holds a model of type 'bert'; give one of type"),
-        (lambda f: edited(f, _version=99), ExportError, "is of version 99, this program reads up to 1"),
+        (lambda f: edited(f, _version=99), ExportError, "is of version 99, this program reads up to 2"),
         (lambda f: edited(f, layout="heap"), ExportError, "names the layout 'heap'; known are: segments, single"),
         (lambda f: edited(f, target="tpu"), ExportError, "names the target 'tpu'; known are: onnxruntime, torch"),
-        (lambda f: edited(f, stages=["other"]), ExportError, "names the stages other, the model has"),
+        (lambda f: edited(f, chain=OTHER_CHAIN), ExportError, "names the stages other, the model has"),
         (lambda f: (f / "model.onnx").write_bytes(b"x"), ExportError, "is not the file that was exported"),
         (lambda f: (f / "operating_points.json").unlink(), ExportError, "has no operating_points.json"),
     ],

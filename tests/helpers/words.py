@@ -71,7 +71,13 @@ def write_folder(folder: Path, takes=INPUTS, length: str | int = "sequence") -> 
     points.write(folder / "operating_points.json")
     DynamicExitModelConfig(
         inputs=[{"name": name, "dtype": "int64", "shape": [length]} for name in takes],
-        stages=["saver"],
+        chain={
+            "inputs": takes,
+            "segments": [takes],
+            "stages": [{"name": "saver", "position": -1, "inputs": takes}],
+        },
+        default="careful",
+        files={"model": "model.onnx"},
         checksums={"model.onnx": checksum(folder / "model.onnx")},
         id2label=dict(enumerate(LABELS)),
         label2id={name: index for index, name in enumerate(LABELS)},

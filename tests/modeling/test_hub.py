@@ -153,8 +153,10 @@ def test_wrong_inputs_are_refused(model, call, message):
     assert str(refused.value) == message
 
 
-def test_fractions_are_not_cut_off_for_a_model_of_whole_numbers(model):
-    model.config.inputs[0]["dtype"] = "uint8"
+def test_fractions_are_not_cut_off_for_a_model_of_whole_numbers(ran):
+    config = AutoConfig.from_pretrained(ran.folder)
+    config.inputs[0]["dtype"] = "uint8"
+    model = Model.from_pretrained(ran.folder, config)
     with pytest.raises(ExportError, match="^input 'input' must be of type uint8; got float32$"):
         model(INPUTS)
 
@@ -180,10 +182,10 @@ def test_what_is_saved_loads_and_answers_the_same(ran, model, tmp_path):
 def test_the_configuration_is_known_to_transformers(ran, tmp_path):
     config = AutoConfig.from_pretrained(ran.folder)
     assert isinstance(config, DynamicExitModelConfig)
-    assert config.stages == ["saver2", "block1:linear", "block3:linear"]
+    assert config.manifest.stages == ("saver2", "block1:linear", "block3:linear")
     config.save_pretrained(tmp_path)
     written = json.loads((tmp_path / "config.json").read_text())
-    assert (written["model_type"], written["_version"]) == ("dynamic_exit", 1)
+    assert (written["model_type"], written["_version"]) == ("dynamic_exit", 2)
     again = AutoConfig.from_pretrained(tmp_path)
     again._name_or_path = config._name_or_path  # where it was read from
     assert again.to_dict() == config.to_dict()
@@ -212,10 +214,10 @@ def test_newer_versions_are_refused(copy):
         OperatingPointError, match="is of version 2, this program reads up to 1; use a newer dynamic_exit$"
     ):
         Model.from_pretrained(copy)
-    edit(copy / "config.json", _version=2)
+    edit(copy / "config.json", _version=3)
     with pytest.raises(ExportError) as refused:
         Model.from_pretrained(copy)
-    assert str(refused.value) == ("config.json is of version 2, this program reads up to 1; use a newer dynamic_exit")
+    assert str(refused.value) == ("config.json is of version 3, this program reads up to 2; use a newer dynamic_exit")
 
 
 def test_files_of_something_else_are_refused(copy):

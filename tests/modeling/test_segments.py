@@ -11,7 +11,8 @@ import tiny
 import torch
 
 from dynamic_exit import DynamicExitModelForImageClassification as Model
-from dynamic_exit.artifact.runner import FileRunner
+from dynamic_exit.artifact.file_runner import FileRunner
+from dynamic_exit.artifact.manifest import read_manifest
 from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.errors import DynamicExitError, ExportError
 from dynamic_exit.onnx.model_parts import ModelParts
@@ -31,21 +32,25 @@ def model(ran_segments):
 @pytest.fixture(scope="module")
 def single(ran_segments):
     """The single file, stitched of the folder's parts."""
-    parts = json.loads((ran_segments.folder / "config.json").read_text())["parts"]
-
-    def load(entry, output_kind="logits"):
-        proto = onnx.load(ran_segments.folder / entry["file"])
-        return Part(entry.get("name", entry["file"]), proto, tuple(entry["takes"]), output_kind)
-
+    manifest = read_manifest(ran_segments.folder)
+    spec, names = manifest.chain, {}
+    for kind in ("saver", "exit"):
+        stages = [stage.name for stage in spec.stages if stage.kind == kind]
+        names |= {f"{kind}{index}": name for index, name in enumerate(stages)}
+    parts = {
+        role: Part(names.get(role, role), onnx.load(ran_segments.folder / manifest.files[role]), inputs, "logits")
+        for role, inputs in spec.roles()
+    }
+    places = [stage.position for stage in spec.stages if stage.kind == "exit"]
     chain = ModelParts(
-        [load(entry) for entry in parts["savers"]],
-        [load(entry) for entry in parts["segments"]],
-        [(load(entry), entry["position"]) for entry in parts["exits"]],
-        parts["fuse"],
-        {entry["position"]: load(entry) for entry in parts["notes"]},
+        [part for role, part in parts.items() if role.startswith("saver")],
+        [part for role, part in parts.items() if role.startswith("segment")],
+        [(parts[f"exit{index}"], place) for index, place in enumerate(places)],
+        spec.evidence,
+        {tap.position: parts[f"tap{index}"] for index, tap in enumerate(spec.taps)},
     )
     off = [np.inf] * len(chain.stages)
-    return FileRunner(open_session(stitch(chain, chain.segments[0].proto.graph.input, 3, off, {})))
+    return FileRunner(open_session(stitch(chain, chain.segments[0].proto.graph.input, 3, off, {})), manifest)
 
 
 def test_the_folder_holds_one_file_a_stage(ran_segments, model):
@@ -55,7 +60,7 @@ def test_the_folder_holds_one_file_a_stage(ran_segments, model):
     files = {path.relative_to(ran_segments.folder).as_posix() for path in (ran_segments.folder / "stages").iterdir()}
     assert files == set(config["checksums"])
     assert len(model.stages) >= 3
-    assert any("memory" in entry["takes"] for entry in config["parts"]["exits"]), "else no taps are tried"
+    assert any("memory" in stage["inputs"] for stage in config["chain"]["stages"]), "else no taps are tried"
 
 
 @pytest.mark.parametrize("batch", [1, 7, 150])
@@ -149,12 +154,22 @@ def test_missing_and_altered_files_are_named(copy):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c["parts"].pop("segments"), "breaks the format of `parts` at 'segments'; export it anew$"),
+        (
+            lambda c: c["chain"].pop("segments"),
+            "breaks the format at `chain.segments`: Field required; export it anew$",
+        ),
+        (lambda c: c.pop("chain"), "describes no chain; export it anew$"),
+        (lambda c: c["files"].pop("saver0"), "names no file for the part 'saver0'; export it anew$"),
         (lambda c: c.update(layout="pieces"), "names the layout 'pieces'; known are: segments, single$"),
-        (lambda c: c["parts"].update(segments=[]), "^a dynamic model needs segments and inputs; got 0 and 1$"),
-        (lambda c: c["stages"].reverse(), "^config.json names the stages .*, the model has .*; export it anew$"),
+        (lambda c: c["chain"].update(segments=[]), "at `chain`: .* a chain needs inputs and segments; export it anew$"),
+        (lambda c: c["chain"]["stages"].reverse(), "at `chain`: .* stages must be in order, savers first, and exits"),
+        (lambda c: c["chain"]["stages"][0].update(name="final"), "at `chain`: .* none is called 'final'; export it"),
+        (
+            lambda c: c["chain"]["stages"][0].update(name="other"),
+            "uses the stage 'saver.', which the file lacks; ",
+        ),
         (lambda c: c["checksums"].update({"../x": ""}), "names the file '../x', which lies outside of its folder$"),
-        (lambda c: c["parts"]["savers"][0].update(file="../x.onnx"), "'../x.onnx', which lies outside of its folder$"),
+        (lambda c: c["files"].update(saver0="../x.onnx"), "'../x.onnx', which lies outside of its folder$"),
     ],
 )
 def test_a_configuration_of_something_else_is_refused(copy, change, message):

@@ -26,12 +26,19 @@ def config(ran_torch):
     return json.loads((ran_torch.folder / "config.json").read_text())
 
 
+def stages_of(config, kind):
+    """Name and position of all savers, or of all exits."""
+    stages = [(stage["name"], stage["position"]) for stage in config["chain"]["stages"]]
+    return [(name, place) for name, place in stages if (place < 0) == (kind == "saver")]
+
+
 @pytest.fixture(scope="module")
 def programs(ran_torch, config):
     """What each stage's file holds, by name of the stage; segments by number."""
-    parts = config["parts"]
-    named = {entry["name"]: entry["file"] for entry in (*parts["savers"], *parts["exits"])}
-    named |= {place: entry["file"] for place, entry in enumerate(parts["segments"])}
+    files = config["files"]
+    named = {place: files[f"segment{place}"] for place in range(len(config["chain"]["segments"]))}
+    for kind in ("saver", "exit"):
+        named |= {name: files[f"{kind}{index}"] for index, (name, _) in enumerate(stages_of(config, kind))}
     return {name: torch.export.load(ran_torch.folder / file) for name, file in named.items()}
 
 
@@ -49,11 +56,11 @@ def runs(programs):
 @torch.no_grad()
 def every_stage(runs, config, images):
     """Logits of every stage, by hand: savers on the images, exits on what their segments hand on."""
-    given, parts = torch.from_numpy(images), config["parts"]
-    answers, hidden = {entry["name"]: runs[entry["name"]](given) for entry in parts["savers"]}, given
-    for place in range(len(parts["segments"])):
+    given = torch.from_numpy(images)
+    answers, hidden = {name: runs[name](given) for name, _ in stages_of(config, "saver")}, given
+    for place in range(len(config["chain"]["segments"])):
         hidden = runs[place](hidden)
-        here = [entry["name"] for entry in parts["exits"] if entry["position"] == place]
+        here = [name for name, position in stages_of(config, "exit") if position == place]
         answers |= {name: runs[name](hidden) for name in here}
     return {**answers, "final": hidden}
 
@@ -70,7 +77,7 @@ def test_the_folder_says_what_runs_it(ran_torch, config):
 
 
 def test_neural_compressors_integers_are_inside(programs, config):
-    exits = {entry["name"] for entry in config["parts"]["exits"]}
+    exits = {name for name, _ in stages_of(config, "exit")}
     assert exits and len(programs) > len(exits) + 2
     for name, program in programs.items():
         operators = {str(node.target) for node in program.graph.nodes}

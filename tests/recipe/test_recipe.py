@@ -272,10 +272,18 @@ def test_anchors_and_merges_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("tuning", "goals", "default"),
     [
-        ({}, [(0.005, None)], 0),
-        ({"points": [{"budget": 0.5}]}, [(0.005, None), (None, 0.5)], 0),
-        ({"points": [{"budget": 0.5}, {"max_accuracy_drop": 0.005}]}, [(None, 0.5), (0.005, None)], 1),
-        ({"max_accuracy_drop": 0.0, "points": [{"max_accuracy_drop": 0.1}]}, [(0.0, None), (0.1, None)], 0),
+        ({}, [(0.005, None)], "accuracy-drop-0.5%"),
+        ({"points": [{"budget": 0.5}]}, [(0.005, None), (None, 0.5)], "accuracy-drop-0.5%"),
+        (
+            {"points": [{"budget": 0.5}, {"name": "careful", "max_accuracy_drop": 0.005}]},
+            [(None, 0.5), (0.005, None)],
+            "careful",
+        ),
+        (
+            {"max_accuracy_drop": 0.0, "points": [{"max_accuracy_drop": 0.1}]},
+            [(0.0, None), (0.1, None)],
+            "accuracy-drop-0%",
+        ),
     ],
 )
 def test_goals_hold_the_default_once(tmp_path, tuning, goals, default):

@@ -3,6 +3,7 @@ from html.parser import HTMLParser
 import tiny
 import yaml
 
+from dynamic_exit.artifact.manifest import TEXT, Manifest
 from dynamic_exit.artifact.model_card import model_card
 from dynamic_exit.chain.operating_point import Baseline, OperatingPoints
 from dynamic_exit.modeling import DynamicExitModelConfig
@@ -155,12 +156,13 @@ def test_the_card_holds_the_table_and_its_own_header(ran):
     assert cells[2:] == table.rows
     assert f'set_operating_point("{ran.result.points.names[0]}")' in body
     config = DynamicExitModelConfig.from_pretrained(ran.folder)
-    assert text == model_card("models.py:backbone", config, ran.result.points, ran.result.metrics)
+    assert text == model_card("models.py:backbone", config.manifest, ran.result.points, ran.result.metrics)
 
 
 def test_the_card_of_text_and_of_segments_shows_how_to_call_them(ran):
     inputs = [{"name": name, "dtype": "int64", "shape": ["length"]} for name in ("input_ids", "attention_mask")]
-    text = model_card("words", DynamicExitModelConfig(inputs, layout="segments"), ran.result.points, ran.result.metrics)
+    manifest = Manifest(task=TEXT, inputs=inputs, chain=None, stages=(), layout="segments", target="onnxruntime")
+    text = model_card("words", manifest, ran.result.points, ran.result.metrics)
     assert "\npipeline_tag: text-classification\n" in text
     assert "import DynamicExitModelForSequenceClassification\n" in text
     assert "answer = model(input_ids=input_ids, attention_mask=attention_mask)  # " in text

@@ -1,14 +1,18 @@
 import json
+import shutil
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.export.passes import move_to_device_pass
 
-from dynamic_exit.errors import ModelError, OutputError
+from dynamic_exit.artifact.folder import checksum
+from dynamic_exit.artifact.saved_model import load_model, save_model
+from dynamic_exit.errors import ExportError, ModelError, OutputError
 from dynamic_exit.graph import export_program
-from dynamic_exit.runtime.archive import load_model, pack, save_model, unpack
+from dynamic_exit.runtime.archive import pack, unpack
 from dynamic_exit.runtime.model import DynamicExitModel
 
 X = torch.randn(5, 6)
@@ -57,6 +61,9 @@ def changed(folder, tmp_path, part, entry, change):
                 new.writestr(name, change(content) if name.endswith(entry) else content)
             if entry.startswith("+"):
                 new.writestr(old.namelist()[0].split("/")[0] + "/" + entry[1:], change(b""))
+    config = json.loads((other / "config.json").read_text())
+    config["checksums"][part] = checksum(other / part)  # who puts code into an archive can count, too
+    (other / "config.json").write_text(json.dumps(config))
     return other
 
 
@@ -76,17 +83,24 @@ def pickled(content):
     ],
 )
 def test_an_archive_with_pickles_is_refused_before_torch_reads_it(saved, tmp_path, entry, change):
-    other = changed(saved[1], tmp_path, "segment_0.pt2", entry, change)
+    other = changed(saved[1], tmp_path, "segment0.pt2", entry, change)
     with pytest.raises(ModelError, match="holds pickled objects, which can run any code; save the model anew"):
         load_model(other)
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path):
-    with pytest.raises(ModelError, match="holds no saved dynamic model"):
+    with pytest.raises(ExportError, match="has no config.json; it is no complete dynamic model"):
         load_model(tmp_path)
     (tmp_path / "dynamic_model.json").write_text('{"_type": "dynamic_exit.torch_model", "_version": 9}')
-    with pytest.raises(ModelError, match="version 9; this version reads dynamic_exit.torch_model version 1"):
+    with pytest.raises(ExportError, match="version 9; this program reads dynamic_exit.torch_model version 1"):
         load_model(tmp_path)
+
+
+def test_an_archive_that_was_altered_is_refused(saved, tmp_path):
+    other = Path(shutil.copytree(saved[1], tmp_path / "copy"))
+    (other / "saver0.pt2").write_bytes((other / "segment0.pt2").read_bytes())
+    with pytest.raises(ExportError, match="saver0.pt2' is not the file that was exported"):
+        load_model(other)
 
 
 class Positions(nn.Module):

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from dynamic_exit.artifact.saved_model import load_model, save_model
 from dynamic_exit.errors import ModelError
-from dynamic_exit.runtime.archive import load_model, save_model
 from dynamic_exit.runtime.model import DynamicExitModel
 
 X, Y = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), torch.arange(12.0).reshape(6, 2)

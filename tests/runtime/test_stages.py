@@ -60,7 +60,7 @@ def test_a_selection_holds_the_inputs_and_taps_that_it_reads(stages):
     assert stages.select(["a", "e"]).input_names == ("x",) and not stages.select(["a", "e"]).taps
     reading = stages.select(["b", "f"])
     assert reading.input_names == ("x", "mask") and list(reading.taps) == [-1, 1]
-    assert reading.requires == {"f": "b"} and stages.select(["a", "e"]).requires == {}
+    assert reading.spec.requires == {"f": "b"} and stages.select(["a", "e"]).spec.requires == {}
 
 
 def test_costs_by_hand(stages):

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from dynamic_exit.artifact.saved_model import load_model, save_model
 from dynamic_exit.errors import ModelError
-from dynamic_exit.runtime.archive import load_model, save_model
 from dynamic_exit.runtime.model import DynamicExitModel
 
 INF = float("inf")

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
 from dynamic_exit.analysis.benchmark import _open_models, benchmark_folder
-from dynamic_exit.artifact.folder import read_config
+from dynamic_exit.artifact.manifest import read_manifest
 from dynamic_exit.chain.operating_point import OperatingPoints, point_thresholds
 from dynamic_exit.errors import ExportError
 from dynamic_exit.onnx.dequantize import dequantize_part
@@ -192,7 +192,7 @@ def test_float_rows_of_a_residual_network_answer_as_the_float_model_on_every_sam
         onnxruntime.OnnxModel, "verify", lambda self, *given: (verified.append(self), verify(self, *given))[1]
     )
     folder = run(read_recipe(path)).folder
-    config, (model,) = read_config(folder), verified  # its float file was held against torch
+    config, (model,) = read_manifest(folder), verified  # its float file was held against torch
     inputs, _ = tiny.samples("test")
     with torch.no_grad():
         expected = backbone(torch.from_numpy(inputs)).argmax(1).numpy()
@@ -276,7 +276,7 @@ def test_float_rows_of_another_file_are_never_taken(ran, tmp_path):
 
 def test_a_float_model_has_float_rows_alone(ran_float):
     assert rows_of(ran_float.folder) == ({"float"}, "")
-    assert read_config(ran_float.folder).float_twin["parts"] == []
+    assert read_manifest(ran_float.folder).float_twin["parts"] == []
 
 
 @pytest.mark.parametrize(

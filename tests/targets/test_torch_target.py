@@ -100,7 +100,7 @@ def test_in_float_it_is_the_torch_model(tmp_path):
     with torch.no_grad():
         expected = torch.log_softmax(tiny.backbone()(torch.from_numpy(inputs)), 1).numpy()
     np.testing.assert_allclose(model(inputs).logits, expected, atol=1e-5)
-    assert any("memory" in entry["takes"] for entry in model.config.parts["exits"])
+    assert any("memory" in stage["inputs"] for stage in model.config.chain["stages"])
     assert result.metrics.verification["shipped"].largest_difference < 1e-5
 
 

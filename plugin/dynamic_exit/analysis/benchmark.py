@@ -6,21 +6,19 @@ from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
-import onnxruntime
-import torch
 
-from ..artifact.folder import MODEL_FILE, POINTS_FILE, read_config
-from ..artifact.manifest import CONFIG_FILE
-from ..artifact.model_config import DynamicExitModelConfig
+from ..artifact.folder import MODEL_FILE, POINTS_FILE
+from ..artifact.manifest import CONFIG_FILE, Manifest, read_manifest
 from ..chain.drop_checks import standard_error
 from ..chain.names import FINAL, HIDDEN
 from ..chain.operating_point import OperatingPoint, OperatingPoints, point_thresholds
 from ..chain.walk import Runnable, chain_steps, walk
 from ..errors import DataError, ExportError
+from ..recipe.target_registry import DEFAULT_TARGET, TARGETS
 from ..runtime.stages import FLOAT, NamedPart
 from ..targets.base import Feeds
 from ..targets.measure import Variant, answer, make_call, time_calls, timed_slices
-from .parts import BenchmarkParts, PartChain, file_parts, segment_parts, torch_parts
+from .parts import BenchmarkParts, PartChain, file_parts, runner_parts, segment_parts
 
 #: Samples in one call that are timed.
 BATCH_SIZES = (1, 8, 64)
@@ -115,14 +113,14 @@ def benchmark_folder(
     Raises:
         DynamicExitError: The folder, a name or the data cannot be used.
     """
-    config = read_config(folder) if (folder / CONFIG_FILE).is_file() else None
-    single = config is None or config.layout == "single"
+    manifest = read_manifest(folder) if (folder / CONFIG_FILE).is_file() else None
+    single = manifest is None or manifest.layout == "single"
     for name in (*[MODEL_FILE] * single, POINTS_FILE):
         if not (folder / name).is_file():
             raise ExportError(f"'{folder}' has no {name}; give a folder that `dynamic-exit run` wrote")
     points = OperatingPoints.read(folder / POINTS_FILE)
     chosen = [points.by_name(name) for name in operating_points or points.names]
-    models, note = _open_models(folder, config, threads)
+    models, note = _open_models(folder, manifest, threads)
     feeds = _select_feeds(models[0], inputs)
     _check_batch_sizes(feeds, batch_sizes)
     table = _Table(models, points, feeds, labels)
@@ -131,25 +129,24 @@ def benchmark_folder(
             table.add_row(model, point)
     for size in batch_sizes:
         table.time(size, threads, time_limit)
-    for_torch = config is not None and config.target == "torch"
     return {
         "rows": table.rows,
         "samples": len(labels),
-        "runtime": f"torch {torch.__version__}" if for_torch else f"onnxruntime {onnxruntime.__version__}",
+        "runtime": TARGETS.find(DEFAULT_TARGET if manifest is None else manifest.target).runtime(),
         "threads": threads,
         "notes": [note] if note else [],
     }
 
 
-def _open_models(folder: Path, config: DynamicExitModelConfig | None, threads: int) -> tuple[list[_Model], str | None]:
+def _open_models(folder: Path, manifest: Manifest | None, threads: int) -> tuple[list[_Model], str | None]:
     """Open a folder's model in float, if that can be had, and as exported; with what users must know of the first."""
-    numerics = config.numerics if config is not None else None
-    if config is not None and config.target == "torch":
-        return [_Model(numerics or _SHIPPED, torch_parts(folder, config))], None
-    if config is None or config.layout == "single":
-        opened, twin, note = file_parts(folder, config, threads)
+    numerics = manifest.numerics if manifest is not None else None
+    if manifest is None or manifest.layout == "single":
+        opened, twin, note = file_parts(folder, manifest, threads)
+    elif manifest.has_onnx_parts:
+        opened, twin, note = segment_parts(folder, manifest, threads)
     else:
-        opened, twin, note = segment_parts(folder, config, threads)
+        return [_Model(numerics or _SHIPPED, runner_parts(folder, manifest))], None
     if numerics is None or numerics == FLOAT:
         numerics = _SHIPPED if twin or note else FLOAT
     names = [*([twin.numerics] if twin else []), numerics]

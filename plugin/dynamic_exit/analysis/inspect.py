@@ -7,14 +7,13 @@ from typing import Any, TypedDict
 
 import onnx
 
-from ..artifact.folder import MODEL_FILE, POINTS_FILE, STAGES_FOLDER, read_config
-from ..artifact.manifest import CONFIG_FILE
-from ..artifact.model_config import DynamicExitModelConfig
+from ..artifact.folder import MODEL_FILE, POINTS_FILE, STAGES_FOLDER
+from ..artifact.manifest import CONFIG_FILE, Manifest, read_manifest
 from ..chain.names import FINAL
-from ..chain.operating_point import OperatingPoints
+from ..chain.operating_point import BACKBONE, OperatingPoints
 from ..errors import ExportError
+from ..recipe.target_registry import DEFAULT_TARGET
 from ..report.metrics import METRICS_FILE, Metrics
-from .evaluate import class_names
 
 
 class ModelDescription(TypedDict):
@@ -62,15 +61,18 @@ def inspect_folder(folder: Path) -> FolderDescription:
     Raises:
         DynamicExitError: The folder is missing or incomplete.
     """
-    config = read_config(folder) if (folder / CONFIG_FILE).is_file() else None
-    segments = config if config is not None and config.layout != "single" else None
-    for name in (*[MODEL_FILE] * (segments is None), POINTS_FILE):
+    manifest = read_manifest(folder) if (folder / CONFIG_FILE).is_file() else None
+    single = manifest is None or manifest.layout == "single"
+    for name in (*[MODEL_FILE] * single, POINTS_FILE):
         if not (folder / name).is_file():
             raise ExportError(f"'{folder}' has no {name}; give a folder that `dynamic-exit run` wrote")
     points = OperatingPoints.read(folder / POINTS_FILE)
-    model = _describe_file(folder / MODEL_FILE) if segments is None else _describe_segments(segments)
+    model = _describe_file(folder / MODEL_FILE) if single else None
+    if manifest is not None and manifest.chain is not None:
+        model = _describe_manifest(manifest, model)
+    assert model is not None, "a folder of segments has a chain"
     return {
-        "target": "onnxruntime" if config is None else config.target,
+        "target": DEFAULT_TARGET if manifest is None else manifest.target,
         **model,
         "fuse": points.points[0].fuse if points.points else "none",
         "operating_points": points.model_dump(mode="json", by_alias=True),
@@ -107,14 +109,21 @@ def _describe_file(path: Path) -> ModelDescription:
     }
 
 
-def _describe_segments(config: DynamicExitModelConfig) -> ModelDescription:
-    return {
-        "stages": [*config.stages, FINAL],
-        "inputs": [_describe_input(each["name"], each["dtype"], ["batch", *each["shape"]]) for each in config.inputs],
-        "labels": class_names(config),
-        "default": config.parts["default"],
-        "version": config.format_version,
+def _describe_manifest(manifest: Manifest, file: ModelDescription | None) -> ModelDescription:
+    """Describe the model of a manifest, and refuse one that contradicts what the model's file says of itself."""
+    found: ModelDescription = {
+        "stages": [*manifest.stages, FINAL],
+        "inputs": [_describe_input(each["name"], each["dtype"], ["batch", *each["shape"]]) for each in manifest.inputs],
+        "labels": [*manifest.labels],
+        "default": manifest.default or BACKBONE,
+        "version": manifest.version,
     }
+    for key in ("stages", "inputs", "labels", "default"):
+        if file is not None and file[key] != found[key]:
+            raise ExportError(
+                f"{CONFIG_FILE} says that {key} is {found[key]}, {MODEL_FILE} says {file[key]}; export it anew"
+            )
+    return found
 
 
 def _describe_proto(value: onnx.ValueInfoProto) -> str:

@@ -1,6 +1,6 @@
 """Opens a written folder for the benchmark: the backbone alone, the dynamic model, and every part by itself."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast
@@ -12,8 +12,8 @@ from torch import nn
 
 from ..artifact.file_runner import Runner
 from ..artifact.folder import MODEL_FILE, POINTS_FILE, check_files
-from ..artifact.model_config import DynamicExitModelConfig
-from ..artifact.runner import SegmentsRunner, open_runner, part_files
+from ..artifact.manifest import Manifest
+from ..artifact.runner import LoadPart, SegmentsRunner, open_runner
 from ..chain.names import HIDDEN
 from ..chain.walk import Runnable, chain_steps, walk
 from ..errors import ExportError
@@ -102,33 +102,33 @@ class OpenedParts(NamedTuple):
     note: str | None
 
 
-def torch_parts(folder: Path, config: DynamicExitModelConfig) -> BenchmarkParts:
-    """Open a folder for torch.
+def runner_parts(folder: Path, manifest: Manifest) -> BenchmarkParts:
+    """Open a folder of one file a stage as its target does.
 
     Args:
-        folder: Written by a run for torch.
-        config: Its configuration.
+        folder: Written by a run.
+        manifest: Its manifest.
 
     Raises:
         ExportError: It cannot be read, or has exits of a sequence network.
     """
-    runner = _segments_runner(open_runner(folder, config))
-    return _benchmark_parts(folder, config, runner, _static_session(runner, config))
+    runner = _segments_runner(open_runner(folder, manifest))
+    return _benchmark_parts(folder, manifest, runner, _static_session(runner))
 
 
-def file_parts(folder: Path, config: DynamicExitModelConfig | None, threads: int) -> OpenedParts:
+def file_parts(folder: Path, manifest: Manifest | None, threads: int) -> OpenedParts:
     """Open a folder of one ONNX file.
 
     Args:
         folder: Written by a run.
-        config: Its configuration; None if it has none.
+        manifest: Its manifest; None if it has none.
         threads: Within an operator.
 
     Raises:
         ExportError: It cannot be read.
     """
-    if config is not None:
-        check_files(folder, config.checksums, [MODEL_FILE, POINTS_FILE])
+    if manifest is not None:
+        check_files(folder, manifest.checksums, [MODEL_FILE, POINTS_FILE])
     file = onnx.load(folder / MODEL_FILE)
     shipped = unstitch(file)
     inputs = [value for value in file.graph.input if value.name != "thresholds"]
@@ -141,7 +141,7 @@ def file_parts(folder: Path, config: DynamicExitModelConfig | None, threads: int
         return BenchmarkParts(chain, static, open_session(dynamic, threads), sessions)
 
     by_role = roles(shipped.savers, shipped.segments, (part for part, _ in shipped.exits))
-    twin, note = find_twin(folder, config, by_role)
+    twin, note = find_twin(folder, manifest, by_role)
     if twin is None:
         return OpenedParts([opened(shipped, file)], twin, note)
     float_parts = {role: twin.part(role, part) for role, part in by_role.items()}
@@ -155,60 +155,55 @@ def file_parts(folder: Path, config: DynamicExitModelConfig | None, threads: int
     return OpenedParts([opened(in_float, dynamic), opened(shipped, file)], twin, note)
 
 
-def segment_parts(folder: Path, config: DynamicExitModelConfig, threads: int) -> OpenedParts:
+def segment_parts(folder: Path, manifest: Manifest, threads: int) -> OpenedParts:
     """Open a folder of one ONNX file a stage.
 
     The backbone alone is one file here, too: that is what users would have without this project.
 
     Args:
         folder: Written by a run in segments.
-        config: Its configuration.
+        manifest: Its manifest.
         threads: Within an operator.
 
     Raises:
         ExportError: It cannot be read, or has exits of a sequence network.
     """
-    check_files(folder, config.checksums, [POINTS_FILE, *part_files(config)])
-    parts = {name: Part(Path(name).stem, onnx.load(folder / name), (), "") for name in part_files(config)}
-    by_role = {part.name: part for part in parts.values() if not part.name.startswith("note")}
-    twin, note = find_twin(folder, config, by_role)
+    check_files(folder, manifest.checksums, [POINTS_FILE, *manifest.files.values()])
+    names = dict(manifest.chain.roles()) if manifest.chain else {}
+    parts = {role: Part(role, onnx.load(folder / manifest.files[role]), names[role], "") for role in names}
+    by_role = {role: part for role, part in parts.items() if not role.startswith("tap")}
+    twin, note = find_twin(folder, manifest, by_role)
     transforms: list[PartTransform] = [*([twin.part] if twin else []), lambda role, part: part]
     models = []
     for transform in transforms:
-        runner = SegmentsRunner(folder, config, _opener(parts, folder, transform, threads))
-        models.append(_benchmark_parts(folder, config, runner, _joined(config, parts, transform, threads)))
+        runner = SegmentsRunner(folder, manifest, _opener(folder, manifest, parts, transform, threads))
+        models.append(_benchmark_parts(folder, manifest, runner, _joined(by_role, transform, threads)))
     return OpenedParts(models, twin, note)
 
 
 def _opener(
-    parts: Mapping[str, Part], folder: Path, transform: PartTransform, threads: int
-) -> Callable[[Path, Sequence[str]], nn.Module]:
-    """Return what opens one file of a folder, for inputs of given names."""
+    folder: Path, manifest: Manifest, parts: Mapping[str, Part], transform: PartTransform, threads: int
+) -> LoadPart:
+    """Return what opens the files of a folder, transformed."""
+    by_path = {folder / manifest.files[role]: role for role in parts}
 
     def load(path: Path, input_names: Sequence[str]) -> PartSession:
-        part = replace(parts[path.relative_to(folder).as_posix()], input_names=tuple(input_names))
-        return PartSession(transform(part.name, part), threads)
+        return PartSession(transform(by_path[path], parts[by_path[path]]), threads)
 
     return load
 
 
-def _joined(
-    config: DynamicExitModelConfig, parts: Mapping[str, Part], transform: PartTransform, threads: int
-) -> Session:
+def _joined(parts: Mapping[str, Part], transform: PartTransform, threads: int) -> Session:
     """Open the backbone alone as one file."""
-    entries = enumerate(config.parts["segments"])
-    named = [replace(parts[e["file"]], name=f"segment{i}", input_names=tuple(e["takes"])) for i, e in entries]
-    segments = [transform(part.name, part) for part in named]
+    segments = [transform(role, part) for role, part in parts.items() if role.startswith("segment")]
     inputs = {value.name: value for part in segments for value in part.proto.graph.input if value.name != HIDDEN}
     return open_session(static_model(segments, list(inputs.values())), threads)
 
 
-def _benchmark_parts(
-    folder: Path, config: DynamicExitModelConfig, runner: SegmentsRunner, static: Session
-) -> BenchmarkParts:
-    if config.parts.get("notes"):
+def _benchmark_parts(folder: Path, manifest: Manifest, runner: SegmentsRunner, static: Session) -> BenchmarkParts:
+    if manifest.chain is None or manifest.chain.taps:
         raise ExportError(f"'{folder}' has exits of a sequence network, which are not timed; train others")
-    model, carried = runner.model, [*config.inputs, {"name": HIDDEN, "shape": []}]
+    model, carried = runner.model, [*manifest.inputs, {"name": HIDDEN, "shape": []}]
     last = f"segment{len(model.segments) - 1}"
     segments = {f"segment{place}": each for place, each in enumerate(model.segments)}
     modules = segments | {name: model.stage_module(name) for name in model.chain}
@@ -223,7 +218,7 @@ def _benchmark_parts(
         [(parts[name], place) for name, place in positions.items() if place >= 0],
     )
     sessions = {name: TorchSession.of_module(each, _input_names(each), carried) for name, each in modules.items()}
-    return BenchmarkParts(chain, static, TorchSession.of_runner(runner, config.inputs), sessions)
+    return BenchmarkParts(chain, static, TorchSession.of_runner(runner, manifest.inputs), sessions)
 
 
 def _segments_runner(runner: Runner) -> SegmentsRunner:
@@ -236,7 +231,7 @@ def _input_names(module: nn.Module) -> tuple[str, ...]:
     return tuple(cast(Sequence[str], module.input_names))
 
 
-def _static_session(runner: SegmentsRunner, config: DynamicExitModelConfig) -> Session:
+def _static_session(runner: SegmentsRunner) -> Session:
     """Return what runs the backbone alone: its segments, one after the other."""
     segments = [Runnable(segment, _input_names(segment)) for segment in runner.model.segments]
     taken = {name for segment in segments for name in segment.input_names}
@@ -246,4 +241,4 @@ def _static_session(runner: SegmentsRunner, config: DynamicExitModelConfig) -> S
         values = {name: torch.from_numpy(array) for name, array in feeds.items()}
         return [cast(torch.Tensor, walk(chain_steps((), segments, (), {}), values)).numpy()]
 
-    return TorchSession(answer, [each for each in config.inputs if each["name"] in taken])
+    return TorchSession(answer, [each for each in runner.inputs if each["name"] in taken])

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .manifest import InputSpec, Manifest, read_manifest
     from .model_config import DynamicExitModelConfig
     from .runner import open_runner
+    from .saved_model import load_model, save_model
     from .standalone import DynamicExitRunner, load_runner
     from .switch import OperatingPointSwitch
     from .workspace import Workspace
@@ -29,10 +30,12 @@ __all__ = [
     "checksum",
     "copy_files",
     "find_folder",
+    "load_model",
     "load_runner",
     "open_runner",
     "read_config",
     "read_manifest",
+    "save_model",
 ]
 
 # on first use: a runner in numpy needs neither torch nor transformers
@@ -44,6 +47,7 @@ __getattr__, __dir__ = lazy_exports(
         "manifest": ("InputSpec", "Manifest", "read_manifest"),
         "model_config": ("DynamicExitModelConfig",),
         "runner": ("open_runner",),
+        "saved_model": ("load_model", "save_model"),
         "standalone": ("DynamicExitRunner", "load_runner"),
         "switch": ("OperatingPointSwitch",),
         "workspace": ("Workspace",),

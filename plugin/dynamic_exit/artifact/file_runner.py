@@ -9,7 +9,7 @@ import onnxruntime
 
 from ..errors import ExportError
 from .folder import MODEL_FILE
-from .manifest import InputSpec
+from .manifest import InputSpec, Manifest
 
 Answer = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -47,20 +47,23 @@ class FileRunner:
 
     Args:
         session: The file's session.
+        manifest: Manifest of its folder.
 
     Raises:
         ExportError: The file is not a dynamic model.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession):
+    def __init__(self, session: onnxruntime.InferenceSession, manifest: Manifest):
         self.session = session
         metadata = session.get_modelmeta().custom_metadata_map
         if "stages" not in metadata:
             raise ExportError(f"{MODEL_FILE} holds no dynamic model: it has no metadata 'stages'; export it anew")
-        self.stages = tuple(json.loads(metadata["stages"]))
-        self.default = json.loads(metadata.get("default", "null"))
-        points = json.loads(metadata.get("operating_points", "{}")).get("points")
-        self.fuse = points[0]["fuse"] if points else None
+        self.stages = tuple(json.loads(metadata["stages"]))  # held against the manifest's by who switches points
+        self.default, self.fuse = manifest.default, manifest.evidence
+        if manifest.chain is None:  # of version 1, where the file alone says this
+            self.default = json.loads(metadata.get("default", "null"))
+            points = json.loads(metadata.get("operating_points", "{}")).get("points")
+            self.fuse = points[0]["fuse"] if points else None
         self.inputs: Sequence[InputSpec] = [
             _spec(value) for value in session.get_inputs() if value.name != "thresholds"
         ]

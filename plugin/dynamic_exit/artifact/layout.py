@@ -7,7 +7,7 @@ from typing import Any
 import onnx
 
 from ..onnx.external_data import save_model
-from ..runtime.stages import Stage, StageSet
+from ..runtime.stages import StageSet
 from .folder import MODEL_FILE, STAGES_FOLDER, checksum
 
 
@@ -22,11 +22,10 @@ def write_model(folder: Path, stages: StageSet, model: onnx.ModelProto, layout: 
         default: Name of the initial operating point.
 
     Returns:
-        Entries of the configuration: ``layout``, ``checksums`` and, for segments, ``parts``.
+        Entries of the configuration: ``layout``, ``chain``, ``default``, ``files`` and ``checksums``.
     """
     if layout == "single":
-        written = save_model(model, folder / MODEL_FILE)
-        return {"layout": layout, "checksums": _checksums(folder, written)}
+        return _describe(layout, stages, default, {"model": MODEL_FILE}, folder, save_model(model, folder / MODEL_FILE))
     return write_stages(folder, stages, default, "onnx", lambda part, path: save_model(part.proto, path))
 
 
@@ -46,26 +45,15 @@ def write_stages(
         Entries of the configuration, as `write_model`.
     """
     (folder / STAGES_FOLDER).mkdir()
-    written: list[Path] = []
-
-    def add(kind: str, stage: Stage, **entry: str | int) -> dict[str, Any]:
-        name = f"{STAGES_FOLDER}/{kind}.{ending}"
-        written.extend(write(stage.part, folder / name))
-        return {**entry, "file": name, "takes": list(stage.part.input_names)}
-
-    parts = {
-        "fuse": stages.fuse,
-        "default": default,
-        "segments": [add(f"segment{index}", stage) for index, stage in enumerate(stages.segments)],
-        "savers": [add(f"saver{i}", stage, name=name) for i, (name, stage) in enumerate(stages.savers.items())],
-        "exits": [
-            add(f"exit{i}", stage, name=name, position=index)
-            for i, (name, (index, stage)) in enumerate(stages.exits.items())
-        ],
-        "notes": [add(f"note{index + 1}", stage, position=index) for index, stage in stages.taps.items()],
-    }
-    return {"layout": "segments", "checksums": _checksums(folder, written), "parts": parts}
+    parts = {role: stage.part for role, stage in stages.by_role.items()}
+    files = {role: f"{STAGES_FOLDER}/{role}.{ending}" for role in parts}
+    written = [path for role, part in parts.items() for path in write(part, folder / files[role])]
+    return _describe("segments", stages, default, files, folder, written)
 
 
-def _checksums(folder: Path, files: list[Path]) -> dict[str, str]:
-    return {path.relative_to(folder).as_posix(): checksum(path) for path in files}
+def _describe(
+    layout: str, stages: StageSet, default: str, files: dict[str, str], folder: Path, written: list[Path]
+) -> dict[str, Any]:
+    checksums = {path.relative_to(folder).as_posix(): checksum(path) for path in written}
+    chain = stages.spec.model_dump(mode="json")
+    return {"layout": layout, "chain": chain, "default": default, "files": files, "checksums": checksums}

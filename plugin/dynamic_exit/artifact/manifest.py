@@ -1,19 +1,24 @@
-"""The configuration of a written folder (`config.json`), read without transformers."""
+"""The manifest of a written folder (`config.json`), read without transformers: what the folder's own classes go by."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import Annotated, Any
 
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from typing_extensions import TypedDict
+
+from ..chain.spec import ChainSpec
 from ..errors import ExportError, first_line
+from ..recipe.target_registry import DEFAULT_TARGET, TARGETS
+from .version1 import upgrade
 
 CONFIG_FILE = "config.json"
 MODEL_TYPE = "dynamic_exit"
 #: Version of the folder format: written by this program, and the newest that it reads.
-VERSION = 1
+VERSION = 2
 IMAGES, TEXT = "image-classification", "text-classification"
-LAYOUTS, TARGETS = ("segments", "single"), ("onnxruntime", "torch")
+LAYOUTS = ("segments", "single")
 
 
 class InputSpec(TypedDict):
@@ -30,52 +35,93 @@ class InputSpec(TypedDict):
     shape: list[int | str]
 
 
-class PartEntry(TypedDict):
-    """A file of the layout ``segments``.
+def _class_names(names: Any) -> Any:
+    """Return class names in the order of the logits."""
+    return [names[key] for key in sorted(names, key=int)] if isinstance(names, Mapping) else names
+
+
+class Manifest(BaseModel):
+    """What a folder's configuration says of its model; keys of transformers are left out.
 
     Attributes:
-        file: Its path in the folder.
-        takes: Names of its inputs.
-        name: Name of the stage, for savers and exits.
-        position: Index of the segment behind which it runs, for exits and taps.
-    """
-
-    file: str
-    takes: list[str]
-    name: NotRequired[str]
-    position: NotRequired[int]
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """The part of a folder's configuration that running the model needs.
-
-    Attributes:
+        version: Of the folder format.
         task: ``image-classification`` or ``text-classification``.
         inputs: The model's inputs.
-        stages: Names of the stages before the final one.
-        layout: ``single`` (one ONNX file) or ``segments`` (one file per stage).
-        target: Runtime of the files: ``onnxruntime`` or ``torch``.
-        checksums: File name -> ``sha256:`` and the digest, of the files with weights.
+        chain: The parts of the model; None for a single file of version 1, which says it itself.
+        stages: Names of the stages before the final one, in the order of thresholds.
+        default: Name of the initial operating point; None if there are none, or as for `chain`.
+        thresholds: Of a model that was saved from memory, one per stage; None where operating points hold them.
+        layout: ``single`` (one ONNX file) or ``segments`` (one file per part).
+        target: Name of the export target.
+        compile: Whether its parts are compiled when they are loaded.
+        files: Role of a part, or ``model`` for a single file -> its file.
+        checksums: File -> ``sha256:`` and the digest, of the files with weights.
+        numerics: Numerics of the backbone, such as ``float`` or ``int8``; None if unknown.
+        float_twin: What is known of the dequantized files; None if nothing is.
         labels: Class names in the order of the logits.
         max_tokens: Maximum number of tokens that the model takes; None if unlimited or unknown.
+        tokenizer_files: Names of the tokenizer's files.
     """
 
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    version: int = Field(VERSION, alias="_version")
     task: str
-    inputs: Sequence[InputSpec]
+    inputs: tuple[InputSpec, ...]
+    chain: ChainSpec | None
     stages: tuple[str, ...]
+    default: str | None = None
+    thresholds: tuple[float, ...] | None = None
     layout: str
     target: str
-    checksums: Mapping[str, str]
-    labels: tuple[str, ...]
-    max_tokens: int | None
+    compile: bool = False
+    files: dict[str, str] = {}
+    checksums: dict[str, str] = {}
+    numerics: str | None = None
+    float_twin: dict[str, Any] | None = None
+    labels: Annotated[tuple[str, ...], BeforeValidator(_class_names)] = Field((), alias="id2label")
+    max_tokens: int | None = None
+    tokenizer_files: tuple[str, ...] = ()
+
+    @property
+    def has_onnx_parts(self) -> bool:
+        """Whether its files are ONNX models, one per part."""
+        return self.layout == "segments" and all(file.endswith(".onnx") for file in self.files.values())
+
+    @property
+    def evidence(self) -> str | None:
+        """Name of the evidence rule; None where the chain is not known."""
+        return None if self.chain is None else self.chain.evidence
+
+
+def parse_manifest(values: Mapping[str, Any]) -> Manifest:
+    """Return what the content of a configuration says.
+
+    Args:
+        values: Of this version or an older one.
+
+    Raises:
+        ExportError: A newer version, an unknown layout or target, or it breaks the format.
+    """
+    version = values.get("_version", 1)
+    check_format(version, values.get("layout", "single"), values.get("target", DEFAULT_TARGET))
+    values = upgrade(values) if version == 1 else values
+    chain = values.get("chain")
+    names = [stage.get("name") for stage in chain.get("stages", ())] if isinstance(chain, Mapping) else []
+    inputs = values.get("inputs") or ()
+    try:
+        return Manifest.model_validate({"stages": names, "task": infer_task(inputs), **values, "_version": version})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ExportError(f"{CONFIG_FILE} breaks the format at `{where}`: {first['msg']}; export it anew") from error
 
 
 def read_manifest(folder: Path) -> Manifest:
     """Read a folder's configuration.
 
     Raises:
-        ExportError: It is missing, of another type of model, or of a newer version.
+        ExportError: It is missing, of another type of model, or as for `parse_manifest`.
     """
     path = folder / CONFIG_FILE
     if not path.is_file():
@@ -87,20 +133,7 @@ def read_manifest(folder: Path) -> Manifest:
     kind = values.get("model_type") if isinstance(values, dict) else None
     if kind != MODEL_TYPE:
         raise ExportError(f"'{folder}' holds a model of type '{kind}'; give one of type '{MODEL_TYPE}'")
-    layout, target = values.get("layout", "single"), values.get("target", "onnxruntime")
-    check_format(values.get("_version", VERSION), layout, target)
-    inputs = values.get("inputs") or []
-    names = values.get("id2label") or {}
-    return Manifest(
-        values.get("task") or infer_task(inputs),
-        inputs,
-        tuple(values.get("stages") or ()),
-        layout,
-        target,
-        values.get("checksums") or {},
-        tuple(names[key] for key in sorted(names, key=int)),
-        values.get("max_tokens"),
-    )
+    return parse_manifest(values)
 
 
 def check_format(version: object, layout: str, target: str) -> None:
@@ -121,7 +154,7 @@ def check_format(version: object, layout: str, target: str) -> None:
     if layout not in LAYOUTS:
         raise ExportError(f"{CONFIG_FILE} names the layout '{layout}'; known are: {', '.join(LAYOUTS)}")
     if target not in TARGETS:
-        raise ExportError(f"{CONFIG_FILE} names the target '{target}'; known are: {', '.join(TARGETS)}")
+        raise ExportError(f"{CONFIG_FILE} names the target '{target}'; known are: {', '.join(TARGETS.names())}")
 
 
 def infer_task(inputs: Sequence[InputSpec]) -> str:

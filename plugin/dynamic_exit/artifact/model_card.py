@@ -1,37 +1,36 @@
 """The model card (`README.md`) of a written folder."""
 
 from ..chain.operating_point import OperatingPoints
+from ..recipe.target_registry import TARGETS
 from ..report.metrics import Metrics
 from ..report.tables import metrics_table
-from .manifest import IMAGES
-from .model_config import DynamicExitModelConfig
+from .manifest import IMAGES, Manifest
 
 
-def model_card(title: str, config: DynamicExitModelConfig, points: OperatingPoints, metrics: Metrics) -> str:
+def model_card(title: str, manifest: Manifest, points: OperatingPoints, metrics: Metrics) -> str:
     """Return the model card as Markdown.
 
     Args:
         title: Name of the backbone.
-        config: The model's configuration.
+        manifest: Manifest of the folder.
         points: The operating points.
         metrics: Content of ``metrics.json``.
     """
     table = metrics_table(metrics)
     kind, inputs = "Image", "images"
-    if config.task != IMAGES:
-        kind, inputs = "Sequence", ", ".join(f"{each['name']}={each['name']}" for each in config.inputs)
-    in_one = config.layout == "single" or config.target == "torch"
-    timed = "" if in_one else "; times are those of the same stages in one file"
+    if manifest.task != IMAGES:
+        kind, inputs = "Sequence", ", ".join(f"{each['name']}={each['name']}" for each in manifest.inputs)
+    timed = "; times are those of the same stages in one file" if manifest.has_onnx_parts else ""
     lines = [
         "---",
         "library_name: dynamic_exit",
-        f"pipeline_tag: {config.task}",
-        f"tags: [dynamic-exit, early-exit, {'onnx' if config.target == 'onnxruntime' else 'pytorch'}]",
+        f"pipeline_tag: {manifest.task}",
+        f"tags: [dynamic-exit, early-exit, {TARGETS.find(manifest.target).tag}]",
         "---",
         f"# {title}, dynamic",
         "",
         f"A classifier that answers easy inputs early. The operating point is chosen when calling. It runs in "
-        f"{config.target}{', compiled with inductor' if config.compile else ''}, its backbone in {config.numerics}.",
+        f"{manifest.target}{', compiled with inductor' * manifest.compile}, its backbone in {manifest.numerics}.",
         "",
         "```python",
         f"from dynamic_exit import DynamicExitModelFor{kind}Classification",

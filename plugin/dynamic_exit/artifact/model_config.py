@@ -1,31 +1,26 @@
-"""The configuration of a dynamic model (`config.json`), registered with `AutoConfig`."""
+"""The configuration of a dynamic model (`config.json`) as transformers reads it, registered with `AutoConfig`."""
 
 from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
-from .manifest import MODEL_TYPE, VERSION, InputSpec, check_format, infer_task
+from .manifest import MODEL_TYPE, VERSION, InputSpec, Manifest, check_format, infer_task, parse_manifest
 
 
 class DynamicExitModelConfig(PretrainedConfig):
-    """Configuration of a dynamic model.
+    """Configuration of a dynamic model. `manifest` says what its keys, of this version or an older one, mean.
 
     Args:
         inputs: The model's inputs.
         preprocessing: Stage name -> its preprocessing; for information only, it is part of the graph.
-        stages: Names of the stages before the final one.
+        chain: The parts of the model, as `chain.ChainSpec`.
+        default: Name of the initial operating point.
         task: ``image-classification`` or ``text-classification``; None infers it from the inputs.
-        layout: ``single`` (one ONNX file) or ``segments`` (one file per stage).
-        target: Runtime of the files: ``onnxruntime``, or ``torch`` with the layout ``segments``.
-        compile: For the target ``torch``: whether stages are compiled when they are loaded.
-        numerics: Numerics of the backbone, such as ``float`` or ``int8``; None if unknown.
-        checksums: File name -> ``sha256:`` and the digest, of the files with weights.
-        parts: For the layout ``segments``: the files of the chain, and its `fuse` and `default`.
-        float_twin: Whether the dequantized files answer like the float model; None if unknown.
-        max_tokens: Maximum number of tokens that the model takes; None if unlimited or unknown.
-        tokenizer_files: Names of the tokenizer's files in the folder.
+        layout: ``single`` (one ONNX file) or ``segments`` (one file per part).
+        target: Runtime of the files, such as ``onnxruntime``.
         format_version: Version of the folder format (``_version`` in the file).
-        **kwargs: Arguments of every configuration, such as ``id2label``.
+        **kwargs: Further keys of `Manifest`, such as ``files`` and ``checksums``, and arguments of every configuration,
+            such as ``id2label``.
 
     Raises:
         ExportError: A newer version, an unknown layout or an unknown target.
@@ -37,33 +32,30 @@ class DynamicExitModelConfig(PretrainedConfig):
         self,
         inputs: list[InputSpec] | None = None,
         preprocessing: dict[str, dict[str, Any]] | None = None,
-        stages: list[str] | None = None,
+        chain: dict[str, Any] | None = None,
+        default: str | None = None,
         task: str | None = None,
         layout: str = "single",
         target: str = "onnxruntime",
-        compile: bool = False,
-        numerics: str | None = None,
-        checksums: dict[str, str] | None = None,
-        parts: dict[str, Any] | None = None,
-        float_twin: bool | None = None,
-        max_tokens: int | None = None,
-        tokenizer_files: list[str] | None = None,
         format_version: int = VERSION,
         **kwargs: Any,
     ):
         version = kwargs.pop("_version", format_version)
         check_format(version, layout, target)
         super().__init__(**kwargs)
-        self.inputs = inputs or []
-        self.preprocessing = preprocessing or {}
-        self.stages = stages or []
+        self.inputs, self.preprocessing = inputs or [], preprocessing or {}
+        self.chain, self.default = chain, default
         self.task = task or infer_task(self.inputs)
-        self.layout = layout
-        self.target, self.compile, self.numerics = target, compile, numerics
-        self.checksums = checksums or {}
-        self.parts, self.float_twin = parts or {}, float_twin
-        self.max_tokens, self.tokenizer_files = max_tokens, tokenizer_files or []
-        self.format_version = version
+        self.layout, self.target, self.format_version = layout, target, version
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the configuration says of the folder.
+
+        Raises:
+            ExportError: It breaks the format.
+        """
+        return parse_manifest(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of the file, with `_version`."""

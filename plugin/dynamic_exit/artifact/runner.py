@@ -1,9 +1,8 @@
-"""Runs a folder of the layout ``segments``, one file per stage; opens a folder of any layout."""
+"""Opens the folder of a dynamic model, and runs those of one file per part."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import onnx
@@ -11,55 +10,71 @@ import onnxruntime
 import torch
 from torch import nn
 
-from ..errors import ExportError, first_line
-from ..onnx.inference import CPU
+from ..chain.spec import ChainSpec
+from ..errors import DynamicExitError, ExportError, first_line
 from ..onnx.part import Part
 from ..onnx.session import PartSession, open_session
+from ..recipe.target_registry import TARGETS
 from ..runtime.model import DynamicExitModel
-from .file_runner import Answer, FileRunner, Runner
-from .folder import MODEL_FILE, POINTS_FILE, check_files
-from .manifest import CONFIG_FILE, InputSpec, PartEntry
-from .model_config import DynamicExitModelConfig
+from .file_runner import Answer, Runner
+from .folder import POINTS_FILE, check_files
+from .manifest import CONFIG_FILE, InputSpec, Manifest
 
-if TYPE_CHECKING:
-    from ..runtime.archive import ArchivedPart
+#: Opens the file of a part for inputs of the given names.
+LoadPart = Callable[[Path, Sequence[str]], nn.Module]
 
 
-class SegmentsRunner:
-    """Runs one file per stage, with the same loop as the torch model; stages that are not needed do not run.
+def load_chain(folder: Path, spec: ChainSpec, files: Mapping[str, str], load_part: LoadPart) -> DynamicExitModel:
+    """Load the parts of a chain as a dynamic model, with all stages off.
 
     Args:
         folder: The folder.
-        config: Its configuration, which lists the files in `parts`.
+        spec: Its chain.
+        files: Role of a part -> its file.
         load_part: Opens a file for inputs of the given names.
 
     Raises:
-        ExportError: A file is missing, or not a part of a chain.
+        ExportError: A file is not named or cannot be read, or the parts do not form this chain.
+    """
+    roles = dict(spec.roles())
+    for role in roles:
+        if role not in files:
+            raise ExportError(f"'{folder / CONFIG_FILE}' names no file for the part '{role}'; export it anew")
+    loaded = {role: load_part(folder / files[role], names) for role, names in roles.items()}
+    stages = {kind: [stage for stage in spec.stages if stage.kind == kind] for kind in ("saver", "exit")}
+    taps = {tap.position: loaded[f"tap{index}"] for index, tap in enumerate(spec.taps)}
+    try:
+        return DynamicExitModel(
+            [loaded[f"segment{place}"] for place in range(len(spec.segments))],
+            input_names=spec.inputs,
+            savers={stage.name: loaded[f"saver{index}"] for index, stage in enumerate(stages["saver"])},
+            exits={stage.name: (stage.position, loaded[f"exit{i}"]) for i, stage in enumerate(stages["exit"])},
+            taps=taps,
+            fuse=spec.evidence,
+        )
+    except DynamicExitError as error:
+        raise ExportError(f"'{folder / CONFIG_FILE}' does not fit the files beside it: {error}") from error
+
+
+class SegmentsRunner:
+    """Runs one file per part, with the same loop as the torch model; stages that are not needed do not run.
+
+    Args:
+        folder: The folder.
+        manifest: Its manifest.
+        load_part: Opens a file for inputs of the given names.
+
+    Raises:
+        ExportError: As for `load_chain`.
     """
 
-    def __init__(
-        self, folder: Path, config: DynamicExitModelConfig, load_part: Callable[[Path, Sequence[str]], nn.Module]
-    ):
-        def load(entry: PartEntry) -> nn.Module:
-            return load_part(folder / entry["file"], entry["takes"])
-
-        try:
-            parts = config.parts
-            self.default, self.fuse = parts["default"], parts["fuse"]
-            self.inputs: Sequence[InputSpec] = config.inputs
-            self.input_names = tuple(each["name"] for each in config.inputs)
-            self.model = DynamicExitModel(
-                [load(entry) for entry in parts["segments"]],
-                input_names=self.input_names,
-                savers={entry["name"]: load(entry) for entry in parts["savers"]},
-                exits={entry["name"]: (entry["position"], load(entry)) for entry in parts["exits"]},
-                taps={entry["position"]: load(entry) for entry in parts["notes"]},
-                fuse=self.fuse,
-            )
-        except (KeyError, TypeError) as error:
-            raise ExportError(
-                f"'{folder / CONFIG_FILE}' breaks the format of `parts` at {error}; export it anew"
-            ) from error
+    def __init__(self, folder: Path, manifest: Manifest, load_part: LoadPart):
+        if manifest.chain is None:
+            raise ExportError(f"'{folder / CONFIG_FILE}' describes no chain; export it anew")
+        self.default, self.fuse = manifest.default, manifest.evidence
+        self.inputs: Sequence[InputSpec] = manifest.inputs
+        self.input_names = manifest.chain.inputs
+        self.model = load_chain(folder, manifest.chain, manifest.files, load_part)
         self.stages = self.model.chain
         self._classes = cast(int, self.model.segments[-1].width)
 
@@ -73,58 +88,42 @@ class SegmentsRunner:
         return logits.numpy(), exit_index.numpy(), confidence.numpy()
 
 
-def open_runner(
-    folder: Path,
-    config: DynamicExitModelConfig,
-    provider: str | None = None,
-    options: onnxruntime.SessionOptions | None = None,
-    compiled: bool | None = None,
-) -> Runner:
+def open_runner(folder: Path, manifest: Manifest, **options: object) -> Runner:
     """Open the model of a folder.
 
     Args:
         folder: The folder.
-        config: Its configuration.
-        provider: Execution provider of onnxruntime; None is ``CPUExecutionProvider``.
-        options: Further options of onnxruntime.
-        compiled: For the target ``torch``: whether to compile; None as the configuration says.
+        manifest: Its manifest.
+        **options: Of the folder's target, such as ``provider`` and ``session_options`` for onnxruntime or ``compile``
+            for torch; one that is None is left to the target.
 
     Raises:
         ExportError: A file is missing, altered or unreadable, or an option is of another target.
     """
-    if config.target == "torch" and (provider is not None or options is not None):
-        raise ExportError(
-            f"'{folder}' is for torch, provider= and session_options= are for onnxruntime; leave them out"
-        )
-    if config.target == "onnxruntime" and compiled:
-        raise ExportError(f"'{folder}' is for onnxruntime, compile= is for torch; leave it out")
-    if config.layout == "single":
-        check_files(folder, config.checksums, [MODEL_FILE, POINTS_FILE])
-        return FileRunner(open_session(str(folder / MODEL_FILE), providers=[provider or CPU], options=options))
-    check_files(folder, config.checksums, [POINTS_FILE, *part_files(config)])
-    if config.target == "torch":
-        return SegmentsRunner(folder, config, partial(_load_archive, config.compile if compiled is None else compiled))
-    return SegmentsRunner(folder, config, partial(_load_part, [provider or CPU], options))
+    kind = TARGETS.find(manifest.target)
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in kind.loading:
+            raise ExportError(f"'{folder}' is for {manifest.target}, {_whose_option(name)}")
+    check_files(folder, manifest.checksums, [POINTS_FILE, *manifest.files.values()])
+    return cast(Runner, kind.open(folder, manifest, given))
 
 
-def part_files(config: DynamicExitModelConfig) -> list[str]:
-    """List the files in the `parts` of a configuration."""
-    entries = [entry for value in config.parts.values() if isinstance(value, list) for entry in value]
-    return [entry["file"] for entry in entries if "file" in entry]
+def _whose_option(name: str) -> str:
+    """Say for which target an option of loading is, with the others that it comes with."""
+    other, options = next((key, sorted(kind.loading)) for key, kind in TARGETS.items().items() if name in kind.loading)
+    verb, pronoun = ("are", "them") if len(options) > 1 else ("is", "it")
+    return f"{' and '.join(f'{each}=' for each in options)} {verb} for {other}; leave {pronoun} out"
 
 
-def _load_archive(compiled: bool, path: Path, input_names: Sequence[str]) -> "ArchivedPart":
-    # only folders for torch need these, and they take half a second to import
-    from ..runtime.archive import unpack
-    from ..runtime.compile import compile_part, fold_constants
-
-    part = unpack(path, input_names)
-    return compile_part(part, path.stem) if compiled else fold_constants(part)
-
-
-def _load_part(
+def load_onnx_part(
     providers: list[str], options: onnxruntime.SessionOptions | None, path: Path, input_names: Sequence[str]
 ) -> PartSession:
+    """Open the ONNX file of a part.
+
+    Raises:
+        ExportError: It cannot be read.
+    """
     try:
         proto = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf raises classes of its own

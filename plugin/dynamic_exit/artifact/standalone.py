@@ -98,7 +98,7 @@ def load_runner(
     """Load a folder that ``dynamic-exit run`` wrote, without torch or transformers.
 
     Args:
-        folder: The folder. It needs the extra `serve` unless it has ``layout: single`` and ``target: onnxruntime``.
+        folder: The folder. It needs the extra `serve` unless it has ``layout: single``.
         operating_point: Name of the initial point; None is the folder's default.
         provider: Execution provider of onnxruntime; None is ``CPUExecutionProvider``.
         session_options: Further options of onnxruntime.
@@ -115,25 +115,24 @@ def load_runner(
     if not path.is_dir():
         raise ExportError(f"folder '{folder}' does not exist; give a folder that `dynamic-exit run` wrote")
     manifest = read_manifest(path)
-    if manifest.layout == "single" and manifest.target == "onnxruntime":
+    if manifest.layout == "single":
         check_files(path, manifest.checksums, [MODEL_FILE, POINTS_FILE])
         session = open_file(str(path / MODEL_FILE), providers=[provider or CPU], options=session_options)
-        runner: Runner = FileRunner(session)
+        runner: Runner = FileRunner(session, manifest)
     else:
-        runner = _open_with_torch(path, provider, session_options)
+        runner = _open_with_torch(path, manifest, provider, session_options)
     return DynamicExitRunner(runner, manifest, OperatingPoints.read(path / POINTS_FILE), operating_point)
 
 
-def _open_with_torch(folder: Path, provider: str | None, options: "onnxruntime.SessionOptions | None") -> Runner:
+def _open_with_torch(
+    folder: Path, manifest: Manifest, provider: str | None, options: "onnxruntime.SessionOptions | None"
+) -> Runner:
     """Open a folder with one file per stage, which needs torch."""
     try:
-        from .folder import read_config
         from .runner import open_runner
-
-        config = read_config(folder)
     except ModuleNotFoundError as error:
         raise ExportError(
             f"'{folder}' holds one file a stage, which needs {error.name}; install the extra `serve`, or export the "
             "recipe with layout: single"
         ) from error
-    return open_runner(folder, config, provider, options)
+    return open_runner(folder, manifest, provider=provider, session_options=options)

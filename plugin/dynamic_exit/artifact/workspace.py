@@ -161,7 +161,7 @@ class Workspace:
         (self.partial / "recipe.yaml").write_text(recipe_text(recipe, self.directory), encoding="utf-8")
         title = Path(recipe.model.name).name
         (self.partial / "report.html").write_text(report_page(title, points, metrics), encoding="utf-8")
-        (self.partial / "README.md").write_text(model_card(title, config, points, metrics), encoding="utf-8")
+        (self.partial / "README.md").write_text(model_card(title, config.manifest, points, metrics), encoding="utf-8")
         shutil.rmtree(self.work)
         self._log.end()
         os.replace(self.partial, self.directory)
@@ -219,7 +219,6 @@ def _config(run_inputs: RunInputs, stages: StageSet, files: dict[str, Any]) -> D
             name: source.preprocessing.model_dump(mode="json")
             for name, source in {"final": recipe.model, **savers}.items()
         },
-        stages=[*stages.savers, *stages.exits],
         numerics=stages.numerics,
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},

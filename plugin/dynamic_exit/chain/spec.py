@@ -1,139 +1,100 @@
-"""Inputs and outputs of the parts of a dynamic model, and checks that they fit together."""
+"""What a chain consists of: the names, places and inputs of its parts and its evidence rule, to and from JSON."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
+from typing import Literal, Self
 
-import torch
-from torch import Tensor, nn
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from ..errors import ModelError, nearest
-from .evidence import evidence_names
-from .evidence.registry import RULES
-from .names import FINAL, HIDDEN, MEMORY
+from .evidence import EvidenceName
+from .names import FINAL, MEMORY
 
-
-def head_input_names(head: nn.Module) -> tuple[str, ...]:
-    """Return the input names of a head: ``hidden``, ``memory``, and perhaps inputs of the model, such as a mask."""
-    return tuple(getattr(head, "input_names", (HIDDEN,)))
+#: Position of a saver, which runs before all segments, and of the tap that reads the last saver's logits.
+BEFORE_ALL = -1
 
 
-def segment_input_names(segment: nn.Module, place: int, input_names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the input names of a segment.
+class _Spec(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    Args:
-        segment: The segment.
-        place: Its index.
-        input_names: Inputs of the model.
 
-    Raises:
-        ModelError: It takes what neither the model nor another segment provides.
+class StageSpec(_Spec):
+    """A stage before the final one.
+
+    Attributes:
+        name: Unique in its chain.
+        position: Index of the segment behind which an exit stands; -1 for a saver.
+        inputs: Names of its inputs: ``hidden``, ``memory`` (the features of all taps so far), or inputs of the model.
     """
-    names = tuple(getattr(segment, "input_names", input_names if place == 0 else (HIDDEN,)))
-    known = input_names if place == 0 else (HIDDEN, *input_names)
-    for name in names:
-        if name not in known:
-            raise ModelError(f"segment {place} takes '{name}', which nothing gives; {nearest(name, known)}")
-    return names
+
+    name: str
+    position: int
+    inputs: tuple[str, ...]
+
+    @property
+    def kind(self) -> Literal["saver", "exit"]:
+        """What the stage is."""
+        return "saver" if self.position == BEFORE_ALL else "exit"
 
 
-def saver_input_names(saver: nn.Module, name: str, input_names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the inputs of the model that a saver takes: those that it states in ``input_names``, else all.
+class TapSpec(_Spec):
+    """What computes features for the exits behind it.
 
-    Args:
-        saver: The saver.
-        name: Name of its stage.
-        input_names: Inputs of the model.
-
-    Raises:
-        ModelError: It takes what is no input of the model.
+    Attributes:
+        position: Index of the segment that it reads; -1 for the last saver's logits.
+        inputs: Names of its inputs, as of a stage.
     """
-    names = tuple(getattr(saver, "input_names", None) or input_names)
-    for each in names:
-        if each not in input_names:
-            raise ModelError(f"saver '{name}' takes '{each}', which nothing gives; {nearest(each, input_names)}")
-    return names
+
+    position: int
+    inputs: tuple[str, ...]
 
 
-def check_parts(
-    segments: Sequence[nn.Module],
-    input_names: Sequence[str],
-    savers: Mapping[str, nn.Module],
-    exits: Mapping[str, tuple[int, nn.Module]],
-    fuse: str,
-) -> None:
-    """Check that parts form a chain.
+class ChainSpec(_Spec):
+    """A chain: savers, then the backbone's segments with the exits between them.
 
-    Args:
-        segments: The segments of the backbone.
-        input_names: Inputs of the model.
-        savers: Stage name -> saver.
-        exits: Stage name -> (index of the segment before it, head).
-        fuse: How evidence is combined.
-
-    Raises:
-        ModelError: They do not.
+    Attributes:
+        inputs: Names of the model's inputs, in order.
+        segments: Names of the inputs of each segment; ``hidden`` is what the segment before returned.
+        stages: The stages before the final one: savers, then exits by position.
+        taps: By position.
+        evidence: Name of the evidence rule.
     """
-    if not segments or not input_names:
-        raise ModelError(f"a dynamic model needs segments and inputs; got {len(segments)} and {len(input_names)}")
-    if fuse not in RULES:
-        raise ModelError(f"fuse must be {' or '.join(evidence_names())}; got '{fuse}'")
-    for name in savers:
-        if name in exits:
-            raise ModelError(f"stage '{name}' is a saver and an exit; names must be unique")
-    if FINAL in savers or FINAL in exits:
-        raise ModelError(f"a stage cannot be called '{FINAL}'; that is the backbone's own head")
-    for name, (place, _) in exits.items():
-        if not 0 <= place < len(segments) - 1:
-            raise ModelError(
-                f"exit '{name}' sits after segment {place}; only segments 0 to {len(segments) - 2} are followed by more"
-            )
 
+    inputs: tuple[str, ...]
+    segments: tuple[tuple[str, ...], ...]
+    stages: tuple[StageSpec, ...] = ()
+    taps: tuple[TapSpec, ...] = ()
+    evidence: EvidenceName = "none"
 
-def check_taps(
-    taps: Mapping[int, nn.Module], savers: Mapping[str, nn.Module], exits: Mapping[str, tuple[int, nn.Module]]
-) -> None:
-    """Check that taps have a source, and that the taps which exits read exist.
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names, places = self.names, [stage.position for stage in self.stages]
+        if not self.inputs or not self.segments:
+            raise ValueError("a chain needs inputs and segments")
+        if len({*names, FINAL}) <= len(names):
+            raise ValueError(f"stages must have names of their own, and none is called '{FINAL}'")
+        if places != sorted(places) or not all(BEFORE_ALL <= place < len(self.segments) - 1 for place in places):
+            raise ValueError("stages must be in order, savers first, and exits between segments")
+        taps = [tap.position for tap in self.taps]
+        if taps != sorted(set(taps)) or not all(BEFORE_ALL <= place < len(self.segments) for place in taps):
+            raise ValueError("taps must be in order, each at the saver or a segment of its own")
+        return self
 
-    Args:
-        taps: Index of the segment before it, -1 for the last saver -> tap.
-        savers: Stage name -> saver.
-        exits: Stage name -> (index of the segment before it, head).
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the stages before the final one, in the order of thresholds."""
+        return tuple(stage.name for stage in self.stages)
 
-    Raises:
-        ModelError: They do not.
-    """
-    if -1 in taps and not (savers and hasattr(taps[-1], "width")):
-        raise ModelError("a tap on the last saver's logits needs a saver and a `width`; give both or neither")
-    for name, (place, head) in exits.items():
-        if MEMORY in head_input_names(head) and place not in taps:
-            raise ModelError(f"exit '{name}' reads taps up to segment {place}, which has none; give one in `taps`")
+    @property
+    def requires(self) -> dict[str, str]:
+        """Exit -> the saver that must run wherever the exit is in use, for exits that read the last saver's tap."""
+        if not any(tap.position == BEFORE_ALL for tap in self.taps):
+            return {}
+        base = [stage.name for stage in self.stages if stage.kind == "saver"][-1]
+        return {stage.name: base for stage in self.stages if MEMORY in stage.inputs}
 
-
-def check_head(name: str, head: nn.Module, following: nn.Module, input_names: Sequence[str]) -> None:
-    """Run a head on a hidden state of the right shape, if the segment behind it knows one.
-
-    Args:
-        name: Name of the exit.
-        head: Its head.
-        following: The segment behind it; if it has ``classes`` and ``example_inputs``, the head is run.
-        input_names: Inputs of that segment.
-
-    Raises:
-        ModelError: The head fails, or does not return logits (N, classes).
-    """
-    classes, examples = getattr(following, "classes", None), getattr(following, "example_inputs", None)
-    if examples is None or classes is None or HIDDEN not in input_names:
-        return
-    known: dict[str, Tensor] = dict(zip(input_names, examples, strict=True))
-    hidden = known[HIDDEN]
-    if not set(head_input_names(head)) <= set(known):
-        return
-    try:
-        with torch.no_grad():
-            logits = head(*(known[each] for each in head_input_names(head)))
-    except Exception as failure:
-        raise ModelError(
-            f"exit '{name}' cannot take a hidden state of shape {tuple(hidden.shape)}: {failure}"
-        ) from failure
-    if not isinstance(logits, Tensor) or tuple(logits.shape) != (hidden.shape[0], classes):
-        came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ModelError(f"exit '{name}' must give logits ({hidden.shape[0]}, {classes}); got {came}")
+    def roles(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Yield the role of every part and its inputs: ``segment0``, ``saver0``, ``exit0``, ``tap0``, each counted."""
+        yield from ((f"segment{place}", names) for place, names in enumerate(self.segments))
+        for kind in ("saver", "exit"):
+            stages = [stage for stage in self.stages if stage.kind == kind]
+            yield from ((f"{kind}{index}", stage.inputs) for index, stage in enumerate(stages))
+        yield from ((f"tap{index}", tap.inputs) for index, tap in enumerate(self.taps))

@@ -36,6 +36,7 @@ from ..artifact.switch import OperatingPointSwitch, SwitchesOperatingPoints
 from ..chain.operating_point import OperatingPoints
 from ..core.import_hook import after_import
 from ..errors import ExportError, OutputError, first_line
+from ..recipe.target_registry import TARGETS
 
 if TYPE_CHECKING:
     from ..recipe.recipe import Recipe
@@ -95,14 +96,15 @@ class DynamicExitClassifier(SwitchesOperatingPoints, OptimizedModel):
         #: Names of the stages before the final one, in the order of `thresholds`.
         self.stages: tuple[str, ...] = runner.stages
         self.input_names: tuple[str, ...] = runner.input_names
-        self._switch = OperatingPointSwitch(runner, config.stages, operating_points, operating_point)
+        self._manifest = config.manifest
+        self._switch = OperatingPointSwitch(runner, self._manifest.stages, operating_points, operating_point)
 
     def _answer(
         self, inputs: Mapping[str, torch.Tensor | np.ndarray], thresholds: Sequence[float] | None = None
     ) -> DynamicExitOutput:
         """Classify a batch with the current thresholds, or with those of this call."""
-        specs = self.config.inputs or self.runner.inputs
-        feeds = check_inputs(inputs, self.input_names, specs, self.config.max_tokens)
+        specs = self._manifest.inputs or self.runner.inputs
+        feeds = check_inputs(inputs, self.input_names, specs, self._manifest.max_tokens)
         answer = self.runner.run(feeds, self._switch.thresholds(thresholds))
         if isinstance(inputs[self.input_names[0]], torch.Tensor):
             return DynamicExitOutput(*(torch.from_numpy(value) for value in answer))
@@ -115,7 +117,8 @@ class DynamicExitClassifier(SwitchesOperatingPoints, OptimizedModel):
     def to(self, device: torch.device | str | int) -> "DynamicExitClassifier":
         """Accept the CPU only; the execution provider is chosen when loading."""
         if torch.device(device).type != "cpu":
-            advice = "load the model with provider=" if self.config.target == "onnxruntime" else "it runs on the CPU"
+            takes_provider = "provider" in TARGETS.find(self._manifest.target).loading
+            advice = "load the model with provider=" if takes_provider else "it runs on the CPU"
             raise ExportError(
                 f"device '{device}' cannot be chosen here; {advice}, and make a pipeline with device='cpu'"
             )
@@ -177,7 +180,8 @@ class DynamicExitClassifier(SwitchesOperatingPoints, OptimizedModel):
             raise ExportError(f"'{folder}' is for {config.task}, {cls.__name__} is for {cls.task}; use the other class")
         if config.task == IMAGES and has_own_processor(folder):
             after_import("transformers.models.auto.image_processing_auto", _register_image_processor)
-        runner = open_runner(folder, config, provider, session_options, compile)
+        options = {"provider": provider, "session_options": session_options, "compile": compile}
+        runner = open_runner(folder, config.manifest, **options)
         model = cls(runner, config, OperatingPoints.read(folder / POINTS_FILE), operating_point, folder)
         model._temporary = temporary  # keeps a temporary folder as long as its model
         return model
@@ -213,7 +217,7 @@ class DynamicExitClassifier(SwitchesOperatingPoints, OptimizedModel):
 
     def _save_pretrained(self, save_directory: str | Path) -> None:
         if self.folder is not None:
-            copy_files(Path(self.folder), Path(save_directory), self.config.tokenizer_files)
+            copy_files(Path(self.folder), Path(save_directory), self._manifest.tokenizer_files)
 
     def push_to_hub(
         self,
@@ -248,7 +252,7 @@ class DynamicExitClassifier(SwitchesOperatingPoints, OptimizedModel):
                 folder_path=str(save_directory),
                 revision=revision,
                 commit_message=commit_message,
-                allow_patterns=[CONFIG_FILE, *PATTERNS, *check_inside(save_directory, self.config.tokenizer_files)],
+                allow_patterns=[CONFIG_FILE, *PATTERNS, *check_inside(save_directory, self._manifest.tokenizer_files)],
             ).commit_url
         except Exception as error:  # the hub raises dozens of types without a common base
             raise OutputError(

@@ -11,12 +11,12 @@ from ..core.cache import Cache
 from ..graph import is_text
 from ..graph.backbone import Backbone
 from ..passes.tiny_saver import Candidate
+from ..recipe.target_registry import TARGETS
 from ..records import Records
 from ..runtime.recorder import make_records
 from ..runtime.stages import FLOAT, StageSet
 from ..sources.run_inputs import RunInputs
 from ..targets.base import Target
-from ..targets.create import create_target
 from ..targets.precision import QuantizationTrial
 from ..targets.stage_costs import StageCosts, stage_costs, stage_macs
 from .backbone import cut_backbone
@@ -67,13 +67,13 @@ class RecordedBuild(NamedTuple):
 
 def export_backbone(
     run_inputs: RunInputs,
-    make_target: Callable[[RunInputs, Backbone], tuple[Target, Sequence[QuantizationTrial]]] = create_target,
+    make_target: Callable[[RunInputs, Backbone], tuple[Target, Sequence[QuantizationTrial]]] | None = None,
 ) -> Build:
     """Cut the backbone where exits are wanted, choose its quantization, and export its segments.
 
     Args:
         run_inputs: The static passes have run.
-        make_target: Makes what exports, as `create_target` does.
+        make_target: Makes what exports, as `TargetKind.create` does; None takes the target that the recipe names.
 
     Raises:
         DynamicExitError: One sentence on what cannot be cut, exported or quantized.
@@ -85,7 +85,7 @@ def export_backbone(
     if backbone.fixed_length:
         length = next(tensor.shape[1] for tensor in run_inputs.example.values() if is_text(tensor))
         logger.info(f"the file takes texts of {length} tokens alone: {backbone.fixed_length}")
-    target, numerics = make_target(run_inputs, backbone)
+    target, numerics = (make_target or TARGETS.find(recipe.export.target).create)(run_inputs, backbone)
     segments = target.export_backbone(backbone, recipe.model.quantize)
     quantized = target.quantization if recipe.model.quantize else None
     stages = StageSet(
@@ -125,5 +125,5 @@ def record_split(build: Build, key: str) -> Records:
         prefix_cost=costs.prefix,
         positions=stages.positions,
         cost_unit=costs.unit,
-        requires=stages.requires,
+        requires=stages.spec.requires,
     )

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from .recipe import DynamicExit, Recipe
     from .static_choices import StaticChoice, StaticSearch, list_choices
     from .static_passes import StaticPasses, in_written_order, with_passes
+    from .target_registry import TARGETS, TargetKind
     from .tuning import PointGoal, Tuning
     from .yaml_io import parse_recipe, read_recipe, read_stanzas, recipe_text
 
 __all__ = [
     "DATA_SOURCES",
+    "TARGETS",
     "CacheStanza",
     "Columns",
     "DataKind",
@@ -31,6 +33,7 @@ __all__ = [
     "StaticChoice",
     "StaticPasses",
     "StaticSearch",
+    "TargetKind",
     "Text",
     "Tuning",
     "in_written_order",
@@ -52,6 +55,7 @@ __getattr__, __dir__ = lazy_exports(
         "recipe": ("DynamicExit", "Recipe"),
         "static_choices": ("StaticChoice", "StaticSearch", "list_choices"),
         "static_passes": ("StaticPasses", "in_written_order", "with_passes"),
+        "target_registry": ("TARGETS", "TargetKind"),
         "tuning": ("PointGoal", "Tuning"),
         "yaml_io": ("parse_recipe", "read_recipe", "read_stanzas", "recipe_text"),
     },

@@ -9,9 +9,10 @@ from ..passes import AnyModelSource, EarlyExitStanza, PruningStanza, Stanza, Tin
 from ..passes.stanza import refuse
 from .cache import CacheStanza
 from .data import AnyDataSource
-from .export import Export
+from .export import AnyExport
 from .static_choices import StaticChoice, list_choices
 from .static_passes import StaticPasses
+from .target_registry import TARGETS
 from .tuning import Tuning
 
 
@@ -39,7 +40,7 @@ class Recipe(StaticPasses):
     pruning: PruningStanza | None = Field(None, description="fewer channels")
     quantization: dict[str, dict[str, Any] | None] | None = Field(None, description="Neural Compressor's own stanza")
     dynamic_exit: DynamicExit = Field(description="the dynamic passes")
-    export: Export = Field(description="the folder that is written")
+    export: AnyExport = Field(description="the folder that is written")
 
     @property
     def choices(self) -> list[StaticChoice]:
@@ -62,9 +63,12 @@ class Recipe(StaticPasses):
 
     @model_validator(mode="after")
     def _check_search_target(self) -> Self:
-        if self.export.target == "torch" and self.dynamic_exit.tuning.static_search is not None:
-            raise refuse("holds `dynamic_exit.tuning.static_search`, which compares ONNX files, and `target: torch`; "
-                         "search for onnxruntime, then set the target in the recipe that was found")  # fmt: skip
+        target = self.export.target
+        if self.dynamic_exit.tuning.static_search is not None and not TARGETS.find(target).static_search:
+            raise refuse(
+                f"holds `dynamic_exit.tuning.static_search`, which compares ONNX files, and `target: {target}`; "
+                "search for onnxruntime, then set the target in the recipe that was found"
+            )
         return self
 
     @model_validator(mode="after")

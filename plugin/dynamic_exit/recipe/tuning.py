@@ -71,9 +71,9 @@ class Tuning(Stanza):
         return list(self.points) if included else [default, *self.points]
 
     @property
-    def default_goal(self) -> int:
-        """Index in `goals` of the operating point that is exported as the default."""
-        return [goal.max_accuracy_drop for goal in self.goals].index(self.max_accuracy_drop)
+    def default_goal(self) -> str:
+        """Name of the operating point that is exported as the default."""
+        return next(goal.point_name for goal in self.goals if goal.max_accuracy_drop == self.max_accuracy_drop)
 
     @model_validator(mode="after")
     def _check_guarantee(self) -> Self:

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from ..errors import RecipeError
 from ..passes import explain, third_party_passes_installed
-from ..passes.quantization import int8_options, torch_options
 from ..passes.quantization.config import known_algorithms
 from .recipe import Recipe
 from .static_passes import in_written_order, with_passes
+from .target_registry import TARGETS
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -51,10 +51,7 @@ def parse_recipe(values: object, base: Path) -> Recipe:
         recipe = with_passes(Recipe).model_validate(dict(values), context={"base": Path(base)})
     except ValidationError as error:
         raise RecipeError(explain(error)) from None
-    if recipe.export.target == "torch":
-        torch_options(recipe.quantization)
-    else:
-        int8_options(recipe.quantization)
+    TARGETS.find(recipe.export.target).check_quantization(recipe.quantization)
     recipe.choices  # noqa: B018  raises if a choice is invalid
     return recipe
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from ..core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from .archive import ArchivedPart, load_model, pack, save_model, unpack
+    from .archive import ArchivedPart, pack, unpack
     from .compile import CompiledPart, compile_part, fold_constants
     from .model import DynamicExitModel
     from .output import DynamicOutput
@@ -24,17 +24,15 @@ __all__ = [
     "compile_part",
     "fold_constants",
     "join_answers",
-    "load_model",
     "make_records",
     "pack",
-    "save_model",
     "unpack",
 ]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "archive": ("ArchivedPart", "load_model", "pack", "save_model", "unpack"),
+        "archive": ("ArchivedPart", "pack", "unpack"),
         "compile": ("CompiledPart", "compile_part", "fold_constants"),
         "model": ("DynamicExitModel",),
         "output": ("DynamicOutput",),

@@ -1,4 +1,4 @@
-"""Dynamic torch models in folders without pickle: one ``torch.export`` archive per part."""
+"""Archives of ``torch.export`` without pickle: one part of a model each."""
 
 import io
 import json
@@ -7,24 +7,16 @@ import re
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self, cast
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.export.passes import move_to_device_pass
 
-from ..chain.spec import head_input_names, saver_input_names
-from ..chain.walk import Runnable, Step, walk
-from ..core.placement import device_of
-from ..errors import ModelError, OutputError, first_line
-from ..graph import constants_follow, export_program, free_layout
-from .model import DynamicExitModel
+from ..errors import ModelError, first_line
+from ..graph import constants_follow, free_layout
 
-_TYPE = "dynamic_exit.torch_model"
-_VERSION = 1
-#: File that describes the parts; it is written last.
-CONFIG = "dynamic_model.json"
 # all files that a torch.export archive needs; older formats and custom objects are pickled
 _HARMLESS = re.compile(
     r"archive_format|archive_version|byteorder|version|\.data/\w+|\.format_version|\.storage_alignment|models/model\.json"
@@ -114,146 +106,6 @@ def unpack(source: bytes | Path, input_names: Sequence[str] | None, name: str = 
     body._forward_pre_hooks.clear()
     body._forward_pre_hooks_with_kwargs.clear()
     return ArchivedPart(body, input_names, program)
-
-
-def save_model(model: DynamicExitModel, folder: str | Path, example_inputs: Sequence[Tensor]) -> None:
-    """Write a dynamic model to a folder.
-
-    Args:
-        model: On any device; it is loaded on the CPU.
-        folder: A new or empty folder, for ``dynamic_model.json`` and one ``.pt2`` per part.
-        example_inputs: The model's inputs in order, of two rows or more.
-
-    Raises:
-        OutputError: The folder is not empty.
-        CaptureError: A part cannot be exported.
-    """
-    folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"'{folder}' is not an empty folder; give a new one")
-    # all parts are exported before any is written, so that a failure leaves no incomplete folder
-    parts = _programs(model, tuple(each.to(device_of(model)) for each in example_inputs))
-    config = {
-        "_type": _TYPE,
-        "_version": _VERSION,
-        "input_names": model.input_names,
-        "fuse": model.fuse,
-        "thresholds": [str(value) for value in model.thresholds],
-        "segments": [
-            {"file": f"segment_{place}.pt2", "takes": names} for place, names in enumerate(model.segment_input_names)
-        ],
-        "stages": [
-            {
-                "name": name,
-                "position": position,
-                "file": f"stage_{place}.pt2",
-                "takes": _stage_input_names(model, place),
-            }
-            for place, (name, position) in enumerate(zip(model.chain, model.positions, strict=True))
-        ],
-        "notes": [
-            {
-                "position": place,
-                "file": _tap_file(place),
-                "takes": head_input_names(tap),
-                "width": getattr(tap, "width", None),
-            }
-            for place, tap in zip(model.tap_positions, model.taps, strict=True)
-        ],
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, program in parts.items():
-        (folder / name).write_bytes(pack(program))
-    (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
-
-
-def _stage_input_names(model: DynamicExitModel, place: int) -> tuple[str, ...]:
-    name = model.chain[place]
-    module = model.stage_module(name)
-    return (
-        saver_input_names(module, name, model.input_names) if model.positions[place] < 0 else head_input_names(module)
-    )
-
-
-def _tap_file(place: int) -> str:
-    return f"note_{place}.pt2" if place >= 0 else "note_saver.pt2"
-
-
-def _programs(model: DynamicExitModel, inputs: tuple[Tensor, ...]) -> dict[str, ExportedProgram]:
-    """Export every part on the values that reach it; the result is by file name."""
-    calls: list[tuple[Step, Runnable, list[Tensor]]] = []
-
-    def keep_call(step: Step, part: Runnable, values: Sequence[Tensor]) -> Tensor:
-        cast(nn.Module, part.run).eval()
-        calls.append((step, part, list(values)))
-        return cast(Tensor, part.run(*values))
-
-    with torch.no_grad():
-        walk(model.steps(), dict(zip(model.input_names, inputs, strict=True)), call=keep_call)
-        dims: dict[str, dict[int, str]] = {name: {} for name in model.input_names}
-        programs = {}
-        # segments state the free dimensions of the inputs, so savers come last
-        for step, part, values in sorted(calls, key=lambda call: call[0].kind == "saver"):
-            is_tap = part is step.tap
-            if step.kind == "segment" and not is_tap:
-                stated = getattr(part.run, "dynamic_dims", None) or [{}] * len(values)
-                dims |= dict(zip(part.input_names, stated, strict=True))
-            else:
-                stated = [{}] if is_tap and step.kind == "saver" else [dims.get(name, {}) for name in part.input_names]
-            programs[_file(step, is_tap)] = export_program(cast(nn.Module, part.run), values, stated)
-            if step.kind == "segment" and not is_tap and step.place + 1 < len(model.segments):
-                following = model.segments[step.place + 1]
-                names, shapes = (getattr(following, key, ()) for key in ("input_names", "dynamic_dims"))
-                dims |= dict(zip(names, shapes, strict=False))
-    return programs
-
-
-def _file(step: Step, is_tap: bool) -> str:
-    if is_tap:
-        return _tap_file(step.place)
-    return f"segment_{step.place}.pt2" if step.kind == "segment" else f"stage_{step.index}.pt2"
-
-
-def load_model(folder: str | Path) -> DynamicExitModel:
-    """Read a dynamic model from a folder of ``save_model``.
-
-    Args:
-        folder: The folder.
-
-    Returns:
-        A model with the same parts and thresholds.
-
-    Raises:
-        ModelError: The folder holds no such model, or one of another version, or a part is missing or pickled.
-    """
-    folder = Path(folder)
-    try:
-        config = json.loads((folder / CONFIG).read_text())
-    except (OSError, ValueError) as failure:
-        raise ModelError(f"'{folder}' holds no saved dynamic model ({CONFIG}): {failure}") from failure
-    if config.get("_type") != _TYPE or config.get("_version") != _VERSION:
-        came = f"{config.get('_type')} version {config.get('_version')}"
-        raise ModelError(f"'{folder / CONFIG}' is {came}; this version reads {_TYPE} version {_VERSION}")
-    savers, exits = {}, {}
-    for stage in config["stages"]:
-        part = unpack(folder / stage["file"], stage.get("takes"))
-        if stage["position"] < 0:
-            savers[stage["name"]] = part
-        else:
-            exits[stage["name"]] = (stage["position"], part)
-    taps = {}
-    for tap in config.get("notes", ()):
-        taps[tap["position"]] = part = unpack(folder / tap["file"], tap["takes"])
-        part.width = tap["width"]
-    return DynamicExitModel(
-        [unpack(folder / each["file"], each["takes"]) for each in config["segments"]],
-        input_names=config["input_names"],
-        savers=savers,
-        exits=exits,
-        fuse=config["fuse"],
-        thresholds=[float(value) for value in config["thresholds"]],
-        taps=taps,
-    )
 
 
 def _program(source: bytes | Path, name: str) -> ExportedProgram:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..chain.evidence import evidence_rule
 from ..chain.names import FINAL, MEMORY
-from ..chain.spec import (
+from ..chain.part_checks import (
     check_head,
     check_parts,
     check_taps,
@@ -16,6 +16,7 @@ from ..chain.spec import (
     saver_input_names,
     segment_input_names,
 )
+from ..chain.spec import ChainSpec, StageSpec, TapSpec
 from ..chain.thresholds import STAGE_OFF, check_thresholds
 from ..chain.walk import AllRowsLeft, Runnable, Step, chain_steps, walk
 from ..errors import ModelError, nearest
@@ -210,9 +211,19 @@ class DynamicExitModel(nn.Module):
             module.compile(**settings)
 
     @property
-    def segment_input_names(self) -> tuple[tuple[str, ...], ...]:
-        """For each segment, the names of its arguments: inputs of the model and ``hidden``."""
-        return self._segment_input_names
+    def spec(self) -> ChainSpec:
+        """What the chain consists of."""
+        stages = zip(self.chain, self.positions, self._stage_parts(), strict=True)
+        return ChainSpec(
+            inputs=self.input_names,
+            segments=self._segment_input_names,
+            stages=tuple(StageSpec(name=n, position=at, inputs=tuple(part.input_names)) for n, at, part in stages),
+            taps=tuple(
+                TapSpec(position=at, inputs=head_input_names(tap))
+                for at, tap in zip(self.tap_positions, self.taps, strict=True)
+            ),
+            evidence=self.fuse,
+        )
 
     def stage_module(self, name: str) -> nn.Module:
         """Return the saver or head of a stage.

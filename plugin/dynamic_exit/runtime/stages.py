@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 from torch import Tensor, nn
 
 from ..chain.names import MEMORY
+from ..chain.spec import BEFORE_ALL, ChainSpec, StageSpec, TapSpec
 from ..cost import ChainCost, ExitCost, chain_cost
 from .model import DynamicExitModel
 
@@ -124,12 +125,28 @@ class StageSet:
         return any(stage.part is not stage.float_part for stage in self.all_stages)
 
     @property
-    def requires(self) -> dict[str, str]:
-        """Exit -> the saver that must run wherever the exit is in use, for exits that read the last saver's tap."""
-        if -1 not in self.taps:
-            return {}
-        base = list(self.savers)[-1]
-        return {name: base for name, (_, stage) in self.exits.items() if MEMORY in stage.part.input_names}
+    def spec(self) -> ChainSpec:
+        """What the chain consists of."""
+        places = {**dict.fromkeys(self.savers, BEFORE_ALL), **{name: place for name, (place, _) in self.exits.items()}}
+        parts = {**self.savers, **{name: stage for name, (_, stage) in self.exits.items()}}
+        return ChainSpec(
+            inputs=self.input_names,
+            segments=tuple(stage.part.input_names for stage in self.segments),
+            stages=tuple(
+                StageSpec(name=name, position=place, inputs=parts[name].part.input_names)
+                for name, place in places.items()
+            ),
+            taps=tuple(
+                TapSpec(position=place, inputs=stage.part.input_names) for place, stage in sorted(self.taps.items())
+            ),
+            evidence=self.fuse,
+        )
+
+    @property
+    def by_role(self) -> dict[str, Stage]:
+        """Every stage by its role in the chain, as `ChainSpec.roles` names them."""
+        heads, taps = [stage for _, stage in self.exits.values()], [self.taps[place] for place in sorted(self.taps)]
+        return dict(zip(dict(self.spec.roles()), [*self.segments, *self.savers.values(), *heads, *taps], strict=True))
 
     def add_savers(self, savers: Mapping[str, Stage], fuse: str) -> "StageSet":
         """Return the set with further savers.

@@ -1,7 +1,7 @@
 """Runtimes that a model is exported for.
 
 A `Target` exports a backbone's segments, savers and exits as parts, quantized where the recipe says so, assembles those
-in use, writes the model's files and verifies what was written. `create_target` makes the one that a recipe asks for.
+in use, writes the model's files and verifies what was written. `kinds` holds what recipes and loaders know of each.
 """
 
 from typing import TYPE_CHECKING
@@ -10,17 +10,15 @@ from ..core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .base import AssembledModel, Target
-    from .create import create_target
     from .onnxruntime import OnnxRuntimeTarget
     from .torch import TorchTarget
 
-__all__ = ["AssembledModel", "OnnxRuntimeTarget", "Target", "TorchTarget", "create_target"]
+__all__ = ["AssembledModel", "OnnxRuntimeTarget", "Target", "TorchTarget"]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "base": ("AssembledModel", "Target"),
-        "create": ("create_target",),
         "onnxruntime": ("OnnxRuntimeTarget",),
         "torch": ("TorchTarget",),
     },

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..artifact.folder import checksum
-from ..artifact.model_config import DynamicExitModelConfig
+from ..artifact.manifest import Manifest
 from ..core.batching import DEFAULT_BATCH_SIZE, batches
 from ..core.cache import Cache, open_cache
 from ..core.hashing import digest
@@ -61,7 +61,8 @@ def roles(savers: Iterable[Item], segments: Iterable[Item], exits: Iterable[Item
 
 
 def _stages(stages: StageSet) -> dict[str, Stage]:
-    return roles(stages.savers.values(), stages.segments, (stage for _, stage in stages.exits.values()))
+    """Return the stages by role, taps left out."""
+    return {role: stage for role, stage in stages.by_role.items() if not role.startswith("tap")}
 
 
 def keep_twin(stages: StageSet, folder: Path, checksums: Iterable[str], cache: Cache) -> None:
@@ -145,24 +146,22 @@ def _near(plain: np.ndarray, twin: np.ndarray, shipped: np.ndarray) -> bool:
     return distance <= max(_MAX_DISTANCE * step, 1e-5 * float(np.abs(plain).max()))
 
 
-def find_twin(
-    folder: Path, config: DynamicExitModelConfig | None, parts: Mapping[str, Part]
-) -> tuple[Twin | None, str | None]:
+def find_twin(folder: Path, manifest: Manifest | None, parts: Mapping[str, Part]) -> tuple[Twin | None, str | None]:
     """Find the float twin of a written model.
 
     Args:
         folder: With ONNX files.
-        config: Its configuration; None if it has none.
+        manifest: Its manifest; None if it has none.
         parts: The parts of the files, by role.
 
     Returns:
         The twin, or None, and what users must know: how it differs from the float model, or why there is none. Both are
         None if the run quantized nothing.
     """
-    report = cast("TwinReport | None", config.float_twin) if config is not None else None
+    report = cast("TwinReport | None", manifest.float_twin) if manifest is not None else None
     if not any(map(is_quantized, parts.values())) or (report and not report["parts"]):
         return None, None
-    kept = _open(folder).get(_key(folder, config.checksums)) if config is not None else None
+    kept = _open(folder).get(_key(folder, manifest.checksums)) if manifest is not None else None
     if kept is not None and kept.keys() == parts.keys():
         return Twin(FLOAT, partial(_cached, kept)), None
     if not report:

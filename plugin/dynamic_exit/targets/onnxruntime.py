@@ -88,7 +88,7 @@ class OnnxModel:
     def __init__(self, stages: StageSet, points: OperatingPoints, run_inputs: RunInputs, dims: FreeDims):
         self.stages, self.points, self.run_inputs = stages, points, run_inputs
         tuning = run_inputs.recipe.dynamic_exit.tuning
-        self.default = points.points[tuning.default_goal]
+        self.default = points.by_name(tuning.default_goal)
         static = export_whole(run_inputs.backbone, run_inputs.example, dims).proto
         self.files = {
             "static": File(static, open_session(static, threads=tuning.threads)),

@@ -236,19 +236,19 @@ class TorchModel:
     def write(self, folder: Path) -> dict[str, Any]:
         """Write the archives, and return what the configuration says of them."""
         recipe = self.run_inputs.recipe
-        default = self.points.names[recipe.dynamic_exit.tuning.default_goal]
+        default = recipe.dynamic_exit.tuning.default_goal
 
         def write(part: TorchPart, path: Path) -> list[Path]:
             path.write_bytes(part.content)
             return [path]
 
         inputs = [each for each in self.inputs if each["name"] in self.stages.input_names]
-        described = {"inputs": inputs, "target": "torch", "compile": recipe.export.compile}
+        described = {"inputs": inputs, "target": recipe.export.target, "compile": recipe.export.compile}
         return {**described, **write_stages(folder, self.stages, default, TorchTarget.extension, write)}
 
     def verify(self, folder: Path, written: dict[str, Any]) -> dict[str, Agreement]:
         """Check what is loaded from the folder against the model in memory, which is not compiled."""
-        runner = open_runner(folder, DynamicExitModelConfig(**written))
+        runner = open_runner(folder, DynamicExitModelConfig(**written).manifest)
         session = TorchSession.of_runner(runner, written["inputs"])
         self.files["shipped"] = TorchFiles(session, sum(stage.part.size for stage in self.stages.all_stages))
         points = (*self.points.points, self.points.backbone)

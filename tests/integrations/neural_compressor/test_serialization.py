@@ -144,12 +144,14 @@ def test_refusals(tmp_path):
     with pytest.raises(DynamicExitError, match="needs an example batch of two or more rows"):
         save(model, tmp_path / "one row", OTHERS[:1])
     assert not (tmp_path / "one row").exists()
-    description = tmp_path / "new" / "static_model.json"
+    description = tmp_path / "new" / "config.json"
     description.write_text(json.dumps({**json.loads(description.read_text()), "_version": 7}))
-    with pytest.raises(DynamicExitError, match="is of version 7; this version reads 1$"):
+    with pytest.raises(
+        DynamicExitError, match="is of version 7, this program reads up to 2"
+    ):
         load(tmp_path / "new")
     description.write_text("[]")
-    with pytest.raises(DynamicExitError, match="is damaged; save the model anew$"):
+    with pytest.raises(DynamicExitError, match="holds a model of type 'None'; give one of type 'dynamic_exit'$"):
         load(tmp_path / "new")
     with pytest.raises(DynamicExitError):
         load(tmp_path / "nowhere")

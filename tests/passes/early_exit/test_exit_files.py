@@ -7,6 +7,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
+from dynamic_exit.artifact.saved_model import load_model, save_model
 from dynamic_exit.cost import node_macs
 from dynamic_exit.errors import PassError
 from dynamic_exit.graph import Classifier, Cut, capture, find_cuts, split
@@ -16,7 +17,6 @@ from dynamic_exit.onnx.part import BATCH
 from dynamic_exit.onnx.session import open_session
 from dynamic_exit.onnx.stitch import stitch
 from dynamic_exit.passes.early_exit import EarlyExitStanza, ExitTraining, FrozenBackbone, TrainingSamples, attach_exits
-from dynamic_exit.runtime.archive import load_model, save_model
 from dynamic_exit.runtime.model import DynamicExitModel
 
 TRAINING = {"epochs": 2, "validation": 0.0}

@@ -1,6 +1,5 @@
 """Saving and loading of models that were compressed in memory, without pickle and without the model's code."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,18 +7,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...core.atomic_write import atomic_write
+from ...artifact.folder import POINTS_FILE, check_files
+from ...artifact.manifest import read_manifest
+from ...artifact.saved_model import load_model, save_model, save_parts
+from ...artifact.version1 import SAVED_MODEL_FILE
+from ...chain.spec import ChainSpec
 from ...core.placement import device_of
 from ...errors import ModelError, OutputError
 from ...graph import Classifier, evaluation_mode, export_program
 from ...modeling.auto import AutoDynamicExitModel
 from ...modeling.base import DynamicExitClassifier
-from ...runtime.archive import CONFIG, ArchivedPart, load_model, pack, save_model, unpack
+from ...runtime.archive import ArchivedPart, unpack
 from ...runtime.model import DynamicExitModel
 from .in_place import unwrap
 
-_TYPE, _VERSION = "dynamic_exit.static_model", 1
-_STATIC, _PART = "static_model.json", "model.pt2"
+# files of a model without stages as version 1 saved it, and as this one does
+_VERSION_1, _PART = ("static_model.json", "model.pt2"), "segment0"
 
 
 class StaticModel(ArchivedPart):
@@ -75,21 +78,21 @@ def load(folder: str | Path) -> DynamicExitModel | StaticModel | DynamicExitClas
         (N, C).
 
     Raises:
-        ModelError: The folder holds no such model, one of another version, or pickled objects.
+        ExportError: The folder holds no such model, or one of a newer version.
+        ModelError: It holds pickled objects.
     """
     folder = Path(folder)
-    if (folder / CONFIG).exists():
+    if (folder / SAVED_MODEL_FILE).exists():
         return load_model(folder)
-    if not (folder / _STATIC).exists():
+    if all((folder / name).exists() for name in _VERSION_1):
+        return StaticModel(unpack(folder / _VERSION_1[1], None).body)
+    manifest = read_manifest(folder)
+    if manifest.thresholds is not None:
+        return load_model(folder)
+    if manifest.chain is None or manifest.stages or (folder / POINTS_FILE).exists():
         return AutoDynamicExitModel.from_pretrained(folder)
-    try:
-        config = json.loads((folder / _STATIC).read_text(encoding="utf-8"))
-        found = (config["_type"], config["_version"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ModelError(f"'{folder / _STATIC}' is damaged; save the model anew") from error
-    if found != (_TYPE, _VERSION):
-        raise ModelError(f"'{folder / _STATIC}' is of version {found[1]}; this version reads {_VERSION}")
-    return StaticModel(unpack(folder / _PART, None).body)
+    check_files(folder, manifest.checksums, manifest.files.values())
+    return StaticModel(unpack(folder / manifest.files[_PART], None).body)
 
 
 def _save_static(model: nn.Module, keywords: list[str] | None, inputs: tuple[Tensor, ...], folder: Path) -> None:
@@ -98,8 +101,5 @@ def _save_static(model: nn.Module, keywords: list[str] | None, inputs: tuple[Ten
         inputs = tuple(each.to(device_of(model)) for each in inputs)
         classifier(*inputs)  # weight-only layers unpack at their first call, which they cannot do in a graph
         program = export_program(classifier, inputs)
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(folder / _PART) as file:
-        file.write(pack(program))
-    with atomic_write(folder / _STATIC) as file:
-        file.write((json.dumps({"_type": _TYPE, "_version": _VERSION}) + "\n").encode())
+    names = tuple(keywords or (f"input{place}" for place in range(len(inputs))))
+    save_parts(folder, ChainSpec(inputs=names, segments=(names,)), {_PART: program}, inputs)

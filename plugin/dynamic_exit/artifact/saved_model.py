@@ -1,0 +1,155 @@
+"""Dynamic torch models that are saved from memory: a folder with a manifest and one archive per part."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from ..chain.spec import ChainSpec
+from ..chain.walk import Runnable, Step, walk
+from ..core.atomic_write import atomic_write
+from ..core.placement import device_of
+from ..errors import ExportError, OutputError, first_line
+from ..graph import export_program
+from ..runtime.archive import pack, unpack
+from ..runtime.model import DynamicExitModel
+from .folder import check_files, checksum
+from .manifest import CONFIG_FILE, MODEL_TYPE, VERSION, read_manifest
+from .runner import load_chain
+from .version1 import SAVED_MODEL_FILE, upgrade_saved
+
+
+def save_model(model: DynamicExitModel, folder: str | Path, example_inputs: Sequence[Tensor]) -> None:
+    """Write a dynamic model to a folder.
+
+    Args:
+        model: On any device; it is loaded on the CPU.
+        folder: A new or empty folder, for ``config.json`` and one ``.pt2`` per part.
+        example_inputs: The model's inputs in order, of two rows or more.
+
+    Raises:
+        OutputError: The folder is not empty.
+        CaptureError: A part cannot be exported.
+    """
+    inputs = tuple(each.to(device_of(model)) for each in example_inputs)
+    # all parts are exported before any is written, so that a failure leaves no incomplete folder
+    save_parts(Path(folder), model.spec, _programs(model, inputs), inputs, model.thresholds)
+
+
+def save_parts(
+    folder: Path,
+    spec: ChainSpec,
+    programs: Mapping[str, ExportedProgram],
+    example_inputs: Sequence[Tensor],
+    thresholds: Sequence[float] | None = None,
+) -> None:
+    """Write exported parts and their manifest.
+
+    Args:
+        folder: New or empty.
+        spec: Their chain.
+        programs: Role -> part.
+        example_inputs: The model's inputs in order, batch first.
+        thresholds: One per stage; None for a backbone alone.
+
+    Raises:
+        OutputError: The folder is not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"'{folder}' is not an empty folder; give a new one")
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {role: f"{role}.pt2" for role in programs}
+    for role, program in programs.items():
+        with atomic_write(folder / files[role]) as file:
+            file.write(pack(program))
+    manifest = {
+        "_version": VERSION,
+        "model_type": MODEL_TYPE,
+        "target": "torch",
+        "layout": "segments",
+        "inputs": [
+            {"name": name, "dtype": str(each.dtype).removeprefix("torch."), "shape": list(each.shape[1:])}
+            for name, each in zip(spec.inputs, example_inputs, strict=True)
+        ],
+        "chain": spec.model_dump(mode="json"),
+        "thresholds": None if thresholds is None else list(map(str, thresholds)),  # JSON has no infinity
+        "files": files,
+        "checksums": {name: checksum(folder / name) for name in files.values()},
+    }
+    with atomic_write(folder / CONFIG_FILE) as file:
+        file.write((json.dumps(manifest, indent=1) + "\n").encode())
+
+
+def _programs(model: DynamicExitModel, inputs: tuple[Tensor, ...]) -> dict[str, ExportedProgram]:
+    """Export every part on the values that reach it; the result is by role."""
+    calls: list[tuple[Step, Runnable, list[Tensor]]] = []
+
+    def keep_call(step: Step, part: Runnable, values: Sequence[Tensor]) -> Tensor:
+        cast(nn.Module, part.run).eval()
+        calls.append((step, part, list(values)))
+        return cast(Tensor, part.run(*values))
+
+    with torch.no_grad():
+        walk(model.steps(), dict(zip(model.input_names, inputs, strict=True)), call=keep_call)
+        dims: dict[str, dict[int, str]] = {name: {} for name in model.input_names}
+        programs = {}
+        # segments state the free dimensions of the inputs, so savers come last
+        for step, part, values in sorted(calls, key=lambda call: call[0].kind == "saver"):
+            is_tap = part is step.tap
+            if step.kind == "segment" and not is_tap:
+                stated = getattr(part.run, "dynamic_dims", None) or [{}] * len(values)
+                dims |= dict(zip(part.input_names, stated, strict=True))
+            else:
+                stated = [{}] if is_tap and step.kind == "saver" else [dims.get(name, {}) for name in part.input_names]
+            programs[_role(model, step, is_tap)] = export_program(cast(nn.Module, part.run), values, stated)
+            if step.kind == "segment" and not is_tap and step.place + 1 < len(model.segments):
+                following = model.segments[step.place + 1]
+                names, shapes = (getattr(following, key, ()) for key in ("input_names", "dynamic_dims"))
+                dims |= dict(zip(names, shapes, strict=False))
+    return programs
+
+
+def _role(model: DynamicExitModel, step: Step, is_tap: bool) -> str:
+    if is_tap:
+        return f"tap{model.tap_positions.index(step.place)}"
+    before = len(model.savers) if step.kind == "exit" else 0
+    return f"{step.kind}{step.index - before}"
+
+
+def load_model(folder: str | Path) -> DynamicExitModel:
+    """Read a dynamic model from a folder of `save_model`.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        A model with the same parts and thresholds.
+
+    Raises:
+        ExportError: The folder holds no such model, one of a newer version, or a part is missing or altered.
+        ModelError: A part is pickled.
+    """
+    folder = Path(folder)
+    if (folder / SAVED_MODEL_FILE).exists():
+        values = upgrade_saved(_read(folder / SAVED_MODEL_FILE))
+        spec, files, thresholds = ChainSpec.model_validate(values["chain"]), values["files"], values["thresholds"]
+    else:
+        manifest = read_manifest(folder)
+        if manifest.chain is None or manifest.thresholds is None:
+            raise ExportError(f"'{folder}' holds no dynamic model that was saved from memory; load it with its class")
+        spec, files, thresholds = manifest.chain, manifest.files, manifest.thresholds
+        check_files(folder, manifest.checksums, files.values())
+    model = load_chain(folder, spec, files, unpack)
+    model.set_thresholds(thresholds)
+    return model
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExportError(f"'{path}' cannot be read: {first_line(error)}; save the model anew") from error

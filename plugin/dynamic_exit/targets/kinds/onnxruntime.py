@@ -1,0 +1,76 @@
+"""The target onnxruntime: one ONNX file, or one a stage."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import onnxruntime
+from pydantic import model_validator
+
+from ...artifact.file_runner import FileRunner, Runner
+from ...artifact.folder import MODEL_FILE
+from ...artifact.manifest import Manifest
+from ...artifact.runner import SegmentsRunner, load_onnx_part
+from ...onnx.inference import CPU
+from ...onnx.session import open_session
+from ...passes.stanza import refuse
+from ...recipe.export import Export
+from ...recipe.target_registry import TargetKind
+
+if TYPE_CHECKING:
+    from ...graph.backbone import Backbone
+    from ...sources.run_inputs import RunInputs
+    from ..onnxruntime import OnnxRuntimeTarget
+    from ..precision import QuantizationTrial
+
+
+class OnnxRuntimeExport(Export):
+    """What is written for onnxruntime, and where."""
+
+    @model_validator(mode="after")
+    def _check_format(self) -> Self:
+        if self.format != "onnx":
+            raise refuse(f"holds `format: {self.format}`, but `target: onnxruntime` has onnx; leave `format` out")
+        if self.compile:
+            raise refuse("holds `compile`, which is for `target: torch`, not for `target: onnxruntime`; remove it")
+        return self
+
+
+class OnnxRuntime(TargetKind):
+    """ONNX files for onnxruntime, quantized with its tools."""
+
+    stanza, tag = OnnxRuntimeExport, "onnx"
+    loading, static_search = frozenset({"provider", "session_options"}), True
+
+    def check_quantization(self, stanza: Mapping[str, Any] | None) -> None:
+        """Refuse algorithms that do not give 8-bit ONNX."""
+        from ...passes.quantization import int8_options
+
+        int8_options(stanza)
+
+    def create(
+        self, run_inputs: "RunInputs", backbone: "Backbone"
+    ) -> "tuple[OnnxRuntimeTarget, list[QuantizationTrial]]":
+        """Create the target, with the best of the quantizations that the recipe names."""
+        from ..onnxruntime import OnnxRuntimeTarget
+        from ..precision import choose_numerics
+
+        quantization, trials = choose_numerics(run_inputs, backbone)
+        inputs, threads = run_inputs.splits["calibration"].inputs, run_inputs.recipe.dynamic_exit.tuning.threads
+        return OnnxRuntimeTarget(quantization, inputs, threads, backbone.dims), trials
+
+    def open(self, folder: Path, manifest: Manifest, options: Mapping[str, Any]) -> Runner:
+        """Open the file or the files; options are ``provider``, an execution provider, and ``session_options``."""
+        providers, session_options = [options.get("provider", CPU)], options.get("session_options")
+        if manifest.layout == "single":
+            session = open_session(str(folder / MODEL_FILE), providers=providers, options=session_options)
+            return FileRunner(session, manifest)
+        return SegmentsRunner(folder, manifest, partial(load_onnx_part, providers, session_options))
+
+    def runtime(self) -> str:
+        """Return ``onnxruntime`` and its version."""
+        return f"onnxruntime {onnxruntime.__version__}"
+
+
+ONNXRUNTIME = OnnxRuntime()
