@@ -146,9 +146,7 @@ def test_refusals(tmp_path):
     assert not (tmp_path / "one row").exists()
     description = tmp_path / "new" / "config.json"
     description.write_text(json.dumps({**json.loads(description.read_text()), "_version": 7}))
-    with pytest.raises(
-        DynamicExitError, match="is of version 7, this program reads up to 2"
-    ):
+    with pytest.raises(DynamicExitError, match="is of version 7, this program reads up to 2"):
         load(tmp_path / "new")
     description.write_text("[]")
     with pytest.raises(DynamicExitError, match="holds a model of type 'None'; give one of type 'dynamic_exit'$"):
