@@ -1,4 +1,4 @@
-"""Each thing of docs/how-to/extend.md, and the static pass, word for word in a distribution and a recipe that runs."""
+"""Each thing of docs/how-to/extend.md, the target and the static pass, word for word in a distribution and a recipe that runs."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import onnx
 import pytest
 import yaml
 from safetensors.numpy import save_file
@@ -17,7 +18,7 @@ import tiny  # noqa: E402  (the tiny world lies beside the other tests)
 from distributions import install_pages  # noqa: E402
 from short_command import MODULE, environment  # noqa: E402
 
-PAGES = ("docs/how-to/extend.md", "docs/how-to/static-pass.md")
+PAGES = ("docs/how-to/extend.md", "docs/how-to/target.md", "docs/how-to/static-pass.md")
 BLOCKS = [block for page in PAGES for block in documents.blocks(page)]
 FRAGMENTS = [yaml.safe_load(block.code) for block in BLOCKS if block.language == "yaml"]
 
@@ -59,7 +60,7 @@ def folder(tmp_path_factory):
 def test_every_kind_has_a_file_an_entry_and_a_fragment():
     entries = [tomllib.loads(block.code)["project"]["entry-points"] for block in BLOCKS if block.language == "toml"]
     groups = [group for each in entries for group in each]
-    assert groups == [f"dynamic_exit.{kind}" for kind in ("heads", "evidence", "models", "data", "passes")]
+    assert groups == [f"dynamic_exit.{kind}" for kind in ("heads", "evidence", "models", "data", "targets", "passes")]
     assert [block.language for block in BLOCKS] == ["python", "toml", "yaml"] * len(groups)
 
 
@@ -71,7 +72,19 @@ def test_all_of_them_are_in_the_recipe_that_ran(folder):
     assert written["model"]["source"] == "torch_hub" and written["model"]["folder"] == "../my_models"
     assert [each["source"] for each in dynamic["tiny_saver"]["candidates"]] == ["torch_hub"]
     assert written["data"]["source"] == "safetensors" and written["data"]["inputs"] == "images"
+    assert written["export"]["target"] == "half_weights" and written["export"]["smallest"] == 16
     assert written["rounding"] == {"digits": 1}
+
+
+def test_the_file_is_that_of_the_target(folder):
+    def kinds(graph):
+        inner = [each.g for node in graph.node for each in node.attribute if each.HasField("g")]
+        return [each.data_type for each in graph.initializer] + [kind for each in inner for kind in kinds(each)]
+
+    assert onnx.TensorProto.FLOAT16 in kinds(onnx.load(folder / "out" / "model.onnx").graph)
+    assert json.loads((folder / "out" / "metrics.json").read_text())["target"] == "half_weights"
+    config = json.loads((folder / "out" / "config.json").read_text())
+    assert (config["target"], config["numerics"]) == ("half_weights", "half weights")
 
 
 def test_all_of_them_made_what_was_written(folder):

@@ -8,7 +8,7 @@ from dynamic_exit.errors import DynamicExitError
 from dynamic_exit.passes import MODEL_SOURCES, Stanza, explain, kinds
 from dynamic_exit.passes.early_exit.heads.base import HEADS
 from dynamic_exit.passes.registry import PASSES
-from dynamic_exit.recipe import DATA_SOURCES
+from dynamic_exit.recipe import DATA_SOURCES, TARGETS
 
 #: A registry, and how the stanza of an item is found.
 REGISTRIES = [
@@ -16,6 +16,7 @@ REGISTRIES = [
     (HEADS, lambda item: item.Options),
     (DATA_SOURCES, lambda item: item.stanza),
     (MODEL_SOURCES, lambda item: item.stanza),
+    (TARGETS, lambda item: item.stanza),
     (RULES, lambda item: None),
 ]
 

@@ -104,7 +104,8 @@ class OnnxModel:
         stanza = self.run_inputs.recipe.dynamic_exit.cache
         keep_twin(self.stages, folder, written["checksums"], open_cache(stanza.directory, stanza.enabled))
         twin = check_twin(self.stages, self.run_inputs.splits["calibration"].inputs)
-        return {"inputs": inputs, **written, "float_twin": twin}
+        target = self.run_inputs.recipe.export.target
+        return {"inputs": inputs, "target": target, **written, "float_twin": twin}
 
     def verify(self, folder: Path, written: dict[str, Any]) -> dict[str, Agreement]:
         """Check the float file against the torch model, and the shipped file against its single stages."""
