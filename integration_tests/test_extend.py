@@ -1,4 +1,4 @@
-"""Each thing of docs/how-to/extend.md, the target and the static pass, word for word in a distribution and a recipe that runs."""
+"""Each thing of docs/how-to/extend.md, a target and a static pass, word for word in a distribution and in one recipe."""
 
 import json
 import os

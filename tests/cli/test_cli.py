@@ -40,7 +40,7 @@ def test_inspect_says_what_the_file_holds(ran, command):
     assert found["stages"] == ["saver2", "block1:linear", "block3:linear", "final"]
     assert found["labels"] == ["left", "middle", "right"]
     assert found["inputs"] == ["input float32 (batch, 1, 6, 6)"]
-    assert (found["fuse"], found["default"], found["version"]) == ("none", "accuracy-drop-1%", 1)
+    assert (found["fuse"], found["default"], found["version"]) == ("none", "accuracy-drop-1%", 2)
     assert found["operating_points"] == json.loads((ran.folder / "operating_points.json").read_text())
     assert found["files"] == {path.name: path.stat().st_size for path in ran.folder.iterdir()}
     metadata = {entry.key: entry.value for entry in onnx.load(ran.folder / "model.onnx").metadata_props}
