@@ -1,4 +1,4 @@
-"""Each thing of docs/how-to/extend.md, a target and a static pass, word for word in a distribution and in one recipe."""
+"""Each thing of docs/how-to/extend.md, a target and a static pass, word for word, installed and in one recipe."""
 
 import json
 import os
