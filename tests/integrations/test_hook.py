@@ -104,6 +104,7 @@ import neural_compressor.torch.quantization
 def test_threads_that_import_either_end_with_the_passes_registered():
     script = """
 import importlib, threading
+import transformers  # Neural Compressor alone already fails where another thread is just importing it
 import dynamic_exit
 failures = []
 
