@@ -3,9 +3,10 @@
 import pytest
 
 from dynamic_exit.chain.evidence.registry import RULES
+from dynamic_exit.core import registry as registry_module
 from dynamic_exit.core.registry import Registry
 from dynamic_exit.errors import DynamicExitError
-from dynamic_exit.passes import MODEL_SOURCES, Stanza, explain, kinds
+from dynamic_exit.passes import MODEL_SOURCES, Stanza, explain
 from dynamic_exit.passes.early_exit.heads.base import HEADS
 from dynamic_exit.passes.registry import PASSES
 from dynamic_exit.recipe import DATA_SOURCES, TARGETS
@@ -72,10 +73,10 @@ def test_a_stanza_refuses_an_unknown_key(registry, name, item, stanza):
 
 
 def test_a_source_is_built_in_by_its_file_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(kinds, "_SOURCES", tmp_path)
-    (tmp_path / "models").mkdir()
+    monkeypatch.setattr(registry_module, "_PACKAGE", tmp_path)
+    (tmp_path / "sources" / "models").mkdir(parents=True)
     for name in ("zoo_source", "onnx_source", "loading", "attic_source"):
-        (tmp_path / "models" / f"{name}.py").touch()
-    found = kinds.list_built_in("models", "timm", "onnx")
+        (tmp_path / "sources" / "models" / f"{name}.py").touch()
+    found = registry_module.find_built_in("sources/models", "_source", first=("timm", "onnx"))
     assert list(found) == ["timm", "onnx", "attic", "zoo"], "those that come first in messages, then all others"
     assert found["zoo"] == "dynamic_exit.sources.models.zoo_source:KIND"

@@ -1,16 +1,39 @@
 """Registries: things of one kind by name, those of this package and those of other distributions."""
 
 import importlib
+import pkgutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from ..errors import DynamicExitError, first_line, nearest
 
+_PACKAGE = Path(__file__).parents[1]
 Item = TypeVar("Item")
 Registered = TypeVar("Registered")
+
+
+def find_built_in(folder: str, ending: str = "", *, first: Sequence[str] = ()) -> dict[str, str]:
+    """Return the items in the files of a folder, for `built_in` of a `Registry`: each ``NAME<ending>.py`` has a `KIND`.
+
+    Args:
+        folder: Of this package, such as ``sources/data``.
+        ending: Of the files' names.
+        first: Names in the order in which messages list them, before the names of other files.
+    """
+    names = sorted(path.stem.removesuffix(ending) for path in (_PACKAGE / folder).glob(f"[!_]*{ending}.py"))
+    module = f"dynamic_exit.{folder.replace('/', '.')}"
+    return {name: f"{module}.{name}{ending}:KIND" for name in dict.fromkeys([*first, *names])}
+
+
+def import_items(package: ModuleType) -> None:
+    """Import all modules of a package, which register their items as they are imported."""
+    for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        importlib.import_module(found.name)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Keys of a recipe that name an item of a registry, whose stanza may have keys of its own."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from pydantic import BeforeValidator, ValidationInfo
@@ -9,8 +8,6 @@ from pydantic_core import PydanticKnownError
 
 from ..core.registry import Registry
 from .stanza import Stanza, refuse
-
-_SOURCES = Path(__file__).parents[1] / "sources"
 
 
 class HasStanza(Protocol):
@@ -39,22 +36,17 @@ def add_names(schema: dict[str, Any], registry: Registry[Kind]) -> None:
     schema["enum"] = list(registry.names())
 
 
-def list_built_in(folder: str, *first: str) -> dict[str, str]:
-    """Return the built-in kinds of a folder of `sources`, for a `Registry`: each file ``NAME_source.py`` has a `KIND`.
+def stanza_of_kind(registry: Registry[Kind], key: str = "source", default: str | None = None) -> BeforeValidator:
+    """Return a validator for the stanza of the item that a key names.
 
     Args:
-        folder: ``models`` or ``data``.
-        first: Names in the order in which messages list them, before the names of other files.
+        registry: Of the items.
+        key: Of the stanza.
+        default: The item where it is left out.
     """
-    others = sorted(path.stem.removesuffix("_source") for path in (_SOURCES / folder).glob("*_source.py"))
-    return {name: f"dynamic_exit.sources.{folder}.{name}_source:KIND" for name in dict.fromkeys([*first, *others])}
-
-
-def stanza_of_kind(registry: Registry[Kind]) -> BeforeValidator:
-    """Return a validator for the stanza of the item that the key `source` names."""
 
     def validate(values: Any, info: ValidationInfo) -> Any:
-        name = values.get("source") if isinstance(values, Mapping) else None
+        name = values.get(key, default) if isinstance(values, Mapping) else None
         if not isinstance(name, str) or name not in registry:
             return values
         return registry.find(name).stanza.model_validate(values, context=info.context)

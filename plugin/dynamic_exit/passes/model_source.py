@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, SerializeAsAny, field_validator
 
-from ..core.registry import Registry
+from ..core.registry import Registry, find_built_in
 from ..errors import ModelError
-from .kinds import add_names, check_registered, list_built_in, stanza_of_kind
+from .kinds import add_names, check_registered, stanza_of_kind
 from .stanza import Labels, PathOrName, Preprocessing, RecipePath, Stanza
 
 
@@ -79,7 +79,7 @@ MODEL_SOURCES: Registry[ModelKind] = Registry(
     "model source",
     ModelError,
     "dynamic_exit.models",
-    built_in=list_built_in("models", "timm", "transformers", "python", "onnx"),
+    built_in=find_built_in("sources/models", "_source", first=("timm", "transformers", "python", "onnx")),
     check=_check_kind,
 )
 #: The stanza of the kind that its `source` names.

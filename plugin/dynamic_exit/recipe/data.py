@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
-from ..core.registry import Registry
+from ..core.registry import Registry, find_built_in
 from ..errors import DataError
 from ..passes import Stanza
-from ..passes.kinds import add_names, check_registered, list_built_in, stanza_of_kind
+from ..passes.kinds import add_names, check_registered, stanza_of_kind
 from ..passes.stanza import PathOrName, RecipePath, refuse
 
 
@@ -116,7 +116,7 @@ DATA_SOURCES: Registry[DataKind] = Registry(
     "data source",
     DataError,
     "dynamic_exit.data",
-    built_in=list_built_in("data", "npz", "imagefolder", "text", "python"),
+    built_in=find_built_in("sources/data", "_source", first=("npz", "imagefolder", "text", "python")),
     check=_check_kind,
 )
 #: The stanza of the kind that its `source` names.

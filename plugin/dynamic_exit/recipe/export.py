@@ -1,13 +1,12 @@
 """The stanza `export`: what is written, and where."""
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo, field_validator
-from pydantic_core import PydanticKnownError
+from pydantic import Field, SerializeAsAny, field_validator
 
 from ..passes import Stanza
-from ..passes.stanza import RecipePath, refuse
+from ..passes.kinds import add_names, check_registered, stanza_of_kind
+from ..passes.stanza import RecipePath
 from .target_registry import DEFAULT_TARGET, TARGETS
 
 
@@ -16,7 +15,7 @@ class Export(Stanza):
 
     directory: RecipePath = Field(description="a folder that does not exist yet, or an empty one")
     target: str = Field(
-        DEFAULT_TARGET, description="what runs the model", json_schema_extra=lambda schema: _add_names(schema)
+        DEFAULT_TARGET, description="what runs the model", json_schema_extra=lambda schema: add_names(schema, TARGETS)
     )
     format: str = Field("onnx", description="onnx for onnxruntime; pt2, torch.export's, for torch")
     layout: Literal["single", "segments"] = Field(
@@ -27,25 +26,9 @@ class Export(Stanza):
 
     @field_validator("target", mode="before")
     @classmethod
-    def _check_target(cls, name: Any) -> Any:
-        if isinstance(name, str) and name in TARGETS:
-            return name
-        if reason := TARGETS.why_broken(str(name)):
-            raise refuse(f"names the export target '{name}', which could not be loaded: {reason}")
-        *first, last = map(repr, TARGETS.names())
-        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(first)} or {last}"})
-
-
-def _add_names(schema: dict[str, Any]) -> None:
-    schema["enum"] = list(TARGETS.names())
-
-
-def _of_its_target(values: Any, info: ValidationInfo) -> Any:
-    name = values.get("target", DEFAULT_TARGET) if isinstance(values, Mapping) else None
-    if not isinstance(name, str) or name not in TARGETS:
-        return values
-    return TARGETS.find(name).stanza.model_validate(values, context=info.context)
+    def _check_target(cls, name: Any) -> str:
+        return check_registered(name, TARGETS)
 
 
 #: The stanza of the kind that its `target` names.
-AnyExport = Annotated[SerializeAsAny[Export], BeforeValidator(_of_its_target)]
+AnyExport = Annotated[SerializeAsAny[Export], stanza_of_kind(TARGETS, "target", DEFAULT_TARGET)]

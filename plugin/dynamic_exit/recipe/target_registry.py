@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..core.registry import Registry
+from ..core.registry import Registry, find_built_in
 from ..errors import ExportError
 
 if TYPE_CHECKING:
@@ -69,12 +69,11 @@ def _check_kind(name: str, kind: object) -> None:
 
 #: The target of recipes that name none, and of folders without a manifest.
 DEFAULT_TARGET = "onnxruntime"
-_KINDS = "dynamic_exit.targets.kinds"
 #: The kinds by name; the name of an entry point is the name of its kind.
 TARGETS: Registry[TargetKind] = Registry(
     "export target",
     ExportError,
     "dynamic_exit.targets",
-    built_in={"onnxruntime": f"{_KINDS}.onnxruntime:ONNXRUNTIME", "torch": f"{_KINDS}.torch:TORCH"},
+    built_in=find_built_in("targets/kinds", first=(DEFAULT_TARGET,)),
     check=_check_kind,
 )

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from ...core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from .onnxruntime import ONNXRUNTIME, OnnxRuntime, OnnxRuntimeExport
-    from .torch import TORCH, Torch, TorchExport
+    from .onnxruntime import OnnxRuntime, OnnxRuntimeExport
+    from .torch import Torch, TorchExport
 
-__all__ = ["ONNXRUNTIME", "TORCH", "OnnxRuntime", "OnnxRuntimeExport", "Torch", "TorchExport"]
+__all__ = ["OnnxRuntime", "OnnxRuntimeExport", "Torch", "TorchExport"]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "onnxruntime": ("ONNXRUNTIME", "OnnxRuntime", "OnnxRuntimeExport"),
-        "torch": ("TORCH", "Torch", "TorchExport"),
+        "onnxruntime": ("OnnxRuntime", "OnnxRuntimeExport"),
+        "torch": ("Torch", "TorchExport"),
     },
 )

@@ -73,4 +73,4 @@ class OnnxRuntime(TargetKind):
         return f"onnxruntime {onnxruntime.__version__}"
 
 
-ONNXRUNTIME = OnnxRuntime()
+KIND = OnnxRuntime()

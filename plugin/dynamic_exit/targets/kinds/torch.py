@@ -76,4 +76,4 @@ def _load(compiled: bool, path: Path, input_names: Sequence[str]) -> "ArchivedPa
     return compile_part(part, path.stem) if compiled else fold_constants(part)
 
 
-TORCH = Torch()
+KIND = Torch()

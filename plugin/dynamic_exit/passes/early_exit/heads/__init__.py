@@ -1,9 +1,11 @@
 """Exit heads: small classifiers on a hidden state of the backbone, one kind per file.
 
-Importing this package registers the built-in kinds; `README.md` shows how to write another one.
+Importing this package registers the kind of every file; `README.md` shows how to write another one.
 """
 
-from . import attention, conv, linear, mlp, residual
+import sys
+
+from ....core.registry import import_items
 from .base import ExitHead, HeadEntry, build_head, name_heads, register_head, registered_heads
 from .feature_layout import FeatureLayout
 from .pooling import GlobalPool, GridPool, Identity, Standardize
@@ -16,13 +18,10 @@ __all__ = [
     "HeadEntry",
     "Identity",
     "Standardize",
-    "attention",
     "build_head",
-    "conv",
-    "linear",
-    "mlp",
     "name_heads",
     "register_head",
     "registered_heads",
-    "residual",
 ]
+
+import_items(sys.modules[__name__])
