@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from dynamic_exit.analysis.inspect import inspect_folder
-from dynamic_exit.artifact.manifest import read_manifest
+from dynamic_exit.artifact.manifest import parse_manifest, read_manifest
+from dynamic_exit.artifact.model_config import DynamicExitModelConfig
 from dynamic_exit.artifact.standalone import load_runner
 from dynamic_exit.errors import ExportError
 from dynamic_exit.integrations.neural_compressor.serialization import load
@@ -99,3 +100,14 @@ def test_only_keys_that_are_older_are_upgraded():
     assert (manifest.version, manifest.evidence) == (1, "mean")
     assert [tap.position for tap in manifest.chain.taps] == [-1, 0, 1]
     assert set(manifest.files) == dict(manifest.chain.roles()).keys()
+
+
+def test_names_that_transformers_gives_two_classes_are_kept(tmp_path):
+    """It leaves them out of the file, as they are its default; the classes are called so all the same."""
+    names = {0: "LABEL_0", 1: "LABEL_1"}
+    chain = {"inputs": ["x"], "segments": [["x"]]}
+    DynamicExitModelConfig(id2label=names, chain=chain).save_pretrained(tmp_path)
+    assert read_manifest(tmp_path).labels == tuple(names.values())
+    content = json.loads((FOLDERS / "single" / "config.json").read_text())
+    del content["id2label"]
+    assert parse_manifest(content).labels == tuple(names.values())

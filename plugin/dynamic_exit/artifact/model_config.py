@@ -57,6 +57,11 @@ class DynamicExitModelConfig(PretrainedConfig):
         """
         return parse_manifest(self.to_dict())
 
+    def to_diff_dict(self) -> dict[str, Any]:
+        """Return what is written: class names too where they are those that transformers gives by itself."""
+        names = {str(index): name for index, name in (self.id2label or {}).items()}
+        return {**super().to_diff_dict(), "id2label": names}
+
     def to_dict(self) -> dict[str, Any]:
         """Return the content of the file, with `_version`."""
         values: dict[str, Any] = super().to_dict()

@@ -21,6 +21,8 @@ def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ExportError: It lists parts without a key that they need.
     """
+    # transformers leaves out the names that it gives two classes by itself
+    values = {"id2label": {"0": "LABEL_0", "1": "LABEL_1"}, **values}
     parts = values.get("parts")
     if not parts and values.get("layout", "single") == "single":
         common = {"chain": None, "files": {"model": "model.onnx"}, "layout": "single"}

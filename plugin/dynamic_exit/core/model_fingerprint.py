@@ -5,6 +5,7 @@ Together they cover whatever decides a model's answers: its code, structure and 
 
 import functools
 import platform
+import re
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -20,6 +21,7 @@ from .hashing import array_fingerprint, digest
 from .user_code import load_function
 
 _PACKAGE = Path(__file__).parents[1]
+_IMPORT = re.compile(r"^ *from (\.+)([\w.]*) import (.*)$", re.MULTILINE)
 _LIBRARIES = ("torch", "onnx", "onnxscript", "numpy", "timm", "transformers")
 
 
@@ -56,24 +58,50 @@ def classifier_fingerprint(classifier: nn.Module, inputs: Sequence[Tensor]) -> s
 
 
 @functools.cache
-def environment_fingerprint() -> str:
-    """Return the fingerprint of this package's code, the libraries beneath it, and the processor type."""
-    own = sorted(_PACKAGE.rglob("*.py"))
+def environment_fingerprint(*places: str) -> str:
+    """Return the fingerprint of the code behind a result, the libraries beneath it, and the processor type.
+
+    Args:
+        *places: The folders or files of this package that make the result, such as ``pipeline``. The rooms
+            that they import count as wholes, those that these import too, and so on.
+    """
     return digest(
-        [digest(str(path.relative_to(_PACKAGE)), path.read_bytes()) for path in own],
+        [digest(str(path.relative_to(_PACKAGE)), path.read_bytes()) for path in code_behind(places)],
         [*(f"{name} {metadata.version(name)}" for name in _LIBRARIES), f"onnxruntime {onnxruntime.__version__}"],
         [sys.platform, platform.machine(), torch.backends.cpu.get_cpu_capability()],
     )
 
 
-@functools.cache
 def training_environment_fingerprint() -> str:
     """Return the fingerprint of the code that prunes and trains, its libraries, and the types of the processors."""
-    passes = _PACKAGE / "passes"
-    own = sorted([*passes.glob("pruning/*.py"), passes / "training.py", passes / "augment.py"])
-    libraries = [f"{name} {metadata.version(name)}" for name in ("torch", "torch-pruning")]
-    processors = [torch.backends.cpu.get_cpu_capability(), distributed.device().type]
-    return digest([digest(path.read_bytes()) for path in own], libraries, processors)
+    return digest(environment_fingerprint("passes"), metadata.version("torch-pruning"), str(distributed.device().type))
+
+
+def code_behind(places: Sequence[str], package: Path = _PACKAGE) -> list[Path]:
+    """Return the files of some folders or files of a package, and those of all rooms that they import, and so on.
+
+    Imports run downward only, so that rooms above the places are left out; which of a room's modules is imported is
+    not asked, as registries and lazy names import others of them.
+
+    Args:
+        places: Relative to the package, such as ``passes`` or ``pipeline/backbone.py``.
+        package: Folder of the package.
+    """
+    found: dict[str, list[Path]] = {}
+    todo = list(places)
+    while todo:
+        place = todo.pop()
+        if place in found or not (package / place).exists():
+            continue
+        files = [package / place] if place.endswith(".py") else sorted((package / place).rglob("*.py"))
+        found[place] = files
+        for path in files:
+            depth = len(path.relative_to(package).parts)
+            for dots, module, names in _IMPORT.findall(path.read_text(encoding="utf-8")):
+                if len(dots) == depth:  # from the package itself
+                    rooms = [module] if module else re.findall(r"\w+", names)
+                    todo += [f"{room.partition('.')[0]}{end}" for room in rooms for end in ("", ".py")]
+    return sorted({path for files in found.values() for path in files})
 
 
 def function_fingerprint(name: str) -> str:

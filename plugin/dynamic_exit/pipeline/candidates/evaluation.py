@@ -116,7 +116,7 @@ class CandidateEvaluation:
         samples = [text for name, array in pool.inputs.items() for text in (name, array_fingerprint(array))]
         runtime = stages.segments[0].part.runtime
         self.common = [
-            environment_fingerprint(),
+            environment_fingerprint("pipeline"),
             samples,
             runtime,
             str([target.threads, DEFAULT_BATCH_SIZE, KEPT_CLASSES]),
@@ -166,7 +166,7 @@ class CandidateEvaluation:
         records, options, most = self._records(), self.options, self.pool.stanza.max_savers
         values = {field.name: getattr(records, field.name) for field in dataclasses.fields(records)}
         arrays = [[name, array_fingerprint(np.asarray(value))] for name, value in values.items() if value is not None]
-        key = digest("choice", environment_fingerprint(), arrays, json.dumps({**options, "max_savers": most}))
+        key = digest("choice", environment_fingerprint("passes"), arrays, json.dumps({**options, "max_savers": most}))
         rows = self.cache.memo(key, lambda: [vars(row) for row in select_savers(records, most, **options)])
         return [Candidate(**row) for row in rows]
 

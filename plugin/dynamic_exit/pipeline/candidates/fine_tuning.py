@@ -54,7 +54,7 @@ class FineTuner:
     def __init__(self, stanza: FineTuneStanza, train: Split, teacher: Teacher, seed: int, cache: Cache):
         self.stanza, self.train, self.teacher, self.seed, self.cache = stanza, train, teacher, seed, cache
         samples = [array_fingerprint(array) for array in (*train.inputs.values(), train.labels)]
-        self.common = [environment_fingerprint(), teacher.fingerprint, samples]
+        self.common = [environment_fingerprint("pipeline"), teacher.fingerprint, samples]
         self.stanza_fingerprint = digest(stanza.model_dump_json(), function_fingerprint(stanza.augment))
 
     def tune(self, name: str, load: Callable[[], Classifier], fingerprint: str) -> tuple[Callable[[], Classifier], str]:

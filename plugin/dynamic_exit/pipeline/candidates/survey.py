@@ -64,7 +64,7 @@ def survey_candidate(name: str, source: ModelSource, run_inputs: RunInputs, cach
     fingerprint = digest(source.model_dump_json(exclude={"stage"}), code, find_builder(source).fingerprint())
     shapes = [str(tensor.shape) for tensor in example]
     keys = [
-        digest(what, environment_fingerprint(), fingerprint, shapes, input_names)
+        digest(what, environment_fingerprint("pipeline"), fingerprint, shapes, input_names)
         for what in ("multiply-adds", "untrained")
     ]
     return CandidateSpec(
