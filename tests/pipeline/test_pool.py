@@ -302,7 +302,7 @@ def test_a_run_ships_a_trained_saver(spoilt, tmp_path):
     taught = {f"{SAVERS}.fine_tune": {"epochs": 10, "learning_rate": 0.02}, "export.directory": str(tmp_path / "out")}
     folder = run(read_recipe(spoilt, taught)).folder
     config = json.loads((folder / "config.json").read_text())
-    (stage,) = config["stages"]
+    (stage,) = [each["name"] for each in config["chain"]["stages"]]
     assert stage.endswith(":finetuned")
     assert set(config["preprocessing"]) == {"final", stage}
     assert read_recipe(folder / "recipe.yaml").dynamic_exit.tiny_saver.fine_tune.epochs == 10

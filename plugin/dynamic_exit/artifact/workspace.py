@@ -223,6 +223,7 @@ def _config(run_inputs: RunInputs, stages: StageSet, files: dict[str, Any]) -> D
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
         max_tokens=_max_tokens(run_inputs, stages, files["inputs"]),
+        tokenizer_files=[],
         **files,
     )
 
