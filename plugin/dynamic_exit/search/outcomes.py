@@ -1,8 +1,9 @@
 """Outcomes of a chain: what every stage in use answers, given the stages before it, and what exiting there costs."""
 
 import functools
-from collections import OrderedDict
-from dataclasses import dataclass
+from collections import OrderedDict, defaultdict
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from ..chain.evidence import evidence_rule
 from ..chain.evidence.base import Approximation
 from ..records import Records
 from ..records.stage_table import Stages
+
+#: What moves of thresholds led to: thresholds, correct answers and cost.
+Moves = dict[Hashable, tuple[np.ndarray, float, float]]
 
 
 @dataclass(frozen=True)
@@ -23,17 +27,32 @@ class ChainOutcomes:
         confidence: float32 (m, N); of the evidence at each stage.
         correct: bool (m + 1, N); whether the evidence at each stage gives the true class; the final's last.
         cost: float64 (m + 1,); what a sample that exits there costs.
+        moves: What the search knows of moves: many starts lead to the same thresholds.
     """
 
     stages: Stages
     confidence: np.ndarray
     correct: np.ndarray
     cost: np.ndarray
+    moves: Moves = field(default_factory=dict, repr=False)
 
     @property
     def samples(self) -> int:
         """N."""
         return self.correct.shape[1]
+
+    @functools.cached_property
+    def order(self) -> np.ndarray:
+        """int64 (m, N): the samples from the least confident on, per stage."""
+        return np.argsort(self.confidence, axis=1)
+
+    def bins(self, place: int, grid: np.ndarray) -> np.ndarray:
+        """Return how many of some rising thresholds each sample is above at a stage: int64 (N,)."""
+        order = self.order[place]
+        staying = np.searchsorted(self.confidence[place], grid, side="right", sorter=order)
+        bins = np.empty(self.samples, dtype=np.int64)
+        bins[order] = np.repeat(np.arange(len(grid) + 1), np.diff(np.concatenate([[0], staying, [self.samples]])))
+        return bins
 
     def take(self, rows: np.ndarray) -> "ChainOutcomes":
         """Return the outcomes on some samples: integers (n,) or a mask (N,)."""
@@ -57,6 +76,7 @@ class OutcomeCache:
         self.baseline_correct = int((records.topk_classes[-1, :, 0] == self.truth).sum())
         self._answers: OrderedDict[Stages, tuple[np.ndarray, np.ndarray]] = OrderedDict()
         self._max_answers = max(64, memory // (5 * len(records)))
+        self._moves: defaultdict[Stages, Moves] = defaultdict(dict)
 
     def chain(self, stages: Stages) -> ChainOutcomes:
         """Return the outcomes of a chain.
@@ -70,7 +90,7 @@ class OutcomeCache:
         for place in range(len(stages)):
             confidence[place] = answers[place][0]
         correct = np.stack([correct for _, correct in answers])
-        return ChainOutcomes(stages, confidence, correct, self.table.exit_cost(stages))
+        return ChainOutcomes(stages, confidence, correct, self.table.exit_cost(stages), self._moves[stages])
 
     def correct_range(self) -> tuple[int, int]:
         """Return the correct answers of the least accurate stage and of the backbone."""

@@ -15,6 +15,13 @@ _MIN_CELLS = 1 << 12
 _CELLS_PER_SAMPLE = 16
 
 
+def distinct(ordered: np.ndarray) -> np.ndarray:
+    """Return the distinct values of a sorted array: what `np.unique` does, without sorting again."""
+    keep = np.ones(len(ordered), dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=keep[1:])
+    return ordered[keep]
+
+
 def thresholds_between(values: np.ndarray, places: np.ndarray | None = None) -> np.ndarray:
     """Return thresholds that separate sorted confidences.
 
@@ -22,16 +29,18 @@ def thresholds_between(values: np.ndarray, places: np.ndarray | None = None) -> 
 
     Args:
         values: float32 (n,), rising.
-        places: integers in 0..n: how many samples shall stay; all if None.
+        places: rising integers in 1..n - 1: how many samples shall stay; all if None.
 
     Returns:
         float32, strictly rising; at the first all samples exit, at the last none.
     """
-    steps = np.flatnonzero(values[1:] > values[:-1]) + 1
-    if places is not None and len(steps):
-        # a place within a run of equal values moves to the end of the run
-        found = np.minimum(np.searchsorted(steps, places, side="left"), len(steps) - 1)
-        steps = steps[np.unique(found)]
+    if places is None:
+        steps = np.flatnonzero(values[1:] > values[:-1]) + 1
+    else:
+        # a place within a run of equal values moves to the end of the run, or to the start of the last run
+        ends = np.searchsorted(values, values[places - 1], side="right")
+        last = np.searchsorted(values, values[-1])
+        steps = distinct(np.minimum(ends, last)) if last else ends[:0]
     low, high = values[steps - 1], values[steps]
     middle = ((low.astype(np.float64) + high) / 2).astype(np.float32)
     # rounding may land on the upper neighbor, which then would not exit
@@ -52,11 +61,10 @@ def quantile_thresholds(values: np.ndarray, count: int) -> np.ndarray:
         float32, strictly rising; all distinct ones if they are few enough.
     """
     ordered = np.sort(values)
-    distinct = np.count_nonzero(ordered[1:] > ordered[:-1]) + 1 if len(ordered) else 1
-    if distinct + 1 <= count:
+    different = np.count_nonzero(ordered[1:] > ordered[:-1]) + 1 if len(ordered) else 1
+    if different + 1 <= count:
         return thresholds_between(ordered)
-    places = np.unique(np.round(np.linspace(0, len(ordered), count)[1:-1]).astype(np.int64))
-    return thresholds_between(ordered, places)
+    return thresholds_between(ordered, np.round(np.linspace(0, len(ordered), count)[1:-1]).astype(np.int64))
 
 
 class Table:
@@ -70,17 +78,16 @@ class Table:
     def __init__(self, chain: ChainOutcomes, grids: list[np.ndarray]) -> None:
         self.grids = grids
         self.shape = tuple(len(grid) for grid in grids)
-        bins = [np.searchsorted(grid, row, side="left") for grid, row in zip(grids, chain.confidence, strict=True)]
         self.correct, self.cost = np.zeros(self.shape), np.zeros(self.shape)
         last = len(grids)
         flat, sizes = np.zeros(chain.samples, dtype=np.int64), []
         for stage in range(last + 1):
             if stage < last:
-                flat = flat * (self.shape[stage] + 1) + bins[stage]
+                flat = flat * (self.shape[stage] + 1) + chain.bins(stage, grids[stage])
                 sizes.append(self.shape[stage] + 1)
             cells = int(np.prod(sizes, dtype=np.int64))
-            count = np.bincount(flat, minlength=cells).reshape(sizes).astype(np.float64)
-            correct = np.bincount(flat[chain.correct[stage]], minlength=cells).reshape(sizes).astype(np.float64)
+            count = np.bincount(flat, minlength=cells).reshape(sizes)
+            correct = np.bincount(flat[chain.correct[stage]], minlength=cells).reshape(sizes)
             shape = (*self.shape[: stage + 1], *[1] * (last - stage - 1))
             self.correct += _summed(correct, stage).reshape(shape)
             self.cost += chain.cost[stage] * _summed(count, stage).reshape(shape)
@@ -131,10 +138,8 @@ def _summed(counts: np.ndarray, stage: int) -> np.ndarray:
     # counts[b_0, .., b_stage] by bins; a sample in bin b is above the thresholds 0..b-1, so it stays at k >= b
     for axis in range(counts.ndim):
         staying = np.cumsum(counts, axis=axis)
-        if axis == stage:
-            staying = np.take(staying, [-1], axis=axis) - staying
-        counts = np.take(staying, np.arange(counts.shape[axis] - 1), axis=axis)
-    return counts
+        counts = staying[(*[slice(None)] * axis, slice(-1))]
+    return counts if counts.ndim == stage else staying[..., -1:] - counts
 
 
 def grid_for(chain: ChainOutcomes, cells: int = TABLE_CELLS) -> tuple[list[np.ndarray], bool]:

@@ -4,10 +4,12 @@ With all other stages fixed, the effect of one threshold on correct answers and 
 samples sorted by confidence; that of two thresholds is a two-dimensional one. Both are exact.
 """
 
+import functools
+
 import numpy as np
 
 from .outcomes import ChainOutcomes
-from .table import TABLE_CELLS, Table, grid_for, quantile_thresholds, thresholds_between
+from .table import TABLE_CELLS, Table, distinct, grid_for, quantile_thresholds, thresholds_between
 from .targets import CountTarget, Fit
 
 # for longer chains a table is too coarse to improve on a good start
@@ -162,17 +164,21 @@ def spread(chain: ChainOutcomes, target: CountTarget, best: Fit, starts: int) ->
 
 def _move(chain: ChainOutcomes, target: CountTarget, now: Fit, a: int, b: int | None) -> Fit:
     # the best thresholds of stages a and b, all others as they are
-    grid_a, grid_b, correct, cost = _counts_near(chain, now, a, b)
-    value = target.objective(correct, cost)
-    if not np.isfinite(value).any():
-        # where all miss the target, come nearer to it
-        value = -correct if target.correct is not None else cost
-    i, j = np.unravel_index(int(value.argmin()), value.shape)
-    thresholds = now.thresholds.copy()
-    thresholds[a] = grid_a[i]
-    if b is not None and grid_b is not None:
-        thresholds[b] = grid_b[j]
-    return Fit(thresholds, float(correct[i, j]), float(cost[i, j]))
+    key = target, a, b, now.thresholds.tobytes()
+    if key not in chain.moves:
+        grid_a, grid_b, correct, cost = _counts_near(chain, now, a, b)
+        value = target.objective(correct, cost)
+        best = int(value.argmin())
+        if not np.isfinite(value.flat[best]):
+            # where all miss the target, come nearer to it
+            best = int((-correct if target.correct is not None else cost).argmin())
+        i, j = np.unravel_index(best, value.shape)
+        thresholds = now.thresholds.copy()
+        thresholds[a] = grid_a[i]
+        if b is not None and grid_b is not None:
+            thresholds[b] = grid_b[j]
+        chain.moves[key] = thresholds, float(correct[i, j]), float(cost[i, j])
+    return Fit(*chain.moves[key])
 
 
 def _counts_near(
@@ -180,76 +186,59 @@ def _counts_near(
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]:
     # thresholds of a and b (None where no sample comes to b), and correct answers and cost at each pair of them
     leaves = chain.confidence > now.thresholds[:, None]
-    reached = np.flatnonzero(~leaves[:a].any(axis=0))
     gone = first_leaving(leaves[:a])
-    left = gone < a
-    base_correct = float(np.count_nonzero(chain.correct[gone[left], np.flatnonzero(left)]))
+    reached, left = np.flatnonzero(gone == a), np.flatnonzero(gone < a)
+    base_correct = np.count_nonzero(chain.correct[gone[left], left])
     base_cost = float(np.bincount(gone[left], minlength=len(chain.cost)) @ chain.cost)
-
-    grid_a = near_thresholds(chain.confidence[a, reached], now.thresholds[a], dense=b is None)
-    bins_a = np.searchsorted(grid_a, chain.confidence[a, reached], side="left")
+    grid_a = _near_thresholds(chain.confidence[a, reached], now.thresholds[a], dense=b is None)
+    bins_a = chain.bins(a, grid_a)[reached]
     size_a = len(grid_a) + 1
 
-    def along_a(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        return np.bincount(bins_a[rows], weights=weights, minlength=size_a)
+    def along_a(rows: np.ndarray | slice, weights: np.ndarray | None = None) -> np.ndarray:
+        return np.cumsum(np.bincount(bins_a[rows], weights, minlength=size_a))
 
     # what becomes of the samples that stay at a: between a and b they may exit whatever b does
     until = len(chain.stages) if b is None else b
     between = first_leaving(leaves[a + 1 : until, reached]) + a + 1
-    everyone = np.arange(len(reached))
-    fixed = everyone if b is None else np.flatnonzero(between != until)
-    correct = base_correct + _above(along_a(everyone, chain.correct[a, reached].astype(np.float64)))
-    correct = correct + _below(along_a(fixed, chain.correct[between[fixed], reached[fixed]].astype(np.float64)))
-    cost = base_cost + chain.cost[a] * _above(along_a(everyone, np.ones(len(reached))))
-    cost = cost + _below(along_a(fixed, chain.cost[between[fixed]]))
-    correct, cost = correct[:, None], cost[:, None]
-    on = np.flatnonzero(between == until) if b is not None else np.empty(0, dtype=np.intp)
+    fixed = slice(None) if b is None else np.flatnonzero(between != until)
+    staying, correct_staying = along_a(slice(None)), along_a(slice(None), chain.correct[a, reached])
+    correct = base_correct + correct_staying[-1] - correct_staying[:-1]
+    correct += along_a(fixed, chain.correct[between[fixed], reached[fixed]])[:-1]
+    # costs are not exact: the order in which they are added up is part of the result
+    cost = base_cost + chain.cost[a] * (staying[-1] - staying[:-1]) + along_a(fixed, chain.cost[between[fixed]])[:-1]
+    on = np.flatnonzero(between == until)
     if b is None or not len(on):
-        return grid_a, None, correct, cost
+        return grid_a, None, correct[:, None], cost[:, None]
 
     rows = reached[on]
-    grid_b = near_thresholds(chain.confidence[b, rows], now.thresholds[b])
-    rest = first_leaving(leaves[b + 1 :, rows]) + b + 1
-    size_b = len(grid_b) + 1
-    flat = bins_a[on] * size_b + np.searchsorted(grid_b, chain.confidence[b, rows], side="left")
+    grid_b = _near_thresholds(chain.confidence[b, rows], now.thresholds[b])
+    shape = size_a, len(grid_b) + 1
+    flat = bins_a[on] * shape[1] + chain.bins(b, grid_b)[rows]
 
-    def over_both(weights: np.ndarray) -> np.ndarray:
-        return _below(np.bincount(flat, weights=weights, minlength=size_a * size_b).reshape(size_a, size_b))
+    def over_both(weights: np.ndarray | None = None) -> np.ndarray:
+        # of the samples that stay at each pair; the last column is of all that stay at a
+        counts = np.bincount(flat, weights, minlength=shape[0] * shape[1]).reshape(shape)
+        return np.cumsum(np.cumsum(counts, axis=0)[:-1], axis=1)
 
-    correct = correct + _above(over_both(chain.correct[b, rows].astype(np.float64)).T).T
-    correct = correct + _below(over_both(chain.correct[rest, rows].astype(np.float64)).T).T
-    cost = cost + chain.cost[b] * _above(over_both(np.ones(len(on))).T).T
-    cost = cost + _below(over_both(chain.cost[rest]).T).T
+    rest, correct_b = first_leaving(leaves[b + 1 :, rows]) + b + 1, chain.correct[b, rows]
+    gain = over_both(chain.correct[rest, rows] - correct_b.astype(np.int8))[:, :-1]
+    correct, staying = (correct + along_a(on, correct_b)[:-1])[:, None] + gain, over_both()
+    cost = cost[:, None] + chain.cost[b] * (staying[:, -1:] - staying[:, :-1])
+    cost += over_both(chain.cost[rest])[:, :-1]
     return grid_a, grid_b, correct, cost
 
 
-def _below(counts: np.ndarray) -> np.ndarray:
-    # samples that stay at each threshold, along the first axis
-    return np.cumsum(counts, axis=0)[:-1]
+def _near_thresholds(values: np.ndarray, current: np.float32, dense: bool = False) -> np.ndarray:
+    # rising: the current one, every sample near it, ever wider steps further away; all distinct ones if dense
+    ordered, places = np.sort(values), None
+    if not dense and len(ordered) > _MAX_DENSE_SAMPLES:
+        places = np.searchsorted(ordered, current, side="right") + _steps(len(ordered))
+        places = places[(places > 0) & (places < len(ordered))]
+    return distinct(np.sort(np.append(thresholds_between(ordered, places), np.float32(current))))
 
 
-def _above(counts: np.ndarray) -> np.ndarray:
-    staying = np.cumsum(counts, axis=0)
-    return staying[-1:] - staying[:-1]
-
-
-def near_thresholds(values: np.ndarray, current: np.float32, dense: bool = False) -> np.ndarray:
-    """Return thresholds around the current one: every sample near it, ever wider steps further away.
-
-    Args:
-        values: float32 (n,); the confidences of the samples that reach the stage.
-        current: The threshold in use; it is included.
-        dense: Return all distinct thresholds.
-
-    Returns:
-        float32, strictly rising.
-    """
-    ordered = np.sort(values)
-    if dense or len(ordered) <= _MAX_DENSE_SAMPLES:
-        return np.unique(np.append(thresholds_between(ordered), np.float32(current)))
-    middle = np.searchsorted(ordered, current, side="right")
-    powers = np.arange(np.ceil(np.log(len(ordered)) / np.log(_STEP_GROWTH)) + 1)
-    steps = np.unique(np.round(_STEP_GROWTH**powers))
-    places = middle + np.concatenate([-steps[::-1], [0], steps])
-    places = places[(places > 0) & (places < len(ordered))].astype(np.int64)
-    return np.unique(np.append(thresholds_between(ordered, places), np.float32(current)))
+@functools.lru_cache(1024)
+def _steps(samples: int) -> np.ndarray:
+    powers = np.arange(np.ceil(np.log(samples) / np.log(_STEP_GROWTH)) + 1)
+    steps = np.unique(np.round(_STEP_GROWTH**powers)).astype(np.int64)
+    return np.concatenate([-steps[::-1], [0], steps])
