@@ -31,6 +31,12 @@ def merge(values, more):
     return values
 
 
+def installed(folder):
+    """Variables of a process for which the distribution of the pages is installed."""
+    places = os.pathsep.join([str(folder / "site"), os.environ.get("PYTHONPATH", "")])
+    return environment(PYTHONPATH=places, OMP_NUM_THREADS="1")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Where a recipe with every fragment of the pages has run."""
@@ -49,9 +55,8 @@ def folder(tmp_path_factory):
         merge(values, fragment)
     late = {key: values.pop(key) for key in ("dynamic_exit", "export")}
     recipe = tiny.write(folder, {**values, **late})
-    places = os.pathsep.join([str(folder / "site"), os.environ.get("PYTHONPATH", "")])
-    variables = environment(PYTHONPATH=places, OMP_NUM_THREADS="1")
-    done = subprocess.run([sys.executable, *MODULE, "run", str(recipe)], env=variables, capture_output=True, text=True)
+    called = [sys.executable, *MODULE, "run", str(recipe)]
+    done = subprocess.run(called, env=installed(folder), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "left out" not in done.stderr, done.stderr
     return folder
@@ -85,6 +90,23 @@ def test_the_file_is_that_of_the_target(folder):
     assert json.loads((folder / "out" / "metrics.json").read_text())["target"] == "half_weights"
     config = json.loads((folder / "out" / "config.json").read_text())
     assert (config["target"], config["numerics"]) == ("half_weights", "half weights")
+
+
+def test_a_target_that_does_not_quantize_refuses_to(folder):
+    values = yaml.safe_load((folder / "recipe.yaml").read_text())
+    order = {
+        "quantization": {"static_quant": {}},
+        "dynamic_exit": values.pop("dynamic_exit"),
+        "export": values.pop("export"),
+    }
+    recipe = tiny.write(folder, {**values, **order}, "quantized.yaml")
+    done = subprocess.run(
+        [sys.executable, *MODULE, "validate", str(recipe)], env=installed(folder), capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "key 'quantization' is for targets that quantize; this one does not, leave it out" in " ".join(
+        done.stderr.split()
+    )
 
 
 def test_all_of_them_made_what_was_written(folder):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..core.registry import Registry, find_built_in
-from ..errors import ExportError
+from ..errors import ExportError, RecipeError
 
 if TYPE_CHECKING:
     from .export import Export
@@ -36,7 +36,7 @@ class TargetKind(ABC):
             RecipeError: One sentence on what cannot be had.
         """
         if stanza:
-            raise ExportError(f"{type(self).__name__} has no quantization; leave the stanza out")
+            raise RecipeError("key 'quantization' is for targets that quantize; this one does not, leave it out")
 
     @abstractmethod
     def create(self, run_inputs: Any, backbone: Any) -> Any:
