@@ -7,8 +7,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from ..artifact.folder import read_config
-from ..artifact.model_config import DynamicExitModelConfig
+from ..artifact.manifest import read_manifest
 from ..chain.drop_checks import standard_error
 from ..chain.names import FINAL
 from ..chain.operating_point import OperatingPoint
@@ -62,7 +61,7 @@ def evaluate_folder(folder: Path, data: Path, operating_point: str | None, batch
     model = AutoDynamicExitModel.from_pretrained(folder)
     split = load_samples(data, folder)
     check_same_format({"data": split})
-    check_labels({"data": split}, len(class_names(model.config)), None)
+    check_labels({"data": split}, len(model.config.manifest.labels), None)
     feeds = split.feeds(model.input_names)
     points = model.operating_points
     chosen = [points.by_name(operating_point)] if operating_point else [points.backbone, *points.points]
@@ -119,13 +118,7 @@ def load_samples(data: Path, folder: Path) -> Split:
     else:
         raise DataError(f"data '{data}' must be an .npz file with inputs and labels, or a recipe")
     names = split.class_names
-    return split if names is None else _match_classes(split, names, class_names(read_config(folder)))
-
-
-def class_names(config: DynamicExitModelConfig) -> list[str]:
-    """Return the names of a model's classes, in the order of the logits."""
-    names = {int(index): name for index, name in (config.id2label or {}).items()}
-    return [names[index] for index in sorted(names)]
+    return split if names is None else _match_classes(split, names, read_manifest(folder).labels)
 
 
 def _match_classes(split: Split, names: Sequence[str], served: Sequence[str]) -> Split:

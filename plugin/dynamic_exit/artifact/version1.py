@@ -47,12 +47,11 @@ def upgrade_saved(values: Mapping[str, Any]) -> dict[str, Any]:
         if (values["_type"], values["_version"]) != ("dynamic_exit.torch_model", 1):
             came = f"{values['_type']} version {values['_version']}"
             raise ExportError(f"'{SAVED_MODEL_FILE}' is {came}; this program reads dynamic_exit.torch_model version 1")
-        stages = [{**each, "behind": each["position"]} for each in values["stages"]]
         parts = {
             "fuse": values["fuse"],
             "segments": values["segments"],
-            "savers": [each for each in stages if each["behind"] < 0],
-            "exits": [each for each in stages if each["behind"] >= 0],
+            "savers": [each for each in values["stages"] if each["position"] < 0],
+            "exits": [each for each in values["stages"] if each["position"] >= 0],
             "notes": values.get("notes", ()),
         }
         chain, files = _chain(parts, [{"name": name} for name in values["input_names"]])
