@@ -8,7 +8,7 @@ import importlib
 import inspect
 import json
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,17 +65,22 @@ def _stanza(path: str, node: dict[str, Any], known: dict[str, Any], told: dict[s
     for place, reference in inner:
         yield from _stanza(place, known[reference], known, told)
     if path == "dynamic_exit.early_exit":
-        yield from _heads()
+        heads = importlib.import_module("dynamic_exit.passes.early_exit.heads").registered_heads()
+        yield "## Exit heads\n"
+        yield "An entry of `dynamic_exit.early_exit.heads` is a kind, or a mapping of `kind` and these options.\n"
+        yield from _options(heads)
+    if path == "dynamic_exit.tiny_saver":
+        makers = importlib.import_module("dynamic_exit.passes.tiny_saver.makers").MAKERS.items()
+        yield "## Makers\n"
+        yield "An entry of `dynamic_exit.tiny_saver.candidates` with `make` is a maker with these options.\n"
+        yield from _options(makers)
 
 
-def _heads() -> Iterator[str]:
-    """Yield one table of the options of all exit heads."""
-    heads = importlib.import_module("dynamic_exit.passes.early_exit.heads").registered_heads()
-    yield "## Exit heads\n"
-    yield "An entry of `dynamic_exit.early_exit.heads` is a kind, or a mapping of `kind` and these options.\n"
+def _options(kinds: Mapping[str, Any]) -> Iterator[str]:
+    """Yield one table of the options of all items of a registry."""
     yield "| kind | option | type | default | range | meaning |\n| --- | --- | --- | --- | --- | --- |"
-    for kind, head in sorted(heads.items()):
-        fields = head.Options.model_json_schema().get("properties", {})
+    for kind, item in sorted(kinds.items()):
+        fields = item.Options.model_json_schema().get("properties", {})
         for name, field in fields.items():
             cells = [_type(field), _default(field, None), _range(field), _cell(field.get("description", ""))]
             yield f"| `{kind}` | `{name}` | {' | '.join(cells)} |"
@@ -103,6 +108,7 @@ def _reference(field: dict[str, Any]) -> str | None:
     """Return the name of the stanza that a field holds, alone, as one of several or in a list."""
     for each in (field, *field.get("anyOf", ())):
         found = each if "$ref" in each else each.get("items", {})
+        found = next(iter(found.get("anyOf", ())), found)
         if "$ref" in found:
             return found["$ref"].rsplit("/", 1)[-1]
     return None

@@ -26,6 +26,7 @@ FLOORS = (
     "report",
     "artifact",
     "targets",
+    "candidates",
     "pipeline",
     "modeling",
     "analysis",

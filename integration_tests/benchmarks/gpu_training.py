@@ -14,6 +14,7 @@ import torch
 from gpu_chain import Check
 from torch import Tensor, nn
 
+from dynamic_exit.candidates.fine_tuning import FineTuner, Teacher
 from dynamic_exit.core import distributed
 from dynamic_exit.core.batching import run_in_batches
 from dynamic_exit.core.cache import Cache
@@ -29,7 +30,6 @@ from dynamic_exit.passes.early_exit import (
     choose_cuts,
 )
 from dynamic_exit.passes.tiny_saver import FineTuneStanza
-from dynamic_exit.pipeline.candidates.fine_tuning import FineTuner, Teacher
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.sources.data.loading import load_splits
 from dynamic_exit.sources.data.split import UNNAMED, Split

@@ -15,6 +15,9 @@ from log_lines import log_lines
 from safetensors.torch import save_file
 from torch import nn
 
+from dynamic_exit.candidates.evaluation import select_candidates
+from dynamic_exit.candidates.pool import CandidatePool
+from dynamic_exit.candidates.survey import survey_candidate
 from dynamic_exit.core.cache import Cache
 from dynamic_exit.core.model_fingerprint import classifier_fingerprint, function_fingerprint, module_fingerprint
 from dynamic_exit.core.user_code import load_function
@@ -23,9 +26,6 @@ from dynamic_exit.onnx.export import export_part
 from dynamic_exit.passes.augment import make_augment
 from dynamic_exit.passes.early_exit import FrozenBackbone
 from dynamic_exit.passes.early_exit.features import CachedFeatures, LiveFeatures
-from dynamic_exit.pipeline.candidates.evaluation import select_candidates
-from dynamic_exit.pipeline.candidates.pool import CandidatePool
-from dynamic_exit.pipeline.candidates.survey import survey_candidate
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.pipeline.static_passes import apply_static_passes
 from dynamic_exit.recipe import read_recipe

@@ -12,6 +12,10 @@ from log_lines import log_lines, log_to
 from safetensors.torch import save_file
 from torch import nn
 
+from dynamic_exit.candidates import evaluation
+from dynamic_exit.candidates.evaluation import select_candidates
+from dynamic_exit.candidates.pool import CandidatePool
+from dynamic_exit.candidates.recording import BATCHES, record
 from dynamic_exit.chain.operating_point import OperatingPoints
 from dynamic_exit.core.batching import DEFAULT_BATCH_SIZE
 from dynamic_exit.core.cache import Cache
@@ -21,10 +25,6 @@ from dynamic_exit.core.progress import ProgressLog
 from dynamic_exit.graph import Classifier
 from dynamic_exit.passes.quantization import int8_options
 from dynamic_exit.pipeline.backbone import cut_backbone
-from dynamic_exit.pipeline.candidates import evaluation
-from dynamic_exit.pipeline.candidates.evaluation import select_candidates
-from dynamic_exit.pipeline.candidates.pool import CandidatePool
-from dynamic_exit.pipeline.candidates.recording import BATCHES, record
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe import read_recipe
@@ -90,7 +90,7 @@ def test_a_second_run_makes_nothing_and_gives_the_same(recipe, tmp_path, monkeyp
     first = Trial(recipe, Cache(tmp_path), cost=cost, quantization=INT8)
     monkeypatch.setattr(OnnxRuntimeTarget, "export_saver", Untouchable.export_saver)
     monkeypatch.setattr(evaluation, "select_savers", None)
-    monkeypatch.setattr("dynamic_exit.pipeline.candidates.recording.answer_batches", None)
+    monkeypatch.setattr("dynamic_exit.candidates.recording.answer_batches", None)
     monkeypatch.setattr("dynamic_exit.targets.stage_costs.measure_latency", None)
     second = Trial(recipe, Cache(tmp_path), cost=cost, quantization=INT8)
     assert second.table == first.table
@@ -281,7 +281,7 @@ def test_a_saver_is_trained_for_its_role_and_kept_where_the_chain_gains(spoilt, 
         torch.testing.assert_close(stage.session(inputs), stage.module(inputs), atol=1e-5, rtol=1e-5)
         assert not torch.allclose(stage.module(inputs), untaught.module(inputs), atol=0.1)
     # once more: nothing is trained, and the same comes out
-    monkeypatch.setattr("dynamic_exit.pipeline.candidates.fine_tuning.fine_tune", None)
+    monkeypatch.setattr("dynamic_exit.candidates.fine_tuning.fine_tune", None)
     second = Trial(spoilt, Cache(tmp_path), fine_tune=taught)
     assert second.table == first.table
     assert bits(second.stages) == bits(first.stages)

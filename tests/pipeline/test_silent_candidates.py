@@ -13,12 +13,12 @@ from test_pool import Trial
 from torch import nn
 
 from dynamic_exit import TinySaverConfig
+from dynamic_exit.candidates.untrained import why_untrained
 from dynamic_exit.core.cache import Cache
 from dynamic_exit.errors import ModelError, PassError
 from dynamic_exit.onnx.export import export_part
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.passes.tiny_saver import select_savers
-from dynamic_exit.pipeline.candidates.untrained import why_untrained
 from dynamic_exit.records import Records, StageTable
 from dynamic_exit.sources.models.candidates import load_candidate
 

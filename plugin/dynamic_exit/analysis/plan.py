@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypedDict
 
+from ..candidates.pool import CandidatePool
+from ..candidates.survey import CandidateSpec
 from ..chain.names import HIDDEN
 from ..core.cache import Cache
 from ..core.process_state import preserve_process_state
@@ -13,8 +15,6 @@ from ..passes import PruningStanza
 from ..passes.early_exit import EarlyExitStanza
 from ..passes.early_exit.heads import build_head
 from ..pipeline.backbone import cut_backbone
-from ..pipeline.candidates.pool import CandidatePool
-from ..pipeline.candidates.survey import CandidateSpec
 from ..pipeline.inputs import load_run_inputs
 from ..pipeline.static_passes import apply_static_passes
 from ..recipe.recipe import Recipe

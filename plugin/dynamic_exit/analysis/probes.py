@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from ..candidates.pool import CandidatePool
+from ..candidates.survey import CandidateSpec
 from ..chain.goal import Goal
 from ..core import distributed
 from ..core.batching import DEFAULT_BATCH_SIZE, named_batches
@@ -26,8 +28,6 @@ from ..passes.early_exit import EarlyExitStanza, ExitTraining, FrozenBackbone, T
 from ..passes.quantization import int8_options
 from ..passes.tiny_saver import FineTuneStanza
 from ..passes.training import as_model_input
-from ..pipeline.candidates.pool import CandidatePool
-from ..pipeline.candidates.survey import CandidateSpec
 from ..recipe.static_choices import StaticChoice
 from ..records import Records
 from ..search.optimizer import optimize

@@ -12,6 +12,7 @@ from ..core import distributed
 from ..core.logging import logging_to
 from ..errors import OutputError
 from ..graph import Classifier, find_max_tokens
+from ..passes.stanza import Preprocessing
 from ..passes.tiny_saver import FINE_TUNED_SUFFIX
 from ..recipe.yaml_io import recipe_text
 from ..records import Records
@@ -213,11 +214,12 @@ def explain_resume(directory: str | Path) -> str:
 
 def _config(run_inputs: RunInputs, stages: StageSet, files: dict[str, Any]) -> DynamicExitModelConfig:
     recipe, names = run_inputs.recipe, run_inputs.labels
-    savers = {name: run_inputs.candidates[name.removesuffix(FINE_TUNED_SUFFIX)] for name in stages.savers}
+    given = {name: run_inputs.candidates.get(name.removesuffix(FINE_TUNED_SUFFIX)) for name in stages.savers}
+    # savers that were made hold their preprocessing themselves
+    steps = {name: source.preprocessing if source else Preprocessing() for name, source in given.items()}
     return DynamicExitModelConfig(
         preprocessing={
-            name: source.preprocessing.model_dump(mode="json")
-            for name, source in {"final": recipe.model, **savers}.items()
+            name: each.model_dump(mode="json") for name, each in {"final": recipe.model.preprocessing, **steps}.items()
         },
         numerics=stages.numerics,
         id2label=dict(enumerate(names)),

@@ -133,20 +133,21 @@ def validate(
     verbose: _Verbose = False,
 ) -> None:
     """Check a recipe, its models and its data without running it."""
+    from ..candidates.pool import CandidatePool
     from ..core.cache import Cache
-    from ..pipeline.candidates.pool import CandidatePool
     from ..pipeline.inputs import load_run_inputs
 
     with terminal_log(quiet, verbose):
         loaded = _read_recipe(recipe, override)
         run_inputs = load_run_inputs(loaded)
         run_inputs.log_notes()
-        pool = CandidatePool(run_inputs, Cache(None)).specs if run_inputs.candidates else []
+        pool = CandidatePool.of(run_inputs, Cache(None))
+        candidates = len(pool.specs) + sum(len(each.shares) for each in pool.makers) if pool else 0
     if as_json:
         print(json.dumps(loaded.model_dump(mode="json"), indent=2))
         return
     sizes = ", ".join(f"{len(split)} {key}" for key, split in run_inputs.splits.items())
-    print(f"{recipe} is valid: {run_inputs.classes} classes, {sizes} samples, {len(pool)} candidates")
+    print(f"{recipe} is valid: {run_inputs.classes} classes, {sizes} samples, {candidates} candidates")
 
 
 @app.command()

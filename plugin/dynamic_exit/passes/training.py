@@ -4,7 +4,7 @@ import copy
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -18,8 +18,9 @@ from .augment import make_augment
 
 logger = logging.getLogger(__name__)
 
-#: From logits (B, C), rows int64 (B,) and the model's inputs for them to a scalar loss; all are where training is.
-LossFunction = Callable[[Tensor, Tensor, list[Tensor]], Tensor]
+#: From logits (B, C), rows int64 (B,), the model's inputs for them and the epoch, from 1, to a scalar loss; logits and
+#: inputs are where training is.
+LossFunction = Callable[[Tensor, Tensor, list[Tensor], int], Tensor]
 
 _WARMUP_SHARE = 0.1
 _MAX_GRADIENT_NORM = 1.0
@@ -56,10 +57,13 @@ class LabeledInputs:
     Attributes:
         inputs: The model's inputs in order, each (N, ...).
         truth: int64 (N,), the correct class in the accuracy that is logged.
+        view: From rows int64 (B,) and the epoch, from 1, to the inputs that are trained on; None takes those of
+            `inputs`, augmented as the options say.
     """
 
     inputs: tuple[Tensor, ...]
     truth: Tensor
+    view: Callable[[Tensor, int], Sequence[Tensor]] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,11 +74,19 @@ class TrainingRun:
         seed: Order of the samples, their augmentation, and dropout.
         name: Of the model, in error messages.
         log_prefix: Precedes the line that is logged for each epoch.
+        deadline: Of `time.monotonic`, after which savers that are made begin no further epoch; None for none.
+        watch: Called with the number of each epoch, from 1, and the model after it; returns whether to stop.
     """
 
     seed: int
     name: str
     log_prefix: str = ""
+    deadline: float | None = None
+    watch: Callable[[int, nn.Module], bool] | None = None
+
+    def with_watch(self, watch: Callable[[int, nn.Module], bool]) -> "TrainingRun":
+        """Return the same run with a `watch`."""
+        return replace(self, watch=watch)
 
 
 def train(
@@ -105,25 +117,32 @@ def train(
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_up_and_cosine(options.epochs * batches))
     generator = torch.Generator().manual_seed(run.seed)
-    augment = make_augment(options.augment, count, run.seed)
+    view = samples.view or _augmented(samples, options.augment, run.seed)
     with torch.random.fork_rng(), repeatable_on(device):
         torch.manual_seed(run.seed)  # dropout uses the global generator
         for epoch in range(1, options.epochs + 1):
             losses, correct = 0.0, 0
             for rows in torch.randperm(count, generator=generator).tensor_split(batches):
-                batch = [
-                    as_model_input(each[rows] if augment is None else augment(each[rows], rows, epoch)).to(device)
-                    for each in samples.inputs
-                ]
+                batch = [as_model_input(each).to(device) for each in view(rows, epoch)]
                 logits = model(*batch)
-                loss = loss_of(logits, rows, batch)
+                loss = loss_of(logits, rows, batch, epoch)
                 _step(model, optimizer, loss, f"of {run.name} became {{}} in epoch {epoch}; lower its learning_rate")
                 schedule.step()
                 losses += loss.item() * len(rows)
                 correct += int((logits.argmax(dim=1).to(samples.truth.device) == samples.truth[rows]).sum())
             report = f"loss {losses / count:.4f}, accuracy {correct / count:.1%}"
             logger.info(f"{run.log_prefix}epoch {epoch} of {options.epochs}: {report}")
+            if run.watch is not None and run.watch(epoch, model):
+                break
     model.to(given).eval()
+
+
+def _augmented(samples: LabeledInputs, name: str, seed: int) -> Callable[[Tensor, int], Sequence[Tensor]]:
+    """Return the samples of some rows as an augmentation shows them in some epoch."""
+    augment = make_augment(name, len(samples.truth), seed)
+    if augment is None:
+        return lambda rows, epoch: [each[rows] for each in samples.inputs]
+    return lambda rows, epoch: [augment(each[rows], rows, epoch) for each in samples.inputs]
 
 
 def _training_device(model: nn.Module, samples: LabeledInputs) -> torch.device:

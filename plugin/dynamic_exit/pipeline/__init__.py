@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from ..core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from .candidates.pool import CandidatePool
     from .exits import add_exits
     from .inputs import load_run_inputs
     from .metrics import Metrics, metrics_schema
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Build",
-    "CandidatePool",
     "Metrics",
     "RecordedBuild",
     "Result",
@@ -42,7 +40,6 @@ __all__ = [
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "candidates.pool": ("CandidatePool",),
         "exits": ("add_exits",),
         "inputs": ("load_run_inputs",),
         "metrics": ("Metrics", "metrics_schema"),

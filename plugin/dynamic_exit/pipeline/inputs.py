@@ -65,7 +65,7 @@ def load_run_inputs(
     no_weights = model is None and not builder.knows_untrained and not recipe.model.weights
     notes += _doubts(recipe, backbone, loaded["calibration"], labels, no_weights)
     saver = recipe.dynamic_exit.tiny_saver
-    sources = expand_candidates(saver.candidates) if saver else []
+    sources = expand_candidates(saver.models) if saver else []
     candidates = {source.stage_name: source for source in sources}
     return RunInputs(recipe, backbone, loaded, candidates, example, by_name, classes, labels, notes=tuple(notes))
 

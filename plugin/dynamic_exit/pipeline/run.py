@@ -12,6 +12,7 @@ from pathlib import Path
 from torch import nn
 
 from ..artifact.workspace import Workspace
+from ..candidates.pool import CandidatePool
 from ..chain.operating_point import OperatingPoints
 from ..core import distributed
 from ..core.cache import Cache, open_cache
@@ -25,7 +26,6 @@ from ..report.metrics import Metrics
 from ..sources.data.split import Split
 from ..sources.run_inputs import RunInputs
 from ..targets.measure import measure
-from .candidates.pool import CandidatePool
 from .exits import add_exits
 from .inputs import load_run_inputs
 from .metrics import FinishedModel, collect_metrics

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from .candidates.evaluation import select_candidates
-from .candidates.pool import CandidatePool
+from ..candidates.evaluation import select_candidates
+from ..candidates.pool import CandidatePool
 from .stages import Build
 
 

@@ -74,6 +74,6 @@ class Recipe(StaticPasses):
     @model_validator(mode="after")
     def _check_stage_names(self) -> Self:
         saver = self.dynamic_exit.tiny_saver
-        if saver and "final" in [candidate.stage_name for candidate in saver.candidates]:
+        if saver and "final" in [candidate.stage_name for candidate in saver.models]:
             raise refuse("a candidate is called 'final', the backbone's own name; give it another `stage`")
         return self

@@ -27,7 +27,7 @@ def load_calibration(name: str, model: nn.Module, calls: CalibrationCalls, stanz
     classifier = Classifier(model, keywords=[keyword] if keyword else None)
     # this call also makes Neural Compressor's weight-only layers unpack, which they cannot do in a graph
     classes = answer_without_sigmoid(classifier, (inputs[:2],), "the model").shape[1]
-    candidates = expand_candidates(stanza.tiny_saver.candidates) if stanza.tiny_saver else []
+    candidates = expand_candidates(stanza.tiny_saver.models) if stanza.tiny_saver else []
     (only,) = classifier.name_inputs(1)
     shares = {"train": inputs[::2], "calibration": inputs[1::2]} if stanza.early_exit else {"calibration": inputs}
     return RunInputs(

@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence, Sized
 
 from torch import nn
 
+from ...candidates.pool import CandidatePool
 from ...chain.goal import Goal
 from ...core.cache import Cache
 from ...errors import PassError
 from ...graph import Cut, Program, Segment, check_objective, evaluation_mode
 from ...graph.backbone import Backbone
 from ...passes import EarlyExitStanza, TinySaverStanza
-from ...pipeline.candidates.pool import CandidatePool
 from ...pipeline.exits import add_exits
 from ...pipeline.savers import add_savers
 from ...pipeline.stages import Build, add_costs, export_backbone, record_split
@@ -59,6 +59,10 @@ def make_dynamic_model(
     if savers and savers.fine_tune:
         raise PassError(
             "pass 'tiny_saver' trains savers only in a recipe, on its training split; leave `fine_tune` out"
+        )
+    if savers and savers.makers:
+        raise PassError(
+            "pass 'tiny_saver' makes savers only in a recipe, from its training split; name models in `candidates`"
         )
     check_objective(model, "the model")
 

@@ -79,7 +79,7 @@ def fine_tune(
     """
     share, known = options.distillation, teacher.known
 
-    def loss_of(logits: Tensor, rows: Tensor, batch: list[Tensor]) -> Tensor:
+    def loss_of(logits: Tensor, rows: Tensor, batch: list[Tensor], epoch: int) -> Tensor:
         truth, labelled = (each[rows].to(logits.device) for each in (teacher.samples.truth, known))
         cross_entropy = functional.cross_entropy(logits, truth, reduction="none")
         if share == 0:

@@ -6,9 +6,10 @@ from pydantic import Field, model_validator
 
 from ...chain.evidence import EvidenceName
 from ..augment import AUGMENTS, AugmentName
-from ..model_source import AnyModelSource
+from ..model_source import ModelSource
 from ..registry import register_pass
 from ..stanza import Stanza, refuse
+from .makers.stanza import AnyCandidate, MakerStanza
 
 #: Suffix of the name of a stage that was fine-tuned as a saver.
 FINE_TUNED_SUFFIX = ":finetuned"
@@ -38,7 +39,9 @@ class FineTuneStanza(Stanza):
 class TinySaverStanza(Stanza):
     """Tiny savers: small independent models that answer first, chosen out of candidates."""
 
-    candidates: list[AnyModelSource] = Field(min_length=1, description="models to choose from")
+    candidates: list[AnyCandidate] = Field(
+        [MakerStanza()], min_length=1, description="models to choose from, and makers of some; default: `make: auto`"
+    )
     selection: Literal["chain", "single"] = Field("chain", description="single: the one with the largest saving")
     max_savers: int = Field(2, ge=1, description="maximum number of savers in a chain")
     fuse: EvidenceName = Field("mean", description="mean: average the probabilities of all stages so far")
@@ -50,9 +53,20 @@ class TinySaverStanza(Stanza):
         "better than chance, before savers are chosen",
     )
 
+    @property
+    def models(self) -> list[ModelSource]:
+        """The candidates that are given."""
+        return [each for each in self.candidates if isinstance(each, ModelSource)]
+
+    @property
+    def makers(self) -> list[MakerStanza]:
+        """The makers of further candidates."""
+        return [each for each in self.candidates if isinstance(each, MakerStanza)]
+
     @model_validator(mode="after")
     def _unique_stages(self) -> "TinySaverStanza":
-        names = [candidate.stage_name for candidate in self.candidates]
+        names = [candidate.stage_name for candidate in self.models]
+        names += [maker.stage_name(share) for maker in self.makers for share in maker.shares]
         for name in names:
             if names.count(name) > 1:
                 raise refuse(f"has two candidates called '{name}'; give each its own `stage`")

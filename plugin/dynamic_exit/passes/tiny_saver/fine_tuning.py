@@ -55,7 +55,7 @@ def fine_tune(
     model = copy.deepcopy(candidate)
     truth = torch.where(labels >= 0, labels, teacher_logits.argmax(dim=1))
 
-    def loss_of(logits: Tensor, rows: Tensor, batch: list[Tensor]) -> Tensor:
+    def loss_of(logits: Tensor, rows: Tensor, batch: list[Tensor], epoch: int) -> Tensor:
         right, taught = (each[rows].to(logits.device) for each in (truth, teacher_logits))
         return saver_loss(logits, right, taught, options)
 

@@ -20,6 +20,9 @@ class Shortlist:
         single: Whether one saver is wanted rather than a chain.
         time_limit: Seconds after which no further candidate is tried; None means no limit.
         clock: Returns seconds.
+
+    Attributes:
+        deadline: End of the time limit, of `time.monotonic`; None means none.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class Shortlist:
     ):
         self.backbone_cost, self.unit, self.single = backbone_cost, unit, single
         self.time_limit, self._clock, self._started = time_limit, clock, clock()
+        self.deadline = None if time_limit is None else time.monotonic() + time_limit
         self._best: SoloResult | None = None
 
     def too_expensive(self, cost: float) -> str | None:

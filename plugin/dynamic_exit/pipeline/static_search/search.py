@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...candidates.pool import CandidatePool
 from ...chain.evaluation import evaluate
 from ...chain.goal import Goal
 from ...core import distributed
@@ -30,7 +31,6 @@ from ...search.optimizer import optimize
 from ...search.options import SearchOptions
 from ...sources.run_inputs import RunInputs
 from ...targets.stage_costs import time_stages
-from ..candidates.pool import CandidatePool
 from ..exits import add_exits
 from ..savers import add_savers
 from ..stages import Build, RecordedBuild, add_costs, export_backbone, record_split

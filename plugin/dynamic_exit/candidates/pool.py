@@ -6,13 +6,14 @@ import logging
 import time
 from collections.abc import Sized
 
-from ...core import distributed
-from ...core.cache import Cache
-from ...core.progress import Progress, ProgressLog
-from ...cost import count_macs
-from ...errors import DynamicExitError, ModelError
-from ...passes.tiny_saver import FINE_TUNED_SUFFIX, Candidate, Shortlist, TinySaverStanza, skipped_candidate
-from ...sources.run_inputs import RunInputs
+from ..core import distributed
+from ..core.cache import Cache
+from ..core.progress import Progress, ProgressLog
+from ..cost import count_macs
+from ..errors import DynamicExitError, ModelError
+from ..passes.tiny_saver import FINE_TUNED_SUFFIX, Candidate, Shortlist, TinySaverStanza, skipped_candidate
+from ..passes.tiny_saver.makers import choose_makers
+from ..sources.run_inputs import RunInputs
 from .survey import CandidateSpec, survey_candidate
 
 logger = logging.getLogger(__name__)
@@ -29,13 +30,15 @@ class CandidatePool:
         progress: Takes how far the work is; None logs it in lines.
 
     Attributes:
-        specs: The candidates that load, cheapest first.
+        specs: The given candidates that load, cheapest first.
+        makers: What makes further ones once the backbone is exported; `auto` is resolved.
         skipped: Rows of the table for those that were not run.
         notes: What the user should know of the candidates, one sentence each.
         seconds: What was spent on them so far.
 
     Raises:
-        ModelError: No candidate remains.
+        ModelError: No candidate remains, and none is to be made.
+        PassError: A maker does not suit the inputs.
     """
 
     def __init__(self, run_inputs: RunInputs, cache: Cache, progress: Progress | None = None):
@@ -49,6 +52,7 @@ class CandidatePool:
         self.skipped: list[Candidate] = []
         self.notes: list[str] = []
         self._untrained: list[Candidate] = []
+        self.makers = choose_makers(stanza.makers, run_inputs.example)
         started = time.perf_counter()
         self._survey()
         self.seconds = time.perf_counter() - started
@@ -120,5 +124,6 @@ class CandidatePool:
                 self.specs.append(spec)
                 if spec.untrained:
                     self.note_trained_first(name, spec.untrained)
-        self.check_not_empty(self.specs)
+        if not self.makers:
+            self.check_not_empty(self.specs)
         self.specs.sort(key=lambda spec: (spec.macs, spec.name))

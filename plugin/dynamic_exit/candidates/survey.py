@@ -4,15 +4,15 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
-from ...core.cache import Cache
-from ...core.hashing import digest
-from ...core.model_fingerprint import classifier_fingerprint, environment_fingerprint
-from ...cost import count_macs
-from ...graph import Classifier
-from ...passes import ModelSource
-from ...sources.models.base import find_builder
-from ...sources.models.candidates import load_candidate
-from ...sources.run_inputs import RunInputs
+from ..core.cache import Cache
+from ..core.hashing import digest
+from ..core.model_fingerprint import classifier_fingerprint, environment_fingerprint
+from ..cost import count_macs
+from ..graph import Classifier
+from ..passes import ModelSource
+from ..sources.models.base import find_builder
+from ..sources.models.candidates import load_candidate
+from ..sources.run_inputs import RunInputs
 from .untrained import why_untrained
 
 
@@ -64,7 +64,7 @@ def survey_candidate(name: str, source: ModelSource, run_inputs: RunInputs, cach
     fingerprint = digest(source.model_dump_json(exclude={"stage"}), code, find_builder(source).fingerprint())
     shapes = [str(tensor.shape) for tensor in example]
     keys = [
-        digest(what, environment_fingerprint("pipeline"), fingerprint, shapes, input_names)
+        digest(what, environment_fingerprint("candidates"), fingerprint, shapes, input_names)
         for what in ("multiply-adds", "untrained")
     ]
     return CandidateSpec(

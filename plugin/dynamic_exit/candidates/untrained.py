@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ...graph import Classifier
-from ...passes import ModelSource
-from ...sources.models.base import find_builder
-from ...sources.models.weights import quote_names
+from ..graph import Classifier
+from ..passes import ModelSource
+from ..sources.models.base import find_builder
+from ..sources.models.weights import quote_names
 
 # two builds of one model differ at most by rounding, in units of its largest number
 _ROUNDING = 1e-4

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ...core.lazy import lazy_exports
+from ..core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .evaluation import SaverSelection, select_candidates

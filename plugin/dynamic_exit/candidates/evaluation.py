@@ -11,13 +11,15 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 from torch import Tensor
 
-from ...core import distributed
-from ...core.batching import DEFAULT_BATCH_SIZE
-from ...core.chance import can_tell, no_better_than_chance
-from ...core.hashing import array_fingerprint, digest
-from ...core.model_fingerprint import environment_fingerprint
-from ...errors import DynamicExitError
-from ...passes.tiny_saver import (
+from ..core import distributed
+from ..core.batching import DEFAULT_BATCH_SIZE
+from ..core.chance import can_tell, no_better_than_chance
+from ..core.hashing import array_fingerprint, digest
+from ..core.model_fingerprint import environment_fingerprint, module_fingerprint
+from ..cost import count_macs
+from ..errors import DynamicExitError
+from ..graph import Classifier
+from ..passes.tiny_saver import (
     FINE_TUNED_SUFFIX,
     Candidate,
     Shortlist,
@@ -26,12 +28,13 @@ from ...passes.tiny_saver import (
     select_savers,
     skipped_candidate,
 )
-from ...records import Records
-from ...runtime.recorder import KEPT_CLASSES, Answers, join_answers
-from ...runtime.stages import ExportedPart, Stage, StageSet
-from ...targets.base import Target
-from ...targets.stage_costs import stage_costs
+from ..records import Records
+from ..runtime.recorder import KEPT_CLASSES, Answers, join_answers
+from ..runtime.stages import ExportedPart, Stage, StageSet
+from ..targets.base import Target
+from ..targets.stage_costs import stage_costs
 from .fine_tuning import FineTuner, Teacher
+from .making import Making, SaverMaking, list_makings
 from .pool import CandidatePool
 from .recording import record
 from .survey import CandidateSpec
@@ -91,7 +94,7 @@ def select_candidates(pool: CandidatePool, stages: StageSet, target: Target) -> 
     with_savers = stages.add_savers({row.stage: evaluation.stage(row.stage) for row in chosen}, pool.stanza.fuse)
     pool.seconds += time.perf_counter() - started
     names = ", ".join(with_savers.savers) or "none saves anything"
-    logger.info(f"savers: {names} out of {len(pool.run_inputs.candidates)} candidates, in {pool.seconds:.1f} s")
+    logger.info(f"savers: {names} out of {len(table)} candidates, in {pool.seconds:.1f} s")
     return SaverSelection(with_savers, table)
 
 
@@ -116,7 +119,7 @@ class CandidateEvaluation:
         samples = [text for name, array in pool.inputs.items() for text in (name, array_fingerprint(array))]
         runtime = stages.segments[0].part.runtime
         self.common = [
-            environment_fingerprint("pipeline"),
+            environment_fingerprint("candidates"),
             samples,
             runtime,
             str([target.threads, DEFAULT_BATCH_SIZE, KEPT_CLASSES]),
@@ -124,6 +127,7 @@ class CandidateEvaluation:
         self.work = {"final": sum(stage.macs for stage in stages.segments)}
         self.work.update((name, spec.macs) for name, spec in self.specs.items())
         self.done = 0.0
+        self.made: set[str] = set()
         self.shortlist = Shortlist(
             self.prefix_cost["final"],
             self.cost_unit,
@@ -159,6 +163,8 @@ class CandidateEvaluation:
             if self.pool.stanza.fine_tune and name in self.answers and (reason := self._chance(name)):
                 self.pool.note_trained_first(name, reason)
                 self._fine_tune(name)
+        for making in list_makings(self.pool.makers):
+            self._make(making)
         self.pool.check_not_empty(self.answers.keys() - {"final"})
 
     def choose(self) -> list[Candidate]:
@@ -173,7 +179,7 @@ class CandidateEvaluation:
     def fine_tune(self, table: list[Candidate]) -> list[Candidate]:
         """Train the chosen savers for their role and choose again; kept only if the chain gets cheaper."""
         chosen = [row.stage for row in table if row.chosen]
-        to_train = [name for name in chosen if not name.endswith(FINE_TUNED_SUFFIX)]
+        to_train = [name for name in chosen if name not in self.made and not name.endswith(FINE_TUNED_SUFFIX)]
         if not to_train:
             return table
         for name in to_train:
@@ -204,6 +210,11 @@ class CandidateEvaluation:
         stanza = self.pool.stanza.fine_tune
         assert stanza is not None, "nothing is trained unless the recipe says so"
         return FineTuner(stanza, self.pool.run_inputs.splits["train"], self.teacher, self.options["seed"], self.cache)
+
+    @functools.cached_property
+    def _making(self) -> SaverMaking:
+        """Makes savers with the exported backbone as their teacher."""
+        return SaverMaking(self.pool.run_inputs, self.teacher, self._cost_share, self.cache)
 
     @property
     def _truth(self) -> np.ndarray:
@@ -236,6 +247,31 @@ class CandidateEvaluation:
         )
         self.work[trained] = spec.macs
         self._evaluate(trained)
+
+    def _make(self, making: Making) -> None:
+        """Make a saver, and evaluate it."""
+        if reason := self._out_of_time():
+            self.pool.skipped.append(skipped_candidate(making.name, None, reason))
+            return
+        try:
+            spec = self._making.make(making, self.shortlist.deadline)
+        except DynamicExitError as error:
+            self.pool.skip(making.name, str(error))
+            return
+        self.specs[making.name], self.work[making.name] = spec, spec.macs
+        self.made.add(making.name)
+        self._evaluate(making.name)
+
+    def _cost_share(self, name: str, model: Classifier, input_names: Sequence[str], quantize: bool) -> float:
+        """Return the cost of an untrained saver as it would be exported, as a share of the backbone's."""
+        macs = count_macs(model, model.select(self.pool.run_inputs.example))
+        if self.cost_unit == "macs":
+            return macs / self.prefix_cost["final"]
+        fingerprint = module_fingerprint(model)
+        self.specs[name] = CandidateSpec(name, lambda: model, fingerprint, macs, tuple(input_names), quantize)
+        alone = dataclasses.replace(self.stages, savers={name: self.stage(name)})
+        del self.specs[name]
+        return stage_costs(alone, self.tuning, self.cache).own[name] / self.prefix_cost["final"]
 
     def _evaluate(self, name: str) -> None:
         """Evaluate one candidate, unless time is over or it cannot be used."""

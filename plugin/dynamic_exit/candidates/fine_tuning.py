@@ -9,16 +9,16 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ...core import distributed
-from ...core.batching import DEFAULT_BATCH_SIZE, batches
-from ...core.cache import Cache
-from ...core.file_archive import array_from_bytes, array_to_bytes
-from ...core.hashing import array_fingerprint, digest
-from ...core.model_fingerprint import environment_fingerprint, function_fingerprint
-from ...errors import PassError
-from ...graph import Classifier
-from ...passes.tiny_saver import FineTuneStanza, TeacherSamples, fine_tune
-from ...sources.data.split import Split
+from ..core import distributed
+from ..core.batching import DEFAULT_BATCH_SIZE, batches
+from ..core.cache import Cache
+from ..core.file_archive import array_from_bytes, array_to_bytes
+from ..core.hashing import array_fingerprint, digest
+from ..core.model_fingerprint import environment_fingerprint, function_fingerprint
+from ..errors import PassError
+from ..graph import Classifier
+from ..passes.tiny_saver import FineTuneStanza, TeacherSamples, fine_tune
+from ..sources.data.split import Split
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class FineTuner:
     def __init__(self, stanza: FineTuneStanza, train: Split, teacher: Teacher, seed: int, cache: Cache):
         self.stanza, self.train, self.teacher, self.seed, self.cache = stanza, train, teacher, seed, cache
         samples = [array_fingerprint(array) for array in (*train.inputs.values(), train.labels)]
-        self.common = [environment_fingerprint("pipeline"), teacher.fingerprint, samples]
+        self.common = [environment_fingerprint("candidates"), teacher.fingerprint, samples]
         self.stanza_fingerprint = digest(stanza.model_dump_json(), function_fingerprint(stanza.augment))
 
     def tune(self, name: str, load: Callable[[], Classifier], fingerprint: str) -> tuple[Callable[[], Classifier], str]:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from torch import Tensor
 
-from ...core import distributed
-from ...core.batching import DEFAULT_BATCH_SIZE
-from ...core.cache import Cache
-from ...core.file_archive import array_from_bytes, array_to_bytes
-from ...core.hashing import digest
-from ...runtime.recorder import Answers, answer_batches
+from ..core import distributed
+from ..core.batching import DEFAULT_BATCH_SIZE
+from ..core.cache import Cache
+from ..core.file_archive import array_from_bytes, array_to_bytes
+from ..core.hashing import digest
+from ..runtime.recorder import Answers, answer_batches
 
 #: What an interrupted recording loses at most: batches, or seconds if batches are slow.
 BATCHES, SECONDS = 20, 10.0

@@ -1,0 +1,167 @@
+"""Savers that are made for a run: fitted to a share of the backbone's cost, trained, and kept in the cache."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from ..core import distributed
+from ..core.batching import DEFAULT_BATCH_SIZE
+from ..core.cache import Cache
+from ..core.code_fingerprint import CodeFingerprint
+from ..core.file_archive import array_from_bytes, array_to_bytes
+from ..core.hashing import array_fingerprint, digest
+from ..core.model_fingerprint import environment_fingerprint
+from ..cost import count_macs
+from ..errors import PassError
+from ..graph import Classifier
+from ..passes.tiny_saver.makers import MAKERS, Architecture, MakerStanza, MakerTask, SaverMaker, Teaching, ViewOf
+from ..passes.training import TrainingRun
+from ..sources.run_inputs import RunInputs
+from .fine_tuning import Teacher
+from .survey import CandidateSpec
+
+logger = logging.getLogger(__name__)
+
+_ARCHITECTURE, _STATE = "architecture.json", "state.safetensors"
+
+#: From the name of a stage, an untrained saver, the names of its inputs and whether it is quantized to its cost, as a
+#: share of the backbone's.
+CostShare = Callable[[str, Classifier, Sequence[str], bool], float]
+
+
+@dataclass(frozen=True)
+class Making:
+    """One saver that is to be made."""
+
+    name: str
+    stanza: MakerStanza
+    share: float
+
+
+class SaverMaking:
+    """Makes savers with the exported backbone as their teacher.
+
+    Args:
+        run_inputs: The backbone, and the training split.
+        teacher: The exported backbone.
+        cost_share: Measures untrained savers.
+        cache: Keeps the teacher's answers and what was made.
+    """
+
+    def __init__(self, run_inputs: RunInputs, teacher: Teacher, cost_share: CostShare, cache: Cache):
+        self.run_inputs, self.teacher, self.cost_share, self.cache = run_inputs, teacher, cost_share, cache
+        self.seed = run_inputs.recipe.seed
+        train = run_inputs.splits["train"]
+        samples = [array_fingerprint(array) for array in (*train.inputs.values(), train.labels)]
+        self.common = [environment_fingerprint("candidates"), teacher.fingerprint, samples]
+        self.task = MakerTask(train.tensors, run_inputs.classes, run_inputs.backbone)
+        labels = torch.from_numpy(train.labels)
+        self._made: dict[str, str] = {}
+        self.teaching = Teaching(self.task.inputs, labels, run_inputs.classes, self._answer)
+
+    def make(self, making: Making, deadline: float | None) -> CandidateSpec:
+        """Make one saver.
+
+        Args:
+            making: What is to be made.
+            deadline: Of `time.monotonic`, after which training stops; None for none.
+
+        Raises:
+            PassError: None fits the share, or the training failed.
+        """
+        maker = MAKERS.find(making.stanza.make)(making.stanza, self.task)
+        code = CodeFingerprint()
+        code.value(type(maker))
+        stanza = making.stanza.model_dump_json(exclude={"shares"})
+        made_of = [self.common, code.sum(), stanza, f"{making.share}", str(self.seed)]
+        fits = self._widest(maker, making, digest("fits", *made_of))
+        known = self._made.setdefault(json.dumps([making.stanza.make, fits], sort_keys=True), making.name)
+        if known != making.name:
+            raise PassError(f"it would be the same as '{known}', which fits a smaller share; give a larger one")
+        place = distributed.device().type
+        key = digest("made", made_of, json.dumps(fits, sort_keys=True), place, "" if deadline is None else "in time")
+
+        def train() -> dict[str, bytes]:
+            started = time.perf_counter()
+            run = TrainingRun(self.seed, f"saver '{making.name}'", f"{making.name}: ", deadline)
+            made = maker.fit(fits, self.teaching, run)
+            logger.info(f"{making.name}: made in {time.perf_counter() - started:.1f} s")
+            state = {name: tensor.clone().contiguous() for name, tensor in made.model.state_dict().items()}
+            return {
+                _ARCHITECTURE: json.dumps(dict(made.architecture)).encode(),
+                _STATE: safetensors.torch.save(state),
+            }
+
+        def load() -> Classifier:
+            files = self.cache.files(key, train)
+            model = maker.build(json.loads(files[_ARCHITECTURE]))
+            model.load_state_dict(safetensors.torch.load(files[_STATE]))
+            return self._classifier(model, maker)
+
+        candidate = load()
+        macs = count_macs(candidate, candidate.select(self.run_inputs.example))
+        return CandidateSpec(making.name, load, key, macs, maker.input_names, making.stanza.quantize)
+
+    def _widest(self, maker: SaverMaker, making: Making, key: str) -> Architecture:
+        """Return the most expensive architecture that fits the share; costs rise along the family."""
+
+        def find() -> Architecture | list[float]:
+            family = maker.architectures(making.share)
+            costs: dict[int, float] = {}
+
+            def fits(index: int) -> bool:
+                costs[index] = self._cost(maker, family[index], making)
+                return costs[index] <= making.share
+
+            low, high = 0, len(family)
+            while low < high:
+                middle = (low + high) // 2
+                low, high = (middle + 1, high) if fits(middle) else (low, middle)
+            if low == 0:
+                return [costs[0]]
+            return family[low - 1]
+
+        found = self.cache.memo(key, find)
+        if isinstance(found, list):
+            raise PassError(
+                f"no saver of maker '{making.stanza.make}' fits {making.share:g} of the backbone's cost, the smallest "
+                f"costs {found[0]:.3g}; give a larger share"
+            )
+        return found
+
+    def _cost(self, maker: SaverMaker, architecture: Architecture, making: Making) -> float:
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            model = self._classifier(maker.build(architecture).eval(), maker)
+        return self.cost_share(making.name, model, maker.input_names, making.stanza.quantize)
+
+    def _classifier(self, model: nn.Module, maker: SaverMaker) -> Classifier:
+        return Classifier(model.eval(), input_names=maker.input_names).eval()
+
+    def _answer(self, name: str, view: ViewOf) -> Tensor:
+        """Return the backbone's logits on a view of the training split, float32 (N, C)."""
+        key = digest("view", self.common, name)
+
+        def run() -> dict[str, bytes]:
+            logger.info("running the backbone on a view of the training split, to teach savers")
+            logits = []
+            with torch.no_grad():
+                for rows in torch.arange(len(self.teaching)).split(DEFAULT_BATCH_SIZE):
+                    batch = view(rows)
+                    logits.append(self.teacher.run(*(batch[name] for name in self.teacher.input_names)).float())
+            return {"logits.npy": array_to_bytes(torch.cat(logits).numpy())}
+
+        return torch.from_numpy(array_from_bytes(self.cache.files(key, run)["logits.npy"]))
+
+
+def list_makings(stanzas: Sequence[MakerStanza]) -> Iterator[Making]:
+    """Yield what makers are to make, each maker's cheapest first."""
+    for stanza in stanzas:
+        for share in sorted(stanza.shares):
+            yield Making(stanza.stage_name(share), stanza, share)

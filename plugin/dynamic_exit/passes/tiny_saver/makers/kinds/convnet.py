@@ -1,0 +1,126 @@
+"""Small convolutional networks for images, of a shape that runtimes are fast at."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .....graph.preprocessing import Preprocessing
+from ....augment import AUGMENTS, AugmentName
+from ..base import Architecture
+from ..stanza import TrainedMakerStanza
+from ..trained import TrainedMaker
+
+#: Channels of the first stage; later stages have twice and four times as many.
+WIDTHS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+#: The stem halves images of at least so many lines, until they have at most so many.
+DOWNSAMPLED_SIDE, STEM_SIDE = 16, 32
+#: Above this share of the backbone's cost each stage has two blocks.
+DEEP_SHARE = 0.1
+# of the samples that mean and standard deviation are taken of
+_SAMPLES = 2000
+
+
+class ConvNetStanza(TrainedMakerStanza):
+    """Residual networks of three stages behind a stem that halves the image at once; their width fits the share."""
+
+    stride: Literal[1, 2, 4, 8] | None = Field(
+        None, description="of the stem; null: 1 for images below 16 pixels, else as it takes to come down to 32 or less"
+    )
+    depth: int | None = Field(None, ge=1, le=8, description="blocks of a stage; null: 1, or 2 for shares from 0.1 on")
+    augment: AugmentName = Field("affine", description=AUGMENTS)
+
+
+class ConvNetMaker(TrainedMaker):
+    """Makes residual networks for one input of images (N, C, H, W)."""
+
+    Options = ConvNetStanza
+
+    @classmethod
+    def suits(cls, inputs: Mapping[str, Tensor]) -> bool:
+        """Return whether there is one input of images, of at least 4 x 4 pixels."""
+        shapes = [tensor.shape for tensor in inputs.values()]
+        return len(shapes) == 1 and len(shapes[0]) == 4 and min(shapes[0][2:]) >= 4
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Name of the images."""
+        return tuple(self.task.inputs)
+
+    def architectures(self, share: float) -> Sequence[Architecture]:
+        """Return networks of all widths."""
+        (images,) = self.task.inputs.values()
+        some = images[:_SAMPLES].float()
+        mean, std = some.mean(dim=(0, 2, 3)), some.std(dim=(0, 2, 3)).clamp(min=1e-6)
+        stride = self.stanza.stride or _stem_stride(min(images.shape[2:]))
+        depth = self.stanza.depth or (2 if share >= DEEP_SHARE else 1)
+        common = {"stride": stride, "depth": depth, "mean": mean.tolist(), "std": std.tolist()}
+        return [{"width": width, **common} for width in WIDTHS]
+
+    def build(self, architecture: Architecture) -> nn.Module:
+        """Build an untrained network."""
+        return ConvNet(classes=self.task.classes, **architecture)
+
+
+class ConvNet(nn.Module):
+    """A residual network of three stages, with its normalization of pixels.
+
+    Args:
+        width: Channels of the first stage.
+        stride: Of the stem, a power of two: as many convolutions of stride 2, or one of stride 1.
+        depth: Blocks of each stage.
+        mean: Of each channel of the images.
+        std: Of each channel of the images.
+        classes: Number of logits.
+    """
+
+    def __init__(self, width: int, stride: int, depth: int, mean: Sequence[float], std: Sequence[float], classes: int):
+        super().__init__()
+        self.preprocessing = Preprocessing(mean=mean, std=std)
+        stem = [_convolution(len(mean), width, min(stride, 2)), nn.ReLU()]
+        while stride > 2:
+            stem += [_convolution(width, width, 2), nn.ReLU()]
+            stride //= 2
+        blocks = [Block(width * 2 ** max(0, stage - 1), width * 2**stage, 1 if stage == 0 else 2) for stage in range(3)]
+        body: list[nn.Module] = []
+        for stage, first in enumerate(blocks):
+            body += [first, *(Block(width * 2**stage, width * 2**stage, 1) for _ in range(depth - 1))]
+        self.stem, self.body = nn.Sequential(*stem), nn.Sequential(*body)
+        self.head = nn.Linear(4 * width, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (N, C, H, W) to logits (N, classes)."""
+        hidden = self.body(self.stem(self.preprocessing(images)))
+        return self.head(hidden.mean(dim=(2, 3)))
+
+
+class Block(nn.Module):
+    """Two convolutions with a shortcut; from `given` channels to `channels`."""
+
+    def __init__(self, given: int, channels: int, stride: int):
+        super().__init__()
+        self.first, self.second = _convolution(given, channels, stride), _convolution(channels, channels, 1)
+        same = given == channels and stride == 1
+        self.shortcut = nn.Identity() if same else _convolution(given, channels, stride, kernel=1)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map (N, given, H, W) to (N, channels, H / stride, W / stride)."""
+        inner = self.second(functional.relu(self.first(hidden)))
+        return functional.relu(inner + self.shortcut(hidden))
+
+
+def _stem_stride(side: int) -> int:
+    stride = 1 if side < DOWNSAMPLED_SIDE else 2
+    while side / stride > STEM_SIDE:
+        stride *= 2
+    return stride
+
+
+def _convolution(given: int, channels: int, stride: int, kernel: int = 3) -> nn.Sequential:
+    layer = nn.Conv2d(given, channels, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(layer, nn.BatchNorm2d(channels))
+
+
+KIND = ConvNetMaker

@@ -1,0 +1,109 @@
+"""Makers whose savers are trained by distillation from the backbone's answers."""
+
+import copy
+import logging
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ....core.batching import DEFAULT_BATCH_SIZE
+from ....core.placement import device_of
+from ...training import LabeledInputs, TrainingRun, as_model_input, distillation_loss, train
+from .base import Architecture, MadeSaver, SaverMaker
+from .stanza import MakerStanza, TrainedMakerStanza
+from .teaching import Teaching
+from .views import Views
+
+logger = logging.getLogger(__name__)
+
+
+class TrainedMaker(SaverMaker):
+    """Base of makers whose savers learn by gradients: a subclass says only what could be built."""
+
+    Options: ClassVar[type[MakerStanza]] = TrainedMakerStanza
+
+    def views(self, inputs: Mapping[str, Tensor], seed: int) -> Views:
+        """Return the views on which savers are trained."""
+        return Views(inputs, self.stanza.augment, self.stanza.mix, seed)
+
+    def fit(self, architecture: Architecture, teaching: Teaching, run: TrainingRun) -> MadeSaver:
+        """Train a model; see `SaverMaker.fit`.
+
+        The loss of a batch is (1 - d) CE + d T^2 KL(backbone_T || saver_T) with d = `distillation`, T = `temperature`
+        (arXiv 1503.02531); on a mixed view it is the second term alone. The epoch is kept that is most often right on
+        the held-out part of the split.
+        """
+        with torch.random.fork_rng():
+            torch.manual_seed(run.seed)
+            model = self.build(architecture)
+        order = torch.randperm(len(teaching), generator=torch.Generator().manual_seed(run.seed))
+        held_out = order[: int(self.stanza.validation * len(order))]
+        rows = order[len(held_out) :].sort().values
+        views = self.views(teaching.inputs, run.seed)
+        count = min(self.stanza.views, self.stanza.epochs)
+        logits = [teaching.logits(views.name(view), partial(views, view=view)) for view in range(count)]
+
+        def inputs_of(chosen: Tensor, epoch: int) -> list[Tensor]:
+            batch = views(rows[chosen], (epoch - 1) % count)
+            return [batch[name] for name in self.input_names]
+
+        def loss_of(answer: Tensor, chosen: Tensor, batch: list[Tensor], epoch: int) -> Tensor:
+            view = (epoch - 1) % count
+            taught = logits[view][rows[chosen]].to(answer.device)
+            distilled = distillation_loss(answer, taught, self.stanza.temperature)
+            share = 1.0 if views.is_mixed(view) else self.stanza.distillation
+            if share == 1.0:
+                return distilled
+            labels = teaching.truth[rows[chosen]].to(answer.device)
+            return (1 - share) * functional.cross_entropy(answer, labels) + share * distilled
+
+        best = _BestEpoch(self, teaching, held_out, run)
+        samples = LabeledInputs(
+            tuple(teaching.inputs[name] for name in self.input_names), teaching.truth[rows], inputs_of
+        )
+        train(model, samples, loss_of, self.stanza, run.with_watch(best))
+        best.restore(model)
+        return MadeSaver(architecture, model.eval())
+
+
+class _BestEpoch:
+    """Keeps the best epoch by the share of held-out samples that are right, and tells when to stop."""
+
+    def __init__(self, maker: TrainedMaker, teaching: Teaching, rows: Tensor, run: TrainingRun):
+        self.maker, self.teaching, self.rows, self.run = maker, teaching, rows, run
+        self.state: dict[str, Tensor] | None = None
+        self.accuracy, self.epoch = -1.0, 0
+
+    def __call__(self, epoch: int, model: nn.Module) -> bool:
+        """Look at a model after an epoch; returns whether to stop."""
+        late = self.run.deadline is not None and time.monotonic() > self.run.deadline
+        if late and epoch < self.maker.stanza.epochs:
+            logger.info(f"{self.run.log_prefix}time is over after epoch {epoch}; the best epoch so far is used")
+        if not len(self.rows):
+            return late
+        accuracy = self._accuracy(model)
+        if accuracy > self.accuracy:
+            self.accuracy, self.epoch = accuracy, epoch
+            self.state = copy.deepcopy(model.state_dict())
+        return late or epoch - self.epoch >= self.maker.stanza.patience
+
+    def restore(self, model: nn.Module) -> None:
+        """Put the weights of the best epoch back."""
+        if self.state is not None:
+            model.load_state_dict(self.state)
+            logger.info(f"{self.run.log_prefix}best of the held-out samples in epoch {self.epoch}: {self.accuracy:.1%}")
+
+    def _accuracy(self, model: nn.Module) -> float:
+        device, correct = device_of(model), 0
+        model.eval()
+        with torch.no_grad():
+            for rows in self.rows.split(DEFAULT_BATCH_SIZE):
+                batch = [as_model_input(self.teaching.inputs[name][rows]).to(device) for name in self.maker.input_names]
+                correct += int((model(*batch).argmax(dim=1).cpu() == self.teaching.truth[rows]).sum())
+        model.train()
+        return correct / len(self.rows)
