@@ -171,13 +171,14 @@ def test_two_entries_of_one_maker_and_share_are_refused(recipe):
 def test_an_empty_stanza_runs_from_start_to_folder(recipe, tmp_path):
     """`tiny_saver: {}`: savers are made, written, and answer in the folder as in the report."""
     values = {
-        "dynamic_exit.tiny_saver": {"candidates": [{"make": "auto", "shares": [0.99]}]},
+        "dynamic_exit.tiny_saver": {"candidates": [{"make": "auto", "shares": [0.995]}]},
+        "dynamic_exit.tuning.points": [{"max_accuracy_drop": 0.0}, {"max_accuracy_drop": 0.05}],
         "export.directory": str(tmp_path / "made"),
         "dynamic_exit.cache.directory": str(tmp_path / "cache"),
     }
     result = run(read_recipe(recipe, values))
     made = [row.stage for row in result.metrics.candidates]
-    assert "convnet_0.99" in made
+    assert "convnet_0.995" in made
     runner = load_runner(result.folder)
     inputs, labels = tiny.samples("test")
     for row in result.metrics.rows:

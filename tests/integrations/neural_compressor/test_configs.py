@@ -174,7 +174,7 @@ def test_algorithms_are_described_with_parameters_defaults_and_ranges():
     pruning = {p["name"]: p for p in found["pruning"]["parameters"]}
     assert (pruning["ratio"]["default"], pruning["ratio"]["range"]) == ("0.3", "≥ 0, < 1")
     savers = {p["name"]: p for p in found["tiny_saver"]["parameters"]}
-    assert (savers["candidates"]["default"], savers["candidates"]["range"]) == ("required", "at least 1")
+    assert (savers["candidates"]["default"], savers["candidates"]["range"]) == ("[{'make': 'auto'}]", "at least 1")
     assert savers["fuse"]["range"] == "'none' or 'mean'"
     combined = {p["name"]: p["default"] for p in found["dynamic_exit"]["parameters"]}
     assert found["dynamic_exit"]["from"] == "dynamic_exit"

@@ -40,7 +40,9 @@ class TinySaverStanza(Stanza):
     """Tiny savers: small independent models that answer first, chosen out of candidates."""
 
     candidates: list[AnyCandidate] = Field(
-        [MakerStanza()], min_length=1, description="models to choose from, and makers of some; default: `make: auto`"
+        [{"make": AUTO}],  # type: ignore[list-item]  # validated as what a recipe says
+        min_length=1,
+        description="models to choose from, and makers of some",
     )
     selection: Literal["chain", "single"] = Field("chain", description="single: the one with the largest saving")
     max_savers: int = Field(2, ge=1, description="maximum number of savers in a chain")

@@ -13,12 +13,14 @@ from ..base import Architecture
 from ..stanza import TrainedMakerStanza
 from ..trained import TrainedMaker
 
-#: Channels of the first stage; later stages have twice and four times as many.
-WIDTHS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+#: Channels of the first stage (the next ones have twice and four times as many), and blocks of each stage: networks
+#: that are to cost more become deeper, too.
+SIZES = (
+    *((4, 1), (8, 1), (12, 1), (16, 1), (24, 1), (32, 1)),
+    *((32, 2), (48, 2), (64, 2), (64, 3), (96, 3), (128, 3), (128, 4), (192, 4), (256, 4)),
+)
 #: The stem halves images of at least so many lines, until they have at most so many.
 DOWNSAMPLED_SIDE, STEM_SIDE = 16, 32
-#: Above this share of the backbone's cost each stage has two blocks.
-DEEP_SHARE = 0.1
 # of the samples that mean and standard deviation are taken of
 _SAMPLES = 2000
 
@@ -29,7 +31,9 @@ class ConvNetStanza(TrainedMakerStanza):
     stride: Literal[1, 2, 4, 8] | None = Field(
         None, description="of the stem; null: 1 for images below 16 pixels, else as it takes to come down to 32 or less"
     )
-    depth: int | None = Field(None, ge=1, le=8, description="blocks of a stage; null: 1, or 2 for shares from 0.1 on")
+    depth: int | None = Field(
+        None, ge=1, le=8, description="blocks of each of the three stages; null: 1 to 4, more in wider networks"
+    )
     augment: AugmentName = Field("affine", description=AUGMENTS)
 
 
@@ -50,14 +54,14 @@ class ConvNetMaker(TrainedMaker):
         return tuple(self.task.inputs)
 
     def architectures(self, share: float) -> Sequence[Architecture]:
-        """Return networks of all widths."""
+        """Return networks of all sizes."""
         (images,) = self.task.inputs.values()
         some = images[:_SAMPLES].float()
         mean, std = some.mean(dim=(0, 2, 3)), some.std(dim=(0, 2, 3)).clamp(min=1e-6)
         stride = self.stanza.stride or _stem_stride(min(images.shape[2:]))
-        depth = self.stanza.depth or (2 if share >= DEEP_SHARE else 1)
-        common = {"stride": stride, "depth": depth, "mean": mean.tolist(), "std": std.tolist()}
-        return [{"width": width, **common} for width in WIDTHS]
+        common = {"stride": stride, "mean": mean.tolist(), "std": std.tolist()}
+        sizes = [(width, self.stanza.depth or depth) for width, depth in SIZES]
+        return [{"width": width, "depth": depth, **common} for width, depth in dict.fromkeys(sizes)]
 
     def build(self, architecture: Architecture) -> nn.Module:
         """Build an untrained network."""
