@@ -140,7 +140,14 @@ def test_arguments_of_the_calibration_function_are_passed_on(model):
             "unknown key 'early_exit.training.epoch'; did you mean 'epochs'?",
         ),
         (lambda m: PruningConfig(ratio=1.0), "key 'pruning.ratio' must be less than 1; got 1.0"),
-        (lambda m: TinySaverConfig(), "key 'tiny_saver.candidates' is missing; add it to the recipe"),
+        (
+            lambda m: TinySaverConfig(candidates=[]),
+            "key 'tiny_saver.candidates' list should have at least 1 item after validation, not 0; got []",
+        ),
+        (
+            lambda m: quantize(m, TinySaverConfig(), run_fn=feed),
+            "pass 'tiny_saver' makes savers only in a recipe, from its training split; name models in `candidates`",
+        ),
         (
             lambda m: quantize(m, {"early_exit": {"haeds": ["mlp"]}}, run_fn=feed),
             "unknown key 'early_exit.haeds'; did you mean 'heads'?",

@@ -9,7 +9,7 @@ from ..augment import AUGMENTS, AugmentName
 from ..model_source import ModelSource
 from ..registry import register_pass
 from ..stanza import Stanza, refuse
-from .makers.stanza import AnyCandidate, MakerStanza
+from .makers.stanza import AUTO, AnyCandidate, MakerStanza
 
 #: Suffix of the name of a stage that was fine-tuned as a saver.
 FINE_TUNED_SUFFIX = ":finetuned"
