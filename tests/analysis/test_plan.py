@@ -62,6 +62,25 @@ def test_training_of_savers_has_a_time_that_grows_with_it(tmp_path):
     assert times[1] > times[0] + 0.2  # 400 epochs of three steps each
 
 
+def test_savers_that_are_made_have_rows_time_and_memory(tmp_path):
+    found = {}
+    for epochs in (1, 400):
+        maker = {"make": "convnet", "shares": [0.0001, 0.3], "stride": 2, "epochs": epochs, "views": 2}
+        changes = {"dynamic_exit__early_exit": None, "dynamic_exit__tiny_saver": {"candidates": [maker]}}
+        found[epochs] = plan(read_recipe(tiny.build(tmp_path, quantization=None, **changes)))
+    steps = [{row["step"]: row["seconds"] for row in each["steps"]} for each in found.values()]
+    assert list(steps[0])[:3] == ["export the backbone", "try candidates", "make savers"]
+    assert steps[1]["make savers"] > steps[0]["make savers"] + 0.2
+    row = found[400]["candidates"][-1]
+    # stem 3 x 3 on 9 places from 1 to 4 channels, then blocks of 4, 8 and 16 channels on 9, 4 and 1 places
+    blocks = 9 * 9 * (16 + 16), 4 * (9 * 32 + 9 * 64 + 32), 9 * 128 + 9 * 256 + 128
+    assert row["stage"] == "convnet_0.3" and row["multiply_adds"] == 9 * 9 * 4 + sum(blocks) + 16 * 3
+    assert [row["stage"] for row in found[400]["left_out"]] == ["convnet_0.0001"]
+    samples = sum(tiny.samples(key)[0].nbytes for key in tiny.SIZES)
+    assert found[400]["memory"] > samples + 2 * 4 * 3 * tiny.SIZES["train"]
+    assert found[1]["memory"] < found[400]["memory"], "a single epoch sees a single view"
+
+
 def test_pruning_is_done_without_training_and_each_choice_is_counted(tmp_path):
     search = {"pruning": [0, 0.5], "quantization": ["none", "static_quant"]}
     path = tiny.build(tmp_path)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypedDict
 
+from ..candidates.making import MakingPlan
 from ..candidates.pool import CandidatePool
 from ..candidates.survey import CandidateSpec
 from ..chain.names import HIDDEN
@@ -99,6 +100,7 @@ class Plan(TypedDict):
     backbone: BackbonePlan
     positions: list[PositionPlan]
     candidates: list[CandidatePlan]
+    memory: int
     left_out: list[SkippedPlan]
     steps: list[StepPlan]
     seconds: float
@@ -117,8 +119,9 @@ def plan(recipe: Recipe) -> Plan:
 
     Returns:
         ``splits`` (samples), ``static`` (passes in order), ``quantization`` (what would be measured or exported),
-        ``backbone``, ``positions`` (cuts in use), ``candidates``, ``left_out``, ``steps`` with their estimated
-        ``seconds``, and ``static_search``, None if there is none.
+        ``backbone``, ``positions`` (cuts in use), ``candidates`` (those that are made among them), ``memory`` (bytes of
+        the samples, and of what makers keep beside them), ``left_out``, ``steps`` with their estimated ``seconds``, and
+        ``static_search``, None if there is none.
 
     Raises:
         DynamicExitError: One sentence on what cannot be done and why.
@@ -135,7 +138,7 @@ def plan(recipe: Recipe) -> Plan:
     macs = count_macs(run_inputs.backbone, run_inputs.backbone.select(run_inputs.example))
     positions = _positions(exits, backbone, macs) if exits else []
     estimate = Estimate(original, run_inputs, backbone, pool)
-    steps = estimate.steps()
+    steps, made = estimate.steps(), estimate.made
     return {
         "splits": {key: len(split) for key, split in run_inputs.splits.items()},
         "static": [{"pass": name, **stanza.model_dump(mode="json")} for name, stanza in recipe.static_passes.items()],
@@ -149,7 +152,8 @@ def plan(recipe: Recipe) -> Plan:
             "cuts_found": backbone.depth,
         },
         "positions": positions,
-        "candidates": _candidates(run_inputs, pool.specs, macs) if pool else [],
+        "candidates": _candidates(run_inputs, [*pool.specs, *(each.spec for each in made)], macs) if pool else [],
+        "memory": _memory(run_inputs, made),
         "left_out": [{"stage": row.stage, "why": row.why} for row in pool.skipped] if pool else [],
         "steps": _rounded(steps),
         "seconds": round(sum(steps.values()), 1),
@@ -195,13 +199,23 @@ def _candidates(run_inputs: RunInputs, specs: Sequence[CandidateSpec], macs: flo
     """Describe the candidates that would be tried, from cheap to expensive."""
     rows: list[CandidatePlan] = []
     for spec in specs:
-        size = run_inputs.candidates[spec.name].preprocessing.size
+        given = run_inputs.candidates.get(spec.name)
+        size = given.preprocessing.size if given else None
         inputs = {name: [*run_inputs.example[name].shape[1:]] for name in spec.input_names}
         if size:
             inputs = {name: [*shape[:-2], *size] for name, shape in inputs.items()}
         share = spec.macs / macs
         rows.append({"stage": spec.name, "multiply_adds": spec.macs, "share": share, "inputs": inputs})
     return rows
+
+
+def _memory(run_inputs: RunInputs, made: Sequence[MakingPlan]) -> int:
+    """Return the bytes of all samples, of the backbone's answers on views, and of the largest saver in training."""
+    samples = sum(array.nbytes for split in run_inputs.splits.values() for array in split.inputs.values())
+    answers = 4 * run_inputs.classes * len(run_inputs.splits["train"]) * max((each.views for each in made), default=0)
+    weights = [sum(tensor.nbytes for tensor in each.spec.load().parameters()) for each in made]
+    # its gradient, two moments and the best epoch are as large as the weights
+    return samples + answers + 5 * max(weights, default=0)
 
 
 def _static_search(recipe: Recipe, estimate: Estimate) -> StaticSearchPlan:

@@ -10,13 +10,15 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from ..candidates.making import MakingPlan, list_makings, plan_making
 from ..candidates.pool import CandidatePool
 from ..candidates.survey import CandidateSpec
 from ..chain.goal import Goal
 from ..core import distributed
 from ..core.batching import DEFAULT_BATCH_SIZE, named_batches
 from ..core.logging import silenced
-from ..cost import ROUND_SECONDS
+from ..cost import ROUND_SECONDS, count_macs
+from ..errors import PassError
 from ..graph import Classifier
 from ..graph.backbone import Backbone
 from ..onnx.export import export_part
@@ -27,6 +29,7 @@ from ..passes import PruningStanza
 from ..passes.early_exit import EarlyExitStanza, ExitTraining, FrozenBackbone, TrainingSamples, attach_exits
 from ..passes.quantization import int8_options
 from ..passes.tiny_saver import FineTuneStanza
+from ..passes.tiny_saver.makers import MakerTask
 from ..passes.training import as_model_input
 from ..recipe.static_choices import StaticChoice
 from ..records import Records
@@ -106,6 +109,8 @@ class Estimate:
         if self.pool:
             backbone = self._forward * self.sizes["calibration"] / self.workers
             steps["try candidates"] = self._candidates(self.pool.specs) + backbone
+            if self.pool.makers:
+                steps["make savers"] = self._making()
             if self.pool.stanza.fine_tune:
                 steps["fine-tune candidates"] = self._fine_tuning(self.pool, self.pool.stanza.fine_tune)
         if dynamic.early_exit:
@@ -191,6 +196,8 @@ class Estimate:
 
     def _candidates(self, specs: Sequence[CandidateSpec]) -> float:
         """Seconds to export, quantize and run candidates, from probes of three."""
+        if not specs:
+            return 0.0
         probed = _probed(specs)
         rates = [self._candidate(spec) for spec in probed]
         macs = [spec.macs for spec in probed]
@@ -221,12 +228,43 @@ class Estimate:
         untrained = [spec for spec in pool.specs if spec.untrained]
         others = [spec for spec in pool.specs if not spec.untrained]
         trained = sorted(untrained + others[-pool.stanza.max_savers :], key=lambda spec: spec.macs)
+        if not trained:
+            return 0.0
         probed = _probed(trained)
         macs = [spec.macs for spec in probed]
         times = [self._training_step(spec.load(), options.batch_size) for spec in probed]
         steps = options.epochs * max(1, self.sizes["train"] // options.batch_size)
         training = sum(steps * float(np.interp(spec.macs, macs, times)) for spec in trained)
         return self._forward * self.sizes["train"] + training + self._candidates(trained)
+
+    def _making(self) -> float:
+        """Seconds to answer the views of the training split, to train savers, and to run these."""
+        plans = self.made
+        if not plans:
+            return 0.0
+        teaching = self._forward * self.sizes["train"] * max(plan.views for plan in plans)
+        training = sum(
+            plan.steps[0] * self._training_step(plan.spec.load(), plan.steps[1]) for plan in plans if plan.steps[0]
+        )
+        return teaching + training + self._candidates([plan.spec for plan in plans])
+
+    @cached_property
+    def made(self) -> list[MakingPlan]:
+        """What makers would make, by multiply-adds; what fits no share, or twice, is left out."""
+        if self.pool is None:
+            return []
+        run_inputs = self.run_inputs
+        task = MakerTask(run_inputs.splits["train"].tensors, run_inputs.classes, run_inputs.backbone)
+        macs = count_macs(run_inputs.backbone, run_inputs.backbone.select(run_inputs.example))
+        plans: dict[tuple[str, float], MakingPlan] = {}
+        for making in list_makings(self.pool.makers):
+            try:
+                plan = plan_making(making, task, macs, run_inputs.example)
+            except PassError as error:
+                self.pool.skip(making.name, str(error))
+                continue
+            plans.setdefault((making.stanza.make, plan.spec.macs), plan)
+        return [*plans.values()]
 
     def _exits(self, stanza: EarlyExitStanza) -> float:
         """Seconds to train exits: features of all samples, then epochs; patience may end them earlier."""
@@ -253,7 +291,7 @@ class Estimate:
     def _search(self) -> float:
         """Seconds of the search: those on random records of as many stages, scaled to as many samples."""
         dynamic, depth = self.recipe.dynamic_exit, len(self.backbone.cuts)
-        savers = min(self.pool.stanza.max_savers, len(self.pool.specs)) if self.pool else 0
+        savers = min(self.pool.stanza.max_savers, len(self.pool.specs) + len(self.made)) if self.pool else 0
         entries = len(dynamic.early_exit.entries) if dynamic.early_exit else 0
         exits = [position for position in range(depth) for _ in range(entries)]
         samples = min(_SEARCH_SAMPLES, self.sizes["calibration"])

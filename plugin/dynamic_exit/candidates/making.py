@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import safetensors.torch
@@ -42,6 +42,21 @@ class Making:
     name: str
     stanza: MakerStanza
     share: float
+
+
+@dataclass(frozen=True)
+class MakingPlan:
+    """What would be made, untrained.
+
+    Attributes:
+        spec: The untrained saver.
+        steps: Number of training steps, and samples in each.
+        views: Views of the training split that the backbone would answer.
+    """
+
+    spec: CandidateSpec
+    steps: tuple[int, int]
+    views: int
 
 
 class SaverMaking:
@@ -113,26 +128,12 @@ class SaverMaking:
 
         def find() -> Architecture | list[float]:
             family = maker.architectures(making.share)
-            costs: dict[int, float] = {}
-
-            def fits(index: int) -> bool:
-                costs[index] = self._cost(maker, family[index], making)
-                return costs[index] <= making.share
-
-            low, high = 0, len(family)
-            while low < high:
-                middle = (low + high) // 2
-                low, high = (middle + 1, high) if fits(middle) else (low, middle)
-            if low == 0:
-                return [costs[0]]
-            return family[low - 1]
+            index, smallest = find_widest(family, lambda each: self._cost(maker, each, making), making.share)
+            return [smallest] if index is None else family[index]
 
         found = self.cache.memo(key, find)
         if isinstance(found, list):
-            raise PassError(
-                f"no saver of maker '{making.stanza.make}' fits {making.share:g} of the backbone's cost, the smallest "
-                f"costs {found[0]:.3g}; give a larger share"
-            )
+            raise _too_small(making, found[0])
         return found
 
     def _cost(self, maker: SaverMaker, architecture: Architecture, making: Making) -> float:
@@ -158,6 +159,64 @@ class SaverMaking:
             return {"logits.npy": array_to_bytes(torch.cat(logits).numpy())}
 
         return torch.from_numpy(array_from_bytes(self.cache.files(key, run)["logits.npy"]))
+
+
+def find_widest(
+    family: Sequence[Architecture], cost_of: Callable[[Architecture], float], share: float
+) -> tuple[int | None, float]:
+    """Find the most expensive architecture that fits a share; costs rise along the family.
+
+    Args:
+        family: From the cheapest to the most expensive.
+        cost_of: Measures one, as a share of the backbone's cost.
+        share: The largest cost that fits.
+
+    Returns:
+        Its index, None if none fits, and the cost of the last one that was measured: of the cheapest if none fits.
+    """
+    low, high, cost = 0, len(family), 0.0
+    while low < high:
+        middle = (low + high) // 2
+        cost = cost_of(family[middle])
+        low, high = (middle + 1, high) if cost <= share else (low, middle)
+    return (low - 1 if low else None), cost
+
+
+def plan_making(making: Making, task: MakerTask, backbone_macs: float, example: Mapping[str, Tensor]) -> MakingPlan:
+    """Return what would be made for a share of the backbone's multiply-adds, without training it.
+
+    Args:
+        making: What is to be made.
+        task: Samples and backbone.
+        backbone_macs: Of the backbone, per sample.
+        example: Inputs of two samples, by name.
+
+    Raises:
+        PassError: None fits the share.
+    """
+    maker = MAKERS.find(making.stanza.make)(making.stanza, task)
+    family = maker.architectures(making.share)
+
+    def build(architecture: Architecture) -> Classifier:
+        return Classifier(maker.build(architecture).eval(), input_names=maker.input_names).eval()
+
+    def macs_of(architecture: Architecture) -> float:
+        model = build(architecture)
+        return count_macs(model, model.select(example))
+
+    index, smallest = find_widest(family, lambda each: macs_of(each) / backbone_macs, making.share)
+    if index is None:
+        raise _too_small(making, smallest)
+    best = family[index]
+    spec = CandidateSpec(making.name, lambda: build(best), making.name, macs_of(best), maker.input_names)
+    return MakingPlan(spec, maker.training_steps(len(next(iter(task.inputs.values())))), maker.views_taught)
+
+
+def _too_small(making: Making, smallest: float) -> PassError:
+    return PassError(
+        f"no saver of maker '{making.stanza.make}' fits {making.share:g} of the backbone's cost, the smallest "
+        f"costs {smallest:.3g}; give a larger share"
+    )
 
 
 def list_makings(stanzas: Sequence[MakerStanza]) -> Iterator[Making]:

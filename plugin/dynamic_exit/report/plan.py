@@ -59,6 +59,7 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
         f"parameters, {backbone['classes']} classes, inputs: {inputs}"
     )
     lines.append(f"cuts: {backbone['cuts_found']} found, {len(plan['positions'])} in use")
+    lines.append(f"memory: about {plan['memory'] / 1e6:.3g} MB for samples and savers in training")
     return lines + [f"left out: {row['stage']}, {row['why']}" for row in plan["left_out"]]
 
 

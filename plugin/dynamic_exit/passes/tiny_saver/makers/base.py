@@ -74,6 +74,15 @@ class SaverMaker(ABC):
     def build(self, architecture: Architecture) -> nn.Module:
         """Build an untrained model: from the inputs that `input_names` names, batch first, to logits (N, C)."""
 
+    @property
+    def views_taught(self) -> int:
+        """Views of the training split that the backbone answers; each is answered once for all savers."""
+        return 1
+
+    def training_steps(self, samples: int) -> tuple[int, int]:
+        """Return the number of training steps for so many samples, 0 for none, and samples in each."""
+        return 0, samples
+
     @abstractmethod
     def fit(self, architecture: Architecture, teaching: Teaching, run: TrainingRun) -> MadeSaver:
         """Train a model.

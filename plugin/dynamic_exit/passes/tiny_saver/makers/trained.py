@@ -31,6 +31,17 @@ class TrainedMaker(SaverMaker):
         """Return the views on which savers are trained."""
         return Views(inputs, self.stanza.augment, self.stanza.mix, seed)
 
+    @property
+    def views_taught(self) -> int:
+        """Views of the training split that the backbone answers."""
+        return min(self.stanza.views, self.stanza.epochs)
+
+    def training_steps(self, samples: int) -> tuple[int, int]:
+        """Return the number of training steps if patience ends none, and samples in each."""
+        kept = samples - int(self.stanza.validation * samples)
+        size = min(self.stanza.batch_size, kept)
+        return self.stanza.epochs * max(1, kept // size), size
+
     def fit(self, architecture: Architecture, teaching: Teaching, run: TrainingRun) -> MadeSaver:
         """Train a model; see `SaverMaker.fit`.
 
@@ -45,7 +56,7 @@ class TrainedMaker(SaverMaker):
         held_out = order[: int(self.stanza.validation * len(order))]
         rows = order[len(held_out) :].sort().values
         views = self.views(teaching.inputs, run.seed)
-        count = min(self.stanza.views, self.stanza.epochs)
+        count = self.views_taught
         logits = [teaching.logits(views.name(view), partial(views, view=view)) for view in range(count)]
 
         def inputs_of(chosen: Tensor, epoch: int) -> list[Tensor]:
