@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -14,9 +13,9 @@ from safetensors.numpy import save_file
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 import documents  # noqa: E402
+import fork_server  # noqa: E402
 import tiny  # noqa: E402  (the tiny world lies beside the other tests)
 from distributions import install_pages  # noqa: E402
-from short_command import MODULE, environment  # noqa: E402
 
 PAGES = ("docs/how-to/extend.md", "docs/how-to/target.md", "docs/how-to/static-pass.md")
 BLOCKS = [block for page in PAGES for block in documents.blocks(page)]
@@ -31,10 +30,10 @@ def merge(values, more):
     return values
 
 
-def installed(folder):
-    """Variables of a process for which the distribution of the pages is installed."""
+def command(folder, *arguments):
+    """Run a command in a process for which the distribution of the pages is installed."""
     places = os.pathsep.join([str(folder / "site"), os.environ.get("PYTHONPATH", "")])
-    return environment(PYTHONPATH=places, OMP_NUM_THREADS="1")
+    return fork_server.run(fork_server.COMMAND, *arguments, environment={**os.environ, "PYTHONPATH": places})
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +54,7 @@ def folder(tmp_path_factory):
         merge(values, fragment)
     late = {key: values.pop(key) for key in ("dynamic_exit", "export")}
     recipe = tiny.write(folder, {**values, **late})
-    called = [sys.executable, *MODULE, "run", str(recipe)]
-    done = subprocess.run(called, env=installed(folder), capture_output=True, text=True)
+    done = command(folder, "run", recipe)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "left out" not in done.stderr, done.stderr
     return folder
@@ -99,10 +97,7 @@ def test_a_target_that_does_not_quantize_refuses_to(folder):
         "dynamic_exit": values.pop("dynamic_exit"),
         "export": values.pop("export"),
     }
-    recipe = tiny.write(folder, {**values, **order}, "quantized.yaml")
-    done = subprocess.run(
-        [sys.executable, *MODULE, "validate", str(recipe)], env=installed(folder), capture_output=True, text=True
-    )
+    done = command(folder, "validate", tiny.write(folder, {**values, **order}, "quantized.yaml"))
     assert done.returncode == 2, done.stdout + done.stderr
     assert "key 'quantization' is for targets that quantize; this one does not, leave it out" in " ".join(
         done.stderr.split()

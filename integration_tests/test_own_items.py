@@ -2,16 +2,16 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
+import fork_server  # noqa: E402
 import tiny  # noqa: E402  (the tiny world lies beside the other tests)
+from commands import forked  # noqa: E402
 from distributions import install  # noqa: E402
-from short_command import MODULE, environment  # noqa: E402
 
 from dynamic_exit import DynamicExitModelForImageClassification  # noqa: E402
 
@@ -146,20 +146,17 @@ ENTRIES = {
 
 
 @pytest.fixture(scope="module")
-def variables(tmp_path_factory):
-    """Variables of a process for which the distribution is installed."""
+def command(tmp_path_factory):
+    """Runs a command in a process for which the distribution is installed; gives its exit code and what it wrote."""
     site = tmp_path_factory.mktemp("own_items") / "site"
     install(site, "own-items", {"own_heads": HEAD, "own_rules": RULE, "own_data": DATA, "own_models": MODELS}, ENTRIES)
-    return environment(
-        PYTHONPATH=os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]), OMP_NUM_THREADS="1"
-    )  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
 
+    def call(*arguments):
+        done = fork_server.run(fork_server.COMMAND, *arguments, environment=environment)
+        return done.returncode, done.stdout + done.stderr
 
-def command(variables, *arguments):
-    """Run a command; return its exit code and what it wrote."""
-    called = [sys.executable, *MODULE, *map(str, arguments)]
-    done = subprocess.run(called, env=variables, capture_output=True, text=True)
-    return done.returncode, done.stdout + done.stderr
+    return call
 
 
 def with_heads(folder, *heads):
@@ -168,9 +165,9 @@ def with_heads(folder, *heads):
     return tiny.write(folder, tiny.recipe(quantization=None, dynamic_exit__early_exit=training, **changes))
 
 
-def test_a_recipe_runs_with_a_head_of_another_distribution(variables, tmp_path):
+def test_a_recipe_runs_with_a_head_of_another_distribution(command, tmp_path):
     tiny.build(tmp_path)
-    code, said = command(variables, "run", with_heads(tmp_path, {"kind": "mean", "scale": 0.5}))
+    code, said = command("run", with_heads(tmp_path, {"kind": "mean", "scale": 0.5}))
     assert code == 0, said
     assert "exit head 'lost' of 'own-items' is left out: ModuleNotFoundError: " in said, "the rest works"
     assert "kind: mean" in (tmp_path / "out" / "recipe.yaml").read_text()
@@ -189,19 +186,19 @@ def test_a_recipe_runs_with_a_head_of_another_distribution(variables, tmp_path):
         ),
     ],
 )
-def test_a_head_of_another_distribution_is_refused_as_ours(variables, tmp_path, head, sentence):
+def test_a_head_of_another_distribution_is_refused_as_ours(command, tmp_path, head, sentence):
     tiny.build(tmp_path)
-    code, said = command(variables, "validate", with_heads(tmp_path, head))
+    code, said = command("validate", with_heads(tmp_path, head))
     assert code == 2, said
     assert sentence in " ".join(said.split())
 
 
-def test_a_recipe_runs_with_an_evidence_rule_of_another_distribution(variables, tmp_path):
+def test_a_recipe_runs_with_an_evidence_rule_of_another_distribution(command, tmp_path):
     """The run itself verifies at every point that the file answers as its stages do."""
     tiny.build(tmp_path)
     recipe = tiny.recipe(quantization=None, dynamic_exit__early_exit=None)
     recipe["dynamic_exit"]["tiny_saver"]["fuse"] = "largest"
-    code, said = command(variables, "run", tiny.write(tmp_path, recipe))
+    code, said = command("run", tiny.write(tmp_path, recipe))
     assert code == 0, said
     points = json.loads((tmp_path / "out" / "operating_points.json").read_text())["points"]
     assert {point["fuse"] for point in points} == {"largest"} and any(point["stages"] for point in points)
@@ -211,8 +208,9 @@ def test_without_that_distribution_its_rule_is_unknown(tmp_path):
     tiny.build(tmp_path)
     recipe = tiny.recipe()
     recipe["dynamic_exit"]["tiny_saver"]["fuse"] = "largest"
-    code, said = command(environment(), "validate", tiny.write(tmp_path, recipe))
-    assert code == 2 and "tiny_saver.fuse' must be 'none' or 'mean'; got 'largest'" in " ".join(said.split())
+    here = forked(tmp_path / "log", "validate", tiny.write(tmp_path, recipe))
+    assert here.ended() == 2
+    assert "tiny_saver.fuse' must be 'none' or 'mean'; got 'largest'" in " ".join(here.said.split())
 
 
 def with_data(folder, **values):
@@ -222,14 +220,14 @@ def with_data(folder, **values):
     return tiny.write(folder, tiny.recipe(quantization=None, dynamic_exit__early_exit=training, **changes))
 
 
-def test_a_recipe_runs_on_data_of_another_distribution(variables, tmp_path):
+def test_a_recipe_runs_on_data_of_another_distribution(command, tmp_path):
     tiny.build(tmp_path)
-    code, said = command(variables, "run", with_data(tmp_path, source="scaled", factor=2))
+    code, said = command("run", with_data(tmp_path, source="scaled", factor=2))
     assert code == 0, said
     assert "data source 'lost' of 'own-items' is left out: ModuleNotFoundError: " in said, "the rest works"
     written = (tmp_path / "out" / "recipe.yaml").read_text()
     assert "source: scaled" in written and "factor: 2.0" in written
-    code, said = command(variables, "validate", tmp_path / "out" / "recipe.yaml")
+    code, said = command("validate", tmp_path / "out" / "recipe.yaml")
     assert code == 0, said
 
 
@@ -254,9 +252,9 @@ def test_a_recipe_runs_on_data_of_another_distribution(variables, tmp_path):
         ),
     ],
 )
-def test_data_of_another_distribution_are_refused_as_ours(variables, tmp_path, values, sentence):
+def test_data_of_another_distribution_are_refused_as_ours(command, tmp_path, values, sentence):
     tiny.build(tmp_path)
-    code, said = command(variables, "validate", with_data(tmp_path, **values))
+    code, said = command("validate", with_data(tmp_path, **values))
     assert code == 2, said
     assert sentence in " ".join(said.split())
 
@@ -269,9 +267,9 @@ def with_models(folder, model, candidate=None):
     return tiny.write(folder, tiny.recipe(quantization=None, data__classes=None, **changes))
 
 
-def test_a_recipe_runs_with_models_of_another_distribution(variables, tmp_path):
+def test_a_recipe_runs_with_models_of_another_distribution(command, tmp_path):
     tiny.build(tmp_path)
-    code, said = command(variables, "run", with_models(tmp_path, {"width": 8}))
+    code, said = command("run", with_models(tmp_path, {"width": 8}))
     assert code == 0, said
     assert "model source 'lost' of 'own-items' is left out: ModuleNotFoundError: " in said, "the rest works"
     assert "is not trained" not in said and "no trained weights" not in said
@@ -280,7 +278,7 @@ def test_a_recipe_runs_with_models_of_another_distribution(variables, tmp_path):
     assert json.loads((tmp_path / "out" / "config.json").read_text())["id2label"]["1"] == "middle", "its source says so"
     points = json.loads((tmp_path / "out" / "operating_points.json").read_text())["points"]
     assert "saver" in [stage["stage"] for point in points for stage in point["stages"]]
-    code, said = command(variables, "validate", tmp_path / "out" / "recipe.yaml")
+    code, said = command("validate", tmp_path / "out" / "recipe.yaml")
     assert code == 0, said
 
 
@@ -317,8 +315,8 @@ def test_a_recipe_runs_with_models_of_another_distribution(variables, tmp_path):
         ({}, {"name": "l*n"}, "pattern 'l*n' matches no zoo model; its networks are saver and backbone"),
     ],
 )
-def test_models_of_another_distribution_are_refused_as_ours(variables, tmp_path, model, candidate, sentence):
+def test_models_of_another_distribution_are_refused_as_ours(command, tmp_path, model, candidate, sentence):
     tiny.build(tmp_path)
-    code, said = command(variables, "validate", with_models(tmp_path, model, candidate))
+    code, said = command("validate", with_models(tmp_path, model, candidate))
     assert code == 2, said
     assert sentence in " ".join(said.split())

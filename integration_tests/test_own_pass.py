@@ -1,7 +1,6 @@
 """The pass of docs/how-to/static-pass.md, word for word, in a distribution of its own."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from dynamic_exit import DynamicExitModelForImageClassification
 
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests" / "helpers"))
+import fork_server  # noqa: E402
 import tiny  # noqa: E402  (the tiny world lies beside the other tests)
 from distributions import install_pages  # noqa: E402
 
@@ -43,21 +43,21 @@ def environment(tmp_path_factory):
     site = tmp_path_factory.mktemp("own_pass") / "site"
     install_pages(site, "docs/how-to/static-pass.md")
     places = [str(site), str(REPOSITORY / "tests" / "helpers"), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(places), "OMP_NUM_THREADS": "1"}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
 
 
-def run(environment, *arguments):
-    done = subprocess.run([sys.executable, *map(str, arguments)], env=environment, capture_output=True, text=True)
+def run(environment, script, *arguments):
+    done = fork_server.run(script, *arguments, environment=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
 
 def test_neural_compressor_and_compress_run_it(environment):
-    assert "done" in run(environment, "-c", SCRIPT).splitlines()
+    assert "done" in run(environment, SCRIPT).splitlines()
 
 
 def test_the_command_lists_it(environment):
-    listed = run(environment, "-m", "dynamic_exit.cli", "passes")
+    listed = run(environment, fork_server.COMMAND, "passes")
     assert "rounding (my-package): Rounds weights." in listed.splitlines()
     assert "digits" in listed
 
@@ -68,7 +68,7 @@ def test_a_recipe_runs_it(environment, tmp_path):
     values = tiny.recipe(quantization=None, **changes)
     late = {key: values.pop(key) for key in ("dynamic_exit", "export")}
     recipe = tiny.write(tmp_path, {**values, "rounding": {"digits": 1}, **late})
-    assert "rounding: done" in run(environment, "-m", "short_command", "run", recipe)
+    assert "rounding: done" in run(environment, fork_server.COMMAND, "run", recipe)
     made = DynamicExitModelForImageClassification.from_pretrained(tmp_path / "out")
     made.set_operating_point("backbone")
     rounded, inputs = tiny.backbone(), torch.from_numpy(tiny.samples("test")[0])

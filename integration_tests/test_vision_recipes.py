@@ -1,20 +1,20 @@
 """The recipes of a Vision Transformer and of a ConvNeXt on digits, and their bars."""
 
 import json
-import subprocess
+import os
 from pathlib import Path
 
+import fork_server
 import pytest
-import short_command
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize("name", ["digits_vit", "digits_convnext"])
 def test_half_a_point_allowed_keeps_accuracy_and_saves_cost(name, tmp_path):
-    command = [*short_command.COMMAND, "run", f"recipes/{name}.yaml", "--output", str(tmp_path / "out")]
-    environment = short_command.environment(DYNAMIC_EXIT_CACHE=str(tmp_path / "cache"))
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "DYNAMIC_EXIT_CACHE": str(tmp_path / "cache")}
+    arguments = ("run", f"recipes/{name}.yaml", "--output", tmp_path / "out")
+    done = fork_server.run(fork_server.COMMAND, *arguments, environment=environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     rows = {row["name"]: row for row in metrics["rows"]}

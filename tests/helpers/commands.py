@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
+
+from fork_server import end_with
 
 import dynamic_exit
 from dynamic_exit.cli.main import main
@@ -85,22 +87,11 @@ def _listen() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def _child(log: Path, arguments: list[str]) -> None:
-    code = 99
-    try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        for number in (1, 2):
-            os.dup2(file, number)
-        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))
-        main(arguments)
-        code = 0
-    except SystemExit as done:
-        code = done.code
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+def _child(log: Path, arguments: list[str]) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for number in (1, 2):
+        os.dup2(file, number)
+    sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))
+    end_with(lambda: main(arguments))

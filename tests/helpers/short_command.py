@@ -15,10 +15,15 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places)), **more}
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Run the command with this process's arguments."""
     from fast_timing import fast_timing
 
     from dynamic_exit.cli.main import main
 
     with fast_timing():
         main()
+
+
+if __name__ == "__main__":
+    run()
