@@ -1,9 +1,9 @@
-"""Neural Compressor knows the passes whichever is imported first; each test runs in a fresh process."""
+"""Neural Compressor knows the passes whichever is imported first; each test runs in a process that knows neither."""
 
-import os
 import subprocess
 import sys
 
+import fork_server
 import pytest
 
 HELPERS = """
@@ -22,9 +22,8 @@ def finders():
 
 
 def run(script, fails=False):
-    """Run a script after `HELPERS` in a fresh process; return what it printed, or its last line of stderr."""
-    done = subprocess.run([sys.executable, "-c", HELPERS + script], env={**os.environ, "OMP_NUM_THREADS": "1"},
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    """Run a script after `HELPERS` where torch is imported; return what it printed, or its last line of stderr."""
+    done = fork_server.run(HELPERS + script, imports=fork_server.TORCH)
     assert (done.returncode != 0) == fails, done.stderr[-3000:]
     return done.stderr.splitlines()[-1] if fails else done.stdout.strip()
 
@@ -38,7 +37,8 @@ assert [name for name in heavy if name in sys.modules] == []
 assert sys.meta_path[1:] == before
 print(finders())
 """
-    assert run(script) == "['dynamic_exit.core.import_hook']"
+    fresh = subprocess.run([sys.executable, "-c", HELPERS + script], capture_output=True, text=True, check=True)
+    assert fresh.stdout.strip() == "['dynamic_exit.core.import_hook']"
 
 
 @pytest.mark.parametrize(

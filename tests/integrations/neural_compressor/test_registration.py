@@ -2,10 +2,9 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+import fork_server
 import pytest
 import tiny
 
@@ -164,8 +163,8 @@ print(json.dumps(found))
 def in_a_process(folder, script):
     """Run a script where the distribution is installed; return what it printed last, and what it complained of."""
     place = os.pathsep.join([str(folder / "site"), str(Path(tiny.__file__).parent), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": place, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", script, str(folder)], env=environment, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": place}
+    done = fork_server.run(script, folder, environment=environment, imports=fork_server.TORCH)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1], done.stderr
 
