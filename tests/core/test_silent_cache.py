@@ -11,6 +11,7 @@ import onnx
 import pytest
 import tiny
 import torch
+from candidate_trials import INT8, shipped_backbone
 from log_lines import log_lines
 from safetensors.torch import save_file
 from torch import nn
@@ -29,8 +30,8 @@ from dynamic_exit.passes.early_exit.features import CachedFeatures, LiveFeatures
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.pipeline.static_passes import apply_static_passes
 from dynamic_exit.recipe import read_recipe
+from dynamic_exit.runtime.stages import StageSet
 
-INT8 = {"static_quant": {"w_dtype": "int8", "act_dtype": "uint8"}}
 # what each row of the table below begins with: a candidate of 36 inputs and 3 classes, its code in several files
 FILES = {
     "net.py": """
@@ -388,10 +389,6 @@ def recipe(tmp_path):
 
 def trial(path, cache, candidate, **overrides):
     """Which candidates' records were found in the cache."""
-    from test_pool import shipped_backbone
-
-    from dynamic_exit.runtime.stages import StageSet
-
     run_inputs = load_run_inputs(read_recipe(path, {"dynamic_exit.tiny_saver.candidates": [candidate], **overrides}))
     target, *backbone = shipped_backbone(run_inputs.recipe.quantization is not None)
     stages = StageSet(*backbone)

@@ -7,9 +7,9 @@ import onnx
 import pytest
 import tiny
 import torch
+from candidate_trials import Trial
 from neural_compressor.torch.quantization import quantize
 from safetensors.torch import save_file
-from test_pool import Trial
 from torch import nn
 
 from dynamic_exit import TinySaverConfig
