@@ -41,6 +41,34 @@ def _tokens():
     return {"input_ids": ids, "attention_mask": (torch.arange(16) < torch.arange(COUNT)[:, None] % 6 + 10).long()}
 
 
+class TextBackbone(nn.Module):
+    """Embedding, two layers on each token, the mean under the mask, and a linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(64, 8), nn.Linear(8, CLASSES)
+        self.first, self.second = (nn.Sequential(nn.Linear(8, 8), nn.ReLU()) for _ in range(2))
+
+    def forward(self, input_ids, attention_mask):
+        hidden = self.second(self.first(self.embedding(input_ids)))
+        mask = attention_mask[:, :, None].float()
+        return self.head((hidden * mask).sum(dim=1) / mask.sum(dim=1))
+
+
+def _convolutions(layer, pool, channels):
+    blocks = [nn.Sequential(layer(given, 8, 3, padding=1), nn.ReLU()) for given in (channels, 8, 8)]
+    return nn.Sequential(*blocks, pool(1), nn.Flatten(), nn.Linear(8, CLASSES))
+
+
+def backbone_for(inputs):
+    torch.manual_seed(0)
+    if "input_ids" in inputs:
+        return Classifier(TextBackbone().eval(), keywords=[*inputs], input_names=[*inputs]).eval()
+    images = "pixels" in inputs
+    layers = (nn.Conv2d, nn.AdaptiveAvgPool2d) if images else (nn.Conv1d, nn.AdaptiveAvgPool1d)
+    return Classifier(_convolutions(*layers, 1 if images else 2).eval(), input_names=[*inputs]).eval()
+
+
 INPUTS = {"images": _images(), "series": _series(), "tokens": _tokens()}
 MADE = [
     pytest.param(name, inputs, id=f"{name}-{kind}")
@@ -48,7 +76,7 @@ MADE = [
     for kind, inputs in INPUTS.items()
     if maker.suits(inputs)
 ]
-FAST = {"epochs": 30, "batch_size": 16, "views": 2, "patience": 30}
+FAST = {"epochs": 30, "batch_size": 16, "views": 2, "patience": 30, "learning_rate": 0.01}
 
 
 def teacher(name, view):
@@ -61,7 +89,7 @@ def make(name, inputs, **options):
     maker = MAKERS.find(name)
     fields = {key: value for key, value in FAST.items() if key in maker.Options.model_fields}
     stanza = maker.Options.model_validate({"make": name, "shares": [0.5], **fields, **options})
-    return maker(stanza, MakerTask(inputs, CLASSES, nn.Identity()))
+    return maker(stanza, MakerTask(inputs, CLASSES, backbone_for(inputs)))
 
 
 def test_every_kind_of_input_has_a_maker():
@@ -94,7 +122,8 @@ def test_it_learns_answers_alike_when_built_again_and_exports(name, inputs):
     with torch.no_grad():
         logits = model(*[each.float() if each.dtype == torch.uint8 else each for each in batch])
     assert logits.shape == (COUNT, CLASSES) and not model.training
-    assert (logits.argmax(dim=1) == LABELS).float().mean() > 0.8
+    # chance is a third, and its standard error 0.05
+    assert (logits.argmax(dim=1) == LABELS).float().mean() > 0.6
 
     again = maker.build(json.loads(json.dumps(dict(architecture))))
     again.load_state_dict(model.state_dict())
@@ -144,3 +173,47 @@ def test_a_teacher_that_answers_nan_is_refused():
     assert str(refused.value) == (
         "the backbone's logits on the training split hold NaN or infinity; check its weights and inputs"
     )
+
+
+def test_missing_values_of_series_are_refused():
+    series = INPUTS["series"]["series"].clone()
+    series[[5, 9], 1, 3] = torch.nan
+    with pytest.raises(PassError) as refused:
+        make("series", {"series": series}).architectures(0.5)
+    assert str(refused.value) == (
+        "2 of 96 training series hold NaN, the first is sample 5; fill missing values in before"
+    )
+
+
+def test_a_smaller_resolution_without_training_is_the_backbone_behind_a_resize():
+    images = {"pixels": torch.rand(COUNT, 1, 32, 24, generator=torch.Generator().manual_seed(0))}
+    maker = make("resolution", images, epochs=0)
+    family = maker.architectures(0.5)
+    assert family[0] == {"size": [8, 4]} and family[-1] == {"size": [28, 20]}
+    made = maker.fit({"size": [16, 12]}, Teaching(images, LABELS, CLASSES, teacher), TrainingRun(0, "a saver"))
+    # the mean of each 2 x 2 square, which bilinear interpolation by half is
+    halved = images["pixels"].unfold(2, 2, 2).unfold(3, 2, 2).mean(dim=(4, 5))
+    with torch.no_grad():
+        assert torch.allclose(made.model(images["pixels"]), backbone_for(images)(halved), atol=1e-5)
+
+
+def test_a_backbone_of_one_size_has_no_smaller_resolution():
+    images = {"pixels": torch.rand(COUNT, 1, 16, 16)}
+    maker = make("resolution", images)
+    fixed = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(256, CLASSES)).eval(), input_names=["pixels"])
+    maker.task = MakerTask(images, CLASSES, fixed.eval())
+    with pytest.raises(PassError, match="^maker 'resolution' needs a backbone that takes smaller images; "):
+        maker.architectures(0.5)
+
+
+def test_a_shallow_copy_starts_from_the_weights_of_the_backbone():
+    inputs = INPUTS["tokens"]
+    maker = make("shallow", inputs)
+    assert {"cut": "first"} in maker.architectures(0.5)
+    first, second = (maker.build({"cut": "first"}) for _ in range(2))
+    backbone = maker.task.backbone.model
+    with torch.no_grad():
+        hidden = second.hidden([inputs["input_ids"], inputs["attention_mask"]])[0]
+        assert torch.allclose(hidden, backbone.first(backbone.embedding(inputs["input_ids"])), atol=1e-6)
+    next(second.first.parameters()).data.zero_()
+    assert next(backbone.parameters()).abs().max() > 0 < next(first.first.parameters()).abs().max()

@@ -58,6 +58,11 @@ class SaverMaker(ABC):
     def suits(cls, inputs: Mapping[str, Tensor]) -> bool:
         """Return whether the maker makes savers for inputs like these, by name, each (N, ...)."""
 
+    @classmethod
+    def is_automatic(cls, inputs: Mapping[str, Tensor]) -> bool:
+        """Return whether `make: auto` takes it for inputs that it suits."""
+        return True
+
     @property
     @abstractmethod
     def input_names(self) -> tuple[str, ...]:

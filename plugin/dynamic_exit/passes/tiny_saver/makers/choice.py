@@ -28,10 +28,10 @@ def choose_makers(stanzas: Sequence[MakerStanza], inputs: Mapping[str, Tensor]) 
     named = [stanza.make for stanza in stanzas]
     for stanza in stanzas:
         if stanza.make == AUTO:
-            if not suit:
+            if not any(MAKERS.find(name).is_automatic(inputs) for name in suit):
                 raise PassError(f"no maker of savers suits the inputs {described}; name models in `candidates`")
             common = stanza.model_dump(exclude_unset=True, exclude={"make"})
-            others = [name for name in suit if name not in named]
+            others = [name for name in suit if name not in named and MAKERS.find(name).is_automatic(inputs)]
             chosen += [MAKERS.find(name).Options.model_validate({"make": name, **common}) for name in others]
         elif stanza.make not in suit:
             those = ", ".join(suit) or "none; name models in `candidates`"

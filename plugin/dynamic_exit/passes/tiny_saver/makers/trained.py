@@ -19,6 +19,9 @@ from .stanza import MakerStanza, TrainedMakerStanza
 from .teaching import Teaching
 from .views import Views
 
+#: Samples that an untrained model may look at.
+PREPARED_SAMPLES = 512
+
 logger = logging.getLogger(__name__)
 
 
@@ -42,6 +45,9 @@ class TrainedMaker(SaverMaker):
         size = min(self.stanza.batch_size, kept)
         return self.stanza.epochs * max(1, kept // size), size
 
+    def prepare(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
+        """Look at some training samples before an untrained model is trained; by default nothing is done."""
+
     def fit(self, architecture: Architecture, teaching: Teaching, run: TrainingRun) -> MadeSaver:
         """Train a model; see `SaverMaker.fit`.
 
@@ -52,6 +58,7 @@ class TrainedMaker(SaverMaker):
         with torch.random.fork_rng():
             torch.manual_seed(run.seed)
             model = self.build(architecture)
+        self.prepare(model, teaching.plain(torch.arange(min(len(teaching), PREPARED_SAMPLES))))
         order = torch.randperm(len(teaching), generator=torch.Generator().manual_seed(run.seed))
         held_out = order[: int(self.stanza.validation * len(order))]
         rows = order[len(held_out) :].sort().values
