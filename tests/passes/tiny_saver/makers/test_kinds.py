@@ -209,8 +209,8 @@ def test_a_backbone_of_one_size_has_no_smaller_resolution():
 def test_a_shallow_copy_starts_from_the_weights_of_the_backbone():
     inputs = INPUTS["tokens"]
     maker = make("shallow", inputs)
-    assert {"cut": "first"} in maker.architectures(0.5)
-    first, second = (maker.build({"cut": "first"}) for _ in range(2))
+    assert {"cut": "first.1"} in maker.architectures(0.5)
+    first, second = (maker.build({"cut": "first.1"}) for _ in range(2))
     backbone = maker.task.backbone.model
     with torch.no_grad():
         hidden = second.hidden([inputs["input_ids"], inputs["attention_mask"]])[0]
