@@ -26,6 +26,7 @@ from ..targets.stage_costs import stage_macs
 from .stages import RecordedBuild
 from .static_passes import static_pass_effect
 from .static_search.results import StaticSearchResult
+from .verdict import better_alone
 
 __all__ = ["FinishedModel", "Metrics", "collect_metrics", "metrics_schema"]
 
@@ -75,6 +76,7 @@ def collect_metrics(
         notes=[
             *(*run_inputs.notes, *build.notes, *points.warnings),
             *(each.warning for each in goal_checks if each.exceeds_allowed_drop),
+            *filter(None, [better_alone(calibration, test)]),
             *static_pass_notes(effect),
         ],
         static_passes=effect,

@@ -1,0 +1,57 @@
+"""Where a saver alone is better than the backbone, a run says so."""
+
+import numpy as np
+import pytest
+
+from dynamic_exit.pipeline.verdict import better_alone
+from dynamic_exit.records import Records
+
+
+def records(correct, costs, kinds=None):
+    """Records of stages that are right on the first samples of ten, or on those that are listed."""
+    right = np.zeros((len(correct), 10), bool)
+    for row, samples in zip(right, correct, strict=True):
+        row[range(samples) if isinstance(samples, int) else samples] = True
+    first = np.where(right, 1, 0)
+    names = tuple(f"stage{i}" for i in range(len(correct) - 1))
+    return Records(
+        labels=np.ones(10, np.int64),
+        stages=(*names, "final"),
+        kinds=(*(kinds or ["saver"] * len(names)), "final"),
+        positions=np.array([*[-1 if kind == "saver" else 0 for kind in kinds or ["saver"] * len(names)], 3]),
+        topk_classes=np.stack([first, 1 - first], axis=2).astype(np.int32),
+        topk_probabilities=np.tile(np.float32([0.9, 0.1]), (len(correct), 10, 1)),
+        own_cost=np.array([*costs, 0.0]),
+        prefix_cost=np.array([*[0.0 if kind == "saver" else 0.2 for kind in kinds or ["saver"] * len(names)], 50.0]),
+        cost_unit="macs",
+    )
+
+
+def test_the_saver_that_is_right_most_often_is_named_with_its_paired_difference():
+    calibration = records([7, 9, 6], [1.0, 2.0])
+    # on test samples stage1 gains two and loses one of ten: 1 point in ten, spread sqrt(0.3 - 0.01)
+    test = records([7, [0, 1, 2, 3, 4, 6, 7], 6], [1.0, 2.0])
+    assert better_alone(calibration, test) == (
+        "stage1 alone is 10.0 ± 17.0 points better than the backbone at 0.04 of its cost, on 10 test samples: deploy "
+        "it alone"
+    )
+
+
+def test_a_saver_that_is_as_good_is_named_too():
+    both = records([6, 6], [1.5])
+    assert better_alone(both, both) == (
+        "stage0 alone is right as often as the backbone at 0.03 of its cost, on 10 test samples: deploy it alone"
+    )
+
+
+@pytest.mark.parametrize(
+    ("calibration", "test", "costs", "kinds"),
+    [
+        pytest.param([5, 6], [9, 6], [1.0], None, id="worse on calibration samples"),
+        pytest.param([9, 6], [5, 6], [1.0], None, id="test samples contradict"),
+        pytest.param([9, 6], [9, 6], [50.0], None, id="no cheaper than the backbone"),
+        pytest.param([9, 6], [9, 6], [1.0], ["exit"], id="an exit needs the backbone"),
+    ],
+)
+def test_no_verdict(calibration, test, costs, kinds):
+    assert better_alone(records(calibration, costs, kinds), records(test, costs, kinds)) is None
