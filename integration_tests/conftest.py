@@ -7,16 +7,17 @@ from pathlib import Path
 import filelock
 import pytest
 from fast_timing import fast_timing
+from workers import shared_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = Path(sys.executable).with_name("dynamic-exit")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache_of_the_tests(tmp_path_factory):
-    """Nothing that a test makes goes into the user's cache, or comes from there."""
+def cache_of_the_tests(tmp_path_factory, worker_id):
+    """Nothing that a test makes goes into the user's cache, or comes from there; all workers share one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DYNAMIC_EXIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("DYNAMIC_EXIT_CACHE", str(shared_folder(tmp_path_factory, worker_id) / "cache"))
         yield
 
 
@@ -38,8 +39,7 @@ class Demo:
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory, worker_id) -> Demo:
     """The demo, run once for all workers of a test run; nobody may write to its folder."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base if worker_id == "master" else base.parent
+    shared = shared_folder(tmp_path_factory, worker_id)
     folder, printed = shared / "demo" / "quickstart", shared / "demo" / "printed.txt"
     with filelock.FileLock(shared / "demo.lock"):
         if not printed.exists():

@@ -10,6 +10,7 @@ import tiny
 import torch
 from fast_timing import fast_timing
 from log_lines import log_lines
+from workers import shared_folder
 
 from dynamic_exit.chain.operating_point import OperatingPoints
 from dynamic_exit.cli.main import main
@@ -36,10 +37,10 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache_of_the_tests(tmp_path_factory):
-    """Nothing that a test makes goes into the user's cache, or comes from there."""
+def cache_of_the_tests(tmp_path_factory, worker_id):
+    """Nothing that a test makes goes into the user's cache, or comes from there; all workers share one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DYNAMIC_EXIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("DYNAMIC_EXIT_CACHE", str(shared_folder(tmp_path_factory, worker_id) / "cache"))
         yield
 
 
@@ -51,50 +52,47 @@ def short_timing():
 
 @dataclasses.dataclass(frozen=True)
 class Ran:
-    """A recipe that has been run: its file, what came of it, the lines that it logged, and the cache of its worker."""
+    """A recipe that has been run: its file, what came of it, and the lines that it logged."""
 
     recipe: Path
     result: Result
     said: tuple[str, ...]
-    cache: str
 
     @property
     def folder(self) -> Path:
         return self.result.folder
 
 
-def _once(base: Path, worker: str, **changes) -> Ran:
+def _once(shared: Path, **changes) -> Ran:
     """Run the tiny recipe once for all workers of a test run; nobody may write to its folder."""
-    shared = base if worker == "master" else base.parent
     folder = shared / f"tiny{'-'.join(changes)}"
     with filelock.FileLock(f"{folder}.lock"):
         if not (folder / "done.json").exists():
             path = tiny.build(folder, **changes)
             with log_lines() as said:
                 run(read_recipe(path))
-            (folder / "done.json").write_text(json.dumps({"said": said, "cache": os.environ["DYNAMIC_EXIT_CACHE"]}))
-    done = json.loads((folder / "done.json").read_text())
+            (folder / "done.json").write_text(json.dumps(said))
+    said = json.loads((folder / "done.json").read_text())
     out = folder / "out"
     points = OperatingPoints.read(out / "operating_points.json")
     return Ran(
         folder / "recipe.yaml",
         Result(out, points, Metrics.read(out / "metrics.json")),
-        tuple(done["said"]),
-        done["cache"],
+        tuple(said),
     )
 
 
 @pytest.fixture(scope="session")
 def ran(tmp_path_factory, worker_id) -> Ran:
     """The tiny recipe in int8 with savers and two exits."""
-    return _once(tmp_path_factory.getbasetemp(), worker_id)
+    return _once(shared_folder(tmp_path_factory, worker_id))
 
 
 @pytest.fixture(scope="session")
 def ran_float(tmp_path_factory, worker_id) -> Ran:
     """The tiny recipe in float, with fused evidence."""
     changes = {"quantization": None, "dynamic_exit__tiny_saver__fuse": "mean"}
-    return _once(tmp_path_factory.getbasetemp(), worker_id, **changes)
+    return _once(shared_folder(tmp_path_factory, worker_id), **changes)
 
 
 @pytest.fixture(scope="session")
@@ -107,13 +105,13 @@ def ran_segments(tmp_path_factory, worker_id) -> Ran:
         "dynamic_exit__early_exit": {"count": 2, "training": {"epochs": 15}, "sequence": {"width": 16}},
         "dynamic_exit__tiny_saver__fuse": "mean",
     }
-    return _once(tmp_path_factory.getbasetemp(), worker_id, **changes)
+    return _once(shared_folder(tmp_path_factory, worker_id), **changes)
 
 
 @pytest.fixture(scope="session")
 def ran_torch(tmp_path_factory, worker_id) -> Ran:
     """The tiny recipe in int8 with savers and two exits, for torch."""
-    return _once(tmp_path_factory.getbasetemp(), worker_id, export__target="torch")
+    return _once(shared_folder(tmp_path_factory, worker_id), export__target="torch")
 
 
 @pytest.fixture(name="log_lines")

@@ -260,8 +260,7 @@ def test_elsewhere_float_rows_say_what_they_are_or_are_left_out(elsewhere, told,
     assert found == numerics and sentence in said and bool(said) == bool(sentence)
 
 
-def test_where_the_run_was_made_a_copy_has_the_float_model_too(ran, tmp_path, monkeypatch):
-    monkeypatch.setenv("DYNAMIC_EXIT_CACHE", ran.cache)
+def test_where_the_run_was_made_a_copy_has_the_float_model_too(ran, tmp_path):
     folder = shutil.copytree(ran.folder, tmp_path / "copy")
     assert rows_of(folder) == ({"float", "int8"}, "")
 
