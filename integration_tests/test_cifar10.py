@@ -1,10 +1,10 @@
 """Real images and third-party weights: the recipe's models, data and variants, and the bars of tiny savers."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
+import fork_server
 import numpy as np
 import pytest
 
@@ -93,8 +93,7 @@ def test_own_models_do_with_the_published_weights_what_was_published(records):
 
 
 def test_the_recipe_is_valid():
-    command = [Path(sys.executable).with_name("dynamic-exit"), "validate", str(RECIPE)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = fork_server.run(fork_server.COMMAND, "validate", RECIPE)
     assert done.returncode == 0, done.stderr
     assert "50000 train, 2500 calibration, 2500 test samples" in done.stdout
 
@@ -109,8 +108,7 @@ def test_one_pass_of_the_recipe_is_valid_alone(stanza):
 
 def test_without_the_variable_one_sentence_says_so(monkeypatch):
     monkeypatch.delenv("DYNAMIC_EXIT_DATA")
-    command = [Path(sys.executable).with_name("dynamic-exit"), "validate", str(RECIPE)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = fork_server.run(fork_server.COMMAND, "validate", RECIPE)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "'DYNAMIC_EXIT_DATA', which is not set" in done.stderr
 
