@@ -47,6 +47,7 @@ PASSES = "docs/how-to/neural-compressor.md"
 #: Pages whose blocks run in other files, in a distribution of their own.
 ELSEWHERE = {
     "docs/how-to/extend.md": "test_extend.py",
+    "docs/how-to/maker.md": "test_extend.py",
     "docs/how-to/target.md": "test_extend.py",
     "docs/how-to/static-pass.md": "test_own_pass.py",
 }

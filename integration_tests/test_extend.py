@@ -17,7 +17,7 @@ import fork_server  # noqa: E402
 import tiny  # noqa: E402  (the tiny world lies beside the other tests)
 from distributions import install_pages  # noqa: E402
 
-PAGES = ("docs/how-to/extend.md", "docs/how-to/target.md", "docs/how-to/static-pass.md")
+PAGES = tuple(f"docs/how-to/{page}.md" for page in ("extend", "maker", "target", "static-pass"))
 BLOCKS = [block for page in PAGES for block in documents.blocks(page)]
 FRAGMENTS = [yaml.safe_load(block.code) for block in BLOCKS if block.language == "yaml"]
 
@@ -63,7 +63,8 @@ def folder(tmp_path_factory):
 def test_every_kind_has_a_file_an_entry_and_a_fragment():
     entries = [tomllib.loads(block.code)["project"]["entry-points"] for block in BLOCKS if block.language == "toml"]
     groups = [group for each in entries for group in each]
-    assert groups == [f"dynamic_exit.{kind}" for kind in ("heads", "evidence", "models", "data", "targets", "passes")]
+    kinds = ("heads", "evidence", "models", "data", "makers", "targets", "passes")
+    assert groups == [f"dynamic_exit.{kind}" for kind in kinds]
     assert [block.language for block in BLOCKS] == ["python", "toml", "yaml"] * len(groups)
 
 
@@ -73,7 +74,8 @@ def test_all_of_them_are_in_the_recipe_that_ran(folder):
     assert dynamic["early_exit"]["heads"] == [{"kind": "mean", "dropout": 0.1}]
     assert dynamic["tiny_saver"]["fuse"] == "largest"
     assert written["model"]["source"] == "torch_hub" and written["model"]["folder"] == "../my_models"
-    assert [each["source"] for each in dynamic["tiny_saver"]["candidates"]] == ["torch_hub"]
+    given, made = dynamic["tiny_saver"]["candidates"]
+    assert given["source"] == "torch_hub" and (made["make"], made["hidden"]) == ("dense", [8, 16, 32])
     assert written["data"]["source"] == "safetensors" and written["data"]["inputs"] == "images"
     assert written["export"]["target"] == "half_weights" and written["export"]["smallest"] == 16
     assert written["rounding"] == {"digits": 1}
@@ -102,6 +104,13 @@ def test_a_target_that_does_not_quantize_refuses_to(folder):
     assert "key 'quantization' is for targets that quantize; this one does not, leave it out" in " ".join(
         done.stderr.split()
     )
+
+
+def test_the_maker_made_what_fits_its_share(folder):
+    rows = json.loads((folder / "out" / "metrics.json").read_text())["candidates"]
+    (row,) = (each for each in rows if each["stage"] == "dense_0.05")
+    # 36 pixels to 32 units to 3 classes
+    assert row["cost"] == 36 * 32 + 32 * 3 and row["accuracy"] > 0.5
 
 
 def test_all_of_them_made_what_was_written(folder):

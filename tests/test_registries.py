@@ -9,6 +9,7 @@ from dynamic_exit.errors import DynamicExitError
 from dynamic_exit.passes import MODEL_SOURCES, Stanza, explain
 from dynamic_exit.passes.early_exit.heads.base import HEADS
 from dynamic_exit.passes.registry import PASSES
+from dynamic_exit.passes.tiny_saver.makers import MAKERS
 from dynamic_exit.recipe import DATA_SOURCES, TARGETS
 
 #: A registry, and how the stanza of an item is found.
@@ -19,6 +20,7 @@ REGISTRIES = [
     (MODEL_SOURCES, lambda item: item.stanza),
     (TARGETS, lambda item: item.stanza),
     (RULES, lambda item: None),
+    (MAKERS, lambda item: item.Options),
 ]
 
 
