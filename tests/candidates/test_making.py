@@ -13,17 +13,19 @@ from torch import nn
 
 from dynamic_exit import load_runner
 from dynamic_exit.candidates.evaluation import select_candidates
-from dynamic_exit.candidates.making import Making, SaverMaking
+from dynamic_exit.candidates.fine_tuning import Teacher
+from dynamic_exit.candidates.making import Making, SaverMaking, training_samples
 from dynamic_exit.candidates.pool import CandidatePool
 from dynamic_exit.core.cache import Cache
-from dynamic_exit.errors import PassError, RecipeError
+from dynamic_exit.errors import DataError, PassError, RecipeError
 from dynamic_exit.graph import Classifier
-from dynamic_exit.passes.tiny_saver.makers import MakerStanza
+from dynamic_exit.passes.tiny_saver.makers import MAKERS, MakerStanza
 from dynamic_exit.pipeline.backbone import cut_backbone
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.runtime.stages import StageSet
+from dynamic_exit.sources.data.split import Split
 from dynamic_exit.targets.onnxruntime import OnnxRuntimeTarget
 
 CONVNET = {"make": "convnet", "shares": [0.3], "stride": 2, "epochs": 2, "views": 2}
@@ -166,6 +168,40 @@ def test_wrong_options_are_refused(recipe, candidate, message):
 def test_two_entries_of_one_maker_and_share_are_refused(recipe):
     with pytest.raises(RecipeError, match="has two candidates called 'convnet_0.3'"):
         read_recipe(recipe, {"dynamic_exit.tiny_saver.candidates": [CONVNET, CONVNET]})
+
+
+HALVES = {"data.splits.train": "train[:50%]", "data.splits.unlabelled": "train[50%:]"}
+
+
+def test_unlabelled_samples_are_taught_without_their_labels(recipe, tmp_path):
+    run_inputs = load_run_inputs(read_recipe(recipe, HALVES))
+    extra = run_inputs.splits["unlabelled"]
+    assert len(extra) == tiny.SIZES["train"] // 2 and set(extra.labels) == {-1}
+    both = training_samples(run_inputs)
+    assert len(both) == tiny.SIZES["train"]
+    assert np.array_equal(both.inputs["input"][len(run_inputs.splits["train"]) :], extra.inputs["input"])
+    asked = []
+
+    def teach(*inputs):
+        asked.append(len(inputs[0]))
+        return torch.zeros(len(inputs[0]), 3)
+
+    making = SaverMaking(run_inputs, Teacher(teach, "a teacher", ("input",)), lambda *_: 0.1, Cache(tmp_path))
+    making.make(Making("made", MAKERS.find("convnet").Options(**{**CONVNET, "views": 1}), 0.3), None)
+    assert sum(asked) == len(both)
+
+
+def test_unlabelled_samples_of_another_shape_or_of_another_split_are_refused(recipe, tmp_path):
+    with pytest.raises(DataError, match="^splits 'unlabelled' and 'train' overlap in 192 samples"):
+        load_run_inputs(read_recipe(recipe, {"data.splits.unlabelled": "train"}))
+    splits = {key: Split(key, {"input": tiny.samples(key)[0]}, tiny.samples(key)[1]) for key in tiny.SIZES}
+    splits["unlabelled"] = Split("unlabelled", {"input": np.zeros((4, 1, 5, 5), np.float32)}, np.full(4, -1))
+    with pytest.raises(DataError) as refused:
+        load_run_inputs(read_recipe(recipe), splits=splits)
+    assert str(refused.value) == (
+        "split 'unlabelled' holds samples of input float32 [1, 5, 5] and split 'train' of input float32 [1, 6, 6]; "
+        "give all splits one shape and type"
+    )
 
 
 def test_an_empty_stanza_runs_from_start_to_folder(recipe, tmp_path):

@@ -19,6 +19,7 @@ from ..pipeline.backbone import cut_backbone
 from ..pipeline.inputs import load_run_inputs
 from ..pipeline.static_passes import apply_static_passes
 from ..recipe.recipe import Recipe
+from ..sources.data.split import UNLABELLED
 from ..sources.run_inputs import RunInputs
 from .probes import Estimate
 
@@ -212,7 +213,8 @@ def _candidates(run_inputs: RunInputs, specs: Sequence[CandidateSpec], macs: flo
 def _memory(run_inputs: RunInputs, made: Sequence[MakingPlan]) -> int:
     """Return the bytes of all samples, of the backbone's answers on views, and of the largest saver in training."""
     samples = sum(array.nbytes for split in run_inputs.splits.values() for array in split.inputs.values())
-    answers = 4 * run_inputs.classes * len(run_inputs.splits["train"]) * max((each.views for each in made), default=0)
+    taught = len(run_inputs.splits["train"]) + len(run_inputs.splits.get(UNLABELLED, ()))
+    answers = 4 * run_inputs.classes * taught * max((each.views for each in made), default=0)
     weights = [sum(tensor.nbytes for tensor in each.spec.load().parameters()) for each in made]
     # its gradient, two moments and the best epoch are as large as the weights
     return samples + answers + 5 * max(weights, default=0)

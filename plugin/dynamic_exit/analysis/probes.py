@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from ..candidates.making import MakingPlan, list_makings, plan_making
+from ..candidates.making import MakingPlan, list_makings, plan_making, training_samples
 from ..candidates.pool import CandidatePool
 from ..candidates.survey import CandidateSpec
 from ..chain.goal import Goal
@@ -35,6 +35,7 @@ from ..recipe.static_choices import StaticChoice
 from ..records import Records
 from ..search.optimizer import optimize
 from ..search.options import SearchOptions
+from ..sources.data.split import UNLABELLED
 from ..sources.run_inputs import RunInputs
 from ..targets.onnxruntime import export_whole
 from ..targets.stage_costs import ROUNDS, TIME_LIMIT
@@ -242,7 +243,8 @@ class Estimate:
         plans = self.made
         if not plans:
             return 0.0
-        teaching = self._forward * self.sizes["train"] * max(plan.views for plan in plans)
+        samples = self.sizes["train"] + self.sizes.get(UNLABELLED, 0)
+        teaching = self._forward * samples * max(plan.views for plan in plans)
         training = sum(
             plan.steps[0] * self._training_step(plan.spec.load(), plan.steps[1]) for plan in plans if plan.steps[0]
         )
@@ -254,7 +256,7 @@ class Estimate:
         if self.pool is None:
             return []
         run_inputs = self.run_inputs
-        task = MakerTask(run_inputs.splits["train"].tensors, run_inputs.classes, run_inputs.backbone)
+        task = MakerTask(training_samples(run_inputs).tensors, run_inputs.classes, run_inputs.backbone)
         macs = count_macs(run_inputs.backbone, run_inputs.backbone.select(run_inputs.example))
         plans: dict[tuple[str, float], MakingPlan] = {}
         for making in list_makings(self.pool.makers):

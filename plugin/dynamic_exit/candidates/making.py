@@ -4,8 +4,9 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from ..errors import PassError
 from ..graph import Classifier
 from ..passes.tiny_saver.makers import MAKERS, Architecture, MakerStanza, MakerTask, SaverMaker, Teaching, ViewOf
 from ..passes.training import TrainingRun
+from ..sources.data.split import UNLABELLED, Split
 from ..sources.run_inputs import RunInputs
 from .fine_tuning import Teacher
 from .survey import CandidateSpec
@@ -33,6 +35,15 @@ _ARCHITECTURE, _STATE = "architecture.json", "state.safetensors"
 #: From the name of a stage, an untrained saver, the names of its inputs and whether it is quantized to its cost, as a
 #: share of the backbone's.
 CostShare = Callable[[str, Classifier, Sequence[str], bool], float]
+
+
+def training_samples(run_inputs: RunInputs) -> Split:
+    """Return the training split, and behind it the unlabelled samples if there are some."""
+    train, more = run_inputs.splits["train"], run_inputs.splits.get(UNLABELLED)
+    if more is None:
+        return train
+    inputs = {name: np.concatenate([array, more.inputs[name]]) for name, array in train.inputs.items()}
+    return replace(train, inputs=inputs, labels=np.concatenate([train.labels, more.labels]))
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,7 @@ class SaverMaking:
     def __init__(self, run_inputs: RunInputs, teacher: Teacher, cost_share: CostShare, cache: Cache):
         self.run_inputs, self.teacher, self.cost_share, self.cache = run_inputs, teacher, cost_share, cache
         self.seed = run_inputs.recipe.seed
-        train = run_inputs.splits["train"]
+        train = training_samples(run_inputs)
         samples = [array_fingerprint(array) for array in (*train.inputs.values(), train.labels)]
         self.common = [environment_fingerprint("candidates"), teacher.fingerprint, samples]
         self.task = MakerTask(train.tensors, run_inputs.classes, run_inputs.backbone)

@@ -14,11 +14,19 @@ from ..passes.stanza import PathOrName, RecipePath, refuse
 
 
 class Splits(Stanza):
-    """The names of the three disjoint splits."""
+    """The names of the disjoint splits."""
 
-    train: str = Field(description="exit heads and fine-tuning")
+    train: str = Field(description="exit heads, fine-tuning and making savers")
     calibration: str = Field(description="int8 ranges, choice of savers, thresholds")
     test: str = Field(description="every reported figure; nothing else sees it")
+    unlabelled: str | None = Field(
+        None, description="further samples for making savers, whose labels are not looked at; the backbone answers them"
+    )
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The splits that are named, by key."""
+        return {key: name for key, name in self.model_dump().items() if name is not None}
 
 
 class Columns(Stanza):

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...errors import DataError
-from .split import UNNAMED, Split
+from .split import UNLABELLED, UNNAMED, Split
 
 # names that the exported model uses for values of its own
 _RESERVED = ("hidden", "logits", "memory", "thresholds")
@@ -95,14 +95,14 @@ def resolve_overlaps(splits: dict[str, Split], duplicates: str = "refuse") -> di
     """Refuse or drop samples that two splits share, byte for byte.
 
     Args:
-        splits: ``train``, ``calibration`` and ``test``.
+        splits: ``train``, ``calibration``, ``test`` and perhaps ``unlabelled``.
         duplicates: ``refuse``, or ``drop`` to remove them from the earlier split.
 
     Raises:
         DataError: Splits overlap, or one is empty without its duplicates.
     """
     seen: dict[bytes, tuple[str, int]] = {}
-    for key in ("test", "calibration", "train"):
+    for key in [key for key in ("test", "calibration", "train", UNLABELLED) if key in splits]:
         split = splits[key]
         digests = [_hash_sample(row) for row in zip(*split.inputs.values(), strict=True)]
         shared = [i for i, digest in enumerate(digests) if digest in seen]
@@ -165,7 +165,7 @@ def check_labels(splits: Mapping[str, Split], classes: int, names: list[str] | N
     """
     if names is not None and len(names) != classes:
         raise DataError(f"key 'data.classes' names {len(names)} classes, the model has {classes}; name each once")
-    for split in splits.values():
+    for split in [split for key, split in splits.items() if key != UNLABELLED]:
         wrong = np.flatnonzero((split.labels < 0) | (split.labels >= classes))
         if len(wrong):
             row = wrong[0]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,7 +13,7 @@ from ...recipe.data import DATA_SOURCES, DataSource
 from ..class_names import ClassNames, Note, encode_labels, find_class_names
 from .checks import check_samples, resolve_overlaps
 from .reader import ReadRequest, Samples, SplitReader
-from .split import Split
+from .split import UNLABELLED, Split
 
 
 def load_splits(
@@ -22,7 +23,7 @@ def load_splits(
     known: ClassNames | None = None,
     note: Note = lambda line: None,
 ) -> dict[str, Split]:
-    """Load the three splits and check that they can be used together.
+    """Load the splits and check that they can be used together.
 
     Args:
         source: The stanza.
@@ -32,12 +33,12 @@ def load_splits(
         note: Receives notes on what was left out of the data or changed in them.
 
     Returns:
-        ``train``, ``calibration`` and ``test``.
+        ``train``, ``calibration``, ``test`` and, if it is named, ``unlabelled``, whose labels are -1.
 
     Raises:
         DataError: A split is missing, empty, malformed, holds NaN, or shares samples with another.
     """
-    slices = {key: _parse_slice(getattr(source.splits, key)) for key in ("train", "calibration", "test")}
+    slices = {key: _parse_slice(name) for key, name in source.splits.names.items()}
     names = [name for name, _ in slices.values()]
     # on demand only: labels that are numbers need no names, and so no configuration of the model
     find_names = partial(_find_names, known, source, model)
@@ -54,7 +55,7 @@ def load_splits(
             raise DataError(f"split '{key}' is empty ('{getattr(source.splits, key)}'); give it at least one sample")
         if source.layout == "channels_last":
             split.inputs.update({name: _to_channels_first(array) for name, array in split.inputs.items()})
-        splits[key] = split
+        splits[key] = replace(split, labels=np.full(len(split), -1)) if key == UNLABELLED else split
     return resolve_overlaps(splits, source.duplicates)
 
 

@@ -10,6 +10,8 @@ from ...errors import DataError
 
 #: Name of a single input that came without one; models take it by position.
 UNNAMED = ""
+#: Key of the split that only makers of savers see.
+UNLABELLED = "unlabelled"
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Split:
     """Samples of one split.
 
     Attributes:
-        name: ``train``, ``calibration`` or ``test``.
+        name: ``train``, ``calibration``, ``test`` or ``unlabelled``.
         inputs: Arrays (N, ...) by the name under which models take them; a single one may be ``UNNAMED``.
         labels: int64 (N,), -1 if unknown.
         class_names: The class names that the data use, by label; None if their labels are numbers.
