@@ -45,7 +45,27 @@ def test_names_tell_views_apart():
         for seed in (0, 1)
     ]
     names = [views.name(view) for views in named for view in (1, 2)]
-    assert len(set(names)) == len(names)
+    changed = [name for name in names if name != "plain"]
+    assert len(set(changed)) == len(changed) == 10, "8 of affine, and the first of two that mix without it"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("augment", ["none", "affine"])
+@pytest.mark.parametrize("mix", [True, False])
+def test_views_that_change_nothing_are_called_plain(kind, augment, mix):
+    """So that the backbone answers them once."""
+    views = Views(KINDS[kind], augment, mix, 0)
+    for view in range(4):
+        seen = views(torch.arange(40), view)
+        same = all(torch.equal(seen[name], tensor) for name, tensor in KINDS[kind].items())
+        assert (views.name(view) == "plain") == same
+
+
+def test_labels_hold_where_no_two_samples_are_joined():
+    assert not any(Views(TOKENS, "none", True, 0).is_mixed(view) for view in range(4))
+    alone = Views({"input_ids": TOKENS["input_ids"]}, "none", True, 0)
+    assert [alone.name(view) for view in range(4)] == ["plain"] * 4
+    assert not any(alone.is_mixed(view) for view in range(4))
 
 
 def test_mixup_weighs_two_samples():

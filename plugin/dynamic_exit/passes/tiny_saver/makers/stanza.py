@@ -63,7 +63,7 @@ class TrainedMakerStanza(MakerStanza):
     views: int = Field(
         4, ge=1, description="views of each sample; the backbone answers each once, and epochs take them in turn"
     )
-    mix: bool = Field(True, description="every second view mixes two samples")
+    mix: bool = Field(True, description="every second view mixes two samples, or leaves out tokens of a text")
     validation: float = Field(0.1, ge=0, lt=1, description="share of the split that selects the best epoch")
     patience: int = Field(10, ge=1, description="epochs without an improvement after which training stops")
 

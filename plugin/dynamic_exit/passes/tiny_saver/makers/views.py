@@ -37,25 +37,32 @@ class Views:
     def __init__(self, inputs: Mapping[str, Tensor], augment: str, mix: bool, seed: int):
         self.inputs, self.mix, self.seed = inputs, mix, seed
         self.count = len(next(iter(inputs.values())))
-        images = any(tensor.dim() == 4 for tensor in inputs.values())
-        self._augment = make_augment(augment, self.count, seed) if images else None
-        self._made_of = digest(augment if images else "", function_fingerprint(augment), str([mix, seed]))
+        self._images = any(tensor.dim() == 4 for tensor in inputs.values())
+        self._augment = make_augment(augment, self.count, seed) if self._images else None
+        self._text = any(name.endswith("mask") for name in inputs)
+        self._series = any(tensor.dim() == 3 and tensor.is_floating_point() for tensor in inputs.values())
+        self._made_of = digest(augment if self._images else "", function_fingerprint(augment), str([mix, seed]))
 
     def name(self, view: int) -> str:
         """Return a name that covers all that decides a view besides the samples."""
-        return "plain" if view == 0 else digest("view", self._made_of, str(view))
+        mixed = self._is_second(view) and (self._text or self._images)
+        changed = view > 0 and (mixed or self._series or self._augment is not None)
+        return digest("view", self._made_of, str(view)) if changed else "plain"
 
     def is_mixed(self, view: int) -> bool:
         """Whether a view joins two samples, so that its labels say little."""
-        return self.mix and view % 2 == 1
+        return self._is_second(view) and not self._text and (self._images or self._series)
 
     def __call__(self, rows: Tensor, view: int) -> dict[str, Tensor]:
         """Return one view of the samples of some rows, int64 (B,): inputs by name, of their dtypes and shapes."""
         if view == 0:
             return {name: tensor[rows] for name, tensor in self.inputs.items()}
-        if any(name.endswith("mask") for name in self.inputs):
+        if self._text:
             return self._without_tokens(rows, view)
         return {name: self._view(tensor, rows, view) for name, tensor in self.inputs.items()}
+
+    def _is_second(self, view: int) -> bool:
+        return self.mix and view % 2 == 1
 
     def _random(self, view: int, what: int, *shape: int) -> Tensor:
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + view) * 16 + what)
@@ -110,7 +117,7 @@ class Views:
 
     def _without_tokens(self, rows: Tensor, view: int) -> dict[str, Tensor]:
         batch = {name: tensor[rows] for name, tensor in self.inputs.items()}
-        if not self.is_mixed(view):
+        if not self._is_second(view):
             return batch
         for name, mask in batch.items():
             if name.endswith("mask"):
