@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import sentences
 import tiny
 import torch
 from hypothesis import given, settings
@@ -225,3 +226,36 @@ def test_an_empty_stanza_runs_from_start_to_folder(recipe, tmp_path):
     used = {stage.stage for point in result.points.points for stage in point.stages}
     config = json.loads((result.folder / "config.json").read_text())
     assert used & set(made) <= set(config["preprocessing"])
+
+
+def test_savers_for_text_answer_in_the_folder_as_in_the_report(tmp_path):
+    """Of any length: padding changes no answer."""
+    candidates = [
+        {"make": make, "shares": [0.9], "buckets": 256, "batch_size": 16, "word_dropout": 0.1}
+        for make in ("ngrams", "textcnn")
+    ]
+    overrides = {
+        "dynamic_exit.tiny_saver": {"candidates": candidates},
+        "dynamic_exit.early_exit": None,
+        "dynamic_exit.tuning.points": [{"max_accuracy_drop": 0.2}],
+        "dynamic_exit.cache.directory": str(tmp_path / "cache"),
+    }
+    result = run(read_recipe(sentences.build(tmp_path), overrides))
+    rows = {row.stage: row for row in result.metrics.candidates}
+    assert {"ngrams_0.9", "textcnn_0.9"} <= set(rows)
+    assert all(rows[made].accuracy > 0.6 for made in ("ngrams_0.9", "textcnn_0.9")), "words tell two thirds of them"
+
+    runner = load_runner(result.folder)
+    used = {stage.stage for point in result.points.points for stage in point.stages}
+    assert used & set(rows), "some point has a made saver"
+    inputs, labels = sentences.arrays("dev")
+    half = len(labels) // 2
+    inputs = {name: inputs[name][half:] for name in ("input_ids", "attention_mask")}
+    for row in result.metrics.rows:
+        if row.name not in [point.name for point in result.points.points]:
+            continue
+        runner.set_operating_point(row.name)
+        for more in (0, 5):
+            padded = {name: np.pad(array, ((0, 0), (0, more))) for name, array in inputs.items()}
+            right = runner(**padded).logits.argmax(axis=1) == labels[half:]
+            assert np.mean(right) == pytest.approx(row.accuracy, abs=0.02)

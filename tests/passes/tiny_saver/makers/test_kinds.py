@@ -93,7 +93,7 @@ def make(name, inputs, **options):
 
 
 def test_every_kind_of_input_has_a_maker():
-    assert {param.id.split("-")[1] for param in MADE} >= {"images"}
+    assert {param.id.split("-")[1] for param in MADE} >= {"images", "tokens"}
 
 
 @pytest.mark.parametrize("name", MAKERS.names())
