@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from ..chain.operating_point import OperatingPoint, OperatingPoints, point_thres
 from ..chain.walk import Runnable, chain_steps, walk
 from ..errors import DataError, ExportError
 from ..recipe.target_registry import DEFAULT_TARGET, TARGETS
+from ..report.descriptions import Benchmark, BenchmarkRow
 from ..runtime.stages import FLOAT, NamedPart
 from ..targets.base import Feeds
 from ..targets.measure import Variant, answer, make_call, time_calls, timed_slices
@@ -24,51 +24,6 @@ from .parts import BenchmarkParts, PartChain, file_parts, runner_parts, segment_
 BATCH_SIZES = (1, 8, 64)
 # what rows are called that are not in float, if the folder does not name their numerics
 _SHIPPED = "as shipped"
-
-
-class BenchmarkRow(TypedDict):
-    """One operating point, or the backbone alone, in one numerics.
-
-    Attributes:
-        name: The point's, or ``backbone``.
-        numerics: What the model is in, such as ``int8``.
-        operating_point: The point's name; None for the backbone alone.
-        accuracy: Share of correct answers on labelled samples; None if there are none.
-        exit_rates: Share of samples that each stage answers, ``final`` included.
-        seconds_per_sample: By batch size: ``median``, quartiles ``low`` and ``high``, and ``rounds``.
-        speed_up: Over the first row, by batch size.
-        ideal_seconds_per_sample: By batch size: what samples would take if each stage cost what it costs alone and
-            nothing else did; only of points.
-        accuracy_standard_error: Of the accuracy.
-    """
-
-    name: str
-    numerics: str
-    operating_point: str | None
-    accuracy: float | None
-    exit_rates: dict[str, float]
-    seconds_per_sample: dict[str, dict[str, float]]
-    speed_up: dict[str, float]
-    ideal_seconds_per_sample: dict[str, float]
-    accuracy_standard_error: float | None
-
-
-class Benchmark(TypedDict):
-    """Times of a written model.
-
-    Attributes:
-        rows: The backbone alone in every numerics, then every point in every numerics.
-        samples: How many were used.
-        runtime: Name and version of what ran the files.
-        threads: Within an operator.
-        notes: What must be known of the float rows, or why there are none.
-    """
-
-    rows: list[BenchmarkRow]
-    samples: int
-    runtime: str
-    threads: int
-    notes: list[str]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypedDict
 
 import onnx
 
@@ -13,43 +12,8 @@ from ..chain.names import FINAL
 from ..chain.operating_point import BACKBONE, OperatingPoints
 from ..errors import ExportError
 from ..recipe.target_registry import DEFAULT_TARGET
+from ..report.descriptions import FolderDescription, ModelDescription
 from ..report.metrics import METRICS_FILE, Metrics
-
-
-class ModelDescription(TypedDict):
-    """What a model's file, or the configuration of a folder of segments, says of the model.
-
-    Attributes:
-        stages: Names of the chain, ``final`` included.
-        inputs: Name, dtype and shape of each input.
-        labels: Names of the classes, in the order of the logits.
-        default: Name of the operating point to start with.
-        version: Of the format.
-    """
-
-    stages: list[str]
-    inputs: list[str]
-    labels: list[str]
-    default: str
-    version: int
-
-
-class FolderDescription(ModelDescription):
-    """What a written folder holds.
-
-    Attributes:
-        target: Runtime of the model.
-        fuse: How evidence is combined.
-        operating_points: Content of ``operating_points.json``.
-        drop_errors: Standard errors of the accuracy drops by point, as far as they are known.
-        files: Bytes by name.
-    """
-
-    target: str
-    fuse: str
-    operating_points: dict[str, Any]
-    drop_errors: dict[str, float]
-    files: dict[str, int]
 
 
 def inspect_folder(folder: Path) -> FolderDescription:

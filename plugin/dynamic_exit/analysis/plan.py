@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypedDict
 
 from ..candidates.making import MakingPlan
 from ..candidates.pool import CandidatePool
@@ -19,93 +18,17 @@ from ..pipeline.backbone import cut_backbone
 from ..pipeline.inputs import load_run_inputs
 from ..pipeline.static_passes import apply_static_passes
 from ..recipe.recipe import Recipe
+from ..report.plan import (
+    CandidatePlan,
+    HeadPlan,
+    Plan,
+    PositionPlan,
+    StaticSearchPlan,
+    StepPlan,
+)
 from ..sources.data.split import UNLABELLED
 from ..sources.run_inputs import RunInputs
 from .probes import Estimate
-
-
-class HeadPlan(TypedDict):
-    """A head that would be tried at a cut: its multiply-adds, also as a share of the backbone's."""
-
-    head: str
-    multiply_adds: float
-    share: float
-
-
-class PositionPlan(TypedDict):
-    """A cut in use: its name, its index among all cuts, its shape, and the share of the backbone before it."""
-
-    position: str
-    cut: int
-    shape: list[int | str]
-    share: float
-    heads: list[HeadPlan]
-
-
-class CandidatePlan(TypedDict):
-    """A candidate for a saver: its multiply-adds, also as a share of the backbone's, and the shapes of its inputs."""
-
-    stage: str
-    multiply_adds: float
-    share: float
-    inputs: dict[str, list[int]]
-
-
-class BackbonePlan(TypedDict):
-    """The pruned backbone; `given_multiply_adds` are those before pruning."""
-
-    multiply_adds: float
-    given_multiply_adds: float
-    parameters: int
-    classes: int
-    inputs: dict[str, list[int]]
-    cuts_found: int
-
-
-class SkippedPlan(TypedDict):
-    """A candidate that would not be tried, and why."""
-
-    stage: str
-    why: str
-
-
-class StepPlan(TypedDict):
-    """A step and about how many seconds it takes."""
-
-    step: str
-    seconds: float
-
-
-class ChoicePlan(TypedDict):
-    """One static choice."""
-
-    pruning: str
-    quantization: str
-
-
-class StaticSearchPlan(TypedDict):
-    """What a search over static choices comes to if none of them is skipped."""
-
-    variants: int
-    choices: list[ChoicePlan]
-    steps: list[StepPlan]
-    seconds_at_most: float
-
-
-class Plan(TypedDict):
-    """What a recipe would run; see `plan`."""
-
-    splits: dict[str, int]
-    static: list[dict[str, Any]]
-    quantization: list[str]
-    backbone: BackbonePlan
-    positions: list[PositionPlan]
-    candidates: list[CandidatePlan]
-    memory: int
-    left_out: list[SkippedPlan]
-    steps: list[StepPlan]
-    seconds: float
-    static_search: StaticSearchPlan | None
 
 
 @preserve_process_state()

@@ -1,12 +1,96 @@
-"""The tables and lines that `dynamic-exit plan` prints."""
+"""What a plan holds, and the tables and lines that `dynamic-exit plan` prints of it."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypedDict
 
 from .tables import Table
 
 
-def plan_tables(plan: Mapping[str, Any]) -> list[Table]:
+class HeadPlan(TypedDict):
+    """A head that would be tried at a cut: its multiply-adds, also as a share of the backbone's."""
+
+    head: str
+    multiply_adds: float
+    share: float
+
+
+class PositionPlan(TypedDict):
+    """A cut in use: its name, its index among all cuts, its shape, and the share of the backbone before it."""
+
+    position: str
+    cut: int
+    shape: list[int | str]
+    share: float
+    heads: list[HeadPlan]
+
+
+class CandidatePlan(TypedDict):
+    """A candidate for a saver: its multiply-adds, also as a share of the backbone's, and the shapes of its inputs."""
+
+    stage: str
+    multiply_adds: float
+    share: float
+    inputs: dict[str, list[int]]
+
+
+class BackbonePlan(TypedDict):
+    """The pruned backbone; `given_multiply_adds` are those before pruning."""
+
+    multiply_adds: float
+    given_multiply_adds: float
+    parameters: int
+    classes: int
+    inputs: dict[str, list[int]]
+    cuts_found: int
+
+
+class SkippedPlan(TypedDict):
+    """A candidate that would not be tried, and why."""
+
+    stage: str
+    why: str
+
+
+class StepPlan(TypedDict):
+    """A step and about how many seconds it takes."""
+
+    step: str
+    seconds: float
+
+
+class ChoicePlan(TypedDict):
+    """One static choice."""
+
+    pruning: str
+    quantization: str
+
+
+class StaticSearchPlan(TypedDict):
+    """What a search over static choices comes to if none of them is skipped."""
+
+    variants: int
+    choices: list[ChoicePlan]
+    steps: list[StepPlan]
+    seconds_at_most: float
+
+
+class Plan(TypedDict):
+    """What a recipe would run; see `plan`."""
+
+    splits: dict[str, int]
+    static: list[dict[str, Any]]
+    quantization: list[str]
+    backbone: BackbonePlan
+    positions: list[PositionPlan]
+    candidates: list[CandidatePlan]
+    memory: int
+    left_out: list[SkippedPlan]
+    steps: list[StepPlan]
+    seconds: float
+    static_search: StaticSearchPlan | None
+
+
+def plan_tables(plan: Plan) -> list[Table]:
     """Return the tables of a plan.
 
     Args:
@@ -43,7 +127,7 @@ def plan_tables(plan: Mapping[str, Any]) -> list[Table]:
     return [*tables, _steps(plan)]
 
 
-def plan_lines(plan: Mapping[str, Any]) -> list[str]:
+def plan_lines(plan: Plan) -> list[str]:
     """Return the lines above the tables; arguments as for `plan_tables`."""
     backbone, lines = plan["backbone"], []
     lines.append("splits: " + ", ".join(f"{count} {key}" for key, count in plan["splits"].items()))
@@ -63,7 +147,7 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
     return lines + [f"left out: {row['stage']}, {row['why']}" for row in plan["left_out"]]
 
 
-def _steps(plan: Mapping[str, Any]) -> Table:
+def _steps(plan: Plan) -> Table:
     search = plan["static_search"]
     steps = search["steps"] if search else plan["steps"]
     total = search["seconds_at_most"] if search else plan["seconds"]

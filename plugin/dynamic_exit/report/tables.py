@@ -1,11 +1,11 @@
 """The tables and sentences that the report, the model card and the command line show, as data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..chain.drop_checks import DropCheck, standard_error
 from ..chain.operating_point import OperatingPoints
+from .descriptions import Benchmark, FolderDescription
 from .metrics import LatencyFigures, Metrics, StaticPassEffect, StaticSearchFigures
 
 
@@ -57,7 +57,7 @@ def metrics_table(metrics: Metrics) -> Table:
     return Table(header + stages, cells)
 
 
-def folder_table(description: Mapping[str, Any]) -> Table:
+def folder_table(description: FolderDescription) -> Table:
     """Return the table of a written folder's operating points.
 
     Args:
@@ -114,7 +114,7 @@ def candidates_table(metrics: Metrics) -> Table:
     return Table(header, rows)
 
 
-def benchmark_tables(result: Mapping[str, Any]) -> list[Table]:
+def benchmark_tables(result: Benchmark) -> list[Table]:
     """Return one table per batch size.
 
     Args:
