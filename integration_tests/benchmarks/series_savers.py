@@ -116,9 +116,8 @@ def measure(name: str, makers: list[dict[str, object]], seed: int, epochs: int) 
         metrics = run(recipe, model=backbone, splits=splits).metrics
     static, row = metrics.rows[0], metrics.row("accuracy-drop-0.5%")
     sizes = ", ".join(f"{key} {len(split)}" for key, split in splits.items())
-    print(
-        f"{name}: {classes} classes, {sizes}; backbone trained in {trained:.0f} s, run {time.perf_counter() - started:.0f} s"
-    )
+    seconds = f"backbone trained in {trained:.0f} s, run {time.perf_counter() - started:.0f} s"
+    print(f"{name}: {classes} classes, {sizes}; {seconds}")
     for each in metrics.candidates:
         accuracy = "" if each.accuracy is None else f"{each.accuracy:.1%} right, "
         cost = "" if each.cost is None else f"{each.cost / metrics.baseline_cost:.3f} of the cost, "
