@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .....cost import node_macs
 from .....errors import CutError, PassError
-from .....graph import Classifier, Cut, Program, capture, find_cuts, is_text, split
+from .....graph import Classifier, Cut, Program, capture, find_cuts, split
 from .....graph.split import Segment
 from ....early_exit.heads import ExitHead, build_head
 from ....early_exit.heads.base import HEADS
@@ -46,8 +46,8 @@ class ShallowMaker(TrainedMaker):
 
     @classmethod
     def is_automatic(cls, inputs: Mapping[str, Tensor]) -> bool:
-        """Return whether the inputs are text: for others there are cheaper savers."""
-        return any(is_text(tensor) for tensor in inputs.values())
+        """Return False: training a part of the backbone takes long, and other savers are cheaper."""
+        return False
 
     @property
     def input_names(self) -> tuple[str, ...]:
