@@ -137,3 +137,29 @@ def test_a_head_without_hidden_units_is_the_only_one():
     inputs = {"input_ids": IDS}
     assert [each["hidden"] for each in maker_of("ngrams", inputs, hidden=0).architectures(0.02)] == [0]
     assert [each["hidden"] for each in maker_of("ngrams", inputs, hidden=9).architectures(0.02)] == [0, 9]
+
+
+@pytest.mark.parametrize(("words", "size", "buckets"), [(40, 9, 64), (90, 9, 64), (40, 3, 64)])
+def test_convolutions_begin_with_the_embeddings_of_the_backbone(words, size, buckets):
+    """Their distances are those of the backbone's as far as the width allows, whatever the number of words."""
+    torch.manual_seed(0)
+    backbone = nn.ModuleDict({"positions": nn.Embedding(12, size), "words": nn.Embedding(words, size)})
+    maker = MAKERS.find("textcnn")
+    stanza = maker.Options.model_validate({"make": "textcnn", "buckets": buckets})
+    made = maker(stanza, MakerTask({"input_ids": IDS}, CLASSES, backbone))
+    model = made.build({**made.architectures(0.02)[0], "width": 12})
+    made.prepare(model, {})
+    known = min(words, buckets)
+    weights = backbone["words"].weight[:known]
+    started = model.table.weight[1 : 1 + known]
+    scale = torch.pdist(started).mean() / torch.pdist(weights).mean()
+    torch.testing.assert_close(torch.pdist(started), scale * torch.pdist(weights), rtol=1e-3, atol=1e-4)
+    assert not model.table.weight[0].any(), "padding stays zero"
+
+
+def test_a_backbone_without_embeddings_will_do():
+    maker = maker_of("textcnn", {"input_ids": IDS})
+    model = maker.build(maker.architectures(0.02)[0])
+    before = model.table.weight.clone()
+    maker.prepare(model, {})
+    assert torch.equal(model.table.weight, before)

@@ -46,7 +46,7 @@ class TokenMakerStanza(TrainedMakerStanza):
         min_length=1,
         description="costs of the savers, as shares of the backbone's: the largest that fits each is made",
     )
-    word_dropout: float = Field(0.5, ge=0, lt=1, description="share of the tokens left out in each step of training")
+    word_dropout: float = Field(0.2, ge=0, lt=1, description="share of the tokens left out in each step of training")
 
 
 class TokenMaker(TrainedMaker):

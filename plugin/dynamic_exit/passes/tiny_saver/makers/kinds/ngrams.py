@@ -19,6 +19,7 @@ class NGramsStanza(TokenMakerStanza):
     """Hashed 1-, 2- and 3-grams of token ids: the mean of their embeddings and a small head."""
 
     learning_rate: float = Field(1e-2, gt=0, description="peak rate of AdamW, after a warm-up and before cosine decay")
+    word_dropout: float = Field(0.5, ge=0, lt=1, description="share of the tokens left out in each step of training")
     quantize: bool = Field(
         False, description="true: the head is quantized as `quantization` says; it is tiny, and faster in float"
     )

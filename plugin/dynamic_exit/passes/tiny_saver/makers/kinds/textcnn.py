@@ -1,6 +1,6 @@
 """Convolutions over token embeddings, and the maximum of each over the text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from pydantic import Field
@@ -17,7 +17,7 @@ SPANS = (2, 3, 4)
 
 
 class TextCNNStanza(TokenMakerStanza):
-    """Convolutions over 2 to 4 tokens (arXiv 1408.5882); their width fits the share."""
+    """Convolutions over 2 to 4 tokens (arXiv 1408.5882) that begin with the backbone's embeddings, as wide as fits."""
 
     buckets: int = Field(
         2**15, ge=16, description="rows of the table of embeddings: that of a token is its id modulo this"
@@ -38,6 +38,15 @@ class TextCNNMaker(TokenMaker):
     def build(self, architecture: Architecture) -> nn.Module:
         """Build an untrained network."""
         return TextCNN(classes=self.task.classes, **architecture)
+
+    def prepare(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
+        """Begin with the backbone's embeddings of tokens, if it has any."""
+        assert isinstance(model, TextCNN)
+        tables = [module.weight for module in self.task.backbone.modules() if isinstance(module, nn.Embedding)]
+        if tables:
+            table = model.table.weight.data
+            words = max(tables, key=len)[: self.stanza.buckets].detach().float()
+            table[1 : 1 + len(words)] = principal_components(words, table.shape[1]).to(table)
 
 
 class TextCNN(nn.Module):
@@ -72,6 +81,17 @@ class TextCNN(nn.Module):
             answers = functional.relu(convolution(torch.cat(windows[:span], dim=2)))
             found.append((answers * kept).amax(dim=1))
         return self.head(self.dropout(torch.cat(found, dim=1)))
+
+
+def principal_components(rows: Tensor, count: int) -> Tensor:
+    """Return coordinates of rows (N, W) along their first principal components, float (N, count) of deviation 1.
+
+    Components that there are not, as W is less than `count`, are zero.
+    """
+    centered = rows - rows.mean(dim=0)
+    directions = torch.linalg.eigh(centered.T @ centered).eigenvectors.flip(1)[:, :count]
+    found = centered @ directions
+    return functional.pad(found / found.std().clamp(min=1e-9), (0, count - found.shape[1]))
 
 
 KIND = TextCNNMaker
