@@ -1,6 +1,8 @@
 """Savers that a run makes: what fits a share, what is found again, what is refused before any work."""
 
 import json
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -63,7 +65,7 @@ def test_the_most_expensive_that_fits_is_found(costs, percent):
         return model.model.cost / 100
 
     making = object.__new__(SaverMaking)
-    making.seed, making.cost_share, making.cache = 0, cost_share, Cache(None)
+    making.seed, making.meter, making.cache = 0, Meter(cost_share), Cache(None)
     wanted = Making("saver", MakerStanza(make="convnet", shares=[percent / 100]), percent / 100)
     fitting = [cost for cost in costs if cost / 100 <= percent / 100]
     if fitting:
@@ -76,6 +78,13 @@ def test_the_most_expensive_that_fits_is_found(costs, percent):
             f"{costs[0] / 100:.3g}; give a larger share"
         )
     assert len(measured) <= 1 + np.log2(len(costs) + 1)
+
+
+class Meter(NamedTuple):
+    """Measures costs by a function."""
+
+    cost_share: Callable[..., float]
+    measured_by: str = "a function"
 
 
 class Family:
@@ -166,6 +175,21 @@ def test_wrong_options_are_refused(recipe, candidate, message):
     assert message in str(refused.value)
 
 
+def test_what_fits_is_found_anew_when_costs_are_measured_otherwise(recipe, tmp_path):
+    run_inputs, fits = load_run_inputs(read_recipe(recipe)), []
+    for measured_by, cost in (("one way", 0.1), ("one way", 0.9), ("another", 0.9)):
+        meter = Meter(lambda *_, cost=cost: cost, measured_by)
+        making = SaverMaking(run_inputs, Teacher(None, "a teacher", ("input",)), meter, Cache(tmp_path))
+        try:
+            making.make(Making("made", MAKERS.find("convnet").Options(**{**CONVNET, "views": 1}), 0.3), None)
+        except PassError as error:
+            fits.append(str(error))
+        except TypeError:  # this teacher cannot be called: something fitted
+            fits.append("fits")
+    assert fits[:2] == ["fits", "fits"], "what was measured before is known"
+    assert "the smallest costs 0.9" in fits[2]
+
+
 def test_two_entries_of_one_maker_and_share_are_refused(recipe):
     with pytest.raises(RecipeError, match="has two candidates called 'convnet_0.3'"):
         read_recipe(recipe, {"dynamic_exit.tiny_saver.candidates": [CONVNET, CONVNET]})
@@ -187,7 +211,7 @@ def test_unlabelled_samples_are_taught_without_their_labels(recipe, tmp_path):
         asked.append(len(inputs[0]))
         return torch.zeros(len(inputs[0]), 3)
 
-    making = SaverMaking(run_inputs, Teacher(teach, "a teacher", ("input",)), lambda *_: 0.1, Cache(tmp_path))
+    making = SaverMaking(run_inputs, Teacher(teach, "a teacher", ("input",)), Meter(lambda *_: 0.1), Cache(tmp_path))
     making.make(Making("made", MAKERS.find("convnet").Options(**{**CONVNET, "views": 1}), 0.3), None)
     assert sum(asked) == len(both)
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import logging
+import platform
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypedDict
@@ -214,7 +215,7 @@ class CandidateEvaluation:
     @functools.cached_property
     def _making(self) -> SaverMaking:
         """Makes savers with the exported backbone as their teacher."""
-        return SaverMaking(self.pool.run_inputs, self.teacher, self._cost_share, self.cache)
+        return SaverMaking(self.pool.run_inputs, self.teacher, self, self.cache)
 
     @property
     def _truth(self) -> np.ndarray:
@@ -262,8 +263,16 @@ class CandidateEvaluation:
         self.made.add(making.name)
         self._evaluate(making.name)
 
-    def _cost_share(self, name: str, model: Classifier, input_names: Sequence[str], quantize: bool) -> float:
-        """Return the cost of an untrained saver as it would be exported, as a share of the backbone's."""
+    @property
+    def measured_by(self) -> str:
+        """Fingerprint of all that decides a cost besides the saver; see `CostMeter`."""
+        if self.cost_unit == "macs":
+            return "macs"
+        machine = [platform.node(), str(self.tuning.batch_size), str(self.tuning.threads)]
+        return digest("seconds", self.common, str(self.target.quantization), str(self.pool.stanza.quantize), machine)
+
+    def cost_share(self, name: str, model: Classifier, input_names: Sequence[str], quantize: bool) -> float:
+        """Return the cost of an untrained saver as a share of the backbone's; see `CostMeter`."""
         macs = count_macs(model, model.select(self.pool.run_inputs.example))
         if self.cost_unit == "macs":
             return macs / self.prefix_cost["final"]

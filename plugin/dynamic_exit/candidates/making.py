@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import safetensors.torch
@@ -17,7 +18,7 @@ from ..core.cache import Cache
 from ..core.code_fingerprint import CodeFingerprint
 from ..core.file_archive import array_from_bytes, array_to_bytes
 from ..core.hashing import array_fingerprint, digest
-from ..core.model_fingerprint import environment_fingerprint
+from ..core.model_fingerprint import environment_fingerprint, function_fingerprint
 from ..cost import count_macs
 from ..errors import PassError
 from ..graph import Classifier
@@ -32,9 +33,23 @@ logger = logging.getLogger(__name__)
 
 _ARCHITECTURE, _STATE = "architecture.json", "state.safetensors"
 
-#: From the name of a stage, an untrained saver, the names of its inputs and whether it is quantized to its cost, as a
-#: share of the backbone's.
-CostShare = Callable[[str, Classifier, Sequence[str], bool], float]
+
+class CostMeter(Protocol):
+    """Measures what savers cost."""
+
+    @property
+    def measured_by(self) -> str:
+        """Fingerprint of all that decides a cost besides the saver: unit, numerics, and for seconds the machine."""
+
+    def cost_share(self, name: str, model: Classifier, input_names: Sequence[str], quantize: bool) -> float:
+        """Return the cost of an untrained saver as it would be exported, as a share of the backbone's.
+
+        Args:
+            name: Of its stage.
+            model: The saver, in evaluation mode.
+            input_names: Names of its inputs, in order.
+            quantize: False leaves it in float whatever the target's quantization.
+        """
 
 
 def training_samples(run_inputs: RunInputs) -> Split:
@@ -76,12 +91,12 @@ class SaverMaking:
     Args:
         run_inputs: The backbone, and the training split.
         teacher: The exported backbone.
-        cost_share: Measures untrained savers.
+        meter: Measures untrained savers.
         cache: Keeps the teacher's answers and what was made.
     """
 
-    def __init__(self, run_inputs: RunInputs, teacher: Teacher, cost_share: CostShare, cache: Cache):
-        self.run_inputs, self.teacher, self.cost_share, self.cache = run_inputs, teacher, cost_share, cache
+    def __init__(self, run_inputs: RunInputs, teacher: Teacher, meter: CostMeter, cache: Cache):
+        self.run_inputs, self.teacher, self.meter, self.cache = run_inputs, teacher, meter, cache
         self.seed = run_inputs.recipe.seed
         train = training_samples(run_inputs)
         samples = [array_fingerprint(array) for array in (*train.inputs.values(), train.labels)]
@@ -102,16 +117,18 @@ class SaverMaking:
             PassError: None fits the share, or the training failed.
         """
         maker = MAKERS.find(making.stanza.make)(making.stanza, self.task)
-        code = CodeFingerprint()
+        code, stanza = CodeFingerprint(), making.stanza.model_dump_json(exclude={"shares"})
         code.value(type(maker))
-        stanza = making.stanza.model_dump_json(exclude={"shares"})
-        made_of = [self.common, code.sum(), stanza, f"{making.share}", str(self.seed)]
-        fits = self._widest(maker, making, digest("fits", *made_of))
-        known = self._made.setdefault(json.dumps([making.stanza.make, fits], sort_keys=True), making.name)
+        augment = function_fingerprint(getattr(making.stanza, "augment", ""))
+        made_of = [self.common, code.sum(), stanza, augment, str(self.seed)]
+        fits = self._widest(maker, making, digest("fits", made_of, f"{making.share}", self.meter.measured_by))
+        known = self._made.setdefault(json.dumps([stanza, fits], sort_keys=True), making.name)
         if known != making.name:
             raise PassError(f"it would be the same as '{known}', which fits a smaller share; give a larger one")
         place = distributed.device().type
-        key = digest("made", made_of, json.dumps(fits, sort_keys=True), place, "" if deadline is None else "in time")
+        limit = self.run_inputs.recipe.dynamic_exit.tiny_saver
+        in_time = "" if limit is None or deadline is None else f"within {limit.time_limit} s"
+        key = digest("made", made_of, json.dumps(fits, sort_keys=True), place, in_time)
 
         def train() -> dict[str, bytes]:
             started = time.perf_counter()
@@ -151,7 +168,7 @@ class SaverMaking:
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             model = self._classifier(maker.build(architecture).eval(), maker)
-        return self.cost_share(making.name, model, maker.input_names, making.stanza.quantize)
+        return self.meter.cost_share(making.name, model, maker.input_names, making.stanza.quantize)
 
     def _classifier(self, model: nn.Module, maker: SaverMaker) -> Classifier:
         return Classifier(model.eval(), input_names=maker.input_names).eval()
