@@ -144,7 +144,7 @@ def test_every_default_is_written(tmp_path):
         "data": {
             "source": "npz",
             "path": "../d.npz",
-            "splits": {"train": "a", "calibration": "b", "test": "c"},
+            "splits": {"train": "a", "calibration": "b", "test": "c", "unlabelled": None},
             "classes": None,
             "layout": "channels_first",
             "duplicates": "refuse",
