@@ -105,7 +105,7 @@ def measure(work: Path, overrides: dict[str, Any]) -> None:
         "data": data(work / "backbone"),
         "quantization": {"static_quant": {"w_dtype": "int8", "act_dtype": "uint8"}},
         "dynamic_exit": {
-            "tiny_saver": {"candidates": [{"make": "ngrams"}, {"make": "textcnn"}]},
+            "tiny_saver": {"candidates": [{"make": make, "views": 2} for make in ("ngrams", "textcnn")]},
             "tuning": {
                 "cost": "latency",
                 "batch_size": 32,
