@@ -85,7 +85,8 @@ class DynamicExitRunner(SwitchesOperatingPoints):
                 raise ExportError(f"input '{name}' came in twice, by its place and by its name; give it once")
         specs = self._manifest.inputs or self._runner.inputs
         feeds = check_inputs({**positional, **named}, self.input_names, specs, self._manifest.max_tokens)
-        return Answers(*self._runner.run(feeds, self._switch.thresholds(thresholds)))
+        chosen = self._switch.active[1] if thresholds is None else self._switch.check(thresholds)
+        return Answers(*self._runner.run(feeds, chosen))
 
 
 def load_runner(

@@ -20,6 +20,9 @@ class OperatingPointSwitch:
         points: The operating points to switch between.
         name: Name of the initial point; None is the folder's default.
 
+    Attributes:
+        active: The current operating point and its thresholds, float32 (S,).
+
     Raises:
         ExportError: The configuration belongs to another model.
         OperatingPointError: A point belongs to another model, or the name is unknown.
@@ -44,15 +47,15 @@ class OperatingPointSwitch:
     @property
     def point(self) -> OperatingPoint:
         """The current operating point."""
-        return self._active[0]
+        return self.active[0]
 
-    def thresholds(self, own: Sequence[float] | None = None) -> np.ndarray:
-        """Return the current thresholds, float32 (S,), or a caller's own after checking them.
+    def check(self, own: Sequence[float]) -> np.ndarray:
+        """Return a caller's own thresholds, float32 (S,).
 
         Raises:
             OperatingPointError: Their number is wrong, or one is NaN.
         """
-        return self._active[1] if own is None else np.asarray(check_thresholds(own, self.stages), np.float32)
+        return np.asarray(check_thresholds(own, self.stages), np.float32)
 
     def set(
         self, name: str | None = None, *, max_accuracy_drop: float | None = None, budget: float | None = None
@@ -65,7 +68,7 @@ class OperatingPointSwitch:
         else:
             point = self.points.nearest(max_accuracy_drop=max_accuracy_drop, budget=budget)
         # one assignment, so that other threads see a consistent pair
-        self._active: tuple[OperatingPoint, np.ndarray] = (point, point_thresholds(point, self.stages))
+        self.active: tuple[OperatingPoint, np.ndarray] = (point, point_thresholds(point, self.stages))
         return point
 
 
@@ -82,7 +85,7 @@ class SwitchesOperatingPoints:
     @property
     def thresholds(self) -> np.ndarray:
         """The current thresholds, float32 (S,), one per stage in `stages`; +inf for stages that are off."""
-        return self._switch.thresholds().copy()
+        return self._switch.active[1].copy()
 
     def set_operating_point(
         self, name: str | None = None, *, max_accuracy_drop: float | None = None, budget: float | None = None

@@ -105,7 +105,8 @@ class DynamicExitClassifier(SwitchesOperatingPoints, OptimizedModel):
         """Classify a batch with the current thresholds, or with those of this call."""
         specs = self._manifest.inputs or self.runner.inputs
         feeds = check_inputs(inputs, self.input_names, specs, self._manifest.max_tokens)
-        answer = self.runner.run(feeds, self._switch.thresholds(thresholds))
+        chosen = self._switch.active[1] if thresholds is None else self._switch.check(thresholds)
+        answer = self.runner.run(feeds, chosen)
         if isinstance(inputs[self.input_names[0]], torch.Tensor):
             return DynamicExitOutput(*(torch.from_numpy(value) for value in answer))
         return DynamicExitOutput(*answer)
