@@ -145,7 +145,7 @@ class SaverMaking:
             files = self.cache.files(key, train)
             model = maker.build(json.loads(files[_ARCHITECTURE]))
             model.load_state_dict(safetensors.torch.load(files[_STATE]))
-            return self._classifier(model, maker)
+            return _classifier(model, maker)
 
         candidate = load()
         macs = count_macs(candidate, candidate.select(self.run_inputs.example))
@@ -167,11 +167,8 @@ class SaverMaking:
     def _cost(self, maker: SaverMaker, architecture: Architecture, making: Making) -> float:
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            model = self._classifier(maker.build(architecture).eval(), maker)
+            model = _classifier(maker.build(architecture), maker)
         return self.meter.cost_share(making.name, model, maker.input_names, making.stanza.quantize)
-
-    def _classifier(self, model: nn.Module, maker: SaverMaker) -> Classifier:
-        return Classifier(model.eval(), input_names=maker.input_names).eval()
 
     def _answer(self, name: str, view: ViewOf) -> Tensor:
         """Return the backbone's logits on a view of the training split, float32 (N, C)."""
@@ -226,7 +223,7 @@ def plan_making(making: Making, task: MakerTask, backbone_macs: float, example: 
     family = maker.architectures(making.share)
 
     def build(architecture: Architecture) -> Classifier:
-        return Classifier(maker.build(architecture).eval(), input_names=maker.input_names).eval()
+        return _classifier(maker.build(architecture), maker)
 
     def macs_of(architecture: Architecture) -> float:
         model = build(architecture)
@@ -238,6 +235,10 @@ def plan_making(making: Making, task: MakerTask, backbone_macs: float, example: 
     best = family[index]
     spec = CandidateSpec(making.name, lambda: build(best), making.name, macs_of(best), maker.input_names)
     return MakingPlan(spec, maker.training_steps(len(next(iter(task.inputs.values())))), maker.views_taught)
+
+
+def _classifier(model: nn.Module, maker: SaverMaker) -> Classifier:
+    return Classifier(model.eval(), input_names=maker.input_names).eval()
 
 
 def _too_small(making: Making, smallest: float) -> PassError:

@@ -1,15 +1,16 @@
 """Small convolutional networks for images, of a shape that runtimes are fast at."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from .....graph.preprocessing import Preprocessing
 from ....augment import AUGMENTS, AugmentName
 from ..base import Architecture
+from ..residual import ResidualBlock, convolution
 from ..stanza import TrainedMakerStanza
 from ..trained import TrainedMaker
 
@@ -23,6 +24,7 @@ SIZES = (
 DOWNSAMPLED_SIDE, STEM_SIDE = 16, 32
 # of the samples that mean and standard deviation are taken of
 _SAMPLES = 2000
+_KERNEL = 3
 
 
 class ConvNetStanza(TrainedMakerStanza):
@@ -83,14 +85,15 @@ class ConvNet(nn.Module):
     def __init__(self, width: int, stride: int, depth: int, mean: Sequence[float], std: Sequence[float], classes: int):
         super().__init__()
         self.preprocessing = Preprocessing(mean=mean, std=std)
-        stem = [_convolution(len(mean), width, min(stride, 2)), nn.ReLU()]
+        stem = [convolution(2, len(mean), width, min(stride, 2), _KERNEL), nn.ReLU()]
         while stride > 2:
-            stem += [_convolution(width, width, 2), nn.ReLU()]
+            stem += [convolution(2, width, width, 2, _KERNEL), nn.ReLU()]
             stride //= 2
-        blocks = [Block(width * 2 ** max(0, stage - 1), width * 2**stage, 1 if stage == 0 else 2) for stage in range(3)]
+        block = partial(ResidualBlock, 2, kernel=_KERNEL)
+        blocks = [block(width * 2 ** max(0, stage - 1), width * 2**stage, 1 if stage == 0 else 2) for stage in range(3)]
         body: list[nn.Module] = []
         for stage, first in enumerate(blocks):
-            body += [first, *(Block(width * 2**stage, width * 2**stage, 1) for _ in range(depth - 1))]
+            body += [first, *(block(width * 2**stage, width * 2**stage, 1) for _ in range(depth - 1))]
         self.stem, self.body = nn.Sequential(*stem), nn.Sequential(*body)
         self.head = nn.Linear(4 * width, classes)
 
@@ -100,31 +103,11 @@ class ConvNet(nn.Module):
         return self.head(hidden.mean(dim=(2, 3)))
 
 
-class Block(nn.Module):
-    """Two convolutions with a shortcut; from `given` channels to `channels`."""
-
-    def __init__(self, given: int, channels: int, stride: int):
-        super().__init__()
-        self.first, self.second = _convolution(given, channels, stride), _convolution(channels, channels, 1)
-        same = given == channels and stride == 1
-        self.shortcut = nn.Identity() if same else _convolution(given, channels, stride, kernel=1)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Map (N, given, H, W) to (N, channels, H / stride, W / stride)."""
-        inner = self.second(functional.relu(self.first(hidden)))
-        return functional.relu(inner + self.shortcut(hidden))
-
-
 def _stem_stride(side: int) -> int:
     stride = 1 if side < DOWNSAMPLED_SIDE else 2
     while side / stride > STEM_SIDE:
         stride *= 2
     return stride
-
-
-def _convolution(given: int, channels: int, stride: int, kernel: int = 3) -> nn.Sequential:
-    layer = nn.Conv2d(given, channels, kernel, stride, kernel // 2, bias=False)
-    return nn.Sequential(layer, nn.BatchNorm2d(channels))
 
 
 KIND = ConvNetMaker

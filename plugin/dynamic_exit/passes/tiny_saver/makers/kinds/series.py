@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from .....errors import PassError
 from ..base import Architecture
+from ..residual import ResidualBlock, convolution
 from ..stanza import TrainedMakerStanza
 from ..trained import TrainedMaker
 
@@ -87,36 +88,16 @@ class SeriesNet(nn.Module):
         values = Tensor(mean), Tensor(std)
         for name, each in zip(("mean", "std"), values, strict=True):
             self.register_buffer(name, each[:, None], persistent=False)
-        self.stem = _convolution(len(mean), width, stride, kernel=max(7, 2 * stride + 1))
+        self.stem = convolution(1, len(mean), width, stride, max(7, 2 * stride + 1))
         sizes = [(width, width, 1), *[(width, width, 1)] * (depth - 1), (width, 2 * width, 2)]
         sizes += [(2 * width, 2 * width, 1)] * (depth - 1)
-        self.body = nn.Sequential(*(Block(*size) for size in sizes))
+        self.body = nn.Sequential(*(ResidualBlock(1, *size, _KERNEL) for size in sizes))
         self.head = nn.Linear(2 * width, classes)
 
     def forward(self, series: Tensor) -> Tensor:
         """Map series (N, channels, length) to logits (N, classes)."""
         hidden = functional.relu(self.stem((series - self.mean) / self.std))
         return self.head(self.body(hidden).mean(dim=2))
-
-
-class Block(nn.Module):
-    """Two convolutions with a shortcut; from `given` channels to `channels`."""
-
-    def __init__(self, given: int, channels: int, stride: int):
-        super().__init__()
-        self.first, self.second = _convolution(given, channels, stride), _convolution(channels, channels, 1)
-        same = given == channels and stride == 1
-        self.shortcut = nn.Identity() if same else _convolution(given, channels, stride, kernel=1)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Map (N, given, L) to (N, channels, L / stride)."""
-        inner = self.second(functional.relu(self.first(hidden)))
-        return functional.relu(inner + self.shortcut(hidden))
-
-
-def _convolution(given: int, channels: int, stride: int, kernel: int = _KERNEL) -> nn.Sequential:
-    layer = nn.Conv1d(given, channels, kernel, stride, kernel // 2, bias=False)
-    return nn.Sequential(layer, nn.BatchNorm1d(channels))
 
 
 KIND = SeriesMaker
