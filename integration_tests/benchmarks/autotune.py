@@ -27,7 +27,7 @@ from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.chain.goal_limits import LARGEST_DROP
 from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.core.batching import batches
-from dynamic_exit.cost import count_macs
+from dynamic_exit.cost import ChainCost, count_macs
 from dynamic_exit.errors import PassError
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.recipe import read_recipe
@@ -107,12 +107,11 @@ def main() -> None:
 def _grid(made, scored: np.ndarray, labels: np.ndarray, steps: int, macs: float) -> list[tuple[float, float]]:
     """Cost over the given model, and accuracy, of every place of a grid of thresholds."""
     known = made.records
-    costs = {
-        "own_cost": dict(zip(known.stages, known.own_cost, strict=True)),
-        "prefix_cost": dict(zip(known.stages, known.prefix_cost, strict=True)),
-    }
+    costs = ChainCost(
+        dict(zip(known.stages, known.own_cost, strict=True)), dict(zip(known.stages, known.prefix_cost, strict=True))
+    )
     positions = {"final": int(known.positions[-1])}
-    records = make_records(made, [scored], labels, positions=positions, cost_unit="macs", **costs)
+    records = make_records(made, [scored], labels, costs, positions)
     values, places = [*np.linspace(0.4, 0.99, steps - 1), np.inf], []
     for thresholds in itertools.product(values, repeat=len(made.chain)):
         used = tuple((name, each) for name, each in zip(made.chain, thresholds, strict=True) if each < np.inf)

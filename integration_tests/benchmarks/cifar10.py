@@ -25,7 +25,7 @@ from dynamic_exit.chain.evaluation import Evaluation, evaluate
 from dynamic_exit.chain.goal import Goal
 from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.core.user_code import load_function
-from dynamic_exit.cost import count_macs
+from dynamic_exit.cost import ChainCost, count_macs
 from dynamic_exit.onnx.export import export_part
 from dynamic_exit.onnx.session import open_session
 from dynamic_exit.passes.early_exit import ExitTraining, FrozenBackbone, TrainingSamples, attach_exits
@@ -109,10 +109,11 @@ def exit_records(recipe: Recipe, samples: int) -> Records:
         DynamicExitModel(backbone.segments, input_names=backbone.input_names, exits=exits),
         [inputs],
         truth,
-        own_cost={name: count_macs(head, following[name][:1]) for name, (_, head) in exits.items()} | {"final": 0.0},
-        prefix_cost={name: macs[index] for name, (index, _) in exits.items()} | {"final": macs[-1]},
-        positions={name: backbone.cuts[index].index for name, (index, _) in exits.items()} | {"final": backbone.depth},
-        cost_unit="macs",
+        ChainCost(
+            {name: count_macs(head, following[name][:1]) for name, (_, head) in exits.items()} | {"final": 0.0},
+            {name: macs[index] for name, (index, _) in exits.items()} | {"final": macs[-1]},
+        ),
+        {name: backbone.cuts[index].index for name, (index, _) in exits.items()} | {"final": backbone.depth},
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from dynamic_exit.cost import measure_latency, node_macs
+from dynamic_exit.cost import ChainCost, measure_latency, node_macs
 from dynamic_exit.graph import Classifier, capture, find_cuts, split
 from dynamic_exit.runtime.model import DynamicExitModel
 from dynamic_exit.runtime.output import DynamicOutput
@@ -124,11 +124,8 @@ def _answers(model: DynamicExitModel, thresholds: list[float], images: Tensor) -
 def _costs(model: DynamicExitModel) -> dict:
     stages = [*model.chain, "final"]
     positions = {name: place for place, name in enumerate(stages) if name != "saver"}
-    costs = {
-        "own_cost": {name: float(name != "final") for name in stages},
-        "prefix_cost": {name: float(name != "saver") for name in stages},
-    }
-    return {**costs, "positions": positions, "cost_unit": "macs"}
+    own, prefix = ({name: float(name != free) for name in stages} for free in ("final", "saver"))
+    return {"costs": ChainCost(own, prefix), "positions": positions}
 
 
 def _print_latency(

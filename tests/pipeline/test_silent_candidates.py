@@ -20,6 +20,7 @@ from dynamic_exit.onnx.export import export_part
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.passes.tiny_saver import select_savers
 from dynamic_exit.records import Records, StageTable
+from dynamic_exit.search import SearchOptions
 from dynamic_exit.sources.models.candidates import load_candidate
 
 # ---- selection
@@ -61,17 +62,17 @@ def test_noise_takes_nobodys_place(selection, fuse, labelled):
     if not labelled:
         arrays = {**vars(records), "labels": np.full(len(records), -1)}
         records = Records(**arrays)
-    rows = {row.stage: row for row in select_savers(records, 1, fuse, selection=selection)}
+    rows = {row.stage: row for row in select_savers(records, SearchOptions(fuse, 1), selection=selection)}
     assert rows["noise"].saving_alone > 0.01  # what chance lets leave
     assert rows["noise"].why.startswith("no better than chance: ")
     assert (rows["noise"].chosen, rows["noise"].saving_in_chain) == (False, 0.0)
-    (alone,) = select_savers(records.select(["twin"]), 1, fuse, selection=selection)
+    (alone,) = select_savers(records.select(["twin"]), SearchOptions(fuse, 1), selection=selection)
     assert rows["twin"] == alone
 
 
 @pytest.mark.parametrize("selection", ["single", "chain"])
 def test_where_all_are_noise_none_is_chosen(selection):
-    (row,) = select_savers(pool().select(["noise"]), 2, "mean", selection=selection)
+    (row,) = select_savers(pool().select(["noise"]), SearchOptions("mean", 2), selection=selection)
     assert not row.chosen and row.why.startswith("no better than chance: ")
 
 

@@ -9,18 +9,15 @@ import torch
 from torch import nn
 
 from dynamic_exit.core.batching import DEFAULT_BATCH_SIZE, map_in_threads
+from dynamic_exit.cost import ChainCost
 from dynamic_exit.errors import ModelError
 from dynamic_exit.runtime.model import DynamicExitModel
 from dynamic_exit.runtime.recorder import Answers, answer_batches, make_records
 
 INPUTS = np.random.default_rng(0).normal(size=(7 * DEFAULT_BATCH_SIZE + 5, 4)).astype(np.float32)
 LABELS = np.arange(len(INPUTS)) % 3
-DESCRIBED = {
-    "own_cost": {"exit": 1.0, "final": 0.0},
-    "prefix_cost": {"exit": 2.0, "final": 5.0},
-    "positions": {"exit": 0, "final": 1},
-    "cost_unit": "macs",
-}
+COSTS = ChainCost({"exit": 1.0, "final": 0.0}, {"exit": 2.0, "final": 5.0})
+POSITIONS = {"exit": 0, "final": 1}
 
 
 def model():
@@ -31,7 +28,7 @@ def model():
 
 @pytest.mark.parametrize("workers", [2, 5])
 def test_records_are_the_same_with_more_threads(workers):
-    one, more = (make_records(model(), [INPUTS], LABELS, workers=count, **DESCRIBED) for count in (1, workers))
+    one, more = (make_records(model(), [INPUTS], LABELS, COSTS, POSITIONS, workers=count) for count in (1, workers))
     assert np.array_equal(one.topk_classes, more.topk_classes)
     assert np.array_equal(one.topk_probabilities, more.topk_probabilities)
     assert more.topk_classes.shape == (2, len(INPUTS), 3)
@@ -59,7 +56,7 @@ def test_a_stage_that_gives_nan_is_named_from_any_thread():
 
 def test_progress_is_logged_where_samples_are_many(log_lines):
     many = np.resize(INPUTS, (100 * DEFAULT_BATCH_SIZE, 4))
-    make_records(model(), [many], np.zeros(len(many), np.int64), workers=2, **DESCRIBED)
+    make_records(model(), [many], np.zeros(len(many), np.int64), COSTS, POSITIONS, workers=2)
     assert log_lines == [f"records: {share}0% of 6400 samples" for share in range(1, 11)]
 
 

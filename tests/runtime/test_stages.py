@@ -64,6 +64,7 @@ def test_a_selection_holds_the_inputs_and_taps_that_it_reads(stages):
 
 
 def test_costs_by_hand(stages):
-    own, prefix = stages.costs(lambda each: each.macs)
+    own, prefix, unit = stages.costs(lambda each: each.macs)
+    assert unit == "macs"
     assert own == {"a": 1.0, "b": 2.0, "e": 0.5, "f": pytest.approx(0.25 + 0.1 + 0.2), "final": 0.0}
     assert prefix == {"a": 0.0, "b": 0.0, "e": 10.0, "f": 30.0, "final": 60.0}

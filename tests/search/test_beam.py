@@ -98,9 +98,7 @@ def test_no_exchange_of_one_stage_helps():
     assert len(best) > 1
     for stage in best:
         rest = tuple(s for s in best if s != stage)
-        assert all(
-            fit_all(chains, moved, wanted) >= at_best for moved in [rest, *records.stage_table.extensions(rest, 3)]
-        )
+        assert all(fit_all(chains, moved, wanted) >= at_best for moved in [rest, *beam.table.extensions(rest)])
 
 
 def test_many_samples_are_screened_on_few():
@@ -114,13 +112,13 @@ def test_many_samples_are_screened_on_few():
 
 def test_chains_grow_by_the_rules():
     records = exits(2, 50, positions=2, heads=2)
-    assert list(records.stage_table.extensions((), None)) == [(0,), (1,), (2,), (3,)]
+    assert list(records.stage_table.extensions(())) == [(0,), (1,), (2,), (3,)]
     # the other head of a position in use stays away
-    assert list(records.stage_table.extensions((1,), None)) == [(1, 2), (1, 3)]
-    assert list(records.stage_table.extensions((1, 3), None)) == []
+    assert list(records.stage_table.extensions((1,))) == [(1, 2), (1, 3)]
+    assert list(records.stage_table.extensions((1, 3))) == []
     five = savers(2, 50, count=5)
-    assert list(five.stage_table.extensions((1,), 1)) == []
-    assert list(five.stage_table.extensions((1, 3), 3)) == [(0, 1, 3), (1, 2, 3), (1, 3, 4)]
+    assert list(SearchOptions(max_savers=1).table_of(five).extensions((1,))) == []
+    assert list(SearchOptions(max_savers=3).table_of(five).extensions((1, 3))) == [(0, 1, 3), (1, 2, 3), (1, 3, 4)]
 
 
 def test_a_beam_keeps_its_limits():

@@ -20,7 +20,7 @@ def test_an_exchange_keeps_the_goal_and_never_costs_more(seed):
     target = CountTarget(correct=float(chains.baseline_correct - 4))
     for stages in [(0,), (1, 3), (0, 2, 4)]:
         start = weak_start(chains, stages, target)
-        found, fit = Exchange(chains, None, 0).improve(target, stages, start)
+        found, fit = Exchange(chains, chains.table, 0).improve(target, stages, start)
         assert fit.correct >= target.correct and fit.cost <= start.cost
         counted = score(chains.chain(found), fit.thresholds)
         assert (counted.correct, counted.cost) == (fit.correct, pytest.approx(fit.cost))
@@ -46,6 +46,6 @@ def test_the_better_head_of_a_position_takes_the_place_of_a_worse_one(seed):
     chains = OutcomeCache(spoilt, "none")
     target = CountTarget(correct=float(chains.baseline_correct - 20))
     start = weak_start(chains, (0, 2), target)
-    found, fit = Exchange(chains, None, 0).improve(target, (0, 2), start)
+    found, fit = Exchange(chains, chains.table, 0).improve(target, (0, 2), start)
     assert 0 not in found and fit.cost < start.cost
     assert fit.cost == pytest.approx(weak_start(chains, (1, 2), target).cost, rel=0.01)

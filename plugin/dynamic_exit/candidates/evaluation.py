@@ -2,12 +2,11 @@
 
 import dataclasses
 import functools
-import json
 import logging
 import platform
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -17,7 +16,7 @@ from ..core.batching import DEFAULT_BATCH_SIZE
 from ..core.chance import can_tell, no_better_than_chance
 from ..core.hashing import array_fingerprint, digest
 from ..core.model_fingerprint import environment_fingerprint, module_fingerprint
-from ..cost import count_macs
+from ..cost import ChainCost, count_macs
 from ..errors import DynamicExitError
 from ..graph import Classifier
 from ..passes.tiny_saver import (
@@ -32,6 +31,7 @@ from ..passes.tiny_saver import (
 from ..records import Records
 from ..runtime.recorder import KEPT_CLASSES, Answers, join_answers
 from ..runtime.stages import ExportedPart, Stage, StageSet
+from ..search import SearchOptions
 from ..targets.base import Target
 from ..targets.stage_costs import stage_costs
 from .fine_tuning import FineTuner, Teacher
@@ -53,15 +53,6 @@ class SaverSelection(NamedTuple):
 
     stages: StageSet
     candidates: list[Candidate]
-
-
-class _SelectionOptions(TypedDict):
-    """How `select_savers` looks at records."""
-
-    fuse: str
-    max_accuracy_drop: float
-    seed: int
-    selection: str
 
 
 class _CandidateParts(NamedTuple):
@@ -141,12 +132,9 @@ class CandidateEvaluation:
             digest(*(stage.part.content for stage in stages.segments)),
             stages.input_names,
         )
-        self.options: _SelectionOptions = {
-            "fuse": stanza.fuse,
-            "max_accuracy_drop": self.tuning.max_accuracy_drop,
-            "seed": recipe.seed,
-            "selection": stanza.selection,
-        }
+        self.search_options = SearchOptions(stanza.fuse, stanza.max_savers, recipe.seed)
+        # what `select_savers` takes besides records
+        self.rule = (self.search_options, self.tuning.max_accuracy_drop, stanza.selection)
 
     def run(self) -> None:
         """Record the backbone, then the candidates from cheap to expensive; untrained ones are trained first."""
@@ -170,11 +158,11 @@ class CandidateEvaluation:
 
     def choose(self) -> list[Candidate]:
         """Choose savers; the same records give the same choice without a second search."""
-        records, options, most = self._records(), self.options, self.pool.stanza.max_savers
+        records = self._records()
         values = {field.name: getattr(records, field.name) for field in dataclasses.fields(records)}
         arrays = [[name, array_fingerprint(np.asarray(value))] for name, value in values.items() if value is not None]
-        key = digest("choice", environment_fingerprint("passes"), arrays, json.dumps({**options, "max_savers": most}))
-        rows = self.cache.memo(key, lambda: [vars(row) for row in select_savers(records, most, **options)])
+        key = digest("choice", environment_fingerprint("passes"), arrays, str(self.rule))
+        rows = self.cache.memo(key, lambda: [vars(row) for row in select_savers(records, *self.rule)])
         return [Candidate(**row) for row in rows]
 
     def fine_tune(self, table: list[Candidate]) -> list[Candidate]:
@@ -187,9 +175,7 @@ class CandidateEvaluation:
             self._fine_tune(name)
         again, records = self.choose(), self._records()
         chains = (chosen, [row.stage for row in again if row.chosen])
-        before, after = distributed.run_on_main(
-            lambda: [chain_ratio(records, names, **self.options) for names in chains]
-        )
+        before, after = distributed.run_on_main(lambda: [chain_ratio(records, names, *self.rule) for names in chains])
         kept = "kept" if after < before else "not kept"
         logger.info(f"savers fine-tuned: the chain costs {after:.4f} of the backbone, {before:.4f} without; {kept}")
         if after < before:
@@ -210,7 +196,8 @@ class CandidateEvaluation:
         """Trains savers with the exported backbone as their teacher."""
         stanza = self.pool.stanza.fine_tune
         assert stanza is not None, "nothing is trained unless the recipe says so"
-        return FineTuner(stanza, self.pool.run_inputs.splits["train"], self.teacher, self.options["seed"], self.cache)
+        train, seed = self.pool.run_inputs.splits["train"], self.search_options.seed
+        return FineTuner(stanza, train, self.teacher, seed, self.cache)
 
     @functools.cached_property
     def _making(self) -> SaverMaking:
@@ -311,7 +298,7 @@ class CandidateEvaluation:
         session = functools.cache(lambda: self.target.open_part(parts.part))
         self._record(name, parts.fingerprint, lambda *inputs: session()(*inputs), self.specs[name].input_names)
         if shortlist.single and not self._chance(name):
-            shortlist.record(evaluate_alone(self._records(name), name, self.options["fuse"], self.options["seed"]))
+            shortlist.record(evaluate_alone(self._records(name), name, self.search_options))
 
     def _parts(self, name: str) -> _CandidateParts:
         """Export a candidate, or find what was exported before."""
@@ -358,8 +345,6 @@ class CandidateEvaluation:
         return join_answers(
             {name: self.answers[name] for name in (*savers, "final")},
             self.pool.run_inputs.splits["calibration"].labels,
-            own_cost=self.own_cost,
-            prefix_cost=self.prefix_cost,
-            positions=self.stages.positions,
-            cost_unit=self.cost_unit,
+            ChainCost(self.own_cost, self.prefix_cost, self.cost_unit),
+            self.stages.positions,
         )

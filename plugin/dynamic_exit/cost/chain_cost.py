@@ -27,10 +27,12 @@ class ChainCost(NamedTuple):
     Attributes:
         own: Of the stage itself: a saver's whole model, an exit's head with the taps it reads, 0 for the final.
         prefix: Of the backbone up to the stage: 0 for a saver, the whole backbone for the final.
+        unit: ``macs`` or ``seconds``.
     """
 
-    own: dict[str, float]
-    prefix: dict[str, float]
+    own: Mapping[str, float]
+    prefix: Mapping[str, float]
+    unit: str = "macs"
 
 
 def chain_cost(
@@ -38,6 +40,7 @@ def chain_cost(
     segments: Sequence[float],
     exits: Mapping[str, ExitCost],
     taps: Mapping[int, float] | None = None,
+    unit: str = "macs",
 ) -> ChainCost:
     """Add up the costs of a chain's parts.
 
@@ -49,10 +52,11 @@ def chain_cost(
         segments: The backbone's, in order.
         exits: By stage name.
         taps: By index of the segment that they read; -1 for the last saver's logits.
+        unit: ``macs`` or ``seconds``.
     """
     reached = list(itertools.accumulate(segments))
     own, prefix = dict(savers), dict.fromkeys(savers, 0.0)
     for name, (place, head, reads_taps) in exits.items():
         own[name] = head + sum(cost for at, cost in (taps or {}).items() if reads_taps and at <= place)
         prefix[name] = float(reached[place])
-    return ChainCost({**own, FINAL: 0.0}, {**prefix, FINAL: float(reached[-1])})
+    return ChainCost({**own, FINAL: 0.0}, {**prefix, FINAL: float(reached[-1])}, unit)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ..core import distributed
 from ..core.cache import Cache
+from ..cost import ChainCost
 from ..graph import is_text
 from ..graph.backbone import Backbone
 from ..passes.tiny_saver import Candidate
@@ -18,7 +19,7 @@ from ..runtime.stages import FLOAT, StageSet
 from ..sources.run_inputs import RunInputs
 from ..targets.base import Target
 from ..targets.precision import QuantizationTrial
-from ..targets.stage_costs import StageCosts, stage_costs, stage_macs
+from ..targets.stage_costs import stage_costs, stage_macs
 from .backbone import cut_backbone
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ class Build:
     backbone: Backbone
     target: Target
     stages: StageSet
-    costs: StageCosts
+    costs: ChainCost
     numerics: Sequence[QuantizationTrial] = ()
     candidates: Sequence[Candidate] = ()
     candidates_seconds: float = 0.0
@@ -115,15 +116,13 @@ def record_split(build: Build, key: str) -> Records:
         build: The stages and their costs.
         key: Name of the split.
     """
-    stages, split, costs = build.stages, build.run_inputs.splits[key], build.costs
+    stages, split = build.stages, build.run_inputs.splits[key]
     return make_records(
         stages.model("session"),
         [*split.inputs.values()],
         split.labels,
-        workers=build.target.workers(),
-        own_cost=costs.own,
-        prefix_cost=costs.prefix,
-        positions=stages.positions,
-        cost_unit=costs.unit,
+        build.costs,
+        stages.positions,
         requires=stages.spec.requires,
+        workers=build.target.workers(),
     )

@@ -23,6 +23,7 @@ class StageTable:
             for the final.
         requires: int64 (S,); index of the saver that must be in use wherever the stage is, -1 for none; None if no
             stage requires another.
+        max_savers: The largest number of savers in a chain; any number if None.
     """
 
     names: tuple[str, ...]
@@ -31,6 +32,7 @@ class StageTable:
     own_cost: np.ndarray
     prefix_cost: np.ndarray
     requires: np.ndarray | None = None
+    max_savers: int | None = None
 
     @classmethod
     def of(
@@ -98,6 +100,7 @@ class StageTable:
             self.own_cost[index],
             self.prefix_cost[index],
             None if self.requires is None else _reindex(self.requires, index),
+            self.max_savers,
         )
 
     def required_savers(self, stages: Iterable[int]) -> set[int]:
@@ -123,12 +126,11 @@ class StageTable:
         chain = [*stages, self.final]
         return np.cumsum(self.own_cost[chain]) + self.prefix_cost[chain]
 
-    def extensions(self, stages: Stages, max_savers: int | None) -> Iterator[Stages]:
+    def extensions(self, stages: Stages) -> Iterator[Stages]:
         """Yield every valid chain with one stage more.
 
         Args:
             stages: The chain.
-            max_savers: The largest number of savers in a chain; any number if None.
         """
         savers = sum(self.kinds[s] == "saver" for s in stages)
         taken = {int(self.positions[s]) for s in stages if self.kinds[s] == "exit"}
@@ -136,13 +138,17 @@ class StageTable:
             if stage in stages:
                 continue
             if self.kinds[stage] == "saver":
-                if max_savers is not None and savers >= max_savers:
+                if self.max_savers is not None and savers >= self.max_savers:
                     continue
             elif int(self.positions[stage]) in taken:
                 continue
             chain = tuple(sorted((*stages, stage)))
             if self.is_valid_chain(chain):
                 yield chain
+
+    def longer(self, layer: Iterable[Stages]) -> list[Stages]:
+        """Return every valid chain with one stage more than a chain of a layer, sorted."""
+        return sorted({chain for stages in layer for chain in self.extensions(stages)})
 
 
 def _reindex(requires: np.ndarray, keep: list[int]) -> np.ndarray | None:

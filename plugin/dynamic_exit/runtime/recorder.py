@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NotRequired, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from ..chain.names import FINAL
 from ..core import distributed
 from ..core.batching import DEFAULT_BATCH_SIZE, batches, map_in_threads
 from ..core.placement import device_of
+from ..cost import ChainCost
 from ..errors import ModelError
 from ..records import Records, top_k
 from .model import DynamicExitModel
@@ -102,23 +102,15 @@ def answer_batches(
     )
 
 
-class StageCosts(TypedDict):
-    """Costs and positions of stages: the keyword arguments of `join_answers`."""
-
-    own_cost: Mapping[str, float]
-    prefix_cost: Mapping[str, float]
-    positions: Mapping[str, int]
-    cost_unit: str
-    requires: NotRequired[Mapping[str, str] | None]
-
-
 def make_records(
     model: DynamicExitModel,
     inputs: Sequence[np.ndarray],
     labels: np.ndarray,
+    costs: ChainCost,
+    positions: Mapping[str, int],
     *,
+    requires: Mapping[str, str] | None = None,
     workers: int = 1,
-    **described: Unpack[StageCosts],
 ) -> Records:
     """Make the records of a model; in a distributed run each process runs whole batches of its own.
 
@@ -126,8 +118,10 @@ def make_records(
         model: Its modules may run in torch, on any device, or in onnxruntime.
         inputs: The model's inputs, each (N, ...).
         labels: int64 (N,), -1 if unknown.
+        costs: Of the stages.
+        positions: As for `join_answers`.
+        requires: As for `join_answers`.
         workers: Batches that run at the same time, each in a thread.
-        described: Costs and positions of the stages: the keyword arguments of `join_answers`.
 
     Returns:
         Records of the stages of the model's chain and of the final stage.
@@ -161,17 +155,14 @@ def make_records(
     arrays = distributed.all_gather_rows(mine)
     pairs = zip(arrays[::2], arrays[1::2], strict=True)
     answers = {stage: Answers(*pair) for stage, pair in zip((*model.chain, FINAL), pairs, strict=True)}
-    return join_answers(answers, labels, **described)
+    return join_answers(answers, labels, costs, positions, requires)
 
 
 def join_answers(
     answers: Mapping[str, Answers],
     labels: np.ndarray,
-    *,
-    own_cost: Mapping[str, float],
-    prefix_cost: Mapping[str, float],
+    costs: ChainCost,
     positions: Mapping[str, int],
-    cost_unit: str,
     requires: Mapping[str, str] | None = None,
 ) -> Records:
     """Make records of the answers of all stages.
@@ -179,10 +170,8 @@ def join_answers(
     Args:
         answers: By stage in chain order, the final stage last.
         labels: int64 (N,), -1 if unknown.
-        own_cost: Of each stage, the final stage included.
-        prefix_cost: Of the segments before each stage, the final stage included.
+        costs: Of the stages.
         positions: Of the exits and the final stage; savers have -1.
-        cost_unit: ``macs`` or ``seconds``.
         requires: Exit -> the saver that must run wherever the exit is in use.
 
     Returns:
@@ -196,8 +185,8 @@ def join_answers(
         positions=np.asarray([positions.get(stage, -1) for stage in stages], dtype=np.int64),
         topk_classes=np.stack([each.classes for each in answers.values()]),
         topk_probabilities=np.stack([each.probabilities for each in answers.values()]),
-        own_cost=np.asarray([own_cost[stage] for stage in stages], dtype=np.float64),
-        prefix_cost=np.asarray([prefix_cost[stage] for stage in stages], dtype=np.float64),
-        cost_unit=cost_unit,
+        own_cost=np.asarray([costs.own[stage] for stage in stages], dtype=np.float64),
+        prefix_cost=np.asarray([costs.prefix[stage] for stage in stages], dtype=np.float64),
+        cost_unit=costs.unit,
         requires=np.asarray([stages.index(requires[s]) if s in requires else -1 for s in stages]) if requires else None,
     )

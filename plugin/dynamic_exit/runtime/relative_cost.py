@@ -92,12 +92,12 @@ class RelativeCost:
         with torch.no_grad():
             walk(steps, dict.fromkeys(model.input_names, self.batch), call=keep_call)
         ratios = self._latency_ratios(calls)
-        own, prefix = chain_cost(
+        costs = chain_cost(
             {step.name: ratios[step.name] for step in steps if step.kind == "saver"},
             [ratios[step.name] for step in steps if step.kind == "segment"],
             {step.name: ExitCost(step.place, ratios[step.name]) for step in steps if step.kind == "exit"},
         )
-        return np.array(list(own.values())), np.array(list(prefix.values()))
+        return np.array(list(costs.own.values())), np.array(list(costs.prefix.values()))
 
 
 def threshold_fronts(records: Records, fuse: str) -> list[list[Point]]:

@@ -203,11 +203,12 @@ class StageSet:
             taps={index: made(stage) for index, stage in self.taps.items()},
         )
 
-    def costs(self, cost_of: Callable[[Stage], float]) -> ChainCost:
+    def costs(self, cost_of: Callable[[Stage], float], unit: str = "macs") -> ChainCost:
         """Return own and prefix cost by stage name.
 
         Args:
             cost_of: Cost of one stage per sample.
+            unit: ``macs`` or ``seconds``.
         """
         return chain_cost(
             {name: cost_of(stage) for name, stage in self.savers.items()},
@@ -217,4 +218,5 @@ class StageSet:
                 for name, (place, stage) in self.exits.items()
             },
             {place: cost_of(tap) for place, tap in self.taps.items()},
+            unit,
         )

@@ -49,7 +49,7 @@ class Beam:
     def __init__(
         self, records: Records, options: SearchOptions, *, rows: int = _ROWS, screened: int = _SCREENED_CHAINS
     ) -> None:
-        self.records, self.table, self.options, self.screened = records, records.stage_table, options, screened
+        self.records, self.table, self.options, self.screened = records, options.table_of(records), options, screened
         order = np.random.default_rng(options.seed).permutation(len(records))
         # from few samples to many, each level part of the next
         sizes = [size for size in (_SCREEN_ROWS, rows) if 2 * size < len(records) or size == rows]
@@ -69,7 +69,7 @@ class Beam:
         scores: _Scores = {(): fit_all(self.levels[-1], (), targets[-1])}
         layer: list[Stages] = [()]
         for length in range(1, self.options.max_stages + 1):
-            longer = {chain for stages in layer for chain in self._extensions(stages)}
+            longer = set(self.table.longer(layer))
             layer = self._select(self._evaluate(longer - set(scores), targets, scores), scores, length)
             if not layer:
                 break
@@ -79,9 +79,6 @@ class Beam:
             if not moved or not self._improve(moved, targets, scores):
                 break
         return [[stages for stages in ranked if stages] for ranked in rank(scores, most)]
-
-    def _extensions(self, stages: Stages) -> Iterator[Stages]:
-        return self.table.extensions(stages, self.options.max_savers)
 
     def _evaluate(self, chains: set[Stages], targets: list[list[CountTarget]], scores: _Scores) -> set[Stages]:
         # adds the scores of the better chains on the larger sample, and returns these chains
@@ -116,7 +113,7 @@ class Beam:
             if not self.table.is_valid_chain(rest):
                 continue
             yield rest
-            yield from self._extensions(rest)
+            yield from self.table.extensions(rest)
 
 
 def shortlist(records: Records, goals: Sequence[Goal], options: SearchOptions) -> Records:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..records.stage_table import Stages
+from ..records.stage_table import Stages, StageTable
 from .outcomes import ApproximateOutcomes, OutcomeCache
 from .splits import subsample
 from .targets import CountTarget, Fit
@@ -24,12 +24,12 @@ class Exchange:
 
     Args:
         outcomes: All samples, made with ``fuse='none'``.
-        max_savers: The largest number of savers in a chain; any number if None.
+        table: Its stages; says which chains there are.
         seed: Decides which samples exchanges are evaluated on, if there are more.
     """
 
-    def __init__(self, outcomes: OutcomeCache, max_savers: int | None, seed: int) -> None:
-        self.outcomes, self.max_savers = outcomes, max_savers
+    def __init__(self, outcomes: OutcomeCache, table: StageTable, seed: int) -> None:
+        self.outcomes, self.table = outcomes, table
         rows = subsample(len(outcomes.records), _ROWS, seed)
         self.coarse = ApproximateOutcomes(outcomes.records, "none", rows)
 
@@ -68,18 +68,17 @@ class Exchange:
         return [(others, thresholds) for _, others, thresholds in tried[:_FITTED_EXCHANGES] if others]
 
     def _neighbors(self, stages: Stages, thresholds: np.ndarray) -> Iterator[tuple[Stages, np.ndarray]]:
-        table = self.outcomes.table
         known = dict(zip(stages, thresholds, strict=True))
-        for chain in table.extensions(stages, self.max_savers):
+        for chain in self.table.extensions(stages):
             # no sample exits at the new stage until moves find which should
             yield chain, self._thresholds(chain, known, 0.0)
         for stage in stages:
             rest = tuple(s for s in stages if s != stage)
-            if not table.is_valid_chain(rest):
+            if not self.table.is_valid_chain(rest):
                 continue
             yield rest, self._thresholds(rest, known, 0.0)
             leaving = float((self.coarse.records.topk_probabilities[stage, :, 0] > known[stage]).mean())
-            for chain in table.extensions(rest, self.max_savers):
+            for chain in self.table.extensions(rest):
                 if stage not in chain:
                     yield chain, self._thresholds(chain, known, leaving)
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 from ..chain.evidence import evidence_names
 from ..errors import TuningError
+from ..records import Records
+from ..records.stage_table import StageTable
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,10 @@ class SearchOptions:
             raise TuningError(f"fuse must be {known}; got '{self.fuse}'")
         if self.max_savers is not None and self.max_savers < 0:
             raise TuningError(f"max_savers must be 0 or more; got {self.max_savers}")
+
+    def table_of(self, records: Records) -> StageTable:
+        """Return the stages of records as a table whose chains keep the limit of savers."""
+        return replace(records.stage_table, max_savers=self.max_savers)
 
     def without_restarts(self) -> "SearchOptions":
         """Return the options of a plain search, for searches that are repeated many times."""

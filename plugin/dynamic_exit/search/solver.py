@@ -80,7 +80,7 @@ class Search:
     """
 
     def __init__(self, records: Records, options: SearchOptions) -> None:
-        self.records, self.options, self.table = records, options, records.stage_table
+        self.records, self.options, self.table = records, options, options.table_of(records)
         self.outcomes = OutcomeCache(records, options.fuse)
         self._separable = self.outcomes.rule.separable
 
@@ -202,7 +202,7 @@ class Search:
             return None
         if self.options.restarts == 0:
             return None
-        return Exchange(self.outcomes, self.options.max_savers, self.options.seed)
+        return Exchange(self.outcomes, self.table, self.options.seed)
 
     def _restart(self, target: CountTarget, found: Solution) -> Solution:
         chain, fit = self.outcomes.chain(found.stages), found.fit
@@ -270,15 +270,14 @@ class Search:
 
     def _path_stages(self) -> list[Stages]:
         # a path does not bound the number of savers: give it sets of savers that keep the bound
-        savers, exits, max_savers = self.table.savers, self.table.exits, self.options.max_savers
+        savers, exits, max_savers = self.table.savers, self.table.exits, self.table.max_savers
         if max_savers is None or len(savers) <= max_savers:
             return [(*savers, *exits)]
         if max_savers == 0:
             return [exits]
         names = [self.records.stages[s] for s in savers]
-        savers_only = Search(
-            self.records.select(names), SearchOptions(self.options.fuse, max_savers, self.options.seed)
-        )
+        options = SearchOptions(self.options.fuse, max_savers, self.options.seed)
+        savers_only = Search(self.records.select(names), options)
         goals = [Goal(max_accuracy_drop=drop) for drop in (0.0, 0.01, 0.03)]
         best = {pool[1].stages if len(pool) > 1 else () for pool in savers_only._beam_proposals(goals)}
         return [(*(savers[s] for s in stages), *exits) for stages in sorted(best)]
@@ -288,16 +287,12 @@ class Search:
         beam = Beam(self.records, replace(self.options, beam_width=width))
         return [[Proposal(()), *map(Proposal, chains)] for chains in beam.best(goals, width)]
 
-    def _extend_all(self, layer: list[Stages]) -> list[Stages]:
-        max_savers = self.options.max_savers
-        return sorted({chain for stages in layer for chain in self.table.extensions(stages, max_savers)})
-
     def _short_chains(self) -> list[Stages]:
         # chains of few stages, as long as they are few
         found: list[Stages] = []
         layer: list[Stages] = [()]
         while layer:
-            layer = self._extend_all(layer)
+            layer = self.table.longer(layer)
             if len(found) + len(layer) > _MAX_SHORT_CHAINS:
                 break
             found += layer
@@ -310,7 +305,7 @@ class Search:
         found: list[Stages] = [()]
         layer: list[Stages] = [()]
         while layer:
-            layer = self._extend_all(layer)
+            layer = self.table.longer(layer)
             found += layer
             if sum(min(TABLE_CELLS, (len(self.records) + 1) ** len(stages)) for stages in found) > most:
                 return None

@@ -3,7 +3,6 @@
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -12,7 +11,7 @@ from ..core import distributed
 from ..core.batching import DEFAULT_BATCH_SIZE
 from ..core.cache import Cache
 from ..core.hashing import digest
-from ..cost import measure_latency
+from ..cost import ChainCost, measure_latency
 from ..recipe.tuning import Tuning
 from ..runtime.stages import Stage, StageSet
 
@@ -22,28 +21,12 @@ ROUNDS = 15
 TIME_LIMIT = 10.0
 
 
-@dataclass(frozen=True)
-class StageCosts:
-    """Costs per sample by stage name, the final included, as records hold them.
-
-    Attributes:
-        own: Of the stage itself: a saver's whole model, an exit's head, 0 for the final.
-        prefix: Of the backbone up to the stage: 0 for a saver.
-        unit: ``macs`` or ``seconds``.
-    """
-
-    own: Mapping[str, float]
-    prefix: Mapping[str, float]
-    unit: str
-
-
-def stage_macs(stages: StageSet) -> StageCosts:
+def stage_macs(stages: StageSet) -> ChainCost:
     """Return the multiply-adds of every stage."""
-    own, prefix = stages.costs(lambda stage: stage.macs)
-    return StageCosts(own, prefix, "macs")
+    return stages.costs(lambda stage: stage.macs)
 
 
-def stage_costs(stages: StageSet, tuning: Tuning, cache: Cache) -> StageCosts:
+def stage_costs(stages: StageSet, tuning: Tuning, cache: Cache) -> ChainCost:
     """Return the cost of every stage in the unit that the recipe asks for.
 
     Args:
@@ -54,8 +37,7 @@ def stage_costs(stages: StageSet, tuning: Tuning, cache: Cache) -> StageCosts:
     if tuning.cost == "macs":
         return stage_macs(stages)
     seconds = stage_seconds(stages, cache, tuning.batch_size, tuning.threads)
-    own, prefix = stages.costs(lambda stage: seconds[stage.part.name])
-    return StageCosts(own, prefix, "seconds")
+    return stages.costs(lambda stage: seconds[stage.part.name], "seconds")
 
 
 def stage_seconds(

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from dynamic_exit import ConfigurationOptimizer, DynamicExitConfig, EarlyExitConfig, PruningConfig, TinySaverConfig
 from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.chain.thresholds import Configuration
-from dynamic_exit.cost import count_macs
+from dynamic_exit.cost import ChainCost, count_macs
 from dynamic_exit.errors import PassError, TuningError
 from dynamic_exit.runtime.model import DynamicExitModel
 from dynamic_exit.runtime.recorder import make_records
@@ -109,8 +109,8 @@ def _answers(made):
         for values in (known.own_cost, known.prefix_cost, known.positions)
     )
     positions = {stage: place for stage, place in places.items() if place >= 0}
-    costs = {"own_cost": own, "prefix_cost": prefix, "cost_unit": known.cost_unit}
-    return make_records(made, [IMAGES.numpy()], LABELS.numpy(), positions=positions, **costs)
+    costs = ChainCost(own, prefix, known.cost_unit)
+    return make_records(made, [IMAGES.numpy()], LABELS.numpy(), costs, positions)
 
 
 def test_a_missed_goal_is_said_and_the_best_found_comes_back(model, candidates):

@@ -52,7 +52,7 @@ def records(savers, final_right=0.95, cost=1000.0):
 
 
 def single(records):
-    return select_savers(records, 1, "none", selection="single")
+    return select_savers(records, SearchOptions("none", 1), selection="single")
 
 
 def test_the_cheapest_pair_at_matched_accuracy_wins():
@@ -80,7 +80,7 @@ def test_accuracy_alone_does_not_win():
 def test_none_is_chosen_where_none_saves_anything(selection):
     # 20 % leave and everyone pays 300: 1100 in place of 1000
     pool = records({"dear": (300.0, 20, 0.0), "never": (10.0, 0, 0.0)})
-    found = select_savers(pool, 2, "none", selection=selection)
+    found = select_savers(pool, SearchOptions("none", 2), selection=selection)
     why = {"single": "saves nothing at matched accuracy", "chain": "in no best chain"}[selection]
     assert [(c.chosen, c.why) for c in found] == [(False, why)] * 2
     # matched accuracy is then the backbone alone
@@ -104,16 +104,16 @@ def test_matched_accuracy_counts_the_backbones_own_mistakes():
 def test_a_chain_holds_several_only_if_each_pays():
     # 10 for 50 sure samples, then 100 for 30 more: 10 + 50 % of 100 + 20 % of 1000 = 260, against 510 or 300 alone
     savers = {"small": (10.0, 50, 0.0), "large": (100.0, 80, 0.0)}
-    one = select_savers(records(savers), 1, "none")
+    one = select_savers(records(savers), SearchOptions("none", 1))
     assert [c.stage for c in one if c.chosen] == ["large"]
-    two = select_savers(records(savers), 2, "none")
+    two = select_savers(records(savers), SearchOptions("none", 2))
     assert [c.stage for c in two if c.chosen] == ["large", "small"]
     assert {c.why for c in two} == {"in the best chain"}
     # alone 300 and 510; without one of them the other alone is the best chain
     assert [c.saving_alone for c in two] == pytest.approx([0.7, 0.49])
     assert [c.saving_in_chain for c in two] == pytest.approx([0.25, 0.04])
     # a second that is hardly better than the first costs more than it saves
-    useless = select_savers(records({"small": (10.0, 50, 0.0), "hardly": (300.0, 52, 0.0)}), 2, "none")
+    useless = select_savers(records({"small": (10.0, 50, 0.0), "hardly": (300.0, 52, 0.0)}), SearchOptions("none", 2))
     assert [(c.stage, c.chosen, c.saving_in_chain) for c in useless] == [
         ("small", True, pytest.approx(0.49 - (1 - 0.78))),
         ("hardly", False, 0.0),
@@ -151,7 +151,7 @@ def test_the_chain_is_within_one_percent_of_the_best_of_all_pairs(fuse):
         (best,) = optimize(part, goal, SearchOptions(fuse=fuse, max_savers=2), crossfit=False)
         return evaluate(part, best).cost_ratio
 
-    found = select_savers(pool, 2, fuse, drop)
+    found = select_savers(pool, SearchOptions(fuse, 2), drop)
     chosen = [c.stage for c in found if c.chosen]
     every = {pair: cost(pair) for pair in itertools.combinations(pool.stages[:-1], 2)}
     assert cost(chosen) <= 1.01 * min(every.values())
@@ -172,7 +172,7 @@ def test_what_the_shortlist_drops_cannot_win(seed):
     for name, cost in zip(pool.stages[:-1], pool.own_cost, strict=False):
         if shortlist.cannot_win(float(cost)) is None:
             tried.append(name)
-            shortlist.record(evaluate_alone(pool, name))
+            shortlist.record(evaluate_alone(pool, name, SearchOptions("none")))
     assert 0 < len(tried) < 10
     (best,) = (c for c in single(pool) if c.chosen)
     (found,) = (c for c in single(pool.select(tried)) if c.chosen)
@@ -185,7 +185,7 @@ def test_the_shortlist_says_why():
     assert shortlist.too_expensive(1.9e6) is None
     assert shortlist.too_expensive(2e6) == "it costs 2 M multiply-adds, the backbone 2 M multiply-adds"
     assert shortlist.cannot_win(1.9e6) is None
-    shortlist.record(evaluate_alone(records({"good": (50.0, 60, 0.0)}), "good"))
+    shortlist.record(evaluate_alone(records({"good": (50.0, 60, 0.0)}), "good", SearchOptions("none")))
     assert shortlist.cannot_win(0.8e6) is None
     assert shortlist.cannot_win(0.9e6) == (
         "too expensive: it alone costs 0.450 of the backbone, good and the backbone together 0.450"
@@ -199,9 +199,9 @@ def test_a_chain_drops_nothing_that_is_cheaper_than_the_backbone():
     """A dear saver behind a cheap one is paid for by few, and may pay although it alone does not."""
     pool = records({"small": (10.0, 90, 0.0), "dear": (460.0, 98, 0.0)}, final_right=0.99)
     shortlist = Shortlist(1000.0, "macs")
-    shortlist.record(evaluate_alone(pool, "small"))
+    shortlist.record(evaluate_alone(pool, "small", SearchOptions("none")))
     assert shortlist.cannot_win(460.0) is None
-    assert {c.stage for c in select_savers(pool, 2, "none") if c.chosen} == {"small", "dear"}
+    assert {c.stage for c in select_savers(pool, SearchOptions("none", 2)) if c.chosen} == {"small", "dear"}
 
 
 def test_defaults():

@@ -63,17 +63,16 @@ def skipped_candidate(stage: str, cost: float | None, why: str) -> Candidate:
     return Candidate(stage, None, cost, None, None, None, False, why)
 
 
-def evaluate_alone(records: Records, stage: str, fuse: str = "none", seed: int = 0) -> SoloResult:
+def evaluate_alone(records: Records, stage: str, options: SearchOptions) -> SoloResult:
     """Evaluate one candidate with the backbone behind it, at the backbone's own accuracy.
 
     Args:
         records: Savers and the final.
         stage: The candidate.
-        fuse: ``none`` or ``mean``.
-        seed: Decides the restarts of the search.
+        options: Of the search.
     """
     pair = records.select([stage])
-    (matched,) = optimize(pair, [Goal(max_accuracy_drop=0.0)], SearchOptions(fuse, 1, seed), crossfit=False)
+    (matched,) = optimize(pair, [Goal(max_accuracy_drop=0.0)], options, crossfit=False)
     result = evaluate(pair, matched)
     alone = evaluate(pair, Configuration(((stage, ALWAYS_EXIT),)))
     answered = 1.0 - result.exit_rates[records.stages[-1]]
@@ -82,20 +81,16 @@ def evaluate_alone(records: Records, stage: str, fuse: str = "none", seed: int =
 
 def select_savers(
     records: Records,
-    max_savers: int = 2,
-    fuse: str = "mean",
+    options: SearchOptions,
     max_accuracy_drop: float = 0.0,
-    seed: int = 0,
     selection: str = "chain",
 ) -> list[Candidate]:
     """Rank candidates and choose savers, on samples that are not used for reporting.
 
     Args:
         records: Savers and the final, no exits.
-        max_savers: Maximum number of savers in the chain.
-        fuse: ``none`` or ``mean``.
+        options: Of the search.
         max_accuracy_drop: Allowed drop for the chain search, in 0..1.
-        seed: Decides the restarts of the search.
         selection: ``single``: the rule of TinySaver (arXiv 2403.17726), the largest saving at matched accuracy.
             ``chain``: the chain that the optimizer finds at `max_accuracy_drop`.
 
@@ -104,7 +99,7 @@ def select_savers(
         chosen if none saves anything. A candidate that is no better than chance is never chosen, and its apparent
         saving does not count against another.
     """
-    results = [evaluate_alone(records, stage, fuse, seed) for stage in records.stages[:-1]]
+    results = [evaluate_alone(records, stage, options) for stage in records.stages[:-1]]
     answers, truth = records.topk_classes[:-1, :, 0], records.truth
     chance = {each.stage: no_better_than_chance(row, truth) for each, row in zip(results, answers, strict=True)}
     able = [each for each in results if not chance[each.stage]]
@@ -112,9 +107,7 @@ def select_savers(
     if able and selection == "single":
         savings = _single_savings(able)
     elif able:
-        savings = _chain_savings(
-            records.select([each.stage for each in able]), max_savers, fuse, max_accuracy_drop, seed
-        )
+        savings = _chain_savings(records.select([each.stage for each in able]), options, max_accuracy_drop)
 
     def rank(result: SoloResult) -> tuple[float | str, ...]:
         chosen, in_chain = result.stage in savings, savings.get(result.stage, 0.0)
@@ -136,21 +129,20 @@ def select_savers(
 
 
 def chain_ratio(
-    records: Records, stages: Sequence[str], fuse: str, max_accuracy_drop: float, seed: int, selection: str
+    records: Records, stages: Sequence[str], options: SearchOptions, max_accuracy_drop: float, selection: str
 ) -> float:
     """Return the cost of chosen savers with the backbone over the backbone's alone, as `select_savers` measures it.
 
     Args:
         records: Savers and the final.
         stages: The chosen savers.
-        fuse: As for `select_savers`.
+        options: As for `select_savers`.
         max_accuracy_drop: As for `select_savers`.
-        seed: As for `select_savers`.
         selection: As for `select_savers`.
     """
     pool = records.select(stages)
     goal = Goal(max_accuracy_drop=0.0 if selection == "single" else max_accuracy_drop)
-    (best,) = optimize(pool, [goal], SearchOptions(fuse, seed=seed), crossfit=False)
+    (best,) = optimize(pool, [goal], options, crossfit=False)
     return evaluate(pool, best).cost_ratio
 
 
@@ -161,10 +153,10 @@ def _single_savings(results: Sequence[SoloResult]) -> dict[str, float]:
     return {first.stage: second - first.cost_ratio} if first.cost_ratio < 1.0 else {}
 
 
-def _chain_savings(records: Records, max_savers: int, fuse: str, drop: float, seed: int) -> dict[str, float]:
+def _chain_savings(records: Records, options: SearchOptions, drop: float) -> dict[str, float]:
     """Return the savers of the best chain, each with the extra cost of the best chain without it."""
     # stages are chosen at the drop itself; their thresholds are tuned later, with a margin for other samples
-    goals, options = [Goal(max_accuracy_drop=drop)], SearchOptions(fuse, max_savers, seed)
+    goals = [Goal(max_accuracy_drop=drop)]
 
     def cheapest(pool: Records) -> tuple[list[str], float]:
         (best,) = optimize(pool, goals, options, crossfit=False)
