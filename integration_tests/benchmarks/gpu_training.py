@@ -14,7 +14,8 @@ import torch
 from gpu_chain import Check
 from torch import Tensor, nn
 
-from dynamic_exit.candidates.fine_tuning import FineTuner, Teacher
+from dynamic_exit.candidates.fine_tuning import FineTuner
+from dynamic_exit.candidates.teacher import Teacher, TeacherAnswers
 from dynamic_exit.core import distributed
 from dynamic_exit.core.batching import run_in_batches
 from dynamic_exit.core.cache import Cache
@@ -257,8 +258,8 @@ def _saver(
     test: list[Tensor], labels: Tensor,
 ) -> dict[str, float]:  # fmt: skip
     made, seconds, peaks = {}, {}, {}
-    teacher = Teacher(backbone, "backbone", tuple(train.tensors))
     shared = Cache(None)
+    teacher = TeacherAnswers(Teacher(backbone, "backbone", tuple(train.tensors)), train, 10, shared)
     first = FineTuner(stanza.model_copy(update={"epochs": 1}), train, teacher, 0, shared)
     for place in ("cpu", device):  # the teacher's answers are cached, and both devices have started
         with training_on(place):

@@ -16,9 +16,9 @@ from torch import nn
 
 from dynamic_exit import load_runner
 from dynamic_exit.candidates.evaluation import select_candidates
-from dynamic_exit.candidates.fine_tuning import Teacher
-from dynamic_exit.candidates.making import Making, SaverMaking, training_samples
+from dynamic_exit.candidates.making import Making, SaverMaking
 from dynamic_exit.candidates.pool import CandidatePool
+from dynamic_exit.candidates.teacher import Teacher, TeacherAnswers, training_samples
 from dynamic_exit.core.cache import Cache
 from dynamic_exit.errors import DataError, PassError, RecipeError
 from dynamic_exit.graph import Classifier
@@ -104,6 +104,14 @@ class Family:
         return model
 
 
+def saver_making(run_inputs, run, meter, cache):
+    """A maker of savers whose teacher runs as given."""
+    teacher = Teacher(run, "a teacher", ("input",))
+    return SaverMaking(
+        run_inputs, TeacherAnswers(teacher, training_samples(run_inputs), run_inputs.classes, cache), meter, cache
+    )
+
+
 def test_a_second_run_trains_nothing_and_gives_the_same(recipe, tmp_path, monkeypatch):
     _, first, _ = try_out(recipe, Cache(tmp_path), [CONVNET])
     monkeypatch.setattr("dynamic_exit.passes.tiny_saver.makers.trained.train", None)
@@ -179,7 +187,7 @@ def test_what_fits_is_found_anew_when_costs_are_measured_otherwise(recipe, tmp_p
     run_inputs, fits = load_run_inputs(read_recipe(recipe)), []
     for measured_by, cost in (("one way", 0.1), ("one way", 0.9), ("another", 0.9)):
         meter = Meter(lambda *_, cost=cost: cost, measured_by)
-        making = SaverMaking(run_inputs, Teacher(None, "a teacher", ("input",)), meter, Cache(tmp_path))
+        making = saver_making(run_inputs, None, meter, Cache(tmp_path))
         try:
             making.make(Making("made", MAKERS.find("convnet").Options(**{**CONVNET, "views": 1}), 0.3), None)
         except PassError as error:
@@ -211,7 +219,7 @@ def test_unlabelled_samples_are_taught_without_their_labels(recipe, tmp_path):
         asked.append(len(inputs[0]))
         return torch.zeros(len(inputs[0]), 3)
 
-    making = SaverMaking(run_inputs, Teacher(teach, "a teacher", ("input",)), Meter(lambda *_: 0.1), Cache(tmp_path))
+    making = saver_making(run_inputs, teach, Meter(lambda *_: 0.1), Cache(tmp_path))
     making.make(Making("made", MAKERS.find("convnet").Options(**{**CONVNET, "views": 1}), 0.3), None)
     assert sum(asked) == len(both)
 

@@ -101,6 +101,46 @@ def test_a_value_is_made_once(cache):
     assert cache.value(digest("nothing")) is None
 
 
+BLOCKS = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
+
+
+def test_an_array_is_made_once_and_mapped(cache):
+    made = []
+
+    def make():
+        made.append(True)
+        yield from BLOCKS
+
+    for _ in range(2):
+        found = cache.array(KEY, (6, 2), make)
+        assert isinstance(found, np.memmap) and np.array_equal(found, BLOCKS.reshape(6, 2))
+    assert len(made) == 1
+
+
+def test_a_changed_array_is_made_anew_and_one_that_fails_leaves_nothing(cache, log_lines):
+    def fail():
+        yield BLOCKS[0]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.array(KEY, (6, 2), fail)
+    assert not files(cache)
+    cache.array(KEY, (6, 2), lambda: BLOCKS)
+    (path,) = (path for path in files(cache) if path.suffix == ".npy")
+    whole = path.read_bytes()
+    for broken in (whole[:-1], whole[:-1] + b"?", b""):
+        path.write_bytes(broken)
+        assert np.array_equal(cache.array(KEY, (6, 2), lambda: BLOCKS), BLOCKS.reshape(6, 2))
+    assert log_lines == [f"cache entry '{path.name}' was cut short or changed; it is made anew"] * 3
+
+
+def test_an_array_is_made_where_the_folder_cannot_be_written(tmp_path, log_lines):
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    cache = Cache(tmp_path / "cache")
+    assert np.array_equal(cache.array(KEY, (6, 2), lambda: BLOCKS), BLOCKS.reshape(6, 2))
+    assert len(log_lines) == 1 and "cannot be written" in log_lines[0]
+
+
 def test_digests_tell_parts_apart():
     parts = [("ab", "c"), ("a", "bc"), ("abc",), (["ab", "c"],), ("ab", ["c"]), (b"abc", ""), ()]
     assert len({digest(*each) for each in parts}) == len(parts)

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from ..candidates.making import MakingPlan, list_makings, plan_making, training_samples
+from ..candidates.making import MakingPlan, list_makings, plan_making
 from ..candidates.pool import CandidatePool
 from ..candidates.survey import CandidateSpec
+from ..candidates.teacher import training_samples
 from ..chain.goal import Goal
 from ..core import distributed
 from ..core.batching import DEFAULT_BATCH_SIZE, named_batches

@@ -1,7 +1,6 @@
 """The folder of a dynamic model: its files, their checksums, and how it is found, downloaded and copied."""
 
 import glob
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from ..core.atomic_write import atomic_write
+from ..core.hashing import file_fingerprint
 from ..errors import ExportError, OutputError, first_line
 from .manifest import CONFIG_FILE, MODEL_TYPE, missing_file
 
@@ -186,8 +186,7 @@ def check_files(folder: Path, checksums: Mapping[str, str], needed: Iterable[str
 
 def checksum(path: str | os.PathLike[str]) -> str:
     """Return ``sha256:`` and the hex digest of a file's content."""
-    with open(path, "rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    return f"sha256:{file_fingerprint(path)}"
 
 
 def copy_files(source: Path, target: Path, tokenizer_files: Iterable[str] = ()) -> None:

@@ -34,11 +34,12 @@ from ..runtime.stages import ExportedPart, Stage, StageSet
 from ..search import SearchOptions
 from ..targets.base import Target
 from ..targets.stage_costs import stage_costs
-from .fine_tuning import FineTuner, Teacher
+from .fine_tuning import FineTuner
 from .making import Making, SaverMaking, list_makings
 from .pool import CandidatePool
 from .recording import record
 from .survey import CandidateSpec
+from .teacher import Teacher, TeacherAnswers, training_samples
 
 logger = logging.getLogger(__name__)
 
@@ -197,12 +198,19 @@ class CandidateEvaluation:
         stanza = self.pool.stanza.fine_tune
         assert stanza is not None, "nothing is trained unless the recipe says so"
         train, seed = self.pool.run_inputs.splits["train"], self.search_options.seed
-        return FineTuner(stanza, train, self.teacher, seed, self.cache)
+        return FineTuner(stanza, train, self._teacher_answers, seed, self.cache)
 
     @functools.cached_property
     def _making(self) -> SaverMaking:
         """Makes savers with the exported backbone as their teacher."""
-        return SaverMaking(self.pool.run_inputs, self.teacher, self, self.cache)
+        return SaverMaking(self.pool.run_inputs, self._teacher_answers, self, self.cache)
+
+    @functools.cached_property
+    def _teacher_answers(self) -> TeacherAnswers:
+        """The exported backbone's answers on the samples that savers learn from."""
+        run_inputs = self.pool.run_inputs
+        samples = training_samples(run_inputs) if self.pool.makers else run_inputs.splits["train"]
+        return TeacherAnswers(self.teacher, samples, run_inputs.classes, self.cache)
 
     @property
     def _truth(self) -> np.ndarray:

@@ -4,30 +4,26 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from ..core import distributed
-from ..core.batching import DEFAULT_BATCH_SIZE
 from ..core.cache import Cache
 from ..core.code_fingerprint import CodeFingerprint
-from ..core.file_archive import array_from_bytes, array_to_bytes
-from ..core.hashing import array_fingerprint, digest
-from ..core.model_fingerprint import environment_fingerprint, function_fingerprint
+from ..core.hashing import digest
+from ..core.model_fingerprint import function_fingerprint
 from ..cost import count_macs
 from ..errors import PassError
 from ..graph import Classifier
-from ..passes.tiny_saver.makers import MAKERS, Architecture, MakerStanza, MakerTask, SaverMaker, Teaching, ViewOf
+from ..passes.tiny_saver.makers import MAKERS, Architecture, MakerStanza, MakerTask, SaverMaker, Teaching
 from ..passes.training import TrainingRun
-from ..sources.data.split import UNLABELLED, Split
 from ..sources.run_inputs import RunInputs
-from .fine_tuning import Teacher
 from .survey import CandidateSpec
+from .teacher import TeacherAnswers
 
 logger = logging.getLogger(__name__)
 
@@ -50,15 +46,6 @@ class CostMeter(Protocol):
             input_names: Names of its inputs, in order.
             quantize: False leaves it in float whatever the target's quantization.
         """
-
-
-def training_samples(run_inputs: RunInputs) -> Split:
-    """Return the training split, and behind it the unlabelled samples if there are some."""
-    train, more = run_inputs.splits["train"], run_inputs.splits.get(UNLABELLED)
-    if more is None:
-        return train
-    inputs = {name: np.concatenate([array, more.inputs[name]]) for name, array in train.inputs.items()}
-    return replace(train, inputs=inputs, labels=np.concatenate([train.labels, more.labels]))
 
 
 @dataclass(frozen=True)
@@ -89,22 +76,20 @@ class SaverMaking:
     """Makes savers with the exported backbone as their teacher.
 
     Args:
-        run_inputs: The backbone, and the training split.
-        teacher: The exported backbone.
+        run_inputs: The backbone, and the recipe.
+        answers: Of the teacher, on all training samples.
         meter: Measures untrained savers.
-        cache: Keeps the teacher's answers and what was made.
+        cache: Keeps what was made.
     """
 
-    def __init__(self, run_inputs: RunInputs, teacher: Teacher, meter: CostMeter, cache: Cache):
-        self.run_inputs, self.teacher, self.meter, self.cache = run_inputs, teacher, meter, cache
+    def __init__(self, run_inputs: RunInputs, answers: TeacherAnswers, meter: CostMeter, cache: Cache):
+        self.run_inputs, self.answers, self.meter, self.cache = run_inputs, answers, meter, cache
         self.seed = run_inputs.recipe.seed
-        train = training_samples(run_inputs)
-        samples = [array_fingerprint(array) for array in (*train.inputs.values(), train.labels)]
-        self.common = [environment_fingerprint("candidates"), teacher.fingerprint, samples]
-        self.task = MakerTask(train.tensors, run_inputs.classes, run_inputs.backbone)
-        labels = torch.from_numpy(train.labels)
+        samples = answers.samples
+        self.task = MakerTask(samples.tensors, run_inputs.classes, run_inputs.backbone)
+        labels = torch.from_numpy(samples.labels)
         self._made: dict[str, str] = {}
-        self.teaching = Teaching(self.task.inputs, labels, run_inputs.classes, self._answer)
+        self.teaching = Teaching(self.task.inputs, labels, run_inputs.classes, answers)
 
     def make(self, making: Making, deadline: float | None) -> CandidateSpec:
         """Make one saver.
@@ -120,7 +105,7 @@ class SaverMaking:
         code, stanza = CodeFingerprint(), making.stanza.model_dump_json(exclude={"shares"})
         code.value(type(maker))
         augment = function_fingerprint(getattr(making.stanza, "augment", ""))
-        made_of = [self.common, code.sum(), stanza, augment, str(self.seed)]
+        made_of = [self.answers.made_of, code.sum(), stanza, augment, str(self.seed)]
         fits = self._widest(maker, making, digest("fits", made_of, f"{making.share}", self.meter.measured_by))
         known = self._made.setdefault(json.dumps([stanza, fits], sort_keys=True), making.name)
         if known != making.name:
@@ -169,21 +154,6 @@ class SaverMaking:
             torch.manual_seed(self.seed)
             model = _classifier(maker.build(architecture), maker)
         return self.meter.cost_share(making.name, model, maker.input_names, making.stanza.quantize)
-
-    def _answer(self, name: str, view: ViewOf) -> Tensor:
-        """Return the backbone's logits on a view of the training split, float32 (N, C)."""
-        key = digest("view", self.common, name)
-
-        def run() -> dict[str, bytes]:
-            logger.info("running the backbone on a view of the training split, to teach savers")
-            logits = []
-            with torch.no_grad():
-                for rows in torch.arange(len(self.teaching)).split(DEFAULT_BATCH_SIZE):
-                    batch = view(rows)
-                    logits.append(self.teacher.run(*(batch[name] for name in self.teacher.input_names)).float())
-            return {"logits.npy": array_to_bytes(torch.cat(logits).numpy())}
-
-        return torch.from_numpy(array_from_bytes(self.cache.files(key, run)["logits.npy"]))
 
 
 def find_widest(

@@ -8,12 +8,16 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from . import distributed
-from .file_archive import pack_files, read_archive, unpack_files, write_archive
+from .atomic_write import atomic_write
+from .file_archive import array_from_bytes, array_to_bytes, pack_files, read_archive, unpack_files, write_archive
+from .hashing import file_fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -65,14 +69,17 @@ class Cache:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_archive(path, key, files)
         except OSError as error:
-            if self._temporary is not None:
-                raise
-            reason = error.strerror or error
-            logger.warning(
-                f"cache '{self.directory}' cannot be written: {reason}; what is made now will not be found again"
-            )
-            self._use(None)
+            self._use_temporary(error)
             self.put(key, files)
+
+    def _use_temporary(self, error: OSError) -> None:
+        if self._temporary is not None:
+            raise error
+        reason = error.strerror or error
+        logger.warning(
+            f"cache '{self.directory}' cannot be written: {reason}; what is made now will not be found again"
+        )
+        self._use(None)
 
     def files(self, key: str, make: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
         """Return the content under a key, which `make` returns if there is none yet."""
@@ -109,8 +116,42 @@ class Cache:
 
         return distributed.run_on_main(find)
 
+    def array(self, key: str, shape: tuple[int, ...], make: Callable[[], Iterable[np.ndarray]]) -> np.ndarray:
+        """Return the float32 array under a key, mapped into memory: it need not fit there.
+
+        Args:
+            key: From `digest`.
+            shape: Of the array.
+            make: Yields its rows in blocks, if there is none yet.
+        """
+        return distributed.run_on_main(lambda: self._array(key, shape, make), array_to_bytes, array_from_bytes)
+
+    def _array(self, key: str, shape: tuple[int, ...], make: Callable[[], Iterable[np.ndarray]]) -> np.ndarray:
+        path = self._path(key).with_suffix(".npy")
+        try:
+            if path.is_file() and (known := self.value(key)) is not None:
+                if known == file_fingerprint(path):
+                    return _mapped(path)
+                logger.info(f"cache entry '{path.name}' was cut short or changed; it is made anew")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as file:
+                header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                for block in make():
+                    file.write(np.ascontiguousarray(block, dtype="<f4").data)
+        except OSError as error:
+            self._use_temporary(error)
+            return self._array(key, shape, make)
+        self.keep(key, file_fingerprint(path))
+        return _mapped(path)
+
     def _path(self, key: str) -> Path:
         return self.directory / key[:2] / f"{key}.zip"
+
+
+def _mapped(path: Path) -> np.ndarray:
+    array: np.ndarray = np.load(path, mmap_mode="c")  # copy on write: torch warns of arrays that cannot be written
+    return array
 
 
 def _pack_entry(files: dict[str, bytes] | None) -> bytes:

@@ -1,6 +1,7 @@
 """Stable hashes of strings, bytes and arrays, used as cache keys."""
 
 import hashlib
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,3 +27,9 @@ def digest(*parts: bytes | memoryview | str | Iterable[Any]) -> str:
 def array_fingerprint(array: np.ndarray) -> str:
     """Return the hash of an array's dtype, shape and values."""
     return digest(str(array.dtype), str(array.shape), np.ascontiguousarray(array).data.cast("B"))
+
+
+def file_fingerprint(path: str | os.PathLike[str]) -> str:
+    """Return the sha256 sum of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
