@@ -128,6 +128,16 @@ def test_a_recipe_on_sentences_saves_most_of_the_cost(ran):
     assert point.accuracy > accuracy - 0.03
 
 
+def test_phrases_and_whole_sentences_are_told_apart(ran):
+    """The dev split holds phrases, the test split sentences."""
+    _, _, result = ran
+    assert result.metrics.samples_differ
+    assert any(
+        note.startswith("calibration and test samples differ: at some confidence of stage")
+        for note in result.metrics.notes
+    )
+
+
 def test_the_file_answers_texts_that_are_shorter(ran):
     from dynamic_exit import DynamicExitModelForSequenceClassification
 

@@ -245,6 +245,10 @@ def test_a_run_whose_test_contradicts_it_says_so_everywhere_and_is_written(misle
     assert all(note in text for text in texts)
     last = err.splitlines()[-1]
     assert last.startswith(f"{MISSED}more than the allowed drop lost on the test samples: accuracy-drop-20%"), err
+    # what is guaranteed is about other samples than these
+    assert metrics["samples_differ"] and "at most 20 points" not in texts[1]
+    assert all("calibration and test samples differ: at some confidence of stage" in text for text in texts)
+    assert "a guarantee for other samples than the test samples: accuracy-drop-20%" in last
     # figures by hand: of every sample that only one of both has right
     samples, right = tiny.SIZES["test"], base["accuracy"]
     assert right == 1.0 and base["accuracy_standard_error"] == 0.0 and "accuracy_drop" not in base

@@ -123,7 +123,12 @@ def check_drops(
 
 
 def describe_unmet_requirements(
-    points: OperatingPoints, *, exceeding: Sequence[str] = (), guarantee: bool = False, required: Sequence[str] = ()
+    points: OperatingPoints,
+    *,
+    exceeding: Sequence[str] = (),
+    guarantee: bool = False,
+    samples_differ: bool = False,
+    required: Sequence[str] = (),
 ) -> str:
     """Describe in one sentence which requirements were missed; empty if all were met.
 
@@ -131,13 +136,16 @@ def describe_unmet_requirements(
         points: The written points.
         exceeding: Names of the points that must keep their allowed drop on the test samples and do not.
         guarantee: Whether every point that allows a drop must have a guarantee.
+        samples_differ: Whether test samples differ from those that guarantees are about.
         required: Names of points that must exist.
     """
     with_drop = [point for point in points.points if point.goal and point.goal.max_accuracy_drop is not None]
+    promised = [point.name for point in with_drop if point.guarantee is not None]
     unmet = {
         "not reached: ": [name for name in required if name not in points.names],
         "more than the allowed drop lost on the test samples: ": list(exceeding),
-        "no guarantee: ": [point.name for point in with_drop if guarantee and point.guarantee is None],
+        "no guarantee: ": [point.name for point in with_drop if guarantee and point.name not in promised],
+        "a guarantee for other samples than the test samples: ": promised if guarantee and samples_differ else [],
     }
     described = "; ".join(what + ", ".join(names) for what, names in unmet.items() if names)
     return f"what is required was missed: {described}" if described else ""

@@ -21,7 +21,6 @@ from .render import print_candidates, print_figures, print_static_search, print_
 from .terminal import progress_bar, terminal_log
 
 if TYPE_CHECKING:
-    from ..chain.operating_point import OperatingPoints
     from ..recipe.recipe import Recipe
 
 app = typer.Typer(
@@ -99,6 +98,7 @@ def run(
 ) -> None:
     """Run a recipe and write the served model's folder."""
     from ..artifact.workspace import explain_resume
+    from ..chain.drop_checks import describe_unmet_requirements
     from ..pipeline.run import run as run_recipe
 
     with terminal_log(quiet, verbose) as console:
@@ -121,7 +121,15 @@ def run(
         print(f"\nwrote {os.path.relpath(result.folder)} in {result.metrics.seconds:.0f} s")
     contradicted = [row.name for row in result.metrics.rows if row.contradicted]
     wanted = [goal.point_name for goal in tuning.goals] if require_drop or require_guarantee else []
-    _exit_if_unmet(result.points, contradicted if require_drop else [], require_guarantee, wanted)
+    _exit_if_unmet(
+        describe_unmet_requirements(
+            result.points,
+            exceeding=contradicted if require_drop else [],
+            guarantee=require_guarantee,
+            samples_differ=result.metrics.samples_differ,
+            required=wanted,
+        )
+    )
 
 
 @app.command()
@@ -284,6 +292,7 @@ def tune(
     verbose: _Verbose = False,
 ) -> None:
     """Find operating points for records, and report them on samples that were not searched."""
+    from ..chain.drop_checks import describe_unmet_requirements
     from ..records import Records
     from ..report.tables import tuned_points_table
     from ..search.optimizer import DEFAULT_DROPS, check_reported_drops, tune_file
@@ -313,7 +322,8 @@ def tune(
         print(points.to_json(), end="")
     else:
         print_table(tuned_points_table(points, judged))
-    _exit_if_unmet(points, [each.name for each in exceeding if require_drop], require_guarantee)
+    exceeding_names = [each.name for each in exceeding if require_drop]
+    _exit_if_unmet(describe_unmet_requirements(points, exceeding=exceeding_names, guarantee=require_guarantee))
 
 
 @app.command()
@@ -338,13 +348,8 @@ def _check_guarantee_option(required: bool, guarantee: float | None, where: str)
         raise RecipeError(f"--require-guarantee: no guarantee is asked for; give its probability {where}, such as 0.95")
 
 
-def _exit_if_unmet(
-    points: "OperatingPoints", exceeding: Sequence[str], guarantee: bool, required: Sequence[str] = ()
-) -> None:
-    """Exit with code 3 if a requirement is not met; everything is written by then."""
-    from ..chain.drop_checks import describe_unmet_requirements
-
-    message = describe_unmet_requirements(points, exceeding=exceeding, guarantee=guarantee, required=required)
+def _exit_if_unmet(message: str) -> None:
+    """Exit with code 3 if a message says that a requirement is not met; everything is written by then."""
     if message:
         print(f"dynamic-exit: {message}", file=sys.stderr)
         raise typer.Exit(3)

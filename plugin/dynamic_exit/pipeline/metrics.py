@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from ..chain.drop_checks import DropCheck, check_drops, standard_error
 from ..chain.evaluation import evaluate
 from ..chain.operating_point import OperatingPoints
+from ..chain.sample_shift import find_shift
 from ..chain.thresholds import ALWAYS_EXIT, NEVER_EXIT, Configuration
 from ..onnx.verification import Agreement
 from ..records import Records
@@ -64,7 +65,7 @@ def collect_metrics(
     effect = None if search else static_pass_effect(run_inputs)
     checks = check_drops(points, test)
     goal_checks = search.check_drops(points, test) if search else checks
-    macs = stage_macs(model.stages)
+    macs, shift = stage_macs(model.stages), find_shift(calibration, test)
     return Metrics(
         seed=run_inputs.recipe.seed,
         samples={key: len(samples) for key, samples in run_inputs.splits.items()},
@@ -76,7 +77,7 @@ def collect_metrics(
         notes=[
             *(*run_inputs.notes, *build.notes, *points.warnings),
             *(each.warning for each in goal_checks if each.exceeds_allowed_drop),
-            *filter(None, [better_alone(calibration, test)]),
+            *filter(None, [shift and shift.warning, better_alone(calibration, test)]),
             *static_pass_notes(effect),
         ],
         static_passes=effect,
@@ -95,6 +96,7 @@ def collect_metrics(
         multiply_adds=StageMacs(own=dict(macs.own), prefix=dict(macs.prefix)),
         verification={key: VerificationFigures(**vars(each)) for key, each in model.agreements.items()},
         seconds=round(seconds, 1),
+        samples_differ=shift is not None,
     )
 
 

@@ -230,6 +230,7 @@ class Metrics(Figures):
         multiply_adds: Of every stage in use.
         verification: Agreement by file.
         seconds: What the whole run took.
+        samples_differ: Whether calibration and test samples differ, so that no guarantee is stated.
     """
 
     seed: int = 0
@@ -250,6 +251,7 @@ class Metrics(Figures):
     multiply_adds: StageMacs | None = None
     verification: dict[str, VerificationFigures] = {}
     seconds: float = 0.0
+    samples_differ: bool = False
 
     def row(self, name: str) -> PointFigures:
         """Return the row of an operating point, or of the backbone.
