@@ -18,10 +18,14 @@ LAUNCHER = Path(sys.executable).with_name("torchrun")
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
-    """The quickstart's largest saver as a backbone that is quick to run, its smallest as its saver, and exits."""
+    """The digits' largest saver as a backbone that is quick to run, their smallest as its saver, and exits."""
     values = yaml.safe_load((ROOT / "recipes" / "quickstart.yaml").read_text())
-    small, _, large = values["dynamic_exit"]["tiny_saver"]["candidates"]
+    small, medium = yaml.safe_load((ROOT / "recipes" / "digits_vit.yaml").read_text())["dynamic_exit"]["tiny_saver"][
+        "candidates"
+    ]
     digits = ROOT / "recipes" / "digits"
+    wide = {**medium["arguments"], "channels": [32] * 4, "stem_width": 16}
+    large = {**medium, "weights": "digits/weights/saver_large.safetensors", "arguments": wide}
     for source in (small, large):
         source["weights"] = str(digits.parent / source["weights"])
     values["model"] = {key: value for key, value in large.items() if key != "stage"}

@@ -224,10 +224,10 @@ def training_on(device: str) -> Iterator[None]:
 
 
 def digits_saver(device: str, epochs: int) -> dict[str, float]:
-    """Fine-tune a saver of the quickstart as a run does."""
-    recipe = read_recipe(RECIPE)
+    """Fine-tune a saver of the digits, taught by the quickstart's backbone, as a run does."""
+    recipe, savers = read_recipe(RECIPE), read_recipe(RECIPE.with_name("digits_vit.yaml"))
     splits = load_splits(recipe.data, recipe.seed)
-    source = {each.stage_name: each for each in recipe.dynamic_exit.tiny_saver.candidates}["saver_large"]
+    source = {each.stage_name: each for each in savers.dynamic_exit.tiny_saver.candidates}["saver_medium"]
     test = [torch.cat([splits[part].tensors[UNNAMED] for part in ("calibration", "test")])]
     labels = torch.cat([torch.from_numpy(splits[part].labels) for part in ("calibration", "test")])
     backbone = load_model(recipe.model).eval()

@@ -129,6 +129,20 @@ def test_a_share_that_nothing_fits_is_a_row_of_the_table(recipe, tmp_path):
     assert rows["convnet_0.3"].accuracy is not None
 
 
+def test_a_saver_that_cannot_win_is_not_made(recipe, tmp_path):
+    """With one saver wanted, a network that alone costs more than the best pair so far is not trained."""
+    given = [
+        source.model_dump(mode="json", exclude_unset=True)
+        for source in read_recipe(recipe).dynamic_exit.tiny_saver.candidates
+    ]
+    single = {"dynamic_exit.tiny_saver.selection": "single"}
+    dear = {**CONVNET, "shares": [0.99], "depth": 2}
+    _, rows, lines = try_out(recipe, Cache(tmp_path), [*given, dear], **single)
+    row = rows["convnet_0.99"]
+    assert row.why.startswith("too expensive: it alone costs 0.") and row.accuracy is None and row.cost > 0
+    assert not any(line.startswith("convnet_0.99: ") for line in lines)
+
+
 def test_two_shares_that_one_network_fits_make_it_once(recipe, tmp_path):
     _, rows, _ = try_out(recipe, Cache(tmp_path), [{**CONVNET, "shares": [0.3, 0.31], "epochs": 1}])
     assert rows["convnet_0.3"].accuracy is not None
@@ -189,7 +203,8 @@ def test_what_fits_is_found_anew_when_costs_are_measured_otherwise(recipe, tmp_p
         meter = Meter(lambda *_, cost=cost: cost, measured_by)
         making = saver_making(run_inputs, None, meter, Cache(tmp_path))
         try:
-            making.make(Making("made", MAKERS.find("convnet").Options(**{**CONVNET, "views": 1}), 0.3), None)
+            made = Making("made", MAKERS.find("convnet").Options(**{**CONVNET, "views": 1}), 0.3)
+            making.make(made, making.fit(made), None)
         except PassError as error:
             fits.append(str(error))
         except TypeError:  # this teacher cannot be called: something fitted
@@ -220,7 +235,8 @@ def test_unlabelled_samples_are_taught_without_their_labels(recipe, tmp_path):
         return torch.zeros(len(inputs[0]), 3)
 
     making = saver_making(run_inputs, teach, Meter(lambda *_: 0.1), Cache(tmp_path))
-    making.make(Making("made", MAKERS.find("convnet").Options(**{**CONVNET, "views": 1}), 0.3), None)
+    made = Making("made", MAKERS.find("convnet").Options(**{**CONVNET, "views": 1}), 0.3)
+    making.make(made, making.fit(made), None)
     assert sum(asked) == len(both)
 
 
@@ -272,7 +288,8 @@ def test_savers_for_text_answer_in_the_folder_as_in_the_report(tmp_path):
         "dynamic_exit.tuning.points": [{"max_accuracy_drop": 0.2}],
         "dynamic_exit.cache.directory": str(tmp_path / "cache"),
     }
-    result = run(read_recipe(sentences.build(tmp_path), overrides))
+    recipe = read_recipe(sentences.build(tmp_path), overrides)
+    result = run(recipe)
     rows = {row.stage: row for row in result.metrics.candidates}
     assert {"ngrams_0.9", "textcnn_0.9"} <= set(rows)
     assert all(rows[made].accuracy > 0.6 for made in ("ngrams_0.9", "textcnn_0.9")), "words tell two thirds of them"
@@ -280,14 +297,12 @@ def test_savers_for_text_answer_in_the_folder_as_in_the_report(tmp_path):
     runner = load_runner(result.folder)
     used = {stage.stage for point in result.points.points for stage in point.stages}
     assert used & set(rows), "some point has a made saver"
-    inputs, labels = sentences.arrays("dev")
-    half = len(labels) // 2
-    inputs = {name: inputs[name][half:] for name in ("input_ids", "attention_mask")}
+    test = load_run_inputs(recipe).splits["test"]
     for row in result.metrics.rows:
         if row.name not in [point.name for point in result.points.points]:
             continue
         runner.set_operating_point(row.name)
         for more in (0, 5):
-            padded = {name: np.pad(array, ((0, 0), (0, more))) for name, array in inputs.items()}
-            right = runner(**padded).logits.argmax(axis=1) == labels[half:]
-            assert np.mean(right) == pytest.approx(row.accuracy, abs=0.02)
+            padded = {name: np.pad(array, ((0, 0), (0, more))) for name, array in test.inputs.items()}
+            right = runner(**padded).logits.argmax(axis=1) == test.labels
+            assert np.mean(right) == pytest.approx(row.accuracy, abs=1e-9)

@@ -250,13 +250,25 @@ class CandidateEvaluation:
             self.pool.skipped.append(skipped_candidate(making.name, None, reason))
             return
         try:
-            spec = self._making.make(making, self.shortlist.deadline)
+            fitted = self._making.fit(making)
+            share = self._making.cost_share(making, fitted)
+            if share is not None and self._cannot_win(making.name, share * self.prefix_cost["final"]):
+                return
+            spec = self._making.make(making, fitted, self.shortlist.deadline)
         except DynamicExitError as error:
             self.pool.skip(making.name, str(error))
             return
         self.specs[making.name], self.work[making.name] = spec, spec.macs
         self.made.add(making.name)
         self._evaluate(making.name)
+
+    def _cannot_win(self, name: str, cost: float) -> bool:
+        """Skip a candidate, before it is made or run, if its cost says that it cannot win."""
+        reason = self.shortlist.cannot_win(cost)
+        if reason:
+            logger.info(f"candidate {name} is not run: {reason}")
+            self.pool.skipped.append(skipped_candidate(name, cost, reason))
+        return bool(reason)
 
     @property
     def measured_by(self) -> str:
@@ -296,9 +308,7 @@ class CandidateEvaluation:
             if reason := shortlist.too_expensive(cost):
                 self.pool.skip(name, reason, cost)
                 return
-        if reason := shortlist.cannot_win(cost):
-            logger.info(f"candidate {name} is not run: {reason}")
-            self.pool.skipped.append(skipped_candidate(name, cost, reason))
+        if self._cannot_win(name, cost):
             return
         self.own_cost[name], self.prefix_cost[name] = cost, 0.0
         parts = self._parts(name)

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import safetensors.torch
 import torch
@@ -57,6 +57,14 @@ class Making:
     share: float
 
 
+class Fitted(NamedTuple):
+    """What fits a saver that is to be made: its maker, its architecture, and the key of what is made of it."""
+
+    maker: SaverMaker
+    architecture: Architecture
+    made_of: str
+
+
 @dataclass(frozen=True)
 class MakingPlan:
     """What would be made, untrained.
@@ -91,15 +99,14 @@ class SaverMaking:
         self._made: dict[str, str] = {}
         self.teaching = Teaching(self.task.inputs, labels, run_inputs.classes, answers)
 
-    def make(self, making: Making, deadline: float | None) -> CandidateSpec:
-        """Make one saver.
+    def fit(self, making: Making) -> Fitted:
+        """Find the most expensive architecture that fits a share.
 
         Args:
             making: What is to be made.
-            deadline: Of `time.monotonic`, after which training stops; None for none.
 
         Raises:
-            PassError: None fits the share, or the training failed.
+            PassError: None fits the share, or only one that fits a smaller share, too.
         """
         maker = MAKERS.find(making.stanza.make)(making.stanza, self.task)
         code, stanza = CodeFingerprint(), making.stanza.model_dump_json(exclude={"shares"})
@@ -110,15 +117,33 @@ class SaverMaking:
         known = self._made.setdefault(json.dumps([stanza, fits], sort_keys=True), making.name)
         if known != making.name:
             raise PassError(f"it would be the same as '{known}', which fits a smaller share; give a larger one")
+        return Fitted(maker, fits, digest(made_of, json.dumps(fits, sort_keys=True)))
+
+    def cost_share(self, making: Making, fitted: Fitted) -> float | None:
+        """Return what a saver will cost as a share of the backbone's cost; None where its maker may prune it."""
+        return None if fitted.maker.prunes else self._cost(fitted.maker, fitted.architecture, making)
+
+    def make(self, making: Making, fitted: Fitted, deadline: float | None) -> CandidateSpec:
+        """Make one saver.
+
+        Args:
+            making: What is to be made.
+            fitted: What `fit` returned for it.
+            deadline: Of `time.monotonic`, after which training stops; None for none.
+
+        Raises:
+            PassError: The training failed.
+        """
+        maker = fitted.maker
         place = distributed.device().type
         limit = self.run_inputs.recipe.dynamic_exit.tiny_saver
         in_time = "" if limit is None or deadline is None else f"within {limit.time_limit} s"
-        key = digest("made", made_of, json.dumps(fits, sort_keys=True), place, in_time)
+        key = digest("made", fitted.made_of, place, in_time)
 
         def train() -> dict[str, bytes]:
             started = time.perf_counter()
             run = TrainingRun(self.seed, f"saver '{making.name}'", f"{making.name}: ", deadline)
-            made = maker.fit(fits, self.teaching, run)
+            made = maker.fit(fitted.architecture, self.teaching, run)
             logger.info(f"{making.name}: made in {time.perf_counter() - started:.1f} s")
             state = {name: tensor.clone().contiguous() for name, tensor in made.model.state_dict().items()}
             return {

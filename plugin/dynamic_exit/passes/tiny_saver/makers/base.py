@@ -46,9 +46,11 @@ class SaverMaker(ABC):
 
     Attributes:
         Options: The stanza of the maker's options in a recipe; each field has a default.
+        prunes: Whether what `fit` returns may cost less than its architecture.
     """
 
     Options: ClassVar[type[MakerStanza]] = MakerStanza
+    prunes: ClassVar[bool] = False
 
     def __init__(self, stanza: Any, task: MakerTask):
         self.stanza, self.task = stanza, task

@@ -1,6 +1,7 @@
 """The stanzas of makers: what a recipe says of savers that are made for it."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo, field_validator
@@ -13,6 +14,10 @@ from .registry import MAKERS
 
 #: The maker that stands for all makers that suit the inputs.
 AUTO = "auto"
+#: Epochs that a saver is trained for, or as many as make so many steps, within a limit: small splits need more of them.
+EPOCHS, STEPS, MAX_EPOCHS = 20, 600, 200
+#: Fewest and most views of a sample, and fewest epochs to wait for an improvement, unless a recipe says otherwise.
+VIEWS, PATIENCE = (4, 32), 10
 
 
 class MakerStanza(Stanza):
@@ -53,19 +58,69 @@ class MakerStanza(Stanza):
 class TrainedMakerStanza(MakerStanza):
     """Savers that are trained by distillation from the backbone's answers on views of the training split."""
 
-    epochs: int = Field(20, ge=1, description="passes over the training split")
+    epochs: int | None = Field(
+        None,
+        ge=1,
+        description=f"passes over the training split; null: {EPOCHS}, more on small splits: as many as make {STEPS} "
+        f"steps, {MAX_EPOCHS} at most",
+    )
     batch_size: int = Field(128, ge=2, description="samples per step at least, if there are as many")
     learning_rate: float = Field(3e-3, gt=0, description="peak rate of AdamW, after a warm-up and before cosine decay")
     weight_decay: float = Field(1e-4, ge=0, description="of AdamW")
     distillation: float = Field(0.9, ge=0, le=1, description="share of the loss that follows the backbone")
     temperature: float = Field(2.0, gt=0, le=100, description="of both logits where the backbone is followed")
     augment: AugmentName = Field("none", description=AUGMENTS)
-    views: int = Field(
-        4, ge=1, description="views of each sample; the backbone answers each once, and epochs take them in turn"
+    views: int | None = Field(
+        None,
+        ge=1,
+        description="views of each sample; the backbone answers each once, and epochs take them in turn; null: a "
+        f"fifth of the epochs, {VIEWS[0]} to {VIEWS[1]}",
     )
     mix: bool = Field(True, description="every second view mixes two samples, or leaves out tokens of a text")
     validation: float = Field(0.1, ge=0, lt=1, description="share of the split that selects the best epoch")
-    patience: int = Field(10, ge=1, description="epochs without an improvement after which training stops")
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="epochs without an improvement after which training stops; null: a quarter of all, at least "
+        f"{PATIENCE}",
+    )
+
+    def schedule(self, samples: int) -> "Schedule":
+        """Return the options of a training on so many samples, those that are held out among them."""
+        kept = samples - int(self.validation * samples)
+        steps = max(1, kept // min(self.batch_size, kept))
+        epochs = min(max(EPOCHS, -(-STEPS // steps)), MAX_EPOCHS) if self.epochs is None else self.epochs
+        fifth = min(max(VIEWS[0], epochs // 5), VIEWS[1])
+        return Schedule(
+            epochs=epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            augment=self.augment,
+            views=min(self.views or fifth, epochs),
+            patience=self.patience or max(PATIENCE, epochs // 4),
+            steps=epochs * steps,
+        )
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long a saver is trained on a split of some size; other attributes are as in the stanza.
+
+    Attributes:
+        views: Views of the training split that the backbone answers.
+        patience: Epochs without an improvement after which training stops.
+        steps: Of all epochs.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    augment: AugmentName
+    views: int
+    patience: int
+    steps: int
 
 
 def _validate(values: Any, info: ValidationInfo) -> Any:

@@ -4,7 +4,7 @@ import copy
 import logging
 import time
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import ClassVar
 
 import torch
@@ -15,7 +15,7 @@ from ....core.batching import DEFAULT_BATCH_SIZE
 from ....core.placement import device_of
 from ...training import LabeledInputs, TrainingRun, as_model_input, distillation_loss, train
 from .base import Architecture, MadeSaver, SaverMaker
-from .stanza import MakerStanza, TrainedMakerStanza
+from .stanza import MakerStanza, Schedule, TrainedMakerStanza
 from .teaching import Teaching
 from .views import Views
 
@@ -34,16 +34,21 @@ class TrainedMaker(SaverMaker):
         """Return the views on which savers are trained."""
         return Views(inputs, self.stanza.augment, self.stanza.mix, seed)
 
+    @cached_property
+    def schedule(self) -> Schedule:
+        """How long savers are trained on the samples of the task."""
+        schedule: Schedule = self.stanza.schedule(len(next(iter(self.task.inputs.values()))))
+        return schedule
+
     @property
     def views_taught(self) -> int:
         """Views of the training split that the backbone answers."""
-        return min(self.stanza.views, self.stanza.epochs)
+        return self.schedule.views
 
     def training_steps(self, samples: int) -> tuple[int, int]:
         """Return the number of training steps if patience ends none, and samples in each."""
-        kept = samples - int(self.stanza.validation * samples)
-        size = min(self.stanza.batch_size, kept)
-        return self.stanza.epochs * max(1, kept // size), size
+        schedule = self.stanza.schedule(samples)
+        return schedule.steps, min(schedule.batch_size, samples - int(self.stanza.validation * samples))
 
     def prepare(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
         """Look at some training samples before an untrained model is trained; by default nothing is done."""
@@ -53,7 +58,7 @@ class TrainedMaker(SaverMaker):
 
         The loss of a batch is (1 - d) CE + d T^2 KL(backbone_T || saver_T) with d = `distillation`, T = `temperature`
         (arXiv 1503.02531); on a mixed view it is the second term alone. The epoch is kept that is most often right on
-        the held-out part of the split.
+        the held-out part of the split; of several, the one with the smallest cross-entropy there.
         """
         with torch.random.fork_rng():
             torch.manual_seed(run.seed)
@@ -84,44 +89,47 @@ class TrainedMaker(SaverMaker):
         samples = LabeledInputs(
             tuple(teaching.inputs[name] for name in self.input_names), teaching.truth[rows], inputs_of
         )
-        train(model, samples, loss_of, self.stanza, run.with_watch(best))
+        train(model, samples, loss_of, self.schedule, run.with_watch(best))
         best.restore(model)
         return MadeSaver(architecture, model.eval())
 
 
 class _BestEpoch:
-    """Keeps the best epoch by the share of held-out samples that are right, and tells when to stop."""
+    """Keeps the best epoch by the share of held-out samples that are right, then by loss; tells when to stop."""
 
     def __init__(self, maker: TrainedMaker, teaching: Teaching, rows: Tensor, run: TrainingRun):
         self.maker, self.teaching, self.rows, self.run = maker, teaching, rows, run
         self.state: dict[str, Tensor] | None = None
-        self.accuracy, self.epoch = -1.0, 0
+        self.best, self.epoch = (-1.0, 0.0), 0
 
     def __call__(self, epoch: int, model: nn.Module) -> bool:
         """Look at a model after an epoch; returns whether to stop."""
         late = self.run.deadline is not None and time.monotonic() > self.run.deadline
-        if late and epoch < self.maker.stanza.epochs:
+        if late and epoch < self.maker.schedule.epochs:
             logger.info(f"{self.run.log_prefix}time is over after epoch {epoch}; the best epoch so far is used")
         if not len(self.rows):
             return late
-        accuracy = self._accuracy(model)
-        if accuracy > self.accuracy:
-            self.accuracy, self.epoch = accuracy, epoch
+        score = self._score(model)
+        if score > self.best:
+            self.best, self.epoch = score, epoch
             self.state = copy.deepcopy(model.state_dict())
-        return late or epoch - self.epoch >= self.maker.stanza.patience
+        return late or epoch - self.epoch >= self.maker.schedule.patience
 
     def restore(self, model: nn.Module) -> None:
         """Put the weights of the best epoch back."""
         if self.state is not None:
             model.load_state_dict(self.state)
-            logger.info(f"{self.run.log_prefix}best of the held-out samples in epoch {self.epoch}: {self.accuracy:.1%}")
+            logger.info(f"{self.run.log_prefix}best of the held-out samples in epoch {self.epoch}: {self.best[0]:.1%}")
 
-    def _accuracy(self, model: nn.Module) -> float:
-        device, correct = device_of(model), 0
+    def _score(self, model: nn.Module) -> tuple[float, float]:
+        """Return the share of held-out samples that are right, and less their mean cross-entropy."""
+        device, correct, loss = device_of(model), 0, 0.0
         model.eval()
         with torch.no_grad():
             for rows in self.rows.split(DEFAULT_BATCH_SIZE):
                 batch = [as_model_input(self.teaching.inputs[name][rows]).to(device) for name in self.maker.input_names]
-                correct += int((model(*batch).argmax(dim=1).cpu() == self.teaching.truth[rows]).sum())
+                logits, truth = model(*batch).float().cpu(), self.teaching.truth[rows]
+                correct += int((logits.argmax(dim=1) == truth).sum())
+                loss += float(functional.cross_entropy(logits, truth, reduction="sum"))
         model.train()
-        return correct / len(self.rows)
+        return correct / len(self.rows), -loss / len(self.rows)

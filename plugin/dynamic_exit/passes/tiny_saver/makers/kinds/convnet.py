@@ -21,7 +21,7 @@ SIZES = (
     *((32, 2), (48, 2), (64, 2), (64, 3), (96, 3), (128, 3), (128, 4), (192, 4), (256, 4)),
 )
 #: The stem halves images of at least so many lines, until they have at most so many.
-DOWNSAMPLED_SIDE, STEM_SIDE = 16, 32
+DOWNSAMPLED_SIDE, STEM_SIDE = 8, 32
 # of the samples that mean and standard deviation are taken of
 _SAMPLES = 2000
 _KERNEL = 3
@@ -31,7 +31,7 @@ class ConvNetStanza(TrainedMakerStanza):
     """Residual networks of three stages behind a stem that halves the image at once; their width fits the share."""
 
     stride: Literal[1, 2, 4, 8] | None = Field(
-        None, description="of the stem; null: 1 for images below 16 pixels, else as it takes to come down to 32 or less"
+        None, description="of the stem; null: 1 for images below 8 pixels, else as it takes to come down to 32 or less"
     )
     depth: int | None = Field(
         None, ge=1, le=8, description="blocks of each of the three stages; null: 1 to 4, more in wider networks"

@@ -49,11 +49,6 @@ class ResolutionMaker(TrainedMaker):
         """Name of the images."""
         return tuple(self.task.inputs)
 
-    @property
-    def views_taught(self) -> int:
-        """Views of the training split that the backbone answers; none without training."""
-        return min(self.stanza.views, self.stanza.epochs)
-
     def architectures(self, share: float) -> Sequence[Architecture]:
         """Return all sizes that the backbone takes."""
         (images,) = self.task.inputs.values()

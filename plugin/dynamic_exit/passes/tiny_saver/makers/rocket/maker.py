@@ -35,6 +35,7 @@ class RocketStanza(MakerStanza):
 class RocketMakerBase(SaverMaker):
     """Makes classifiers of one kind; for a larger share, more of the same kernels are kept."""
 
+    prunes = True
     kind: ClassVar[Kind]
     Options: ClassVar[type[MakerStanza]] = RocketStanza
 
