@@ -80,7 +80,11 @@ def _options(kinds: Mapping[str, Any]) -> Iterator[str]:
     """Yield one table of the options of all items of a registry."""
     yield "| kind | option | type | default | range | meaning |\n| --- | --- | --- | --- | --- | --- |"
     for kind, item in sorted(kinds.items()):
-        fields = item.Options.model_json_schema().get("properties", {})
+        schema = item.Options.model_json_schema()
+        fields = dict(schema.get("properties", {}))
+        for name, field in [*fields.items()]:
+            inner = schema.get("$defs", {}).get(_reference(field), {})
+            fields |= {f"{name}.{key}": each for key, each in inner.get("properties", {}).items()}
         for name, field in fields.items():
             cells = [_type(field), _default(field, None), _range(field), _cell(field.get("description", ""))]
             yield f"| `{kind}` | `{name}` | {' | '.join(cells)} |"

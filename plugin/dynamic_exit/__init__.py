@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from .integrations.neural_compressor.compress import compress
     from .modeling import DynamicExitModelForImageClassification, DynamicExitModelForSequenceClassification
+    from .passes.pretraining import pretrain
 
 __all__ = [
     "ConfigurationOptimizer",
@@ -39,12 +40,14 @@ __all__ = [
     "compress",
     "load",
     "load_runner",
+    "pretrain",
     "save",
 ]
 
 _PLACES = {
     ".artifact.standalone": ("DynamicExitRunner", "load_runner"),
     ".modeling": ("DynamicExitModelForImageClassification", "DynamicExitModelForSequenceClassification"),
+    ".passes.pretraining": ("pretrain",),
 }
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # a library is silent unless it is asked

@@ -5,11 +5,12 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.optimizer import ParamsT
 
 from ..core import distributed
 from ..core.placement import device_of, repeatable_on
@@ -18,8 +19,8 @@ from .augment import make_augment
 
 logger = logging.getLogger(__name__)
 
-#: From logits (B, C), rows int64 (B,), the model's inputs for them and the epoch, from 1, to a scalar loss; logits and
-#: inputs are where training is.
+#: From the model's output, such as logits (B, C), rows int64 (B,), the model's inputs for them and the epoch, from 1,
+#: to a scalar loss; output and inputs are where training is.
 LossFunction = Callable[[Tensor, Tensor, list[Tensor], int], Tensor]
 
 _WARMUP_SHARE = 0.1
@@ -65,6 +66,25 @@ class LabeledInputs:
     truth: Tensor
     view: Callable[[Tensor, int], Sequence[Tensor]] | None = None
 
+    @property
+    def count(self) -> int:
+        """Number of samples N."""
+        return len(self.truth)
+
+
+@dataclass(frozen=True)
+class UnlabeledInputs:
+    """Samples that something is trained on that is no classifier; attributes as in `LabeledInputs`."""
+
+    inputs: tuple[Tensor, ...]
+    view: Callable[[Tensor, int], Sequence[Tensor]] | None = None
+    truth: ClassVar[None] = None
+
+    @property
+    def count(self) -> int:
+        """Number of samples N."""
+        return len(self.inputs[0])
+
 
 @dataclass(frozen=True)
 class TrainingRun:
@@ -76,6 +96,8 @@ class TrainingRun:
         log_prefix: Precedes the line that is logged for each epoch.
         deadline: Of `time.monotonic`, after which savers that are made begin no further epoch; None for none.
         watch: Called with the number of each epoch, from 1, and the model after it; returns whether to stop.
+        layer_decay: Rate of each layer over that of the one behind it; 1 for one rate. The last layer has the full
+            rate. A layer begins at each weight of two dimensions or more, in the order in which they are registered.
     """
 
     seed: int
@@ -83,6 +105,7 @@ class TrainingRun:
     log_prefix: str = ""
     deadline: float | None = None
     watch: Callable[[int, nn.Module], bool] | None = None
+    layer_decay: float = 1.0
 
     def with_watch(self, watch: Callable[[int, nn.Module], bool]) -> "TrainingRun":
         """Return the same run with a `watch`."""
@@ -91,20 +114,23 @@ class TrainingRun:
 
 def train(
     model: nn.Module,
-    samples: LabeledInputs,
+    samples: LabeledInputs | UnlabeledInputs,
     loss_of: LossFunction,
     options: TrainingOptions,
     run: TrainingRun,
-) -> None:
+) -> float:
     """Train a model in place, on a GPU if there is one, and leave it in evaluation mode where it was.
 
     Args:
-        model: Classifier with logits (N, C); all of its parameters are trained. One that fails on the GPU, such as one
-            that makes tensors on the CPU, is trained where it is.
-        samples: Inputs, passed as `as_model_input` returns them, and classes.
+        model: Such as a classifier with logits (N, C); all of its parameters are trained. One that fails on the GPU,
+            such as one that makes tensors on the CPU, is trained where it is.
+        samples: Inputs, passed as `as_model_input` returns them, and for a classifier classes.
         loss_of: The loss.
         options: Epochs, batches and rates.
         run: Seed, and what messages say.
+
+    Returns:
+        The mean loss of the last epoch.
 
     Raises:
         PassError: `augment` does not suit the inputs, or the loss or its gradient became NaN or infinite.
@@ -112,9 +138,10 @@ def train(
     given = device_of(model)
     device = _training_device(model.eval(), samples)
     model.to(device).train().requires_grad_(True)
-    count = len(samples.truth)
+    count = samples.count
     batches = max(1, count // options.batch_size)  # a short last batch would disturb the batch statistics
-    optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
+    parameters = _parameters(model, options.learning_rate, run.layer_decay)
+    optimizer = torch.optim.AdamW(parameters, lr=options.learning_rate, weight_decay=options.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_up_and_cosine(options.epochs * batches))
     generator = torch.Generator().manual_seed(run.seed)
     view = samples.view or _augmented(samples, options.augment, run.seed)
@@ -124,28 +151,44 @@ def train(
             losses, correct = 0.0, 0
             for rows in torch.randperm(count, generator=generator).tensor_split(batches):
                 batch = [as_model_input(each).to(device) for each in view(rows, epoch)]
-                logits = model(*batch)
-                loss = loss_of(logits, rows, batch, epoch)
+                output = model(*batch)
+                loss = loss_of(output, rows, batch, epoch)
                 _step(model, optimizer, loss, f"of {run.name} became {{}} in epoch {epoch}; lower its learning_rate")
                 schedule.step()
                 losses += loss.item() * len(rows)
-                correct += int((logits.argmax(dim=1).to(samples.truth.device) == samples.truth[rows]).sum())
-            report = f"loss {losses / count:.4f}, accuracy {correct / count:.1%}"
-            logger.info(f"{run.log_prefix}epoch {epoch} of {options.epochs}: {report}")
+                if samples.truth is not None:
+                    correct += int((output.argmax(dim=1).to(samples.truth.device) == samples.truth[rows]).sum())
+            accuracy = "" if samples.truth is None else f", accuracy {correct / count:.1%}"
+            logger.info(f"{run.log_prefix}epoch {epoch} of {options.epochs}: loss {losses / count:.4f}{accuracy}")
             if run.watch is not None and run.watch(epoch, model):
                 break
     model.to(given).eval()
+    return losses / count
 
 
-def _augmented(samples: LabeledInputs, name: str, seed: int) -> Callable[[Tensor, int], Sequence[Tensor]]:
+def _parameters(model: nn.Module, rate: float, decay: float) -> ParamsT:
+    """Return the parameters for an optimizer: all alike, or in layers with rates of their own."""
+    if decay == 1:
+        return model.parameters()
+    layers: list[list[nn.Parameter]] = [[]]
+    for parameter in model.parameters():
+        if parameter.dim() > 1 and layers[-1]:
+            layers.append([])
+        layers[-1].append(parameter)
+    return [{"params": layer, "lr": rate * decay**depth} for depth, layer in enumerate(reversed(layers))]
+
+
+def _augmented(
+    samples: LabeledInputs | UnlabeledInputs, name: str, seed: int
+) -> Callable[[Tensor, int], Sequence[Tensor]]:
     """Return the samples of some rows as an augmentation shows them in some epoch."""
-    augment = make_augment(name, len(samples.truth), seed)
+    augment = make_augment(name, samples.count, seed)
     if augment is None:
         return lambda rows, epoch: [each[rows] for each in samples.inputs]
     return lambda rows, epoch: [augment(each[rows], rows, epoch) for each in samples.inputs]
 
 
-def _training_device(model: nn.Module, samples: LabeledInputs) -> torch.device:
+def _training_device(model: nn.Module, samples: LabeledInputs | UnlabeledInputs) -> torch.device:
     """Return where to train a model in evaluation mode: on a GPU if there is one and a copy of the model runs there."""
     given, wanted = device_of(model), distributed.device()
     if given.type == wanted.type:

@@ -9,6 +9,7 @@ from .stanza import AUTO, AnyCandidate, MakerStanza, TrainedMakerStanza
 if TYPE_CHECKING:
     from .base import Architecture, MadeSaver, MakerTask, SaverMaker
     from .choice import choose_makers
+    from .encoders import EncoderMaker, EncoderMakerStanza
     from .teaching import Teaching, ViewOf
     from .trained import TrainedMaker
 
@@ -17,6 +18,8 @@ __all__ = [
     "MAKERS",
     "AnyCandidate",
     "Architecture",
+    "EncoderMaker",
+    "EncoderMakerStanza",
     "MadeSaver",
     "MakerStanza",
     "MakerTask",
@@ -33,6 +36,7 @@ __getattr__, __dir__ = lazy_exports(
     {
         "base": ("Architecture", "MadeSaver", "MakerTask", "SaverMaker"),
         "choice": ("choose_makers",),
+        "encoders": ("EncoderMaker", "EncoderMakerStanza"),
         "teaching": ("Teaching", "ViewOf"),
         "trained": ("TrainedMaker",),
     },

@@ -53,6 +53,20 @@ class TrainedMaker(SaverMaker):
     def prepare(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
         """Look at some training samples before an untrained model is trained; by default nothing is done."""
 
+    def pretrain(self, model: nn.Module, inputs: tuple[Tensor, ...], rows: Tensor, run: TrainingRun) -> TrainingRun:
+        """Train a model on samples alone, before the backbone teaches it; by default nothing is done.
+
+        Args:
+            model: Untrained, in place.
+            inputs: As `input_names` says, each (N, ...).
+            rows: int64 (M,), of the samples to train on; the others select the best epoch.
+            run: Seed, name for messages, and deadline.
+
+        Returns:
+            The run in which the backbone teaches.
+        """
+        return run
+
     def fit(self, architecture: Architecture, teaching: Teaching, run: TrainingRun) -> MadeSaver:
         """Train a model; see `SaverMaker.fit`.
 
@@ -67,6 +81,8 @@ class TrainedMaker(SaverMaker):
         order = torch.randperm(len(teaching), generator=torch.Generator().manual_seed(run.seed))
         held_out = order[: int(self.stanza.validation * len(order))]
         rows = order[len(held_out) :].sort().values
+        inputs = tuple(teaching.inputs[name] for name in self.input_names)
+        run = self.pretrain(model, inputs, rows, run)
         views = self.views(teaching.inputs, run.seed)
         count = self.views_taught
         logits = [teaching.logits(views.name(view), partial(views, view=view)) for view in range(count)]
@@ -86,9 +102,7 @@ class TrainedMaker(SaverMaker):
             return (1 - share) * functional.cross_entropy(answer, labels) + share * distilled
 
         best = _BestEpoch(self, teaching, held_out, run)
-        samples = LabeledInputs(
-            tuple(teaching.inputs[name] for name in self.input_names), teaching.truth[rows], inputs_of
-        )
+        samples = LabeledInputs(inputs, teaching.truth[rows], inputs_of)
         train(model, samples, loss_of, self.schedule, run.with_watch(best))
         best.restore(model)
         return MadeSaver(architecture, model.eval())

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from .....graph.preprocessing import Preprocessing
 from ....augment import AUGMENTS, AugmentName
 from ..base import Architecture
+from ..encoders import EncoderMaker, EncoderMakerStanza
 from ..residual import ResidualBlock, convolution
-from ..stanza import TrainedMakerStanza
-from ..trained import TrainedMaker
 
 #: Channels of the first stage (the next ones have twice and four times as many), and blocks of each stage: networks
 #: that are to cost more become deeper, too.
@@ -27,7 +26,7 @@ _SAMPLES = 2000
 _KERNEL = 3
 
 
-class ConvNetStanza(TrainedMakerStanza):
+class ConvNetStanza(EncoderMakerStanza):
     """Residual networks of three stages behind a stem that halves the image at once; their width fits the share."""
 
     stride: Literal[1, 2, 4, 8] | None = Field(
@@ -39,7 +38,7 @@ class ConvNetStanza(TrainedMakerStanza):
     augment: AugmentName = Field("affine", description=AUGMENTS)
 
 
-class ConvNetMaker(TrainedMaker):
+class ConvNetMaker(EncoderMaker):
     """Makes residual networks for one input of images (N, C, H, W)."""
 
     Options = ConvNetStanza
@@ -69,6 +68,11 @@ class ConvNetMaker(TrainedMaker):
         """Build an untrained network."""
         return ConvNet(classes=self.task.classes, **architecture)
 
+    def encoder(self, model: nn.Module) -> nn.Module:
+        """Return all but the head."""
+        assert isinstance(model, ConvNet)
+        return model.encoder
+
 
 class ConvNet(nn.Module):
     """A residual network of three stages, with its normalization of pixels.
@@ -84,23 +88,21 @@ class ConvNet(nn.Module):
 
     def __init__(self, width: int, stride: int, depth: int, mean: Sequence[float], std: Sequence[float], classes: int):
         super().__init__()
-        self.preprocessing = Preprocessing(mean=mean, std=std)
-        stem = [convolution(2, len(mean), width, min(stride, 2), _KERNEL), nn.ReLU()]
+        layers: list[nn.Module] = [Preprocessing(mean=mean, std=std)]
+        layers += [convolution(2, len(mean), width, min(stride, 2), _KERNEL), nn.ReLU()]
         while stride > 2:
-            stem += [convolution(2, width, width, 2, _KERNEL), nn.ReLU()]
+            layers += [convolution(2, width, width, 2, _KERNEL), nn.ReLU()]
             stride //= 2
         block = partial(ResidualBlock, 2, kernel=_KERNEL)
         blocks = [block(width * 2 ** max(0, stage - 1), width * 2**stage, 1 if stage == 0 else 2) for stage in range(3)]
-        body: list[nn.Module] = []
         for stage, first in enumerate(blocks):
-            body += [first, *(block(width * 2**stage, width * 2**stage, 1) for _ in range(depth - 1))]
-        self.stem, self.body = nn.Sequential(*stem), nn.Sequential(*body)
+            layers += [first, *(block(width * 2**stage, width * 2**stage, 1) for _ in range(depth - 1))]
+        self.encoder = nn.Sequential(*layers)
         self.head = nn.Linear(4 * width, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, C, H, W) to logits (N, classes)."""
-        hidden = self.body(self.stem(self.preprocessing(images)))
-        return self.head(hidden.mean(dim=(2, 3)))
+        return self.head(self.encoder(images).mean(dim=(2, 3)))
 
 
 def _stem_stride(side: int) -> int:

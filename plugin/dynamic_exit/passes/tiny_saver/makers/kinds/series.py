@@ -8,9 +8,8 @@ from torch.nn import functional
 
 from .....errors import PassError
 from ..base import Architecture
+from ..encoders import EncoderMaker, EncoderMakerStanza
 from ..residual import ResidualBlock, convolution
-from ..stanza import TrainedMakerStanza
-from ..trained import TrainedMaker
 
 #: Channels of the first stage (the next one has twice as many), and blocks of each stage.
 SIZES = ((4, 1), (8, 1), (12, 1), (16, 1), (24, 1), (32, 1), (32, 2), (48, 2), (64, 2), (96, 2), (128, 2))
@@ -19,14 +18,14 @@ _SHORT, _STEM_LENGTH = 32, 128
 _KERNEL = 5
 
 
-class SeriesStanza(TrainedMakerStanza):
+class SeriesStanza(EncoderMakerStanza):
     """Residual networks of two stages of 1-D convolutions; their width fits the share."""
 
     epochs: int = Field(60, ge=1, description="passes over the training split")
     batch_size: int = Field(32, ge=2, description="samples per step at least, if there are as many")
 
 
-class SeriesMaker(TrainedMaker):
+class SeriesMaker(EncoderMaker):
     """Makes residual networks for one float input of series (N, channels, length)."""
 
     Options = SeriesStanza
@@ -67,9 +66,27 @@ class SeriesMaker(TrainedMaker):
         """Build an untrained network."""
         return SeriesNet(classes=self.task.classes, **architecture)
 
+    def encoder(self, model: nn.Module) -> nn.Module:
+        """Return all but the head."""
+        assert isinstance(model, SeriesNet)
+        return model.encoder
+
 
 class SeriesNet(nn.Module):
-    """A residual network of two stages, with its normalization of channels.
+    """A residual network of two stages; arguments but `classes`, the number of logits, are those of its encoder."""
+
+    def __init__(self, width: int, stride: int, depth: int, mean: Sequence[float], std: Sequence[float], classes: int):
+        super().__init__()
+        self.encoder = SeriesEncoder(width, stride, depth, mean, std)
+        self.head = nn.Linear(2 * width, classes)
+
+    def forward(self, series: Tensor) -> Tensor:
+        """Map series (N, channels, length) to logits (N, classes)."""
+        return self.head(self.encoder(series).mean(dim=2))
+
+
+class SeriesEncoder(nn.Module):
+    """The stages of a residual network, with its normalization of channels.
 
     Args:
         width: Channels of the first stage.
@@ -77,13 +94,12 @@ class SeriesNet(nn.Module):
         depth: Blocks of each stage.
         mean: Of each channel of the series.
         std: Of each channel of the series.
-        classes: Number of logits.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, width: int, stride: int, depth: int, mean: Sequence[float], std: Sequence[float], classes: int):
+    def __init__(self, width: int, stride: int, depth: int, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
         values = Tensor(mean), Tensor(std)
         for name, each in zip(("mean", "std"), values, strict=True):
@@ -92,12 +108,10 @@ class SeriesNet(nn.Module):
         sizes = [(width, width, 1), *[(width, width, 1)] * (depth - 1), (width, 2 * width, 2)]
         sizes += [(2 * width, 2 * width, 1)] * (depth - 1)
         self.body = nn.Sequential(*(ResidualBlock(1, *size, _KERNEL) for size in sizes))
-        self.head = nn.Linear(2 * width, classes)
 
     def forward(self, series: Tensor) -> Tensor:
-        """Map series (N, channels, length) to logits (N, classes)."""
-        hidden = functional.relu(self.stem((series - self.mean) / self.std))
-        return self.head(self.body(hidden).mean(dim=2))
+        """Map series (N, channels, length) to features by position (N, 2 width, length / 2 stride)."""
+        return self.body(functional.relu(self.stem((series - self.mean) / self.std)))
 
 
 KIND = SeriesMaker
