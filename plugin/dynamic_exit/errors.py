@@ -36,7 +36,7 @@ class TuningError(DynamicExitError):
     """A goal that no configuration can meet, or goals that contradict each other."""
 
 
-class OperatingPointError(DynamicExitError):
+class OperatingPointError(DynamicExitError, ValueError):
     """An operating point that is not there, or thresholds that do not fit the chain."""
 
 
@@ -52,8 +52,24 @@ class VerificationError(ExportError):
     """An exported model that answers differently from the model it was made of."""
 
 
+class MissingFileError(ExportError, FileNotFoundError):
+    """A served folder or one of its files that is not there, or cannot be downloaded."""
+
+
+class InputError(ExportError, ValueError):
+    """An input, a provider or another value that a served model does not take."""
+
+
+class ArgumentError(ExportError, TypeError):
+    """An argument that loading does not know, or that is of a wrong type."""
+
+
 class OutputError(DynamicExitError):
     """An output folder that cannot be written without losing something."""
+
+
+class WriteError(OutputError, OSError):
+    """A copy or an upload of a served model that cannot be written."""
 
 
 def first_line(error: BaseException) -> str:

@@ -18,6 +18,10 @@ def registered():
 
 def finders():
     return [type(each).__module__ for each in sys.meta_path if "hook" in type(each).__module__]
+
+def awaited():
+    from dynamic_exit.core import import_hook
+    return [name for name in import_hook._callbacks if name.startswith("neural_compressor")]
 """
 
 
@@ -55,7 +59,7 @@ import dynamic_exit
 dynamic_exit.hook.install()
 assert len(sys.meta_path) == len(before) + 1, "one finder, however often it is installed"
 {statement}
-assert finders() == []
+assert awaited() == []
 print(registered())
 """
     assert run(script) == "True"
@@ -65,7 +69,7 @@ def test_neural_compressor_first():
     script = """
 import neural_compressor.torch.quantization
 import dynamic_exit
-assert finders() == []
+assert awaited() == []
 print(registered())
 """
     assert run(script) == "True"
@@ -121,7 +125,7 @@ for thread in threads:
 for thread in threads:
     thread.join()
 assert not failures, failures
-assert finders() == []
+assert awaited() == []
 print(registered())
 """
     assert run(script) == "True"

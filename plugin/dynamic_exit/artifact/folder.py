@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from ..core.atomic_write import atomic_write
 from ..core.hashing import file_fingerprint
-from ..errors import ExportError, OutputError, first_line
+from ..errors import ExportError, MissingFileError, WriteError, first_line
 from .manifest import CONFIG_FILE, MODEL_TYPE, missing_file
 
 if TYPE_CHECKING:
@@ -84,12 +84,12 @@ def find_folder(
         The folder.
 
     Raises:
-        ExportError: The folder does not exist, or cannot be downloaded.
+        MissingFileError: The folder does not exist, or cannot be downloaded.
     """
     folder = Path(model_id)
     if not folder.is_dir():
         if folder.is_absolute() or str(model_id).startswith(".") or str(model_id).count("/") != 1:
-            raise ExportError(f"folder '{model_id}' does not exist; give a folder that `dynamic-exit run` wrote")
+            raise missing_folder(model_id)
         from huggingface_hub import snapshot_download
 
         prefix = f"{subfolder}/" if subfolder else ""
@@ -102,15 +102,28 @@ def find_folder(
             local_files_only=local_files_only,
         )
         try:
-            first = Path(get(revision=revision, allow_patterns=[prefix + CONFIG_FILE]))
-            names = [CONFIG_FILE, *PATTERNS, *_listed(first / subfolder)]
+            places = [(place / CONFIG_FILE).as_posix() for place in _upwards(Path(subfolder), subfolder)]
+            first = Path(get(revision=revision, allow_patterns=places))
+            names = [*PATTERNS, *_listed(find_config(first / subfolder, subfolder))]
             # pinned to the same commit, in case of a newer one since
-            folder = Path(get(revision=first.name, allow_patterns=[prefix + name for name in names]))
+            folder = Path(get(revision=first.name, allow_patterns=[*places, *(prefix + name for name in names)]))
         except ExportError:
             raise
         except Exception as error:  # the hub raises dozens of types without a common base
-            raise ExportError(f"'{model_id}' cannot be had from the hub: {first_line(error)}") from error
+            raise MissingFileError(f"'{model_id}' cannot be had from the hub: {first_line(error)}") from error
+    if not (folder / subfolder).is_dir():
+        raise missing_file(folder / subfolder, CONFIG_FILE)
     return folder / subfolder
+
+
+def missing_folder(folder: str | os.PathLike[str]) -> MissingFileError:
+    """Return the error for a folder that does not exist."""
+    return MissingFileError(f"folder '{folder}' does not exist; give a folder that `dynamic-exit run` wrote")
+
+
+def _upwards(folder: Path, subfolder: str) -> list[Path]:
+    """Return a folder and those above it, up to the one that `subfolder` begins in."""
+    return [folder, *folder.parents][: len(Path(subfolder).parts) + 1]
 
 
 def _listed(folder: Path) -> list[str]:
@@ -135,31 +148,43 @@ def check_inside(folder: str | os.PathLike[str], names: Iterable[str]) -> list[s
     return [*names]
 
 
-def read_config(folder: Path) -> "DynamicExitModelConfig":
-    """Read a folder's configuration.
+def find_config(folder: Path, subfolder: str = "") -> Path:
+    """Return the folder whose configuration is that of `folder`: itself, else the next above in which `subfolder` is.
 
     Raises:
-        ExportError: It is missing, of another type of model, or of a newer version.
+        MissingFileError: There is none.
+    """
+    for place in _upwards(folder, subfolder):
+        if (place / CONFIG_FILE).is_file():
+            return place
+    raise missing_file(folder, CONFIG_FILE)
+
+
+def read_config(place: str | os.PathLike[str]) -> "DynamicExitModelConfig":
+    """Read a configuration.
+
+    Args:
+        place: Its folder or its file.
+
+    Raises:
+        MissingFileError: It is missing.
+        ExportError: It is of another type of model, or of a newer version.
     """
     from transformers import AutoConfig  # here only: load_runner uses the rest of this file without transformers
 
     from .model_config import DynamicExitModelConfig
 
-    if not (folder / CONFIG_FILE).is_file():
-        raise missing_file(folder, CONFIG_FILE)
+    path = Path(place)
+    file = path if path.is_file() else path / CONFIG_FILE
+    if not file.is_file():
+        raise missing_file(path, CONFIG_FILE)
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:
-        raise ExportError(f"'{folder / CONFIG_FILE}' cannot be read: {first_line(error)}; export it anew") from error
+        raise ExportError(f"'{file}' cannot be read: {first_line(error)}; export it anew") from error
     if not isinstance(config, DynamicExitModelConfig):
-        raise ExportError(f"'{folder}' holds a model of type '{config.model_type}'; give one of type '{MODEL_TYPE}'")
+        raise ExportError(f"'{path}' holds a model of type '{config.model_type}'; give one of type '{MODEL_TYPE}'")
     return config
-
-
-def has_own_processor(folder: Path) -> bool:
-    """Whether the folder's image processor is `DynamicExitImageProcessor`, which must be registered first."""
-    file = folder / PROCESSOR_FILE
-    return file.is_file() and "DynamicExit" in file.read_text(encoding="utf-8")
 
 
 def check_files(folder: Path, checksums: Mapping[str, str], needed: Iterable[str]) -> None:
@@ -216,7 +241,7 @@ def make_folder(directory: str | os.PathLike[str]) -> Path:
     """Create a folder if it does not exist, and check that it is writable.
 
     Raises:
-        OutputError: It cannot be created or written.
+        WriteError: It cannot be created or written.
     """
     folder = Path(directory)
     try:
@@ -229,6 +254,6 @@ def make_folder(directory: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def cannot_write(folder: Path, error: OSError) -> OutputError:
+def cannot_write(folder: Path, error: OSError) -> WriteError:
     """Return the error for a folder that cannot be written."""
-    return OutputError(f"folder '{folder}' cannot be written: {error.strerror or error}; choose another one")
+    return WriteError(f"folder '{folder}' cannot be written: {error.strerror or error}; choose another one")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Union
 
 import numpy as np
 
-from ..errors import ExportError
+from ..errors import InputError
 from .manifest import InputSpec
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ def check_inputs(
         C-contiguous arrays by name.
 
     Raises:
-        ExportError: An input is missing, unknown, or of a wrong shape or dtype, or a text is too long.
+        InputError: An input is missing, unknown, or of a wrong shape or dtype, or a text is too long.
     """
     if set(inputs) != set(names):
-        raise ExportError(f"the model takes the inputs {', '.join(names)}; got {', '.join(inputs) or 'none'}")
+        raise InputError(f"the model takes the inputs {', '.join(names)}; got {', '.join(inputs) or 'none'}")
     feeds: dict[str, np.ndarray] = {}
     sizes: dict[str, tuple[int, str]] = {}
     for spec in specs:
@@ -43,7 +43,7 @@ def check_inputs(
         feeds[name] = _convert(name, as_array(inputs[name]), np.dtype(spec["dtype"]))
         _check_shape(name, feeds[name].shape, ["batch", *spec["shape"]], sizes)
         if max_tokens is not None and _is_text(spec) and feeds[name].shape[1] > max_tokens:
-            raise ExportError(
+            raise InputError(
                 f"a text of {feeds[name].shape[1]} tokens came in and the model takes at most {max_tokens}; call the "
                 "tokenizer, or the pipeline, with truncation=True"
             )
@@ -66,7 +66,7 @@ def as_array(value: Values) -> np.ndarray:
 def _convert(name: str, array: np.ndarray, want: np.dtype) -> np.ndarray:
     # numbers and booleans only; fractions are not truncated
     if array.dtype.kind not in "biuf" or (array.dtype.kind == "f" and want.kind != "f"):
-        raise ExportError(f"input '{name}' must be of type {want}; got {array.dtype}")
+        raise InputError(f"input '{name}' must be of type {want}; got {array.dtype}")
     return np.ascontiguousarray(array, dtype=want)
 
 
@@ -75,8 +75,8 @@ def _check_shape(
 ) -> None:
     wanted = ", ".join(map(str, want))
     if len(shape) != len(want) or any(isinstance(w, int) and w != got for w, got in zip(want, shape, strict=True)):
-        raise ExportError(f"input '{name}' must be of shape ({wanted}); got {shape}")
+        raise InputError(f"input '{name}' must be of shape ({wanted}); got {shape}")
     for free, got in zip(want, shape, strict=True):
         size, other = sizes.setdefault(free, (got, name)) if isinstance(free, str) else (got, name)
         if size != got:
-            raise ExportError(f"input '{name}' has {got} for '{free}', input '{other}' has {size}; give all the same")
+            raise InputError(f"input '{name}' has {got} for '{free}', input '{other}' has {size}; give all the same")

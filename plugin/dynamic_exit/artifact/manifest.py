@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from typing_extensions import TypedDict
 
 from ..chain.spec import ChainSpec
-from ..errors import ExportError, first_line
+from ..errors import ExportError, MissingFileError, first_line
 from ..recipe.target_registry import DEFAULT_TARGET, TARGETS
 from .version1 import upgrade
 
@@ -162,6 +162,6 @@ def infer_task(inputs: Sequence[InputSpec]) -> str:
     return TEXT if any(each["name"] == "input_ids" for each in inputs) else IMAGES
 
 
-def missing_file(folder: Path, name: str) -> ExportError:
+def missing_file(folder: Path, name: str) -> MissingFileError:
     """Return the error for a missing file."""
-    return ExportError(f"'{folder}' has no {name}; it is no complete dynamic model, export it anew")
+    return MissingFileError(f"'{folder}' has no {name}; it is no complete dynamic model, export it anew")

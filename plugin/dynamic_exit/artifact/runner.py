@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from ..chain.spec import ChainSpec
+from ..core.forks import in_fork
 from ..errors import DynamicExitError, ExportError, first_line
+from ..onnx.inference import Provider
 from ..onnx.part import Part
 from ..onnx.session import PartSession, open_session
 from ..recipe.target_registry import TARGETS
@@ -71,6 +73,8 @@ class SegmentsRunner:
     def __init__(self, folder: Path, manifest: Manifest, load_part: LoadPart):
         if manifest.chain is None:
             raise ExportError(f"'{folder / CONFIG_FILE}' describes no chain; export it anew")
+        if in_fork():
+            torch.set_num_threads(1)  # its other threads stayed in the parent, and work for them would never end
         self.default, self.fuse = manifest.default, manifest.evidence
         self.inputs: Sequence[InputSpec] = manifest.inputs
         self.input_names = manifest.chain.inputs
@@ -117,7 +121,7 @@ def _whose_option(name: str) -> str:
 
 
 def load_onnx_part(
-    providers: list[str], options: onnxruntime.SessionOptions | None, path: Path, input_names: Sequence[str]
+    providers: Sequence[Provider], options: onnxruntime.SessionOptions | None, path: Path, input_names: Sequence[str]
 ) -> PartSession:
     """Open the ONNX file of a part.
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..chain.operating_point import OperatingPoints
-from ..errors import ExportError
+from ..errors import ExportError, InputError
 from ..onnx.inference import CPU, open_file
 from .file_runner import FileRunner, Runner
-from .folder import MODEL_FILE, POINTS_FILE, check_files
+from .folder import MODEL_FILE, POINTS_FILE, check_files, missing_folder
 from .inputs import check_inputs
 from .manifest import Manifest, read_manifest
-from .switch import OperatingPointSwitch, SwitchesOperatingPoints
+from .reopening import Opening, Reopens
+from .switch import OperatingPointSwitch
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -34,7 +35,7 @@ class Answers(NamedTuple):
     confidence: np.ndarray
 
 
-class DynamicExitRunner(SwitchesOperatingPoints):
+class DynamicExitRunner(Reopens):
     """A loaded model that takes and returns numpy arrays; safe from any thread.
 
     Args:
@@ -57,7 +58,8 @@ class DynamicExitRunner(SwitchesOperatingPoints):
         operating_points: OperatingPoints,
         operating_point: str | None = None,
     ):
-        self._runner, self._manifest = runner, manifest
+        self._start(runner)
+        self._manifest = manifest
         self._switch = OperatingPointSwitch(runner, manifest.stages, operating_points, operating_point)
         self.stages, self.input_names = runner.stages, runner.input_names
         self.labels, self.operating_points = manifest.labels, operating_points
@@ -74,19 +76,20 @@ class DynamicExitRunner(SwitchesOperatingPoints):
             The answers.
 
         Raises:
-            ExportError: An input is missing, unknown, passed twice, or of a wrong shape or dtype.
+            InputError: An input is missing, unknown, passed twice, or of a wrong shape or dtype.
             OperatingPointError: The number of thresholds is wrong, or one is NaN.
         """
         if len(inputs) > len(self.input_names):
-            raise ExportError(f"the model takes the inputs {', '.join(self.input_names)}; got {len(inputs)} arrays")
+            raise InputError(f"the model takes the inputs {', '.join(self.input_names)}; got {len(inputs)} arrays")
         positional = dict(zip(self.input_names, inputs, strict=False))
         for name in named:
             if name in positional:
-                raise ExportError(f"input '{name}' came in twice, by its place and by its name; give it once")
-        specs = self._manifest.inputs or self._runner.inputs
+                raise InputError(f"input '{name}' came in twice, by its place and by its name; give it once")
+        runner = self._current_runner()
+        specs = self._manifest.inputs or runner.inputs
         feeds = check_inputs({**positional, **named}, self.input_names, specs, self._manifest.max_tokens)
         chosen = self._switch.active[1] if thresholds is None else self._switch.check(thresholds)
-        return Answers(*self._runner.run(feeds, chosen))
+        return Answers(*runner.run(feeds, chosen))
 
 
 def load_runner(
@@ -108,13 +111,13 @@ def load_runner(
         The model.
 
     Raises:
-        ExportError: The folder is missing, incomplete, altered or of a newer version, or needs torch, which is not
-            installed.
+        MissingFileError: The folder or one of its files is missing.
+        ExportError: The folder is altered or of a newer version, or needs torch, which is not installed.
         OperatingPointError: The operating point is unknown.
     """
     path = Path(folder)
     if not path.is_dir():
-        raise ExportError(f"folder '{folder}' does not exist; give a folder that `dynamic-exit run` wrote")
+        raise missing_folder(folder)
     manifest = read_manifest(path)
     if manifest.layout == "single":
         check_files(path, manifest.checksums, [MODEL_FILE, POINTS_FILE])
@@ -122,7 +125,11 @@ def load_runner(
         runner: Runner = FileRunner(session, manifest)
     else:
         runner = _open_with_torch(path, manifest, provider, session_options)
-    return DynamicExitRunner(runner, manifest, OperatingPoints.read(path / POINTS_FILE), operating_point)
+    model = DynamicExitRunner(runner, manifest, OperatingPoints.read(path / POINTS_FILE), operating_point)
+    options = {"provider": provider, "session_options": session_options}
+    given = {name: value for name, value in options.items() if value is not None}
+    model._opening = Opening(load_runner, (path.absolute(),), given)
+    return model
 
 
 def _open_with_torch(

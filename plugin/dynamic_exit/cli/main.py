@@ -23,12 +23,7 @@ from .terminal import progress_bar, terminal_log
 if TYPE_CHECKING:
     from ..recipe.recipe import Recipe
 
-app = typer.Typer(
-    help="Trained classifiers spend less on easy inputs.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 # seconds that other processes leave the main one to report the same error, whereupon the launcher ends them
 _MAIN_PROCESS_SECONDS = 5.0
 _RecipeFile = Annotated[Path, typer.Argument(help="recipe in YAML")]
@@ -82,6 +77,23 @@ def _run(arguments: Sequence[str] | None, name: str) -> int:
             error.show()
             return 2
         raise
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import dynamic_exit
+
+        print(f"dynamic-exit {dynamic_exit.__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _command(
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Trained classifiers spend less on easy inputs."""
 
 
 @app.command()

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..artifact.model_config import DynamicExitModelConfig
 from .auto import AutoDynamicExitModel
-from .base import DynamicExitClassifier, DynamicExitOutput
+from .base import DynamicExitClassifier
 from .image_classification import DynamicExitModelForImageClassification
+from .output import DynamicExitOutput
 from .sequence_classification import DynamicExitModelForSequenceClassification
 
 if TYPE_CHECKING:

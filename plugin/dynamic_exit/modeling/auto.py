@@ -1,15 +1,15 @@
 """Loads a dynamic model with the class of its task."""
 
 import os
-from typing import Unpack
+from typing import Any, Unpack
 
-import onnxruntime
-
-from ..artifact.folder import HubOptions, find_folder, read_config
+from ..artifact.folder import find_folder
 from ..artifact.manifest import IMAGES, TEXT
-from ..errors import ExportError
+from ..artifact.model_config import DynamicExitModelConfig
+from ..errors import InputError
 from .base import DynamicExitClassifier
 from .image_classification import DynamicExitModelForImageClassification
+from .options import LoadingOptions, Place, load_config, split_options
 from .sequence_classification import DynamicExitModelForSequenceClassification
 
 _CLASSES: dict[str, type[DynamicExitClassifier]] = {
@@ -28,36 +28,33 @@ class AutoDynamicExitModel:
     def from_pretrained(
         cls,
         model_id: str | os.PathLike[str],
+        config: DynamicExitModelConfig | Place | None = None,
+        export: bool = False,
         *,
+        recipe: Any = None,
         operating_point: str | None = None,
-        provider: str | None = None,
-        session_options: onnxruntime.SessionOptions | None = None,
-        compile: bool | None = None,
-        **hub: Unpack[HubOptions],
+        **options: Unpack[LoadingOptions],
     ) -> DynamicExitClassifier:
         """Load a dynamic model with the class that its configuration names.
 
         Args:
             model_id: A folder that ``dynamic-exit run`` wrote, or the id of a repository on the hub.
+            config: Replaces the folder's configuration.
+            export: False only: what is compressed first has no configuration that names a class.
+            recipe: None only, as for `export`.
             operating_point: Name of the initial point; None is the folder's default.
-            provider: Execution provider of onnxruntime; None is ``CPUExecutionProvider``.
-            session_options: Further options of onnxruntime.
-            compile: For the target ``torch``: whether to compile the stages; None as the folder says.
-            **hub: ``revision``, ``token``, ``subfolder``, ``cache_dir``, ``force_download`` and ``local_files_only``.
+            **options: As for `DynamicExitClassifier.from_pretrained`.
 
         Raises:
-            ExportError: As for `DynamicExitClassifier.from_pretrained`, or there is no class for the model's task.
-            OperatingPointError: The operating point is unknown.
+            InputError: There is no class for the model's task, or `export` or `recipe` came in.
+            DynamicExitError: As for `DynamicExitClassifier.from_pretrained`.
         """
+        if export or recipe is not None:
+            names = " or ".join(each.__name__ for each in _CLASSES.values())
+            raise InputError(f"the task is not known before a model is compressed; call from_pretrained of {names}")
+        hub, others = split_options(options)
         folder = find_folder(model_id, **hub)
-        config = read_config(folder)
+        config = load_config(config, folder, hub.get("subfolder", ""))
         if config.task not in _CLASSES:
-            raise ExportError(f"'{folder}' is for {config.task}; known are {', '.join(_CLASSES)}")
-        return _CLASSES[config.task].from_pretrained(
-            folder,
-            config,
-            operating_point=operating_point,
-            provider=provider,
-            session_options=session_options,
-            compile=compile,
-        )
+            raise InputError(f"'{folder}' is for {config.task}; known are {', '.join(_CLASSES)}")
+        return _CLASSES[config.task].from_pretrained(folder, config, operating_point=operating_point, **others)

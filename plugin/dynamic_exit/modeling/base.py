@@ -3,65 +3,41 @@
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
-import numpy as np
-import onnxruntime
 import torch
 from huggingface_hub import HfApi
 from optimum.modeling_base import OptimizedModel
-from transformers.utils.generic import ModelOutput
 from transformers.utils.hub import http_user_agent
 
 from ..artifact.file_runner import Runner
-from ..artifact.folder import (
-    PATTERNS,
-    POINTS_FILE,
-    HubOptions,
-    cannot_write,
-    check_inside,
-    copy_files,
-    find_folder,
-    has_own_processor,
-    make_folder,
-    read_config,
-)
-from ..artifact.inputs import check_inputs
-from ..artifact.manifest import CONFIG_FILE, IMAGES
+from ..artifact.folder import PATTERNS, POINTS_FILE, cannot_write, check_inside, copy_files, find_folder, make_folder
+from ..artifact.inputs import Values, check_inputs
+from ..artifact.manifest import CONFIG_FILE
 from ..artifact.model_config import DynamicExitModelConfig
+from ..artifact.reopening import Opening
 from ..artifact.runner import open_runner
-from ..artifact.switch import OperatingPointSwitch, SwitchesOperatingPoints
+from ..artifact.switch import OperatingPointSwitch
 from ..chain.operating_point import OperatingPoints
-from ..core.import_hook import after_import
-from ..errors import ExportError, OutputError, first_line
-from ..recipe.target_registry import TARGETS
+from ..errors import InputError, WriteError, first_line
+from .attributes import ClassifierAttributes, split_extras
+from .options import (
+    LoadingOptions,
+    Place,
+    check_file_name,
+    check_options,
+    load_config,
+    split_options,
+    target_options,
+)
+from .output import DynamicExitOutput
 
 if TYPE_CHECKING:
     from ..recipe.recipe import Recipe
 
 
-def _register_image_processor() -> None:
-    from ..artifact import image_processor  # noqa: F401  takes two seconds, so only for those who load processors
-
-
-@dataclass
-class DynamicExitOutput(ModelOutput):
-    """The output of a dynamic model.
-
-    Attributes:
-        logits: float32 (N, C).
-        exit_index: int64 (N,): index of the stage that answered; the final stage is the last.
-        confidence: float32 (N,): probability of the predicted class, in 0..1.
-    """
-
-    logits: torch.Tensor | np.ndarray | None = None
-    exit_index: torch.Tensor | np.ndarray | None = None
-    confidence: torch.Tensor | np.ndarray | None = None
-
-
-class DynamicExitClassifier(SwitchesOperatingPoints, OptimizedModel):
+class DynamicExitClassifier(ClassifierAttributes, OptimizedModel):
     """A classifier that answers early when it is confident; loaded and saved like Optimum's classes.
 
     Args:
@@ -73,7 +49,8 @@ class DynamicExitClassifier(SwitchesOperatingPoints, OptimizedModel):
     """
 
     config_class = DynamicExitModelConfig
-    auto_model_class = None
+    #: The class of transformers that loads models of this task.
+    auto_model_class: ClassVar[type | None] = None
     base_model_prefix = "dynamic_exit"
     #: Name of the task in transformers' pipelines.
     task: str
@@ -89,103 +66,127 @@ class DynamicExitClassifier(SwitchesOperatingPoints, OptimizedModel):
         folder: str | Path | None = None,
     ):
         super().__init__(runner, config)
-        self.runner, self.operating_points, self.folder = runner, operating_points, folder
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self.device = torch.device("cpu")
-        self.dtype = torch.float32  # transformers' pipelines cast images to it
+        self._start(runner)
+        self.operating_points, self.folder = operating_points, folder
+        #: The folder, or what `from_pretrained` was given as `model_save_dir`.
+        self.model_save_dir = None if folder is None else Path(folder)
+        self._temporary: list[tempfile.TemporaryDirectory[str]] = []
         #: Names of the stages before the final one, in the order of `thresholds`.
         self.stages: tuple[str, ...] = runner.stages
-        self.input_names: tuple[str, ...] = runner.input_names
+        self.input_names = runner.input_names
         self._manifest = config.manifest
         self._switch = OperatingPointSwitch(runner, self._manifest.stages, operating_points, operating_point)
+        self._warned = set()
 
     def _answer(
-        self, inputs: Mapping[str, torch.Tensor | np.ndarray], thresholds: Sequence[float] | None = None
-    ) -> DynamicExitOutput:
+        self,
+        inputs: Mapping[str, Values],
+        thresholds: Sequence[float] | None = None,
+        return_dict: bool | None = None,
+    ) -> DynamicExitOutput | tuple[Values, ...]:
         """Classify a batch with the current thresholds, or with those of this call."""
-        specs = self._manifest.inputs or self.runner.inputs
+        if len(inputs) != len(self.input_names):
+            inputs, left = split_extras(inputs, self.input_names)
+            for name in left:
+                self._warn_once(f"'{name}' is left out: the model takes {', '.join(self.input_names)}", stacklevel=4)
+        runner = self._current_runner()
+        specs = self._manifest.inputs or runner.inputs
         feeds = check_inputs(inputs, self.input_names, specs, self._manifest.max_tokens)
         chosen = self._switch.active[1] if thresholds is None else self._switch.check(thresholds)
-        answer = self.runner.run(feeds, chosen)
+        answer: tuple[Values, ...] = runner.run(feeds, chosen)
         if isinstance(inputs[self.input_names[0]], torch.Tensor):
-            return DynamicExitOutput(*(torch.from_numpy(value) for value in answer))
-        return DynamicExitOutput(*answer)
-
-    def can_generate(self) -> bool:
-        """Return False, for transformers' pipelines."""
-        return False
-
-    def to(self, device: torch.device | str | int) -> "DynamicExitClassifier":
-        """Accept the CPU only; the execution provider is chosen when loading."""
-        if torch.device(device).type != "cpu":
-            takes_provider = "provider" in TARGETS.find(self._manifest.target).loading
-            advice = "load the model with provider=" if takes_provider else "it runs on the CPU"
-            raise ExportError(
-                f"device '{device}' cannot be chosen here; {advice}, and make a pipeline with device='cpu'"
-            )
-        return self
+            answer = tuple(torch.from_numpy(value) for value in answer)
+        if return_dict is False:
+            return answer
+        logits, exit_index, confidence = answer
+        return DynamicExitOutput(logits=logits, exit_index=exit_index, confidence=confidence)
 
     @classmethod
     def from_pretrained(
         cls,
         model_id: str | os.PathLike[str],
-        config: DynamicExitModelConfig | None = None,
+        config: DynamicExitModelConfig | Place | None = None,
         export: bool = False,
         *,
         recipe: "Recipe | Mapping[str, Any] | str | os.PathLike[str] | None" = None,
         operating_point: str | None = None,
-        provider: str | None = None,
-        session_options: onnxruntime.SessionOptions | None = None,
-        compile: bool | None = None,
-        trust_remote_code: bool = False,
-        **hub: Unpack[HubOptions],
-    ) -> "DynamicExitClassifier":
+        **options: Unpack[LoadingOptions],
+    ) -> Self:
         """Load a dynamic model.
 
         Args:
             model_id: A folder that ``dynamic-exit run`` wrote, or the id of a repository on the hub; with `export`, the
                 folder or id of a transformers model.
-            config: Replaces the folder's configuration.
+            config: Replaces the folder's configuration: another one, its file or its folder.
             export: Whether to compress the model first, with `recipe`.
             recipe: With `export`: the file of a recipe, its stanzas, or a `Recipe`. It may omit `model`, and `export`,
                 in which case a temporary folder is used.
             operating_point: Name of the initial point; None is the folder's default.
-            provider: Execution provider of onnxruntime; None is ``CPUExecutionProvider``.
-            session_options: Further options of onnxruntime.
-            compile: For the target ``torch``: whether to compile the stages with inductor, which takes minutes and
-                makes 8-bit stages fast; None as the folder says.
-            trust_remote_code: Ignored: no code of a folder is executed.
-            **hub: ``revision``, ``token``, ``subfolder``, ``cache_dir``, ``force_download`` and ``local_files_only``.
+            **options: Those of Optimum's classes, and `compile`:
+
+                - ``provider``: execution provider of onnxruntime; None is ``CPUExecutionProvider``.
+                - ``providers``: several in order of preference, or pairs of one and its options; taken before
+                  `provider`.
+                - ``provider_options``: options of the first provider, or of each of them.
+                - ``session_options``: further options of onnxruntime.
+                - ``compile``: for the target ``torch``: whether to compile the stages with inductor, which takes
+                  minutes and makes 8-bit stages fast; None as the folder says.
+                - ``subfolder``, ``revision``, ``token``, ``cache_dir``, ``force_download``, ``local_files_only``: as
+                  everywhere on the hub. A ``config.json`` above the subfolder is found.
+                - ``file_name``: ``model.onnx`` or None.
+                - ``model_save_dir``: what `model.model_save_dir` shall be.
+                - ``use_io_binding``, ``dtype``: change nothing; a warning says so where something else is asked for
+                  than what is done anyway.
+                - ``trust_remote_code``: ignored: no code of a folder is executed.
 
         Returns:
             The model.
 
         Raises:
-            ExportError: The folder is missing, incomplete, altered, of a newer version, or for another class; or an
-                option is for another target.
+            ArgumentError: An option is unknown or of a wrong type.
+            InputError: An option has a wrong value, or the folder is for another class.
+            MissingFileError: The folder or a file of it is missing.
+            ExportError: The folder is altered or of a newer version, or an option is for another target.
             ModelError: A stage cannot be compiled.
             OperatingPointError: The operating point is unknown.
             DynamicExitError: With `export`: the model cannot be compressed.
         """
+        given = check_options(options)
+        hub, _ = split_options(given)
         temporary = None
         if export:
             from .export_pretrained import export_pretrained  # imports everything that compressing needs
 
             folder, temporary = export_pretrained(model_id, recipe, cls.task, **hub)
         elif recipe is not None:
-            raise ExportError("a recipe came in without export=True; add it, or leave the recipe out")
+            raise InputError("a recipe came in without export=True; add it, or leave the recipe out")
         else:
             folder = find_folder(model_id, **hub)
-        config = config or read_config(folder)
+        config = load_config(config, folder, hub.get("subfolder", ""))
         if config.task != cls.task:
-            raise ExportError(f"'{folder}' is for {config.task}, {cls.__name__} is for {cls.task}; use the other class")
-        if config.task == IMAGES and has_own_processor(folder):
-            after_import("transformers.models.auto.image_processing_auto", _register_image_processor)
-        options = {"provider": provider, "session_options": session_options, "compile": compile}
-        runner = open_runner(folder, config.manifest, **options)
+            raise InputError(f"'{folder}' is for {config.task}, {cls.__name__} is for {cls.task}; use the other class")
+        check_file_name(given.get("file_name"), folder, config.manifest)
+        runner = open_runner(folder, config.manifest, **target_options(given))
         model = cls(runner, config, OperatingPoints.read(folder / POINTS_FILE), operating_point, folder)
-        model._temporary = temporary  # keeps a temporary folder as long as its model
+        model._remember(given, [temporary] if temporary else [])
         return model
+
+    def _remember(self, given: Mapping[str, Any], temporary: list[tempfile.TemporaryDirectory[str]]) -> None:
+        """Remember how the model was loaded, and keep temporary folders as long as the model."""
+        place = given.get("model_save_dir")
+        if isinstance(place, tempfile.TemporaryDirectory):
+            temporary, place = [*temporary, place], place.name
+        kept = {name: value for name, value in given.items() if name in ("provider", "providers", "provider_options")}
+        kept |= {name: given[name] for name in ("session_options", "compile") if name in given}
+        if place is not None:
+            self.model_save_dir = kept["model_save_dir"] = Path(place)
+        self._temporary = temporary
+        self._opening = Opening(type(self).from_pretrained, (Path(str(self.folder)).absolute(), self.config), kept)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        copied = super().__deepcopy__(memo)
+        copied._temporary = self._temporary
+        return copied
 
     @classmethod
     def _from_pretrained(
@@ -207,7 +208,7 @@ class DynamicExitClassifier(SwitchesOperatingPoints, OptimizedModel):
             The URL of the commit if it was uploaded, else None.
 
         Raises:
-            OutputError: The folder cannot be written or uploaded.
+            WriteError: The folder cannot be written or uploaded.
         """
         folder = make_folder(save_directory)
         try:
@@ -243,7 +244,7 @@ class DynamicExitClassifier(SwitchesOperatingPoints, OptimizedModel):
             The URL of the commit.
 
         Raises:
-            OutputError: The hub refuses the upload or cannot be reached.
+            WriteError: The hub refuses the upload or cannot be reached.
         """
         api = HfApi(user_agent=http_user_agent(), token=token)
         try:
@@ -256,6 +257,6 @@ class DynamicExitClassifier(SwitchesOperatingPoints, OptimizedModel):
                 allow_patterns=[CONFIG_FILE, *PATTERNS, *check_inside(save_directory, self._manifest.tokenizer_files)],
             ).commit_url
         except Exception as error:  # the hub raises dozens of types without a common base
-            raise OutputError(
+            raise WriteError(
                 f"'{save_directory}' cannot be uploaded to '{repository_id}': {first_line(error)}"
             ) from error

@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-import torch
-from transformers.models.auto import modeling_auto
+from transformers import AutoModelForImageClassification
 
+from ..artifact.inputs import Values
 from ..artifact.manifest import IMAGES
-from .base import DynamicExitClassifier, DynamicExitOutput
-
-Values = torch.Tensor | np.ndarray
+from .base import DynamicExitClassifier
+from .output import DynamicExitOutput
 
 
 class DynamicExitModelForImageClassification(DynamicExitClassifier):
@@ -24,33 +22,34 @@ class DynamicExitModelForImageClassification(DynamicExitClassifier):
     """
 
     task = IMAGES
+    auto_model_class = AutoModelForImageClassification
     main_input_name = "pixel_values"
     input_modalities = ("image",)
 
     def forward(
-        self, pixel_values: Values | None = None, *, thresholds: Sequence[float] | None = None, **inputs: Values
-    ) -> DynamicExitOutput:
+        self,
+        pixel_values: Values | None = None,
+        *,
+        thresholds: Sequence[float] | None = None,
+        return_dict: bool | None = None,
+        **inputs: Values | None,
+    ) -> DynamicExitOutput | tuple[Values, ...]:
         """Classify a batch.
 
         Args:
             pixel_values: (N, ...) torch tensor or numpy array, of the exported shape and dtype. A model with several
                 inputs takes them by name.
             thresholds: For this call only, one per stage in `stages`; None uses the current operating point.
-            **inputs: Inputs by name.
+            return_dict: False gives a tuple of `logits`, `exit_index` and `confidence`.
+            **inputs: Inputs by name. None is as if it were not given; what trainers and tokenizers add, such as
+                ``labels``, is left out with one warning.
 
         Returns:
             Torch tensors if the first input is one, else numpy arrays.
 
         Raises:
-            ExportError: An input is missing, unknown, or of a wrong shape or dtype.
+            InputError: An input is missing, unknown, or of a wrong shape or dtype.
             OperatingPointError: The number of thresholds is wrong, or one is NaN.
         """
-        if pixel_values is not None:
-            inputs = {self.input_names[0]: pixel_values, **inputs}
-        return self._answer(inputs, thresholds)
-
-
-# pipelines of transformers log an error for classes that this mapping does not name
-modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES["dynamic_exit"] = (
-    DynamicExitModelForImageClassification.__name__
-)
+        given = {self.input_names[0]: pixel_values, **inputs}
+        return self._answer({n: value for n, value in given.items() if value is not None}, thresholds, return_dict)

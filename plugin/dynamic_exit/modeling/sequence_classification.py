@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from transformers.models.auto import modeling_auto
+from transformers import AutoModelForSequenceClassification
 
-from ..artifact.inputs import as_array
+from ..artifact.inputs import Values, as_array
 from ..artifact.manifest import TEXT
-from ..errors import ExportError
-from .base import DynamicExitClassifier, DynamicExitOutput
-
-Values = torch.Tensor | np.ndarray
+from ..errors import InputError
+from .base import DynamicExitClassifier
+from .output import DynamicExitOutput
 
 
 class DynamicExitModelForSequenceClassification(DynamicExitClassifier):
@@ -26,6 +24,7 @@ class DynamicExitModelForSequenceClassification(DynamicExitClassifier):
     """
 
     task = TEXT
+    auto_model_class = AutoModelForSequenceClassification
     main_input_name = "input_ids"
     input_modalities = ("text",)
 
@@ -36,8 +35,9 @@ class DynamicExitModelForSequenceClassification(DynamicExitClassifier):
         token_type_ids: Values | None = None,
         *,
         thresholds: Sequence[float] | None = None,
-        **inputs: Values,
-    ) -> DynamicExitOutput:
+        return_dict: bool | None = None,
+        **inputs: Values | None,
+    ) -> DynamicExitOutput | tuple[Values, ...]:
         """Classify a batch.
 
         Args:
@@ -45,31 +45,27 @@ class DynamicExitModelForSequenceClassification(DynamicExitClassifier):
             attention_mask: (N, L), 0 for padding; None is all ones.
             token_type_ids: (N, L); None is all zeros. Ignored if the model takes none.
             thresholds: For this call only, one per stage in `stages`; None uses the current operating point.
-            **inputs: Further inputs by name.
+            return_dict: False gives a tuple of `logits`, `exit_index` and `confidence`.
+            **inputs: Further inputs by name. None is as if it were not given; what trainers and tokenizers add, such as
+                ``labels``, is left out with one warning.
 
         Returns:
             Torch tensors if the first input is one, else numpy arrays.
 
         Raises:
-            ExportError: An input is missing, unknown, or of a wrong shape or dtype; or tokens are masked for a model
+            InputError: An input is missing, unknown, or of a wrong shape or dtype; or tokens are masked for a model
                 that takes no mask.
             OperatingPointError: The number of thresholds is wrong, or one is NaN.
         """
         named = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        inputs = {**{name: value for name, value in named.items() if value is not None}, **inputs}
+        given = {name: value for name, value in (*named.items(), *inputs.items()) if value is not None}
         if "token_type_ids" not in self.input_names:
-            inputs.pop("token_type_ids", None)
-        if "attention_mask" in inputs and "attention_mask" not in self.input_names:
-            if not as_array(inputs.pop("attention_mask")).all():
-                raise ExportError("the model takes no attention_mask, and some tokens are masked; give them unpadded")
-        if "input_ids" in inputs:
+            given.pop("token_type_ids", None)
+        if "attention_mask" in given and "attention_mask" not in self.input_names:
+            if not as_array(given.pop("attention_mask")).all():
+                raise InputError("the model takes no attention_mask, and some tokens are masked; give them unpadded")
+        if "input_ids" in given:
             for name, fill in (("attention_mask", 1), ("token_type_ids", 0)):
                 if name in self.input_names:
-                    inputs.setdefault(name, np.full(as_array(inputs["input_ids"]).shape, fill, np.int64))
-        return self._answer(inputs, thresholds)
-
-
-# pipelines of transformers log an error for classes that this mapping does not name
-modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES["dynamic_exit"] = (
-    DynamicExitModelForSequenceClassification.__name__
-)
+                    given.setdefault(name, np.full(as_array(given["input_ids"]).shape, fill, np.int64))
+        return self._answer(given, thresholds, return_dict)

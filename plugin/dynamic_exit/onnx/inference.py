@@ -1,18 +1,20 @@
 """onnxruntime sessions of files and bytes, without onnx or torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import onnxruntime
 
-from ..errors import ExportError, first_line
+from ..errors import ExportError, InputError, first_line
 
 CPU = "CPUExecutionProvider"
+#: Name of an execution provider, or its name and its options.
+Provider = str | tuple[str, Mapping[str, str]]
 
 
 def open_file(
     model: bytes | str,
     threads: int | None = None,
-    providers: Sequence[str] = (CPU,),
+    providers: Sequence[Provider] = (CPU,),
     options: onnxruntime.SessionOptions | None = None,
 ) -> onnxruntime.InferenceSession:
     """Open an onnxruntime session.
@@ -27,12 +29,14 @@ def open_file(
         The session.
 
     Raises:
-        ExportError: A provider is not available, or onnxruntime refuses the model.
+        InputError: A provider is not available.
+        ExportError: onnxruntime refuses the model.
     """
-    missing = [name for name in providers if name not in onnxruntime.get_available_providers()]
+    names = [provider if isinstance(provider, str) else provider[0] for provider in providers]
+    missing = [name for name in names if name not in onnxruntime.get_available_providers()]
     if missing:
         known = ", ".join(onnxruntime.get_available_providers())
-        raise ExportError(f"onnxruntime has no provider '{missing[0]}' on this machine; it has {known}")
+        raise InputError(f"onnxruntime has no provider '{missing[0]}' on this machine; it has {known}")
     if options is None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from .external_data import for_onnx
-from .inference import CPU, open_file
+from .inference import CPU, Provider, open_file
 from .part import Part
 
 
 def open_session(
     model: onnx.ModelProto | bytes | str,
     threads: int | None = None,
-    providers: Sequence[str] = (CPU,),
+    providers: Sequence[Provider] = (CPU,),
     options: onnxruntime.SessionOptions | None = None,
     limit: int | None = None,
 ) -> onnxruntime.InferenceSession:
@@ -33,7 +33,8 @@ def open_session(
         The session.
 
     Raises:
-        ExportError: A provider is not available, or onnxruntime refuses the model.
+        InputError: A provider is not available.
+        ExportError: onnxruntime refuses the model.
     """
     if isinstance(model, onnx.ModelProto):
         with for_onnx(model, limit) as form:
@@ -51,17 +52,18 @@ class PartSession(nn.Module):
 
     Attributes:
         width: Size of the last dimension of the output.
+        session: The session.
     """
 
     def __init__(self, part: Part, threads: int | None = None, session: onnxruntime.InferenceSession | None = None):
         super().__init__()
         self.input_names, self.output_kind, self.name = part.input_names, part.output_kind, part.name
         self.width = part.output_shape[-1]
-        self._session = session or open_session(part.proto, threads)
+        self.session = session or open_session(part.proto, threads)
 
     def run(self, *arrays: np.ndarray) -> np.ndarray:
         """Run the part on numpy arrays, batch first, in the order of `input_names`."""
-        return self._session.run(None, dict(zip(self.input_names, arrays, strict=True)))[0]
+        return self.session.run(None, dict(zip(self.input_names, arrays, strict=True)))[0]
 
     def forward(self, *tensors: Tensor) -> Tensor:
         """Run the part on tensors, batch first, in the order of `input_names`."""

@@ -61,8 +61,13 @@ class OnnxRuntime(TargetKind):
         return OnnxRuntimeTarget(quantization, inputs, threads, backbone.dims), trials
 
     def open(self, folder: Path, manifest: Manifest, options: Mapping[str, Any]) -> Runner:
-        """Open the file or the files; options are ``provider``, an execution provider, and ``session_options``."""
-        providers, session_options = [options.get("provider", CPU)], options.get("session_options")
+        """Open the file or the files.
+
+        Options are ``session_options`` and ``provider``: the name of an execution provider, or pairs of names and
+        their options in order of preference.
+        """
+        given, session_options = options.get("provider", CPU), options.get("session_options")
+        providers = [given] if isinstance(given, str) else given
         if manifest.layout == "single":
             session = open_session(str(folder / MODEL_FILE), providers=providers, options=session_options)
             return FileRunner(session, manifest)

@@ -10,6 +10,8 @@ from pydantic import model_validator
 
 from ...artifact.manifest import Manifest
 from ...artifact.runner import SegmentsRunner
+from ...core.forks import in_fork
+from ...errors import ExportError
 from ...passes.stanza import refuse
 from ...recipe.export import Export
 from ...recipe.target_registry import TargetKind
@@ -73,6 +75,11 @@ def _load(compiled: bool, path: Path, input_names: Sequence[str]) -> "ArchivedPa
     from ...runtime.compile import compile_part, fold_constants
 
     part = unpack(path, input_names)
+    if compiled and in_fork():
+        raise ExportError(
+            "compiled stages do not run in a forked process; load the model with compile=False, or start the process "
+            "with multiprocessing's method spawn"
+        )
     return compile_part(part, path.stem) if compiled else fold_constants(part)
 
 

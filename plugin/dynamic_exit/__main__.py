@@ -1,0 +1,5 @@
+"""`python -m dynamic_exit`."""
+
+from .cli.main import main
+
+main()
