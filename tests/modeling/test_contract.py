@@ -86,7 +86,7 @@ ARGUMENTS = [
 ]
 
 
-@pytest.mark.parametrize(("given", "holds"), ARGUMENTS, ids=lambda row: str(row)[:40])
+@pytest.mark.parametrize(("given", "holds"), ARGUMENTS, ids=["-".join(given) for given, _ in ARGUMENTS])
 def test_arguments_that_loading_takes(folder, model, given, holds):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -155,7 +155,7 @@ REFUSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("given", "kind", "message"), REFUSED, ids=lambda row: str(row)[:40])
+@pytest.mark.parametrize(("given", "kind", "message"), REFUSED, ids=["-".join(given) for given, *_ in REFUSED])
 def test_arguments_that_loading_refuses(folder, given, kind, message):
     for load in (Texts.from_pretrained, AutoDynamicExitModel.from_pretrained):
         with pytest.raises(errors.DynamicExitError) as refused:

@@ -85,7 +85,7 @@ class DynamicExitRunner(Reopens):
         for name in named:
             if name in positional:
                 raise InputError(f"input '{name}' came in twice, by its place and by its name; give it once")
-        runner = self._current_runner()
+        runner = self._current_runner() if self._left_parent else self._runner
         specs = self._manifest.inputs or runner.inputs
         feeds = check_inputs({**positional, **named}, self.input_names, specs, self._manifest.max_tokens)
         chosen = self._switch.active[1] if thresholds is None else self._switch.check(thresholds)

@@ -89,7 +89,7 @@ class DynamicExitClassifier(ClassifierAttributes, OptimizedModel):
             inputs, left = split_extras(inputs, self.input_names)
             for name in left:
                 self._warn_once(f"'{name}' is left out: the model takes {', '.join(self.input_names)}", stacklevel=4)
-        runner = self._current_runner()
+        runner = self._current_runner() if self._left_parent else self._runner
         specs = self._manifest.inputs or runner.inputs
         feeds = check_inputs(inputs, self.input_names, specs, self._manifest.max_tokens)
         chosen = self._switch.active[1] if thresholds is None else self._switch.check(thresholds)
