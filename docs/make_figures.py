@@ -29,9 +29,10 @@ def chain_svg(rates: Mapping[str, float]) -> str:
         rates: Stage -> share of the samples that leave there, in the order of the chain, the final last; 0..1.
     """
     boxes = [("input", "input", "every sample", None)]
+    whole = "the rest of it" if any(":" in stage for stage in rates) else "the whole model"
     for stage, rate in rates.items():
         kind = "backbone" if stage == "final" else "exit" if ":" in stage else "saver"
-        told = {"saver": "tiny model", "exit": f"head at {stage.partition(':')[0]}", "backbone": "the rest of it"}[kind]
+        told = {"saver": "tiny model", "exit": f"head at {stage.partition(':')[0]}", "backbone": whole}[kind]
         boxes.append((kind, kind, told, rate))
     width = 2 * MARGIN + len(boxes) * BOX + (len(boxes) - 1) * GAP
     parts = [
