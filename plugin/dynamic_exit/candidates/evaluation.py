@@ -251,7 +251,7 @@ class CandidateEvaluation:
             return
         try:
             fitted = self._making.fit(making)
-            share = self._making.cost_share(making, fitted)
+            share = self._making.cost_share(making, fitted) if self.shortlist.single else None
             if share is not None and self._cannot_win(making.name, share * self.prefix_cost["final"]):
                 return
             spec = self._making.make(making, fitted, self.shortlist.deadline)

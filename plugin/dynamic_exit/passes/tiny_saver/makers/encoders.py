@@ -42,9 +42,8 @@ class EncoderMaker(TrainedMaker):
     def training_steps(self, samples: int) -> tuple[int, int]:
         """Return the number of training steps if patience ends none, and samples in each, with those on masked ones."""
         steps, size = super().training_steps(samples)
-        kept = samples - int(self.stanza.validation * samples)
         epochs = 0 if self.stanza.pretrain is None else self.stanza.pretrain.epochs
-        return steps + epochs * max(1, kept // size), size
+        return steps + epochs * self.stanza.schedule(samples).steps_per_epoch, size
 
     def pretrain(self, model: nn.Module, inputs: tuple[Tensor, ...], rows: Tensor, run: TrainingRun) -> TrainingRun:
         """Pre-train the encoder if the recipe says so, in at most half of the time that is left."""

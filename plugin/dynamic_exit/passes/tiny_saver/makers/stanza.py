@@ -99,7 +99,7 @@ class TrainedMakerStanza(MakerStanza):
             augment=self.augment,
             views=min(self.views or fifth, epochs),
             patience=self.patience or max(PATIENCE, epochs // 4),
-            steps=epochs * steps,
+            steps_per_epoch=steps,
         )
 
 
@@ -110,7 +110,7 @@ class Schedule:
     Attributes:
         views: Views of the training split that the backbone answers.
         patience: Epochs without an improvement after which training stops.
-        steps: Of all epochs.
+        steps_per_epoch: Training steps of one epoch.
     """
 
     epochs: int
@@ -120,7 +120,12 @@ class Schedule:
     augment: AugmentName
     views: int
     patience: int
-    steps: int
+    steps_per_epoch: int
+
+    @property
+    def steps(self) -> int:
+        """Training steps of all epochs."""
+        return self.epochs * self.steps_per_epoch
 
 
 def _validate(values: Any, info: ValidationInfo) -> Any:
