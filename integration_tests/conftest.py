@@ -7,6 +7,7 @@ from pathlib import Path
 import filelock
 import pytest
 from fast_timing import fast_timing
+from outside_data import DATA, VARIABLE
 from workers import shared_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,6 +26,14 @@ def cache_of_the_tests(tmp_path_factory, worker_id):
 def short_timing():
     """As in the other tests; only the demo, whose speed-up has a bar, is timed as users time it."""
     with fast_timing():
+        yield
+
+
+@pytest.fixture(scope="module")
+def data_environment():
+    """Recipes find the data that is not part of the project where tests look for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, str(DATA))
         yield
 
 

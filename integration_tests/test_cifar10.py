@@ -1,15 +1,14 @@
 """Real images and third-party weights: the recipe's models, data and variants, and the bars of tiny savers."""
 
-import os
 import sys
 from pathlib import Path
 
 import fork_server
 import numpy as np
 import pytest
+from outside_data import needs
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("DYNAMIC_EXIT_DATA", ROOT.parent / "shared" / "data")).absolute()
 RECIPE = ROOT / "recipes" / "cifar10_resnet56.yaml"
 # as published with the weights: multiply-adds in M, and accuracy on dev in percent
 PUBLISHED = {
@@ -21,28 +20,19 @@ PUBLISHED = {
     "final": (125.5, 93.3),
 }
 
-pytestmark = pytest.mark.skipif(
-    not (DATA / "cifar10").is_dir(), reason=f"needs CIFAR-10 in {DATA}; set DYNAMIC_EXIT_DATA to another folder"
-)
+pytestmark = [needs("cifar10", "CIFAR-10"), pytest.mark.usefixtures("data_environment")]
 sys.path.insert(0, str(ROOT / "integration_tests" / "benchmarks"))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _data():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DYNAMIC_EXIT_DATA", str(DATA))
-        yield
-
-
 @pytest.fixture(scope="module")
-def load(_data):
+def load(data_environment):
     from dynamic_exit.core.user_code import load_function
 
     return load_function(f"{ROOT / 'recipes' / 'cifar10' / 'data.py'}:load")
 
 
 @pytest.fixture(scope="module")
-def records(_data):
+def records(data_environment):
     import cifar10
 
     from dynamic_exit.recipe import read_recipe

@@ -1,6 +1,5 @@
 """Heartbeats: the recipe's data, the script that trains its backbone, and what a run of it writes."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,26 +7,17 @@ from pathlib import Path
 import fork_server
 import numpy as np
 import pytest
+from outside_data import needs
 
 from dynamic_exit.core.user_code import load_function
 from dynamic_exit.pipeline import Metrics
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("DYNAMIC_EXIT_DATA", ROOT.parent / "shared" / "data")).absolute()
 RECIPE = ROOT / "recipes" / "ecg.yaml"
 #: Of the majority class, on the heartbeats that nothing is trained on.
 MOST_COMMON = 0.6
 
-pytestmark = pytest.mark.skipif(
-    not (DATA / "ecg").is_dir(), reason=f"needs ECG5000 in {DATA}; set DYNAMIC_EXIT_DATA to another folder"
-)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _data():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DYNAMIC_EXIT_DATA", str(DATA))
-        yield
+pytestmark = [needs("ecg", "ECG5000"), pytest.mark.usefixtures("data_environment")]
 
 
 @pytest.fixture(scope="module")

@@ -8,18 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from outside_data import DATA, needs
 
 from dynamic_exit.core.user_code import load_function
 from dynamic_exit.cost import count_macs
 from dynamic_exit.passes.pruning import load_pruned
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("DYNAMIC_EXIT_DATA", ROOT.parent / "shared" / "data")).absolute()
 FEW = '{train: "train[:2%]", calibration: "dev[:3%]", test: "dev[3%:6%]"}'
 
-pytestmark = pytest.mark.skipif(
-    not (DATA / "cifar10").is_dir(), reason=f"needs CIFAR-10 in {DATA}; set DYNAMIC_EXIT_DATA to another folder"
-)
+pytestmark = needs("cifar10", "CIFAR-10")
 
 
 def test_the_benchmark_prunes_to_its_goal_and_saves_what_it_made(tmp_path):

@@ -1,12 +1,11 @@
 """Real sentences: a small BERT and a bag of words, both trained here, from text files to one file."""
 
-import os
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from outside_data import DATA, needs
 from safetensors.torch import save_file
 from torch import nn
 
@@ -14,8 +13,6 @@ from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe import DataSource, parse_recipe
 from dynamic_exit.sources.data.loading import load_splits
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("DYNAMIC_EXIT_DATA", ROOT.parent / "shared" / "data")).absolute()
 WORDS, LENGTH = 4000, 24
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 MODELS = f"""
@@ -32,10 +29,7 @@ class Bag(nn.Module):
         return self.layer((self.words(input_ids) * real).sum(1) / real.sum(1))
 """
 
-pytestmark = pytest.mark.skipif(
-    not (DATA / "text" / "sst2_train.tsv.gz").is_file(),
-    reason=f"needs SST-2 in {DATA / 'text'}; set DYNAMIC_EXIT_DATA to another folder",
-)
+pytestmark = needs("text/sst2_train.tsv.gz", "SST-2")
 
 
 def data(folder):
