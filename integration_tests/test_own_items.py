@@ -73,7 +73,7 @@ from pathlib import Path
 from pydantic import Field
 
 from dynamic_exit.recipe import DataKind, DataSource
-from dynamic_exit.sources.data import read_npz
+from dynamic_exit.data import read_npz
 
 
 class ScaledSource(DataSource):

@@ -9,9 +9,9 @@ from outside_data import DATA, needs
 from safetensors.torch import save_file
 from torch import nn
 
+from dynamic_exit.data.loading import load_splits
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe import DataSource, parse_recipe
-from dynamic_exit.sources.data.loading import load_splits
 
 WORDS, LENGTH = 4000, 24
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]

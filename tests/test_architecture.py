@@ -23,6 +23,7 @@ FLOORS = (
     "passes",
     "recipe",
     "sources",
+    "data",
     "report",
     "artifact",
     "targets",

@@ -20,6 +20,8 @@ from dynamic_exit.core import distributed
 from dynamic_exit.core.batching import run_in_batches
 from dynamic_exit.core.cache import Cache
 from dynamic_exit.cost import node_macs
+from dynamic_exit.data.loading import load_splits
+from dynamic_exit.data.split import UNNAMED, Split
 from dynamic_exit.graph import Classifier, capture, find_cuts, split
 from dynamic_exit.passes.early_exit import (
     EarlyExitStanza,
@@ -32,8 +34,6 @@ from dynamic_exit.passes.early_exit import (
 )
 from dynamic_exit.passes.tiny_saver import FineTuneStanza
 from dynamic_exit.recipe import read_recipe
-from dynamic_exit.sources.data.loading import load_splits
-from dynamic_exit.sources.data.split import UNNAMED, Split
 from dynamic_exit.sources.models.loading import load_model
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes/quickstart.yaml"

@@ -21,6 +21,8 @@ import torch
 import yaml
 
 from dynamic_exit.cost import node_macs
+from dynamic_exit.data.loading import load_splits
+from dynamic_exit.data.split import UNNAMED
 from dynamic_exit.graph import Classifier, capture, find_cuts, split
 from dynamic_exit.passes.early_exit import (
     EarlyExitStanza,
@@ -32,8 +34,6 @@ from dynamic_exit.passes.early_exit import (
     choose_cuts,
 )
 from dynamic_exit.recipe import read_recipe
-from dynamic_exit.sources.data.loading import load_splits
-from dynamic_exit.sources.data.split import UNNAMED
 from dynamic_exit.sources.models.loading import load_model
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes/cifar10_resnet56.yaml"

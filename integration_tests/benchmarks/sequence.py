@@ -19,6 +19,8 @@ from cifar10 import RECIPE, halves
 from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.chain.goal import Goal
 from dynamic_exit.core.user_code import load_function
+from dynamic_exit.data.run_inputs import RunInputs
+from dynamic_exit.data.split import Split
 from dynamic_exit.errors import TuningError
 from dynamic_exit.pipeline.exits import add_exits
 from dynamic_exit.pipeline.stages import export_backbone, record_split
@@ -26,9 +28,7 @@ from dynamic_exit.recipe import Recipe, read_recipe
 from dynamic_exit.records import Records
 from dynamic_exit.search.optimizer import optimize
 from dynamic_exit.search.options import SearchOptions
-from dynamic_exit.sources.data.split import Split
 from dynamic_exit.sources.models.loading import load_model
-from dynamic_exit.sources.run_inputs import RunInputs
 from dynamic_exit.targets.base import ExportRequest
 from dynamic_exit.targets.onnxruntime import OnnxRuntimeTarget
 from dynamic_exit.targets.stage_costs import stage_macs

@@ -17,9 +17,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from dynamic_exit.data.split import Split
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe import Recipe
-from dynamic_exit.sources.data.split import Split
 
 SETS = ("Crop", "MelbournePedestrian", "FaceAll")
 

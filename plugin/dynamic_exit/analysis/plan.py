@@ -10,6 +10,8 @@ from ..chain.names import HIDDEN
 from ..core.cache import Cache
 from ..core.process_state import preserve_process_state
 from ..cost import count_macs
+from ..data.run_inputs import RunInputs
+from ..data.split import UNLABELLED
 from ..graph.backbone import Backbone
 from ..passes import PruningStanza
 from ..passes.early_exit import EarlyExitStanza
@@ -26,8 +28,6 @@ from ..report.plan import (
     StaticSearchPlan,
     StepPlan,
 )
-from ..sources.data.split import UNLABELLED
-from ..sources.run_inputs import RunInputs
 from .probes import Estimate
 
 

@@ -19,6 +19,8 @@ from ..core import distributed
 from ..core.batching import DEFAULT_BATCH_SIZE, named_batches
 from ..core.logging import silenced
 from ..cost import ROUND_SECONDS, count_macs
+from ..data.run_inputs import RunInputs
+from ..data.split import UNLABELLED
 from ..errors import PassError
 from ..graph import Classifier
 from ..graph.backbone import Backbone
@@ -36,8 +38,6 @@ from ..recipe.static_choices import StaticChoice
 from ..records import Records
 from ..search.optimizer import optimize
 from ..search.options import SearchOptions
-from ..sources.data.split import UNLABELLED
-from ..sources.run_inputs import RunInputs
 from ..targets.onnxruntime import export_whole
 from ..targets.stage_costs import ROUNDS, TIME_LIMIT
 

@@ -10,6 +10,7 @@ from typing import Any
 from ..chain.operating_point import OperatingPoints
 from ..core import distributed
 from ..core.logging import logging_to
+from ..data.run_inputs import RunInputs
 from ..errors import OutputError
 from ..graph import Classifier, find_max_tokens
 from ..passes.stanza import Preprocessing
@@ -19,7 +20,6 @@ from ..records import Records
 from ..report.metrics import METRICS_FILE, Metrics
 from ..report.page import report_page
 from ..runtime.stages import StageSet
-from ..sources.run_inputs import RunInputs
 from ..sources.tokenizer import save_tokenizer
 from .folder import POINTS_FILE
 from .manifest import IMAGES, InputSpec

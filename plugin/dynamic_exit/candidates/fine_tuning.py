@@ -10,10 +10,10 @@ from ..core import distributed
 from ..core.cache import Cache
 from ..core.hashing import digest
 from ..core.model_fingerprint import function_fingerprint
+from ..data.split import Split
 from ..errors import PassError
 from ..graph import Classifier
 from ..passes.tiny_saver import FineTuneStanza, TeacherSamples, fine_tune
-from ..sources.data.split import Split
 from .teacher import TeacherAnswers
 
 _STATE = "state.safetensors"

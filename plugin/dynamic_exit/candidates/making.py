@@ -17,11 +17,11 @@ from ..core.code_fingerprint import CodeFingerprint
 from ..core.hashing import digest
 from ..core.model_fingerprint import function_fingerprint
 from ..cost import count_macs
+from ..data.run_inputs import RunInputs
 from ..errors import PassError
 from ..graph import Classifier
 from ..passes.tiny_saver.makers import MAKERS, Architecture, MakerStanza, MakerTask, SaverMaker, Teaching
 from ..passes.training import TrainingRun
-from ..sources.run_inputs import RunInputs
 from .survey import CandidateSpec
 from .teacher import TeacherAnswers
 

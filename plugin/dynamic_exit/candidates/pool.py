@@ -10,10 +10,10 @@ from ..core import distributed
 from ..core.cache import Cache
 from ..core.progress import Progress, ProgressLog
 from ..cost import count_macs
+from ..data.run_inputs import RunInputs
 from ..errors import DynamicExitError, ModelError
 from ..passes.tiny_saver import FINE_TUNED_SUFFIX, Candidate, Shortlist, TinySaverStanza, skipped_candidate
 from ..passes.tiny_saver.makers import choose_makers
-from ..sources.run_inputs import RunInputs
 from .survey import CandidateSpec, survey_candidate
 
 logger = logging.getLogger(__name__)

@@ -8,11 +8,11 @@ from ..core.cache import Cache
 from ..core.hashing import digest
 from ..core.model_fingerprint import classifier_fingerprint, environment_fingerprint
 from ..cost import count_macs
+from ..data.run_inputs import RunInputs
 from ..graph import Classifier
 from ..passes import ModelSource
 from ..sources.models.base import find_builder
 from ..sources.models.candidates import load_candidate
-from ..sources.run_inputs import RunInputs
 from .untrained import why_untrained
 
 

@@ -12,9 +12,9 @@ from ..core.batching import DEFAULT_BATCH_SIZE
 from ..core.cache import Cache
 from ..core.hashing import array_fingerprint, digest
 from ..core.model_fingerprint import environment_fingerprint
+from ..data.run_inputs import RunInputs
+from ..data.split import UNLABELLED, Split
 from ..passes.tiny_saver.makers import ViewOf
-from ..sources.data.split import UNLABELLED, Split
-from ..sources.run_inputs import RunInputs
 
 logger = logging.getLogger(__name__)
 

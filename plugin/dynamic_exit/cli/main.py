@@ -239,8 +239,8 @@ def benchmark(
     """Time a written model against its backbone, in float and int8, and against the ideal."""
     from ..analysis.benchmark import BATCH_SIZES, benchmark_folder
     from ..analysis.evaluate import load_samples
+    from ..data.split import UNNAMED
     from ..report.tables import benchmark_tables
-    from ..sources.data.split import UNNAMED
 
     with terminal_log(quiet, verbose):
         split = load_samples(data or folder / "recipe.yaml", folder)

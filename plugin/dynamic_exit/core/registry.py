@@ -21,7 +21,7 @@ def find_built_in(folder: str, ending: str = "", *, first: Sequence[str] = ()) -
     """Return the items in the files of a folder, for `built_in` of a `Registry`: each ``NAME<ending>.py`` has a `KIND`.
 
     Args:
-        folder: Of this package, such as ``sources/data``.
+        folder: Of this package, such as ``data``.
         ending: Of the files' names.
         first: Names in the order in which messages list them, before the names of other files.
     """

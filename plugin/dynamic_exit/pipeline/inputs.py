@@ -5,20 +5,20 @@ from dataclasses import replace
 
 from torch import nn
 
+from ..data.checks import check_labels, check_same_format
+from ..data.class_names import Note, find_class_names
+from ..data.loading import load_splits
+from ..data.pixel_range import explain_range_mismatch
+from ..data.run_inputs import RunInputs
+from ..data.split import Split
 from ..errors import DataError, ModelError, nearest
 from ..graph import Classifier, check_logits, check_objective
 from ..recipe.recipe import Recipe
-from ..sources.class_names import Note, find_class_names
-from ..sources.data.checks import check_labels, check_same_format
-from ..sources.data.loading import load_splits
-from ..sources.data.pixel_range import explain_range_mismatch
-from ..sources.data.split import Split
 from ..sources.labels import find_model_labels
 from ..sources.models.base import find_builder
 from ..sources.models.candidates import expand_candidates
 from ..sources.models.loading import find_input_parameters, has_uint8_images, load_model
 from ..sources.models.weights import check_trained
-from ..sources.run_inputs import RunInputs
 from .baseline_check import check_backbone
 
 

@@ -19,12 +19,12 @@ from ..core.cache import Cache, open_cache
 from ..core.logging import log_seconds, silenced
 from ..core.process_state import preserve_process_state
 from ..core.progress import Progress
+from ..data.run_inputs import RunInputs
+from ..data.split import Split
 from ..errors import DynamicExitError
 from ..recipe.recipe import Recipe
 from ..records import Records
 from ..report.metrics import Metrics
-from ..sources.data.split import Split
-from ..sources.run_inputs import RunInputs
 from ..targets.measure import measure
 from .exits import add_exits
 from .inputs import load_run_inputs

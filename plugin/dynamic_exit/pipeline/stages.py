@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ..core import distributed
 from ..core.cache import Cache
 from ..cost import ChainCost
+from ..data.run_inputs import RunInputs
 from ..graph import is_text
 from ..graph.backbone import Backbone
 from ..passes.tiny_saver import Candidate
@@ -16,7 +17,6 @@ from ..recipe.target_registry import TARGETS
 from ..records import Records
 from ..runtime.recorder import make_records
 from ..runtime.stages import FLOAT, StageSet
-from ..sources.run_inputs import RunInputs
 from ..targets.base import Target
 from ..targets.precision import QuantizationTrial
 from ..targets.stage_costs import stage_costs, stage_macs

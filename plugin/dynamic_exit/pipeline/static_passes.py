@@ -14,12 +14,12 @@ from ..core.cache import Cache
 from ..core.hashing import array_fingerprint, digest
 from ..core.model_fingerprint import classifier_fingerprint, function_fingerprint, training_environment_fingerprint
 from ..cost import count_macs
+from ..data.run_inputs import RunInputs
 from ..errors import PassError
 from ..graph import Classifier, check_logits
 from ..passes import PruningStanza, Samples, Stanza, apply_static, registered_passes
 from ..passes.pruning import pack_pruned, prune, unpack_pruned
 from ..report.metrics import BackboneFigures, StaticPassEffect
-from ..sources.run_inputs import RunInputs
 
 logger = logging.getLogger(__name__)
 

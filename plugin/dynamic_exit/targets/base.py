@@ -18,11 +18,11 @@ from ..core import distributed
 from ..core.batching import run_in_batches
 from ..core.file_archive import pack_files, unpack_files
 from ..cost import count_macs
+from ..data.run_inputs import RunInputs
 from ..errors import ExportError, first_line
 from ..graph.backbone import Backbone
 from ..onnx.verification import Agreement, logit_differences
 from ..runtime.stages import ExportedPart, Stage, StageSet
-from ..sources.run_inputs import RunInputs
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ import numpy as np
 from ..chain.operating_point import OperatingPoints, point_thresholds
 from ..core.batching import named_batches
 from ..cost import ROUND_SECONDS, Latency, measure_latency
+from ..data.run_inputs import RunInputs
 from ..onnx.verification import run_session
 from ..report.metrics import FileSizes, LatencyFigures, PointFigures, Timing
 from ..runtime.stages import FLOAT, StageSet
-from ..sources.run_inputs import RunInputs
 from . import stage_costs
 from .base import RunnableModel, Session
 

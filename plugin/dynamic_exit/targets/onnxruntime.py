@@ -13,6 +13,7 @@ from ..chain.operating_point import OperatingPoints
 from ..core import distributed
 from ..core.batching import DEFAULT_BATCH_SIZE, named_batches
 from ..core.cache import open_cache
+from ..data.run_inputs import RunInputs
 from ..graph import Classifier
 from ..onnx.export import export_part
 from ..onnx.part import Part
@@ -20,7 +21,6 @@ from ..onnx.quantize import QuantizationOptions, quantize_part
 from ..onnx.session import PartSession, open_session
 from ..onnx.verification import Agreement
 from ..runtime.stages import StageSet
-from ..sources.run_inputs import RunInputs
 from .base import ExportRequest, Feeds, FreeDims, Target
 from .float_twin import check_twin, keep_twin
 from .verification import File, stitch_file, verify

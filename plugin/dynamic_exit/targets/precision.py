@@ -10,6 +10,7 @@ import numpy as np
 from ..core import distributed
 from ..core.batching import DEFAULT_BATCH_SIZE, batches, named_batches
 from ..cost import measure_latency
+from ..data.run_inputs import RunInputs
 from ..errors import ExportError
 from ..graph import is_text
 from ..graph.backbone import Backbone
@@ -18,7 +19,6 @@ from ..onnx.quantize import PRODUCTS, QuantizationOptions, quantize_part
 from ..onnx.session import PartSession
 from ..passes.quantization import int8_options
 from ..runtime.stages import FLOAT
-from ..sources.run_inputs import RunInputs
 from .onnxruntime import export_whole
 
 logger = logging.getLogger(__name__)

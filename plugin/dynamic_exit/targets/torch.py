@@ -16,6 +16,7 @@ from ..artifact.model_config import DynamicExitModelConfig
 from ..artifact.runner import open_runner
 from ..chain.operating_point import OperatingPoints, point_thresholds
 from ..core.batching import DEFAULT_BATCH_SIZE
+from ..data.run_inputs import RunInputs
 from ..errors import ExportError, VerificationError
 from ..graph import Classifier, Segment, capture, export_program, split
 from ..onnx.verification import LOGIT_TOLERANCE, Agreement, logit_differences
@@ -23,7 +24,6 @@ from ..passes.quantization import TorchOptions, quantize_for_torch
 from ..runtime.archive import ArchivedPart, pack, unpack
 from ..runtime.compile import compile_part, fold_constants
 from ..runtime.stages import Stage, StageSet
-from ..sources.run_inputs import RunInputs
 from .base import ExportRequest, Feeds, FreeDims, Target
 from .verification import check_answers
 

@@ -11,6 +11,7 @@ import torch
 
 from ..chain.operating_point import OperatingPoint, OperatingPoints, point_thresholds
 from ..core.batching import DEFAULT_BATCH_SIZE, batches
+from ..data.run_inputs import RunInputs
 from ..onnx.model_parts import ModelParts
 from ..onnx.part import Part
 from ..onnx.session import open_session
@@ -18,7 +19,6 @@ from ..onnx.stitch import stitch
 from ..onnx.verification import LOGIT_TOLERANCE, Agreement, assert_equivalent, compare, is_equivalent, logit_differences
 from ..runtime.model import DynamicExitModel
 from ..runtime.stages import Stage, StageSet
-from ..sources.run_inputs import RunInputs
 from .base import Feeds, Session, shorter_lengths
 
 # batch sizes at which a few samples are compared besides the usual one

@@ -3,11 +3,11 @@
 import numpy as np
 from torch import nn
 
+from ...data.run_inputs import RunInputs
+from ...data.split import Split
 from ...graph import Classifier, answer_without_sigmoid
 from ...recipe.recipe import DynamicExit, Recipe
-from ...sources.data.split import Split
 from ...sources.models.candidates import expand_candidates
-from ...sources.run_inputs import RunInputs
 from .calibration import CalibrationCalls
 
 

@@ -9,14 +9,14 @@ from neural_compressor.common.base_config import BaseConfig
 from torch import nn
 
 from ...core.process_state import preserve_process_state
+from ...data.checks import check_samples, resolve_overlaps
+from ...data.split import Split
 from ...errors import ModelError, PassError, RecipeError
 from ...graph import evaluation_mode
 from ...modeling.auto import AutoDynamicExitModel
 from ...modeling.base import DynamicExitClassifier
 from ...pipeline.run import run
 from ...recipe.yaml_io import parse_recipe, read_stanzas
-from ...sources.data.checks import check_samples, resolve_overlaps
-from ...sources.data.split import Split
 from .calibration import record_calibration
 from .calibration_source import memory_stanzas
 from .evaluator import Evaluator, check_tolerable_loss

@@ -8,6 +8,7 @@ from torch import nn
 from ...candidates.pool import CandidatePool
 from ...chain.goal import Goal
 from ...core.cache import Cache
+from ...data.run_inputs import RunInputs
 from ...errors import PassError
 from ...graph import Cut, Program, Segment, check_objective, evaluation_mode
 from ...graph.backbone import Backbone
@@ -20,7 +21,6 @@ from ...recipe.tuning import Tuning
 from ...runtime.model import DynamicExitModel
 from ...search.optimizer import optimize
 from ...search.options import SearchOptions
-from ...sources.run_inputs import RunInputs
 from .calibration import CalibrationCalls
 from .calibration_source import load_calibration
 from .memory_target import MemoryTarget

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from ...chain.operating_point import OperatingPoints
+from ...data.run_inputs import RunInputs
 from ...runtime.stages import StageSet
-from ...sources.run_inputs import RunInputs
 from ...targets.base import AssembledModel, ExportRequest, Feeds, Target
 
 

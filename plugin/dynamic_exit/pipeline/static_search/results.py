@@ -12,12 +12,12 @@ from ...chain.operating_point import OperatingPoints
 from ...core import distributed
 from ...core.batching import DEFAULT_BATCH_SIZE, batches
 from ...cost import count_macs
+from ...data.run_inputs import RunInputs
 from ...onnx.session import PartSession
 from ...recipe.static_choices import StaticChoice
 from ...records import Records
 from ...report.metrics import BaselineFigures, StaticPointFigures, StaticSearchFigures, StaticVariantFigures
 from ...runtime.stages import Stage
-from ...sources.run_inputs import RunInputs
 from ...targets.onnxruntime import export_whole
 from ..backbone import cut_backbone
 from ..stages import Build

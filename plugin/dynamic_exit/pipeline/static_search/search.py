@@ -21,6 +21,7 @@ from ...chain.goal import Goal
 from ...core import distributed
 from ...core.cache import Cache
 from ...core.logging import silenced
+from ...data.run_inputs import RunInputs
 from ...errors import DynamicExitError, TuningError
 from ...recipe.recipe import Recipe
 from ...recipe.static_choices import StaticSearch
@@ -29,7 +30,6 @@ from ...records import Records
 from ...runtime.stages import Stage
 from ...search.optimizer import optimize
 from ...search.options import SearchOptions
-from ...sources.run_inputs import RunInputs
 from ...targets.stage_costs import time_stages
 from ..exits import add_exits
 from ..savers import add_savers

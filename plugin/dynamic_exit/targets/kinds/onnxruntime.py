@@ -19,8 +19,8 @@ from ...recipe.export import Export
 from ...recipe.target_registry import TargetKind
 
 if TYPE_CHECKING:
+    from ...data.run_inputs import RunInputs
     from ...graph.backbone import Backbone
-    from ...sources.run_inputs import RunInputs
     from ..onnxruntime import OnnxRuntimeTarget
     from ..precision import QuantizationTrial
 

@@ -17,9 +17,9 @@ from ...recipe.export import Export
 from ...recipe.target_registry import TargetKind
 
 if TYPE_CHECKING:
+    from ...data.run_inputs import RunInputs
     from ...graph.backbone import Backbone
     from ...runtime.archive import ArchivedPart
-    from ...sources.run_inputs import RunInputs
     from ..torch import TorchTarget
 
 

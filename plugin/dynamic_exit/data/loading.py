@@ -7,11 +7,11 @@ from functools import partial
 
 import numpy as np
 
-from ...errors import DataError
-from ...passes import ModelSource
-from ...recipe.data import DATA_SOURCES, DataSource
-from ..class_names import ClassNames, Note, encode_labels, find_class_names
+from ..errors import DataError
+from ..passes import ModelSource
+from ..recipe.data import DATA_SOURCES, DataSource
 from .checks import check_samples, resolve_overlaps
+from .class_names import ClassNames, Note, encode_labels, find_class_names
 from .reader import ReadRequest, Samples, SplitReader
 from .split import UNLABELLED, Split
 

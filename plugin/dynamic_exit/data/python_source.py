@@ -1,8 +1,8 @@
 """Samples that a function of the user loads."""
 
-from ...core.user_code import load_function
-from ...errors import DataError, first_line
-from ...recipe.data import DataKind, DataSource
+from ..core.user_code import load_function
+from ..errors import DataError, first_line
+from ..recipe.data import DataKind, DataSource
 from .reader import ReadRequest, Samples, SplitReader
 
 

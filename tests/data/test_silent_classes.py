@@ -11,11 +11,11 @@ from torch import nn
 
 from dynamic_exit.analysis.evaluate import load_samples
 from dynamic_exit.artifact.model_config import DynamicExitModelConfig
+from dynamic_exit.data.loading import load_splits
 from dynamic_exit.errors import DataError, ModelError
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.recipe import DataSource, parse_recipe
-from dynamic_exit.sources.data.loading import load_splits
 from dynamic_exit.sources.models.candidates import load_candidate
 
 SPLITS = ("train", "calibration", "test")

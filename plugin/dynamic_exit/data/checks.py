@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ...errors import DataError
+from ..errors import DataError
 from .split import UNLABELLED, UNNAMED, Split
 
 # names that the exported model uses for values of its own

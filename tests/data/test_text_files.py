@@ -9,15 +9,15 @@ import sentences
 import torch
 from torch import nn
 
+from dynamic_exit.data.checks import check_samples, resolve_overlaps
+from dynamic_exit.data.loading import load_splits
+from dynamic_exit.data.npz_source import read_npz
+from dynamic_exit.data.split import UNNAMED, Split
+from dynamic_exit.data.text_files import find_file, read_text
 from dynamic_exit.errors import DataError, DynamicExitError, RecipeError
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.recipe import Columns, DataSource, parse_recipe, read_recipe
-from dynamic_exit.sources.data.checks import check_samples, resolve_overlaps
-from dynamic_exit.sources.data.loading import load_splits
-from dynamic_exit.sources.data.npz_source import read_npz
-from dynamic_exit.sources.data.split import UNNAMED, Split
-from dynamic_exit.sources.data.text_files import find_file, read_text
 from dynamic_exit.sources.models.loading import load_model
 
 IDS = np.arange(12).reshape(3, 4)

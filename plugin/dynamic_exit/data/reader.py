@@ -6,10 +6,10 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from ...errors import DataError
-from ...passes import ModelSource
-from ...recipe.data import DataSource
-from ..class_names import ClassNames, Note
+from ..errors import DataError
+from ..passes import ModelSource
+from ..recipe.data import DataSource
+from .class_names import ClassNames, Note
 
 #: Inputs and labels of one split: one array (N, ...), or several by name, and N labels that are numbers or names.
 Samples = tuple[ArrayLike | Mapping[str, ArrayLike], ArrayLike]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from ...errors import DataError, first_line, nearest
-from ...recipe.data import Columns
+from ..errors import DataError, first_line, nearest
+from ..recipe.data import Columns
 
 #: Endings of text files, each with an optional ``.gz``.
 ENDINGS = (".csv", ".tsv", ".jsonl")

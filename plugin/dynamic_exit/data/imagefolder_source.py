@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ...core.images import DecodedImage, decode_image, to_rgb_array
-from ...errors import DataError, first_line, nearest
-from ...recipe.data import DataKind, DataSource
-from ..class_names import ClassNames, Note, sort_class_names
+from ..core.images import DecodedImage, decode_image, to_rgb_array
+from ..errors import DataError, first_line, nearest
+from ..recipe.data import DataKind, DataSource
+from .class_names import ClassNames, Note, sort_class_names
 from .reader import ReadRequest, SplitReader, find_path
 
 # prefixes of folders that operating systems and tools create

@@ -11,7 +11,7 @@ from torch import nn
 from ..errors import DataError, nearest
 from ..passes import ModelSource
 from ..recipe.data import DataSource
-from .labels import find_model_labels
+from ..sources.labels import find_model_labels
 
 #: Receives a note for the user, one sentence.
 Note = Callable[[str], None]

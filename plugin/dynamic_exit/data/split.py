@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ...errors import DataError
+from ..errors import DataError
 
 #: Name of a single input that came without one; models take it by position.
 UNNAMED = ""

@@ -16,12 +16,12 @@ from transformers.image_utils import load_image
 from dynamic_exit.analysis.evaluate import load_samples
 from dynamic_exit.artifact.image_processor import write_image_processor
 from dynamic_exit.artifact.model_config import DynamicExitModelConfig
+from dynamic_exit.data.imagefolder_source import read_image
+from dynamic_exit.data.loading import load_splits
 from dynamic_exit.errors import DataError
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.recipe import DataSource, parse_recipe
-from dynamic_exit.sources.data.imagefolder_source import read_image
-from dynamic_exit.sources.data.loading import load_splits
 from dynamic_exit.sources.models.loading import load_model
 from dynamic_exit.sources.models.preprocessing import make_preprocessing
 

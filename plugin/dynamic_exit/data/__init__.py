@@ -1,20 +1,24 @@
-"""Data sources: .npz files, image folders, text files and the user's Python code."""
+"""Data sources: the splits that a recipe names, from .npz files, image folders, text files and the user's own code."""
 
 from typing import TYPE_CHECKING
 
-from ...core.lazy import lazy_exports
+from ..core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .checks import check_labels, check_same_format, check_samples, resolve_overlaps
+    from .class_names import ClassNames, encode_labels, find_class_names
     from .loading import encode_label_names, load_splits
     from .npz_source import read_npz
     from .pixel_range import explain_range_mismatch, propose_ranges
     from .reader import ReadRequest, Samples, SplitReader, find_path
+    from .run_inputs import RunInputs
     from .split import UNNAMED, Split
 
 __all__ = [
     "UNNAMED",
+    "ClassNames",
     "ReadRequest",
+    "RunInputs",
     "Samples",
     "Split",
     "SplitReader",
@@ -22,7 +26,9 @@ __all__ = [
     "check_same_format",
     "check_samples",
     "encode_label_names",
+    "encode_labels",
     "explain_range_mismatch",
+    "find_class_names",
     "find_path",
     "load_splits",
     "propose_ranges",
@@ -35,10 +41,12 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "checks": ("check_labels", "check_same_format", "check_samples", "resolve_overlaps"),
+        "class_names": ("ClassNames", "encode_labels", "find_class_names"),
         "loading": ("encode_label_names", "load_splits"),
         "npz_source": ("read_npz",),
         "pixel_range": ("explain_range_mismatch", "propose_ranges"),
         "reader": ("ReadRequest", "Samples", "SplitReader", "find_path"),
+        "run_inputs": ("RunInputs",),
         "split": ("UNNAMED", "Split"),
     },
 )

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from ...errors import DataError
-from ...recipe.data import DataKind, DataSource
+from ..errors import DataError
+from ..recipe.data import DataKind, DataSource
 from .reader import ReadRequest, SplitReader, find_path
 
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import DataError
-from ...passes import ModelSource
-from ...recipe.data import DataKind, DataSource
-from ..class_names import ClassNames, Note, encode_labels
-from ..tokenizer import load_tokenizer, token_limit
+from ..errors import DataError
+from ..passes import ModelSource
+from ..recipe.data import DataKind, DataSource
+from ..sources.tokenizer import load_tokenizer, token_limit
+from .class_names import ClassNames, Note, encode_labels
 from .reader import ReadRequest, SplitReader, find_path
 from .text_files import TextRows, find_file, read_text
 from .text_labels import group_by_label_kind, read_labels

@@ -5,8 +5,8 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from ...errors import DataError
-from ..class_names import as_integer
+from ..errors import DataError
+from .class_names import as_integer
 from .text_files import TextRows
 
 _FRACTION = re.compile(r"\s*[+-]?[0-9]*[.,][0-9]+\s*", re.ASCII)

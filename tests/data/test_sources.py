@@ -8,12 +8,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dynamic_exit.core.user_code import load_function
+from dynamic_exit.data.checks import check_samples, resolve_overlaps
+from dynamic_exit.data.loading import load_splits
+from dynamic_exit.data.split import UNNAMED, Split
 from dynamic_exit.errors import DataError
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.recipe import DataSource
-from dynamic_exit.sources.data.checks import check_samples, resolve_overlaps
-from dynamic_exit.sources.data.loading import load_splits
-from dynamic_exit.sources.data.split import UNNAMED, Split
 from dynamic_exit.sources.models.loading import load_model
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from ...graph import Classifier, Preprocessing
+from ..graph import Classifier, Preprocessing
 
 _BYTE_MAX = 255.0
 # mean and std that most models are trained with, for pixels of 0..1

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..graph import Classifier
 from ..passes import ModelSource
 from ..recipe.recipe import Recipe
-from .data.split import Split
+from .split import Split
 
 logger = logging.getLogger(__name__)
 
