@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import dynamic_exit
-from dynamic_exit.core.placement import check_on_cpu, device_of, repeatable_on
+from dynamic_exit.core.placement import check_on_cpu, device_of, is_fast_in_bfloat16, repeatable_on
 from dynamic_exit.errors import CaptureError, ModelError
 from dynamic_exit.graph import Classifier, capture
 from dynamic_exit.passes import ModelSource
@@ -28,6 +28,15 @@ ELSEWHERE = " is on meta, and only training moves to a GPU, by itself; give it o
 def test_where_a_module_is():
     assert device_of(nn.Linear(2, 2).to("meta")).type == "meta"
     assert device_of(nn.ReLU()).type == device_of(lambda x: x).type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("kernels", "amx", "fast"), [("AVX512", True, True), ("AVX512", False, False), ("AVX2", True, False)]
+)
+def test_a_processor_is_fast_in_bfloat16_with_amx_unless_held_to_older_kernels(kernels, amx, fast, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: kernels)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
+    assert is_fast_in_bfloat16(torch.device("cpu")) is fast
 
 
 def test_one_part_elsewhere_is_enough():

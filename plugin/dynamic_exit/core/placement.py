@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 
 _CPU = torch.device("cpu")
+_WITH_AMX = ("AVX512", "AMX")
 
 
 def device_of(module: object) -> torch.device:
@@ -66,3 +67,11 @@ def repeatable_on(device: torch.device) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
         torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
+
+
+def is_fast_in_bfloat16(device: torch.device) -> bool:
+    """Return whether a device has matrix units for bfloat16: a GPU of compute capability 8 or more, a CPU with AMX."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    # a process may have been held to older kernels than the processor has
+    return torch.backends.cpu.get_cpu_capability() in _WITH_AMX and bool(torch.cpu.get_capabilities().get("amx_bf16"))

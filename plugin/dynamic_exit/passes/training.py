@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.optim.optimizer import ParamsT
 
 from ..core import distributed
-from ..core.placement import device_of, repeatable_on
+from ..core.placement import device_of, is_fast_in_bfloat16, repeatable_on
 from ..errors import PassError, first_line
 from .augment import make_augment
 
@@ -98,6 +98,8 @@ class TrainingRun:
         watch: Called with the number of each epoch, from 1, and the model after it; returns whether to stop.
         layer_decay: Rate of each layer over that of the one behind it; 1 for one rate. The last layer has the full
             rate. A layer begins at each weight of two dimensions or more, in the order in which they are registered.
+        mixed_precision: Multiply in bfloat16 where training is, if it has units for that; weights and losses stay in
+            float32.
     """
 
     seed: int
@@ -106,6 +108,7 @@ class TrainingRun:
     deadline: float | None = None
     watch: Callable[[int, nn.Module], bool] | None = None
     layer_decay: float = 1.0
+    mixed_precision: bool = False
 
     def with_watch(self, watch: Callable[[int, nn.Module], bool]) -> "TrainingRun":
         """Return the same run with a `watch`."""
@@ -137,6 +140,7 @@ def train(
     """
     given = device_of(model)
     device = _training_device(model.eval(), samples)
+    mixed = run.mixed_precision and is_fast_in_bfloat16(device)
     model.to(device).train().requires_grad_(True)
     count = samples.count
     batches = max(1, count // options.batch_size)  # a short last batch would disturb the batch statistics
@@ -151,7 +155,8 @@ def train(
             losses, correct = 0.0, 0
             for rows in torch.randperm(count, generator=generator).tensor_split(batches):
                 batch = [as_model_input(each).to(device) for each in view(rows, epoch)]
-                output = model(*batch)
+                with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+                    output = model(*batch).float()
                 loss = loss_of(output, rows, batch, epoch)
                 _step(model, optimizer, loss, f"of {run.name} became {{}} in epoch {epoch}; lower its learning_rate")
                 schedule.step()

@@ -1,11 +1,13 @@
-"""How long savers are trained, and which epoch of a training is kept."""
+"""How long savers are trained, in which precision, and which epoch of a training is kept."""
 
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
+from dynamic_exit.passes.tiny_saver.makers import MAKERS, MakerTask, Teaching
 from dynamic_exit.passes.tiny_saver.makers.stanza import TrainedMakerStanza
 from dynamic_exit.passes.tiny_saver.makers.trained import _BestEpoch
 from dynamic_exit.passes.training import TrainingRun
@@ -53,3 +55,40 @@ def test_of_epochs_that_are_right_as_often_the_surest_is_kept():
     best.restore(model)
     assert (float(model.factor), best.epoch, best.best[0]) == (2.0, 3, 1.0)
     assert stopped == [False] * 5 + [True]
+
+
+def brightest_quadrant(precision: bool | None, monkeypatch) -> nn.Module:
+    """Train a saver to tell which quadrant of an image is bright, on a device that is said to be fast in bfloat16."""
+    monkeypatch.setattr("dynamic_exit.passes.training.is_fast_in_bfloat16", lambda device: True)
+    labels = torch.arange(64) % 4
+    images = torch.zeros(64, 1, 8, 8)
+    for image, label in zip(images, labels, strict=True):
+        image[0, 4 * (label // 2) :, 4 * (label % 2) :][:4, :4] = 1.0
+    kind = MAKERS.find("convnet")
+    stanza = kind.Options(make="convnet", epochs=20, batch_size=16, augment="none", mixed_precision=precision)
+    maker = kind(stanza, MakerTask({"x": images}, 4, nn.Identity()))
+    teaching = Teaching({"x": images}, labels, 4, lambda name, view: 9.0 * functional.one_hot(labels, 4).float())
+    smallest = next(iter(maker.architectures(0.1)))
+    model = maker.fit(smallest, teaching, TrainingRun(0, "a saver")).model
+    with torch.no_grad():
+        assert (model(images).argmax(dim=1) == labels).float().mean() > 0.9
+    return model
+
+
+def test_mixed_precision_teaches_as_much_and_leaves_weights_as_they_are_kept(monkeypatch):
+    exact, mixed = (brightest_quadrant(precision, monkeypatch).state_dict() for precision in (None, True))
+    assert any(not torch.equal(exact[name], mixed[name]) for name in exact), "products were rounded to bfloat16"
+    assert all(tensor.dtype == exact[name].dtype and tensor.is_contiguous() for name, tensor in mixed.items())
+
+
+@pytest.mark.parametrize(
+    ("width", "wanted", "mixed"),
+    [(2_500, None, True), (2_499, None, False), (2_500, False, False), (1, True, True)],
+)
+def test_large_savers_are_trained_in_mixed_precision(width, wanted, mixed):
+    kind = MAKERS.find("convnet")
+    maker = kind(
+        kind.Options(make="convnet", mixed_precision=wanted), MakerTask({"x": torch.zeros(2, 3, 8, 8)}, 2, None)
+    )
+    # 2,000 times 2,500 are the five million multiply-adds from which it pays
+    assert maker._mixes_precisions(nn.Linear(2_000, width), (torch.zeros(2, 2_000),)) is mixed

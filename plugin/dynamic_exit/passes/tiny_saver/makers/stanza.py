@@ -16,6 +16,8 @@ from .registry import MAKERS
 AUTO = "auto"
 #: Epochs that a saver is trained for, or as many as make so many steps, within a limit: small splits need more of them.
 EPOCHS, STEPS, MAX_EPOCHS = 20, 600, 200
+#: Multiply-adds from which bfloat16 is faster than the conversions that it asks for.
+MIXED_FROM = 5_000_000
 #: Fewest and most views of a sample, and fewest epochs to wait for an improvement, unless a recipe says otherwise.
 VIEWS, PATIENCE = (4, 32), 10
 
@@ -77,6 +79,11 @@ class TrainedMakerStanza(MakerStanza):
         f"fifth of the epochs, {VIEWS[0]} to {VIEWS[1]}",
     )
     mix: bool = Field(True, description="every second view mixes two samples, or leaves out tokens of a text")
+    mixed_precision: bool | None = Field(
+        None,
+        description="multiply in bfloat16 where training is, on a GPU or a processor with AMX; null: for savers of "
+        f"{MIXED_FROM // 10**6} million multiply-adds or more, as smaller ones gain nothing",
+    )
     validation: float = Field(0.1, ge=0, lt=1, description="share of the split that selects the best epoch")
     patience: int | None = Field(
         None,
