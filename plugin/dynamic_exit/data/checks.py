@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import DataError
+from .arrays import to_array, to_labels
 from .split import UNLABELLED, UNNAMED, Split
 
 # names that the exported model uses for values of its own
@@ -20,7 +21,7 @@ def check_samples(
 
     Args:
         inputs: One array (N, ...), or several by name.
-        labels: Whole numbers (N,).
+        labels: Whole numbers (N,) or (N, 1).
         split: Name of the split, for messages.
 
     Returns:
@@ -33,7 +34,7 @@ def check_samples(
     arrays = {name: _check_input(name, array, split) for name, array in by_name.items()}
     if not arrays:
         raise DataError(f"split '{split}' has no inputs; give it at least one array")
-    count, numbers = len(next(iter(arrays.values()))), np.asarray(labels)
+    count, numbers = len(next(iter(arrays.values()))), to_labels(labels, f"split '{split}'")
     for name, array in arrays.items():
         if len(array) != count:
             first = next(iter(arrays))
@@ -62,13 +63,13 @@ def _are_whole(labels: np.ndarray) -> bool:
 
 
 def _check_input(name: str, values: ArrayLike, split: str) -> np.ndarray:
-    array = np.asarray(values)
     what = f"split '{split}'" + (f", input '{name}'," if name != UNNAMED else "")
     if not isinstance(name, str) or name in _RESERVED:
         raise DataError(f"{what} has a name that no input may have; call it as the model's forward does")
-    if array.dtype == np.float64:
+    array = to_array(values, what)
+    if array.dtype in (np.float16, np.float64):
         array = array.astype(np.float32)
-    numbers = np.issubdtype(array.dtype, np.number) or (array.dtype == bool and name != UNNAMED)
+    numbers = array.dtype.kind in "iuf" or (array.dtype == bool and name != UNNAMED)
     if not (numbers and array.ndim >= 2):
         raise DataError(f"{what} must hold numbers of shape (N, ...); got {array.dtype} {list(array.shape)}")
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():

@@ -89,31 +89,85 @@ def sort_class_names(names_in_data: Collection[str], known: ClassNames | None, w
     Raises:
         DataError: A name is not a known one, or stands for several classes.
     """
-    numbers = {name: as_integer(name) for name in names_in_data}
-    ours = sorted(names_in_data)
-    if known is not None:
-        unknown = [name for name in ours if name not in known.names]
-        if not unknown:
-            _check_unique(ours, known, what)
-            return list(known.names)
-        if known.from_recipe or len(unknown) < len(ours):
-            hint = nearest(unknown[0], known.names)[:200]
-            raise DataError(f"{what} '{unknown[0]}' is no class of {known.holder}; {hint}")
+    alphabetical = sorted(names_in_data)
+    matched = _match_known(alphabetical, known, what)
+    if matched is not None:
+        return matched
+    ours, numbers = alphabetical, {name: as_integer(name) for name in names_in_data}
     if all(number is not None for number in numbers.values()):
-        alphabetical, ours = ours, sorted(ours, key=lambda name: (numbers[name] or 0, name))
+        ours = sorted(ours, key=lambda name: (numbers[name] or 0, name))
         if ours != alphabetical:
             note(f"every {what} is a number: they count as classes in number order, {_abbreviate(ours)}")
-    if known is not None:
-        if len(ours) != len(known.names):
-            raise DataError(
-                f"{what} '{ours[0]}' is no class of the backbone, which has {len(known.names)}, among them "
-                f"'{known.names[0]}'; call them as the backbone does, or name all classes in `data.classes`"
-            )
-        note(
-            f"the data call no class as the backbone does: matched by order, {what} '{ours[0]}' is the backbone's "
-            f"'{known.names[0]}' and '{ours[-1]}' its '{known.names[-1]}'"
-        )
+    _match_by_order(ours, known, what, note)
     return ours
+
+
+def merge_class_lists(lists: Sequence[Sequence[str]], known: ClassNames | None, what: str, note: Note) -> list[str]:
+    """Merge the lists in which splits name their classes by label.
+
+    Args:
+        lists: One of each split.
+        known: The names that the recipe or the backbone states.
+        what: How messages call a class.
+        note: Receives notes on the order.
+
+    Returns:
+        The known names if they contain those of the data; else the list itself if all splits have the same; else all
+        names as `sort_class_names` sorts them.
+
+    Raises:
+        DataError: A name is not a known one, or stands for several classes.
+    """
+    first = list(lists[0])
+    double = next((name for each in lists for name in each if each.count(name) > 1), None)
+    if double is not None:
+        raise DataError(f"the data call more than one class '{double}'; give every class a name of its own")
+    if any(list(each) != first for each in lists):
+        note("the splits number their classes differently; they are matched by name")
+        return sort_class_names(set().union(*lists), known, what, note)
+    matched = _match_known(first, known, what)
+    if matched is None:
+        _match_by_order(first, known, what, note)
+    return first if matched is None else matched
+
+
+def renumber(labels: np.ndarray, names: Sequence[str], order: Sequence[str]) -> np.ndarray:
+    """Return labels (N,) that number `names` as numbers of the classes in `order`.
+
+    An `order` that lacks some name has them by position.
+    """
+    if list(names) == list(order) or not {*names} <= {*order}:
+        return labels
+    return np.asarray([order.index(name) for name in names], np.int64)[labels]
+
+
+def _match_known(ours: Sequence[str], known: ClassNames | None, what: str) -> list[str] | None:
+    """Return the known names if they contain all of `ours`; None if the backbone calls all otherwise."""
+    if known is None:
+        return None
+    unknown = [name for name in ours if name not in known.names]
+    if not unknown:
+        _check_unique(ours, known, what)
+        return list(known.names)
+    if known.from_recipe or len(unknown) < len(ours):
+        hint = nearest(unknown[0], known.names)[:200]
+        raise DataError(f"{what} '{unknown[0]}' is no class of {known.holder}; {hint}")
+    return None
+
+
+def _match_by_order(ours: Sequence[str], known: ClassNames | None, what: str, note: Note) -> None:
+    """Say that classes with other names than the backbone's are matched by order, or refuse another number of them."""
+    if known is None:
+        return
+    if len(ours) != len(known.names):
+        raise DataError(
+            f"{what} '{ours[0]}' is no class of the backbone, which has {len(known.names)}, among them "
+            f"'{known.names[0]}'; call them as the backbone does, or name all classes in `data.classes`"
+        )
+    note(
+        f"the data call no class as the backbone does: matched by order, {what} '{ours[0]}' is the backbone's "
+        f"'{known.names[0]}' and '{ours[-1]}' its '{known.names[-1]}'"
+    )
 
 
 def _check_unique(names: Collection[str], known: ClassNames, what: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import DataError
 from ..passes import ModelSource
 from ..recipe.data import DATA_SOURCES, DataSource
+from .arrays import to_labels
 from .checks import check_samples, resolve_overlaps
 from .class_names import ClassNames, Note, encode_labels, find_class_names
 from .reader import ReadRequest, Samples, SplitReader
@@ -79,7 +80,7 @@ def encode_label_names(
     Raises:
         DataError: A label is not a class.
     """
-    labels = {split: np.asarray(split_labels) for split, (_, split_labels) in samples.items()}
+    labels = {split: to_labels(split_labels, f"split '{split}'") for split, (_, split_labels) in samples.items()}
     named = any(array.dtype.kind in "USO" for array in labels.values())
     if not named or any(array.ndim != 1 for array in labels.values()):
         return None  # labels of another shape are refused later
