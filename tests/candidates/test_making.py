@@ -107,9 +107,7 @@ class Family:
 def saver_making(run_inputs, run, meter, cache):
     """A maker of savers whose teacher runs as given."""
     teacher = Teacher(run, "a teacher", ("input",))
-    return SaverMaking(
-        run_inputs, TeacherAnswers(teacher, training_samples(run_inputs), run_inputs.classes, cache), meter, cache
-    )
+    return SaverMaking(run_inputs, TeacherAnswers(teacher, training_samples(run_inputs), cache), meter, cache)
 
 
 def test_a_second_run_trains_nothing_and_gives_the_same(recipe, tmp_path, monkeypatch):

@@ -210,7 +210,7 @@ class CandidateEvaluation:
         """The exported backbone's answers on the samples that savers learn from."""
         run_inputs = self.pool.run_inputs
         samples = training_samples(run_inputs) if self.pool.makers else run_inputs.splits["train"]
-        return TeacherAnswers(self.teacher, samples, run_inputs.classes, self.cache)
+        return TeacherAnswers(self.teacher, samples, self.cache)
 
     @property
     def _truth(self) -> np.ndarray:

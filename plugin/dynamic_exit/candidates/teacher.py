@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 from ..core.batching import DEFAULT_BATCH_SIZE
 from ..core.cache import Cache
 from ..core.hashing import array_fingerprint, digest
+from ..core.mapped_arrays import collect_blocks, row_blocks
+from ..core.memory_pages import release_pages
 from ..core.model_fingerprint import environment_fingerprint
 from ..data.run_inputs import RunInputs
 from ..data.split import UNLABELLED, Split
@@ -39,7 +42,11 @@ def training_samples(run_inputs: RunInputs) -> Split:
     train, more = run_inputs.splits["train"], run_inputs.splits.get(UNLABELLED)
     if more is None:
         return train
-    inputs = {name: np.concatenate([array, more.inputs[name]]) for name, array in train.inputs.items()}
+    count = len(train) + len(more)
+    inputs = {
+        name: collect_blocks(chain(row_blocks(array), row_blocks(more.inputs[name])), count)
+        for name, array in train.inputs.items()
+    }
     return replace(train, inputs=inputs, labels=np.concatenate([train.labels, more.labels]))
 
 
@@ -49,15 +56,14 @@ class TeacherAnswers:
     Args:
         teacher: The exported backbone.
         samples: Of which views are made.
-        classes: Number of classes C.
         cache: Keeps the answers.
 
     Attributes:
         made_of: Fingerprints of all that decides an answer besides the view.
     """
 
-    def __init__(self, teacher: Teacher, samples: Split, classes: int, cache: Cache):
-        self.teacher, self.samples, self.classes, self.cache = teacher, samples, classes, cache
+    def __init__(self, teacher: Teacher, samples: Split, cache: Cache):
+        self.teacher, self.samples, self.cache = teacher, samples, cache
         arrays = [array_fingerprint(array) for array in (*samples.inputs.values(), samples.labels)]
         self._known: dict[str, Tensor] = {}
         self.made_of = [environment_fingerprint("candidates"), teacher.fingerprint, arrays]
@@ -76,10 +82,11 @@ class TeacherAnswers:
             for rows in torch.arange(len(self.samples)).split(DEFAULT_BATCH_SIZE):
                 batch = view(rows)
                 yield self.teacher.run(*(batch[each] for each in self.teacher.input_names)).float().numpy()
+                release_pages()
 
         if name not in self._known:  # else each saver would have the checksums of all views taken anew
-            shape = (len(self.samples), self.classes)
-            self._known[name] = torch.from_numpy(self.cache.array(digest("view", self.made_of, name), shape, answer))
+            key = digest("view", self.made_of, name)
+            self._known[name] = torch.from_numpy(self.cache.array(key, len(self.samples), answer))
         return self._known[name]
 
     def plain(self) -> Tensor:

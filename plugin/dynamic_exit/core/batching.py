@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+from .memory_pages import release_pages
+
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
@@ -29,6 +31,7 @@ def batches(arrays: Sequence[Samples], batch_size: int) -> Iterator[tuple[Sample
     """
     for start in range(0, len(arrays[0]), batch_size):
         yield tuple(array[start : start + batch_size] for array in arrays)
+        release_pages()
 
 
 def named_batches(arrays: Mapping[str, Samples], batch_size: int) -> Iterator[dict[str, Samples]]:

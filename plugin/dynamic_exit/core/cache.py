@@ -18,6 +18,7 @@ from . import distributed
 from .atomic_write import atomic_write
 from .file_archive import array_from_bytes, array_to_bytes, pack_files, read_archive, unpack_files, write_archive
 from .hashing import file_fingerprint
+from .mapped_arrays import open_mapped, write_blocks
 
 logger = logging.getLogger(__name__)
 
@@ -116,42 +117,34 @@ class Cache:
 
         return distributed.run_on_main(find)
 
-    def array(self, key: str, shape: tuple[int, ...], make: Callable[[], Iterable[np.ndarray]]) -> np.ndarray:
-        """Return the float32 array under a key, mapped into memory: it need not fit there.
+    def array(self, key: str, rows: int, make: Callable[[], Iterable[np.ndarray]]) -> np.ndarray:
+        """Return the array (N, ...) under a key, mapped into memory: it need not fit there.
 
         Args:
             key: From `digest`.
-            shape: Of the array.
-            make: Yields its rows in blocks, if there is none yet.
+            rows: Its length N, or more.
+            make: Yields its rows in blocks of one dtype, at least one, if there is no array yet.
         """
-        return distributed.run_on_main(lambda: self._array(key, shape, make), array_to_bytes, array_from_bytes)
+        return distributed.run_on_main(lambda: self._array(key, rows, make), array_to_bytes, array_from_bytes)
 
-    def _array(self, key: str, shape: tuple[int, ...], make: Callable[[], Iterable[np.ndarray]]) -> np.ndarray:
+    def _array(self, key: str, rows: int, make: Callable[[], Iterable[np.ndarray]]) -> np.ndarray:
         path = self._path(key).with_suffix(".npy")
         try:
             if path.is_file() and (known := self.value(key)) is not None:
                 if known == file_fingerprint(path):
-                    return _mapped(path)
+                    return open_mapped(path)
                 logger.info(f"cache entry '{path.name}' was cut short or changed; it is made anew")
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as file:
-                header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(file, header)
-                for block in make():
-                    file.write(np.ascontiguousarray(block, dtype="<f4").data)
+                write_blocks(file, make(), rows)
         except OSError as error:
             self._use_temporary(error)
-            return self._array(key, shape, make)
+            return self._array(key, rows, make)
         self.keep(key, file_fingerprint(path))
-        return _mapped(path)
+        return open_mapped(path)
 
     def _path(self, key: str) -> Path:
         return self.directory / key[:2] / f"{key}.zip"
-
-
-def _mapped(path: Path) -> np.ndarray:
-    array: np.ndarray = np.load(path, mmap_mode="c")  # copy on write: torch warns of arrays that cannot be written
-    return array
 
 
 def _pack_entry(files: dict[str, bytes] | None) -> bytes:

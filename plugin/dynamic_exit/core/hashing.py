@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .mapped_arrays import row_blocks
+
 
 def digest(*parts: bytes | memoryview | str | Iterable[Any]) -> str:
     """Return the sha256 sum, in hexadecimal, of strings, bytes and nested lists of them.
@@ -26,7 +28,10 @@ def digest(*parts: bytes | memoryview | str | Iterable[Any]) -> str:
 
 def array_fingerprint(array: np.ndarray) -> str:
     """Return the hash of an array's dtype, shape and values."""
-    return digest(str(array.dtype), str(array.shape), np.ascontiguousarray(array).data.cast("B"))
+    total = hashlib.sha256(digest(str(array.dtype), str(array.shape)).encode())
+    for block in row_blocks(np.atleast_1d(array)):
+        total.update(np.ascontiguousarray(block).data.cast("B"))
+    return total.hexdigest()
 
 
 def file_fingerprint(path: str | os.PathLike[str]) -> str:

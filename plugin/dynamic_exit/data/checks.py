@@ -1,11 +1,12 @@
 """Checks on samples and splits."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..core.batching import DEFAULT_BATCH_SIZE, batches
 from ..errors import DataError
 from .arrays import to_array, to_labels
 from .split import UNLABELLED, UNNAMED, Split
@@ -105,7 +106,7 @@ def resolve_overlaps(splits: dict[str, Split], duplicates: str = "refuse") -> di
     seen: dict[bytes, tuple[str, int]] = {}
     for key in [key for key in ("test", "calibration", "train", UNLABELLED) if key in splits]:
         split = splits[key]
-        digests = [_hash_sample(row) for row in zip(*split.inputs.values(), strict=True)]
+        digests = [_hash_sample(row) for row in _rows(split)]
         shared = [i for i, digest in enumerate(digests) if digest in seen]
         if shared and duplicates == "refuse":
             other, row = seen[digests[shared[0]]]
@@ -120,6 +121,11 @@ def resolve_overlaps(splits: dict[str, Split], duplicates: str = "refuse") -> di
             splits[key] = split.take(keep)
         seen.update({digest: (key, i) for i, digest in enumerate(digests) if digest not in seen})
     return splits
+
+
+def _rows(split: Split) -> Iterator[tuple[np.ndarray, ...]]:
+    for batch in batches([*split.inputs.values()], DEFAULT_BATCH_SIZE):
+        yield from zip(*batch, strict=True)
 
 
 def _hash_sample(arrays: Sequence[np.ndarray]) -> bytes:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from ..core.mapped_arrays import value_range
 from ..graph import Classifier, Preprocessing
 
 _BYTE_MAX = 255.0
@@ -31,7 +32,8 @@ def explain_range_mismatch(classifier: Classifier, inputs: Mapping[str, np.ndarr
     white = _expected_white(steps)
     if white is None:
         return None
-    low, high = float(min(array.min() for array in images)), float(max(array.max() for array in images))
+    lows, highs = zip(*map(value_range, images), strict=True)
+    low, high = min(lows), max(highs)
     if low * steps.scale >= -white / 10 and white / 50 < high * steps.scale <= white * 1.5:
         return None
     scaled = "" if steps.scale == 1 else f", scaled by {steps.scale:.6g},"

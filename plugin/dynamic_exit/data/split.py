@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from ..core.mapped_arrays import take_rows
 from ..errors import DataError
 
 #: Name of a single input that came without one; models take it by position.
@@ -46,7 +47,7 @@ class Split:
     def take(self, rows: np.ndarray) -> "Split":
         """Select samples by row."""
         return replace(
-            self, inputs={name: array[rows] for name, array in self.inputs.items()}, labels=self.labels[rows]
+            self, inputs={name: take_rows(array, rows) for name, array in self.inputs.items()}, labels=self.labels[rows]
         )
 
     def feeds(self, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.optim.optimizer import ParamsT
 
 from ..core import distributed
+from ..core.memory_pages import release_pages
 from ..core.placement import device_of, is_fast_in_bfloat16, repeatable_on
 from ..errors import PassError, first_line
 from .augment import make_augment
@@ -160,6 +161,7 @@ def train(
                 loss = loss_of(output, rows, batch, epoch)
                 _step(model, optimizer, loss, f"of {run.name} became {{}} in epoch {epoch}; lower its learning_rate")
                 schedule.step()
+                release_pages()
                 losses += loss.item() * len(rows)
                 if samples.truth is not None:
                     correct += int((output.argmax(dim=1).to(samples.truth.device) == samples.truth[rows]).sum())

@@ -41,12 +41,13 @@ def check_backbone(
         One sentence with the likely cause if the backbone is no better than chance or its classes look permuted; None
         if nothing is wrong with it.
     """
-    split = split.take(np.random.default_rng(seed).permutation(len(split))[:_MAX_SAMPLES_DRAWN])
+    most = max(_MAX_SAMPLES, _SAMPLES_PER_CLASS * len(labels))
+    drawn = np.random.default_rng(seed).permutation(len(split))[: min(most, _MAX_SAMPLES_DRAWN)]
+    split = split.take(drawn)
     answers = _answers(backbone, split, 0, _FIRST_SAMPLES)
     if _is_good(answers, split.labels[: len(answers)]):
         return None
-    most = max(_MAX_SAMPLES, _SAMPLES_PER_CLASS * len(labels))
-    answers = np.concatenate([answers, _answers(backbone, split, len(answers), most)])
+    answers = np.concatenate([answers, _answers(backbone, split, len(answers), len(split))])
     split = split.take(np.arange(len(answers)))
     by_chance, (order, permuted) = no_better_than_commonest(answers, split.labels), _permutation(answers, split.labels)
     if permuted is None and not by_chance:

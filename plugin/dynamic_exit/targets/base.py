@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from ..chain.names import HIDDEN
 from ..chain.operating_point import OperatingPoints
 from ..core import distributed
-from ..core.batching import run_in_batches
+from ..core.batching import DEFAULT_BATCH_SIZE, batches
 from ..core.file_archive import pack_files, unpack_files
+from ..core.mapped_arrays import collect_blocks
 from ..cost import count_macs
 from ..data.run_inputs import RunInputs
 from ..errors import ExportError, first_line
@@ -212,7 +213,7 @@ class Target(ABC, Generic[PartT]):
             feeds, name = None, f"segment{index}"
             if quantize and self.quantization is not None:
                 feeds = {name: hidden if name == HIDDEN else self.calibration[name] for name in names}
-                hidden = run_in_batches(segment, [torch.from_numpy(feeds[name]) for name in names]).numpy()
+                hidden = _run_segment(segment, [torch.from_numpy(feeds[name]) for name in names])
             request = ExportRequest(name, segment, names, segment.output_kind, segment.example_inputs, feeds)
             stage = self.export_stage(request)
             stages.append(stage)
@@ -245,6 +246,17 @@ class Target(ABC, Generic[PartT]):
             cut = [x[:, :length] if each in free else x for each, x in zip(input_names, example, strict=True)]
             _check_length(name, candidate, self.open_part(parts[0]), cut, length)
         return parts
+
+
+def _run_segment(segment: nn.Module, inputs: Sequence[Tensor]) -> np.ndarray:
+    """Return what a segment gives for all samples; hidden states may be far larger than the samples."""
+
+    @torch.no_grad()
+    def blocks() -> Iterator[np.ndarray]:
+        for batch in batches(inputs, DEFAULT_BATCH_SIZE):
+            yield segment(*batch).numpy()
+
+    return collect_blocks(blocks(), len(inputs[0]))
 
 
 def shorter_lengths(length: int) -> list[int]:

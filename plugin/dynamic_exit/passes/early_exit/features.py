@@ -18,6 +18,7 @@ from ...chain.walk import Runnable, Step, chain_steps, walk
 from ...core.atomic_write import atomic_write
 from ...core.batching import DEFAULT_BATCH_SIZE
 from ...core.hashing import array_fingerprint, digest
+from ...core.memory_pages import release_pages
 from ...errors import PassError
 from ..augment import Augment, UserAugment
 from .options import FrozenBackbone
@@ -125,6 +126,7 @@ class LiveFeatures:
 
         segments = [Runnable(segment, segment.input_names) for segment in self.segments]
         logits = walk(chain_steps((), segments, (), {}), values, call=keep_features)
+        release_pages()
         return features, _to_half(cast(Tensor, logits), "the backbone gives NaN at its end")
 
     def _features(self, index: int, values: Mapping[str, Tensor], complaint: str) -> dict[Key, Tensor]:

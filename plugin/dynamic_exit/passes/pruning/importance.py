@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ...core.memory_pages import release_pages
 from ...errors import PassError
 from ..augment import make_augment
 from ..training import LabeledInputs, as_model_input
@@ -88,6 +89,7 @@ def accumulate_gradients(model: nn.Module, samples: LabeledInputs, augment: str,
         inputs = [each[part] if views is None else views(each[part], part, 0) for each in samples.inputs]
         logits: Tensor = model(*map(as_model_input, inputs))
         nn.functional.cross_entropy(logits, samples.truth[part], reduction="sum").backward()
+        release_pages()
     for name, parameter in model.named_parameters():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
