@@ -1,6 +1,10 @@
+import errno
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from dynamic_exit.core import cache as cache_module
 from dynamic_exit.core.cache import Cache, open_cache
 from dynamic_exit.core.file_archive import array_from_bytes, array_to_bytes
 from dynamic_exit.core.hashing import digest
@@ -86,6 +90,46 @@ def test_a_folder_that_cannot_be_written_is_reported_and_the_work_goes_on(tmp_pa
     (line,) = log_lines
     assert line.startswith(f"warning: cache '{tmp_path}/file/cache' cannot be written: ")
     assert (tmp_path / "file").read_text() == "no folder"
+
+
+def test_a_folder_that_cannot_be_read_is_reported_and_the_work_goes_on(cache, monkeypatch, log_lines):
+    cache.put(KEY, {"a": b"foreign"})
+    (path,) = files(cache)
+    is_file = Path.is_file
+
+    def refused(asked):
+        if asked.parent == path.parent:
+            raise PermissionError(errno.EACCES, "Permission denied", str(asked))
+        return is_file(asked)
+
+    monkeypatch.setattr(Path, "is_file", refused)  # a superuser may read everything
+    assert cache.get(KEY) is None
+    reason = "Permission denied; what is made now will not be found again"
+    assert log_lines == [f"warning: cache '{path.parents[1]}' cannot be read: {reason}"]
+    cache.put(KEY, {"a": b"own"})
+    assert cache.get(KEY) == {"a": b"own"}
+    other = Cache(path.parents[1])
+    found = other.array(KEY, (2,), lambda: [np.float32([1, 2])])
+    assert found.tolist() == [1, 2] and len(files(other)) == 2, "made anew, elsewhere"
+
+
+def test_without_a_home_nothing_is_kept_and_that_is_said_once(monkeypatch, log_lines):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("DYNAMIC_EXIT_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    cache_module._warn_once.cache_clear()
+    for _ in range(2):
+        cache = open_cache(None, True)
+        cache.put(KEY, {"a": b"1"})
+        assert cache.get(KEY) == {"a": b"1"}
+    assert log_lines == [
+        "warning: there is no home directory for the cache, set DYNAMIC_EXIT_CACHE; what is made now is not kept"
+    ]
+    monkeypatch.setenv("DYNAMIC_EXIT_CACHE", "/somewhere")
+    assert open_cache(None, True).directory == Path("/somewhere") and len(log_lines) == 1
 
 
 def test_a_value_is_made_once(cache):

@@ -42,7 +42,7 @@ def stanzas(place):
     }
 
 
-def test_a_model_is_compressed_on_the_way(place, stanzas, tmp_path):
+def test_a_model_is_compressed_on_the_way(place, stanzas, tmp_path, command):
     model = Model.from_pretrained(place / "resnet", export=True, recipe=stanzas, operating_point="backbone")
     original = ResNetForImageClassification.from_pretrained(place / "resnet").eval()
     with torch.no_grad():
@@ -52,6 +52,13 @@ def test_a_model_is_compressed_on_the_way(place, stanzas, tmp_path):
     assert temporary.is_dir()
     assert yaml.safe_load((temporary / "recipe.yaml").read_text())["model"]["source"] == "transformers"
     model.save_pretrained(tmp_path / "kept")
+    (tmp_path / "kept").rename(tmp_path / "moved")
+    found = yaml.safe_load((tmp_path / "moved" / "recipe.yaml").read_text())
+    assert (found["model"]["name"], found["data"]["path"]) == (str(place / "resnet"), str(place / "data"))
+    assert found["export"]["directory"] == "."
+    code, out, _ = command("validate", tmp_path / "moved" / "recipe.yaml")
+    assert code == 0 and "is valid: 3 classes, 192 train, 160 calibration, 150 test samples" in out
+    (tmp_path / "moved").rename(tmp_path / "kept")
     del model
     gc.collect()
     assert not temporary.exists(), "a temporary folder goes with its model"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MODEL_FILE = "model.onnx"
 POINTS_FILE = "operating_points.json"
+RECIPE_FILE = "recipe.yaml"
 STAGES_FOLDER = "stages"
 PROCESSOR_FILE = "preprocessor_config.json"
 #: Files of a dynamic model besides its configuration; copies and uploads contain nothing else.
@@ -29,7 +30,7 @@ PATTERNS = (
     f"{STAGES_FOLDER}/*.pt2",
     POINTS_FILE,
     "metrics.json",
-    "recipe.yaml",
+    RECIPE_FILE,
     "records.npz",
     "report.html",
     "README.md",
@@ -217,6 +218,8 @@ def checksum(path: str | os.PathLike[str]) -> str:
 def copy_files(source: Path, target: Path, tokenizer_files: Iterable[str] = ()) -> None:
     """Copy the files of a dynamic model besides its configuration, each atomically.
 
+    Relative paths of the recipe, which would lead nowhere from the new folder, become absolute.
+
     Args:
         source: The model's folder.
         target: The new folder.
@@ -233,8 +236,30 @@ def copy_files(source: Path, target: Path, tokenizer_files: Iterable[str] = ()) 
             continue
         place.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "rb") as content, atomic_write(place) as file:
+            if path.name == RECIPE_FILE:
+                file.write(_with_absolute_paths(content.read(), source.absolute()))
             while block := content.read(1 << 24):
                 file.write(block)
+
+
+def _with_absolute_paths(recipe: bytes, folder: Path) -> bytes:
+    """Return a recipe that a run wrote to a folder, with all paths out of it absolute; else unchanged."""
+    import yaml  # here only: load_runner does without
+
+    def moved(value: object, key: object = None) -> object:
+        if isinstance(value, dict):
+            # what a function of the user's own is called with is passed on as it is
+            return value if key == "arguments" else {name: moved(each, name) for name, each in value.items()}
+        if isinstance(value, list):
+            return [moved(each) for each in value]
+        return os.path.normpath(folder / value) if isinstance(value, str) and value.startswith("../") else value
+
+    try:
+        values = yaml.safe_load(recipe)
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return recipe
+    text = yaml.safe_dump(moved(values), sort_keys=False, allow_unicode=True, width=120)
+    return text.encode() if isinstance(values, dict) else recipe
 
 
 def make_folder(directory: str | os.PathLike[str]) -> Path:

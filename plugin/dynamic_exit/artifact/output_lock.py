@@ -20,27 +20,30 @@ except ImportError:  # on Windows
 
 # another run may hold the lock without having written yet who it is
 _ATTEMPTS, _SECONDS_BETWEEN = 20, 0.05
+#: Name of the file where it lies in the output itself.
+LOCK = ".lock"
 _WAIT = "wait for it, or choose another folder"
 
 
 class OutputLock:
     """Held by a run for its whole duration; the operating system releases it with the process, however that ends.
 
-    The lock is on a hidden file beside the output, which names the holder and is removed on release. If a process is
-    killed its file remains without effect, since the lock belongs to the open file.
+    The lock is on a hidden file beside the output, or in it, which names the holder and is removed on release. If a
+    process is killed its file remains without effect, since the lock belongs to the open file.
 
     Args:
         directory: The output. Missing parent folders are created, and removed on release if they are empty.
+        inside: Whether the file lies in the output, which exists.
 
     Raises:
         OutputError: Another run holds the lock, or it cannot be created.
     """
 
-    def __init__(self, directory: str | Path):
+    def __init__(self, directory: str | Path, inside: bool = False):
         directory = Path(directory)
         # the real path: two spellings of one folder share a lock
-        parent = Path(os.path.realpath(directory.parent))
-        self.path = parent / f".{directory.name}.lock"
+        parent = Path(os.path.realpath(directory if inside else directory.parent))
+        self.path = parent / (LOCK if inside else f".{directory.name}{LOCK}")
         self._created: list[Path] = []
         self._file: int | None = None
         try:

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,34 +20,35 @@ from ..report.metrics import METRICS_FILE, Metrics
 from ..report.page import report_page
 from ..runtime.stages import StageSet
 from ..sources.tokenizer import save_tokenizer
-from .folder import POINTS_FILE
+from .folder import POINTS_FILE, RECIPE_FILE
 from .manifest import IMAGES, InputSpec
 from .model_card import model_card
 from .model_config import DynamicExitModelConfig
+from .output_folder import OutputFolder
 from .output_lock import OutputLock
 from .run_log import LOG_FILE, RunLog
 
 logger = logging.getLogger(__name__)
 
-#: Appended to the output's name while it is being written.
-PARTIAL = ".partial"
 # in the folder until it is complete: features and checkpoints of a training
 _WORK = "work"
 
 
 class Workspace:
-    """A temporary folder beside the output, renamed to it at the end; as a context manager it locks the output.
+    """A temporary folder that becomes the output at the end; as a context manager it locks the output.
 
     Args:
         directory: The output folder; it must be empty or not exist.
+        overwrite: Whether it may hold a model that a run has written, which is replaced at the end.
 
     Raises:
         OutputError: The output is not empty, or cannot be created.
     """
 
-    def __init__(self, directory: str | Path):
-        self.directory = Path(distributed.run_on_main(lambda: str(_checked(directory))))
-        self.partial = self.directory.with_name(self.directory.name + PARTIAL)
+    def __init__(self, directory: str | Path, overwrite: bool = False):
+        place, inside = distributed.run_on_main(lambda: _locate(directory, overwrite))
+        self.output = OutputFolder(Path(place), inside, overwrite)
+        self.partial = self.output.partial
         self.work = self.partial / _WORK
         self._lock: OutputLock | None = None
         self._log = RunLog()
@@ -66,20 +66,25 @@ class Workspace:
         return self
 
     def _acquire(self) -> None:
-        lock = OutputLock(self.directory)
+        lock = OutputLock(self.output.directory, self.output.inside)
         try:
-            check_output(self.directory)
+            self.output.check()
         except BaseException:
             lock.release()
             raise
         self._lock = lock
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Close the log and release the output."""
+        """Close the log and release the output; say in one sentence that a disk is full or cannot be written.
+
+        Raises:
+            OutputError: In place of an error of a disk.
+        """
         self._logging.close()
         self._log.end(error)
         if self._lock:
             self._lock.release()
+        self.output.explain_disk_error(error)
 
     def begin(self, resume: bool = False) -> Path:
         """Create the temporary folder, in the main process.
@@ -159,55 +164,35 @@ class Workspace:
             image_files = recipe.data.source == "imagefolder"
             write_image_processor(self.partial, images, recipe.model.preprocessing.interpolation, image_files)
         metrics.write(self.partial / METRICS_FILE)
-        (self.partial / "recipe.yaml").write_text(recipe_text(recipe, self.directory), encoding="utf-8")
+        directory = self.output.directory
+        (self.partial / RECIPE_FILE).write_text(recipe_text(recipe, directory), encoding="utf-8")
         title = Path(recipe.model.name).name
         (self.partial / "report.html").write_text(report_page(title, points, metrics), encoding="utf-8")
         (self.partial / "README.md").write_text(model_card(title, config.manifest, points, metrics), encoding="utf-8")
         shutil.rmtree(self.work)
         self._log.end()
-        os.replace(self.partial, self.directory)
-        return self.directory
+        self.output.complete()
+        return directory
 
 
-def check_output(directory: str | Path) -> Path:
-    """Check that a run can write to a folder without overwriting anything.
-
-    Args:
-        directory: Output folder of the run.
-
-    Returns:
-        The folder's path.
-
-    Raises:
-        OutputError: It is a file, lies below one, or is a folder that is not empty.
-    """
-    directory = Path(directory)
-    for place in (directory, directory.with_name(directory.name + PARTIAL), *directory.parents):
-        if place.exists() and not place.is_dir():
-            raise OutputError(f"output '{place}' is a file; choose a folder that does not exist yet")
-    if directory.is_dir() and any(directory.iterdir()):
-        raise OutputError(f"output folder '{directory}' is not empty; choose another one or empty it")
-    return directory
+def _locate(directory: str | Path, overwrite: bool) -> tuple[str, bool]:
+    output = OutputFolder.locate(directory, overwrite)
+    output.check()
+    return str(output.directory), output.inside
 
 
-def _checked(directory: str | Path) -> Path:
-    try:
-        return check_output(directory)
-    except OSError as error:
-        raise OutputError(f"output '{directory}' cannot be made: {error.strerror}; choose another place") from error
-
-
-def explain_resume(directory: str | Path) -> str:
+def explain_resume(directory: str | Path, overwrite: bool = False) -> str:
     """Explain what an interrupted run has left, and how to continue.
 
     Args:
         directory: Output folder of the run.
+        overwrite: Whether the run replaces a model that is there.
     """
-    directory = Path(directory)
-    partial = directory.with_name(directory.name + PARTIAL)
-    if partial.is_dir():
-        return f"interrupted; '{partial}' keeps what is done: run the same command with --resume to go on from there"
-    if directory.is_dir() and any(directory.iterdir()):
+    output = OutputFolder.locate(directory)
+    if output.partial.is_dir():
+        kept = f"'{output.partial}' keeps what is done"
+        return f"interrupted; {kept}: run the same command with --resume to go on from there"
+    if output.content() and not overwrite:
         return f"interrupted, but '{directory}' is written and whole: nothing is left to do or to --resume"
     return f"interrupted; nothing is in '{directory}' yet: run the same command again, with or without --resume"
 

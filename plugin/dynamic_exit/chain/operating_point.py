@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..core.atomic_write import atomic_write
+from ..core.atomic_write import atomic_write, check_writable
 from ..errors import OperatingPointError
 from ..records import Records
 from .evaluation import evaluate
@@ -265,9 +265,19 @@ class OperatingPoints(_Model):
             with atomic_write(path) as file:
                 file.write(self.to_json().encode())
         except OSError as error:
-            raise OperatingPointError(
-                f"cannot write the operating points to '{path}': {error.strerror or error}"
-            ) from error
+            raise _cannot_write(path, error) from error
+
+    @staticmethod
+    def check_writable(path: str | os.PathLike) -> None:
+        """Check before any work that `write` can write to `path`.
+
+        Raises:
+            OperatingPointError: It cannot.
+        """
+        try:
+            check_writable(path)
+        except OSError as error:
+            raise _cannot_write(path, error) from error
 
     def by_name(self, name: str) -> OperatingPoint:
         """Return the point of a name.
@@ -345,6 +355,10 @@ def _goal_drop(point: OperatingPoint) -> float:
 
 def _guaranteed_drop(point: OperatingPoint) -> float:
     return point.guarantee.max_accuracy_drop if point.guarantee else math.inf
+
+
+def _cannot_write(path: str | os.PathLike, error: OSError) -> OperatingPointError:
+    return OperatingPointError(f"cannot write the operating points to '{path}': {error.strerror or error}")
 
 
 def _no_constant(name: str) -> float:

@@ -102,6 +102,7 @@ def run(
     output: Annotated[Path | None, typer.Option(help="folder to write, instead of the recipe's")] = None,
     override: _Override = None,
     resume: Annotated[bool, typer.Option("--resume", help="continue an interrupted run")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace what an earlier run wrote there")] = False,
     require_drop: _RequireDrop = False,
     require_guarantee: _RequireGuarantee = False,
     as_json: _Json = False,
@@ -117,9 +118,9 @@ def run(
         loaded = _read_recipe(recipe, override, output)
         tuning = loaded.dynamic_exit.tuning
         _check_guarantee_option(require_guarantee, tuning.guarantee, "as dynamic_exit.tuning.guarantee")
-        advice = partial(explain_resume, loaded.export.directory)
+        advice = partial(explain_resume, loaded.export.directory, overwrite)
         with signals.advise_on_interrupt(advice), progress_bar(console, quiet) as progress:
-            result = run_recipe(loaded, progress=progress, resume=resume)
+            result = run_recipe(loaded, progress=progress, resume=resume, overwrite=overwrite)
     if not is_rank_zero():
         return
     if as_json:
@@ -312,6 +313,10 @@ def tune(
 
     _check_guarantee_option(require_guarantee, guarantee, "as --guarantee")
     options = SearchOptions(fuse, max_savers, seed)
+    if plot is not None:
+        from ..report.front import check_plot, plot_search
+
+        check_plot(plot)
     with terminal_log(quiet, verbose):
         table = Records.read(records)
         points = tune_file(
@@ -323,8 +328,6 @@ def tune(
             search_fraction=search_fraction,
         )
         if plot is not None:
-            from ..report.front import plot_search
-
             plot_search(table, points, plot, options, guarantee=guarantee, search_fraction=search_fraction)
         judged = check_reported_drops(table, points, search_fraction, guarantee is not None, seed)
     exceeding = [each for each in judged if each.exceeds_allowed_drop]

@@ -1,6 +1,8 @@
 """Atomic file writes."""
 
+import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,8 @@ from typing import IO
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path` that replaces it once it is complete; a failed write leaves no trace.
 
+    Links are followed. Devices and pipes are written to; they cannot be replaced.
+
     Args:
         path: The file to write or replace; its folder must exist.
 
@@ -21,13 +25,52 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     Raises:
         OSError: The file cannot be written.
     """
-    path = Path(path)
+    if _is_special(path):
+        with open(path, "wb") as special:
+            yield special
+        return
+    path = Path(os.path.realpath(path))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:
             yield file
             file.close()
             os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
+            _replace(file.name, path)
         except BaseException:
             os.unlink(file.name)
             raise
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Check that `atomic_write` can write to `path`, without changing what is there.
+
+    Raises:
+        OSError: It cannot.
+    """
+    if _is_special(path):
+        if not os.access(path, os.W_OK):  # opening a pipe would wait for its reader
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return
+    path = Path(os.path.realpath(path))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+        pass
+
+
+def _is_special(path: str | os.PathLike[str]) -> bool:
+    """Whether there is something that is neither a file nor a folder."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
+def _replace(source: str, path: Path) -> None:
+    try:
+        os.replace(source, path)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        # a file that is a mount point of its own, as in containers, can be written to but not replaced
+        shutil.copyfile(source, path)
+        os.unlink(source)

@@ -4,6 +4,7 @@ An entry is one archive of named byte strings (`file_archive.write_archive`), wr
 short or changed is noticed and made again.
 """
 
+import functools
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ from .hashing import file_fingerprint
 from .mapped_arrays import open_mapped, write_blocks
 
 logger = logging.getLogger(__name__)
+_warn_once = functools.cache(logger.warning)
 
 
 class Cache:
@@ -41,15 +43,26 @@ class Cache:
         self.directory = Path(directory)
 
     def __contains__(self, key: str) -> bool:
-        return distributed.run_on_main(lambda: self._path(key).is_file())
+        return distributed.run_on_main(lambda: self._is_there(self._path(key)))
 
     def get(self, key: str) -> dict[str, bytes] | None:
         """Return an entry's content by name; None if there is no intact entry."""
         return distributed.run_on_main(lambda: self._get(key), _pack_entry, _unpack_entry)
 
+    def _is_there(self, path: Path) -> bool:
+        """Whether an entry's file exists; if the folder cannot be read, use a temporary one from now on."""
+        try:
+            if not path.is_file():
+                return False
+            path.open("rb").close()
+        except OSError as error:
+            self._use_temporary(error, "read")
+            return False
+        return True
+
     def _get(self, key: str) -> dict[str, bytes] | None:
         path = self._path(key)
-        if not path.is_file():
+        if not self._is_there(path):
             return None
         files = read_archive(path, key)
         if files is None:
@@ -73,13 +86,11 @@ class Cache:
             self._use_temporary(error)
             self.put(key, files)
 
-    def _use_temporary(self, error: OSError) -> None:
+    def _use_temporary(self, error: OSError, what: str = "written") -> None:
         if self._temporary is not None:
             raise error
         reason = error.strerror or error
-        logger.warning(
-            f"cache '{self.directory}' cannot be written: {reason}; what is made now will not be found again"
-        )
+        logger.warning(f"cache '{self.directory}' cannot be {what}: {reason}; what is made now will not be found again")
         self._use(None)
 
     def files(self, key: str, make: Callable[[], dict[str, bytes]]) -> dict[str, bytes]:
@@ -96,7 +107,10 @@ class Cache:
 
     def drop(self, key: str) -> None:
         """Remove an entry if it exists."""
-        self._path(key).unlink(missing_ok=True)
+        try:
+            self._path(key).unlink(missing_ok=True)
+        except OSError as error:
+            self._use_temporary(error)
 
     def value(self, key: str) -> Any:
         """Return the value that `keep` wrote; None if there is no intact entry."""
@@ -130,10 +144,11 @@ class Cache:
     def _array(self, key: str, rows: int, make: Callable[[], Iterable[np.ndarray]]) -> np.ndarray:
         path = self._path(key).with_suffix(".npy")
         try:
-            if path.is_file() and (known := self.value(key)) is not None:
+            if self._is_there(path) and (known := self.value(key)) is not None:
                 if known == file_fingerprint(path):
                     return open_mapped(path)
                 logger.info(f"cache entry '{path.name}' was cut short or changed; it is made anew")
+            path = self._path(key).with_suffix(path.suffix)  # perhaps in a temporary folder by now
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as file:
                 write_blocks(file, make(), rows)
@@ -168,7 +183,16 @@ def open_cache(directory: str | None, enabled: bool) -> Cache:
     """
     if not enabled:
         return Cache(None)
-    if directory is not None:
-        return Cache(directory)
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Cache(os.environ.get("DYNAMIC_EXIT_CACHE") or Path(caches, "dynamic_exit"))
+    place = directory or os.environ.get("DYNAMIC_EXIT_CACHE") or _default_directory()
+    if place is None:
+        _warn_once("there is no home directory for the cache, set DYNAMIC_EXIT_CACHE; what is made now is not kept")
+    return Cache(place)
+
+
+def _default_directory() -> Path | None:
+    """Return the folder of the cache in the user's home; None if there is no home."""
+    caches = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(caches or Path.home() / ".cache", "dynamic_exit")
+    except RuntimeError:  # HOME is not set, and the system does not know this user
+        return None

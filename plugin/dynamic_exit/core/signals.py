@@ -28,7 +28,8 @@ _advice: Callable[[], str] | None = None
 def exit_on_signal_during_import() -> None:
     """Let signals end the process with one line if it is the command and has only begun to import this package."""
     program = os.path.splitext(os.path.basename(sys.argv[0] if sys.argv else ""))[0]
-    if program == "dynamic-exit" or ("-m", "dynamic_exit.cli") in zip(sys.orig_argv, sys.orig_argv[1:], strict=False):
+    modules = {("-m", "dynamic_exit"), ("-m", "dynamic_exit.cli")}
+    if program == "dynamic-exit" or modules & {*zip(sys.orig_argv, sys.orig_argv[1:], strict=False)}:
         _install(_exit)
 
 

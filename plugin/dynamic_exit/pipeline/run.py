@@ -72,6 +72,7 @@ def run(
     splits: Mapping[str, Split] | None = None,
     progress: Progress | None = None,
     resume: bool = False,
+    overwrite: bool = False,
 ) -> Result:
     """Run a recipe from its inputs to its folder.
 
@@ -83,6 +84,7 @@ def run(
         splits: Samples to use in place of the recipe's.
         progress: Takes how far the work on candidates is; None logs it in lines.
         resume: Go on where an interrupted run of this recipe stopped training exits; the result is the same.
+        overwrite: Replace what an earlier run has written to the output, once this run is done.
 
     Returns:
         The folder, its operating points and everything measured.
@@ -91,9 +93,10 @@ def run(
         DynamicExitError: One sentence on what cannot be done and why.
     """
     started = time.perf_counter()
-    with distributed.processes(), _helpers_silenced(), Workspace(recipe.export.directory) as workspace:
+    with distributed.processes(), _helpers_silenced(), Workspace(recipe.export.directory, overwrite) as workspace:
         with log_seconds(logger, "model and data loaded"):
             run_inputs = distributed.run_on_all(lambda: load_run_inputs(recipe, model, splits))
+        distributed.run_on_main(lambda: workspace.output.check_space(_least_bytes(run_inputs)))
         run_inputs.log_notes()
         with log_seconds(logger, "all stages and records made"):
             cache = open_cache(recipe.dynamic_exit.cache.directory, recipe.dynamic_exit.cache.enabled)
@@ -105,6 +108,14 @@ def run(
         if not distributed.is_main_process():
             workspace.leave()
         return result
+
+
+def _least_bytes(run_inputs: RunInputs) -> int:
+    """Return how many bytes are written at least: the backbone's weights, or what passes may leave of them."""
+    recipe, model = run_inputs.recipe, run_inputs.backbone
+    size = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+    smaller = recipe.quantization or recipe.static_passes or recipe.dynamic_exit.tuning.static_search
+    return size // 16 if smaller else size
 
 
 def _helpers_silenced() -> contextlib.AbstractContextManager[None]:

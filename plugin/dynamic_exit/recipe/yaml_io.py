@@ -88,13 +88,15 @@ def read_stanzas(path: str | os.PathLike[str]) -> object:
         RecipeError: The file is missing, not YAML, or holds a key twice.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists() or path.is_dir():
         raise RecipeError(f"recipe '{path}' does not exist; give the path of a YAML file")
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506  a subclass of SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise RecipeError(f"recipe '{path}' is not valid YAML: {reason}") from None
+    except OSError as error:
+        raise RecipeError(f"recipe '{path}' cannot be read: {error.strerror or error}; check its permissions") from None
 
 
 def _set_key(values: object, key: str, value: object) -> None:

@@ -1,5 +1,6 @@
 """The plot of the trade-off between accuracy and cost: front, operating points and backbone."""
 
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 from ..chain.evaluation import evaluate
 from ..chain.operating_point import OperatingPoints
 from ..chain.thresholds import Configuration
+from ..core.atomic_write import atomic_write, check_writable
 from ..errors import OutputError
 from ..records import Records
 from ..search.optimizer import front
@@ -57,10 +59,36 @@ def plot_front(
         axes.set_ylabel("accuracy on held-out samples (%)")
         axes.grid(color="0.92")
         axes.legend(loc="lower right", fontsize=8)
-        # no date or version in the file: the same points give the same bytes
-        figure.savefig(Path(path), dpi=150, metadata={"Software": None} if Path(path).suffix == ".png" else None)
+        image = _image(figure, path)
+        with atomic_write(path) as file:
+            file.write(image)
     except (OSError, ValueError) as error:
-        raise OutputError(f"cannot write the plot to '{path}': {error}") from error
+        raise _cannot_write(path, error) from error
+
+
+def check_plot(path: str | os.PathLike[str]) -> None:
+    """Check before any work that a plot can be written to a file of this name.
+
+    Raises:
+        OutputError: It cannot.
+    """
+    try:
+        check_writable(path)
+        _image(Figure(figsize=(1, 1)), path)
+    except (OSError, ValueError) as error:
+        raise _cannot_write(path, error) from error
+
+
+def _image(figure: Figure, path: str | os.PathLike[str]) -> bytes:
+    """Return the content of an image file in the format of its name."""
+    file, kind = io.BytesIO(), Path(path).suffix.lstrip(".").lower() or "png"
+    # no date or version in the file: the same points give the same bytes
+    figure.savefig(file, format=kind, dpi=150, metadata={"Software": None} if kind == "png" else None)
+    return file.getvalue()
+
+
+def _cannot_write(path: str | os.PathLike[str], error: Exception) -> OutputError:
+    return OutputError(f"cannot write the plot to '{path}': {getattr(error, 'strerror', None) or error}")
 
 
 def plot_search(

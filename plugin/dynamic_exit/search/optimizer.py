@@ -183,6 +183,7 @@ def tune_file(
         RecordsError: The records are malformed.
         TuningError: Nothing can be tuned on them, or a goal is out of reach.
     """
+    OperatingPoints.check_writable(output)
     if guarantee is not None:
         check_probability(guarantee)
     goals = goals_from_drops(max_accuracy_drops)
