@@ -22,7 +22,7 @@ from dynamic_exit.report.metrics import Metrics
 torch.set_num_threads(int(os.environ.get("DYNAMIC_EXIT_TEST_THREADS", "1")))
 
 
-#: Modules that take more than six seconds: they run recipes, trainings or processes of their own.
+#: Modules that take more than four seconds: they run recipes, trainings or processes of their own.
 SLOW_MODULES = set(Path(__file__).with_name("slow_modules.txt").read_text().split())
 
 

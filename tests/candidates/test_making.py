@@ -165,7 +165,8 @@ def test_a_maker_that_does_not_suit_is_refused_before_any_work(recipe, tmp_path,
         CandidatePool(run_inputs, Cache(tmp_path))
     shape = list(run_inputs.example["input"].shape[1:])
     assert str(refused.value).startswith(
-        f"maker 'convnet' does not suit the inputs 'input' {shape} float32; those that do: "
+        f"maker 'convnet' takes one input of images, 4 x 4 pixels or more, not 'input' {shape} float32; those that "
+        "suit it: "
     )
 
 

@@ -12,7 +12,7 @@ from dynamic_exit.errors import PassError
 from dynamic_exit.graph import Classifier
 from dynamic_exit.onnx.export import export_part
 from dynamic_exit.onnx.session import PartSession
-from dynamic_exit.passes.tiny_saver.makers import MAKERS, MakerStanza, MakerTask, Teaching
+from dynamic_exit.passes.tiny_saver.makers import MAKERS, MakerStanza, MakerTask, Teaching, choose_makers
 from dynamic_exit.passes.training import TrainingRun
 
 CLASSES, COUNT = 3, 96
@@ -217,3 +217,32 @@ def test_a_shallow_copy_starts_from_the_weights_of_the_backbone():
         assert torch.allclose(hidden, backbone.first(backbone.embedding(inputs["input_ids"])), atol=1e-6)
     next(second.first.parameters()).data.zero_()
     assert next(backbone.parameters()).abs().max() > 0 < next(first.first.parameters()).abs().max()
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "sentence"),
+    [
+        (
+            "minirocket",
+            (1, 8),
+            "maker 'minirocket' takes one input of float series (channels, length), 9 steps or longer, not 'x' [1, 8] "
+            "float32; those that suit it: series, shallow",
+        ),
+        (
+            "rocket",
+            (3, 10),
+            "maker 'rocket' takes one input of float series (channels, length), 11 steps or longer, not 'x' [3, 10] "
+            "float32; those that suit it: minirocket, series, shallow",
+        ),
+        (
+            "convnet",
+            (3, 2, 9),
+            "maker 'convnet' takes one input of images, 4 x 4 pixels or more, not 'x' [3, 2, 9] float32; those that "
+            "suit it: shallow",
+        ),
+    ],
+)
+def test_a_maker_says_what_it_takes(make, shape, sentence):
+    with pytest.raises(PassError) as refused:
+        choose_makers([MAKERS.find(make).Options(make=make)], {"x": torch.zeros(5, *shape)})
+    assert str(refused.value) == sentence

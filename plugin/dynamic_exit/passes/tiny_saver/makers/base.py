@@ -46,10 +46,12 @@ class SaverMaker(ABC):
 
     Attributes:
         Options: The stanza of the maker's options in a recipe; each field has a default.
+        takes: The inputs that it suits, for messages.
         prunes: Whether what `fit` returns may cost less than its architecture.
     """
 
     Options: ClassVar[type[MakerStanza]] = MakerStanza
+    takes: ClassVar[str] = "other inputs"
     prunes: ClassVar[bool] = False
 
     def __init__(self, stanza: Any, task: MakerTask):

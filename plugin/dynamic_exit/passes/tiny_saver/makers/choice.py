@@ -35,7 +35,8 @@ def choose_makers(stanzas: Sequence[MakerStanza], inputs: Mapping[str, Tensor]) 
             chosen += [MAKERS.find(name).Options.model_validate({"make": name, **common}) for name in others]
         elif stanza.make not in suit:
             those = ", ".join(suit) or "none; name models in `candidates`"
-            raise PassError(f"maker '{stanza.make}' does not suit the inputs {described}; those that do: {those}")
+            takes = MAKERS.find(stanza.make).takes
+            raise PassError(f"maker '{stanza.make}' takes {takes}, not {described}; those that suit it: {those}")
         else:
             chosen.append(stanza)
     return chosen

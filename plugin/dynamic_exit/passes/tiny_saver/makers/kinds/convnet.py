@@ -42,6 +42,7 @@ class ConvNetMaker(EncoderMaker):
     """Makes residual networks for one input of images (N, C, H, W)."""
 
     Options = ConvNetStanza
+    takes = "one input of images, 4 x 4 pixels or more"
 
     @classmethod
     def suits(cls, inputs: Mapping[str, Tensor]) -> bool:

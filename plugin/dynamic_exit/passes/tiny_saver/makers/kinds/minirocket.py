@@ -16,6 +16,7 @@ class MiniRocketMaker(RocketMakerBase):
     """Makes MiniRocket classifiers."""
 
     kind = "minirocket"
+    takes = "one input of float series (channels, length), 9 steps or longer"
     Options = MiniRocketStanza
 
     @property

@@ -34,6 +34,7 @@ class NGramsMaker(TokenMaker):
     """Makes bags of n-grams for token ids, with or without a mask."""
 
     Options = NGramsStanza
+    takes = "token ids, with or without a mask"
 
     def architectures(self, share: float) -> Sequence[Architecture]:
         """Return a linear head and, unless the recipe wants that, one with a hidden layer."""

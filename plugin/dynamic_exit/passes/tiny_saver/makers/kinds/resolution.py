@@ -32,6 +32,7 @@ class ResolutionMaker(TrainedMaker):
     """Makes copies of image backbones for smaller images; the backbone must take them."""
 
     Options = ResolutionStanza
+    takes = "one input of images, 16 x 16 pixels or more"
 
     @classmethod
     def suits(cls, inputs: Mapping[str, Tensor]) -> bool:

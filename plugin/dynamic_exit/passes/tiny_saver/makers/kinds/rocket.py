@@ -18,6 +18,7 @@ class RocketMaker(RocketMakerBase):
     """Makes ROCKET classifiers."""
 
     kind = "rocket"
+    takes = "one input of float series (channels, length), 11 steps or longer"
     Options = RocketKernelStanza
 
     @classmethod

@@ -29,6 +29,7 @@ class SeriesMaker(EncoderMaker):
     """Makes residual networks for one float input of series (N, channels, length)."""
 
     Options = SeriesStanza
+    takes = "one input of float series (channels, length)"
 
     @classmethod
     def suits(cls, inputs: Mapping[str, Tensor]) -> bool:

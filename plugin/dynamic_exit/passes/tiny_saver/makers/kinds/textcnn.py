@@ -29,6 +29,7 @@ class TextCNNMaker(TokenMaker):
     """Makes convolutional networks for token ids, with or without a mask."""
 
     Options = TextCNNStanza
+    takes = "token ids, with or without a mask"
 
     def architectures(self, share: float) -> Sequence[Architecture]:
         """Return networks of all sizes."""
