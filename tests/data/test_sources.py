@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from dynamic_exit.data.split import UNNAMED, Split
 from dynamic_exit.errors import DataError
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.recipe import DataSource
+from dynamic_exit.recipe.data import DATA_SOURCES
 from dynamic_exit.sources.models.loading import load_model
 
 
@@ -188,6 +191,27 @@ def test_imagefolder_refuses_what_it_cannot_stack(tmp_path):
     Image.new("RGB", (3, 4)).save(tmp_path / "train" / "ant" / "b.png")
     with pytest.raises(DataError, match=r"image '.*b.png' is \(4, 3\), others \(3, 3\); resize beforehand"):
         load_splits(data(tmp_path, ".", "imagefolder", ("train", "train", "train")), 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "package", "who"),
+    [
+        ("here", "pyarrow", "'{w}/here'"),
+        ("stanfordnlp/sst2", "datasets", "'stanfordnlp/sst2', which is no folder beside the recipe,"),
+    ],
+    ids=["file", "name"],
+)
+def test_packages_that_are_missing_are_named(tmp_path, monkeypatch, path, package, who):
+    monkeypatch.setitem(sys.modules, package, None)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "train.parquet").write_bytes(b"")
+    stanza = DATA_SOURCES.find("datasets").stanza
+    values = {"source": "datasets", "path": path, "splits": {"train": "train", "calibration": "train", "test": "train"}}
+    with pytest.raises(DataError) as refused:
+        load_splits(stanza.model_validate(values, context={"base": tmp_path}), 0)
+    assert str(refused.value) == (
+        f"{who.format(w=tmp_path)} needs the package {package}, which cannot be imported; run `pip install {package}`"
+    )
 
 
 def test_python_source_is_called_with_the_name_of_the_split(tmp_path):

@@ -154,15 +154,15 @@ class Workspace:
         """
         recipe = run_inputs.recipe
         config = _config(run_inputs, stages, files)
-        if recipe.data.source == "text":
+        if recipe.data.is_text:
             config.tokenizer_files = save_tokenizer(self.partial, recipe.data, recipe.model, config.max_tokens)
         config.save_pretrained(self.partial)
         if config.task == IMAGES:
             from .image_processor import write_image_processor
 
             images = next(iter(run_inputs.splits["calibration"].inputs.values()))
-            image_files = recipe.data.source == "imagefolder"
-            write_image_processor(self.partial, images, recipe.model.preprocessing.interpolation, image_files)
+            interpolation = recipe.model.preprocessing.interpolation
+            write_image_processor(self.partial, images, interpolation, recipe.data.is_images)
         metrics.write(self.partial / METRICS_FILE)
         directory = self.output.directory
         (self.partial / RECIPE_FILE).write_text(recipe_text(recipe, directory), encoding="utf-8")

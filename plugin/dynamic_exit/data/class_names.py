@@ -1,7 +1,7 @@
 """Class names: where they come from, their order, and the encoding of labels as class numbers."""
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,43 +102,52 @@ def sort_class_names(names_in_data: Collection[str], known: ClassNames | None, w
     return ours
 
 
-def merge_class_lists(lists: Sequence[Sequence[str]], known: ClassNames | None, what: str, note: Note) -> list[str]:
-    """Merge the lists in which splits name their classes by label.
+def merge_class_lists(
+    labels: Mapping[str, np.ndarray],
+    lists: Mapping[str, Sequence[str] | None],
+    find_names: Callable[[], ClassNames | None],
+    note: Note,
+) -> tuple[dict[str, np.ndarray], list[str] | None]:
+    """Number the classes of splits that list their names by label, alike in all splits.
 
     Args:
-        lists: One of each split.
-        known: The names that the recipe or the backbone states.
-        what: How messages call a class.
+        labels: int64 (N,) of each split.
+        lists: The class names of each split; None where it has none.
+        find_names: Finds the names that the recipe or the backbone states.
         note: Receives notes on the order.
 
     Returns:
-        The known names if they contain those of the data; else the list itself if all splits have the same; else all
-        names as `sort_class_names` sorts them.
+        The labels, and the class names in their order: the known names if they contain those of the data; else the list
+        itself if all splits have the same; else all names as `sort_class_names` sorts them. Labels remain as they are,
+        and the names are None, if a split lists none.
 
     Raises:
         DataError: A name is not a known one, or stands for several classes.
     """
-    first = list(lists[0])
-    double = next((name for each in lists for name in each if each.count(name) > 1), None)
+    found = [list(each) for each in lists.values() if each is not None]
+    if len(found) < len(lists):
+        return dict(labels), None
+    double = next((name for each in found for name in each if each.count(name) > 1), None)
     if double is not None:
         raise DataError(f"the data call more than one class '{double}'; give every class a name of its own")
-    if any(list(each) != first for each in lists):
+    names, known = found[0], find_names()
+    if any(each != names for each in found):
         note("the splits number their classes differently; they are matched by name")
-        return sort_class_names(set().union(*lists), known, what, note)
-    matched = _match_known(first, known, what)
-    if matched is None:
-        _match_by_order(first, known, what, note)
-    return first if matched is None else matched
+        names = sort_class_names(set().union(*found), known, "class", note)
+    elif (matched := _match_known(names, known, "class")) is not None:
+        names = matched
+    else:
+        _match_by_order(names, known, "class", note)
+    return {split: _renumber(each, lists[split] or (), names) for split, each in labels.items()}, names
 
 
-def renumber(labels: np.ndarray, names: Sequence[str], order: Sequence[str]) -> np.ndarray:
-    """Return labels (N,) that number `names` as numbers of the classes in `order`.
-
-    An `order` that lacks some name has them by position.
-    """
-    if list(names) == list(order) or not {*names} <= {*order}:
+def _renumber(labels: np.ndarray, names: Sequence[str], order: Sequence[str]) -> np.ndarray:
+    """Number classes as in `order`; by position if it lacks some of the names. Labels without a name remain."""
+    if not {*names} <= {*order}:
         return labels
-    return np.asarray([order.index(name) for name in names], np.int64)[labels]
+    places = np.asarray([order.index(name) for name in names], np.int64)
+    named = (labels >= 0) & (labels < len(names))
+    return np.where(named, places[np.where(named, labels, 0)], labels)
 
 
 def _match_known(ours: Sequence[str], known: ClassNames | None, what: str) -> list[str] | None:

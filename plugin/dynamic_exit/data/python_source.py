@@ -3,7 +3,7 @@
 from ..core.user_code import load_function
 from ..errors import DataError, first_line
 from ..recipe.data import DataKind, DataSource
-from .class_names import merge_class_lists, renumber
+from .class_names import merge_class_lists
 from .python_samples import LoadedSamples, collect_samples
 from .reader import ReadRequest, Samples, SplitReader
 
@@ -27,13 +27,13 @@ class PythonReader:
     def __init__(self, path: str, request: ReadRequest, channels_last: bool = False):
         self._path, self._load = path, load_function(path)
         found = {name: self._read(name, channels_last) for name in dict.fromkeys(request.names)}
-        lists = [each.classes for each in found.values()]
-        self.class_names: list[str] | None = None
-        if all(each is not None for each in lists):
-            self.class_names = merge_class_lists(
-                [each for each in lists if each is not None], request.find_names(), "class", request.note
-            )
-        self._samples = {name: self._number(each) for name, each in found.items()}
+        labels, self.class_names = merge_class_lists(
+            {name: each.labels for name, each in found.items()},
+            {name: each.classes for name, each in found.items()},
+            request.find_names,
+            request.note,
+        )
+        self._samples = {name: (each.inputs, labels[name]) for name, each in found.items()}
 
     def _read(self, name: str, channels_last: bool) -> LoadedSamples:
         try:
@@ -41,11 +41,6 @@ class PythonReader:
         except Exception as error:  # user code may raise anything
             raise DataError(f"'{self._path}' cannot load split '{name}': {first_line(error)}") from error
         return collect_samples(given, f"'{self._path}'", name, channels_last)
-
-    def _number(self, loaded: LoadedSamples) -> Samples:
-        if self.class_names is None or loaded.classes is None:
-            return loaded.inputs, loaded.labels
-        return loaded.inputs, renumber(loaded.labels, loaded.classes, self.class_names)
 
     def __call__(self, name: str) -> Samples:
         """Return inputs and labels of a split; each split only once, to free memory."""

@@ -1,22 +1,18 @@
 """Text files as token indices."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DataError
 from ..passes import ModelSource
 from ..recipe.data import DataKind, DataSource
-from ..sources.tokenizer import load_tokenizer, token_limit
+from ..sources.tokenizer import load_tokenizer
 from .class_names import ClassNames, Note, encode_labels
 from .reader import ReadRequest, SplitReader, find_path
 from .text_files import TextRows, find_file, read_text
 from .text_labels import group_by_label_kind, read_labels
-
-if TYPE_CHECKING:
-    from transformers import BatchEncoding, PreTrainedTokenizerBase
+from .text_tokens import Texts, tokenize_splits
 
 
 class TextReader:
@@ -45,20 +41,13 @@ class TextReader:
         known: ClassNames | None = None,
         note: Note = lambda line: None,
     ):
-        options = source.text_options
-        tokenizer = load_tokenizer(source, model)
-        path = Path(source.path)
-        rows = {name: read_text(find_file(path, name), options.columns) for name in dict.fromkeys(names)}
+        tokenizer = load_tokenizer(source, model)  # before any file: without one, nothing can be read
+        path, columns = Path(source.path), source.text_options.columns
+        rows = {name: read_text(find_file(path, name), columns) for name in dict.fromkeys(names)}
         labels, self.class_names = _encode(list(rows.values()), known, note)
-        limit = token_limit(source, tokenizer)
-        truncation = {} if limit is None else {"truncation": True, "max_length": limit}
-        tokens = {name: _tokenize(file, tokenizer, truncation) for name, file in rows.items()}
-        longest = max(len(ids) for each in tokens.values() for ids in each["input_ids"])
-        length = limit if options.padding == "max_length" else max(longest, 2)
-        self._samples: dict[str, tuple[dict[str, np.ndarray], np.ndarray]] = {}
-        for name, numbers in zip(rows, labels, strict=True):
-            padded = tokenizer.pad(tokens[name], padding="max_length", max_length=length, return_tensors="np")
-            self._samples[name] = ({key: array.astype(np.int64) for key, array in padded.items()}, numbers)
+        texts = {name: Texts(f"text file '{file.path}'", file.texts, "line", file.lines) for name, file in rows.items()}
+        tokens = tokenize_splits(texts, source, tokenizer)
+        self._samples = {name: (tokens[name], numbers) for name, numbers in zip(rows, labels, strict=True)}
 
     def __call__(self, name: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Return the token indices and masks of a split, each int64 (N, L), by name, and its labels int64 (N,)."""
@@ -82,14 +71,6 @@ def _encode(
         ends = np.cumsum([len(labels[i]) for i in group])
         numbers.update(zip(group, np.split(flat, ends[:-1]), strict=True))
     return [numbers[i] for i in range(len(files))], class_names
-
-
-def _tokenize(file: TextRows, tokenizer: "PreTrainedTokenizerBase", truncation: Mapping[str, Any]) -> "BatchEncoding":
-    tokens = tokenizer(*file.texts, **truncation)
-    empty = next((line for line, ids in zip(file.lines, tokens["input_ids"], strict=True) if not ids), None)
-    if empty is not None:
-        raise DataError(f"text file '{file.path}' has no word in line {empty} that becomes a token; leave the line out")
-    return tokens
 
 
 def _make(source: DataSource, request: ReadRequest) -> SplitReader:

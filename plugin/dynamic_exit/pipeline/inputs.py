@@ -54,7 +54,7 @@ def load_run_inputs(
     backbone = load_model(recipe.model, names, model, recipe.seed, has_uint8_images(calibration.inputs))
     notes += filter(None, [check_trained(recipe.model, backbone)])
     if by_name:
-        _check_names(calibration.inputs, backbone, recipe.data.source)
+        _check_names(calibration.inputs, backbone, recipe.data.is_text)
     else:
         only = backbone.name_inputs(1)
         loaded = {key: replace(split, inputs=split.feeds(only)) for key, split in loaded.items()}
@@ -98,9 +98,9 @@ def _doubts(recipe: Recipe, backbone: Classifier, calibration: Split, labels: li
     return [*doubts, mismatch] if mismatch and mismatch not in (doubt or "") else doubts
 
 
-def _check_names(inputs: Mapping[str, object], backbone: Classifier, source: str) -> None:
+def _check_names(inputs: Mapping[str, object], backbone: Classifier, is_text: bool) -> None:
     """Refuse an input that the backbone does not use: its name may be misspelt. A tokenizer may give more."""
     for name in inputs:
-        if name not in (backbone.input_names or ()) and source != "text" and name != "token_type_ids":
+        if name not in (backbone.input_names or ()) and not is_text and name != "token_type_ids":
             hint = nearest(name, find_input_parameters(backbone.model))
             raise ModelError(f"the backbone takes no input '{name}'; {hint}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
@@ -72,7 +72,19 @@ class DataSource(Stanza):
     classes: list[str] | None = Field(None, description="names of the classes, in the order of the logits")
     layout: Literal["channels_first", "channels_last"] = Field("channels_first", description="of images in the source")
     duplicates: Literal["refuse", "drop"] = Field("refuse", description="drop: leave copies of test samples out")
-    text: Text | None = Field(None, description="of `source: text`")
+    text: Text | None = Field(None, description="of `source: text`, and of `source: datasets` where texts are read")
+    #: Whether samples of this kind may be texts.
+    may_be_text: ClassVar[bool] = False
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the samples are texts, which need a tokenizer."""
+        return self.text is not None
+
+    @property
+    def is_images(self) -> bool:
+        """Whether the samples are image files."""
+        return self.source == "imagefolder"
 
     @property
     def text_options(self) -> Text:
@@ -93,7 +105,7 @@ class DataSource(Stanza):
 
     @model_validator(mode="after")
     def _check_text(self) -> Self:
-        if self.source != "text" and self.text is not None:
+        if self.source != "text" and not self.may_be_text and self.text is not None:
             raise refuse(f"holds `text`, which is for `source: text`, not for `source: {self.source}`; remove it")
         return self
 

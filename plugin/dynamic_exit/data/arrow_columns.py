@@ -1,0 +1,168 @@
+"""Columns of a table as inputs and labels: images, texts, and arrays of numbers."""
+
+import importlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from ..core.images import decode_image, to_rgb_array
+from ..errors import DataError, first_line
+from .arrays import to_array
+
+Kind = Literal["image", "text", "array", "number", "other"]
+
+
+def find_kind(kind: Any, feature: Mapping[str, Any] | None = None) -> Kind:
+    """Return what a column holds.
+
+    Args:
+        kind: Its `pyarrow.DataType`.
+        feature: What Hugging Face says of it, if anything.
+    """
+    types = importlib.import_module("pyarrow").types
+    if isinstance(feature, Mapping) and feature.get("_type") == "Image":
+        return "image"
+    if types.is_struct(kind):
+        return "image" if "bytes" in {kind.field(i).name for i in range(kind.num_fields)} else "other"
+    if types.is_binary(kind) or types.is_large_binary(kind):
+        return "image"
+    if types.is_dictionary(kind):
+        return find_kind(kind.value_type)
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return "text"
+    if types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind):
+        return "number"
+    kind = getattr(kind, "storage_type", kind)
+    if _is_list(kind):
+        return "array" if find_kind(kind.value_type) in ("array", "number") else "other"
+    return "other"
+
+
+def read_labels(column: Any, holder: str) -> np.ndarray:
+    """Return labels (N,) as numbers or names.
+
+    Raises:
+        DataError: A label is null, or a list.
+    """
+    row = _first_null(column)
+    if row is not None:
+        raise DataError(f"{holder} has no label in row {row}; leave the row out")
+    if find_kind(column.type) not in ("number", "text"):
+        several = "lists as labels: multi-label classification is not supported"
+        got = several if _is_list(column.type) else f"labels of type {column.type}"
+        raise DataError(f"{holder} has {got}; give each row the number or the name of a class")
+    chunks = [_decode(chunk).to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    return np.concatenate(chunks) if chunks else np.zeros(0, np.int64)
+
+
+def read_texts(column: Any, name: str, holder: str) -> list[str]:
+    """Return texts.
+
+    Raises:
+        DataError: One is null.
+    """
+    row = _first_null(column)
+    if row is not None:
+        raise DataError(f"{holder} has null as '{name}' in row {row}, which is no text; leave the row out")
+    return [text for chunk in column.chunks for text in _decode(chunk).to_pylist()]
+
+
+def read_arrays(column: Any, name: str, holder: str) -> np.ndarray:
+    """Return numbers (N, ...).
+
+    Raises:
+        DataError: One is null, or rows differ in shape.
+    """
+    row = _first_null(column)
+    if row is not None:
+        raise DataError(f"{holder} has null as '{name}' in row {row}; leave the row out")
+    what = f"column '{name}' of {holder}"
+    chunks = [_to_numpy(chunk, what) for chunk in column.chunks if len(chunk)]
+    if len({chunk.shape[1:] for chunk in chunks}) > 1:
+        return to_array([row for chunk in chunks for row in chunk], what)  # which refuses it
+    return np.concatenate(chunks) if chunks else np.zeros((0, 1), np.float32)
+
+
+class ImageColumn:
+    """Reads images, upright and with at most 8 bits, as image folders are.
+
+    Attributes:
+        rotated: How many were turned upright so far.
+        rescaled: How many had more than 8 bits.
+        count: How many were read.
+    """
+
+    def __init__(self) -> None:
+        self.rotated = self.rescaled = self.count = 0
+
+    def read(self, column: Any, name: str, holder: str, folder: Path) -> np.ndarray:
+        """Return pixels uint8 (N, 3, H, W).
+
+        Args:
+            column: Bytes of image files, alone or in a struct of ``bytes`` and ``path``.
+            name: Of the column.
+            holder: What holds it, for messages.
+            folder: What paths are relative to.
+
+        Raises:
+            DataError: An image is missing, cannot be read, or is of another size.
+        """
+        images: list[np.ndarray] = []
+        for value in (value for chunk in column.chunks for value in chunk):
+            images.append(self._decode(value.as_py(), f"{holder} has in row {len(images)} an image", folder, name))
+            if images[-1].shape != images[0].shape:
+                sizes = f"{list(images[-1].shape[1:])}, others {list(images[0].shape[1:])}"
+                raise DataError(f"{holder} has in row {len(images) - 1} an image of {sizes}; resize beforehand")
+        return np.stack(images) if images else np.zeros((0, 3, 1, 1), np.uint8)
+
+    def _decode(self, value: Any, what: str, folder: Path, name: str) -> np.ndarray:
+        data, path = (value.get("bytes"), value.get("path") or "") if isinstance(value, dict) else (value, "")
+        if data is None and not path:
+            raise DataError(f"{what} that is null, in '{name}'; leave the row out")
+        try:
+            with Image.open(folder / path if data is None else io.BytesIO(data)) as opened:
+                image = decode_image(opened)
+            pixels = to_rgb_array(image)
+        except Exception as error:  # Pillow's readers raise various errors on files of other formats
+            raise DataError(f"{what} that cannot be read: {first_line(error).rstrip('.')}") from error
+        self.rotated += image.rotated
+        self.rescaled += image.rescaled
+        self.count += 1
+        return pixels
+
+
+def _first_null(column: Any) -> int | None:
+    nulls = np.concatenate([chunk.is_null().to_numpy(zero_copy_only=False) for chunk in column.chunks] or [[]])
+    return int(np.flatnonzero(nulls)[0]) if nulls.any() else None
+
+
+def _decode(chunk: Any) -> Any:
+    return chunk.dictionary_decode() if hasattr(chunk, "dictionary_decode") else chunk
+
+
+def _is_list(kind: Any) -> bool:
+    types = importlib.import_module("pyarrow").types
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
+def _to_numpy(chunk: Any, what: str) -> np.ndarray:
+    compute = importlib.import_module("pyarrow.compute")
+    shape = [len(chunk)]
+    while True:
+        chunk = getattr(chunk, "storage", chunk)
+        if not _is_list(chunk.type):
+            return np.asarray(chunk.to_numpy(zero_copy_only=False)).reshape(shape)
+        lengths = compute.list_value_length(chunk).to_numpy(zero_copy_only=False)
+        odd = np.flatnonzero(lengths != lengths[0])
+        if len(odd):
+            row = int(odd[0]) // int(np.prod(shape[1:]))
+            raise DataError(
+                f"{what} holds samples of different lengths, {int(lengths[0])} and, in row {row}, "
+                f"{int(lengths[odd[0]])}; give all one length"
+            )
+        shape.append(int(lengths[0]))
+        chunk = chunk.flatten()

@@ -1,0 +1,182 @@
+"""Datasets of Hugging Face: on disk, as `save_to_disk` or parquet files, or by name."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
+
+import numpy as np
+from pydantic import AfterValidator, Field, PlainSerializer, ValidationInfo, model_validator
+
+from ..errors import DataError, nearest
+from ..passes.stanza import absolute, refuse, relative
+from ..recipe.data import Columns, DataKind, DataSource
+from ..sources.tokenizer import load_tokenizer
+from .arrow_columns import ImageColumn, Kind, find_kind, read_arrays, read_labels, read_texts
+from .arrow_files import LoadedTable, load_table, open_table
+from .class_names import merge_class_lists
+from .python_samples import LABELS
+from .reader import ReadRequest, Samples, SplitReader
+from .split import UNNAMED
+from .text_tokens import Texts, tokenize_splits
+
+# where pandas keeps its row numbers in parquet files
+_ROW_NUMBERS = "__index_level_0__"
+
+
+def _absolute_if_there(text: str, info: ValidationInfo) -> str:
+    """Take a path for one if it looks like it or exists beside the recipe; else it is a name."""
+    path = absolute(text, info)
+    return path if text[:1] in tuple(".~$/") or text.endswith((".parquet", ".arrow")) or Path(path).exists() else text
+
+
+class DatasetsSource(DataSource):
+    """Keys of `source: datasets`."""
+
+    path: Annotated[str, AfterValidator(_absolute_if_there), PlainSerializer(relative)] = Field(
+        description="folder that `save_to_disk` wrote, folder of parquet files, one such file, or a name on the hub"
+    )
+    config: str | None = Field(None, description="configuration of a dataset by name, such as sst2, or its folder")
+    revision: str | None = Field(None, description="branch, tag or commit of a dataset by name")
+    inputs: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="columns of inputs, two of text for pairs; null: that of images, that of text, or all of numbers",
+    )
+    label: str | None = Field(None, description="column of the class; null: label, labels, y or target")
+    may_be_text: ClassVar[bool] = True
+
+    @property
+    def is_images(self) -> bool:
+        """Whether the samples are image files."""
+        return not self.is_text
+
+    @model_validator(mode="after")
+    def _check_columns(self) -> Self:
+        if self.text is not None and self.text.columns != Columns():
+            raise refuse("holds `text.columns`, which is for text files; name the columns in `inputs` and `label`")
+        return self
+
+
+class DatasetsReader:
+    """Reads the tables of all splits.
+
+    Args:
+        source: The stanza.
+        request: What else it needs.
+
+    Attributes:
+        class_names: In the order of the labels, if the label column lists them (`ClassLabel`); else None.
+
+    Raises:
+        DataError: A split or a column is missing, or a row cannot be read.
+    """
+
+    def __init__(self, source: DatasetsSource, request: ReadRequest):
+        self._source, self._images = source, ImageColumn()
+        tables = {name: _open(source, name) for name in dict.fromkeys(request.names)}
+        columns = {name: self._find_label(each, name) for name, each in tables.items()}
+        labels = {name: read_labels(each.table[columns[name]], self._holder(name)) for name, each in tables.items()}
+        lists = {name: _class_list(each.features.get(columns[name])) for name, each in tables.items()}
+        labels, self.class_names = merge_class_lists(labels, lists, request.find_names, request.note)
+        inputs = {name: self._find_inputs(each, name, columns[name]) for name, each in tables.items()}
+        if source.is_text:
+            texts = {name: self._read_texts(each, name, inputs[name]) for name, each in tables.items()}
+            found: Mapping[str, Any] = tokenize_splits(texts, source, load_tokenizer(source, request.model))
+        else:
+            found = {name: self._read(each, name, inputs[name]) for name, each in tables.items()}
+        self._note_images(request)
+        self._samples = {name: (found[name], labels[name]) for name in tables}
+
+    def __call__(self, name: str) -> Samples:
+        """Return inputs and labels of a split; each split only once, to free memory."""
+        return self._samples.pop(name)
+
+    def _holder(self, name: str) -> str:
+        return f"split '{name}' of '{self._source.path}'"
+
+    def _find_label(self, loaded: LoadedTable, name: str) -> str:
+        names, label = loaded.table.column_names, self._source.label
+        classes = [each for each in names if _class_list(loaded.features.get(each)) is not None]
+        found = [label] if label else [each for each in LABELS if each in names] or classes
+        if not found or found[0] not in names:
+            hint = nearest(label, names) if label else "name that of the labels in `data.label`"
+            raise DataError(f"{self._holder(name)} has no column '{label or 'label'}' (there: {_list(names)}); {hint}")
+        return found[0]
+
+    def _find_inputs(self, loaded: LoadedTable, name: str, label: str) -> Mapping[str, Kind]:
+        """Return the columns of the inputs with what they hold."""
+        kinds = {
+            each.name: find_kind(each.type, loaded.features.get(each.name))
+            for each in loaded.table.schema
+            if each.name not in (label, _ROW_NUMBERS)
+        }
+        for each in self._source.inputs or ():
+            if each not in kinds:
+                raise DataError(f"{self._holder(name)} has no column '{each}' of inputs; {nearest(each, kinds)}")
+        return self._choose({each: kinds[each] for each in self._source.inputs or kinds}, self._holder(name))
+
+    def _choose(self, kinds: Mapping[str, Kind], holder: str) -> Mapping[str, Kind]:
+        """Return the columns that can be inputs together; of named ones, all must be."""
+        chosen, is_text = self._source.inputs is not None, self._source.is_text
+        groups: list[set[Kind]] = [{"image"}, {"array", "number"}] if chosen else [{"image"}, {"array"}]
+        if not chosen and "text" not in kinds.values():  # beside texts, numbers are often only those of rows
+            groups.append({"number"})
+        together = [[each for each in kinds if kinds[each] in group] for group in ([{"text"}] if is_text else groups)]
+        found = next(filter(None, together), [])
+        if not found or (chosen and len(found) < len(kinds)):
+            hint = "name others in `data.inputs`"
+            if "text" in kinds.values() and not is_text:
+                hint = "write `text: {}` in the stanza `data` for texts, or name columns of numbers in `data.inputs`"
+            what = "columns of text" if is_text else "a column of images, or columns of numbers,"
+            raise DataError(f"{holder} must have {what} as inputs; got {_list(kinds)}; {hint}")
+        if kinds[found[0]] in ("image", "text") and len(found) > (2 if chosen and is_text else 1):
+            raise DataError(f"{holder} has several columns of inputs, {_list(found)}; name one in `data.inputs`")
+        return {each: kinds[each] for each in found}
+
+    def _read_texts(self, loaded: LoadedTable, name: str, inputs: Mapping[str, Kind]) -> Texts:
+        holder = self._holder(name)
+        columns = tuple(read_texts(loaded.table[each], each, holder) for each in inputs)
+        return Texts(holder, columns, "row", range(loaded.table.num_rows))
+
+    def _read(self, loaded: LoadedTable, name: str, inputs: Mapping[str, Kind]) -> dict[str, np.ndarray]:
+        holder, (first, *others) = self._holder(name), inputs
+        if inputs[first] == "image":
+            pixels = self._images.read(loaded.table[first], first, holder, loaded.folder)
+            return {UNNAMED: np.moveaxis(pixels, 1, -1) if self._source.layout == "channels_last" else pixels}
+        arrays = {each: read_arrays(loaded.table[each], each, holder) for each in inputs}
+        if all(array.ndim == 1 for array in arrays.values()):  # a row of numbers is a sample
+            return {UNNAMED: np.stack([*arrays.values()], axis=1)}
+        return arrays if others or first.endswith("_ids") else {UNNAMED: arrays[first]}
+
+    def _note_images(self, request: ReadRequest) -> None:
+        images = self._images
+        if images.rotated:
+            request.note(f"{images.rotated} of {images.count} images were turned upright, as their EXIF data tell")
+        if images.rescaled:
+            request.note(
+                f"{images.rescaled} of {images.count} images have 16 bits and were scaled to 8; transformers' pipelines"
+                " clip such files at 255, so pass them images of 8 bits"
+            )
+
+
+def _open(source: DatasetsSource, split: str) -> LoadedTable:
+    path = Path(source.path)
+    if path.is_absolute():
+        return open_table(path / (source.config or ""), split)
+    return load_table(source.path, source.config, source.revision, split)
+
+
+def _class_list(feature: object) -> list[str] | None:
+    names = feature.get("names") if isinstance(feature, Mapping) and feature.get("_type") == "ClassLabel" else None
+    return [str(name) for name in names] if isinstance(names, list) else None
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _make(source: DatasetsSource, request: ReadRequest) -> SplitReader:
+    return DatasetsReader(source, request)
+
+
+KIND = DataKind(DatasetsSource, _make)
