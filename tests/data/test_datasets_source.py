@@ -20,7 +20,7 @@ from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe import DataSource, read_recipe
 from dynamic_exit.recipe.data import DATA_SOURCES
 
-arrow = pytest.importorskip("pyarrow", reason="needs pyarrow, which the project does not install")
+arrow = pytest.importorskip("pyarrow", reason="needs pyarrow, of the extra dev")
 parquet = pytest.importorskip("pyarrow.parquet")
 
 SPLITS = ("train", "calibration", "test")
@@ -460,7 +460,7 @@ def test_a_run_on_texts_of_a_dataset(tmp_path):
 
 @pytest.fixture
 def datasets(tmp_path, monkeypatch):
-    package = pytest.importorskip("datasets", reason="needs datasets, which the project does not install")
+    package = pytest.importorskip("datasets", reason="needs datasets, of the extra dev")
     monkeypatch.setattr(package.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr(package.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

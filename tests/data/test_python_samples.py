@@ -326,7 +326,7 @@ TABLES = {
 @pytest.mark.parametrize("package", TABLES)
 @pytest.mark.parametrize("names", [False, True], ids=["numbers", "names"])
 def test_tables_are_rows_of_numbers(tmp_path, package, names):
-    pytest.importorskip(package, reason=f"needs {package}, which the project does not install")
+    pytest.importorskip(package, reason=f"needs {package}, of the extra dev")
     named = "y = np.array(['no', 'yes'])[y]" if names else ""
     body = f"x, y = arrays(name)\n{named}\n{TABLES[package]}\nreturn table"
     split = load_splits(source(tmp_path, body), 0)["train"]
@@ -355,7 +355,7 @@ COLUMNS = {
     "package, number", [(package, number) for package, bodies in COLUMNS.items() for number in range(len(bodies))]
 )
 def test_columns_are_arrays(tmp_path, package, number):
-    pytest.importorskip(package, reason=f"needs {package}, which the project does not install")
+    pytest.importorskip(package, reason=f"needs {package}, of the extra dev")
     split = load_splits(source(tmp_path, f"x, y = arrays(name)\n{COLUMNS[package][number]}"), 0)["train"]
     assert split.inputs[UNNAMED].tolist() == [[i] * 3 for i in range(4)]
     assert split.labels.tolist() == [0, 1, 1, 0]

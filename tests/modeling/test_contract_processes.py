@@ -136,5 +136,5 @@ def test_compiled_stages_are_refused_in_a_fork(play):
 
 @pytest.mark.parametrize(("package", "body"), [("joblib", JOBLIB), ("datasets", DATASETS)])
 def test_other_packages_send_models_to_processes(play, package, body):
-    pytest.importorskip(package, reason=f"needs {package}, which the project does not install")
+    pytest.importorskip(package, reason=f"needs {package}, of the extra dev")
     assert play("single", body) == "done"

@@ -97,3 +97,40 @@ def test_where_samples_are_no_pixels_none_is_written(ran, tmp_path):
     for samples in (-PIXELS.astype(np.float32), PIXELS * 2.0, PIXELS[:, 0], np.repeat(PIXELS, 2, axis=1)):
         assert not write_image_processor(tmp_path, samples, None)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("given", ["folder", "pipeline"])
+def test_the_evaluator_of_evaluate_takes_a_model(folder, monkeypatch, tmp_path, given):
+    """Accuracy as counted from the model's own answers. Objects that are no PreTrainedModel it takes for pipelines."""
+    evaluate = pytest.importorskip("evaluate", reason="needs evaluate, of the extra dev")
+    import datasets
+    import transformers
+
+    class Accuracy(evaluate.Metric):
+        """That of the hub needs a connection."""
+
+        def _info(self):
+            kinds = {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
+            return evaluate.MetricInfo("", "", features=datasets.Features(kinds))
+
+        def _compute(self, predictions, references):
+            return {"accuracy": float(np.mean(np.asarray(predictions) == np.asarray(references)))}
+
+    if not hasattr(transformers, "TFPreTrainedModel"):  # evaluate asks for it, transformers 5 has it no more
+        monkeypatch.setattr(transformers, "TFPreTrainedModel", transformers.PreTrainedModel, raising=False)
+    model = Model.from_pretrained(folder)
+    samples = PIXELS.astype(np.float32) / (255 if folder.name == "shares" else 1)
+    labels = np.arange(len(PIXELS)) % 3
+    answers = model(samples).logits.argmax(1)
+    data = datasets.Dataset.from_dict({"image": [Image.fromarray(row[0]) for row in PIXELS], "label": labels})
+    data = data.cast_column("image", datasets.Image())
+    classify = pipeline("image-classification", model=model, image_processor=str(folder), device="cpu")
+    found = evaluate.evaluator("image-classification").compute(
+        model_or_pipeline=str(folder) if given == "folder" else classify,
+        data=data,
+        metric=Accuracy(cache_dir=str(tmp_path / "metrics")),
+        label_mapping={name: index for index, name in model.config.id2label.items()},
+        device=-1,
+    )
+    assert found["accuracy"] == np.mean(answers == labels)
+    assert found["latency_in_seconds"] > 0
