@@ -321,8 +321,8 @@ TABLE = [
         "weights do not fit in names",
         {"model__weights": "saver2.safetensors"},
         None,
-        "weights '{w}/saver2.safetensors' do not fit model '{w}/models.py:backbone': 'block1.0.weight' is missing in "
-        "the file and [2, 1, 3, 3] in the model; check its `arguments`",
+        "weights '{w}/saver2.safetensors' do not fit model '{w}/models.py:backbone': the file holds '1.bias', the "
+        "model 'block1.0.weight'; check its `arguments`",
     ),
     (
         "weights of NaN",

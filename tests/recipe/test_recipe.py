@@ -137,7 +137,7 @@ def test_every_default_is_written(tmp_path):
     preprocessing = {"size": None, "interpolation": None, "scale": None, "mean": None, "std": None}
     preprocessing["from_model"] = False
     source = {"source": "timm", "weights": None, "arguments": {}, "preprocessing": preprocessing, "labels": None}
-    source |= {"quantize": True, "stage": None}
+    source |= {"quantize": True, "stage": None, "weights_key": None}
     assert yaml.safe_load(recipe_text(recipe, tmp_path / "out")) == {
         "seed": 0,
         "model": {**source, "name": "resnet18"},

@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -252,7 +253,8 @@ def _with_absolute_paths(recipe: bytes, folder: Path) -> bytes:
             return value if key == "arguments" else {name: moved(each, name) for name, each in value.items()}
         if isinstance(value, list):
             return [moved(each) for each in value]
-        return os.path.normpath(folder / value) if isinstance(value, str) and value.startswith("../") else value
+        found = re.fullmatch(r"(local-dir:)?(\.\./.*)", value) if isinstance(value, str) else None
+        return (found[1] or "") + os.path.normpath(folder / found[2]) if found else value
 
     try:
         values = yaml.safe_load(recipe)

@@ -11,6 +11,7 @@ from .objective import answer_without_sigmoid, check_configuration, check_logits
 from .preprocessing import Preprocessing
 from .program import Program, is_text
 from .relocation import constants_follow
+from .single_logit import with_two_logits
 from .split import Segment, SegmentSequence, select_cuts, split
 from .text_length import find_max_tokens
 
@@ -37,4 +38,5 @@ __all__ = [
     "is_text",
     "select_cuts",
     "split",
+    "with_two_logits",
 ]

@@ -108,12 +108,14 @@ class Classifier(nn.Module):
         Raises:
             ModelError: The output holds no logits, or several candidates and no name was given.
         """
+        logits = find_logits(self.answer(*inputs), self.logits)
+        return logits if self.class_order is None else logits[:, self.class_order]
+
+    def answer(self, *inputs: Tensor) -> object:
+        """Return what the model itself answers, in whatever form."""
         if self.preprocessing is not None:
             only = len(inputs) == 1
             inputs = tuple(self.preprocessing(x) if only or x.dim() == 4 else x for x in inputs)
         if self.keywords is None:
-            answer = self.model(*inputs)
-        else:
-            answer = self.model(**dict(zip(self.keywords, inputs, strict=True)))
-        logits = find_logits(answer, self.logits)
-        return logits if self.class_order is None else logits[:, self.class_order]
+            return self.model(*inputs)
+        return self.model(**dict(zip(self.keywords, inputs, strict=True)))

@@ -28,12 +28,7 @@ def find_logits(answer: object, name: str | int | None = None) -> Tensor:
         return cast(Tensor, answer)
     if isinstance(answer, Tensor):
         return _checked(answer, "the output")
-    if isinstance(answer, Mapping):
-        parts = dict(answer)
-    elif isinstance(answer, tuple | list):
-        parts = dict(enumerate(answer)) if not hasattr(answer, "_asdict") else answer._asdict()
-    else:
-        parts = dict(getattr(answer, "__dict__", {}))
+    parts = _parts(answer)
     if isinstance(parts.get("logits"), Tensor | fx.Proxy):
         return _checked(parts["logits"], "output 'logits'")
     fitting = {key: part for key, part in parts.items() if _is_logits(part)}
@@ -41,6 +36,32 @@ def find_logits(answer: object, name: str | int | None = None) -> Tensor:
         return next(iter(fitting.values()))
     found = f"{len(fitting)} of {list(parts)} are" if parts else f"{type(answer).__name__} is not"
     raise ModelError(f"one output must be floating logits (N, C) but {found}; say which one with logits=")
+
+
+def find_single_logit(answer: object, samples: int) -> Tensor | None:
+    """Find the only logit of a binary model in its output.
+
+    Args:
+        answer: As for `find_logits`.
+        samples: Number of samples N.
+
+    Returns:
+        The logit, floating (N,) or (N, 1); None if there is no such output, or several.
+    """
+    parts = [answer] if isinstance(answer, Tensor) else [*_parts(answer).values()]
+    named = None if isinstance(answer, Tensor) else _parts(answer).get("logits")
+    fitting = [part for part in (parts if named is None else [named]) if isinstance(part, Tensor)]
+    single = [part for part in fitting if part.is_floating_point() and part.shape in ((samples,), (samples, 1))]
+    return single[0] if len(single) == 1 else None
+
+
+def _parts(answer: object) -> dict[object, object]:
+    """Return the outputs of a model by key, attribute or index."""
+    if isinstance(answer, Mapping):
+        return dict(answer)
+    if isinstance(answer, tuple | list):
+        return dict(enumerate(answer)) if not hasattr(answer, "_asdict") else answer._asdict()
+    return dict(getattr(answer, "__dict__", {}))
 
 
 def _named(answer: object, name: str | int) -> object:

@@ -1,7 +1,7 @@
 """Checks that a model predicts one class per sample, which is all that early exits can answer."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ _SINGLE_LABEL = "and early exits answer with one class a sample; give a single-l
 # operators that keep values as they are, and those that concatenate tensors
 _COPIES = (aten._to_copy, aten.clone, aten.index, aten.index_select, aten.copy_, aten.clamp)
 _JOINS = (aten.cat, aten.stack)
+_Answer = TypeVar("_Answer")
 _SIGMOIDS = (aten.sigmoid, aten.sigmoid_, aten.hardsigmoid, aten.hardsigmoid_)
 
 
@@ -69,12 +70,23 @@ def answer_without_sigmoid(classifier: nn.Module, inputs: Sequence[Tensor], name
     Raises:
         ModelError: Its last operator is a sigmoid.
     """
-    with torch.no_grad(), _ProducerMode() as producers:
-        answer = classifier(*inputs)
-        producer = producers.of(answer)
-    if producer in _SIGMOIDS and answer.dim() == 2 and answer.shape[1] > 1:
+    answer: Tensor
+    answer, producer = find_producer(lambda: classifier(*inputs))
+    if is_sigmoid(producer) and answer.dim() == 2 and answer.shape[1] > 1:
         raise ModelError(f"{name} ends in a sigmoid, as models for multi-label classification do, {_SINGLE_LABEL}")
     return answer
+
+
+def find_producer(run: Callable[[], _Answer]) -> tuple[_Answer, object]:
+    """Run a model, and return its output with the operator that produced its values; None if that was not seen."""
+    with torch.no_grad(), _ProducerMode() as producers:
+        answer = run()
+        return answer, producers.of(answer) if isinstance(answer, Tensor) else None
+
+
+def is_sigmoid(operator: object) -> bool:
+    """Whether an operator of torch is a sigmoid."""
+    return operator in _SIGMOIDS
 
 
 class _ProducerMode(TorchDispatchMode):

@@ -30,6 +30,9 @@ class ModelSource(Stanza):
         "the name of each model of a pattern; null: those of timm are random unless `arguments` say pretrained: true "
         "(downloads)",
     )
+    weights_key: str | None = Field(
+        None, description="entry of `weights` to take, such as model_ema; null: the one that fits, no average"
+    )
     arguments: dict[str, Any] = Field({}, description="keyword arguments for the model's constructor")
     preprocessing: Preprocessing = Field(Preprocessing(), description="applied inside the graph")
     labels: Labels = Field(

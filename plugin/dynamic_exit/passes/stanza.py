@@ -39,6 +39,10 @@ class Stanza(BaseModel):
         return values
 
 
+# how timm marks a name that is a folder
+_FOLDER = "local-dir:"
+
+
 def explain(error: ValidationError, root: str = "") -> str:
     """Return one sentence on the first error of a stanza.
 
@@ -83,6 +87,8 @@ def absolute(text: str, info: ValidationInfo) -> str:
 
 
 def _absolute_if_path(text: str, info: ValidationInfo) -> str:
+    if text.startswith(_FOLDER):
+        return _FOLDER + absolute(text.removeprefix(_FOLDER), info)
     return absolute(text, info) if re.search(r"\.py(:[^/:]+)?$|^[.~$/]", text) else text
 
 
@@ -97,6 +103,8 @@ def _relative_labels(labels: list[str] | str | None, info: SerializationInfo) ->
 def relative(text: str, info: SerializationInfo) -> str:
     """Make a path relative to the folder of the recipe that is written; other names stay as they are."""
     base = (info.context or {}).get("base")
+    if text.startswith(_FOLDER):
+        return _FOLDER + relative(text.removeprefix(_FOLDER), info)
     return os.path.relpath(text, base) if base and os.path.isabs(text) else text
 
 

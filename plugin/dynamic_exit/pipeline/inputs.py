@@ -12,7 +12,7 @@ from ..data.pixel_range import explain_range_mismatch
 from ..data.run_inputs import RunInputs
 from ..data.split import Split
 from ..errors import DataError, ModelError, nearest
-from ..graph import Classifier, check_logits, check_objective
+from ..graph import Classifier, check_logits, check_objective, with_two_logits
 from ..recipe.recipe import Recipe
 from ..sources.labels import find_model_labels
 from ..sources.models.base import find_builder
@@ -51,8 +51,11 @@ def load_run_inputs(
         raise DataError("split 'calibration' has 1 sample; give it at least 2")
     by_name = calibration.by_name
     names = tuple(calibration.inputs) if by_name else None
-    backbone = load_model(recipe.model, names, model, recipe.seed, has_uint8_images(calibration.inputs))
+    from_bytes = has_uint8_images(calibration.inputs)
+    backbone = load_model(recipe.model, names, model, recipe.seed, from_bytes, notes.append)
     notes += filter(None, [check_trained(recipe.model, backbone)])
+    few = {name: tensor[:2] for name, tensor in calibration.tensors.items()}
+    backbone = with_two_logits(backbone, backbone.select(few), "the backbone", notes.append)
     if by_name:
         _check_names(calibration.inputs, backbone, recipe.data.is_text)
     else:

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from ...errors import ModelError, RecipeError
-from ...graph import Classifier, check_logits
+from ...graph import Classifier, check_logits, with_two_logits
 from ...onnx.classifier import OnnxClassifier
 from ...passes import ModelSource
 from ..labels import find_class_order, find_model_labels
 from .base import find_builder
-from .loading import has_uint8_images, load_model
+from .loading import has_uint8_images, load_model, log_note
 
 
 def expand_candidates(sources: Sequence[ModelSource]) -> list[ModelSource]:
@@ -100,6 +100,7 @@ def load_candidate(
         with torch.no_grad():
             steps = candidate.preprocessing
             candidate.model.check(*(steps(tensor) if steps is not None else tensor for tensor in inputs))
+    candidate = with_two_logits(candidate, inputs, name, log_note)
     logits = check_logits(name, candidate, inputs)
     if logits.shape[1] > 1 and (logits >= 0).all() and torch.allclose(logits.float().sum(1), torch.ones(1)):
         raise ModelError(f"{name} gives probabilities where logits are wanted; leave its softmax out")

@@ -1,10 +1,13 @@
 """Models that a recipe names, as classifiers with their weights and preprocessing."""
 
+import copy
 import inspect
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ...core.placement import check_on_cpu
@@ -16,6 +19,8 @@ from .base import BuiltModel, find_builder
 from .preprocessing import make_preprocessing
 from .weights import load_weights, seeded_generators
 
+logger = logging.getLogger(__name__)
+
 
 def load_model(
     source: ModelSource,
@@ -23,6 +28,7 @@ def load_model(
     model: nn.Module | None = None,
     seed: int | None = None,
     from_bytes: bool = False,
+    note: Callable[[str], None] | None = None,
 ) -> Classifier:
     """Build a classifier, load its weights and add its preprocessing.
 
@@ -33,6 +39,7 @@ def load_model(
         model: Used as it is, in place of the one that the stanza names.
         seed: Decides the weights that no file provides; None leaves them to torch's own generator.
         from_bytes: Whether pixels are in 0..255.
+        note: Receives what is noticed of the model and its weights; None logs it.
 
     Returns:
         The classifier in evaluation mode; its `untrained` names the weights that no file provides.
@@ -41,9 +48,11 @@ def load_model(
         ModelError: It cannot be built, its weights do not fit, it takes other inputs, it is not on the CPU, or it is
             for multi-label classification or regression.
     """
+    note = note or log_note
     if model is not None:
         check_objective(model, f"model '{source.name}'")
         check_on_cpu(model, f"model '{source.name}'")
+        model = _in_float32(model, source.name, note, copied=True)
         keywords = None if names is None else _select_keywords(source.name, model, names)
         requested = source.preprocessing != type(source.preprocessing)()
         steps = make_preprocessing(source, model, from_bytes) if requested else None
@@ -53,8 +62,11 @@ def load_model(
         raise ModelError(f"model '{source.name}' must be a torch.nn.Module; got {type(module).__name__}")
     check_objective(module, f"model '{source.name}'")
     if source.weights:
-        load_weights(module, Path(source.weights), source.name)
+        found = load_weights(module, Path(source.weights), source.name, source.weights_key)
         untrained = ()  # a file must hold all weights
+        if found:
+            note(found)
+    module = _in_float32(module, source.name, note)
     check_on_cpu(module.eval(), f"model '{source.name}'")
     if names is not None:
         keywords = _select_keywords(source.name, module, names)
@@ -81,6 +93,21 @@ def _build(source: ModelSource, seed: int | None) -> BuiltModel:
     if not isinstance(built, BuiltModel):
         raise ModelError(f"model source '{source.source}' must build a BuiltModel; got {type(built).__name__}")
     return built
+
+
+def _in_float32(model: nn.Module, name: str, note: Callable[[str], None], copied: bool = False) -> nn.Module:
+    """Bring a model of half precision, which CPUs and exporters know less well, to float32; a given one as a copy."""
+    half = {tensor.dtype for tensor in (*model.parameters(), *model.buffers())} & {torch.float16, torch.bfloat16}
+    if not half:
+        return model
+    kinds = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in half))
+    note(f"model '{name}' is stored in {kinds}; it is used in float32")
+    return (copy.deepcopy(model) if copied else model).float()
+
+
+def log_note(line: str) -> None:
+    """Log what was noticed of a model that is not the backbone."""
+    logger.info(f"note: {line}")
 
 
 def has_uint8_images(inputs: Mapping[str, Tensor | np.ndarray]) -> bool:

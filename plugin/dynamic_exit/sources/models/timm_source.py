@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -10,26 +11,41 @@ from ...errors import ModelError, nearest
 from ...passes import ModelKind, ModelSource
 from .base import BuiltModel, ModelBuilder, NativePreprocessing
 
+# what the name of one model with its weights begins with, and that of a model of timm on the hub
+_LOCAL, _HUB_OWNER = "local-dir:", "timm/"
+_WITH_WEIGHTS = (_LOCAL, "hf-hub:", "hf_hub:")
+
 
 class TimmBuilder(ModelBuilder[ModelSource]):
-    """Builds models of timm; they are random unless `arguments` say ``pretrained: true``."""
+    """Builds models of timm; they are random unless `arguments` say ``pretrained: true`` or the name is of one model.
+
+    ``hf-hub:owner/name`` and ``local-dir:folder`` come with weights; ``timm/name`` is what the hub calls ``name``.
+    """
 
     knows_untrained = True
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        return {"pretrained": self.source.name.startswith(_WITH_WEIGHTS), **self.source.arguments}
 
     def build(self) -> BuiltModel:
         """Build the model by its name."""
         import timm
 
         name = self.source.name
-        if not timm.is_model(name):
-            raise ModelError(f"timm has no model '{name}'; {_suggest(name)}")
-        model = timm.create_model(name, **{"pretrained": False, **self.source.arguments})
+        folder = name.removeprefix(_LOCAL)
+        if folder != name and not Path(folder).is_dir():
+            raise ModelError(f"model folder '{folder}' does not exist; check the path")
+        known = name.removeprefix(_HUB_OWNER)
+        if not name.startswith(_WITH_WEIGHTS) and not timm.is_model(known):
+            raise ModelError(f"timm has no model '{name}'; {_suggest(known)}")
+        model = timm.create_model(known, **self._arguments)
         if getattr(model, "num_classes", None) == 0:
             raise ModelError(
                 f"timm model '{name}' has no classifier: `num_classes` is 0 and it gives features; give the number of "
                 "classes"
             )
-        return BuiltModel(model, _find_untrained(model, self.source.arguments))
+        return BuiltModel(model, _find_untrained(model, self._arguments))
 
     def read_preprocessing(self, model: nn.Module) -> NativePreprocessing:
         """Return the preprocessing of the pretrained configuration."""
@@ -55,7 +71,7 @@ class TimmBuilder(ModelBuilder[ModelSource]):
 
     def explain_untrained(self) -> str | None:
         """Note that all weights are random, which trials may want; None with ``pretrained: true``."""
-        if self.source.arguments.get("pretrained"):
+        if self._arguments.get("pretrained"):
             return None
         return (
             f"the backbone '{self.source.name}' has no trained weights, so that its answers are random; give "

@@ -2,20 +2,20 @@
 
 import contextlib
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import nn
 
 from ...core.process_state import preserve_process_state
-from ...errors import ModelError, first_line
+from ...errors import ModelError
 from ...graph import Classifier
 from ...passes import ModelSource
 from ...passes.pruning import load_pruned
 from .base import find_builder
+from .checkpoints import find_weights
 
 # names listed in a message before "and n more"
 _MAX_NAMES = 3
@@ -38,46 +38,43 @@ def seeded_generators(seed: int | None) -> Iterator[None]:
         yield
 
 
-def load_weights(model: nn.Module, path: Path, name: str) -> None:
+def load_weights(model: nn.Module, path: Path, name: str, key: str | None = None) -> str | None:
     """Load the weights of a file, or of a pruned model's folder, into a model.
 
     Args:
         model: Of the architecture that the weights are for; changed in place.
         path: ``.safetensors``, a torch file of plain tensors, or a folder that `save_pruned` wrote.
         name: The model's name, for messages.
+        key: The entry of the file to take; None finds it.
+
+    Returns:
+        A note on what was taken of the file; None for a plain file of weights.
 
     Raises:
         ModelError: The weights cannot be read or do not fit the model exactly.
     """
     if path.is_dir():
         load_pruned(model, path)
-        return
+        return None
     if not path.is_file():
         raise ModelError(f"weights '{path}' do not exist; check the path")
-    try:
-        content: object
-        if path.suffix == ".safetensors":
-            content = safetensors.torch.load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # each reader raises classes of its own
-        if "weights_only" in str(error):  # torch advises to load such a file unsafely
-            raise ModelError(
-                f"weights '{path}' are no torch file of plain tensors; save the model's state_dict"
-            ) from None
-        raise ModelError(f"weights '{path}' cannot be read: {first_line(error)}") from error
-    entries = content.get("state_dict", content) if isinstance(content, Mapping) else {}
-    state = {key.removeprefix("module."): value for key, value in entries.items()}
     expected = model.state_dict()
-    for key in [*expected, *state]:
-        if key not in state and key.endswith(".num_batches_tracked"):
+    state, note = find_weights(path, expected, key)
+    unfit = f"weights '{path}' do not fit model '{name}'"
+    if expected and not expected.keys() & state:
+        raise ModelError(
+            f"{unfit}: the file holds '{next(iter(state))}', the model '{next(iter(expected))}'; check its `arguments`"
+        )
+    for weight in [*expected, *state]:
+        if weight not in state and weight.endswith(".num_batches_tracked"):
             continue  # files of torch before 0.4.1 have none, and torch loads them
-        in_model = tuple(expected[key].shape) if key in expected else None
-        in_file = tuple(state[key].shape) if key in state else None
+        in_model = tuple(expected[weight].shape) if weight in expected else None
+        in_file = tuple(state[weight].shape) if weight in state else None
         if in_model != in_file:
-            difference = f"'{key}' is {_shape(in_file)} in the file and {_shape(in_model)} in the model"
-            raise ModelError(f"weights '{path}' do not fit model '{name}': {difference}; check its `arguments`")
+            difference = f"'{weight}' is {_shape(in_file)} in the file and {_shape(in_model)} in the model"
+            raise ModelError(f"{unfit}: {difference}; check its `arguments`")
     model.load_state_dict(state)
+    return note
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
