@@ -261,6 +261,16 @@ def test_texts_are_tokenized_as_files_are(tmp_path, tokenizer, inputs):
         assert found[name].labels.tolist() == [1, 0, 1]
 
 
+def test_rows_without_a_text_or_a_label_are_left_out_on_request(tmp_path, tokenizer):
+    made = table(
+        {"text": ["film", None, " ", "film film", "was"], "label": [1, 0, 1, None, 0], "idx": [1, 2, 3, 4, None]}
+    )
+    notes, text = [], {"tokenizer": tokenizer, "missing": "drop"}
+    found = read(write(tmp_path / "d", dict.fromkeys(SPLITS, made)), notes.append, text=text)[0]["test"]
+    assert (len(found[0]["input_ids"]), found[1].tolist()) == (2, [1, 0])
+    assert notes[0] == f"3 of 5 rows of split 'train' of '{tmp_path}/d' hold no text or no label and are left out"
+
+
 WHAT = "split 'train' of '{w}/d'"
 MUST = f"{WHAT} must have a column of images, or columns of numbers, as inputs; got "
 REFUSED = {

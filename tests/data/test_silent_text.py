@@ -73,10 +73,30 @@ def write(path, text, encoding="utf-8"):
          "has 2020 as 'text' in line 1, which is no text; write it as a string"),
         ("a.jsonl", '{"text": ["two", "words"], "label": 1}\n', {},
          "has [\"two\", \"words\"] as 'text' in line 1, which is no text; write it as a string"),
+        ("a.csv", "text;label\nI liked it, really;1\n", {},
+         "has ';' between its columns in line 1, and a .csv file has commas; save it with commas"),
+        ("a.csv", "\ntext\tlabel\nfine\t1\n", {},
+         "has tabs between its columns in line 2, and a .csv file has commas; save it with commas"),
+        ("a.tsv", "fine,1\nbad,0\n", NUMBERED,
+         "has ',' between its columns in line 1, and a .tsv file has tabs; save it with tabs"),
+        ("a.csv", 'text,label\nfine,1\n"I liked it,1\nfine,1\n', {},
+         "cannot be read: unexpected end of data in the row that begins in line 3; repair it"),
+        ("a.csv", 'text,label\n"two\nlines",1\n"I" liked it,1\n', {},
+         "cannot be read: ',' expected after '\"' in the row that begins in line 4; repair it"),
+        ("a.csv", 'text,label\n"I liked it,1\n' + "fine,1\n" * 30_000, {},
+         "cannot be read: unexpected end of data in the row that begins in line 2; repair it"),
+        ("a.jsonl", '{"text": "a \\\\ud800 b", "label": 1}\n'.replace("\\\\", "\\"), {},
+         "has half of a character in line 1; repair it"),
+        ("a.jsonl", '{"text": "a", "label": ' + "[" * 100_000 + "}\n", {},
+         "cannot be read: lists in line 1 are too deep; repair it"),
+        ("a.jsonl", '\n{"text": "a", "label": 1' + "0" * 5000 + "}\n", {},
+         "cannot be read: a number in line 2 has too many digits; repair it"),
     ],
     ids=["comma", "comma at the end", "behind lines in quotes", "short row", "blank lines before the header",
          "no header, packed", "tab", "quotes mean nothing between tabs", "two texts", "two labels", "a key twice",
-         "null", "null in a pair", "no JSON", "number as text", "list as text"],
+         "null", "null in a pair", "no JSON", "number as text", "list as text", "semicolons", "tabs in csv",
+         "commas in tsv", "open quote", "quote within", "open quote before a long file", "half a character",
+         "deep lists", "digits"],
 )  # fmt: skip
 def test_rows_that_would_be_read_otherwise_are_refused(tmp_path, name, text, columns, said):
     with pytest.raises(DataError) as refused:
@@ -100,6 +120,21 @@ def test_rows_that_would_be_read_otherwise_are_refused(tmp_path, name, text, col
 def test_a_mark_of_byte_order_is_no_text(tmp_path, name, text, columns, encoding):
     rows = read_text(write(tmp_path / name, text, encoding), Columns(**columns))
     assert (rows.texts, rows.labels) == ((["a", "b"],), ["1", "0"])
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_another_encoding_is_named(tmp_path, encoding):
+    with pytest.raises(DataError, match=r"a.csv' cannot be read: 'utf-8' codec can't decode .*; save it as UTF-8$"):
+        read_text(write(tmp_path / "a.csv", "text,label\ncafé,1\n", encoding), Columns())
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "A.CSV", "a.csv.gz"])
+def test_long_fields_are_read(tmp_path, name):
+    """And the limit of Python's reader, which is that of the whole process, stays."""
+    limit, long = csv.field_size_limit(), "word " * 40_000
+    sign = "\t" if "tsv" in name else ","
+    rows = read_text(write(tmp_path / name, f"text{sign}label\n{long}{sign}1\n"), Columns())
+    assert (rows.texts, csv.field_size_limit()) == (([long],), limit)
 
 
 def test_lines_in_quotes_are_counted(tmp_path):
@@ -201,6 +236,43 @@ def test_labels_that_are_no_class_are_refused(folder, tmp_path, names, values, s
     with pytest.raises(DataError) as refused:
         labels(folder, tmp_path, names, train=values)
     assert str(refused.value) == f"text file '{tmp_path / 'train.jsonl'}' {said}"
+
+
+def test_blanks_around_labels_are_no_part_of_them(folder, tmp_path):
+    assert labels(folder, tmp_path, None, train=["good ", " bad"], test=["bad", "good"]) == [[1, 0], [0, 1]]
+    assert labels(folder, tmp_path, ["good", "bad"], train=["good ", " bad"]) == [[0, 1]]
+    assert labels(folder, tmp_path, [" good", "good"], train=[" good", "good"]) == [[0, 1]], "names as they are given"
+
+
+ROWS = [("the film", 1), ("", 0), ("was", None), ("  ", 1), (None, 0), ("film", float("nan")), ("the was", 0)]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_rows_without_a_text_or_a_label_are_left_out_on_request(folder, tmp_path, kind):
+    lines = [json.dumps({"text": text, "label": label}) for text, label in ROWS]
+    if kind == "csv":
+        lines = [
+            "text,label",
+            *(f"{text or ''},{'' if label in (None, ROWS[5][1]) else label}" for text, label in ROWS),
+        ]
+    path, notes = write(tmp_path / f"a.{kind}", "\n".join(lines) + "\n"), []
+    splits = {"train": "a", "calibration": "a", "test": "a"}
+    source = DataSource(
+        source="text", path=str(path), splits=splits, text={"tokenizer": str(folder), "missing": "drop"}
+    )
+    inputs, numbers = TextReader(source, ["a"], None, note=notes.append)("a")
+    assert (len(inputs["input_ids"]), numbers.tolist()) == (2, [1, 0])
+    assert notes == [f"5 of 7 rows of text file '{path}' hold no text or no label and are left out"]
+
+
+def test_empty_texts_are_counted(folder, tmp_path):
+    path, notes = write(tmp_path / "a.csv", 'text,label\nthe,1\n"",0\n  ,1\n'), []
+    splits = {"train": "a", "calibration": "a", "test": "a"}
+    source = DataSource(source="text", path=str(path), splits=splits, text={"tokenizer": str(folder)})
+    TextReader(source, ["a"], None, note=notes.append)
+    assert notes == [
+        f"2 of 3 texts of text file '{path}' are empty, first in line 3; `data.text.missing: drop` leaves them out"
+    ]
 
 
 # tokenizers

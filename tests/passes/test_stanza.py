@@ -107,7 +107,10 @@ class Outer(Stanza):
         ),
         ({"needed": "x", "inner": {"depth": 0.5}}, "",
          "key 'inner.depth' must be a valid integer, got a number with a fractional part; got 0.5"),
-        ({"needed": 3}, "", "key 'needed' must be a valid string; got 3"),
+        ({"needed": 3}, "", "key 'needed' must be a valid string; got 3; put quotes around it"),
+        ({"needed": False}, "", "key 'needed' must be a valid string; got False; put quotes around it"),
+        ({"needed": None}, "", "key 'needed' must be a valid string; got None"),
+        ({"needed": ["a"]}, "", "key 'needed' must be a valid string; got ['a']"),
     ],
 )  # fmt: skip
 def test_explain_says_where_and_what(values, root, sentence):

@@ -2,7 +2,7 @@
 
 import importlib
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,18 @@ def find_kind(kind: Any, feature: Mapping[str, Any] | None = None) -> Kind:
     if _is_list(kind):
         return "array" if find_kind(kind.value_type) in ("array", "number") else "other"
     return "other"
+
+
+def drop_missing(table: Any, names: Iterable[str]) -> Any:
+    """Return the rows of a table in which no named column is null, or an empty text."""
+    arrow, compute = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.compute")
+    for name in names:
+        column, present = table[name], compute.is_valid(table[name])
+        if find_kind(column.type) == "text":
+            words = compute.utf8_trim_whitespace(compute.cast(column, arrow.large_string()))
+            present = compute.greater(compute.utf8_length(words), 0)
+        table = table.filter(present)
+    return table
 
 
 def read_labels(column: Any, holder: str) -> np.ndarray:

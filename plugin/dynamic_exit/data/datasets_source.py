@@ -1,6 +1,7 @@
 """Datasets of Hugging Face: on disk, as `save_to_disk` or parquet files, or by name."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -11,9 +12,9 @@ from ..errors import DataError, nearest
 from ..passes.stanza import absolute, refuse, relative
 from ..recipe.data import Columns, DataKind, DataSource
 from ..sources.tokenizer import load_tokenizer
-from .arrow_columns import ImageColumn, Kind, find_kind, read_arrays, read_labels, read_texts
+from .arrow_columns import ImageColumn, Kind, drop_missing, find_kind, read_arrays, read_labels, read_texts
 from .arrow_files import LoadedTable, load_table, open_table
-from .class_names import merge_class_lists
+from .class_names import Note, merge_class_lists
 from .python_samples import LABELS
 from .reader import ReadRequest, Samples, SplitReader
 from .split import UNNAMED
@@ -75,10 +76,13 @@ class DatasetsReader:
         self._source, self._images = source, ImageColumn()
         tables = {name: _open(source, name) for name in dict.fromkeys(request.names)}
         columns = {name: self._find_label(each, name) for name, each in tables.items()}
+        inputs = {name: self._find_inputs(each, name, columns[name]) for name, each in tables.items()}
+        if source.is_text and source.text_options.missing == "drop":
+            for name, each in tables.items():
+                tables[name] = self._drop_missing(each, name, [*inputs[name], columns[name]], request.note)
         labels = {name: read_labels(each.table[columns[name]], self._holder(name)) for name, each in tables.items()}
         lists = {name: _class_list(each.features.get(columns[name])) for name, each in tables.items()}
         labels, self.class_names = merge_class_lists(labels, lists, request.find_names, request.note)
-        inputs = {name: self._find_inputs(each, name, columns[name]) for name, each in tables.items()}
         if source.is_text:
             texts = {name: self._read_texts(each, name, inputs[name]) for name, each in tables.items()}
             found: Mapping[str, Any] = tokenize_splits(texts, source, load_tokenizer(source, request.model))
@@ -132,6 +136,13 @@ class DatasetsReader:
         if kinds[found[0]] in ("image", "text") and len(found) > (2 if chosen and is_text else 1):
             raise DataError(f"{holder} has several columns of inputs, {_list(found)}; name one in `data.inputs`")
         return {each: kinds[each] for each in found}
+
+    def _drop_missing(self, loaded: LoadedTable, name: str, columns: list[str], note: Note) -> LoadedTable:
+        table, count = drop_missing(loaded.table, columns), loaded.table.num_rows
+        if table.num_rows < count:
+            left = f"{count - table.num_rows} of {count} rows"
+            note(f"{left} of {self._holder(name)} hold no text or no label and are left out")
+        return replace(loaded, table=table)
 
     def _read_texts(self, loaded: LoadedTable, name: str, inputs: Mapping[str, Kind]) -> Texts:
         holder = self._holder(name)

@@ -3,6 +3,9 @@
 import csv
 import gzip
 import json
+import math
+import sys
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,12 +29,20 @@ class TextRows:
         texts: One list of N texts, or two if texts come in pairs.
         labels: N labels as in the file: strings, or also numbers and booleans in JSON.
         lines: The N line numbers, from 1, where the rows begin.
+        dropped: How many rows were left out.
     """
 
     path: Path
     texts: tuple[list[str], ...]
     labels: list[Any]
     lines: list[int]
+    dropped: int = 0
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a text or label is null, NaN, or blank."""
+    blank = isinstance(value, str) and not value.strip()
+    return value is None or blank or (isinstance(value, float) and math.isnan(value))
 
 
 def find_file(path: Path, name: str) -> Path:
@@ -52,16 +63,17 @@ def find_file(path: Path, name: str) -> Path:
 
 
 def _ending(path: Path) -> str | None:
-    name = path.name.removesuffix(".gz")
+    name = path.name.lower().removesuffix(".gz")
     return next((ending for ending in ENDINGS if name.endswith(ending)), None)
 
 
-def read_text(path: Path, columns: Columns) -> TextRows:
+def read_text(path: Path, columns: Columns, drop_missing: bool = False) -> TextRows:
     """Read a file of labeled text.
 
     Args:
         path: ``.csv``, ``.tsv`` (without quotes) or ``.jsonl`` (an object per line), with or without ``.gz``, in UTF-8.
         columns: The columns of text, pair and label.
+        drop_missing: Whether rows without a text or a label are left out.
 
     Returns:
         The rows, without blank lines.
@@ -77,22 +89,33 @@ def read_text(path: Path, columns: Columns) -> TextRows:
     texts: list[list[str]] = []
     labels: list[Any] = []
     lines: list[int] = []
+    dropped, longest = 0, csv.field_size_limit(sys.maxsize)  # of all readers in the process, so it is set back
     try:
         # utf-8-sig: programs on Windows write a byte order mark, which would become part of the first cell
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
-            for line, row in _rows(file, ending, isinstance(columns.text, str), path):
-                texts.append([_text(row, each, line, path) for each in text_columns])
-                labels.append(_cell(row, columns.label, line, path))
+        packed = path.suffix.lower() == ".gz"
+        with (gzip.open if packed else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
+            for line, row in _rows(file, ending, columns, path):
+                cells = [_cell(row, each, line, path) for each in (*text_columns, columns.label)]
+                if drop_missing and any(map(is_missing, cells)):
+                    dropped += 1
+                    continue
+                texts.append([_text(cell, each, line, path) for cell, each in zip(cells, text_columns, strict=False)])
+                labels.append(cells[-1])
                 lines.append(line)
-    except (OSError, EOFError, ValueError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"text file '{path}' cannot be read: {error}; save it as UTF-8") from error
+    except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
         raise DataError(f"text file '{path}' cannot be read: {first_line(error)}; repair it") from error
+    finally:
+        csv.field_size_limit(longest)
     if not lines:
         raise DataError(f"text file '{path}' holds no samples")
-    return TextRows(path, tuple(map(list, zip(*texts, strict=True))), labels, lines)
+    return TextRows(path, tuple(map(list, zip(*texts, strict=True))), labels, lines, dropped)
 
 
-def _rows(file: TextIO, ending: str, named: bool, path: Path) -> Iterator[tuple[int, _Row]]:
+def _rows(file: TextIO, ending: str, columns: Columns, path: Path) -> Iterator[tuple[int, _Row]]:
     """Yield each row with the line number where it begins."""
+    named = isinstance(columns.text, str)
     if ending == ".jsonl":
         if not named:
             raise DataError(f"text file '{path}' has keys, no numbered columns; name the keys in `data.text.columns`")
@@ -107,6 +130,7 @@ def _rows(file: TextIO, ending: str, named: bool, path: Path) -> Iterator[tuple[
     for line, row in _cells(reader):
         if first is None:
             first = line, len(row)
+            _check_separator(row, ending, line, path)
             if named:
                 header = row
                 _check_unique(header, path)
@@ -118,10 +142,28 @@ def _rows(file: TextIO, ending: str, named: bool, path: Path) -> Iterator[tuple[
         yield line, dict(zip(header, row, strict=True)) if header else row
 
 
+def _check_separator(row: Sequence[str], ending: str, line: int, path: Path) -> None:
+    """Refuse a file of one column, which is never enough, if other signs part it."""
+    own, others = ("tabs", ",;|") if ending == ".tsv" else ("commas", ";\t|")
+    other = next((sign for sign in others if sign in row[0]), None) if len(row) == 1 else None
+    if other is not None:
+        sign = "tabs" if other == "\t" else f"'{other}'"
+        raise DataError(
+            f"text file '{path}' has {sign} between its columns in line {line}, and a {ending} file has {own}; save it "
+            f"with {own}"
+        )
+
+
 def _cells(rows: Any) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows that are not blank, with the line number where each begins."""
     before = 0
-    for row in rows:
+    while True:
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise ValueError(f"{error} in the row that begins in line {before + 1}") from error
         if len(row) > 1 or "".join(row).strip():
             yield before + 1, row
         before = rows.line_num  # a quoted cell may go over several lines
@@ -140,6 +182,10 @@ def _objects(file: TextIO, path: Path) -> Iterator[tuple[int, Any]]:
                 yield line, json.loads(text, object_pairs_hook=make_object)
             except json.JSONDecodeError as error:  # whose own line is always the first
                 raise ValueError(f"{error.msg} in line {line}, column {error.colno}") from error
+            except ValueError as error:  # of Python's limit on digits
+                raise ValueError(f"a number in line {line} has too many digits") from error
+            except RecursionError as error:
+                raise ValueError(f"lists in line {line} are too deep") from error
 
 
 def _check_unique(names: Sequence[str], path: Path, line: int | None = None) -> None:
@@ -161,10 +207,14 @@ def _cell(row: Any, column: str | int, line: int, path: Path) -> Any:
     )
 
 
-def _text(row: Any, column: str | int, line: int, path: Path) -> str:
+def _text(text: Any, column: str | int, line: int, path: Path) -> str:
     """Return a text; other values of JSON are refused, since converting them would change the text."""
-    text = _cell(row, column, line, path)
-    if isinstance(text, str):
-        return text
-    hint = "leave the line out" if text is None else "write it as a string"
-    raise DataError(f"text file '{path}' has {json.dumps(text)} as '{column}' in line {line}, which is no text; {hint}")
+    if not isinstance(text, str):
+        hint = "leave the line out" if text is None else "write it as a string"
+        said = f"has {json.dumps(text)} as '{column}' in line {line}, which is no text; {hint}"
+        raise DataError(f"text file '{path}' {said}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # JSON can name the halves of a pair of UTF-16
+        raise DataError(f"text file '{path}' has half of a character in line {line}; repair it") from error
+    return text

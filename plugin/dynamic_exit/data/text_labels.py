@@ -7,13 +7,13 @@ from typing import Any
 
 from ..errors import DataError
 from .class_names import as_integer
-from .text_files import TextRows
+from .text_files import TextRows, is_missing
 
 _FRACTION = re.compile(r"\s*[+-]?[0-9]*[.,][0-9]+\s*", re.ASCII)
 
 
 def read_labels(file: TextRows, names: Collection[str]) -> list[Any]:
-    """Return the labels of a file, replaced by class names where only the spelling differs.
+    """Return the labels of a file without blanks around them, replaced by class names where only the spelling differs.
 
     JSON may hold ``1.0`` for 1 and ``true`` for a word; programs that write tables also make ``1.0`` of integers.
 
@@ -58,7 +58,8 @@ def group_by_label_kind(files: Sequence[Sequence[Any]], names: Collection[str]) 
 def _read(label: Any, names: Collection[str], what: str, line: int) -> Any:
     if isinstance(label, str) and label in names:
         return label
-    if label is None or (isinstance(label, str) and not label.strip()):
+    label = label.strip() if isinstance(label, str) else label  # as it is left beside commas
+    if is_missing(label):
         raise DataError(f"{what} has no label in line {line}; leave the line out")
     if isinstance(label, list | dict):
         reason = f"{json.dumps(label)} in line {line}: multi-label classification is not supported"

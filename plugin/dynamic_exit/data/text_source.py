@@ -10,7 +10,7 @@ from ..recipe.data import DataKind, DataSource
 from ..sources.tokenizer import load_tokenizer
 from .class_names import ClassNames, Note, encode_labels
 from .reader import ReadRequest, SplitReader, find_path
-from .text_files import TextRows, find_file, read_text
+from .text_files import TextRows, find_file, is_missing, read_text
 from .text_labels import group_by_label_kind, read_labels
 from .text_tokens import Texts, tokenize_splits
 
@@ -42,8 +42,13 @@ class TextReader:
         note: Note = lambda line: None,
     ):
         tokenizer = load_tokenizer(source, model)  # before any file: without one, nothing can be read
-        path, columns = Path(source.path), source.text_options.columns
-        rows = {name: read_text(find_file(path, name), columns) for name in dict.fromkeys(names)}
+        path, options = Path(source.path), source.text_options
+        rows = {
+            name: read_text(find_file(path, name), options.columns, options.missing == "drop")
+            for name in dict.fromkeys(names)
+        }
+        for file in rows.values():
+            _note_missing(file, note)
         labels, self.class_names = _encode(list(rows.values()), known, note)
         texts = {name: Texts(f"text file '{file.path}'", file.texts, "line", file.lines) for name, file in rows.items()}
         tokens = tokenize_splits(texts, source, tokenizer)
@@ -52,6 +57,19 @@ class TextReader:
     def __call__(self, name: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Return the token indices and masks of a split, each int64 (N, L), by name, and its labels int64 (N,)."""
         return self._samples[name]
+
+
+def _note_missing(file: TextRows, note: Note) -> None:
+    """Say which rows were left out, or are read though they hold no text."""
+    if file.dropped:
+        count = file.dropped + len(file.lines)
+        note(f"{file.dropped} of {count} rows of text file '{file.path}' hold no text or no label and are left out")
+    empty = [line for line, *texts in zip(file.lines, *file.texts, strict=True) if any(map(is_missing, texts))]
+    if empty:
+        note(
+            f"{len(empty)} of {len(file.lines)} texts of text file '{file.path}' are empty, first in line {empty[0]}; "
+            "`data.text.missing: drop` leaves them out"
+        )
 
 
 def _encode(

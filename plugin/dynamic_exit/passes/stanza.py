@@ -1,5 +1,6 @@
 """The base class of all stanzas of a recipe, and the stanzas and types that several of them use."""
 
+import datetime
 import os
 import re
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from ..errors import nearest
+
+_NO_WORDS = (bool, int, float, datetime.date)
 
 
 class Stanza(BaseModel):
@@ -54,7 +57,9 @@ def explain(error: ValidationError, root: str = "") -> str:
         The sentence, with the full dotted path of the key.
     """
     first = error.errors()[0]
-    path = ".".join([root] * bool(root) + [str(step) for step in first["loc"]])
+    # of a key that takes several types, pydantic names the type, too
+    steps = [str(step) for step in first["loc"] if "[" not in str(step)]
+    path = ".".join([root] * bool(root) + steps)
     if first["type"] == "unknown_key":
         key, hint = first["ctx"]["key"], first["ctx"]["hint"]
         return f"unknown key '{path + '.' if path else ''}{key}'; {hint}"
@@ -62,8 +67,10 @@ def explain(error: ValidationError, root: str = "") -> str:
         return f"key '{path}' is missing; add it to the recipe"
     if first["type"] == "refused":
         return f"key '{path}' {first['msg']}" if path else first["msg"]
-    message = re.sub("^Input should be", "must be", first["msg"])
-    return f"key '{path}' {message[0].lower() + message[1:]}; got {first['input']!r}"
+    message, given = re.sub("^Input should be", "must be", first["msg"]), first["input"]
+    # YAML reads `no`, 1 and 2020-01-01 as other things than words
+    hint = "; put quotes around it" if isinstance(given, _NO_WORDS) and first["type"] == "string_type" else ""
+    return f"key '{path}' {message[0].lower() + message[1:]}; got {given!r}{hint}"
 
 
 def refuse(message: str) -> PydanticCustomError:

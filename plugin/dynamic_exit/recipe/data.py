@@ -41,6 +41,10 @@ class Columns(Stanza):
         columns = [each for each in (self.text, self.pair, self.label) if each is not None]
         if len({type(each) for each in columns}) > 1:
             raise refuse(f"must hold names alone or numbers alone; got {', '.join(map(repr, columns))}")
+        if any(isinstance(each, int) and each < 0 for each in columns):
+            raise refuse(f"must count columns from 0; got {min(map(int, columns))}")
+        if len({*columns}) < len(columns):
+            raise refuse("names one column twice; text, pair and label need columns of their own")
         return self
 
 
@@ -51,6 +55,9 @@ class Text(Stanza):
     max_length: int | None = Field(None, ge=2, description="tokens of a text, cut beyond; null: the tokenizer's limit")
     padding: Literal["longest", "max_length"] = Field("longest", description="to how many tokens texts are filled up")
     columns: Columns = Field(Columns(), description="where text and label stand")
+    missing: Literal["refuse", "drop"] = Field(
+        "refuse", description="of a text or label that is null; drop: leave such rows out, and those of an empty one"
+    )
 
     @model_validator(mode="after")
     def _check_padding(self) -> Self:
@@ -69,7 +76,9 @@ class DataSource(Stanza):
     source: str = Field(description="kind of source", json_schema_extra=lambda schema: add_names(schema, DATA_SOURCES))
     path: RecipePath = Field(description=".npz or text file, folder, or file.py:function")
     splits: Splits = Field(description="name of each split, with an optional slice")
-    classes: list[str] | None = Field(None, description="names of the classes, in the order of the logits")
+    classes: list[str] | None = Field(
+        None, min_length=1, description="names of the classes, in the order of the logits"
+    )
     layout: Literal["channels_first", "channels_last"] = Field("channels_first", description="of images in the source")
     duplicates: Literal["refuse", "drop"] = Field("refuse", description="drop: leave copies of test samples out")
     text: Text | None = Field(None, description="of `source: text`, and of `source: datasets` where texts are read")
