@@ -31,6 +31,7 @@ def test_shapes_and_costs_are_those_by_hand(planned):
     costs = [(row["stage"], row["multiply_adds"]) for row in planned["candidates"]]
     assert costs == [(f"saver{width}", 9 * 9 * width + 9 * width * 3) for width in (2, 4)]
     assert planned["static_search"] is None
+    assert planned["process"] > 1e8 and planned["disk"] == 0
 
 
 def test_every_step_has_a_time(planned):

@@ -43,6 +43,7 @@ def test_arrays_in_files_are_those_in_memory(limit, array):
     whole = collect_blocks(row_blocks(array), len(array))
     assert np.array_equal(whole, array) and whole.dtype == array.dtype
     assert whole.flags.owndata == bool(limit)
+    assert mapped_arrays.is_mapped(whole) == mapped_arrays.is_mapped(whole[1:].reshape(-1)) == (not limit)
     rows = np.array([2, 0, 2, 1])
     assert np.array_equal(take_rows(whole, rows), array[rows])
     assert value_range(whole) == (array.min(), array.max())

@@ -16,9 +16,9 @@ from transformers.image_utils import load_image
 from dynamic_exit.analysis.evaluate import load_samples
 from dynamic_exit.artifact.image_processor import write_image_processor
 from dynamic_exit.artifact.model_config import DynamicExitModelConfig
-from dynamic_exit.data.imagefolder_source import read_image
 from dynamic_exit.data.loading import load_splits
 from dynamic_exit.errors import DataError
+from dynamic_exit.images import ImageFormat, read_image
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.recipe import DataSource, parse_recipe
@@ -126,7 +126,7 @@ DEPTHS = {
 def processor(tmp_path_factory):
     """What a run on a folder of pictures writes."""
     folder = tmp_path_factory.mktemp("processor")
-    assert write_image_processor(folder, np.zeros((2, 3, 4, 6), np.uint8), None, image_files=True)
+    assert write_image_processor(folder, np.zeros((2, 3, 4, 6), np.uint8), None, ImageFormat())
     return AutoImageProcessor.from_pretrained(folder)
 
 

@@ -148,6 +148,7 @@ def test_every_default_is_written(tmp_path):
             "classes": None,
             "layout": "channels_first",
             "duplicates": "refuse",
+            "max_bad": 0,
             "text": None,
         },
         "pruning": None,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
@@ -12,12 +13,14 @@ from ..chain.drop_checks import standard_error
 from ..chain.names import FINAL
 from ..chain.operating_point import OperatingPoint
 from ..core.batching import named_batches
+from ..core.cache import open_cache
 from ..data.checks import check_labels, check_same_format, check_samples
 from ..data.loading import encode_label_names, load_splits
 from ..data.npz_source import read_npz
 from ..data.reader import Samples
 from ..data.split import Split
 from ..errors import DataError, nearest
+from ..images import ImageFormat, ImageReading
 from ..modeling.auto import AutoDynamicExitModel
 from ..recipe.yaml_io import read_recipe
 from ..records import Records
@@ -114,11 +117,21 @@ def load_samples(data: Path, folder: Path) -> Split:
         split = Split("data", *check_samples(*samples["data"], split="data"), found)
     elif data.suffix in (".yaml", ".yml"):
         recipe = read_recipe(data)
-        split = load_splits(recipe.data, recipe.seed, recipe.model)["test"]
+        stanza, served = recipe.dynamic_exit.cache, partial(_served_format, folder)
+        reading = ImageReading(served, open_cache(stanza.directory, stanza.enabled))
+        split = load_splits(recipe.data, recipe.seed, recipe.model, images=reading)["test"]
     else:
         raise DataError(f"data '{data}' must be an .npz file with inputs and labels, or a recipe")
     names = split.class_names
     return split if names is None else _match_classes(split, names, read_manifest(folder).labels)
+
+
+def _served_format(folder: Path, size: tuple[int, int] | None) -> ImageFormat:
+    """Return the form in which a written folder takes images, whatever their size."""
+    from ..artifact.image_processor import read_resizing
+
+    shape = next((each["shape"] for each in read_manifest(folder).inputs or [] if len(each["shape"]) == 3), [3])
+    return ImageFormat(1 if shape[0] == 1 else 3, read_resizing(folder))
 
 
 def _match_classes(split: Split, names: Sequence[str], served: Sequence[str]) -> Split:

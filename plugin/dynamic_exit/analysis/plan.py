@@ -1,5 +1,7 @@
-"""Plans a recipe: shapes, costs and estimated times. Nothing is trained or kept."""
+"""Plans a recipe: shapes, costs and estimated times. Nothing is trained, and nothing is kept but decoded images."""
 
+import resource
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -8,6 +10,7 @@ from ..candidates.pool import CandidatePool
 from ..candidates.survey import CandidateSpec
 from ..chain.names import HIDDEN
 from ..core.cache import Cache
+from ..core.mapped_arrays import is_mapped
 from ..core.process_state import preserve_process_state
 from ..cost import count_macs
 from ..data.run_inputs import RunInputs
@@ -44,8 +47,9 @@ def plan(recipe: Recipe) -> Plan:
     Returns:
         ``splits`` (samples), ``static`` (passes in order), ``quantization`` (what would be measured or exported),
         ``backbone``, ``positions`` (cuts in use), ``candidates`` (those that are made among them), ``memory`` (bytes of
-        the samples, and of what makers keep beside them), ``left_out``, ``steps`` with their estimated ``seconds``, and
-        ``static_search``, None if there is none.
+        the samples, and of what makers keep beside them), ``process`` (bytes of models and libraries, as planning took
+        them), ``disk`` (bytes of samples in mapped files), ``left_out``, ``steps`` with their estimated ``seconds``,
+        and ``static_search``, None if there is none.
 
     Raises:
         DynamicExitError: One sentence on what cannot be done and why.
@@ -78,6 +82,8 @@ def plan(recipe: Recipe) -> Plan:
         "positions": positions,
         "candidates": _candidates(run_inputs, [*pool.specs, *(each.spec for each in made)], macs) if pool else [],
         "memory": _memory(run_inputs, made),
+        "process": _peak_memory(),
+        "disk": _sample_bytes(run_inputs, mapped=True),
         "left_out": [{"stage": row.stage, "why": row.why} for row in pool.skipped] if pool else [],
         "steps": _rounded(steps),
         "seconds": round(sum(steps.values()), 1),
@@ -133,14 +139,25 @@ def _candidates(run_inputs: RunInputs, specs: Sequence[CandidateSpec], macs: flo
     return rows
 
 
+def _sample_bytes(run_inputs: RunInputs, mapped: bool) -> int:
+    """Return the bytes of all samples in memory, or of those in mapped files."""
+    arrays = [array for split in run_inputs.splits.values() for array in split.inputs.values()]
+    return sum(array.nbytes for array in arrays if is_mapped(array) == mapped)
+
+
 def _memory(run_inputs: RunInputs, made: Sequence[MakingPlan]) -> int:
-    """Return the bytes of all samples, of the backbone's answers on views, and of the largest saver in training."""
-    samples = sum(array.nbytes for split in run_inputs.splits.values() for array in split.inputs.values())
+    """Return the bytes of samples, of the backbone's answers on views, and of the largest saver in training."""
+    samples = _sample_bytes(run_inputs, mapped=False)
     taught = len(run_inputs.splits["train"]) + len(run_inputs.splits.get(UNLABELLED, ()))
     answers = 4 * run_inputs.classes * taught * max((each.views for each in made), default=0)
     weights = [sum(tensor.nbytes for tensor in each.spec.load().parameters()) for each in made]
     # its gradient, two moments and the best epoch are as large as the weights
     return samples + answers + 5 * max(weights, default=0)
+
+
+def _peak_memory() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _static_search(recipe: Recipe, estimate: Estimate) -> StaticSearchPlan:

@@ -1,5 +1,6 @@
 """The image processor of a written folder: it prepares images for the model as the recipe did."""
 
+import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,8 @@ try:
 finally:
     _torch.setLevel(_level)
 
-from ..core.images import decode_image  # noqa: E402
+from ..core.mapped_arrays import value_range  # noqa: E402
+from ..images import ImageFormat, Resizing, decode_image, to_pixels  # noqa: E402
 from .model_config import DynamicExitModelConfig  # noqa: E402
 
 if TYPE_CHECKING:
@@ -28,24 +30,34 @@ class DynamicExitImageProcessor(ViTImageProcessor):
     """Decodes Pillow images as recipes do: upright, with 8 bits, in the model's channels.
 
     Pipelines of transformers convert all images to RGB, which is undone for models of one channel.
+
+    Attributes:
+        image_resizing: A `Resizing` as JSON, by which Pillow images are resized as those were that the model was tuned
+            on; None leaves that to transformers.
     """
+
+    image_resizing: dict[str, Any] | None = None
 
     def process_image(
         self, image: Any, do_convert_rgb: bool | None = None, *args: Any, **kwargs: Any
     ) -> "torch.Tensor":
         """Convert a Pillow image to a tensor (C, H, W) of three channels or one; arrays and tensors pass unchanged."""
         if isinstance(image, Image.Image):
-            image = decode_image(image).image.convert("RGB" if do_convert_rgb else "L")
+            resizing = None if self.image_resizing is None else Resizing.from_json(self.image_resizing)
+            pixels = to_pixels(decode_image(image), ImageFormat(3 if do_convert_rgb else 1, resizing))
+            image = Image.fromarray(pixels.transpose(1, 2, 0) if do_convert_rgb else pixels[0])
             do_convert_rgb = False  # it would fill transparent areas with white, unlike recipes
         return super().process_image(image, do_convert_rgb, *args, **kwargs)
 
 
+# key of the configuration: the attribute of `DynamicExitImageProcessor`
+_RESIZING = "image_resizing"
 _CLASSES: dict[str, type] = {"torchvision": DynamicExitImageProcessor, "pil": DynamicExitImageProcessor}
 AutoImageProcessor.register(DynamicExitModelConfig, image_processor_classes=_CLASSES, exist_ok=True)
 
 
 def write_image_processor(
-    folder: Path, samples: np.ndarray, interpolation: str | None, image_files: bool = False
+    folder: Path, samples: np.ndarray, interpolation: str | None, image_format: ImageFormat | None = None
 ) -> bool:
     """Write ``preprocessor_config.json`` if the samples are images with pixels in 0..255 or 0..1.
 
@@ -55,22 +67,35 @@ def write_image_processor(
         folder: The folder.
         samples: (N, C, H, W) as the model takes them.
         interpolation: ``bilinear``, ``bicubic`` or ``nearest``; None is bilinear.
-        image_files: Whether the samples were read from image files; the processor then decodes images the same way.
+        image_format: Of samples that were decoded from image files; the processor then decodes images the same way.
 
     Returns:
         Whether it was written; not for other shapes, numbers of channels or ranges.
     """
-    if samples.ndim != 4 or samples.shape[1] not in (1, 3) or samples.min() < 0 or samples.max() > 255:
+    if samples.ndim != 4 or samples.shape[1] not in (1, 3):
         return False
+    low, high = value_range(samples)
+    if low < 0 or high > 255:
+        return False
+    resizing = image_format.resizing if image_format else None
     channels, height, width = samples.shape[1:]
-    processor = (DynamicExitImageProcessor if channels == 1 or image_files else ViTImageProcessor)(
+    processor = (DynamicExitImageProcessor if channels == 1 or image_format else ViTImageProcessor)(
         do_resize=True,
         size={"height": height, "width": width},
         resample=_RESAMPLING[interpolation or "bilinear"],
-        do_rescale=samples.dtype.kind == "f" and bool(samples.max() <= 1),
+        do_rescale=samples.dtype.kind == "f" and high <= 1,
         rescale_factor=1 / 255,
         do_normalize=False,
         do_convert_rgb=channels == 3,
     )
+    if resizing is not None:
+        setattr(processor, _RESIZING, resizing.to_json())
     processor.save_pretrained(folder)
     return True
+
+
+def read_resizing(folder: Path) -> Resizing | None:
+    """Return how a written folder resizes images; None if all were of one size."""
+    path = folder / "preprocessor_config.json"
+    given = json.loads(path.read_text(encoding="utf-8")).get(_RESIZING) if path.is_file() else None
+    return None if given is None else Resizing.from_json(given)

@@ -160,9 +160,9 @@ class Workspace:
         if config.task == IMAGES:
             from .image_processor import write_image_processor
 
-            images = next(iter(run_inputs.splits["calibration"].inputs.values()))
-            interpolation = recipe.model.preprocessing.interpolation
-            write_image_processor(self.partial, images, interpolation, recipe.data.is_images)
+            calibration = run_inputs.splits["calibration"]
+            images, form = next(iter(calibration.inputs.values())), calibration.image_format
+            write_image_processor(self.partial, images, recipe.model.preprocessing.interpolation, form)
         metrics.write(self.partial / METRICS_FILE)
         directory = self.output.directory
         (self.partial / RECIPE_FILE).write_text(recipe_text(recipe, directory), encoding="utf-8")

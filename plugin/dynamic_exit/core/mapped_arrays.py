@@ -11,9 +11,9 @@ import numpy as np
 from .memory_pages import release_later, release_pages
 
 #: Bytes up to which an array is held in memory.
-MAX_BYTES_IN_MEMORY = 256 * 2**20
-# bytes that are read from an array before the pages of mapped ones are given back
-_BLOCK_BYTES = 16 * 2**20
+MAX_BYTES_IN_MEMORY = 64 * 2**20
+# what is read before pages are given back: bytes in order, and single rows, of which each may bring in 2 MiB
+_BLOCK_BYTES, _SINGLE_ROWS = 4 * 2**20, 16
 
 
 def open_mapped(path: str | os.PathLike[str]) -> np.ndarray:
@@ -40,16 +40,20 @@ def _map(file: IO[bytes]) -> np.ndarray:
     return np.frombuffer(mapped, dtype, offset=file.tell()).reshape(shape)
 
 
+def is_mapped(array: np.ndarray) -> bool:
+    """Whether an array, or the one that it is a view of, is a mapped file."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(getattr(base, "obj", base), mmap.mmap)
+
+
 def row_blocks(array: np.ndarray) -> Iterator[np.ndarray]:
     """Yield an array (N, ...) in blocks of rows, views of it; pages of mapped arrays are given back after each."""
-    rows = _rows_in_block(array)
+    rows = max(1, _BLOCK_BYTES * len(array) // max(1, array.nbytes))
     for start in range(0, len(array), rows):
         yield array[start : start + rows]
         release_pages()
-
-
-def _rows_in_block(array: np.ndarray) -> int:
-    return max(1, _BLOCK_BYTES * len(array) // max(1, array.nbytes))
 
 
 def value_range(array: np.ndarray) -> tuple[float, float]:
@@ -63,16 +67,20 @@ def collect_blocks(blocks: Iterable[np.ndarray], rows: int) -> np.ndarray:
 
     Args:
         blocks: At least one, each (n, ...), of one dtype.
-        rows: Number of rows of all.
+        rows: Number of rows of all, or more.
 
     Returns:
-        The array (rows, ...).
+        The array, with as many rows as came.
     """
     rest = iter(blocks)
     first = next(rest)
     shape = (rows, *first.shape[1:])
     if first.itemsize * int(np.prod(shape)) <= MAX_BYTES_IN_MEMORY:
-        return np.concatenate([first, *rest])
+        whole, end = np.empty(shape, first.dtype), 0
+        for block in _chain(first, rest):
+            whole[end : end + len(block)] = block
+            end += len(block)
+        return whole if end == rows else whole[:end]
     with tempfile.TemporaryFile(prefix="dynamic_exit_") as file:
         write_blocks(file, _chain(first, rest), rows)
         file.seek(0)
@@ -117,13 +125,12 @@ def take_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
         array: (N, ...).
         rows: Their indices.
     """
-    if not len(rows) or array.nbytes // len(array) * len(rows) <= MAX_BYTES_IN_MEMORY:
+    if not len(rows) or array.nbytes <= MAX_BYTES_IN_MEMORY:
         return array[rows]
-    count = _rows_in_block(array)
 
     def blocks() -> Iterator[np.ndarray]:
-        for start in range(0, len(rows), count):
-            yield array[rows[start : start + count]]
+        for start in range(0, len(rows), _SINGLE_ROWS):
+            yield array[rows[start : start + _SINGLE_ROWS]]
             release_pages()
 
     return collect_blocks(blocks(), len(rows))

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..core.images import decode_image, to_rgb_array
 from ..errors import DataError, first_line
+from ..images import decode_image, to_pixels
 
 
 def to_array(values: object, what: str) -> np.ndarray:
@@ -50,7 +50,7 @@ def _convert(values: Any, what: str) -> np.ndarray:
         return _from_tensor(values, what)
     if isinstance(values, Image.Image):
         try:
-            return to_rgb_array(decode_image(values))
+            return to_pixels(decode_image(values))
         except DataError as error:
             raise DataError(f"{what} has an image that cannot be read: {error}") from error
     if isinstance(values, Sequence) and not isinstance(values, str | bytes) and not hasattr(values, "__array__"):

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from ..core.images import decode_image, to_rgb_array
 from ..errors import DataError, first_line
+from ..images import decode_image, to_pixels
 from .arrays import to_array
 
 Kind = Literal["image", "text", "array", "number", "other"]
@@ -138,7 +138,7 @@ class ImageColumn:
         try:
             with Image.open(folder / path if data is None else io.BytesIO(data)) as opened:
                 image = decode_image(opened)
-            pixels = to_rgb_array(image)
+            pixels = to_pixels(image)
         except Exception as error:  # Pillow's readers raise various errors on files of other formats
             raise DataError(f"{what} that cannot be read: {first_line(error).rstrip('.')}") from error
         self.rotated += image.rotated

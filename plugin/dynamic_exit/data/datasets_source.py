@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, PlainSerializer, ValidationInfo, model_validator
 
 from ..errors import DataError, nearest
+from ..images import ImageFormat
 from ..passes.stanza import absolute, refuse, relative
 from ..recipe.data import Columns, DataKind, DataSource
 from ..sources.tokenizer import load_tokenizer
@@ -46,11 +47,6 @@ class DatasetsSource(DataSource):
     label: str | None = Field(None, description="column of the class; null: label, labels, y or target")
     may_be_text: ClassVar[bool] = True
 
-    @property
-    def is_images(self) -> bool:
-        """Whether the samples are image files."""
-        return not self.is_text
-
     @model_validator(mode="after")
     def _check_columns(self) -> Self:
         if self.text is not None and self.text.columns != Columns():
@@ -67,6 +63,7 @@ class DatasetsReader:
 
     Attributes:
         class_names: In the order of the labels, if the label column lists them (`ClassLabel`); else None.
+        image_format: The form of the images, if there are any.
 
     Raises:
         DataError: A split or a column is missing, or a row cannot be read.
@@ -88,6 +85,7 @@ class DatasetsReader:
             found: Mapping[str, Any] = tokenize_splits(texts, source, load_tokenizer(source, request.model))
         else:
             found = {name: self._read(each, name, inputs[name]) for name, each in tables.items()}
+        self.image_format = ImageFormat() if self._images.count else None
         self._note_images(request)
         self._samples = {name: (found[name], labels[name]) for name in tables}
 

@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from ..core.images import DecodedImage, decode_image, to_rgb_array
-from ..errors import DataError, first_line, nearest
+from ..errors import DataError, nearest
+from ..images import ImageDecoder, ImageFile, ImageReading, is_image_name
 from ..recipe.data import DataKind, DataSource
 from .class_names import ClassNames, Note, sort_class_names
 from .reader import ReadRequest, SplitReader, find_path
@@ -25,20 +24,33 @@ class ImageFolderReader:
         path: Holds a folder per split.
         names: The folder of each split, repeated if several splits share it.
         known: The class names, if known.
-        note: Receives notes on folders that are skipped and images that are rotated or rescaled.
+        note: Receives notes on folders and files that are skipped, and those of `ImageDecoder`.
+        reading: How images are read.
+        max_bad: Images that may be left out since they cannot be read.
 
     Attributes:
         class_names: In the order of the labels.
+        image_format: The form of the images.
 
     Raises:
-        DataError: A split has no classes, or one that neither another split nor a known name has; an image cannot be
-            read or is of another size.
+        DataError: A split has no classes, or one that neither another split nor a known name has; others as for
+            `ImageDecoder`.
     """
 
-    def __init__(self, path: Path, names: Sequence[str], known: ClassNames | None, note: Note):
+    def __init__(
+        self,
+        path: Path,
+        names: Sequence[str],
+        known: ClassNames | None,
+        note: Note,
+        reading: ImageReading,
+        max_bad: int = 0,
+    ):
         self.path, self.note = path, note
         folders = {name: _folders(path / name, known) for name in dict.fromkeys(names)}
-        filled = {name: [each for each in found if _files(path / name / each)] for name, found in folders.items()}
+        listed = {name: {each: _list_images(path / name / each) for each in found} for name, found in folders.items()}
+        images = {name: {each: files for each, (files, _) in found.items()} for name, found in listed.items()}
+        filled = {name: [each for each, files in found.items() if files] for name, found in images.items()}
         for name, classes in filled.items():
             if not classes:
                 raise DataError(
@@ -48,9 +60,16 @@ class ImageFolderReader:
         every = set().union(*filled.values())
         self.class_names = sort_class_names(every, known, _WHAT, note)
         self._note_missing(folders, filled, known)
-        self._rotated = self._rescaled = 0
-        self._samples = {name: self._read(name) for name in folders}
-        self._note_changes(sum(len(labels) for _, labels in self._samples.values()))
+        _note_foreign([file for found in listed.values() for _, others in found.values() for file in others], note)
+        self._labels = {
+            name: np.repeat(
+                np.arange(len(self.class_names)), [len(images[name].get(each, ())) for each in self.class_names]
+            )
+            for name in folders
+        }
+        files = {name: [file for each in self.class_names for file in images[name].get(each, ())] for name in folders}
+        self._decode = ImageDecoder(files, reading, max_bad, note)
+        self.image_format = self._decode.form
 
     def _check_classes(
         self, counts: Mapping[str, int], filled: Mapping[str, list[str]], known: ClassNames | None
@@ -81,33 +100,10 @@ class ImageFolderReader:
             if missing:
                 self.note(f"'{name}' holds no images of {', '.join(missing)}")
 
-    def _note_changes(self, count: int) -> None:
-        if self._rotated:
-            self.note(f"{self._rotated} of {count} images were turned upright, as their EXIF data tell")
-        if self._rescaled:
-            self.note(
-                f"{self._rescaled} of {count} images have 16 bits and were scaled to 8; transformers' pipelines clip "
-                "such files at 255, so pass them images of 8 bits"
-            )
-
     def __call__(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return pixels uint8 (N, 3, H, W) and labels int64 (N,) of a folder; each folder only once, to free memory."""
-        return self._samples.pop(name)
-
-    def _read(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        images: list[np.ndarray] = []
-        labels: list[int] = []
-        for number, each in enumerate(self.class_names):
-            for file in _files(self.path / name / each):
-                image = read_image(file)
-                images.append(to_rgb_array(image))
-                if images[-1].shape != images[0].shape:
-                    sizes = f"{images[-1].shape[1:]}, others {images[0].shape[1:]}"
-                    raise DataError(f"image '{file}' is {sizes}; resize beforehand")
-                labels.append(number)
-                self._rotated += image.rotated
-                self._rescaled += image.rescaled
-        return np.stack(images), np.asarray(labels, np.int64)
+        """Return pixels uint8 (N, C, H, W) and labels int64 (N,) of a folder; each folder only once."""
+        pixels, were_read = self._decode(name)
+        return pixels, self._labels[name][were_read]
 
 
 def _folders(path: Path, known: ClassNames | None) -> list[str]:
@@ -116,28 +112,28 @@ def _folders(path: Path, known: ClassNames | None) -> list[str]:
     return [name for name in names if not name.startswith(_IGNORED_PREFIXES) or (known and name in known.names)]
 
 
-def _files(folder: Path) -> list[Path]:
-    """List the files of a class; empty if all are hidden."""
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return files if any(not file.name.startswith(".") for file in files) else []
+def _list_images(folder: Path) -> tuple[list[ImageFile], list[Path]]:
+    """List the images of a class, and what else its folder holds."""
+    images: list[ImageFile] = []
+    others: list[Path] = []
+    for entry in sorted(folder.iterdir()):
+        if is_image_name(entry.name) and not entry.is_dir():
+            images.append(ImageFile(entry))
+        else:
+            others.append(entry)
+    return images, others
 
 
-def read_image(file: Path) -> DecodedImage:
-    """Read an image, turned upright and with at most 8 bits.
-
-    Raises:
-        DataError: It cannot be read, or the range of its pixels is unknown.
-    """
-    try:
-        with Image.open(file) as image:
-            return decode_image(image)
-    except Exception as error:  # Pillow's readers raise various errors on files of other formats
-        raise DataError(f"image '{file}' cannot be read: {first_line(error)}") from error
+def _note_foreign(entries: Sequence[Path], note: Note) -> None:
+    shown = [entry for entry in entries if not entry.name.startswith(".")] or entries
+    if shown:
+        count = f"{len(entries)} entr{'y' if len(entries) == 1 else 'ies'}"
+        note(f"left out of the class folders: {count} that are no image files, such as '{shown[0]}'")
 
 
 def _make(source: DataSource, request: ReadRequest) -> SplitReader:
-    path = find_path(source)
-    return ImageFolderReader(path, request.names, request.find_names(), request.note)
+    path, known = find_path(source), request.find_names()
+    return ImageFolderReader(path, request.names, known, request.note, request.images, source.max_bad)
 
 
 KIND = DataKind(DataSource, _make)

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from ..errors import DataError
+from ..images import ImageReading
 from ..passes import ModelSource
 from ..recipe.data import DATA_SOURCES, DataSource
 from .arrays import to_labels
@@ -23,6 +24,7 @@ def load_splits(
     model: ModelSource | None = None,
     known: ClassNames | None = None,
     note: Note = lambda line: None,
+    images: ImageReading | None = None,
 ) -> dict[str, Split]:
     """Load the splits and check that they can be used together.
 
@@ -32,6 +34,7 @@ def load_splits(
         model: The backbone's stanza; text uses its tokenizer unless `source` names one.
         known: The class names; None takes those that `source` or `model` state.
         note: Receives notes on what was left out of the data or changed in them.
+        images: How images are read; None: in color, all of one size.
 
     Returns:
         ``train``, ``calibration``, ``test`` and, if it is named, ``unlabelled``, whose labels are -1.
@@ -43,12 +46,14 @@ def load_splits(
     names = [name for name, _ in slices.values()]
     # on demand only: labels that are numbers need no names, and so no configuration of the model
     find_names = partial(_find_names, known, source, model)
-    read: SplitReader = DATA_SOURCES.find(source.source).make(source, ReadRequest(names, model, find_names, note))
+    request = ReadRequest(names, model, find_names, note, images or ImageReading())
+    read: SplitReader = DATA_SOURCES.find(source.source).make(source, request)
     samples = {name: read(name) for name in dict.fromkeys(names)}
     class_names = getattr(read, "class_names", None) or encode_label_names(samples, find_names, note)
     splits = {}
     for key, (name, share) in slices.items():
-        split = Split(key, *check_samples(*samples[name], split=key), class_names and tuple(class_names))
+        form = getattr(read, "image_format", None)
+        split = Split(key, *check_samples(*samples[name], split=key), class_names and tuple(class_names), form)
         if share:
             rows = np.random.default_rng(seed).permutation(len(split))
             split = split.take(rows[int(share[0] * len(rows)) : int(share[1] * len(rows))])

@@ -7,6 +7,7 @@ from pathlib import Path
 from numpy.typing import ArrayLike
 
 from ..errors import DataError
+from ..images import ImageReading
 from ..passes import ModelSource
 from ..recipe.data import DataSource
 from .class_names import ClassNames, Note
@@ -26,12 +27,14 @@ class ReadRequest:
         model: The backbone's stanza.
         find_names: Finds the class names, on demand; None if they are unknown.
         note: Receives notes on the data.
+        images: How images are read.
     """
 
     names: Sequence[str]
     model: ModelSource | None
     find_names: Callable[[], ClassNames | None]
     note: Note
+    images: ImageReading = ImageReading()
 
 
 def find_path(source: DataSource) -> Path:

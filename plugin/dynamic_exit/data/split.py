@@ -8,6 +8,7 @@ import torch
 
 from ..core.mapped_arrays import take_rows
 from ..errors import DataError
+from ..images import ImageFormat
 
 #: Name of a single input that came without one; models take it by position.
 UNNAMED = ""
@@ -24,12 +25,14 @@ class Split:
         inputs: Arrays (N, ...) by the name under which models take them; a single one may be ``UNNAMED``.
         labels: int64 (N,), -1 if unknown.
         class_names: The class names that the data use, by label; None if their labels are numbers.
+        image_format: The form into which image files were decoded; None if the inputs are no decoded files.
     """
 
     name: str
     inputs: dict[str, np.ndarray]
     labels: np.ndarray
     class_names: tuple[str, ...] | None = None
+    image_format: ImageFormat | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -13,6 +13,8 @@ from ..graph import Classifier
 
 # samples that are run: at first, at most, at most by class if there are many classes, and at most in all
 _FIRST_SAMPLES, _MAX_SAMPLES, _SAMPLES_PER_CLASS, _MAX_SAMPLES_DRAWN = 64, 256, 4, 1024
+# few, as the hidden states of large images would be most of the memory that a check takes
+_BATCH_SIZE = 8
 # level of the test that something explains the answers
 _CAUSE_LEVEL = 0.001
 # a cause must lift accuracy by this much, and this share of the way from chance to perfect
@@ -41,34 +43,33 @@ def check_backbone(
         One sentence with the likely cause if the backbone is no better than chance or its classes look permuted; None
         if nothing is wrong with it.
     """
-    most = max(_MAX_SAMPLES, _SAMPLES_PER_CLASS * len(labels))
-    drawn = np.random.default_rng(seed).permutation(len(split))[: min(most, _MAX_SAMPLES_DRAWN)]
-    split = split.take(drawn)
-    answers = _answers(backbone, split, 0, _FIRST_SAMPLES)
-    if _is_good(answers, split.labels[: len(answers)]):
+    most = min(max(_MAX_SAMPLES, _SAMPLES_PER_CLASS * len(labels)), _MAX_SAMPLES_DRAWN)
+    drawn = np.random.default_rng(seed).permutation(len(split))[:most]
+    first = split.take(drawn[:_FIRST_SAMPLES])
+    answers = _answers(backbone, first)
+    if _is_good(answers, first.labels):
         return None
-    answers = np.concatenate([answers, _answers(backbone, split, len(answers), len(split))])
-    split = split.take(np.arange(len(answers)))
-    by_chance, (order, permuted) = no_better_than_commonest(answers, split.labels), _permutation(answers, split.labels)
+    answers = np.concatenate([answers, _answers(backbone, split.take(drawn[_FIRST_SAMPLES:]))])
+    known = split.labels[drawn]
+    by_chance, (order, permuted) = no_better_than_commonest(answers, known), _permutation(answers, known)
     if permuted is None and not by_chance:
         return None
-    finding = f"the backbone is right on {(answers == split.labels).mean():.1%} of {len(split)} calibration samples"
+    finding = f"the backbone is right on {(answers == known).mean():.1%} of {len(known)} calibration samples"
     if by_chance:
-        counts = np.bincount(split.labels)
+        counts = np.bincount(known)
         finding += (
-            f", no better than always answering '{labels[int(counts.argmax())]}' ({counts.max() / len(split):.1%})"
+            f", no better than always answering '{labels[int(counts.argmax())]}' ({counts.max() / len(known):.1%})"
         )
     if permuted is not None:
         moved = _describe(order, labels)
         return f"{finding}; its classes look permuted: {moved}; read that way it is right on {permuted:.1%}"
-    return f"{finding}; {_cause(backbone, split, answers, mismatch, no_weights)}"
+    return f"{finding}; {_cause(backbone, split.take(drawn), answers, mismatch, no_weights)}"
 
 
-def _answers(backbone: Classifier, split: Split, start: int, stop: int) -> np.ndarray:
-    rows = {name: tensor[start:stop] for name, tensor in split.tensors.items()}
-    if start >= len(split):
+def _answers(backbone: Classifier, split: Split) -> np.ndarray:
+    if not len(split):
         return np.zeros(0, np.int64)
-    return run_in_batches(backbone, backbone.select(rows)).argmax(1).numpy()
+    return run_in_batches(backbone, backbone.select(split.tensors), _BATCH_SIZE).argmax(1).numpy()
 
 
 def _is_good(answers: np.ndarray, labels: np.ndarray) -> bool:
@@ -128,7 +129,7 @@ def _cause(backbone: Classifier, split: Split, answers: np.ndarray, mismatch: st
         return f"its {mismatch}"
     images = [array for array in split.inputs.values() if array.ndim == 4]
     for range_name, other in propose_ranges(backbone, images[0]) if len(images) == 1 else ():
-        found = _answers(other, split, 0, len(split))
+        found = _answers(other, split)
         if _is_convincing(found, answers, split.labels):
             right = f"it is right on {(found == split.labels).mean():.1%}"
             return f"the range of its pixels looks wrong: with `{range_name}` in its `preprocessing` {right}"

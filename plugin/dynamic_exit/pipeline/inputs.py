@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from torch import nn
 
+from ..core.cache import open_cache
 from ..data.checks import check_labels, check_same_format
 from ..data.class_names import Note, find_class_names
 from ..data.loading import load_splits
@@ -13,13 +14,38 @@ from ..data.run_inputs import RunInputs
 from ..data.split import Split
 from ..errors import DataError, ModelError, nearest
 from ..graph import Classifier, check_logits, check_objective, with_two_logits
+from ..images import ImageFormat, ImageReading
 from ..recipe.recipe import Recipe
 from ..sources.labels import find_model_labels
 from ..sources.models.base import find_builder
 from ..sources.models.candidates import expand_candidates
+from ..sources.models.image_format import find_image_format
 from ..sources.models.loading import find_input_parameters, has_uint8_images, load_model
 from ..sources.models.weights import check_trained
 from .baseline_check import check_backbone
+
+
+class _EarlyBackbone:
+    """Loads the backbone while images are read, as it decides on their form.
+
+    Args:
+        recipe: The recipe.
+        model: As for `load_run_inputs`.
+        note: Receives notes on the model.
+
+    Attributes:
+        classifier: The backbone; None if it was not needed.
+    """
+
+    def __init__(self, recipe: Recipe, model: nn.Module | None, note: Note):
+        self.recipe, self.model, self.note = recipe, model, note
+        self.classifier: Classifier | None = None
+
+    def find_format(self, size: tuple[int, int] | None) -> ImageFormat:
+        """Find the form of images, as `find_image_format` does."""
+        source, seed = self.recipe.model, self.recipe.seed
+        self.classifier = load_model(source, None, self.model, seed, True, self.note)
+        return find_image_format(source, self.classifier, size)
 
 
 def load_run_inputs(
@@ -39,11 +65,14 @@ def load_run_inputs(
         DynamicExitError: One sentence on the first thing that cannot be used.
     """
     notes: list[str] = []
+    cache = open_cache(recipe.dynamic_exit.cache.directory, recipe.dynamic_exit.cache.enabled)
+    early = _EarlyBackbone(recipe, model, notes.append)
     builder = find_builder(recipe.model)
     builder.check() if model is None else check_objective(model, f"model '{recipe.model.name}'")
     if splits is None:
         known = find_class_names(recipe.data, recipe.model, model) if model is not None else None
-        splits = load_splits(recipe.data, recipe.seed, recipe.model, known, notes.append)
+        reading = ImageReading(early.find_format, cache)
+        splits = load_splits(recipe.data, recipe.seed, recipe.model, known, notes.append, reading)
     loaded = dict(splits)
     check_same_format(loaded)
     calibration = loaded["calibration"]
@@ -51,8 +80,10 @@ def load_run_inputs(
         raise DataError("split 'calibration' has 1 sample; give it at least 2")
     by_name = calibration.by_name
     names = tuple(calibration.inputs) if by_name else None
-    from_bytes = has_uint8_images(calibration.inputs)
-    backbone = load_model(recipe.model, names, model, recipe.seed, from_bytes, notes.append)
+    backbone = early.classifier
+    if backbone is None:
+        from_bytes = has_uint8_images(calibration.inputs)
+        backbone = load_model(recipe.model, names, model, recipe.seed, from_bytes, notes.append)
     notes += filter(None, [check_trained(recipe.model, backbone)])
     few = {name: tensor[:2] for name, tensor in calibration.tensors.items()}
     backbone = with_two_logits(backbone, backbone.select(few), "the backbone", notes.append)

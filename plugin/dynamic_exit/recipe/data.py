@@ -81,6 +81,7 @@ class DataSource(Stanza):
     )
     layout: Literal["channels_first", "channels_last"] = Field("channels_first", description="of images in the source")
     duplicates: Literal["refuse", "drop"] = Field("refuse", description="drop: leave copies of test samples out")
+    max_bad: int = Field(0, ge=0, description="image files that cannot be read and are left out, at most")
     text: Text | None = Field(None, description="of `source: text`, and of `source: datasets` where texts are read")
     #: Whether samples of this kind may be texts.
     may_be_text: ClassVar[bool] = False
@@ -89,11 +90,6 @@ class DataSource(Stanza):
     def is_text(self) -> bool:
         """Whether the samples are texts, which need a tokenizer."""
         return self.text is not None
-
-    @property
-    def is_images(self) -> bool:
-        """Whether the samples are image files."""
-        return self.source == "imagefolder"
 
     @property
     def text_options(self) -> Text:

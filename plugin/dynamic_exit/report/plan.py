@@ -84,6 +84,8 @@ class Plan(TypedDict):
     positions: list[PositionPlan]
     candidates: list[CandidatePlan]
     memory: int
+    process: int
+    disk: int
     left_out: list[SkippedPlan]
     steps: list[StepPlan]
     seconds: float
@@ -143,7 +145,12 @@ def plan_lines(plan: Plan) -> list[str]:
         f"parameters, {backbone['classes']} classes, inputs: {inputs}"
     )
     lines.append(f"cuts: {backbone['cuts_found']} found, {len(plan['positions'])} in use")
-    lines.append(f"memory: about {plan['memory'] / 1e6:.3g} MB for samples and savers in training")
+    lines.append(
+        f"memory: about {plan['memory'] / 1e6:.3g} MB for samples and savers in training, beside "
+        f"{plan['process'] / 1e6:.3g} MB for models and libraries"
+    )
+    if plan["disk"]:
+        lines.append(f"disk: {plan['disk'] / 1e6:.3g} MB of samples that are not held in memory")
     return lines + [f"left out: {row['stage']}, {row['why']}" for row in plan["left_out"]]
 
 

@@ -33,6 +33,8 @@ class NativePreprocessing(TypedDict, total=False):
 
     Attributes:
         size: ``(height, width)`` in pixels.
+        resized: What images of other sizes are resized to before ``size`` is cut out of the middle, ``(height, width)``
+            or the length of the shorter side; None if nothing is cut off.
         interpolation: ``bilinear``, ``nearest`` or ``bicubic``; None if unknown.
         mean: Mean per channel, on the scaled range.
         std: Standard deviation per channel, on the scaled range.
@@ -40,6 +42,7 @@ class NativePreprocessing(TypedDict, total=False):
     """
 
     size: tuple[int, int]
+    resized: tuple[int, int] | int | None
     interpolation: str | None
     mean: Sequence[float] | None
     std: Sequence[float] | None

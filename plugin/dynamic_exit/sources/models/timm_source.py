@@ -1,5 +1,6 @@
 """Models of timm, by name."""
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,6 +56,7 @@ class TimmBuilder(ModelBuilder[ModelSource]):
         height, width = config["input_size"][1:]
         return {
             "size": (height, width),
+            "resized": _resized(config, min(height, width)),
             "interpolation": config.get("interpolation"),
             "mean": config.get("mean"),
             "std": config.get("std"),
@@ -80,6 +82,11 @@ class TimmBuilder(ModelBuilder[ModelSource]):
 
 
 KIND = ModelKind(ModelSource, TimmBuilder)
+
+
+def _resized(config: Mapping[str, Any], side: int) -> int | None:
+    """Return the length of the shorter side before timm cuts off what is outside of the middle."""
+    return None if config.get("crop_mode") == "squash" else math.floor(side / (config.get("crop_pct") or 0.875))
 
 
 def _find_untrained(model: nn.Module, arguments: Mapping[str, Any]) -> tuple[str, ...]:

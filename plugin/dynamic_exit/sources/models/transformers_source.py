@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Pillow's numbers of filters, which image processors use, too
 _INTERPOLATIONS = {0: "nearest", 2: "bilinear", 3: "bicubic"}
+# side in pixels from which on processors with a `crop_pct` only resize
+_LARGEST_CROPPED = 384
 
 
 class TransformersBuilder(ModelBuilder[ModelSource]):
@@ -71,6 +73,7 @@ class TransformersBuilder(ModelBuilder[ModelSource]):
             mean = [value + 1 for value in mean or [0.0]]
         return {
             "size": size,
+            "resized": _read_resized(config, size),
             "interpolation": _INTERPOLATIONS.get(config.get("resample", -1)),
             "mean": mean,
             "std": config.get("image_std") if normalizes else None,
@@ -114,6 +117,19 @@ def _read_size(config: Mapping[str, Any]) -> tuple[int, int] | None:
         size = (size.get("height", side), size.get("width", side))
     height, width = (size, size) if isinstance(size, int) else size
     return height, width
+
+
+def _read_resized(config: Mapping[str, Any], size: tuple[int, int]) -> tuple[int, int] | int | None:
+    """Return what images are resized to before their middle is cut out."""
+    given = config.get("size")
+    edge = given.get("shortest_edge") if isinstance(given, Mapping) else None
+    if edge and "crop_pct" in config:  # ConvNeXt's processors crop smaller images alone
+        return int(edge / config["crop_pct"]) if edge < _LARGEST_CROPPED else None
+    if edge:
+        return int(edge)
+    if config.get("do_center_crop") and isinstance(given, Mapping) and "height" in given:
+        return given["height"], given["width"]
+    return None
 
 
 def _auto_class(config: "PretrainedConfig") -> str:

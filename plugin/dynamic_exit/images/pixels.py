@@ -1,4 +1,4 @@
-"""Decoding of Pillow images, the same for reading samples and for serving: upright, with 8 bits."""
+"""Decoding of Pillow images, the same for reading samples and for serving: upright, with 8 bits, of one size."""
 
 from dataclasses import dataclass
 
@@ -6,12 +6,16 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from ..errors import DataError
+from .format import ImageFormat
 
 # white in 16 bits, and in TIFF's 12
 _WIDE, _TWELVE_BITS = 65535, 4095
 _BITS_PER_SAMPLE = 258
 # formats of 16 bits that Pillow decodes to 32
 _WIDE_FORMATS = ("PNG", "PPM")
+# Pillow's modes by number of channels
+_MODES = {1: "L", 3: "RGB"}
+_COLOR = ImageFormat()
 
 
 @dataclass(frozen=True)
@@ -20,8 +24,8 @@ class DecodedImage:
 
     Attributes:
         image: Upright, in a mode of at most 8 bits.
-        turned: Whether its EXIF orientation was applied.
-        narrowed: Whether it had more than 8 bits.
+        rotated: Whether its EXIF orientation was applied.
+        rescaled: Whether it had more than 8 bits.
     """
 
     image: Image.Image
@@ -65,6 +69,10 @@ def _find_white(image: Image.Image) -> int | None:
     return None
 
 
-def to_rgb_array(image: DecodedImage) -> np.ndarray:
-    """Return an image as uint8 (3, H, W), without its alpha channel."""
-    return np.asarray(image.image.convert("RGB")).transpose(2, 0, 1)
+def to_pixels(image: DecodedImage, form: ImageFormat = _COLOR) -> np.ndarray:
+    """Return an image as uint8 (C, H, W), without its alpha channel."""
+    converted = image.image.convert(_MODES[form.channels])
+    if form.resizing is not None:
+        converted = form.resizing(converted)
+    pixels = np.asarray(converted)
+    return pixels[None] if form.channels == 1 else pixels.transpose(2, 0, 1)

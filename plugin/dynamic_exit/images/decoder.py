@@ -1,0 +1,204 @@
+"""Decoding of image files into arrays: all of one size, in parallel, and only once where they are many."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+import PIL
+
+from ..core import distributed, mapped_arrays
+from ..core.batching import DEFAULT_BATCH_SIZE, map_in_threads
+from ..core.cache import Cache
+from ..core.hashing import digest
+from ..core.model_fingerprint import environment_fingerprint
+from ..errors import DataError
+from .files import ImageFile, file_stamps, read_image, read_size
+from .format import ImageFormat
+from .pixels import to_pixels
+
+logger = logging.getLogger(__name__)
+
+#: Receives a note for the user, one sentence.
+Note = Callable[[str], None]
+#: From the height and width that all images have, None if they differ, to the form in which the model takes them.
+FindFormat = Callable[[tuple[int, int] | None], ImageFormat]
+
+
+@dataclass(frozen=True)
+class ImageReading:
+    """How images are read.
+
+    Attributes:
+        find_format: Finds the form in which the model takes them, on demand.
+        cache: Keeps what is decoded of many images; None: nothing is kept.
+    """
+
+    find_format: FindFormat = lambda size: ImageFormat()
+    cache: Cache | None = None
+
+
+class _Decoded(TypedDict):
+    """What was noticed in a list of images: how many were rotated and rescaled, and why some cannot be read."""
+
+    rotated: int
+    rescaled: int
+    bad: dict[str, str]
+
+
+class ImageDecoder:
+    """Decodes the images of all splits into one form.
+
+    Args:
+        files: Of each split.
+        reading: How.
+        max_bad: Images that may be left out since they cannot be read.
+        note: Receives notes on images that are resized, rotated, rescaled or left out.
+
+    Attributes:
+        form: The form.
+
+    Raises:
+        DataError: Too many images cannot be read, or they are of various sizes and the model states none.
+    """
+
+    def __init__(self, files: Mapping[str, Sequence[ImageFile]], reading: ImageReading, max_bad: int, note: Note):
+        self.files, self.reading, self.max_bad, self.note = files, reading, max_bad, note
+        self._bad: dict[str, str] = {}
+        self._rotated = self._rescaled = 0
+        every = [file for each in files.values() for file in each]
+        self._sizes = self._find_sizes(every)
+        size = self._sizes[0] if len(self._sizes) == 1 else None
+        self.form = reading.find_format(size)
+        if self.form.channels == 1:
+            note("images are read in grayscale, as the model takes one channel")
+        if size is None and self.form.resizing is None:
+            self._refuse_sizes(every)
+        self._shape = (self.form.channels, *(self.form.resizing.size if self.form.resizing else self._sizes[0]))
+        self._left = len(files)
+
+    def _find_sizes(self, files: Sequence[ImageFile]) -> list[tuple[int, int]]:
+        """Return the heights and widths that occur, of upright images."""
+        sizes = self._read_sizes(files, upright=False)
+        height, width = sizes[0]
+        # reading the orientation takes long: it matters only where it decides whether all sizes are equal
+        turned = height != width and {*sizes} <= {(height, width), (width, height)}
+        return self._read_sizes(files, upright=True) if turned else sizes
+
+    def _read_sizes(self, files: Sequence[ImageFile], upright: bool) -> list[tuple[int, int]]:
+        def size_of(file: ImageFile) -> tuple[int, int] | DataError:
+            try:
+                return read_size(file, upright)
+            except DataError as error:
+                return error
+
+        sizes: dict[tuple[int, int], None] = {}
+        for file, found in zip(files, map_in_threads(size_of, files, distributed.workers()), strict=True):
+            if isinstance(found, DataError):
+                self._leave_out(file, found)
+            else:
+                sizes[found] = None
+        if not sizes:
+            raise DataError(f"none of {len(files)} images can be read, such as '{files[0]}'; check the files")
+        return [*sizes]
+
+    def _refuse_sizes(self, files: Sequence[ImageFile]) -> None:
+        first = self._sizes[0]
+        odd = next(file for file in files if str(file) not in self._bad and read_size(file, upright=True) != first)
+        raise DataError(
+            f"image '{odd}' is {read_size(odd, upright=True)}, others {first}; resize beforehand, or set `size` in the "
+            "model's `preprocessing`"
+        )
+
+    def _leave_out(self, file: ImageFile, error: DataError) -> None:
+        self._bad[str(file)] = str(error)
+        if len(self._bad) > self.max_bad:
+            more = f"; it is one of more than `max_bad: {self.max_bad}`" if self.max_bad else ""
+            raise DataError(f"{error}{more}")
+
+    def __call__(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Decode the images of a split, each split once.
+
+        Returns:
+            Pixels uint8 (N, C, H, W), and bool (M,): which of its M files were read.
+        """
+        files = self.files[name]
+        size = len(files) * int(np.prod(self._shape))
+        decoded: _Decoded = {"rotated": 0, "rescaled": 0, "bad": {}}
+        if size <= mapped_arrays.MAX_BYTES_IN_MEMORY:
+            pixels = mapped_arrays.collect_blocks(self._decode(files, decoded), len(files))
+        else:
+            pixels, decoded = self._decode_once(name, files, decoded)
+        self._rotated += decoded["rotated"]
+        self._rescaled += decoded["rescaled"]
+        by_name = {str(file): file for file in files}
+        for each, reason in decoded["bad"].items():
+            self._leave_out(by_name[each], DataError(reason))
+        self._left -= 1
+        if not self._left:
+            self._note_all()
+        return pixels, np.asarray([str(file) not in decoded["bad"] for file in files])
+
+    def _decode_once(self, name: str, files: Sequence[ImageFile], decoded: _Decoded) -> tuple[np.ndarray, _Decoded]:
+        """Decode many images into a file, or find it in the cache."""
+        cache = self.reading.cache or Cache(None)
+        key = digest("images", _made_by(), file_stamps(files), str(self.form))
+        notes_key = digest("noticed", key)
+        noticed: _Decoded | None = cache.value(notes_key)
+        if noticed is None:
+            cache.drop(key)  # whose notes are lost
+            logger.info(f"images of '{name}': {len(files)} are decoded once, into the cache")
+        pixels = cache.array(key, len(files), lambda: self._decode(files, decoded))
+        if noticed is not None and not decoded["bad"]:
+            decoded = noticed
+        cache.keep(notes_key, dict(decoded))
+        return pixels, decoded
+
+    def _decode(self, files: Sequence[ImageFile], decoded: _Decoded) -> Iterator[np.ndarray]:
+        """Yield the pixels of images in blocks; those that cannot be read are missing."""
+
+        def read(file: ImageFile) -> tuple[np.ndarray, bool, bool] | DataError:
+            try:
+                image = read_image(file)
+            except DataError as error:
+                return error
+            return to_pixels(image, self.form), image.rotated, image.rescaled
+
+        block: list[np.ndarray] = []
+        for file, found in zip(files, map_in_threads(read, files, distributed.workers()), strict=True):
+            if isinstance(found, DataError):
+                decoded["bad"][str(file)] = str(found)
+                self._leave_out(file, found)
+                continue
+            block.append(found[0])
+            decoded["rotated"] += found[1]
+            decoded["rescaled"] += found[2]
+            if len(block) == DEFAULT_BATCH_SIZE:
+                yield np.stack(block)
+                block = []
+        if len(decoded["bad"]) == len(files):
+            raise DataError(f"none of {len(files)} images can be read, such as '{files[0]}'; check the files")
+        if block:
+            yield np.stack(block)
+
+    def _note_all(self) -> None:
+        count = sum(len(files) for files in self.files.values())
+        if self.form.resizing is not None:
+            known = len(self._sizes)
+            self.note(
+                f"images have {known} sizes, such as {self._sizes[0]} and {self._sizes[-1]}: {self.form.resizing}"
+            )
+        if self._bad:
+            self.note(f"{len(self._bad)} of {count} images were left out: {next(iter(self._bad.values()))}")
+        if self._rotated:
+            self.note(f"{self._rotated} of {count} images were turned upright, as their EXIF data tell")
+        if self._rescaled:
+            self.note(
+                f"{self._rescaled} of {count} images have 16 bits and were scaled to 8; transformers' pipelines clip "
+                "such files at 255, so pass them images of 8 bits"
+            )
+
+
+def _made_by() -> str:
+    return digest(environment_fingerprint("images/pixels.py", "images/format.py"), PIL.__version__)
