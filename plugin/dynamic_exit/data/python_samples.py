@@ -165,7 +165,7 @@ class _Collector:
     def _call(self, function: Callable[..., Any], samples: Iterable[Any]) -> Any:
         try:
             return function(samples)
-        except Exception as error:  # user code makes the samples, and may raise anything
+        except (Exception, SystemExit) as error:  # user code makes the samples, and may raise anything
             raise DataError(f"{self._function} cannot load split '{self._split}': {first_line(error)}") from error
 
     def _refuse(self, got: str) -> DataError:

@@ -38,7 +38,7 @@ class PythonReader:
     def _read(self, name: str, channels_last: bool) -> LoadedSamples:
         try:
             given = self._load(name)
-        except Exception as error:  # user code may raise anything
+        except (Exception, SystemExit) as error:  # user code may raise anything
             raise DataError(f"'{self._path}' cannot load split '{name}': {first_line(error)}") from error
         return collect_samples(given, f"'{self._path}'", name, channels_last)
 

@@ -76,9 +76,7 @@ class DataSource(Stanza):
     source: str = Field(description="kind of source", json_schema_extra=lambda schema: add_names(schema, DATA_SOURCES))
     path: RecipePath = Field(description=".npz or text file, folder, or file.py:function")
     splits: Splits = Field(description="name of each split, with an optional slice")
-    classes: list[str] | None = Field(
-        None, min_length=1, description="names of the classes, in the order of the logits"
-    )
+    classes: list[str] | None = Field(None, description="names of the classes, in the order of the logits")
     layout: Literal["channels_first", "channels_last"] = Field("channels_first", description="of images in the source")
     duplicates: Literal["refuse", "drop"] = Field("refuse", description="drop: leave copies of test samples out")
     max_bad: int = Field(0, ge=0, description="image files that cannot be read and are left out, at most")

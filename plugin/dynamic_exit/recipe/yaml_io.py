@@ -23,6 +23,8 @@ class _UniqueKeys(yaml.SafeLoader):
         lines: dict[str, int] = {}
         for key, _ in node.value:
             name, line = key.value, key.start_mark.line + 1
+            if not isinstance(name, str):
+                raise RecipeError(f"line {line} holds a list or a mapping as a key; write a name")
             if name in lines and key.tag != "tag:yaml.org,2002:merge":
                 raise RecipeError(f"key '{name}' is written twice, in lines {lines[name]} and {line}; keep one")
             lines[name] = line
@@ -92,7 +94,9 @@ def read_stanzas(path: str | os.PathLike[str]) -> object:
         raise RecipeError(f"recipe '{path}' does not exist; give the path of a YAML file")
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506  a subclass of SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise RecipeError(f"recipe '{path}' is not valid YAML: it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: another encoding, or a date that is none
         reason = " ".join(str(error).split())
         raise RecipeError(f"recipe '{path}' is not valid YAML: {reason}") from None
     except OSError as error:

@@ -18,7 +18,7 @@ class PythonBuilder(ModelBuilder[ModelSource]):
         factory = load_function(self.source.name)
         try:
             return BuiltModel(factory(**self.source.arguments))
-        except Exception as error:  # user code may raise anything
+        except (Exception, SystemExit) as error:  # user code may raise anything
             reason = first_line(error)
             raise ModelError(f"model '{self.source.name}' cannot be built: {reason}; check its `arguments`") from error
 
