@@ -236,7 +236,8 @@ def test_a_recipe_runs_on_data_of_another_distribution(command, tmp_path):
     [
         (
             {"source": "scaeld"},
-            "key 'data.source' must be 'npz', 'imagefolder', 'text', 'python', 'datasets' or 'scaled'; got 'scaeld'",
+            "key 'data.source' must be 'npz', 'imagefolder', 'text', 'python', 'datasets', 'webdataset' or 'scaled'; "
+            "got 'scaeld'",
         ),
         ({"source": "scaled", "facter": 2}, "unknown key 'data.facter'; did you mean 'factor'?"),
         ({"source": "npz", "factor": 2}, "unknown key 'data.factor'; "),

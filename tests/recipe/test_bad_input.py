@@ -123,7 +123,7 @@ TABLE = [
         "value unknown",
         {"data__source": "npx"},
         None,
-        "key 'data.source' must be 'npz', 'imagefolder', 'text', 'python' or 'datasets'; got 'npx'",
+        "key 'data.source' must be 'npz', 'imagefolder', 'text', 'python', 'datasets' or 'webdataset'; got 'npx'",
     ),
     (
         "two goals in a point",

@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from .class_names import ClassNames, encode_labels, find_class_names
     from .loading import encode_label_names, load_splits
     from .npz_source import read_npz
-    from .pixel_range import explain_range_mismatch, propose_ranges
     from .reader import ReadRequest, Samples, SplitReader, find_path
     from .run_inputs import RunInputs
     from .split import UNNAMED, Split
@@ -27,11 +26,9 @@ __all__ = [
     "check_samples",
     "encode_label_names",
     "encode_labels",
-    "explain_range_mismatch",
     "find_class_names",
     "find_path",
     "load_splits",
-    "propose_ranges",
     "read_npz",
     "resolve_overlaps",
 ]
@@ -44,7 +41,6 @@ __getattr__, __dir__ = lazy_exports(
         "class_names": ("ClassNames", "encode_labels", "find_class_names"),
         "loading": ("encode_label_names", "load_splits"),
         "npz_source": ("read_npz",),
-        "pixel_range": ("explain_range_mismatch", "propose_ranges"),
         "reader": ("ReadRequest", "Samples", "SplitReader", "find_path"),
         "run_inputs": ("RunInputs",),
         "split": ("UNNAMED", "Split"),

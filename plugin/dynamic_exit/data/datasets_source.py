@@ -150,8 +150,7 @@ class DatasetsReader:
     def _read(self, loaded: LoadedTable, name: str, inputs: Mapping[str, Kind]) -> dict[str, np.ndarray]:
         holder, (first, *others) = self._holder(name), inputs
         if inputs[first] == "image":
-            pixels = self._images.read(loaded.table[first], first, holder, loaded.folder)
-            return {UNNAMED: np.moveaxis(pixels, 1, -1) if self._source.layout == "channels_last" else pixels}
+            return {UNNAMED: self._images.read(loaded.table[first], first, holder, loaded.folder)}
         arrays = {each: read_arrays(loaded.table[each], each, holder) for each in inputs}
         if all(array.ndim == 1 for array in arrays.values()):  # a row of numbers is a sample
             return {UNNAMED: np.stack([*arrays.values()], axis=1)}

@@ -59,7 +59,7 @@ def load_splits(
             split = split.take(rows[int(share[0] * len(rows)) : int(share[1] * len(rows))])
         if not len(split):
             raise DataError(f"split '{key}' is empty ('{getattr(source.splits, key)}'); give it at least one sample")
-        if source.layout == "channels_last":
+        if source.layout == "channels_last" and form is None:
             split.inputs.update({name: _to_channels_first(array) for name, array in split.inputs.items()})
         splits[key] = replace(split, labels=np.full(len(split), -1)) if key == UNLABELLED else split
     return resolve_overlaps(splits, source.duplicates)

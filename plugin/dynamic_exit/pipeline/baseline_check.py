@@ -7,9 +7,9 @@ from scipy.optimize import linear_sum_assignment
 
 from ..core.batching import run_in_batches
 from ..core.chance import is_commonest, is_more_accurate, no_better_than_commonest
-from ..data.pixel_range import propose_ranges
 from ..data.split import Split
 from ..graph import Classifier
+from .pixel_range import propose_ranges
 
 # samples that are run: at first, at most, at most by class if there are many classes, and at most in all
 _FIRST_SAMPLES, _MAX_SAMPLES, _SAMPLES_PER_CLASS, _MAX_SAMPLES_DRAWN = 64, 256, 4, 1024

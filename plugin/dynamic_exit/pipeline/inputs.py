@@ -9,7 +9,6 @@ from ..core.cache import open_cache
 from ..data.checks import check_labels, check_same_format
 from ..data.class_names import Note, find_class_names
 from ..data.loading import load_splits
-from ..data.pixel_range import explain_range_mismatch
 from ..data.run_inputs import RunInputs
 from ..data.split import Split
 from ..errors import DataError, ModelError, nearest
@@ -23,6 +22,7 @@ from ..sources.models.image_format import find_image_format
 from ..sources.models.loading import find_input_parameters, has_uint8_images, load_model
 from ..sources.models.weights import check_trained
 from .baseline_check import check_backbone
+from .pixel_range import explain_range_mismatch
 
 
 class _EarlyBackbone:

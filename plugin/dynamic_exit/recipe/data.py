@@ -139,7 +139,7 @@ DATA_SOURCES: Registry[DataKind] = Registry(
     "data source",
     DataError,
     "dynamic_exit.data",
-    built_in=find_built_in("data", "_source", first=("npz", "imagefolder", "text", "python")),
+    built_in=find_built_in("data", "_source", first=("npz", "imagefolder", "text", "python", "datasets")),
     check=_check_kind,
 )
 #: The stanza of the kind that its `source` names.
