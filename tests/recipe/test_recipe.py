@@ -59,7 +59,11 @@ recipes = st.fixed_dictionaries(
                     {key: st.sampled_from(["a", "dev[:50%]", "dev[50%:]"]) for key in ("train", "calibration", "test")}
                 ),
             },
-            optional={"classes": st.lists(text), "layout": st.just("channels_last"), "duplicates": st.just("drop")},
+            optional={
+                "classes": st.lists(text, min_size=1),
+                "layout": st.just("channels_last"),
+                "duplicates": st.just("drop"),
+            },
         ),
         "dynamic_exit": st.fixed_dictionaries(
             {
