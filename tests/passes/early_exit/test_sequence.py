@@ -20,7 +20,7 @@ from dynamic_exit.passes.early_exit import (
 )
 from dynamic_exit.passes.early_exit.config import SequenceOptions
 from dynamic_exit.passes.early_exit.features import LiveFeatures
-from dynamic_exit.passes.early_exit.heads import register_head
+from dynamic_exit.passes.early_exit.heads import FeatureLayout, register_head
 from dynamic_exit.passes.early_exit.sequence import SAVER, SequenceNetwork
 from dynamic_exit.runtime.model import DynamicExitModel
 
@@ -38,7 +38,9 @@ def backbone():
 def network(cuts, saver=True, **options):
     torch.manual_seed(0)
     sizes = SequenceOptions(**{"width": 8, "heads": 2, **options})
-    made = SequenceNetwork([cut.shape for cut in cuts], [None] * len(cuts), tiny.CLASSES, sizes, saver).eval()
+    made = SequenceNetwork(
+        [FeatureLayout.of(cut.shape) for cut in cuts], [None] * len(cuts), tiny.CLASSES, sizes, saver
+    ).eval()
     for parameter in made.parameters():  # also those that start at zero
         nn.init.normal_(parameter, std=0.3)
     return made
@@ -108,7 +110,9 @@ def test_attention_by_hand():
 
 def test_an_untrained_exit_answers_as_the_saver(backbone):
     sizes = SequenceOptions(width=8, heads=2)
-    made = SequenceNetwork([cut.shape for cut in backbone[1]], [None] * 3, tiny.CLASSES, sizes, with_saver=True)
+    made = SequenceNetwork(
+        [FeatureLayout.of(cut.shape) for cut in backbone[1]], [None] * 3, tiny.CLASSES, sizes, with_saver=True
+    )
     given = features(made, backbone, tiny.saver())
     assert all(torch.equal(logits, given[SAVER]) for logits in made(given))
 

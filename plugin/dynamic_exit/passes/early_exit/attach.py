@@ -20,8 +20,9 @@ from ..augment import make_augment
 from .checkpoint import TrainingCheckpoint
 from .exit_set import ExitSet, PlacedHead, SequenceExits
 from .features import CachedFeatures, FeatureRequest, FeatureSource, Key, LiveFeatures, SaverModule, fingerprint
-from .heads import ExitHead, build_head
+from .heads import ExitHead, FeatureLayout, build_head
 from .heads.base import SEQUENCE
+from .heads.feature_layout import is_padded_left
 from .options import ExitTraining, FrozenBackbone, TrainingSamples
 from .sequence import SequenceNetwork
 from .train import Trainer
@@ -161,10 +162,13 @@ def _build_sequence(
     if options is None:
         return None
     cuts = backbone.cuts
-    masks = [_mask(cut, backbone, inputs) for cut in cuts]
+    masks, class_token = [_mask(cut, backbone, inputs) for cut in cuts], _has_class_token(backbone, inputs)
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
-        network = SequenceNetwork([cut.shape for cut in cuts], masks, backbone.classes, options, with_saver)
+        layouts = [
+            FeatureLayout.of(cut.shape, mask is not None, class_token) for cut, mask in zip(cuts, masks, strict=True)
+        ]
+        network = SequenceNetwork(layouts, masks, backbone.classes, options, with_saver)
     return SequenceExits([f"{cut.name}:{SEQUENCE}" for cut in cuts], network.eval())
 
 
@@ -182,6 +186,7 @@ def _build_heads(
     """Build all heads but those that cost more than they could ever save."""
     exits: dict[str, PlacedHead] = {}
     values = {name: tensor[:2] for name, tensor in inputs.items()}
+    class_token = _has_class_token(backbone, inputs)
     for index, (cut, segment) in enumerate(zip(backbone.cuts, backbone.segments, strict=False)):
         with torch.no_grad():
             values[HIDDEN] = segment(*(values[name] for name in segment.input_names))
@@ -189,7 +194,9 @@ def _build_heads(
         for entry in training.stanza.entries:
             with torch.random.fork_rng():
                 torch.manual_seed(training.seed)
-                head = build_head(entry, cut.shape, backbone.classes, cut=cut.name, mask=mask).eval()
+                head = build_head(
+                    entry, cut.shape, backbone.classes, cut=cut.name, mask=mask, class_token=class_token
+                ).eval()
             cost = count_macs(head, tuple(values[name] for name in head.input_names))
             name = f"{cut.name}:{entry.name}"
             if backbone.macs is not None and cut.share + cost / backbone.macs >= 1:
@@ -199,6 +206,22 @@ def _build_heads(
     if not exits:
         raise PassError("no exit head costs less than what it could save; leave `early_exit` out of the recipe")
     return exits
+
+
+def _has_class_token(backbone: FrozenBackbone, inputs: Mapping[str, Tensor]) -> bool:
+    """Whether the first of masked tokens may stand for all: not in causal models, nor where it may be padding."""
+    mask = next(filter(None, (_mask(cut, backbone, inputs) for cut in backbone.cuts)), None)
+    if mask is None or is_padded_left(inputs[mask]):
+        return mask is None
+    whole = {name: tensor[:2] for name, tensor in inputs.items()}
+    alone = {**whole, mask: torch.zeros_like(whole[mask])}
+    alone[mask][:, 0] = 1
+    with torch.no_grad():
+        for segment in backbone.segments[: len(backbone.cuts)]:
+            for values in (whole, alone):
+                values[HIDDEN] = segment(*(values[name] for name in segment.input_names))
+    tokens = whole[HIDDEN].dim() == 3
+    return not (tokens and torch.allclose(whole[HIDDEN][:, 0], alone[HIDDEN][:, 0], rtol=1e-4, atol=1e-5))
 
 
 def _mask(cut: Cut, backbone: FrozenBackbone, inputs: Mapping[str, Tensor]) -> str | None:

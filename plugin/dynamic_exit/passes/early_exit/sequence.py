@@ -121,7 +121,7 @@ class SequenceNetwork(nn.Module):
     """All taps and exits of a backbone, trained jointly: an exit's loss shapes the tokens of all earlier positions.
 
     Args:
-        shapes: Of the hidden state at each position, by depth; a dynamic size is a string.
+        layouts: Of the hidden state at each position, by depth.
         masks: For each, the name of the model's input that is the mask of its tokens, or None.
         classes: Number of logits C.
         options: Size of a token and number of attention heads.
@@ -133,21 +133,18 @@ class SequenceNetwork(nn.Module):
 
     def __init__(
         self,
-        shapes: Sequence[Sequence[int | str]],
+        layouts: Sequence[FeatureLayout],
         masks: Sequence[str | None],
         classes: int,
         options: SequenceOptions,
         with_saver: bool,
     ):
         super().__init__()
-        self.positions = tuple(range(len(shapes)))
+        self.positions = tuple(range(len(layouts)))
         self.saver = SaverToken(classes, options.width) if with_saver else None
-        tokens = [
-            Token(FeatureLayout.of(shape, mask is not None), options.width)
-            for shape, mask in zip(shapes, masks, strict=True)
-        ]
-        for token, shape, mask in zip(tokens, shapes, masks, strict=True):
-            set_inputs(token, shape, mask)
+        tokens = [Token(layout, options.width) for layout in layouts]
+        for token, layout, mask in zip(tokens, layouts, masks, strict=True):
+            set_inputs(token, layout.shape, mask)
         self.tokens = nn.ModuleList(tokens)
         first = int(with_saver)
         self.heads = nn.ModuleList(

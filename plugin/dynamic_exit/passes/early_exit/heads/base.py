@@ -125,7 +125,13 @@ def name_heads(heads: Sequence[str | Mapping[str, Any]]) -> list[HeadEntry]:
 
 
 def build_head(
-    head: str | HeadEntry, shape: Sequence[int | str], classes: int, *, cut: str = "", mask: str | None = None
+    head: str | HeadEntry,
+    shape: Sequence[int | str],
+    classes: int,
+    *,
+    cut: str = "",
+    mask: str | None = None,
+    class_token: bool = True,
 ) -> ExitHead:
     """Build an untrained head.
 
@@ -135,6 +141,7 @@ def build_head(
         classes: Number of logits.
         cut: Name of the cut, for messages.
         mask: Name of the model's input (N, L) that is the mask of the tokens.
+        class_token: Whether masked tokens begin with a class token.
 
     Returns:
         The head, with `input_names` and `dynamic_dims` set.
@@ -147,7 +154,7 @@ def build_head(
     try:
         options = kind.Options.model_validate(dict(entry.options)).model_dump()
         construct = cast(Callable[..., ExitHead], kind)
-        built = construct(FeatureLayout.of(shape, mask is not None), classes, **options)
+        built = construct(FeatureLayout.of(shape, mask is not None, class_token), classes, **options)
     except PassError as error:
         place = f" at cut '{cut}'" if cut else ""
         raise PassError(

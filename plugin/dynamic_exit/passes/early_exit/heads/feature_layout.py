@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from ....errors import PassError
 
 # a class token; a distillation token too (DeiT); a class token and four registers (DINOv2)
@@ -16,11 +18,13 @@ class FeatureLayout:
 
     A shape of three whose first two sizes are equal and differ from the last is read as channels-last, any other as
     channels-first. Tokens form a square grid if L is a square number, or becomes one without 1, 2 or 5 extra tokens in
-    front, of which the first is the class token. Masked tokens form no grid, and their first is the class token.
+    front, of which the first is the class token. Masked tokens form no grid, and their first is the class token if
+    they have one: those of causal models, and of samples that are padded in front, have none.
 
     Attributes:
         shape: Sizes; a dynamic one is a string.
         masked: Whether a mask (N, L) comes with the hidden state, nonzero for real tokens and zero for padding.
+        class_token: Whether masked tokens begin with a class token.
 
     Raises:
         PassError: Not 1 to 3 dimensions, a dynamic number of channels, or a mask for anything but tokens.
@@ -28,6 +32,7 @@ class FeatureLayout:
 
     shape: tuple[int | str, ...]
     masked: bool = False
+    class_token: bool = True
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.shape) <= 3:
@@ -38,13 +43,13 @@ class FeatureLayout:
             raise PassError("a mask goes with tokens alone")
 
     @classmethod
-    def of(cls, shape: Sequence[int | str], masked: bool = False) -> "FeatureLayout":
+    def of(cls, shape: Sequence[int | str], masked: bool = False, class_token: bool = True) -> "FeatureLayout":
         """Return the layout of a shape without its batch dimension.
 
         Raises:
             PassError: As for the class.
         """
-        return cls(tuple(shape), masked)
+        return cls(tuple(shape), masked, class_token)
 
     @property
     def _channels(self) -> int | str:
@@ -82,7 +87,7 @@ class FeatureLayout:
         if not self.is_tokens:
             return 0
         if self.masked:
-            return 1
+            return int(self.class_token)
         length = self.length
         if length is None or _is_square(length):
             return 0
@@ -98,6 +103,11 @@ class FeatureLayout:
             return None
         cells = self.length - self.extra_tokens
         return (math.isqrt(cells), math.isqrt(cells)) if _is_square(cells) else None
+
+
+def is_padded_left(mask: Tensor | None) -> bool:
+    """Whether the first token of some samples is padding, by their mask (N, L)."""
+    return mask is not None and bool((mask[:, 0] == 0).any())
 
 
 def _is_square(number: int) -> bool:

@@ -6,6 +6,9 @@ from torch.nn import functional
 
 from .feature_layout import FeatureLayout
 
+# deviation of a channel over its mean up to which it varies by rounding
+_ROUNDING = 1e-5
+
 
 class Identity(nn.Module):
     """The hidden state unchanged."""
@@ -144,8 +147,10 @@ class Standardize(nn.Module):
         values = features[:, :count].double().movedim(1, 0).flatten(1)
         self.mean.copy_(values.mean(1))
         # a channel that hardly varies holds no information and is not amplified
-        deviation = values.std(1, correction=0)
-        self.scale.copy_(1 / deviation.clamp(min=1e-3 * float(deviation.max().clamp(min=1e-6))))
+        deviation, mean = values.std(1, correction=0), values.mean(1)
+        scale = 1 / deviation.clamp(min=1e-3 * float(deviation.max().clamp(min=1e-6)))
+        # one that varies by rounding alone, such as the first token of a causal model, is left out
+        self.scale.copy_(scale * (deviation >= _ROUNDING * mean.abs()))
 
     def forward(self, features: Tensor) -> Tensor:
         """Standardize features (N, channels, ...)."""

@@ -14,6 +14,7 @@ from .....graph import Classifier, Cut, Program, capture, find_cuts, split
 from .....graph.split import Segment
 from ....early_exit.heads import ExitHead, build_head
 from ....early_exit.heads.base import HEADS
+from ....early_exit.heads.feature_layout import is_padded_left
 from ....kinds import check_registered
 from ..base import Architecture
 from ..stanza import TrainedMakerStanza
@@ -70,7 +71,10 @@ class ShallowMaker(TrainedMaker):
         ]
         mask = masks[0] if masks and len(cut.shape) == 2 else None
         try:
-            head = build_head(self.stanza.head, cut.shape, self.task.classes, cut=cut.name, mask=mask)
+            left = mask is not None and is_padded_left(self.task.inputs[self.input_names[names.index(mask)]])
+            head = build_head(
+                self.stanza.head, cut.shape, self.task.classes, cut=cut.name, mask=mask, class_token=not left
+            )
         except PassError as error:
             raise PassError(f"maker 'shallow' cannot end at cut '{cut.name}': {error}") from error
         return Shallow(first, head, names)
