@@ -1,16 +1,16 @@
 """Columns of a table as inputs and labels: images, texts, and arrays of numbers."""
 
 import importlib
-import io
+import zlib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
 
-from ..errors import DataError, first_line
-from ..images import decode_image, to_pixels
+from ..errors import DataError
+from ..images import ImageFile
 from .arrays import to_array
 
 Kind = Literal["image", "text", "array", "number", "other"]
@@ -99,52 +99,53 @@ def read_arrays(column: Any, name: str, holder: str) -> np.ndarray:
     return np.concatenate(chunks) if chunks else np.zeros((0, 1), np.float32)
 
 
-class ImageColumn:
-    """Reads images, upright and with at most 8 bits, as image folders are.
+@dataclass(frozen=True)
+class RowImage(ImageFile):
+    """An image in a row of a table.
 
     Attributes:
-        rotated: How many were turned upright so far.
-        rescaled: How many had more than 8 bits.
-        count: How many were read.
+        column: Bytes of image files, alone or in a struct of ``bytes`` and ``path``.
+        row: The row.
+        folder: What paths are relative to.
     """
 
-    def __init__(self) -> None:
-        self.rotated = self.rescaled = self.count = 0
+    column: Any = None
+    row: int = 0
+    folder: Path = Path()
 
-    def read(self, column: Any, name: str, holder: str, folder: Path) -> np.ndarray:
-        """Return pixels uint8 (N, 3, H, W).
-
-        Args:
-            column: Bytes of image files, alone or in a struct of ``bytes`` and ``path``.
-            name: Of the column.
-            holder: What holds it, for messages.
-            folder: What paths are relative to.
-
-        Raises:
-            DataError: An image is missing, cannot be read, or is of another size.
-        """
-        images: list[np.ndarray] = []
-        for value in (value for chunk in column.chunks for value in chunk):
-            images.append(self._decode(value.as_py(), f"{holder} has in row {len(images)} an image", folder, name))
-            if images[-1].shape != images[0].shape:
-                sizes = f"{list(images[-1].shape[1:])}, others {list(images[0].shape[1:])}"
-                raise DataError(f"{holder} has in row {len(images) - 1} an image of {sizes}; resize beforehand")
-        return np.stack(images) if images else np.zeros((0, 3, 1, 1), np.uint8)
-
-    def _decode(self, value: Any, what: str, folder: Path, name: str) -> np.ndarray:
-        data, path = (value.get("bytes"), value.get("path") or "") if isinstance(value, dict) else (value, "")
+    def read_part(self) -> bytes:
+        """Return the bytes of the file; a row that is null raises ValueError."""
+        value = self.column[self.row].as_py()
+        data, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
         if data is None and not path:
-            raise DataError(f"{what} that is null, in '{name}'; leave the row out")
-        try:
-            with Image.open(folder / path if data is None else io.BytesIO(data)) as opened:
-                image = decode_image(opened)
-            pixels = to_pixels(image)
-        except Exception as error:  # Pillow's readers raise various errors on files of other formats
-            raise DataError(f"{what} that cannot be read: {first_line(error).rstrip('.')}") from error
-        self.rotated += image.rotated
-        self.rescaled += image.rescaled
-        self.count += 1
-        return pixels
+            raise ValueError("its row is null")
+        return (self.folder / str(path)).read_bytes() if data is None else bytes(data)
+
+
+def list_images(column: Any, path: Path, split: str, folder: Path) -> list[RowImage]:
+    """List the images of a column.
+
+    Args:
+        column: As for `RowImage`.
+        path: What holds the table, for messages.
+        split: Of the table, for messages.
+        folder: What paths of images are relative to.
+    """
+    images: list[RowImage] = []
+    for chunk in column.chunks:
+        for row in range(len(chunk)):
+            member = f"{split}, row {len(images)}"
+            image = RowImage(path, member, length=0, column=chunk, row=row, folder=folder)
+            images.append(replace(image, start=_checksum(image)))
+    return images
+
+
+def _checksum(image: RowImage) -> int:
+    """Return a number that changes with the file: tables say of no row when it was written."""
+    try:
+        return zlib.crc32(image.read_part())
+    except (OSError, ValueError):
+        return 0  # it is told where the image is decoded
 
 
 def _first_null(column: Any) -> int | None:

@@ -3,17 +3,17 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 from pydantic import AfterValidator, Field, PlainSerializer, ValidationInfo, model_validator
 
 from ..errors import DataError, nearest
-from ..images import ImageFormat
+from ..images import ImageDecoder, ImageFormat
 from ..passes.stanza import absolute, refuse, relative
 from ..recipe.data import Columns, DataKind, DataSource
 from ..sources.tokenizer import load_tokenizer
-from .arrow_columns import ImageColumn, Kind, drop_missing, find_kind, read_arrays, read_labels, read_texts
+from .arrow_columns import Kind, drop_missing, find_kind, list_images, read_arrays, read_labels, read_texts
 from .arrow_files import LoadedTable, load_table, open_table
 from .class_names import Note, merge_class_lists
 from .python_samples import LABELS
@@ -69,8 +69,10 @@ class DatasetsReader:
         DataError: A split or a column is missing, or a row cannot be read.
     """
 
+    image_format: ImageFormat | None = None
+
     def __init__(self, source: DatasetsSource, request: ReadRequest):
-        self._source, self._images = source, ImageColumn()
+        self._source = source
         tables = {name: _open(source, name) for name in dict.fromkeys(request.names)}
         columns = {name: self._find_label(each, name) for name, each in tables.items()}
         inputs = {name: self._find_inputs(each, name, columns[name]) for name, each in tables.items()}
@@ -80,18 +82,29 @@ class DatasetsReader:
         labels = {name: read_labels(each.table[columns[name]], self._holder(name)) for name, each in tables.items()}
         lists = {name: _class_list(each.features.get(columns[name])) for name, each in tables.items()}
         labels, self.class_names = merge_class_lists(labels, lists, request.find_names, request.note)
+        self._labels = labels
+        self._decode: ImageDecoder | None = None
+        self._inputs: dict[str, dict[str, np.ndarray]] = {}
         if source.is_text:
             texts = {name: self._read_texts(each, name, inputs[name]) for name, each in tables.items()}
-            found: Mapping[str, Any] = tokenize_splits(texts, source, load_tokenizer(source, request.model))
+            self._inputs = dict(tokenize_splits(texts, source, load_tokenizer(source, request.model)))
+        elif all("image" in each.values() for each in inputs.values()):
+            path = Path(source.path)
+            files = {
+                name: list_images(each.table[next(iter(inputs[name]))], path, name, each.folder)
+                for name, each in tables.items()
+            }
+            self._decode = ImageDecoder(files, request.images, source.max_bad, request.note)
+            self.image_format = self._decode.form
         else:
-            found = {name: self._read(each, name, inputs[name]) for name, each in tables.items()}
-        self.image_format = ImageFormat() if self._images.count else None
-        self._note_images(request)
-        self._samples = {name: (found[name], labels[name]) for name in tables}
+            self._inputs = {name: self._read(each, name, inputs[name]) for name, each in tables.items()}
 
     def __call__(self, name: str) -> Samples:
         """Return inputs and labels of a split; each split only once, to free memory."""
-        return self._samples.pop(name)
+        if self._decode is None:
+            return self._inputs.pop(name), self._labels[name]
+        pixels, were_read = self._decode(name)
+        return pixels, self._labels[name][were_read]
 
     def _holder(self, name: str) -> str:
         return f"split '{name}' of '{self._source.path}'"
@@ -149,22 +162,10 @@ class DatasetsReader:
 
     def _read(self, loaded: LoadedTable, name: str, inputs: Mapping[str, Kind]) -> dict[str, np.ndarray]:
         holder, (first, *others) = self._holder(name), inputs
-        if inputs[first] == "image":
-            return {UNNAMED: self._images.read(loaded.table[first], first, holder, loaded.folder)}
         arrays = {each: read_arrays(loaded.table[each], each, holder) for each in inputs}
         if all(array.ndim == 1 for array in arrays.values()):  # a row of numbers is a sample
             return {UNNAMED: np.stack([*arrays.values()], axis=1)}
         return arrays if others or first.endswith("_ids") else {UNNAMED: arrays[first]}
-
-    def _note_images(self, request: ReadRequest) -> None:
-        images = self._images
-        if images.rotated:
-            request.note(f"{images.rotated} of {images.count} images were turned upright, as their EXIF data tell")
-        if images.rescaled:
-            request.note(
-                f"{images.rescaled} of {images.count} images have 16 bits and were scaled to 8; transformers' pipelines"
-                " clip such files at 255, so pass them images of 8 bits"
-            )
 
 
 def _open(source: DatasetsSource, split: str) -> LoadedTable:

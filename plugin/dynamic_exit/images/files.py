@@ -94,8 +94,6 @@ def _unreadable(file: ImageFile | Path, error: Exception) -> DataError:
 
 def file_stamps(files: Iterable[ImageFile]) -> list[list[str]]:
     """Return what tells files from others, and from themselves after a change: names, sizes and times."""
-    stats = {path: path.stat() for path in dict.fromkeys(file.path for file in files)}
-    return [
-        [str(file), f"{file.start} {file.length} {stats[file.path].st_size} {stats[file.path].st_mtime_ns}"]
-        for file in files
-    ]
+    stats = {path: path.stat() for path in dict.fromkeys(file.path for file in files) if path.exists()}
+    times = {path: f" {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats.items()}
+    return [[str(file), f"{file.start} {file.length}{times.get(file.path, '')}"] for file in files]
