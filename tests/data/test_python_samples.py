@@ -176,7 +176,8 @@ class Named(Own):
         ([["dog", "cat"]] * 3, ["cat", "dog"], ("cat", "dog"), [1, 0, 0, 1], []),
         ([["dog", "cat"]] * 3, ["cow", "cat", "dog"], ("cow", "cat", "dog"), [2, 1, 1, 2], []),
         ([["dog", "cat"], ["ant", "dog", "cat"], ["cat", "dog"]], None, ("ant", "cat", "dog"), [1, 2, 2, 1],
-         ["the splits number their classes differently; they are matched by name"]),
+         ["the splits number their classes differently; they are matched by name", "'train' holds no samples of ant",
+          "'calibration' holds no samples of cat", "'test' holds no samples of ant"]),
         ([["dog", "cat"]] * 3, "backbone", ("dog", "cat"), [0, 1, 1, 0],
          ["the data call no class as the backbone does: matched by order, class 'dog' is the backbone's 'LEFT' and "
           "'cat' its 'RIGHT'"]),

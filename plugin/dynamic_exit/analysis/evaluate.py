@@ -1,5 +1,6 @@
 """Measures a written model on other samples than the run's."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,6 +25,8 @@ from ..images import ImageFormat, ImageReading
 from ..modeling.auto import AutoDynamicExitModel
 from ..recipe.yaml_io import read_recipe
 from ..records import Records
+
+logger = logging.getLogger(__name__)
 
 
 class EvaluationRow(TypedDict):
@@ -119,11 +122,15 @@ def load_samples(data: Path, folder: Path) -> Split:
         recipe = read_recipe(data)
         stanza, served = recipe.dynamic_exit.cache, partial(_served_format, folder)
         reading = ImageReading(served, open_cache(stanza.directory, stanza.enabled))
-        split = load_splits(recipe.data, recipe.seed, recipe.model, images=reading)["test"]
+        split = load_splits(recipe.data, recipe.seed, recipe.model, note=_log_note, images=reading)["test"]
     else:
         raise DataError(f"data '{data}' must be an .npz file with inputs and labels, or a recipe")
     names = split.class_names
     return split if names is None else _match_classes(split, names, read_manifest(folder).labels)
+
+
+def _log_note(note: str) -> None:
+    logger.info(f"note: {note}")
 
 
 def _served_format(folder: Path, size: tuple[int, int] | None) -> ImageFormat:

@@ -97,7 +97,7 @@ def sort_class_names(names_in_data: Collection[str], known: ClassNames | None, w
     if all(number is not None for number in numbers.values()):
         ours = sorted(ours, key=lambda name: (numbers[name] or 0, name))
         if ours != alphabetical:
-            note(f"every {what} is a number: they count as classes in number order, {_abbreviate(ours)}")
+            note(f"every {what} is a number: they count as classes in number order, {abbreviate(ours)}")
     _match_by_order(ours, known, what, note)
     return ours
 
@@ -188,8 +188,8 @@ def _check_unique(names: Collection[str], known: ClassNames, what: str) -> None:
         )
 
 
-def _abbreviate(names: Sequence[str], most: int = 6) -> str:
-    """Join the first names and the last one."""
+def abbreviate(names: Sequence[str], most: int = 6) -> str:
+    """Join names with commas, if they are many the first ones and the last."""
     shown = names if len(names) <= most else [*names[: most - 2], "...", names[-1]]
     return ", ".join(shown)
 

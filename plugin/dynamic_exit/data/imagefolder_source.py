@@ -59,7 +59,7 @@ class ImageFolderReader:
         self._check_classes(Counter(each for name in names for each in folders[name]), filled, known)
         every = set().union(*filled.values())
         self.class_names = sort_class_names(every, known, _WHAT, note)
-        self._note_missing(folders, filled, known)
+        self._note_skipped(folders, filled, known)
         _note_foreign([file for found in listed.values() for _, others in found.values() for file in others], note)
         self._labels = {
             name: np.repeat(
@@ -84,7 +84,7 @@ class ImageFolderReader:
                         "it, or name all classes in `data.classes`"
                     )
 
-    def _note_missing(
+    def _note_skipped(
         self, folders: Mapping[str, list[str]], filled: Mapping[str, list[str]], known: ClassNames | None
     ) -> None:
         every = set().union(*filled.values())
@@ -95,10 +95,6 @@ class ImageFolderReader:
         skipped = [f"{', '.join(sorted(names))}, {why}" for why, names in kinds.items() if names]
         if skipped:
             self.note(f"no classes are the folders {'; '.join(skipped)}")
-        for name, classes in filled.items():
-            missing = [each for each in self.class_names if each in every - set(classes)]
-            if missing:
-                self.note(f"'{name}' holds no images of {', '.join(missing)}")
 
     def __call__(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return pixels uint8 (N, C, H, W) and labels int64 (N,) of a folder; each folder only once."""

@@ -13,7 +13,7 @@ from ..passes import ModelSource
 from ..recipe.data import DATA_SOURCES, DataSource
 from .arrays import to_labels
 from .checks import check_samples, resolve_overlaps
-from .class_names import ClassNames, Note, encode_labels, find_class_names
+from .class_names import ClassNames, Note, abbreviate, encode_labels, find_class_names
 from .reader import ReadRequest, Samples, SplitReader
 from .split import UNLABELLED, Split
 
@@ -62,7 +62,21 @@ def load_splits(
         if source.layout == "channels_last" and form is None:
             split.inputs.update({name: _to_channels_first(array) for name, array in split.inputs.items()})
         splits[key] = replace(split, labels=np.full(len(split), -1)) if key == UNLABELLED else split
-    return resolve_overlaps(splits, source.duplicates)
+    splits = resolve_overlaps(splits, source.duplicates)
+    _note_absent_classes(splits, note)
+    return splits
+
+
+def _note_absent_classes(splits: dict[str, Split], note: Note) -> None:
+    """Note the classes that only other splits have."""
+    found = {key: {*np.unique(split.labels).tolist()} for key, split in splits.items() if key != UNLABELLED}
+    every = set().union(*found.values())
+    for key, labels in found.items():
+        names, absent = splits[key].class_names, sorted(every - labels)
+        if absent:
+            what = "samples" if splits[key].image_format is None else "images"
+            shown = abbreviate([names[label] if names else f"class {label}" for label in absent])
+            note(f"'{key}' holds no {what} of {shown}")
 
 
 def _find_names(known: ClassNames | None, source: DataSource, model: ModelSource | None) -> ClassNames | None:
