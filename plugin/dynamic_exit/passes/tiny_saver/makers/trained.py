@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ....core.batching import DEFAULT_BATCH_SIZE
+from ....core.memory_pages import release_pages
 from ....core.placement import device_of
 from ....cost import count_macs
 from ...training import LabeledInputs, TrainingRun, as_model_input, distillation_loss, train
@@ -158,5 +159,6 @@ class _BestEpoch:
                 logits, truth = model(*batch).float().cpu(), self.teaching.truth[rows]
                 correct += int((logits.argmax(dim=1) == truth).sum())
                 loss += float(functional.cross_entropy(logits, truth, reduction="sum"))
+                release_pages()
         model.train()
         return correct / len(self.rows), -loss / len(self.rows)
