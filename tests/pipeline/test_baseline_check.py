@@ -188,6 +188,17 @@ def test_the_range_that_would_be_right_is_found_by_trying():
     assert said.endswith(f"; its {misfit}")
 
 
+def test_a_wrong_range_is_told_though_the_backbone_is_better_than_chance():
+    split = pictures(255, np.uint8)
+    split.inputs["x"][split.labels == 0] //= 80  # nearly black, which is 'a' in any range; all others look white
+    assert range_doubt(split)[1] == (
+        "the backbone is right on 50.0% of 200 calibration samples; the range of its pixels looks wrong: with `scale: "
+        "0.00392157` in its `preprocessing` it is right on 96.9%"
+    )
+    # what a recipe says of the range is not doubted where the backbone is better than chance
+    assert range_doubt(split, mean=[0.0], std=[1.5])[1] is None
+
+
 def test_statistics_of_colours_are_not_tried_on_grey():
     split = pictures(255)
     grey = Split("calibration", {"x": split.inputs["x"][:, 1:2]}, split.labels)

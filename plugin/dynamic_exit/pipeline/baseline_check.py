@@ -40,8 +40,8 @@ def check_backbone(
         seed: Decides which samples are drawn.
 
     Returns:
-        One sentence with the likely cause if the backbone is no better than chance or its classes look permuted; None
-        if nothing is wrong with it.
+        One sentence with the likely cause if the backbone is no better than chance, its classes look permuted, or
+        another range of pixels would make it right far more often; None if nothing is wrong with it.
     """
     most = min(max(_MAX_SAMPLES, _SAMPLES_PER_CLASS * len(labels)), _MAX_SAMPLES_DRAWN)
     drawn = np.random.default_rng(seed).permutation(len(split))[:most]
@@ -52,9 +52,10 @@ def check_backbone(
     answers = np.concatenate([answers, _answers(backbone, split.take(drawn[_FIRST_SAMPLES:]))])
     known = split.labels[drawn]
     by_chance, (order, permuted) = no_better_than_commonest(answers, known), _permutation(answers, known)
-    if permuted is None and not by_chance:
-        return None
     finding = f"the backbone is right on {(answers == known).mean():.1%} of {len(known)} calibration samples"
+    if permuted is None and not by_chance:
+        better = None if _says_range(backbone) else _better_range(backbone, first, answers[: len(first)])
+        return better and f"{finding}; {better}"
     if by_chance:
         counts = np.bincount(known)
         finding += (
@@ -123,16 +124,29 @@ def _describe(order: dict[int, int], labels: Sequence[str], most: int = 3) -> st
     return ", ".join(shown[:most]) + more
 
 
-def _cause(backbone: Classifier, split: Split, answers: np.ndarray, mismatch: str | None, no_weights: bool) -> str:
-    """Say why a backbone may be no better than chance if its classes are in order."""
-    if mismatch is not None:
-        return f"its {mismatch}"
+def _says_range(backbone: Classifier) -> bool:
+    """Whether a recipe says something of the range of pixels."""
+    steps = backbone.preprocessing
+    return steps is not None and (steps.normalizes or steps.scale != 1)
+
+
+def _better_range(backbone: Classifier, split: Split, answers: np.ndarray) -> str | None:
+    """Say which other range of pixels makes a backbone right far more often."""
     images = [array for array in split.inputs.values() if array.ndim == 4]
     for range_name, other in propose_ranges(backbone, images[0]) if len(images) == 1 else ():
         found = _answers(other, split)
         if _is_convincing(found, answers, split.labels):
             right = f"it is right on {(found == split.labels).mean():.1%}"
             return f"the range of its pixels looks wrong: with `{range_name}` in its `preprocessing` {right}"
+    return None
+
+
+def _cause(backbone: Classifier, split: Split, answers: np.ndarray, mismatch: str | None, no_weights: bool) -> str:
+    """Say why a backbone may be no better than chance if its classes are in order."""
+    if mismatch is not None:
+        return f"its {mismatch}"
+    if better := _better_range(backbone, split, answers):
+        return better
     if no_weights:
         return "the recipe names no `weights`: unless its function loads them, they are random"
     recalls = [(answers[split.labels == label] == label).mean() for label in np.unique(split.labels)]

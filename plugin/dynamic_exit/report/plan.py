@@ -146,11 +146,11 @@ def plan_lines(plan: Plan) -> list[str]:
     )
     lines.append(f"cuts: {backbone['cuts_found']} found, {len(plan['positions'])} in use")
     lines.append(
-        f"memory: about {plan['memory'] / 1e6:.3g} MB for samples and savers in training, beside "
-        f"{plan['process'] / 1e6:.3g} MB for models and libraries"
+        f"memory: about {_size(plan['memory'])} for samples and savers in training, beside {_size(plan['process'])} "
+        "for models and libraries"
     )
     if plan["disk"]:
-        lines.append(f"disk: {plan['disk'] / 1e6:.3g} MB of samples that are not held in memory")
+        lines.append(f"disk: {_size(plan['disk'])} of samples that are not held in memory")
     return lines + [f"left out: {row['stage']}, {row['why']}" for row in plan["left_out"]]
 
 
@@ -172,6 +172,10 @@ def duration(seconds: float) -> str:
 
 def _shape(sides: Sequence[int | str]) -> str:
     return " x ".join(map(str, sides))
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def _amount(multiply_adds: float) -> str:
