@@ -90,7 +90,15 @@ def test_evaluate_one_point_in_small_batches_on_other_samples(ran, command):
             ("--data", "nowhere.npz"),
             "data file 'nowhere.npz' does not exist; check the path and the names of the splits",
         ),
-        (("--data", "notes.txt"), "data 'notes.txt' must be an .npz file with inputs and labels, or a recipe"),
+        (
+            ("--data", "notes.txt"),
+            "data 'notes.txt' must be an .npz file with inputs and labels, a text file (.csv, .tsv, .jsonl), a folder "
+            "of class folders with images, or a recipe",
+        ),
+        (
+            ("--data", "notes.csv"),
+            "data 'notes.csv' is for text-classification, the model in '{folder}' for image-classification",
+        ),
         (("--data", "small.npz"), "input 'input' must be of shape (batch, 1, 6, 6); got (4, 1, 3, 3)"),
         (
             ("--data", "other.npz"),
@@ -110,7 +118,8 @@ def test_evaluate_refuses(ran, command, tmp_path, monkeypatch, arguments, messag
     np.savez("small.npz", inputs=np.zeros((4, 1, 3, 3), np.float32), labels=[0, 1, 2, 0])
     np.savez("other.npz", inputs=inputs[:2], labels=[0, 7])
     np.savez("empty.npz", inputs=inputs[:0], labels=labels[:0])
-    assert command("evaluate", ran.folder, *arguments) == (2, "", f"dynamic-exit: {message}\n")
+    said = message.format(folder=ran.folder)
+    assert command("evaluate", ran.folder, *arguments) == (2, "", f"dynamic-exit: {said}\n")
 
 
 def test_evaluate_prints_a_table(ran, command):

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from dynamic_exit.analysis.evaluate import load_samples
+from dynamic_exit.analysis.samples import load_samples
 from dynamic_exit.artifact.model_config import DynamicExitModelConfig
 from dynamic_exit.data.loading import load_splits
 from dynamic_exit.errors import DataError, ModelError
@@ -338,6 +338,8 @@ def test_evaluation_matches_folders_to_what_is_served(tmp_path, tree, served, la
     folders(tmp_path / "data", dict.fromkeys(SPLITS, tree))
     (tmp_path / "recipe.yaml").write_text(json.dumps(RECIPE))  # JSON is YAML
     assert load_samples(tmp_path / "recipe.yaml", written(tmp_path, served)).labels.tolist() == labels
+    split = load_samples(tmp_path / "data" / "test", written(tmp_path, served))
+    assert split.labels.tolist() == labels and next(iter(split.inputs.values())).dtype == np.uint8
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from log_lines import log_lines
 
 from dynamic_exit import DynamicExitModelForSequenceClassification
 from dynamic_exit.analysis.evaluate import evaluate_folder
-from dynamic_exit.errors import ExportError
+from dynamic_exit.errors import DataError, ExportError
 from dynamic_exit.onnx.normalize import all_nodes
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe import read_recipe
@@ -158,6 +158,24 @@ def test_evaluating_the_recipe_gives_the_runs_figures(int8):
     for point in result.points.points:
         assert rows[point.name]["accuracy"] == point.accuracy
         assert rows[point.name]["cost_ratio"] == pytest.approx(point.cost_ratio)
+
+
+def test_evaluating_a_text_file_reads_it_as_the_recipe_did(int8, tmp_path):
+    """Its columns, labels and tokenizer are those of the written folder; labels may be names or numbers."""
+    _, result, _ = int8
+    rows = {}
+    for name, write in (("names.tsv", lambda label: label), ("numbers.tsv", sentences.LABELS.index)):
+        lines = [f"{text}\t{write(label)}\n" for text, label in sentences.lines("dev")]
+        (tmp_path / name).write_text("sentence\tlabel\n" + "".join(lines))
+        rows[name] = evaluate_folder(result.folder, tmp_path / name, "backbone", 64)
+    assert rows["names.tsv"] == rows["numbers.tsv"]
+    (row,) = rows["names.tsv"]
+    assert row["samples"] == sentences.SIZES["dev"] and row["accuracy"] > 0.95
+    (tmp_path / "other.csv").write_text("text,label\nfine,good\n")
+    with pytest.raises(DataError, match="has no column 'sentence'"):
+        evaluate_folder(result.folder, tmp_path / "other.csv", None, 64)
+    with pytest.raises(DataError, match="is for image-classification, the model in .* for text-classification$"):
+        evaluate_folder(result.folder, tmp_path, None, 64)
 
 
 def test_a_model_of_one_length_gives_a_file_of_that_length(tmp_path):

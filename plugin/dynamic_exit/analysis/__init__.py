@@ -10,8 +10,9 @@ from ..core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .benchmark import benchmark_folder
-    from .evaluate import evaluate_folder, load_samples
+    from .evaluate import evaluate_folder
     from .inspect import inspect_folder
+    from .samples import load_samples
 
 __all__ = ["benchmark_folder", "evaluate_folder", "inspect_folder", "load_samples"]
 
@@ -19,7 +20,8 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "benchmark": ("benchmark_folder",),
-        "evaluate": ("evaluate_folder", "load_samples"),
+        "evaluate": ("evaluate_folder",),
         "inspect": ("inspect_folder",),
+        "samples": ("load_samples",),
     },
 )

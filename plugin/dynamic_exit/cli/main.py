@@ -197,7 +197,7 @@ def plan(
 @app.command()
 def evaluate(
     folder: _Folder,
-    data: Annotated[Path, typer.Option(help=".npz with inputs and labels, or a recipe whose test split is used")],
+    data: Annotated[Path, typer.Option(help=".npz, text file, folder of class folders, or a recipe (its test split)")],
     operating_point: Annotated[str | None, typer.Option(help="name; default: all")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="samples in one call")] = DEFAULT_BATCH_SIZE,
     as_json: _Json = False,
@@ -227,9 +227,7 @@ def evaluate(
 @app.command()
 def benchmark(
     folder: _Folder,
-    data: Annotated[
-        Path | None, typer.Option(help=".npz, or a recipe whose test split is used; default: its own")
-    ] = None,
+    data: Annotated[Path | None, typer.Option(help="as for evaluate; default: its own recipe")] = None,
     operating_point: Annotated[list[str] | None, typer.Option(help="name; default: all")] = None,
     batch_size: Annotated[list[int] | None, typer.Option(min=1, help="samples in one call; default: 1, 8, 64")] = None,
     threads: Annotated[int, typer.Option(min=1, help="threads within an operator")] = 1,
@@ -239,7 +237,7 @@ def benchmark(
 ) -> None:
     """Time a written model against its backbone, in float and int8, and against the ideal."""
     from ..analysis.benchmark import BATCH_SIZES, benchmark_folder
-    from ..analysis.evaluate import load_samples
+    from ..analysis.samples import load_samples
     from ..data.split import UNNAMED
     from ..report.tables import benchmark_tables
 

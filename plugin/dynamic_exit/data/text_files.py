@@ -62,6 +62,11 @@ def find_file(path: Path, name: str) -> Path:
     return matches[0]
 
 
+def is_text_file(path: Path) -> bool:
+    """Whether a file is named as one of text."""
+    return _ending(path) is not None
+
+
 def _ending(path: Path) -> str | None:
     name = path.name.lower().removesuffix(".gz")
     return next((ending for ending in ENDINGS if name.endswith(ending)), None)
