@@ -13,7 +13,7 @@ from PIL import Image
 from transformers import AutoImageProcessor, ViTImageProcessor
 from transformers.image_utils import load_image
 
-from dynamic_exit.analysis.evaluate import load_samples
+from dynamic_exit.analysis.samples import load_samples
 from dynamic_exit.artifact.image_processor import write_image_processor
 from dynamic_exit.artifact.model_config import DynamicExitModelConfig
 from dynamic_exit.data.loading import load_splits
