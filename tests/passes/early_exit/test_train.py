@@ -24,7 +24,8 @@ from dynamic_exit.passes.early_exit import (
 from dynamic_exit.passes.early_exit.checkpoint import TrainingCheckpoint, load_checkpoint
 from dynamic_exit.passes.early_exit.config import Training
 from dynamic_exit.passes.early_exit.exit_set import ExitSet, PlacedHead, losses, sample_weights
-from dynamic_exit.passes.early_exit.heads import ExitHead
+from dynamic_exit.passes.early_exit.heads import ExitHead, register_head
+from dynamic_exit.passes.early_exit.heads.base import HEADS as HEAD_REGISTRY
 from dynamic_exit.passes.early_exit.train import Trainer
 
 HEADS = ["linear", "mlp", "conv", "attention"]
@@ -150,6 +151,39 @@ def test_a_checkpoint_of_another_training_is_refused(backbone, tmp_path, change)
         backbone = (segments, *backbone[1:])
     with pytest.raises(PassError, match=f"^checkpoint '.*exits.safetensors' {reason}"):
         attach(backbone, tmp_path, resume=True, **changed)
+
+
+HEAD = """
+from torch import nn
+from dynamic_exit.passes.early_exit.heads import ExitHead, GlobalPool
+from head_steps import step
+
+class Own(ExitHead):
+    def __init__(self, layout, classes):
+        super().__init__(GlobalPool(layout))
+        self.layer = nn.Linear(self.features.channels, classes)
+
+    def answer(self, features):
+        return step(self.layer(features))
+"""
+
+
+def test_a_checkpoint_of_other_code_of_a_head_is_refused(backbone, tmp_path, monkeypatch):
+    """Also where what a user's head imports has changed."""
+    (tmp_path / "own_head.py").write_text(HEAD)
+    (tmp_path / "head_steps.py").write_text("def step(x):\n    return x * 1.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import own_head
+
+    monkeypatch.setattr(HEAD_REGISTRY, "_entries", dict(HEAD_REGISTRY._entries))
+    register_head("own")(own_head.Own)
+    work = tmp_path / "work"
+    work.mkdir()
+    trained = attach(backbone, work, heads=["own"], epochs=1)
+    assert_same(trained, attach(backbone, work, resume=True, heads=["own"], epochs=1))
+    (tmp_path / "head_steps.py").write_text("def step(x):\n    return x * 1.5\n")
+    with pytest.raises(PassError, match="was made with other heads"):
+        attach(backbone, work, resume=True, heads=["own"], epochs=1)
 
 
 def test_a_checkpoint_holds_plain_tensors_and_says_its_epoch(backbone, tmp_path):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...chain.names import HIDDEN
 from ...core import distributed
+from ...core.code_fingerprint import CodeFingerprint
 from ...core.hashing import digest
 from ...core.placement import check_on_cpu
 from ...cost import count_macs
@@ -75,9 +76,18 @@ def attach_exits(
         "samples": fingerprint(*samples.inputs.values(), samples.labels),
         "unsure": None if samples.uncertainty is None else fingerprint(samples.uncertainty),
         "made_of": live.made_of,
+        "code": _code_of(exits),
     }
     _train(ExitSet(exits, sequence), live, samples, training, settings)
     return _in_chain_order(exits, sequence, backbone)
+
+
+def _code_of(exits: Mapping[str, PlacedHead]) -> str:
+    """Return the fingerprint of all that heads run: those of others may change between two runs."""
+    code = CodeFingerprint()
+    for each in exits.values():
+        code.value(type(each.head))
+    return code.sum()
 
 
 def _requests(
