@@ -15,6 +15,9 @@ LABELS = {
     "booleans that are names": ([True, False], ["True", "False"], [0, 1]),
     "signs and blanks around numbers": ([" 1", "+0"], None, [1, 0]),
     "names nobody told": (["pos", "neg", "pos"], None, [1, 0, 1]),
+    "blanks around names": (["pos ", " neg", "pos"], None, [1, 0, 1]),
+    "blanks that a name has": ([" a", "a"], ["a", " a"], [1, 0]),
+    "blanks around known names": (["b ", "a"], ["a", "b"], [1, 0]),
 }
 
 
@@ -44,6 +47,7 @@ MIXED = {
     ),
     "a fraction": ([0.0, 0.5], None, f"it has the label '0.5' in row 1, {NOBODY}"),
     "null": (["a", None], None, f"it has the label 'None' in row 1, {NOBODY}"),
+    "nothing": (["a", " ", "b"], None, f"it has the label '' in row 1, {NOBODY}"),
     "a name among numbers": (["0", "one"], None, f"it has the label 'one' in row 1, {NOBODY}"),
 }
 

@@ -211,8 +211,10 @@ def encode_labels(
     Raises:
         DataError: A label is not a class or stands for several, or names and numbers are mixed.
     """
-    texts = list(map(str, labels))
     names = known.names if known is not None else ()
+    # blanks around a name are no part of it, unless a known one has them
+    labels = [label.strip() if isinstance(label, str) and label not in names else label for label in labels]
+    texts = list(map(str, labels))
     numbers = [as_integer(label) for label in labels]
     number_of = {name: index for index, name in enumerate(names)}
     by_name = all(text in number_of for text in texts)
@@ -229,7 +231,11 @@ def encode_labels(
         return np.asarray([number_of[text] for text in texts], np.int64), list(names)
     if by_number:
         return np.asarray(numbers, np.int64), None
-    if not names and all(number is None for number in numbers) and all(isinstance(label, str) for label in labels):
+    if (
+        not names
+        and all(number is None for number in numbers)
+        and all(isinstance(label, str) and label for label in labels)
+    ):
         ours = sort_class_names(set(texts), None, "label", note)
         number_of = {name: index for index, name in enumerate(ours)}
         return np.asarray([number_of[text] for text in texts], np.int64), ours
@@ -243,8 +249,8 @@ def _explain_labels(
     texts = list(map(str, labels))
     unknown = [i for i, number in enumerate(numbers) if number is None and texts[i] not in names]
     if unknown:
-        # first labels that are not even strings: null, a list, a fraction
-        i = min(unknown, key=lambda i: isinstance(labels[i], str))
+        # first labels that are not even words: null, a list, a fraction, or nothing
+        i = min(unknown, key=lambda i: isinstance(labels[i], str) and bool(labels[i]))
         source, position = where(i)
         hint = nearest(texts[i], names)[:200] if names else "name the classes in `data.classes`"
         return DataError(f"{source} has the label '{texts[i]}'{position}, which is no class; {hint}")
