@@ -199,6 +199,20 @@ def test_a_wrong_range_is_told_though_the_backbone_is_better_than_chance():
     assert range_doubt(split, mean=[0.0], std=[1.5])[1] is None
 
 
+class Amount(Brightness):
+    """Goes by the sum of the pixels of images of 2 x 2."""
+
+    def forward(self, x):
+        return super().forward(x.float().sum((1, 2, 3), keepdim=True) / 12)
+
+
+def test_images_of_another_size_than_the_model_was_trained_on():
+    classifier = Classifier(Amount(), preprocessing=Preprocessing(size=(4, 4))).eval()
+    assert check_backbone(classifier, pictures(), NAMES[:4]).endswith(
+        "; the size of its images looks wrong: with `size: [2, 2]` in its `preprocessing` it is right on 94.5%"
+    )
+
+
 def test_statistics_of_colours_are_not_tried_on_grey():
     split = pictures(255)
     grey = Split("calibration", {"x": split.inputs["x"][:, 1:2]}, split.labels)

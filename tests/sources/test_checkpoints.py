@@ -132,6 +132,17 @@ UNFITTING = {
 }  # fmt: skip
 
 
+def test_weights_for_another_number_of_classes_say_how_many(tmp_path):
+    path = tmp_path / "w.pt"
+    torch.save(nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 7)).state_dict(), path)
+    with pytest.raises(ModelError) as refused:
+        load_weights(nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 1000)), path, "net")
+    assert str(refused.value) == (
+        f"weights '{path}' do not fit model 'net': '1.weight' is [7, 4] in the file and [1000, 4] in the model; give "
+        "it 7 classes in its `arguments` (timm calls them `num_classes`)"
+    )
+
+
 @pytest.mark.parametrize(("content", "key", "said"), UNFITTING.values(), ids=UNFITTING)
 def test_weights_that_do_not_fit_are_refused_with_a_name_of_each_side(tmp_path, content, key, said):
     path = loose(tmp_path, content)

@@ -9,7 +9,7 @@ from ..core.batching import run_in_batches
 from ..core.chance import is_commonest, is_more_accurate, no_better_than_commonest
 from ..data.split import Split
 from ..graph import Classifier
-from .pixel_range import propose_ranges
+from .pixel_range import propose_preprocessing
 
 # samples that are run: at first, at most, at most by class if there are many classes, and at most in all
 _FIRST_SAMPLES, _MAX_SAMPLES, _SAMPLES_PER_CLASS, _MAX_SAMPLES_DRAWN = 64, 256, 4, 1024
@@ -54,7 +54,7 @@ def check_backbone(
     by_chance, (order, permuted) = no_better_than_commonest(answers, known), _permutation(answers, known)
     finding = f"the backbone is right on {(answers == known).mean():.1%} of {len(known)} calibration samples"
     if permuted is None and not by_chance:
-        better = None if _says_range(backbone) else _better_range(backbone, first, answers[: len(first)])
+        better = None if _says_range(backbone) else _better_preprocessing(backbone, first, answers[: len(first)])
         return better and f"{finding}; {better}"
     if by_chance:
         counts = np.bincount(known)
@@ -130,14 +130,14 @@ def _says_range(backbone: Classifier) -> bool:
     return steps is not None and (steps.normalizes or steps.scale != 1)
 
 
-def _better_range(backbone: Classifier, split: Split, answers: np.ndarray) -> str | None:
-    """Say which other range of pixels makes a backbone right far more often."""
+def _better_preprocessing(backbone: Classifier, split: Split, answers: np.ndarray) -> str | None:
+    """Say which other preprocessing of images makes a backbone right far more often."""
     images = [array for array in split.inputs.values() if array.ndim == 4]
-    for range_name, other in propose_ranges(backbone, images[0]) if len(images) == 1 else ():
+    for subject, keys, other in propose_preprocessing(backbone, images[0]) if len(images) == 1 else ():
         found = _answers(other, split)
         if _is_convincing(found, answers, split.labels):
             right = f"it is right on {(found == split.labels).mean():.1%}"
-            return f"the range of its pixels looks wrong: with `{range_name}` in its `preprocessing` {right}"
+            return f"the {subject} looks wrong: with `{keys}` in its `preprocessing` {right}"
     return None
 
 
@@ -145,7 +145,7 @@ def _cause(backbone: Classifier, split: Split, answers: np.ndarray, mismatch: st
     """Say why a backbone may be no better than chance if its classes are in order."""
     if mismatch is not None:
         return f"its {mismatch}"
-    if better := _better_range(backbone, split, answers):
+    if better := _better_preprocessing(backbone, split, answers):
         return better
     if no_weights:
         return "the recipe names no `weights`: unless its function loads them, they are random"

@@ -53,8 +53,8 @@ def _expected_white(steps: Preprocessing) -> float | None:
     return _BYTE_MAX if std > 2 else None
 
 
-def propose_ranges(classifier: Classifier, images: np.ndarray) -> Iterator[tuple[str, Classifier]]:
-    """Yield the classifier with other plausible preprocessings, and the keys that would set each.
+def propose_preprocessing(classifier: Classifier, images: np.ndarray) -> Iterator[tuple[str, str, Classifier]]:
+    """Yield the classifier with other plausible preprocessings: what would change, the keys that set it, and the model.
 
     Args:
         classifier: The model as it is used now.
@@ -70,19 +70,23 @@ def propose_ranges(classifier: Classifier, images: np.ndarray) -> Iterator[tuple
         for name, (mean, std) in _COMMON_STATISTICS.items()
         if len(mean) in (1, images.shape[1])
     ]
-    order = None if classifier.class_order is None else classifier.class_order.tolist()
     for keys, scale, mean, std in trials:
         if scale == steps.scale and mean == own[0]:
             continue
         changed = Preprocessing(size=steps.size, interpolation=steps.interpolation, scale=scale, mean=mean, std=std)
-        yield (
-            keys,
-            Classifier(
-                classifier.model,
-                keywords=classifier.keywords,
-                input_names=classifier.input_names,
-                preprocessing=changed,
-                logits=classifier.logits,
-                class_order=order,
-            ),
-        )
+        yield "range of its pixels", keys, _with(classifier, changed)
+    height, width = images.shape[2:]
+    if steps.size not in (None, (height, width)):
+        changed = Preprocessing(interpolation=steps.interpolation, scale=steps.scale, mean=own[0], std=own[1])
+        yield "size of its images", f"size: [{height}, {width}]", _with(classifier, changed)
+
+
+def _with(classifier: Classifier, preprocessing: Preprocessing) -> Classifier:
+    return Classifier(
+        classifier.model,
+        keywords=classifier.keywords,
+        input_names=classifier.input_names,
+        preprocessing=preprocessing,
+        logits=classifier.logits,
+        class_order=None if classifier.class_order is None else classifier.class_order.tolist(),
+    )

@@ -72,9 +72,19 @@ def load_weights(model: nn.Module, path: Path, name: str, key: str | None = None
         in_file = tuple(state[weight].shape) if weight in state else None
         if in_model != in_file:
             difference = f"'{weight}' is {_shape(in_file)} in the file and {_shape(in_model)} in the model"
-            raise ModelError(f"{unfit}: {difference}; check its `arguments`")
+            raise ModelError(f"{unfit}: {difference}; {_remedy(weight, in_file, in_model, list(expected))}")
     model.load_state_dict(state)
     return note
+
+
+def _remedy(
+    weight: str, in_file: tuple[int, ...] | None, in_model: tuple[int, ...] | None, names: Sequence[str]
+) -> str:
+    """Say what to change: if only the rows of the last layer differ, the number of classes."""
+    is_last = weight in names[-2:] and weight.rpartition(".")[0] == names[-1].rpartition(".")[0]
+    if is_last and in_file and in_model and in_file[1:] == in_model[1:]:
+        return f"give it {in_file[0]} classes in its `arguments` (timm calls them `num_classes`)"
+    return "check its `arguments`"
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
