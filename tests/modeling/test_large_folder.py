@@ -1,12 +1,15 @@
 """A whole run whose weights need a file of their own, at a limit that even a tiny model passes."""
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
 import tiny
 
 from dynamic_exit import DynamicExitModelForImageClassification as Model
+from dynamic_exit import load_runner
 from dynamic_exit.errors import ExportError
 from dynamic_exit.onnx import external_data
 from dynamic_exit.pipeline.run import run
@@ -48,3 +51,30 @@ def test_the_commands_take_it(folder, command):
     assert "model.onnx.data" in json.loads(out)["files"]
     code, out, _ = command("evaluate", folder, "--data", folder.parent / "data" / "test.npz", "--json")
     assert code == 0
+
+
+@pytest.mark.parametrize("kind", ["hub cache", "hard links"])
+def test_weights_behind_links_answer_in_every_command(folder, command, tmp_path, kind):
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for number, file in enumerate(sorted(folder.iterdir())):
+        blob = tmp_path / f"{number:040x}"
+        shutil.copy(file, blob)
+        if kind == "hub cache":
+            (linked / file.name).symlink_to(f"../{blob.name}")
+        else:
+            os.link(blob, linked / file.name)
+    model = Model.from_pretrained(linked)
+    wanted = Model.from_pretrained(folder)(INPUTS).logits
+    assert np.array_equal(model(INPUTS).logits, wanted)
+    assert np.array_equal(load_runner(linked)(input=INPUTS).logits, wanted)
+    model.save_pretrained(tmp_path / "saved")
+    assert np.array_equal(Model.from_pretrained(tmp_path / "saved")(INPUTS).logits, wanted)
+    data = ("--data", folder.parent / "data" / "test.npz", "--quiet")
+    for arguments in (
+        ("inspect", linked),
+        ("evaluate", linked, *data),
+        ("benchmark", linked, *data, "--batch-size", 8),
+    ):
+        code, _, err = command(*arguments)
+        assert (code, err) == (0, "")

@@ -17,6 +17,7 @@ from ..artifact.runner import LoadPart, SegmentsRunner, open_runner
 from ..chain.names import HIDDEN
 from ..chain.walk import Runnable, chain_steps, walk
 from ..errors import ExportError
+from ..onnx.links import without_links
 from ..onnx.model_parts import ModelParts
 from ..onnx.part import Part
 from ..onnx.session import PartSession, open_session
@@ -129,7 +130,8 @@ def file_parts(folder: Path, manifest: Manifest | None, threads: int) -> OpenedP
     """
     if manifest is not None:
         check_files(folder, manifest.checksums, [MODEL_FILE, POINTS_FILE])
-    file = onnx.load(folder / MODEL_FILE)
+    with without_links(folder / MODEL_FILE) as path:
+        file = onnx.load(path)
     shipped = unstitch(file)
     inputs = [value for value in file.graph.input if value.name != "thresholds"]
     classes = file.graph.output[0].type.tensor_type.shape.dim[1].dim_value
@@ -170,7 +172,10 @@ def segment_parts(folder: Path, manifest: Manifest, threads: int) -> OpenedParts
     """
     check_files(folder, manifest.checksums, [POINTS_FILE, *manifest.files.values()])
     names = dict(manifest.chain.roles()) if manifest.chain else {}
-    parts = {role: Part(role, onnx.load(folder / manifest.files[role]), names[role], "") for role in names}
+    parts = {}
+    for role in names:
+        with without_links(folder / manifest.files[role]) as path:
+            parts[role] = Part(role, onnx.load(path), names[role], "")
     by_role = {role: part for role, part in parts.items() if not role.startswith("tap")}
     twin, note = find_twin(folder, manifest, by_role)
     transforms: list[PartTransform] = [*([twin.part] if twin else []), lambda role, part: part]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import onnxruntime
 
 from ..errors import ExportError, InputError, first_line
+from .links import without_links
 
 CPU = "CPUExecutionProvider"
 #: Name of an execution provider, or its name and its options.
@@ -44,6 +45,9 @@ def open_file(
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
     try:
-        return onnxruntime.InferenceSession(model, options, providers=list(providers))
+        if isinstance(model, bytes):
+            return onnxruntime.InferenceSession(model, options, providers=list(providers))
+        with without_links(model) as path:
+            return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
     except Exception as error:  # onnxruntime raises its own classes, which share no base but Exception
         raise ExportError(f"onnxruntime refuses the model: {first_line(error)}") from error
