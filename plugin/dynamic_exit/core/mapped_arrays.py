@@ -13,7 +13,7 @@ from .memory_pages import release_later, release_pages
 #: Bytes up to which an array is held in memory.
 MAX_BYTES_IN_MEMORY = 64 * 2**20
 # what is read before pages are given back: bytes in order, and single rows, of which each may bring in 2 MiB
-_BLOCK_BYTES, _SINGLE_ROWS = 4 * 2**20, 16
+_BLOCK_BYTES, _SINGLE_ROWS = 4 * 2**20, 8
 
 
 def open_mapped(path: str | os.PathLike[str]) -> np.ndarray:
