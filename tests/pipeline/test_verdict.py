@@ -1,9 +1,10 @@
-"""Where a saver alone is better than the backbone, a run says so."""
+"""Where a saver alone is better than the backbone, or nobody gets to the end of a chain, a run says so."""
 
 import numpy as np
 import pytest
 
-from dynamic_exit.pipeline.verdict import better_alone
+from dynamic_exit.chain.operating_point import OperatingPoint
+from dynamic_exit.pipeline.verdict import better_alone, unreached
 from dynamic_exit.records import Records
 
 
@@ -55,3 +56,30 @@ def test_a_saver_that_is_as_good_is_named_too():
 )
 def test_no_verdict(calibration, test, costs, kinds):
     assert better_alone(records(calibration, costs, kinds), records(test, costs, kinds)) is None
+
+
+def point(**rates):
+    return OperatingPoint(name="p", accuracy=0.9, accuracy_drop=0, cost=1, cost_ratio=0.1, exit_rates=rates, samples=40)
+
+
+@pytest.mark.parametrize(
+    ("points", "sentence"),
+    [
+        (
+            [point(small=0.9, exit=0.1, final=0.0), point(small=1.0, final=0.0)],
+            "at every operating point all 40 test samples leave at 'exit' at the latest: what is behind it (final) is "
+            "in the file for inputs that are less sure, and for the point 'backbone'",
+        ),
+        (
+            [point(small=1.0, exit=0.0, final=0.0)],
+            "at every operating point all 40 test samples leave at 'small' at the latest: what is behind it (exit, "
+            "final) is in the file for inputs that are less sure, and for the point 'backbone'",
+        ),
+        ([point(small=1.0, exit=0.0, final=0.0), point(small=0.975, final=0.025)], None),
+        ([point(final=1.0)], None),
+        ([], None),
+    ],
+    ids=["the final", "an exit too", "one sample gets there", "the backbone alone", "no points"],
+)
+def test_stages_that_nobody_gets_to_are_told(points, sentence):
+    assert unreached(points, ["small", "exit", "final"]) == sentence

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 
 from ..chain.drop_checks import DropCheck, check_drops, standard_error
 from ..chain.evaluation import evaluate
+from ..chain.names import FINAL
 from ..chain.operating_point import OperatingPoints
 from ..chain.sample_shift import find_shift
 from ..chain.thresholds import ALWAYS_EXIT, NEVER_EXIT, Configuration
@@ -27,7 +28,7 @@ from ..targets.stage_costs import stage_macs
 from .stages import RecordedBuild
 from .static_passes import static_pass_effect
 from .static_search.results import StaticSearchResult
-from .verdict import better_alone
+from .verdict import better_alone, unreached
 
 __all__ = ["FinishedModel", "Metrics", "collect_metrics", "metrics_schema"]
 
@@ -78,6 +79,7 @@ def collect_metrics(
             *(*run_inputs.notes, *build.notes, *points.warnings),
             *(each.warning for each in goal_checks if each.exceeds_allowed_drop),
             *filter(None, [shift and shift.warning, better_alone(calibration, test)]),
+            *filter(None, [unreached(points.points, model.stages.spec.names + (FINAL,))]),
             *static_pass_notes(effect),
         ],
         static_passes=effect,

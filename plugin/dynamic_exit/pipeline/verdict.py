@@ -1,7 +1,10 @@
-"""The verdict where a saver alone is better than the backbone that it was to save."""
+"""Verdicts on a finished chain: a saver alone is better than the backbone, or nobody gets to its end."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
+from ..chain.operating_point import BACKBONE, OperatingPoint
 from ..records import Records
 
 
@@ -40,3 +43,24 @@ def better_alone(calibration: Records, test: Records) -> str | None:
 def _correct(records: Records) -> np.ndarray:
     """Which stage is right on which sample, bool (stages, N)."""
     return records.topk_classes[:, :, 0] == records.truth
+
+
+def unreached(points: Sequence[OperatingPoint], stages: Sequence[str]) -> str | None:
+    """Say which stages no test sample gets to, whatever the operating point.
+
+    Args:
+        points: With their exit rates on test samples.
+        stages: All stages in the file, in chain order, the final last.
+
+    Returns:
+        One sentence; None if some sample gets to the final stage, or there are no points.
+    """
+    rates = [max((point.exit_rates.get(stage, 0.0) for point in points), default=1.0) for stage in stages]
+    last = max(index for index, rate in enumerate(rates) if rate > 0)
+    if last == len(stages) - 1:
+        return None
+    behind = ", ".join(stages[last + 1 :])
+    return (
+        f"at every operating point all {points[0].samples} test samples leave at '{stages[last]}' at the latest: what "
+        f"is behind it ({behind}) is in the file for inputs that are less sure, and for the point '{BACKBONE}'"
+    )
