@@ -1,4 +1,6 @@
 import copy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -305,3 +307,18 @@ def test_a_pass_that_is_set_from_outside_goes_before_quantization(tmp_path):
     assert text.index("\npruning:") < text.index("\nquantization:")
     off = read_recipe(path, {"quantization": None, "pruning.ratio": 0.25})
     assert off.quantization is None and list(off.static_passes) == ["pruning"]
+
+
+@pytest.mark.parametrize(("quantization", "loaded"), [("", "False"), ("quantization: {static_quant: {}}", "True")])
+def test_only_recipes_that_quantize_load_neural_compressor(tmp_path, quantization, loaded):
+    (tmp_path / "recipe.yaml").write_text(
+        "model: {source: timm, name: resnet18}\n"
+        "data: {source: npz, path: data, splits: {train: a, calibration: b, test: c}}\n"
+        f"{quantization}\ndynamic_exit: {{early_exit: {{}}}}\nexport: {{directory: out}}\n"
+    )
+    code = (
+        "import sys\nfrom dynamic_exit.recipe import read_recipe\nread_recipe('recipe.yaml')\n"
+        "print('neural_compressor' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.split()[-1] == loaded
