@@ -6,6 +6,7 @@ import yaml
 from dynamic_exit.artifact.manifest import TEXT, Manifest
 from dynamic_exit.artifact.model_card import model_card
 from dynamic_exit.chain.operating_point import Baseline, OperatingPoints
+from dynamic_exit.core.processor import instruction_set
 from dynamic_exit.modeling import DynamicExitModelConfig
 from dynamic_exit.report.metrics import Metrics
 from dynamic_exit.report.page import report_page
@@ -157,6 +158,24 @@ def test_the_card_holds_the_table_and_its_own_header(ran):
     assert f'set_operating_point("{ran.result.points.names[0]}")' in body
     config = DynamicExitModelConfig.from_pretrained(ran.folder)
     assert text == model_card("models.py:backbone", config.manifest, ran.result.points, ran.result.metrics)
+
+
+def test_the_card_says_which_runtime_and_processor_its_figures_are_for(ran):
+    config, metrics = DynamicExitModelConfig.from_pretrained(ran.folder), ran.result.metrics
+    assert metrics.timing.oldest_runtime == "1.18"
+    assert metrics.timing.instruction_set == instruction_set()
+    timing = {"machine": "x86_64", "instruction_set": "AVX2", "oldest_runtime": "1.18"}
+    older = {"machine": "x86_64", "instruction_set": "", "oldest_runtime": ""}
+    needs = "It needs onnxruntime 1.18 or newer. The processor was x86_64 with AVX2: on another one times differ"
+    measured = "; `dynamic-exit evaluate` measures it."
+    for numerics, values, said in (
+        ("int8", timing, f"\n\n{needs}, and int8 may answer otherwise there{measured}\n"),
+        ("float", timing, f"\n\n{needs}{measured}\n"),
+        ("int8", older, "half the distance of the quartiles.\n"),
+    ):
+        manifest = config.manifest.model_copy(update={"numerics": numerics})
+        changed = metrics.model_copy(update={"timing": metrics.timing.model_copy(update=values), "notes": []})
+        assert model_card("net", manifest, ran.result.points, changed).endswith(said)
 
 
 def test_the_card_of_text_and_of_segments_shows_how_to_call_them(ran):

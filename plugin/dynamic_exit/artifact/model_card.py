@@ -4,6 +4,7 @@ from ..chain.operating_point import OperatingPoints
 from ..recipe.target_registry import TARGETS
 from ..report.metrics import Metrics
 from ..report.tables import metrics_table
+from ..runtime.stages import FLOAT
 from .manifest import IMAGES, Manifest
 
 
@@ -48,7 +49,22 @@ def model_card(title: str, manifest: Manifest, points: OperatingPoints, metrics:
         f"cost in {points.cost_unit} over the backbone's; {metrics.timing.runtime}, "
         f"{metrics.timing.threads} thread; accuracy with its standard error; "
         f"times: median and half the distance of the quartiles{timed}.",
+        *_requirements(manifest, metrics),
         *([""] if metrics.notes else []),
         *(f"- {note}" for note in metrics.notes),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _requirements(manifest: Manifest, metrics: Metrics) -> list[str]:
+    """Return which runtimes and processors the figures hold for, as lines after a blank one."""
+    timing, said = metrics.timing, []
+    if timing.oldest_runtime:
+        said.append(f"It needs {manifest.target} {timing.oldest_runtime} or newer.")
+    if timing.instruction_set:
+        rounding = "" if manifest.numerics == FLOAT else f", and {manifest.numerics} may answer otherwise there"
+        said.append(
+            f"The processor was {timing.machine} with {timing.instruction_set}: on another one times differ{rounding}; "
+            "`dynamic-exit evaluate` measures it."
+        )
+    return ["", " ".join(said)] if said else []

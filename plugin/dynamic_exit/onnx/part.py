@@ -11,6 +11,15 @@ BATCH = "batch"
 OPSET, IR_VERSION = 20, 10
 #: Name of the one output of every part; the hidden state may be both an input and the output of a segment.
 OUTPUT = "output"
+# what versions of onnxruntime were seen to take at most: IR, operators and ai.onnx.ml operators
+_RUNTIMES = {
+    (1, 15): (8, 18, 3),
+    (1, 16): (9, 19, 3),
+    (1, 17): (9, 20, 4),
+    (1, 18): (10, 21, 5),
+    (1, 23): (11, 21, 5),
+    (1, 24): (13, 21, 5),
+}
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,18 @@ class Part:
     def runtime(self) -> str:
         """Name and version of the runtime."""
         return f"onnxruntime {onnxruntime.__version__}"
+
+    @property
+    def oldest_runtime(self) -> tuple[int, ...]:
+        """The first version of onnxruntime that takes the model; empty if it is newer than those known."""
+        operators = {each.domain or "ai.onnx": each.version for each in self.proto.opset_import}
+        needs = (self.proto.ir_version, operators.get("ai.onnx", 1), operators.get("ai.onnx.ml", 1))
+        taking = (
+            version
+            for version, takes in _RUNTIMES.items()
+            if all(need <= most for need, most in zip(needs, takes, strict=True))
+        )
+        return next(taking, ())
 
     @property
     def output_shape(self) -> tuple[int | str, ...]:

@@ -66,12 +66,16 @@ class Timing(Figures):
         runtime: Name and version of what ran the files.
         threads: Within an operator.
         machine: Kind of processor, such as ``x86_64``.
+        instruction_set: What it multiplies int8 with, such as ``AVX-512 VNNI``; empty if unknown.
+        oldest_runtime: The first version of the runtime that takes the files, such as ``1.18``; empty if unknown.
         measure: What the numbers are, in words.
     """
 
     runtime: str
     threads: int
     machine: str = ""
+    instruction_set: str = ""
+    oldest_runtime: str = ""
     measure: str
 
 

@@ -52,6 +52,10 @@ class ExportedPart(NamedPart, Protocol):
     def runtime(self) -> str:
         """Name and version of what runs the part."""
 
+    @property
+    def oldest_runtime(self) -> tuple[int, ...]:
+        """The first version of it that takes the part; empty if unknown."""
+
 
 @dataclass(frozen=True)
 class Stage:

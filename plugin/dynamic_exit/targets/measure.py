@@ -8,6 +8,7 @@ import numpy as np
 
 from ..chain.operating_point import OperatingPoints, point_thresholds
 from ..core.batching import named_batches
+from ..core.processor import instruction_set
 from ..cost import ROUND_SECONDS, Latency, measure_latency
 from ..data.run_inputs import RunInputs
 from ..onnx.verification import run_session
@@ -86,11 +87,18 @@ def measure(
         runtime=stages.segments[0].part.runtime,
         threads=tuning.threads,
         machine=platform.machine(),
+        instruction_set=instruction_set(),
+        oldest_runtime=_oldest_runtime(stages),
         measure=f"median over rounds of {ROUND_SECONDS * 1e3:g} ms or more of the mean per sample, in turn, "
         "without waits for a processor; low and high: quartiles",
     )
     parts = sum(stage.part.size for stage in stages.all_stages)
     return Measured(rows, timing, FileSizes(static=static.size, model=shipped.size, parts=parts))
+
+
+def _oldest_runtime(stages: StageSet) -> str:
+    versions = [stage.part.oldest_runtime for stage in stages.all_stages]
+    return ".".join(map(str, max(versions))) if all(versions) else ""
 
 
 def time_variants(

@@ -57,6 +57,11 @@ class TorchPart:
         """What runs it."""
         return f"torch {torch.__version__}{', compiled with inductor' if self.compiled else ''}"
 
+    @property
+    def oldest_runtime(self) -> tuple[int, ...]:
+        """Unknown: archives are for the version of torch that wrote them, and others may take them."""
+        return ()
+
     def open(self, threads: int | None = None) -> ArchivedPart:
         """Return what runs it; `threads` are those of compiled operators."""
         part = unpack(self.content, self.input_names, self.name)

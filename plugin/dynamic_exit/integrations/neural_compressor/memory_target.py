@@ -21,6 +21,7 @@ class MemoryPart:
     output_kind: str
     size: int = 0
     runtime: str = "torch"
+    oldest_runtime: tuple[int, ...] = ()
 
 
 class MemoryTarget(Target[MemoryPart]):
