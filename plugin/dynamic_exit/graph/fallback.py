@@ -33,8 +33,13 @@ class _FixedArity(nn.Module):
         self.model, self.preprocessing = classifier.model, classifier.preprocessing
         self.class_order = classifier.class_order
         self._forward: Callable[..., Tensor] = type(classifier).forward
+        self._answer: Callable[..., object] = type(classifier).answer
         self.keywords, self.logits = classifier.keywords, classifier.logits
         self.training = False
+
+    def answer(self, *inputs: Tensor) -> object:
+        """Return what the model itself answers, as `Classifier.forward` asks."""
+        return self._answer(self, *inputs)
 
 
 class _One(_FixedArity):
