@@ -16,6 +16,7 @@ from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.chain.operating_point import OperatingPoints
 from dynamic_exit.errors import ExportError, OperatingPointError
 from dynamic_exit.modeling import DynamicExitModelConfig
+from dynamic_exit.recipe import read_recipe
 from dynamic_exit.records import Records
 
 INPUTS, LABELS = tiny.samples("test")
@@ -170,8 +171,10 @@ def test_what_is_saved_loads_and_answers_the_same(ran, model, tmp_path):
         assert np.array_equal(one[key], other[key])
     names = {path.name for path in ran.folder.iterdir()} - {"run.log"}  # of the run, not of the model
     assert {path.name for path in (tmp_path / "copy").iterdir()} == names
-    for name in names - {"config.json"}:
+    for name in names - {"config.json", "recipe.yaml"}:
         assert (tmp_path / "copy" / name).read_bytes() == (ran.folder / name).read_bytes()
+    # its relative paths have become absolute
+    assert read_recipe(tmp_path / "copy" / "recipe.yaml") == read_recipe(ran.folder / "recipe.yaml")
     # onto itself: nothing is lost
     again.save_pretrained(tmp_path / "copy")
     assert np.array_equal(
