@@ -67,6 +67,7 @@ def collect_metrics(
     checks = check_drops(points, test)
     goal_checks = search.check_drops(points, test) if search else checks
     macs, shift = stage_macs(model.stages), find_shift(calibration, test)
+    end = unreached(points.points, (*model.stages.spec.names, FINAL))
     return Metrics(
         seed=run_inputs.recipe.seed,
         samples={key: len(samples) for key, samples in run_inputs.splits.items()},
@@ -78,8 +79,7 @@ def collect_metrics(
         notes=[
             *(*run_inputs.notes, *build.notes, *points.warnings),
             *(each.warning for each in goal_checks if each.exceeds_allowed_drop),
-            *filter(None, [shift and shift.warning, better_alone(calibration, test)]),
-            *filter(None, [unreached(points.points, model.stages.spec.names + (FINAL,))]),
+            *filter(None, [shift and shift.warning, better_alone(calibration, test), end]),
             *static_pass_notes(effect),
         ],
         static_passes=effect,
