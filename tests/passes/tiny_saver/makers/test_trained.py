@@ -92,3 +92,29 @@ def test_large_savers_are_trained_in_mixed_precision(width, wanted, mixed):
     )
     # 2,000 times 2,500 are the five million multiply-adds from which it pays
     assert maker._mixes_precisions(nn.Linear(2_000, width), (torch.zeros(2, 2_000),)) is mixed
+
+
+class Watched(nn.Module):
+    """Answers two classes, and keeps the largest pixel that it was trained on."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor, self.largest = nn.Parameter(torch.ones(2)), 0.0
+
+    def forward(self, images):
+        if self.training:
+            self.largest = max(self.largest, float(images.max()))
+        return images.mean(dim=(1, 2, 3))[:, None] * self.factor
+
+
+def test_no_model_is_trained_on_samples_that_choose_its_best_epoch():
+    """Neither alone nor mixed into others: held-out samples are white here, all others black."""
+    kind = MAKERS.find("convnet")
+    maker = kind(kind.Options(make="convnet", epochs=8, validation=0.25, augment="none"), None)
+    maker.build, maker.prepare = lambda architecture: Watched(), lambda model, inputs: None
+    maker.task = MakerTask({"x": torch.zeros(80, 1, 8, 8)}, 2, nn.Identity())
+    run = TrainingRun(5, "a saver")
+    held_out = torch.randperm(80, generator=torch.Generator().manual_seed(run.seed))[:20]
+    maker.task.inputs["x"][held_out] = 255.0
+    teaching = Teaching(maker.task.inputs, torch.arange(80) % 2, 2, lambda name, view: torch.zeros(80, 2))
+    assert maker.fit({}, teaching, run).model.largest == 0

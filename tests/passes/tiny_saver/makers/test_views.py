@@ -29,12 +29,24 @@ def test_a_view_of_a_sample_does_not_hang_on_the_batch(kind, view, rows, seed):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_first_view_is_the_samples(kind):
-    views = Views(KINDS[kind], "affine", True, 0)
-    rows = torch.tensor([7, 3])
-    assert views.name(0) == "plain"
-    for name, tensor in views(rows, 0).items():
-        assert torch.equal(tensor, KINDS[kind][name][rows])
+def test_samples_that_are_held_out_are_in_no_view_of_others(kind):
+    """Else a model that learns those views has seen half of what it is to be judged by."""
+    held_out = torch.tensor([3, 17, 29, 38])
+    rows = torch.tensor([row for row in range(40) if row not in held_out])
+    other = {name: tensor.clone() for name, tensor in KINDS[kind].items()}
+    for name, tensor in other.items():
+        tensor[held_out] = 0 if name.endswith("mask") else 7
+    for view in range(4):
+        given, changed = (Views(inputs, "affine", True, 0, rows)(rows, view) for inputs in (KINDS[kind], other))
+        assert all(torch.equal(tensor, changed[name]) for name, tensor in given.items())
+
+
+@pytest.mark.parametrize("kind", ["images", "series"])
+def test_the_samples_as_they_are_teach_nothing_where_they_can_be_changed(kind):
+    """A backbone knows them by heart."""
+    for view in range(4):
+        (seen,), (given,) = Views(KINDS[kind], "affine", True, 0)(torch.arange(40), view).values(), KINDS[kind].values()
+        assert not any(torch.equal(one, other) for one, other in zip(seen, given, strict=True))
 
 
 def test_names_tell_views_apart():

@@ -33,9 +33,9 @@ class TrainedMaker(SaverMaker):
 
     Options: ClassVar[type[MakerStanza]] = TrainedMakerStanza
 
-    def views(self, inputs: Mapping[str, Tensor], seed: int) -> Views:
-        """Return the views on which savers are trained."""
-        return Views(inputs, self.stanza.augment, self.stanza.mix, seed)
+    def views(self, inputs: Mapping[str, Tensor], seed: int, rows: Tensor) -> Views:
+        """Return the views on which savers are trained; rows, int64 (M,), are those that are not held out."""
+        return Views(inputs, self.stanza.augment, self.stanza.mix, seed, rows)
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -87,7 +87,7 @@ class TrainedMaker(SaverMaker):
         inputs = tuple(teaching.inputs[name] for name in self.input_names)
         run = replace(run, mixed_precision=self._mixes_precisions(model, inputs))
         run = self.pretrain(model, inputs, rows, run)
-        views = self.views(teaching.inputs, run.seed)
+        views = self.views(teaching.inputs, run.seed, rows)
         count = self.views_taught
         logits = [teaching.logits(views.name(view), partial(views, view=view)) for view in range(count)]
 

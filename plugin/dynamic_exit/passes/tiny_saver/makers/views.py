@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ....core.hashing import digest
+from ....core.hashing import array_fingerprint, digest
 from ....core.model_fingerprint import function_fingerprint
 from ...augment import make_augment
 
@@ -20,7 +20,7 @@ SHIFT, CUT, SCALE, NOISE = 0.05, 0.1, 0.1, 0.05
 
 
 class Views:
-    """Views of samples, numbered from 0; the first one is the samples as they are.
+    """Views of samples, numbered from 0.
 
     Images (N, C, H, W) are augmented, and in every second view mixed in pairs: by mixup (arXiv 1710.09412) with a
     weight from Beta(1, 1), or by cutmix (arXiv 1905.04899). Series (N, C, L) are shifted, cut and stretched, scaled,
@@ -32,21 +32,25 @@ class Views:
         augment: Of images: a name as in a recipe, or ``none``.
         mix: Whether every second view is mixed.
         seed: Of all random numbers.
+        rows: int64 (M,), of the samples that are mixed with each other; others are seen alone, and never in these.
+            None for all.
     """
 
-    def __init__(self, inputs: Mapping[str, Tensor], augment: str, mix: bool, seed: int):
+    def __init__(self, inputs: Mapping[str, Tensor], augment: str, mix: bool, seed: int, rows: Tensor | None = None):
         self.inputs, self.mix, self.seed = inputs, mix, seed
         self.count = len(next(iter(inputs.values())))
+        self.rows = torch.arange(self.count) if rows is None else rows
         self._images = any(tensor.dim() == 4 for tensor in inputs.values())
         self._augment = make_augment(augment, self.count, seed) if self._images else None
         self._text = any(name.endswith("mask") for name in inputs)
         self._series = any(tensor.dim() == 3 and tensor.is_floating_point() for tensor in inputs.values())
-        self._made_of = digest(augment if self._images else "", function_fingerprint(augment), str([mix, seed]))
+        pairs = array_fingerprint(self.rows.numpy()) if mix and (self._images or self._series) else ""
+        self._made_of = digest(augment if self._images else "", function_fingerprint(augment), str([mix, seed]), pairs)
 
     def name(self, view: int) -> str:
         """Return a name that covers all that decides a view besides the samples."""
         mixed = self._is_second(view) and (self._text or self._images)
-        changed = view > 0 and (mixed or self._series or self._augment is not None)
+        changed = mixed or self._series or self._augment is not None
         return digest("view", self._made_of, str(view)) if changed else "plain"
 
     def is_mixed(self, view: int) -> bool:
@@ -55,8 +59,6 @@ class Views:
 
     def __call__(self, rows: Tensor, view: int) -> dict[str, Tensor]:
         """Return one view of the samples of some rows, int64 (B,): inputs by name, of their dtypes and shapes."""
-        if view == 0:
-            return {name: tensor[rows] for name, tensor in self.inputs.items()}
         if self._text:
             return self._without_tokens(rows, view)
         return {name: self._view(tensor, rows, view) for name, tensor in self.inputs.items()}
@@ -73,12 +75,17 @@ class Views:
             return tensor[rows]
         if not self.is_mixed(view):
             return self._augmented(tensor, rows, view)
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + view)
-        partners = torch.randperm(self.count, generator=generator)[rows]
-        one, other = (self._augmented(tensor, each, view) for each in (rows, partners))
+        one, other = (self._augmented(tensor, each, view) for each in (rows, self._partners(view)[rows]))
         weight = self._random(view, 0, self.count)[rows]
         cut = view % 4 == 3 and tensor.dim() == 4
         return self._cut_in(one, other, weight, rows, view) if cut else _mix(one, other, weight)
+
+    def _partners(self, view: int) -> Tensor:
+        """Return the sample that each is mixed with, int64 (N,)."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + view)
+        partners = torch.arange(self.count)
+        partners[self.rows] = self.rows[torch.randperm(len(self.rows), generator=generator)]
+        return partners
 
     def _augmented(self, tensor: Tensor, rows: Tensor, view: int) -> Tensor:
         if tensor.dim() == 4:
