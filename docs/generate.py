@@ -66,7 +66,10 @@ def _stanza(path: str, node: dict[str, Any], known: dict[str, Any], told: dict[s
         yield from _stanza(place, known[reference], known, told)
     if path == "data":
         kinds = importlib.import_module("dynamic_exit.recipe.data").DATA_SOURCES.registered()
-        yield from _further_keys(path, node["properties"], kinds)
+        yield from _further_keys(path, "source", node["properties"], kinds)
+    if path == "export":
+        kinds = importlib.import_module("dynamic_exit.recipe").TARGETS.registered()
+        yield from _further_keys(path, "target", node["properties"], kinds)
     if path == "dynamic_exit.early_exit":
         heads = importlib.import_module("dynamic_exit.passes.early_exit.heads").registered_heads()
         yield "## Exit heads\n"
@@ -79,18 +82,18 @@ def _stanza(path: str, node: dict[str, Any], known: dict[str, Any], told: dict[s
         yield from _options(makers)
 
 
-def _further_keys(path: str, properties: Mapping[str, Any], kinds: Mapping[str, Any]) -> Iterator[str]:
+def _further_keys(path: str, key: str, properties: Mapping[str, Any], kinds: Mapping[str, Any]) -> Iterator[str]:
     """Yield one table of the keys that only some kinds of a stanza have, or that mean something else there."""
     rows = []
     for kind, item in kinds.items():
         schema = item.stanza.model_json_schema()
         for name, field in schema["properties"].items():
             if properties.get(name, {}).get("description") != field.get("description"):
-                default = "required" if name in schema["required"] else _default(field, None)
+                default = "required" if name in schema.get("required", ()) else _default(field, None)
                 cells = [_type(field), default, _range(field), _cell(field.get("description", ""))]
                 rows.append(f"| `{kind}` | `{name}` | {' | '.join(cells)} |")
-    yield f"## Keys of single sources\n\nKeys that one `{path}.source` alone has, or that mean something else there.\n"
-    yield "| source | key | type | default | range | meaning |\n| --- | --- | --- | --- | --- | --- |"
+    yield f"## Keys of single {key}s\n\nKeys that one `{path}.{key}` alone has, or that mean something else there.\n"
+    yield f"| {key} | key | type | default | range | meaning |\n| --- | --- | --- | --- | --- | --- |"
     yield from [*rows, ""]
 
 

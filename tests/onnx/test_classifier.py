@@ -15,7 +15,8 @@ from dynamic_exit.graph import Classifier, Preprocessing, capture
 from dynamic_exit.onnx.classifier import OnnxClassifier, import_onnx
 from dynamic_exit.onnx.export import export_part
 from dynamic_exit.onnx.model_parts import ModelParts
-from dynamic_exit.onnx.part import BATCH, OPSET
+from dynamic_exit.onnx.opset import OPSET
+from dynamic_exit.onnx.part import BATCH
 from dynamic_exit.onnx.quantize import QuantizationOptions, quantize_part
 from dynamic_exit.onnx.session import PartSession, open_session
 from dynamic_exit.onnx.stitch import stitch

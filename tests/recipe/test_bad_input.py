@@ -78,7 +78,7 @@ TABLE = [
         "key near nothing",
         {"export__where": "x"},
         None,
-        "unknown key 'export.where'; known are: compile, directory, format, layout, target",
+        "unknown key 'export.where'; known are: compile, directory, format, layout, opset, target",
     ),
     (
         "key three deep",
@@ -119,6 +119,7 @@ TABLE = [
     # a value that cannot be
     ("key missing", {"model": None}, None, "key 'model' is missing; add it to the recipe"),
     ("value out of range", {"seed": -1}, None, "key 'seed' must be greater than or equal to 0; got -1"),
+    ("opset too old", {"export__opset": 16}, None, "key 'export.opset' must be greater than or equal to 17; got 16"),
     (
         "value unknown",
         {"data__source": "npx"},

@@ -17,7 +17,8 @@ from dynamic_exit.artifact.manifest import read_manifest
 from dynamic_exit.chain.operating_point import OperatingPoints, point_thresholds
 from dynamic_exit.errors import ExportError
 from dynamic_exit.onnx.dequantize import dequantize_part
-from dynamic_exit.onnx.part import IR_VERSION, OPSET, OUTPUT, Part
+from dynamic_exit.onnx.opset import OPSET, ir_version
+from dynamic_exit.onnx.part import OUTPUT, Part
 from dynamic_exit.onnx.quantize import QuantizationOptions, quantize_part
 from dynamic_exit.onnx.session import PartSession
 from dynamic_exit.pipeline.run import run
@@ -72,7 +73,7 @@ def part_of(steps):
     takes = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", CHANNELS, LENGTH])]
     gives = [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, None)]
     graph = helper.make_graph(nodes, "part", takes, gives, initializer=held)
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=ir_version(OPSET))
     return Part("part", onnx.shape_inference.infer_shapes(made), ("x",), "hidden")
 
 

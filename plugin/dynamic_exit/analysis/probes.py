@@ -148,7 +148,7 @@ class Estimate:
     @cached_property
     def _whole(self) -> Whole:
         run_inputs, started = self.run_inputs, time.perf_counter()
-        part = export_whole(run_inputs.backbone, run_inputs.example, self.backbone.dims)
+        part = export_whole(run_inputs, self.backbone.dims)
         seconds = time.perf_counter() - started
         return Whole(part, PartSession(part, self.threads), seconds)
 

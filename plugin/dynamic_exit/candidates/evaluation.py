@@ -323,7 +323,9 @@ class CandidateEvaluation:
         target, spec = self.target, self.specs[name]
         quantize = self.pool.stanza.quantize and spec.quantize
         options = str(target.quantization if quantize else None)
-        key = digest("parts", self.common, spec.fingerprint, options, spec.input_names, str(target.dims))
+        key = digest(
+            "parts", self.common, spec.fingerprint, options, spec.input_names, str(target.dims), target.variant
+        )
 
         def export() -> dict[str, bytes]:
             float_part, part = target.export_saver(name, spec.load(), spec.input_names, quantize)

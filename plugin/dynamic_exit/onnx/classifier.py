@@ -15,8 +15,9 @@ from torch import Tensor, fx, nn
 from ..errors import CaptureError, ExportError, ModelError, first_line
 from ..graph import Classifier
 from .export import export_part
-from .normalize import INPUT, all_nodes, convert_opset, normalize, operator_version
-from .part import BATCH, IR_VERSION, OPSET, OUTPUT, Part
+from .normalize import INPUT, all_nodes, convert_opset, normalize
+from .opset import EXPORTED_FROM, OPSET, operator_version, set_opset
+from .part import BATCH, OUTPUT, Part
 from .session import open_session
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -36,7 +37,7 @@ class OnnxClassifier(nn.Module):
 
     Attributes:
         proto: The normalized classifier, with the operator version of the file.
-        shipped: The same with the operator version of all parts of a dynamic file.
+        shipped: The same with the operator version that files have unless a recipe says otherwise.
 
     Raises:
         ModelError: onnxruntime cannot run it, it is no classifier with one input, or its operators cannot be converted.
@@ -46,7 +47,7 @@ class OnnxClassifier(nn.Module):
         super().__init__()
         self.name = name
         self.proto = normalize(model, name)
-        self.shipped = convert_opset(self.proto, name)
+        self.shipped = convert_opset(self.proto, name, OPSET)
         self._session: onnxruntime.InferenceSession | None = None
         _ = self.session  # refuse a model that cannot run
         self.training = False
@@ -164,7 +165,7 @@ class OnnxClassifier(nn.Module):
         return float(total)
 
     def compose_part(
-        self, name: str, module: nn.Module, input_names: Sequence[str], example_inputs: Sequence[Tensor]
+        self, name: str, module: nn.Module, input_names: Sequence[str], example_inputs: Sequence[Tensor], opset: int
     ) -> Part:
         """Return the part of this model with its preprocessing and class order.
 
@@ -173,28 +174,32 @@ class OnnxClassifier(nn.Module):
             module: The ``graph.Classifier`` that wraps this model.
             input_names: The name of the input.
             example_inputs: One tensor of two samples or more (N, ...).
+            opset: Version of ONNX's operators that the part is to have.
 
         Returns:
             The part, which returns logits.
 
         Raises:
-            ExportError: The chain has several inputs, or the part is not valid ONNX.
+            ExportError: The chain has several inputs.
+            ModelError: The model has no form in that opset, or answers otherwise there.
         """
         if len(input_names) != 1:
             raise ExportError(
                 f"stage '{name}' is an ONNX file of one input; the model has {len(input_names)}, leave it out"
             )
         (example,), (value,) = example_inputs, input_names
+        exported = max(opset, EXPORTED_FROM)
+        shipped = convert_opset(self.proto, self.name, exported)
         with torch.no_grad():
             classes = module(example[:1]).shape[1]
         classifier = cast(Classifier, module)
         block = _Composition()
         preprocessing = classifier.preprocessing
         if preprocessing is not None and preprocessing(example) is not example:
-            before = export_part(name, preprocessing, input_names, "hidden", (example,)).proto.graph
+            before = export_part(name, preprocessing, input_names, "hidden", (example,), opset=exported).proto.graph
             value = block.include(before, "before/", value)
         value = block.add("Cast", [value], "border/number", to=onnx.TensorProto.FLOAT)
-        value = block.include(self.shipped.graph, "model/", value)
+        value = block.include(shipped.graph, "model/", value)
         if classifier.class_order is not None:
             order = numpy_helper.from_array(classifier.class_order.numpy(), "border/order")
             block.initializers.append(order)
@@ -208,9 +213,12 @@ class OnnxClassifier(nn.Module):
             [helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, [BATCH, classes])],
             initializer=block.initializers,
         )
-        proto = helper.make_model(graph, opset_imports=self.shipped.opset_import)
-        proto.ir_version = max(self.shipped.ir_version, IR_VERSION)
-        return Part(name, proto, tuple(input_names), "logits")
+        proto = helper.make_model(graph, opset_imports=shipped.opset_import)
+        set_opset(proto, opset, name)
+        part = Part(name, proto, tuple(input_names), "logits")
+        if opset != OPSET:  # `check` has compared the answers with that one
+            _check_converted(module(example), part, example, self.name)
+        return part
 
 
 class _Composition:
@@ -268,6 +276,16 @@ def _open(model: onnx.ModelProto, name: str) -> onnxruntime.InferenceSession:
                     "have; export it without"
                 ) from error
         raise ModelError(f"ONNX model '{name}' cannot be used: {first_line(error)}") from error
+
+
+def _check_converted(answers: Tensor, part: Part, example: Tensor, name: str) -> None:
+    converted = _open(part.proto, name).run(None, {part.input_names[0]: example.numpy()})[0]
+    if not _close(torch.from_numpy(converted), answers):
+        opset = operator_version(part.proto)
+        raise ModelError(
+            f"ONNX model '{name}' answers otherwise with its operators converted to version {opset}; export it with "
+            f"opset_version={opset}"
+        )
 
 
 def _where(error: Exception) -> str:

@@ -19,7 +19,8 @@ from ..graph import export_program
 from ..graph.export import origin_of_exported
 from ..graph.operator_tables import one_pass_over_operators
 from .names import rename
-from .part import BATCH, OPSET, OUTPUT, Part
+from .opset import EXPORTED_FROM, OPSET, set_opset
+from .part import BATCH, OUTPUT, Part
 
 
 @runtime_checkable
@@ -27,7 +28,7 @@ class _HasParts(Protocol):
     """A model that composes its ONNX part itself, as torch cannot trace it."""
 
     def compose_part(
-        self, name: str, module: nn.Module, input_names: Sequence[str], example_inputs: Sequence[Tensor]
+        self, name: str, module: nn.Module, input_names: Sequence[str], example_inputs: Sequence[Tensor], opset: int
     ) -> Part: ...
 
 
@@ -38,6 +39,8 @@ def export_part(
     output_kind: str,
     example_inputs: Sequence[Tensor],
     dynamic_dims: Sequence[dict[int, str]] | None = None,
+    *,
+    opset: int = OPSET,
 ) -> Part:
     """Export one stage's module to ONNX.
 
@@ -49,22 +52,23 @@ def export_part(
         example_inputs: Tensors with a batch of at least two.
         dynamic_dims: Free dimensions of each input, index -> name; None takes the module's ``dynamic_dims``, else none.
             The batch is always free.
+        opset: Version of ONNX's operators, `opset.OLDEST_OPSET` to `opset.NEWEST_OPSET`.
 
     Returns:
         The part, with a free batch dimension.
 
     Raises:
-        ExportError: An operator has no counterpart in ONNX, or a dimension cannot be free.
+        ExportError: An operator has no counterpart in ONNX or in the opset, or a dimension cannot be free.
     """
     imported = getattr(module, "model", None)
     if isinstance(imported, _HasParts):
-        return imported.compose_part(name, module, input_names, example_inputs)
+        return imported.compose_part(name, module, input_names, example_inputs, opset)
     if dynamic_dims is None:
         dynamic_dims = getattr(module, "dynamic_dims", None) or [{}] * len(example_inputs)
     program = export_program(module, tuple(example_inputs), dynamic_dims, functional=False)
     try:
         with _quiet(), _one_table(), one_pass_over_operators():
-            exported = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=OPSET)
+            exported = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=max(opset, EXPORTED_FROM))
     except torch.onnx.errors.OnnxExporterError as error:
         reason = _reason(error, program, module)
         raise ExportError(f"stage '{name}' cannot be exported to ONNX: {reason}; leave this stage out") from error
@@ -72,6 +76,7 @@ def export_part(
     proto = exported.model_proto
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
+    set_opset(proto, opset, name)
     graph = proto.graph
     strip(graph)
     _rename(graph, [value.name for value in graph.input], list(input_names))

@@ -9,7 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 from ..errors import ModelError, first_line
 from .export import strip
 from .names import subgraphs
-from .part import BATCH, IR_VERSION, OPSET, OUTPUT
+from .opset import OPSET, ir_version, operator_version
+from .part import BATCH, OUTPUT
 
 #: Name of the one input of a normalized model.
 INPUT = "input"
@@ -61,32 +62,27 @@ def normalize(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     strip(graph)
     _add_border(graph, inputs[0], f"net/{output}", shapes.get(output))
     normalized = helper.make_model(graph, opset_imports=model.opset_import)
-    normalized.ir_version = max(model.ir_version, IR_VERSION)
+    normalized.ir_version = max(model.ir_version, ir_version(OPSET))
     return normalized
 
 
-def convert_opset(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
-    """Convert a model to the operator version of all parts.
+def convert_opset(model: onnx.ModelProto, name: str, opset: int) -> onnx.ModelProto:
+    """Convert a model to another version of ONNX's operators.
 
     Raises:
         ModelError: An operator cannot be converted.
     """
     version = operator_version(model)
-    if version == OPSET:
+    if version == opset:
         return model
     try:
-        return onnx.version_converter.convert_version(onnx.shape_inference.infer_shapes(model), OPSET)
+        return onnx.version_converter.convert_version(onnx.shape_inference.infer_shapes(model), opset)
     except Exception as error:  # the converter raises its own classes and RuntimeError
         reason = first_line(error)
         raise ModelError(
-            f"ONNX model '{name}' has operators of version {version}, which cannot be converted to version {OPSET}: "
-            f"{reason}; export it with opset_version={OPSET}"
+            f"ONNX model '{name}' has operators of version {version}, which cannot be converted to version {opset}: "
+            f"{reason}; export it with opset_version={opset}"
         ) from error
-
-
-def operator_version(model: onnx.ModelProto) -> int:
-    """Return the version of ONNX's own operators that a model uses."""
-    return next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), OPSET)
 
 
 def all_nodes(graph: onnx.GraphProto) -> Iterator[tuple[int, onnx.NodeProto]]:

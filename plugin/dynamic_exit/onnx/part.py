@@ -7,8 +7,6 @@ import onnxruntime
 
 #: Name of the free batch dimension in every file.
 BATCH = "batch"
-#: Versions of ONNX's operators and format; the same for all parts, as a file has one version.
-OPSET, IR_VERSION = 20, 10
 #: Name of the one output of every part; the hidden state may be both an input and the output of a segment.
 OUTPUT = "output"
 # what versions of onnxruntime were seen to take at most: IR, operators and ai.onnx.ml operators

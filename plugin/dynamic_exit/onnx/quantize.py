@@ -29,6 +29,7 @@ from .isolated_quantizer import (
     quantize_static,
     weights_quantizer,
 )
+from .opset import operator_version, set_opset
 from .part import Part
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
@@ -123,6 +124,7 @@ def quantize_part(part: Part, feeds: _Batches, options: QuantizationOptions, lim
             reason = first_line(error)
             raise ExportError(f"stage '{part.name}' cannot be quantized: {reason}; leave it in float") from error
         quantized = onnx.load(target)
+        set_opset(quantized, operator_version(quantized), part.name)  # the quantizer states more than it uses
         return part.with_proto(
             _with_activations(quantized, onnx.load(prepared)) if options.method == "static" else quantized
         )

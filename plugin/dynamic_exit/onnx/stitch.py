@@ -21,6 +21,7 @@ from .external_data import for_onnx
 from .graph_builder import GraphBuilder
 from .memory_format import with_layout
 from .model_parts import ModelParts
+from .opset import EXPORTED_FROM, lower_operators, operator_version
 from .part import BATCH, Part
 
 _TINY = float(np.finfo(np.float32).tiny)
@@ -81,9 +82,10 @@ class _Stitcher:
         main.add("Shape", self.inputs[0].name, start=0, end=1, out=_ALL)
         if count:
             on = main.add("Less", "thresholds", main.constant(np.inf, np.float32), out="stages_on")
+            sizes = main.constant([1] * count, np.int64)
             for source, parts in (("thresholds", "threshold"), (on, "on")):
                 names = [f"{parts}_{index}" for index in range(count)]
-                main.nodes.append(helper.make_node("Split", [source], names, name=parts, axis=0, num_outputs=count))
+                main.nodes.append(helper.make_node("Split", [source, sizes], names, name=parts, axis=0))
 
     def _backbone(self, index: int, state: _State) -> _State:
         """Add all that follows the savers in one branch, which costs one comparison if no row remains."""
@@ -334,6 +336,8 @@ def stitch(
     parts = chain.all
     model = helper.make_model(graph, opset_imports=_opsets(parts), producer_name="dynamic_exit")
     model.ir_version = max(part.proto.ir_version for part in parts)
+    if operator_version(model) < EXPORTED_FROM:
+        lower_operators(model.graph)
     metadata = {"stages": chain.stages, "chain": chain.describe(), **metadata}
     helper.set_model_props(model, {key: json.dumps(value, separators=(",", ":")) for key, value in metadata.items()})
     try:

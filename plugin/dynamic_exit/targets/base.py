@@ -132,6 +132,11 @@ class Target(ABC, Generic[PartT]):
     ):
         self.quantization, self.calibration, self.threads, self.dims = quantization, dict(calibration), threads, dims
 
+    @property
+    def variant(self) -> str:
+        """What parts depend on besides the module and the quantization; part of cache keys."""
+        return ""
+
     @abstractmethod
     def make_parts(self, request: ExportRequest) -> tuple[PartT, PartT]:
         """Export one module in this process; result as for `export_parts`."""

@@ -1,12 +1,12 @@
 """The target onnxruntime: stages as ONNX models, in one file or one file a stage."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import onnx
-from torch import Tensor, nn
+from torch import nn
 
 from ..artifact.layout import write_model
 from ..chain.operating_point import OperatingPoints
@@ -14,8 +14,8 @@ from ..core import distributed
 from ..core.batching import DEFAULT_BATCH_SIZE, named_batches
 from ..core.cache import open_cache
 from ..data.run_inputs import RunInputs
-from ..graph import Classifier
 from ..onnx.export import export_part
+from ..onnx.opset import OPSET
 from ..onnx.part import Part
 from ..onnx.quantize import QuantizationOptions, quantize_part
 from ..onnx.session import PartSession, open_session
@@ -26,24 +26,30 @@ from .float_twin import check_twin, keep_twin
 from .verification import File, stitch_file, verify
 
 
-def export_whole(classifier: Classifier, example: Mapping[str, Tensor], dims: FreeDims) -> Part:
-    """Export a classifier in one piece.
+def export_whole(run_inputs: RunInputs, dims: FreeDims) -> Part:
+    """Export a run's backbone in one piece, with the opset that its recipe asks for.
 
     Args:
-        classifier: The backbone.
-        example: The data's inputs of two samples, by name.
+        run_inputs: The recipe, the backbone and an example of the inputs.
         dims: Free dimensions of inputs besides the batch: input -> index -> name.
 
     Raises:
         ExportError: It cannot be exported.
     """
+    classifier, example = run_inputs.backbone, run_inputs.example
     names = classifier.input_names or tuple(example)
     free = [dims.get(name, {}) for name in names]
-    return export_part("backbone", classifier, names, "logits", classifier.select(example), free)
+    example_inputs = classifier.select(example)
+    return export_part("backbone", classifier, names, "logits", example_inputs, free, opset=recipe_opset(run_inputs))
+
+
+def recipe_opset(run_inputs: RunInputs) -> int:
+    """Return the opset that a run's recipe asks for; stanzas of other targets have no such key."""
+    return getattr(run_inputs.recipe.export, "opset", OPSET)
 
 
 class OnnxRuntimeTarget(Target[Part]):
-    """Exports stages as ONNX models; arguments as for `Target`."""
+    """Exports stages as ONNX models with the operators of version `opset`; other arguments as for `Target`."""
 
     extension = "onnx"
 
@@ -53,14 +59,22 @@ class OnnxRuntimeTarget(Target[Part]):
         calibration: Feeds,
         threads: int | None = None,
         dims: FreeDims = MappingProxyType({}),
+        opset: int = OPSET,
     ):
         super().__init__(quantization, calibration, threads, dims)
-        self._options = quantization
+        self._options, self._opset = quantization, opset
+
+    @property
+    def variant(self) -> str:
+        """What parts depend on besides the module and the quantization; part of cache keys."""
+        return f"opset {self._opset}"
 
     def make_parts(self, request: ExportRequest) -> tuple[Part, Part]:
         """Export one module in this process; result as for `export_parts`."""
         names, dims = request.input_names, self.free_dims(request.module, request.input_names)
-        part = float_part = export_part(request.name, request.module, names, request.output_kind, request.example, dims)
+        part = float_part = export_part(
+            request.name, request.module, names, request.output_kind, request.example, dims, opset=self._opset
+        )
         if self._options and request.feeds is not None:
             part = quantize_part(part, named_batches(request.feeds, DEFAULT_BATCH_SIZE), self._options)
         return float_part, part
@@ -89,7 +103,7 @@ class OnnxModel:
         self.stages, self.points, self.run_inputs = stages, points, run_inputs
         tuning = run_inputs.recipe.dynamic_exit.tuning
         self.default = points.by_name(tuning.default_goal)
-        static = export_whole(run_inputs.backbone, run_inputs.example, dims).proto
+        static = export_whole(run_inputs, dims).proto
         self.files = {
             "static": File(static, open_session(static, threads=tuning.threads)),
             "float": stitch_file(stages, "float_part", points, self.default, run_inputs),

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import onnxruntime
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from ...artifact.file_runner import FileRunner, Runner
 from ...artifact.folder import MODEL_FILE
 from ...artifact.manifest import Manifest
 from ...artifact.runner import SegmentsRunner, load_onnx_part
 from ...onnx.inference import CPU
+from ...onnx.opset import NEWEST_OPSET, OLDEST_OPSET, OPSET
 from ...onnx.session import open_session
 from ...passes.stanza import refuse
 from ...recipe.export import Export
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
 
 class OnnxRuntimeExport(Export):
     """What is written for onnxruntime, and where."""
+
+    opset: int = Field(
+        OPSET,
+        ge=OLDEST_OPSET,
+        le=NEWEST_OPSET,
+        description="version of ONNX's operators; older runtimes need an older one, which not every model can be "
+        "written with",
+    )
 
     @model_validator(mode="after")
     def _check_format(self) -> Self:
@@ -53,12 +62,13 @@ class OnnxRuntime(TargetKind):
         self, run_inputs: "RunInputs", backbone: "Backbone"
     ) -> "tuple[OnnxRuntimeTarget, list[QuantizationTrial]]":
         """Create the target, with the best of the quantizations that the recipe names."""
-        from ..onnxruntime import OnnxRuntimeTarget
+        from ..onnxruntime import OnnxRuntimeTarget, recipe_opset
         from ..precision import choose_numerics
 
         quantization, trials = choose_numerics(run_inputs, backbone)
         inputs, threads = run_inputs.splits["calibration"].inputs, run_inputs.recipe.dynamic_exit.tuning.threads
-        return OnnxRuntimeTarget(quantization, inputs, threads, backbone.dims), trials
+        opset = recipe_opset(run_inputs)
+        return OnnxRuntimeTarget(quantization, inputs, threads, backbone.dims, opset), trials
 
     def open(self, folder: Path, manifest: Manifest, options: Mapping[str, Any]) -> Runner:
         """Open the file or the files.
