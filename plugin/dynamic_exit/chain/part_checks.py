@@ -27,7 +27,8 @@ def segment_input_names(segment: nn.Module, place: int, input_names: tuple[str, 
     Raises:
         ModelError: It takes what neither the model nor another segment provides.
     """
-    names = tuple(getattr(segment, "input_names", input_names if place == 0 else (HIDDEN,)))
+    stated = getattr(segment, "input_names", None)  # None of a whole classifier that takes all
+    names = tuple(stated if stated is not None else input_names if place == 0 else (HIDDEN,))
     known = input_names if place == 0 else (HIDDEN, *input_names)
     for name in names:
         if name not in known:

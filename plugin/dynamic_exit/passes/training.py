@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +24,16 @@ logger = logging.getLogger(__name__)
 #: to a scalar loss; output and inputs are where training is.
 LossFunction = Callable[[Tensor, Tensor, list[Tensor], int], Tensor]
 
+#: Name of an optimizer in a recipe.
+OptimizerName = Literal["adamw", "sgd"]
+
 _WARMUP_SHARE = 0.1
 _MAX_GRADIENT_NORM = 1.0
+_MOMENTUM = 0.9
 
 
 class TrainingOptions(Protocol):
-    """What a stanza says about training: `learning_rate` is AdamW's peak, after a warm-up and before a cosine decay."""
+    """What a stanza says about training: `learning_rate` is the peak, after a warm-up and before a cosine decay."""
 
     @property
     def epochs(self) -> int:
@@ -45,7 +49,7 @@ class TrainingOptions(Protocol):
 
     @property
     def weight_decay(self) -> float:
-        """Of AdamW."""
+        """Of the optimizer."""
 
     @property
     def augment(self) -> str:
@@ -99,6 +103,7 @@ class TrainingRun:
         watch: Called with the number of each epoch, from 1, and the model after it; returns whether to stop.
         layer_decay: Rate of each layer over that of the one behind it; 1 for one rate. The last layer has the full
             rate. A layer begins at each weight of two dimensions or more, in the order in which they are registered.
+        optimizer: ``adamw``, or ``sgd`` with Nesterov momentum 0.9, whose gradients are not clipped.
         mixed_precision: Multiply in bfloat16 where training is, if it has units for that; weights and losses stay in
             float32.
     """
@@ -109,6 +114,7 @@ class TrainingRun:
     deadline: float | None = None
     watch: Callable[[int, nn.Module], bool] | None = None
     layer_decay: float = 1.0
+    optimizer: OptimizerName = "adamw"
     mixed_precision: bool = False
 
     def with_watch(self, watch: Callable[[int, nn.Module], bool]) -> "TrainingRun":
@@ -145,8 +151,8 @@ def train(
     model.to(device).train().requires_grad_(True)
     count = samples.count
     batches = max(1, count // options.batch_size)  # a short last batch would disturb the batch statistics
-    parameters = _parameters(model, options.learning_rate, run.layer_decay)
-    optimizer = torch.optim.AdamW(parameters, lr=options.learning_rate, weight_decay=options.weight_decay)
+    optimizer = _make_optimizer(model, options, run)
+    max_norm = math.inf if run.optimizer == "sgd" else _MAX_GRADIENT_NORM
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_up_and_cosine(options.epochs * batches))
     generator = torch.Generator().manual_seed(run.seed)
     view = samples.view or _augmented(samples, options.augment, run.seed)
@@ -159,7 +165,7 @@ def train(
                 with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
                     output = model(*batch).float()
                 loss = loss_of(output, rows, batch, epoch)
-                _step(model, optimizer, loss, f"of {run.name} became {{}} in epoch {epoch}; lower its learning_rate")
+                _step(optimizer, loss, max_norm, f"of {run.name} became {{}} in epoch {epoch}; lower its learning_rate")
                 schedule.step()
                 release_pages()
                 losses += loss.item() * len(rows)
@@ -171,6 +177,14 @@ def train(
                 break
     model.to(given).eval()
     return losses / count
+
+
+def _make_optimizer(model: nn.Module, options: TrainingOptions, run: TrainingRun) -> torch.optim.Optimizer:
+    parameters = _parameters(model, options.learning_rate, run.layer_decay)
+    common = {"lr": options.learning_rate, "weight_decay": options.weight_decay}
+    if run.optimizer == "sgd":
+        return torch.optim.SGD(parameters, momentum=_MOMENTUM, nesterov=True, **common)
+    return torch.optim.AdamW(parameters, **common)
 
 
 def _parameters(model: nn.Module, rate: float, decay: float) -> ParamsT:
@@ -249,10 +263,11 @@ def check_samples(inputs: Sequence[Tensor], labels: Tensor, teacher_logits: Tens
         raise PassError(f"label {int(labels.max())} is not one of the backbone's {teacher_logits.shape[1]} classes")
 
 
-def _step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, complaint: str) -> None:
+def _step(optimizer: torch.optim.Optimizer, loss: Tensor, max_norm: float, complaint: str) -> None:
     optimizer.zero_grad()
     loss.backward()
-    gradient = nn.utils.clip_grad_norm_(model.parameters(), _MAX_GRADIENT_NORM)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    gradient = nn.utils.clip_grad_norm_(parameters, max_norm)
     for name, value in (("loss", loss), ("gradient", gradient)):
         if not torch.isfinite(value):
             raise PassError(f"the {name} {complaint.format(value.item())}")

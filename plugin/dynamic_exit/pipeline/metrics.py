@@ -25,6 +25,7 @@ from ..report.tables import static_pass_notes
 from ..runtime.stages import StageSet
 from ..targets.measure import Measured
 from ..targets.stage_costs import stage_macs
+from .replacement import Replacement
 from .stages import RecordedBuild
 from .static_passes import static_pass_effect
 from .static_search.results import StaticSearchResult
@@ -42,12 +43,14 @@ class FinishedModel:
         points: The operating points.
         agreements: How well the files agree with the model, by file.
         measured: Its figures on the test samples.
+        replacement: What a saver has replaced; None if the backbone answers last.
     """
 
     stages: StageSet
     points: OperatingPoints
     agreements: Mapping[str, Agreement]
     measured: Measured
+    replacement: Replacement | None = None
 
 
 def collect_metrics(
@@ -65,13 +68,17 @@ def collect_metrics(
     run_inputs, points, measured = build.run_inputs, model.points, model.measured
     effect = None if search else static_pass_effect(run_inputs)
     checks = check_drops(points, test)
-    goal_checks = search.check_drops(points, test) if search else checks
+    reference, rows = search or model.replacement, measured.rows
+    goal_checks = reference.check_drops(points, test) if reference else checks
+    if model.replacement:  # all costs are over that of what answers last, and the first row is the backbone
+        backbone_ratio = model.replacement.backbone_cost / points.baseline.cost
+        rows = [rows[0].model_copy(update={"cost_ratio": backbone_ratio}), *rows[1:]]
     macs, shift = stage_macs(model.stages), find_shift(calibration, test)
     end = unreached(points.points, (*model.stages.spec.names, FINAL))
     return Metrics(
         seed=run_inputs.recipe.seed,
         samples={key: len(samples) for key, samples in run_inputs.splits.items()},
-        rows=_with_errors(measured.rows, checks, goal_checks),
+        rows=_with_errors(rows, checks, goal_checks),
         timing=measured.timing,
         sizes=measured.sizes,
         target=run_inputs.recipe.export.target,
@@ -93,7 +100,7 @@ def collect_metrics(
         ],
         candidates_seconds=round(build.candidates_seconds, 1),
         static_search=search.figures(points, goal_checks) if search else None,
-        baseline_cost=points.baseline.cost,
+        baseline_cost=model.replacement.backbone_cost if model.replacement else points.baseline.cost,
         stages=_stages_alone(calibration),
         multiply_adds=StageMacs(own=dict(macs.own), prefix=dict(macs.prefix)),
         verification={key: VerificationFigures(**vars(each)) for key, each in model.agreements.items()},

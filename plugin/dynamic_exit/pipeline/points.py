@@ -5,16 +5,17 @@ from ..chain.operating_point import OperatingPoints
 from ..search.optimizer import tune
 from ..search.options import SearchOptions
 from ..search.splits import split
+from .replacement import Replacement
 from .stages import RecordedBuild
 from .static_search.results import StaticSearchResult
 
 
-def tune_points(recorded: RecordedBuild, search: StaticSearchResult | None = None) -> OperatingPoints:
+def tune_points(recorded: RecordedBuild, reference: StaticSearchResult | Replacement | None = None) -> OperatingPoints:
     """Search on calibration samples and report on test samples; a guarantee is tested on samples of its own.
 
     Args:
         recorded: The model and its records.
-        search: The static search that found it, whose goals are relative to its own backbone.
+        reference: Has the goals relative to what answers last, where those of the recipe are relative to another model.
 
     Returns:
         One point for each goal of the recipe, with that goal and its name.
@@ -32,7 +33,7 @@ def tune_points(recorded: RecordedBuild, search: StaticSearchResult | None = Non
     points = tune(
         calibration,
         test,
-        search.goals if search else written,
+        reference.goals if reference else written,
         SearchOptions(build.stages.fuse, seed=recipe.seed),
         guarantee_records=proof,
         guarantee=tuning.guarantee,
@@ -41,5 +42,5 @@ def tune_points(recorded: RecordedBuild, search: StaticSearchResult | None = Non
         point.model_copy(update={"name": wanted.point_name, "goal": goal})
         for wanted, goal, point in zip(tuning.goals, written, points.points, strict=True)
     ]
-    warnings = (*points.warnings, *(search.notes if search else ()))
+    warnings = (*points.warnings, *(reference.notes if reference else ()))
     return points.model_copy(update={"points": tuple(named), "warnings": warnings})

@@ -30,6 +30,7 @@ from .exits import add_exits
 from .inputs import load_run_inputs
 from .metrics import FinishedModel, collect_metrics
 from .points import tune_points
+from .replacement import replace_backbone
 from .savers import add_savers
 from .stages import RecordedBuild, add_costs, export_backbone, record_split
 from .static_passes import apply_static_passes
@@ -152,10 +153,12 @@ def _build(
 
 def _finish(workspace: Workspace, recorded: RecordedBuild, search: StaticSearchResult | None, started: float) -> Result:
     """Tune, assemble, write, verify and measure the model, on the main process."""
-    build = recorded.build
     with _records_kept(workspace, recorded.calibration):
+        stanza = recorded.build.run_inputs.recipe.dynamic_exit.tiny_saver
+        recorded, replacement = replace_backbone(recorded) if stanza and stanza.replace_backbone else (recorded, None)
+        build = recorded.build
         with log_seconds(logger, "search for operating points"):
-            points = tune_points(recorded, search)
+            points = tune_points(recorded, search or replacement)
         stages = build.stages.select([stage.stage for point in points.points for stage in point.stages])
         logger.info(f"stages in use: {', '.join((*stages.savers, *stages.exits)) or 'none, nothing pays off'}")
         with log_seconds(logger, "model assembled, written and verified"):
@@ -166,7 +169,7 @@ def _finish(workspace: Workspace, recorded: RecordedBuild, search: StaticSearchR
         logger.info("verified: at every operating point the file answers as its model does, on every test sample")
         with log_seconds(logger, "accuracy and latency measured"):
             measured = measure(stages, model.files, points, build.run_inputs)
-        finished = FinishedModel(stages, points, agreements, measured)
+        finished = FinishedModel(stages, points, agreements, measured, replacement)
         metrics = collect_metrics(recorded, finished, search, time.perf_counter() - started)
         return Result(workspace.finish(build.run_inputs, stages, written, points, metrics), points, metrics)
 

@@ -21,23 +21,39 @@ def better_alone(calibration: Records, test: Records) -> str | None:
     Returns:
         One sentence with the paired difference on test samples and its standard error; None if there is no such saver.
     """
-    savers = [index for index, kind in enumerate(calibration.kinds) if kind == "saver"]
-    costs = calibration.own_cost / calibration.prefix_cost[-1]
-    correct = _correct(calibration).mean(axis=1)
-    able = [index for index in savers if costs[index] < 1 and correct[index] >= correct[-1]]
-    if not able:
+    name = best_alone(calibration)
+    if name is None:
         return None
-    best = max(able, key=lambda index: (correct[index], -costs[index]))
-    answers = _correct(test)
+    best, answers = calibration.index(name), _correct(test)
+    cost = calibration.own_cost[best] / calibration.baseline_cost
     difference = answers[best].astype(float) - answers[-1]
     points, error = 100 * difference.mean(), 100 * difference.std() / np.sqrt(len(difference))
     if points < 0:
         return None
     is_better = f"is {points:.1f} ± {error:.1f} points better than" if points > 0 else "is right as often as"
     return (
-        f"{calibration.stages[best]} alone {is_better} the backbone at {costs[best]:.2g} of its cost, on {len(test)} "
-        "test samples: deploy it alone"
+        f"{name} alone {is_better} the backbone at {cost:.2g} of its cost, on {len(test)} test samples: deploy it alone"
     )
+
+
+def best_alone(calibration: Records) -> str | None:
+    """Return the saver that is right most often of those that cost less than the backbone and are right as often.
+
+    Args:
+        calibration: Records of all stages on the samples that were searched.
+
+    Returns:
+        Its stage name, the cheaper one of two that are as good; None if there is none.
+    """
+    correct = _correct(calibration).mean(axis=1)
+    able = [
+        index
+        for index, kind in enumerate(calibration.kinds)
+        if kind == "saver" and calibration.own_cost[index] < calibration.baseline_cost and correct[index] >= correct[-1]
+    ]
+    if not able:
+        return None
+    return calibration.stages[max(able, key=lambda index: (correct[index], -calibration.own_cost[index]))]
 
 
 def _correct(records: Records) -> np.ndarray:

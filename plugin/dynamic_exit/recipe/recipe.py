@@ -72,6 +72,16 @@ class Recipe(StaticPasses):
         return self
 
     @model_validator(mode="after")
+    def _check_replacement(self) -> Self:
+        saver = self.dynamic_exit.tiny_saver
+        if saver and saver.replace_backbone and self.dynamic_exit.tuning.static_search is not None:
+            raise refuse(
+                "has both `tiny_saver.replace_backbone`, which drops the backbone, and `tuning.static_search`, which "
+                "searches the best form of it; keep one"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_stage_names(self) -> Self:
         saver = self.dynamic_exit.tiny_saver
         if saver and "final" in [candidate.stage_name for candidate in saver.models]:

@@ -96,6 +96,7 @@ class StageSet:
         taps: What exits of a sequence network read, by index of the segment after which a tap stands; -1 for the tap
             on the last saver's logits.
         numerics: What tables call the numbers of the backbone's segments, such as ``int8``.
+        in_place: Name of the saver that is the only segment, in the place of the backbone; None for the backbone.
     """
 
     input_names: tuple[str, ...]
@@ -106,6 +107,7 @@ class StageSet:
     fuse: str = "none"
     taps: Mapping[int, Stage] = field(default_factory=dict)
     numerics: str = FLOAT
+    in_place: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("positions", "savers", "exits", "taps"):

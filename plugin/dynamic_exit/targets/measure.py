@@ -36,7 +36,8 @@ class Measured:
     """What was measured of a finished model.
 
     Attributes:
-        rows: The backbone alone in float, as exported if that differs, and every operating point.
+        rows: The backbone alone in float, as exported if that differs, or what is in its place, and every operating
+            point.
         timing: How times were measured.
         sizes: Of the backbone alone, of the file, and of its parts together.
     """
@@ -62,8 +63,9 @@ def measure(
     feeds = split.feeds([*dict.fromkeys((*stages.input_names, *names))])
     static, shipped = files["static"], files["shipped"]
     variants = {f"backbone, {FLOAT}": Variant(static.session)}
-    if stages.numerics != FLOAT:
-        variants[f"backbone, {stages.numerics}"] = Variant(shipped.session, point_thresholds(points.backbone, chain))
+    if stages.in_place or stages.numerics != FLOAT:
+        alone = f"{stages.in_place}, in its place" if stages.in_place else f"backbone, {stages.numerics}"
+        variants[alone] = Variant(shipped.session, point_thresholds(points.backbone, chain))
     for point in points.points:
         variants[point.name] = Variant(shipped.session, point_thresholds(point, chain))
     seconds = time_variants(variants, feeds, sorted({1, tuning.batch_size}), tuning.threads)

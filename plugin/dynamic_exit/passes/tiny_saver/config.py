@@ -55,6 +55,12 @@ class TinySaverStanza(Stanza):
         "better than chance, before savers are chosen",
     )
 
+    replace_backbone: bool = Field(
+        False,
+        description="true: a saver that is right as often as the backbone on calibration samples, at a lower cost, "
+        "takes its place, and the backbone is not exported; not with `tuning.static_search`",
+    )
+
     @property
     def models(self) -> list[ModelSource]:
         """The candidates that are given."""

@@ -10,6 +10,7 @@ from ...augment import AUGMENTS, AugmentName
 from ...kinds import add_names, check_registered
 from ...model_source import MODEL_SOURCES, ModelSource
 from ...stanza import Stanza, refuse
+from ...training import OptimizerName
 from .registry import MAKERS
 
 #: The maker that stands for all makers that suit the inputs.
@@ -67,8 +68,9 @@ class TrainedMakerStanza(MakerStanza):
         f"steps, {MAX_EPOCHS} at most",
     )
     batch_size: int = Field(128, ge=2, description="samples per step at least, if there are as many")
-    learning_rate: float = Field(3e-3, gt=0, description="peak rate of AdamW, after a warm-up and before cosine decay")
-    weight_decay: float = Field(1e-4, ge=0, description="of AdamW")
+    optimizer: OptimizerName = Field("adamw", description="sgd: with Nesterov momentum 0.9")
+    learning_rate: float = Field(3e-3, gt=0, description="peak rate, after a warm-up and before cosine decay")
+    weight_decay: float = Field(1e-4, ge=0, description="of the optimizer")
     distillation: float = Field(0.9, ge=0, le=1, description="share of the loss that follows the backbone")
     temperature: float = Field(2.0, gt=0, le=100, description="of both logits where the backbone is followed")
     augment: AugmentName = Field("none", description=AUGMENTS)

@@ -86,7 +86,7 @@ class TrainedMaker(SaverMaker):
         rows = order[len(held_out) :].sort().values
         inputs = tuple(teaching.inputs[name] for name in self.input_names)
         run = replace(run, mixed_precision=self._mixes_precisions(model, inputs))
-        run = self.pretrain(model, inputs, rows, run)
+        run = replace(self.pretrain(model, inputs, rows, run), optimizer=self.stanza.optimizer)
         views = self.views(teaching.inputs, run.seed, rows)
         count = self.views_taught
         logits = [teaching.logits(views.name(view), partial(views, view=view)) for view in range(count)]
