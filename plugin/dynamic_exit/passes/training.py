@@ -181,10 +181,10 @@ def train(
 
 def _make_optimizer(model: nn.Module, options: TrainingOptions, run: TrainingRun) -> torch.optim.Optimizer:
     parameters = _parameters(model, options.learning_rate, run.layer_decay)
-    common = {"lr": options.learning_rate, "weight_decay": options.weight_decay}
+    rate, decay = options.learning_rate, options.weight_decay
     if run.optimizer == "sgd":
-        return torch.optim.SGD(parameters, momentum=_MOMENTUM, nesterov=True, **common)
-    return torch.optim.AdamW(parameters, **common)
+        return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=_MOMENTUM, nesterov=True)
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
 
 
 def _parameters(model: nn.Module, rate: float, decay: float) -> ParamsT:
