@@ -10,7 +10,6 @@ import numpy as np
 
 from ..artifact.folder import RECIPE_FILE
 from ..artifact.manifest import IMAGES, TEXT, read_manifest
-from ..core.cache import open_cache
 from ..data.checks import check_samples
 from ..data.class_names import ClassNames
 from ..data.loading import encode_label_names, load_splits
@@ -47,8 +46,8 @@ def load_samples(data: Path, folder: Path) -> Split:
         split = Split("data", *check_samples(*samples["data"], split="data"), found)
     elif data.suffix in (".yaml", ".yml"):
         recipe = read_recipe(data)
-        stanza, served = recipe.dynamic_exit.cache, partial(_served_format, folder)
-        reading = ImageReading(served, open_cache(stanza.directory, stanza.enabled))
+        cache, served = recipe.dynamic_exit.cache.open(), partial(_served_format, folder)
+        reading = ImageReading(served, cache)
         split = load_splits(recipe.data, recipe.seed, recipe.model, note=_log, images=reading)["test"]
     elif data.is_dir() or is_text_file(data):
         split = _load_path(data, folder)

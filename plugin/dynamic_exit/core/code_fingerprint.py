@@ -131,7 +131,8 @@ class CodeFingerprint:
     def _forward(self, part: nn.Module) -> str:
         """Return the code of a forward that torch generated, for an fx graph or a script."""
         if isinstance(part, torch.fx.GraphModule):
-            return part.code
+            called = dict.fromkeys(node.target for node in part.graph.nodes if isinstance(node.target, FunctionType))
+            return digest(part.code, [self.value(function) for function in called])
         if isinstance(part, torch.jit.ScriptModule) and hasattr(part, "forward"):
             code, constants = part.code_with_constants
             return digest(code, self.value(constants.const_mapping))

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from torch import nn
 
-from ..core.cache import open_cache
 from ..data.checks import check_labels, check_same_format
 from ..data.class_names import Note, find_class_names
 from ..data.loading import load_splits
@@ -65,7 +64,7 @@ def load_run_inputs(
         DynamicExitError: One sentence on the first thing that cannot be used.
     """
     notes: list[str] = []
-    cache = open_cache(recipe.dynamic_exit.cache.directory, recipe.dynamic_exit.cache.enabled)
+    cache = recipe.dynamic_exit.cache.open()
     early = _EarlyBackbone(recipe, model, notes.append)
     builder = find_builder(recipe.model)
     builder.check() if model is None else check_objective(model, f"model '{recipe.model.name}'")

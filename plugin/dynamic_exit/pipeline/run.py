@@ -15,7 +15,7 @@ from ..artifact.workspace import Workspace
 from ..candidates.pool import CandidatePool
 from ..chain.operating_point import OperatingPoints
 from ..core import distributed
-from ..core.cache import Cache, open_cache
+from ..core.cache import Cache
 from ..core.logging import log_seconds, silenced
 from ..core.process_state import preserve_process_state
 from ..core.progress import Progress
@@ -100,7 +100,7 @@ def run(
         distributed.run_on_main(lambda: workspace.output.check_space(_least_bytes(run_inputs)))
         run_inputs.log_notes()
         with log_seconds(logger, "all stages and records made"):
-            cache = open_cache(recipe.dynamic_exit.cache.directory, recipe.dynamic_exit.cache.enabled)
+            cache = recipe.dynamic_exit.cache.open()
             shown = progress if distributed.is_main_process() else None  # helpers log nothing
             recorded, search = _build(run_inputs, cache, partial(workspace.begin, resume), resume, shown)
         result = distributed.run_on_main(

@@ -22,7 +22,7 @@ class DynamicExit(Stanza):
     tiny_saver: TinySaverStanza | None = Field(None, description="independent small models that answer first")
     early_exit: EarlyExitStanza | None = Field(None, description="exit heads inside the backbone")
     tuning: Tuning = Field(Tuning(), description="thresholds and operating points")
-    cache: CacheStanza = Field(CacheStanza(), description="finished work on candidates")
+    cache: CacheStanza = Field(CacheStanza(), description="finished work: exported parts, candidates")
 
     @model_validator(mode="after")
     def _check_passes(self) -> Self:

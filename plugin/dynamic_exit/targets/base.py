@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +16,9 @@ from ..chain.names import HIDDEN
 from ..chain.operating_point import OperatingPoints
 from ..core import distributed
 from ..core.batching import DEFAULT_BATCH_SIZE, batches
+from ..core.cache import Cache
 from ..core.file_archive import pack_files, unpack_files
+from ..core.hashing import array_fingerprint, digest
 from ..core.mapped_arrays import collect_blocks
 from ..cost import count_macs
 from ..data.run_inputs import RunInputs
@@ -24,6 +26,7 @@ from ..errors import ExportError, first_line
 from ..graph.backbone import Backbone
 from ..onnx.verification import Agreement, logit_differences
 from ..runtime.stages import ExportedPart, Stage, StageSet
+from .export_cache import export_key, find_parts
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +119,7 @@ class Target(ABC, Generic[PartT]):
         calibration: The model's inputs by name, each (N, ...): ranges of activations are found on them.
         threads: Threads within an operator; None leaves it to the runtime.
         dims: Free dimensions of inputs besides the batch: input -> index -> name.
+        cache: Keeps exported segments and exits; None keeps none.
 
     Attributes:
         extension: Of the files that it writes, without the dot.
@@ -129,8 +133,10 @@ class Target(ABC, Generic[PartT]):
         calibration: Feeds,
         threads: int | None = None,
         dims: FreeDims = MappingProxyType({}),
+        cache: Cache | None = None,
     ):
         self.quantization, self.calibration, self.threads, self.dims = quantization, dict(calibration), threads, dims
+        self.cache = cache
 
     @property
     def variant(self) -> str:
@@ -163,11 +169,14 @@ class Target(ABC, Generic[PartT]):
             run_inputs: The recipe, the backbone and the samples.
         """
 
-    def export_parts(self, request: ExportRequest) -> tuple[PartT, PartT]:
+    def export_parts(
+        self, request: ExportRequest, make: Callable[[], tuple[PartT, PartT]] | None = None
+    ) -> tuple[PartT, PartT]:
         """Export one module; of several processes the main one does.
 
         Args:
             request: The module.
+            make: Does it; None takes `make_parts`.
 
         Returns:
             The part in float, and as exported: quantized, or the same object.
@@ -186,7 +195,7 @@ class Target(ABC, Generic[PartT]):
             )
             return plain, shipped
 
-        return distributed.run_on_main(lambda: self.make_parts(request), pack, unpack)
+        return distributed.run_on_main(make or (lambda: self.make_parts(request)), pack, unpack)
 
     def free_dims(self, module: nn.Module, input_names: Sequence[str]) -> list[dict[int, str]]:
         """Return, for each of its inputs, a module's free dimensions besides the batch: index -> name."""
@@ -198,8 +207,22 @@ class Target(ABC, Generic[PartT]):
         return Stage(module, part, self.open_part(part), macs, float_part, example)
 
     def export_stage(self, request: ExportRequest) -> Stage:
-        """Export one module as a stage; arguments as for `export_parts`."""
-        return self.make_stage(request.module, *self.export_parts(request), request.example)
+        """Export one module as a stage, or find what was exported before; arguments as for `export_parts`."""
+
+        def load(content: bytes) -> PartT:
+            return self.load_part(request.name, content, request.input_names, request.output_kind)
+
+        def find() -> tuple[PartT, PartT]:
+            return find_parts(self.cache, lambda: self._key(request), load, lambda: self.make_parts(request))
+
+        return self.make_stage(request.module, *self.export_parts(request, find), request.example)
+
+    def _key(self, request: ExportRequest) -> str:
+        feeds = [] if request.feeds is None else [(key, array_fingerprint(x)) for key, x in request.feeds.items()]
+        named = [request.name, request.output_kind, *request.input_names]
+        dims = str(self.free_dims(request.module, request.input_names))
+        numerics = digest(str(self.quantization), feeds) if feeds else ""
+        return export_key(type(self), request.module, request.example, digest(named), dims, numerics, self.variant)
 
     def export_backbone(self, backbone: Backbone, quantize: bool = True) -> list[Stage]:
         """Export all segments; each is calibrated on what the float segments before it give.

@@ -194,4 +194,4 @@ def _open(folder: Path) -> Cache:
         stanza = read_recipe(folder / "recipe.yaml").dynamic_exit.cache
     except DynamicExitError:  # a recipe that is not valid here, such as that of a model in memory
         return open_cache(None, True)
-    return open_cache(stanza.directory, stanza.enabled)
+    return stanza.open()

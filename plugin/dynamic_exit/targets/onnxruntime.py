@@ -12,7 +12,9 @@ from ..artifact.layout import write_model
 from ..chain.operating_point import OperatingPoints
 from ..core import distributed
 from ..core.batching import DEFAULT_BATCH_SIZE, named_batches
-from ..core.cache import open_cache
+from ..core.cache import Cache
+from ..core.hashing import digest
+from ..core.model_fingerprint import classifier_fingerprint
 from ..data.run_inputs import RunInputs
 from ..onnx.export import export_part
 from ..onnx.opset import OPSET
@@ -22,16 +24,18 @@ from ..onnx.session import PartSession, open_session
 from ..onnx.verification import Agreement
 from ..runtime.stages import StageSet
 from .base import ExportRequest, Feeds, FreeDims, Target
+from .export_cache import export_key, find_parts
 from .float_twin import check_twin, keep_twin
 from .verification import File, stitch_file, verify
 
 
-def export_whole(run_inputs: RunInputs, dims: FreeDims) -> Part:
+def export_whole(run_inputs: RunInputs, dims: FreeDims, cache: Cache | None = None) -> Part:
     """Export a run's backbone in one piece, with the opset that its recipe asks for.
 
     Args:
         run_inputs: The recipe, the backbone and an example of the inputs.
         dims: Free dimensions of inputs besides the batch: input -> index -> name.
+        cache: Keeps what is exported, and finds what was; None does not.
 
     Raises:
         ExportError: It cannot be exported.
@@ -39,8 +43,20 @@ def export_whole(run_inputs: RunInputs, dims: FreeDims) -> Part:
     classifier, example = run_inputs.backbone, run_inputs.example
     names = classifier.input_names or tuple(example)
     free = [dims.get(name, {}) for name in names]
-    example_inputs = classifier.select(example)
-    return export_part("backbone", classifier, names, "logits", example_inputs, free, opset=recipe_opset(run_inputs))
+    inputs, opset = classifier.select(example), recipe_opset(run_inputs)
+
+    def key() -> str:
+        answers = classifier_fingerprint(classifier, inputs)
+        return export_key(export_whole, classifier, inputs, answers, digest(names), str(free), f"opset {opset}")
+
+    def load(content: bytes) -> Part:
+        return Part("backbone", onnx.load_from_string(content), tuple(names), "logits")
+
+    def make() -> tuple[Part, Part]:
+        part = export_part("backbone", classifier, names, "logits", inputs, free, opset=opset)
+        return part, part
+
+    return find_parts(cache, key, load, make)[0]
 
 
 def recipe_opset(run_inputs: RunInputs) -> int:
@@ -60,8 +76,9 @@ class OnnxRuntimeTarget(Target[Part]):
         threads: int | None = None,
         dims: FreeDims = MappingProxyType({}),
         opset: int = OPSET,
+        cache: Cache | None = None,
     ):
-        super().__init__(quantization, calibration, threads, dims)
+        super().__init__(quantization, calibration, threads, dims, cache)
         self._options, self._opset = quantization, opset
 
     @property
@@ -103,7 +120,8 @@ class OnnxModel:
         self.stages, self.points, self.run_inputs = stages, points, run_inputs
         tuning = run_inputs.recipe.dynamic_exit.tuning
         self.default = points.by_name(tuning.default_goal)
-        static = export_whole(run_inputs, dims).proto
+        self.cache = run_inputs.recipe.dynamic_exit.cache.open()
+        static = export_whole(run_inputs, dims, self.cache).proto
         self.files = {
             "static": File(static, open_session(static, threads=tuning.threads)),
             "float": stitch_file(stages, "float_part", points, self.default, run_inputs),
@@ -115,8 +133,7 @@ class OnnxModel:
         model, layout = self.files["shipped"].model, self.run_inputs.recipe.export.layout
         inputs = [_describe_input(value) for value in model.graph.input if value.name in self.stages.input_names]
         written = write_model(folder, self.stages, model, layout, self.default.name)
-        stanza = self.run_inputs.recipe.dynamic_exit.cache
-        keep_twin(self.stages, folder, written["checksums"], open_cache(stanza.directory, stanza.enabled))
+        keep_twin(self.stages, folder, written["checksums"], self.cache)
         twin = check_twin(self.stages, self.run_inputs.splits["calibration"].inputs)
         target = self.run_inputs.recipe.export.target
         return {"inputs": inputs, "target": target, **written, "float_twin": twin}

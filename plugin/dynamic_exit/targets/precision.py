@@ -106,7 +106,8 @@ def _measure(
 ) -> list[QuantizationTrial]:
     """Measure the whole backbone in float and with every algorithm."""
     split, tuning = run_inputs.splits["calibration"], run_inputs.recipe.dynamic_exit.tuning
-    float_part = export_whole(run_inputs, backbone.dims)
+    cache = run_inputs.recipe.dynamic_exit.cache.open()
+    float_part = export_whole(run_inputs, backbone.dims, cache)
     feeds = split.feeds(float_part.input_names)
     parts: dict[str, Part] = {FLOAT: float_part}
     failed: dict[str, str] = {}

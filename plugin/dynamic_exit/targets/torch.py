@@ -16,6 +16,7 @@ from ..artifact.model_config import DynamicExitModelConfig
 from ..artifact.runner import open_runner
 from ..chain.operating_point import OperatingPoints, point_thresholds
 from ..core.batching import DEFAULT_BATCH_SIZE
+from ..core.cache import Cache
 from ..data.run_inputs import RunInputs
 from ..errors import ExportError, VerificationError
 from ..graph import Classifier, Segment, capture, export_program, split
@@ -77,6 +78,7 @@ class TorchTarget(Target[TorchPart]):
         compiled: Whether stages run compiled.
         threads: Threads of compiled operators; None leaves it to torch.
         dims: Free dimensions of inputs besides the batch: input -> index -> name.
+        cache: Keeps exported segments and exits; None keeps none.
     """
 
     extension = "pt2"
@@ -88,8 +90,9 @@ class TorchTarget(Target[TorchPart]):
         compiled: bool = False,
         threads: int | None = None,
         dims: FreeDims = MappingProxyType({}),
+        cache: Cache | None = None,
     ):
-        super().__init__(quantization, calibration, threads, dims)
+        super().__init__(quantization, calibration, threads, dims, cache)
         self._options, self.compiled = quantization, compiled
 
     def make_parts(self, request: ExportRequest) -> tuple[TorchPart, TorchPart]:

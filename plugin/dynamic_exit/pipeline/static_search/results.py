@@ -66,7 +66,8 @@ def evaluate_baseline(run_inputs: RunInputs) -> Baseline:
     """
     backbone, example = run_inputs.backbone, run_inputs.example
     dims = distributed.run_on_all(lambda: cut_backbone(backbone, example, None)).dims
-    part = distributed.run_on_all(lambda: export_whole(run_inputs, dims))
+    cache = run_inputs.recipe.dynamic_exit.cache.open()
+    part = distributed.run_on_all(lambda: export_whole(run_inputs, dims, cache))
     inputs = backbone.select(example)
     session = PartSession(part, run_inputs.recipe.dynamic_exit.tuning.threads)
     stage = Stage(backbone, part, session, count_macs(backbone, inputs), part, inputs)

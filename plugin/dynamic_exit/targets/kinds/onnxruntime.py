@@ -67,8 +67,8 @@ class OnnxRuntime(TargetKind):
 
         quantization, trials = choose_numerics(run_inputs, backbone)
         inputs, threads = run_inputs.splits["calibration"].inputs, run_inputs.recipe.dynamic_exit.tuning.threads
-        opset = recipe_opset(run_inputs)
-        return OnnxRuntimeTarget(quantization, inputs, threads, backbone.dims, opset), trials
+        opset, cache = recipe_opset(run_inputs), run_inputs.recipe.dynamic_exit.cache.open()
+        return OnnxRuntimeTarget(quantization, inputs, threads, backbone.dims, opset, cache), trials
 
     def open(self, folder: Path, manifest: Manifest, options: Mapping[str, Any]) -> Runner:
         """Open the file or the files.

@@ -58,7 +58,8 @@ class Torch(TargetKind):
 
         recipe, inputs = run_inputs.recipe, run_inputs.splits["calibration"].inputs
         options, threads = torch_options(recipe.quantization), recipe.dynamic_exit.tuning.threads
-        return TorchTarget(options, inputs, recipe.export.compile, threads, backbone.dims), []
+        cache = recipe.dynamic_exit.cache.open()
+        return TorchTarget(options, inputs, recipe.export.compile, threads, backbone.dims, cache), []
 
     def open(self, folder: Path, manifest: Manifest, options: Mapping[str, Any]) -> SegmentsRunner:
         """Open the archives; the option ``compile``, else the manifest, says whether with inductor."""
