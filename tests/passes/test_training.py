@@ -59,3 +59,12 @@ def test_what_is_no_classifier_has_no_accuracy_and_its_last_loss_is_returned():
         loss = train(model, UnlabeledInputs((inputs,)), loss_of, Options(epochs=3), TrainingRun(0, "it"))
     assert loss == 3
     assert "epoch 3 of 3: loss 3.0000" in lines
+
+
+def test_sgd_follows_gradients_as_long_as_they_are():
+    """The first step with Nesterov momentum is 1.9 times rate times gradient; AdamW would clip it."""
+    inputs, model = torch.full((8, 4), 30.0), nn.Linear(4, 1, bias=False)
+    before = model.weight.detach().clone()
+    run = TrainingRun(0, "it", optimizer="sgd")
+    train(model, UnlabeledInputs((inputs,)), lambda output, rows, batch, epoch: output.mean(), Options(), run)
+    assert torch.allclose(before - model.weight, torch.full((1, 4), 1.9 * 0.01 * 30.0), atol=1e-5)

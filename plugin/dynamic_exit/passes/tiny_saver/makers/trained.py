@@ -25,6 +25,9 @@ from .views import Views
 #: Samples that an untrained model may look at.
 PREPARED_SAMPLES = 512
 
+# channels of an image's convolution that can be trained channels last
+_NARROWEST = 8
+
 logger = logging.getLogger(__name__)
 
 
@@ -108,7 +111,8 @@ class TrainedMaker(SaverMaker):
         best = _BestEpoch(self, teaching, held_out, run)
         samples = LabeledInputs(inputs, teaching.truth[rows], inputs_of)
         try:
-            model.to(memory_format=torch.channels_last)  # convolutions of images train faster
+            if _is_safe_channels_last(model):
+                model.to(memory_format=torch.channels_last)  # convolutions of images train faster
             train(model, samples, loss_of, self.schedule, run.with_watch(best))
         finally:
             model.to(memory_format=torch.contiguous_format)
@@ -120,6 +124,12 @@ class TrainedMaker(SaverMaker):
         if wanted is None:
             return count_macs(model.eval(), [as_model_input(each[:2]) for each in inputs]) >= MIXED_FROM
         return wanted
+
+
+def _is_safe_channels_last(model: nn.Module) -> bool:
+    """Whether no convolution is so narrow that oneDNN writes beyond its memory in the backward pass, on AVX2."""
+    widths = [each.out_channels for each in model.modules() if isinstance(each, nn.Conv2d)]
+    return min(widths, default=_NARROWEST) >= _NARROWEST
 
 
 class _BestEpoch:
