@@ -1,4 +1,5 @@
 import dataclasses
+import gc
 import subprocess
 import sys
 import time
@@ -7,11 +8,24 @@ from pathlib import Path
 import filelock
 import pytest
 from fast_timing import fast_timing
+from garbage import imports_kept
 from outside_data import DATA, VARIABLE
 from workers import shared_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = Path(sys.executable).with_name("dynamic-exit")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Collect all tests, and with them import nearly all that there is."""
+    with imports_kept():
+        return (yield)
+
+
+def pytest_sessionfinish():
+    """Let the interpreter clear everything, or some libraries report leaks at its end."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,5 @@
 import dataclasses
+import gc
 import json
 import os
 import sys
@@ -9,6 +10,7 @@ import pytest
 import tiny
 import torch
 from fast_timing import fast_timing
+from garbage import imports_kept
 from log_lines import log_lines
 from workers import shared_folder
 
@@ -29,11 +31,32 @@ SLOW_MODULES = set(Path(__file__).with_name("slow_modules.txt").read_text().spli
 def pytest_collection_modifyitems(items):
     """Mark what `make test-fast` leaves out."""
     for item in items:
-        place = (
-            item.path.relative_to(Path(__file__).parent) if item.path.is_relative_to(Path(__file__).parent) else None
-        )
-        if place is None or place.with_suffix("").as_posix() in SLOW_MODULES:
+        if _is_slow(item.path):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Leave modules unread of which no test would run."""
+    left_out = config.option.markexpr == "not slow" and collection_path.suffix == ".py" and _is_slow(collection_path)
+    return True if left_out else None
+
+
+def _is_slow(path: Path) -> bool:
+    """Whether a module is one of those, or lies beside this folder."""
+    here = Path(__file__).parent
+    return not path.is_relative_to(here) or path.relative_to(here).with_suffix("").as_posix() in SLOW_MODULES
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Collect all tests, and with them import nearly all that there is."""
+    with imports_kept():
+        return (yield)
+
+
+def pytest_sessionfinish():
+    """Let the interpreter clear everything, or some libraries report leaks at its end."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

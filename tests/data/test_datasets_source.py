@@ -24,7 +24,7 @@ from dynamic_exit.recipe import DataSource, read_recipe
 from dynamic_exit.recipe.data import DATA_SOURCES
 
 arrow = pytest.importorskip("pyarrow", reason="needs pyarrow, of the extra dev")
-parquet = pytest.importorskip("pyarrow.parquet")
+parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow with parquet, of the extra dev")
 
 SPLITS = ("train", "calibration", "test")
 CLASSES = {"names": ["cat", "dog"], "_type": "ClassLabel"}

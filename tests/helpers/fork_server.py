@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
+from garbage import imports_kept
+
 #: What others install, and Neural Compressor and this package import in any order.
 TORCH = ("onnxscript.function_libs.torch_lib.ops", "torch._dynamo", "torch.export._trace", "torch.onnx")
 #: What the command imports until a recipe has run.
@@ -88,8 +90,9 @@ def _server(imports: tuple[str, ...], path: str) -> subprocess.Popen[str]:
 
 
 def _serve(imports: list[str]) -> None:
-    for module in imports:
-        importlib.import_module(module)
+    with imports_kept():
+        for module in imports:
+            importlib.import_module(module)
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

@@ -128,8 +128,9 @@ def test_a_file_of_something_else_is_filled_anew(segments, images, tmp_path, cha
     else:
         with open(tmp_path / "features.f16", "r+b") as file:
             file.truncate(100)
-    source = live(segments, images, augment)
+    source, seen = live(segments, images, augment), segments[0].seen
     file = cached(source, tmp_path, views)
+    assert segments[0].seen >= seen + SAMPLES * views, "the backbone has run on every view"
     view = int(file._starts[0])
     same(file.batch(torch.tensor([0]), 0), source.batch(torch.tensor([0]), view), 1e-3)
 

@@ -342,8 +342,7 @@ def test_heads_do_not_disturb_each_other(backbone):
     assert_same(alone, among)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use")
 def test_a_gpu_is_used_where_there_is_one(backbone):
-    if not torch.cuda.is_available():
-        pytest.skip("no GPU here")
     exits = attach(backbone)
     assert all(value.device.type == "cpu" for value in states(exits).values())
