@@ -1,5 +1,6 @@
-"""Loaded models in other processes: spawned, forked, by joblib and by datasets, each in a program of its own."""
+"""Loaded models in other processes: spawned, forked, by joblib and by datasets, all from one program."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -9,19 +10,19 @@ import pytest
 import tiny
 
 PROGRAM = """
-import multiprocessing, os, signal, sys
+import functools, multiprocessing, os, signal, sys
 import numpy as np
 import torch
 
 torch.set_num_threads(2)
 from dynamic_exit import DynamicExitModelForImageClassification as Model, load_runner
 
-kind, folder, inputs = sys.argv[1:]
-inputs = np.load(inputs)
+inputs = np.load(sys.argv[1])
+rows = [slice(0, 70), slice(70, 150)]
 LOADED = None
 
-def load():
-    if kind.startswith("runner"):
+def load(kind, folder):
+    if kind == "runner":
         return load_runner(folder, "frugal")
     return Model.from_pretrained(folder, operating_point="frugal")
 
@@ -30,26 +31,15 @@ def answer(rows):
 
 def answer_with(model, rows):
     return model(inputs[rows]).logits, model.operating_point.name
-"""
-MAIN = """
-if __name__ == "__main__":
-    signal.alarm(200)
-    LOADED = load()
-    # enough of them that torch and onnxruntime start their threads
-    many = np.repeat(inputs, 200, axis=0)
-    LOADED(many), torch.ones(1000, 1000).softmax(1)
-    rows = [slice(0, 70), slice(70, 150)]
-    expected = [LOADED(inputs[each]).logits for each in rows]
-"""
-SPAWN = """
-    import functools
+
+def spawn(folder, expected):
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         found = pool.map(functools.partial(answer_with, LOADED), rows)
     assert all(np.allclose(one, other[0], atol=1e-5) for one, other in zip(expected, found))
     assert [point for _, point in found] == ["frugal", "frugal"]
-    print("done")
-"""
-FORK = """
+
+def fork(folder, expected):
+    global LOADED
     with multiprocessing.get_context("fork").Pool(2) as pool:
         found = pool.map(answer, rows)
     assert all(np.allclose(one, other, atol=1e-5) for one, other in zip(expected, found))
@@ -66,75 +56,84 @@ FORK = """
         os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert np.array_equal(LOADED(inputs[rows[0]]).logits, expected[0]), "the parent goes on"
-    print("done")
-"""
-COMPILED = """
+
+def compiled(folder, expected):
     child = os.fork()
     if child == 0:
         try:
             Model.from_pretrained(folder, compile=True)
         except Exception as error:
-            print(type(error).__name__, error)
-        sys.stdout.flush()
+            print(type(error).__name__, error, flush=True)
         os._exit(0)
     os.waitpid(child, 0)
-"""
-JOBLIB = """
+
+def joblib(folder, expected):
     import joblib
     for backend in ("loky", "multiprocessing"):
         found = joblib.Parallel(2, backend=backend)(joblib.delayed(answer_with)(LOADED, each) for each in rows)
         assert all(np.allclose(one, other[0], atol=1e-5) for one, other in zip(expected, found))
-    print("done")
-"""
-DATASETS = """
+
+def datasets(folder, expected):
     import datasets
     model = LOADED
     numbers = datasets.Dataset.from_dict({"row": list(range(150))})
     found = numbers.map(lambda each: {"label": model(inputs[each["row"]]).logits.argmax(1)}, batched=True, num_proc=2)
     assert np.array_equal(found["label"], np.concatenate(expected).argmax(1))
-    print("done")
+
+if __name__ == "__main__":
+    # enough of them that torch and onnxruntime start their threads
+    many = np.repeat(inputs, 200, axis=0)
+    for task in sys.argv[2:]:
+        signal.alarm(200)
+        name, kind, folder = task.split(":", 2)
+        LOADED = load(kind, folder)
+        LOADED(many), torch.ones(1000, 1000).softmax(1)
+        globals()[name](folder, [LOADED(inputs[each]).logits for each in rows])
+        print("done", name, kind, flush=True)
 """
+#: What one program does in turn, and with which kinds of folders; a program for each would spend its time on imports.
+TASKS = [("fork", kind) for kind in ("single", "segments", "torch", "runner")]
+TASKS += [("compiled", "torch"), ("spawn", "single"), ("joblib", "single"), ("datasets", "single")]
+PACKAGES = ("joblib", "datasets")
 
 
-@pytest.fixture
-def play(request, tmp_path):
-    """Run a program about a kind of folder; return what it printed."""
-
-    def run(kind, body):
-        fixture = {"single": "ran", "segments": "ran_segments", "torch": "ran_torch", "runner": "ran"}
-        folder = request.getfixturevalue(fixture[kind]).folder
-        np.save(tmp_path / "inputs.npy", tiny.samples("test")[0])
-        (tmp_path / "program.py").write_text(PROGRAM + MAIN + body)
-        with open(tmp_path / "said", "w+") as said:  # a pipe would wait for processes that hang
-            done = subprocess.run(
-                [sys.executable, tmp_path / "program.py", kind, folder, tmp_path / "inputs.npy"],
-                stdout=said, stderr=subprocess.STDOUT, check=False, env={**os.environ, "OMP_NUM_THREADS": "2"},
-            )  # fmt: skip
-            said.seek(0)
-            lines = said.read().splitlines()
-        assert done.returncode == 0, "\n".join(lines[-30:])
-        return lines[-1]
-
-    return run
+@pytest.fixture(scope="module")
+def lines(request, tmp_path_factory):
+    """What the program has printed, line by line."""
+    fixtures = {"single": "ran", "segments": "ran_segments", "torch": "ran_torch", "runner": "ran"}
+    there = [task for task in TASKS if task[0] not in PACKAGES or importlib.util.find_spec(task[0])]
+    tasks = [f"{name}:{kind}:{request.getfixturevalue(fixtures[kind]).folder}" for name, kind in there]
+    place = tmp_path_factory.mktemp("contract_processes")
+    np.save(place / "inputs.npy", tiny.samples("test")[0])
+    (place / "program.py").write_text(PROGRAM)
+    with open(place / "said", "w+") as said:  # a pipe would wait for processes that hang
+        done = subprocess.run(
+            [sys.executable, place / "program.py", place / "inputs.npy", *tasks],
+            stdout=said, stderr=subprocess.STDOUT, check=False, env={**os.environ, "OMP_NUM_THREADS": "2"},
+        )  # fmt: skip
+        said.seek(0)
+        lines = said.read().splitlines()
+    assert done.returncode == 0, "\n".join(lines[-30:])
+    return lines
 
 
 @pytest.mark.parametrize("kind", ["single", "segments", "torch", "runner"])
-def test_forks_answer(play, kind):
-    assert play(kind, FORK) == "done"
+def test_forks_answer(lines, kind):
+    assert f"done fork {kind}" in lines
 
 
-def test_spawned_processes_answer(play):
-    assert play("single", SPAWN) == "done"
+def test_spawned_processes_answer(lines):
+    assert "done spawn single" in lines
 
 
-def test_compiled_stages_are_refused_in_a_fork(play):
-    assert play("torch", COMPILED) == (
+def test_compiled_stages_are_refused_in_a_fork(lines):
+    assert lines[lines.index("done compiled torch") - 1] == (
         "ExportError compiled stages do not run in a forked process; load the model with compile=False, or start the "
         "process with multiprocessing's method spawn"
     )
 
 
-@pytest.mark.parametrize(("package", "body"), [("joblib", JOBLIB), ("datasets", DATASETS)])
-def test_other_packages_send_models_to_processes(play, package, body):
+@pytest.mark.parametrize("package", PACKAGES)
+def test_other_packages_send_models_to_processes(lines, package):
     pytest.importorskip(package, reason=f"needs {package}, of the extra dev")
-    assert play("single", body) == "done"
+    assert f"done {package} single" in lines
