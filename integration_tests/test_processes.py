@@ -1,10 +1,12 @@
 """One recipe on two processes gives what it gives on one."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import fork_server
 import numpy as np
 import pytest
 import short_command
@@ -47,13 +49,15 @@ def recipe(tmp_path_factory):
 def run(recipe, name, processes=1, *options):
     """Run the command with a cache of its own; return the folder and what was done."""
     folder = recipe.parent / name
-    command = [str(LAUNCHER), "--standalone", f"--nproc-per-node={processes}", *short_command.MODULE]
-    start = command if processes > 1 else [*short_command.COMMAND]
     environment = short_command.environment(
         OMP_NUM_THREADS="1", DYNAMIC_EXIT_CACHE=str(recipe.parent / f"cache-{name}")
     )
+    arguments = ["run", str(recipe), "--output", str(folder), *options]
+    if processes == 1:
+        return folder, fork_server.run(fork_server.COMMAND, *arguments, environment=environment, cwd=ROOT)
+    command = [str(LAUNCHER), "--standalone", f"--nproc-per-node={processes}", *short_command.MODULE]
     done = subprocess.run(
-        [*start, "run", str(recipe), "--output", str(folder), *options],
+        [*command, *arguments],
         cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     return folder, done
@@ -109,7 +113,8 @@ def test_both_processes_work_and_one_of_them_speaks_and_writes(one, two, recipe)
     assert entries[0] == entries[1] > 0
 
 
-def test_what_fails_ends_all_processes_with_one_sentence(recipe):
+def test_what_fails_ends_all_processes_with_one_sentence(recipe, two):
+    shutil.copytree(recipe.parent / "cache-two", recipe.parent / "cache-broken")  # all that comes before it fails
     folder, done = run(recipe, "broken", 2, "--set", "dynamic_exit.early_exit.training.learning_rate=1e30")
     assert done.returncode != 0
     assert done.stderr.count("dynamic-exit: the loss of exit head") == 1

@@ -9,6 +9,7 @@ import pytest
 import sentences
 import tiny
 import torch
+from candidate_trials import shipped_backbone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from log_lines import log_lines
@@ -22,14 +23,11 @@ from dynamic_exit.candidates.teacher import Teacher, TeacherAnswers, training_sa
 from dynamic_exit.core.cache import Cache
 from dynamic_exit.data.split import Split
 from dynamic_exit.errors import DataError, PassError, RecipeError
-from dynamic_exit.graph import Classifier
 from dynamic_exit.passes.tiny_saver.makers import MAKERS, MakerStanza
-from dynamic_exit.pipeline.backbone import cut_backbone
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.runtime.stages import StageSet
-from dynamic_exit.targets.onnxruntime import OnnxRuntimeTarget
 
 CONVNET = {"make": "convnet", "shares": [0.3], "stride": 2, "epochs": 2, "views": 2}
 
@@ -43,10 +41,8 @@ def try_out(recipe, cache, candidates, **overrides):
     """Run the pass alone; returns the stages, the rows of the table by name, and the lines logged."""
     values = {"dynamic_exit.tiny_saver.candidates": candidates, **overrides}
     run_inputs = load_run_inputs(read_recipe(recipe, values))
-    samples = run_inputs.splits["calibration"].inputs["input"]
-    backbone = cut_backbone(Classifier(tiny.backbone()).eval(), {"input": torch.from_numpy(samples[:2])}, None)
-    target = OnnxRuntimeTarget(None, {"input": samples}, threads=1)
-    stages = StageSet(backbone.input_names, target.export_backbone(backbone), {"final": backbone.depth})
+    target, *backbone = shipped_backbone(quantized=False)
+    stages = StageSet(*backbone)
     with log_lines() as lines:
         pool = CandidatePool(run_inputs, cache)
         stages, table = select_candidates(pool, stages, target)
