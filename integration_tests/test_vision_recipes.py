@@ -1,6 +1,7 @@
 """The recipes of a Vision Transformer and of a ConvNeXt on digits, and their bars."""
 
 import json
+import os
 from pathlib import Path
 
 import fork_server
@@ -11,8 +12,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.mark.parametrize("name", ["digits_vit", "digits_convnext"])
 def test_half_a_point_allowed_keeps_accuracy_and_saves_cost(name, tmp_path):
+    environment = {**os.environ, "DYNAMIC_EXIT_CACHE": str(tmp_path / "cache")}
     arguments = ("run", f"recipes/{name}.yaml", "--output", tmp_path / "out")
-    done = fork_server.run(fork_server.COMMAND, *arguments, cwd=ROOT)
+    done = fork_server.run(fork_server.COMMAND, *arguments, environment=environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     rows = {row["name"]: row for row in metrics["rows"]}

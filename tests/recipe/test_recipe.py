@@ -168,6 +168,7 @@ def test_every_default_is_written(tmp_path):
                 "quantize": True,
                 "time_limit": None,
                 "fine_tune": None,
+                "replace_backbone": False,
             },
             "early_exit": {
                 "positions": "auto",
@@ -207,6 +208,7 @@ def test_every_default_is_written(tmp_path):
             "format": "onnx",
             "layout": "single",
             "compile": False,
+            "opset": 20,
         },
     }
 
