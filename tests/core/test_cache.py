@@ -1,4 +1,5 @@
 import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -224,3 +225,27 @@ def test_where_the_cache_lies(monkeypatch, tmp_path):
     assert cache.get(KEY) == {"a": b"1"} and kept.is_dir()
     del cache
     assert not kept.exists() and not (tmp_path / "told").exists()
+
+
+def test_an_error_while_rows_are_made_is_told_as_it_is(cache, log_lines):
+    def make():
+        yield np.zeros((1, 2))
+        raise FileNotFoundError(errno.ENOENT, "No such file", "picture.png")
+
+    with pytest.raises(FileNotFoundError, match="picture.png"):
+        cache.array(KEY, 2, make)
+    assert log_lines == []
+    assert cache.array(KEY, 2, lambda: [np.ones((2, 2))]).sum() == 4
+    assert cache.directory.name == "cache"  # no temporary one
+
+
+def test_arrays_that_were_not_used_for_long_are_removed(cache):
+    keys = [digest(name) for name in ("old", "used again", "young", "new")]
+    for key in keys[:3]:
+        cache.array(key, 1, lambda: [np.zeros((1, 2))])
+    for path in files(cache):
+        if path.stem in keys[:2]:
+            os.utime(path, (0, 0))
+    cache.array(keys[1], 1, lambda: pytest.fail("it is there"))
+    cache.array(keys[3], 1, lambda: [np.ones((1, 2))])
+    assert {path.name for path in files(cache)} == {f"{key}.{end}" for key in keys[1:] for end in ("npy", "zip")}

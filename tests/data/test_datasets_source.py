@@ -351,7 +351,7 @@ REFUSED = {
     ),
     "null text": (
         {"a": ["a", "b", None], "label": [0] * 3}, {"text": {}},
-        f"{WHAT} has null as 'a' in row 2, which is no text; leave the row out",
+        f"{WHAT} has null as 'a' in row 2; leave the row out",
     ),
     "null image": (
         {"img": [{"bytes": png(1, 2, 3), "path": None}, {"bytes": None, "path": None}, None], "label": [0] * 3}, {},

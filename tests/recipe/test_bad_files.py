@@ -97,7 +97,7 @@ TABLE = [
     ("labels of a model, too few", {"model__labels": ["left", "right"]}, None,
      "key 'model.labels' names 2 classes, the model has 3; name each once"),
     ("labels of a model in no file", {"model__labels": "labels.txt"}, None,
-     "labels '{w}/labels.txt' cannot be read: [Errno 2] No such file or directory: '{w}/labels.txt'"),
+     "labels '{w}/labels.txt' do not exist; check the path"),
     ("labels of a model in a broken file", {"model__labels": "labels.json"}, file("labels.json", "{"),
      "labels '{w}/labels.json' cannot be read: Expecting property name enclosed in double quotes: line 1 column "
      "2 (char 1)"),

@@ -265,7 +265,7 @@ def test_labels_are_read_from_files(folder, file, content):
     ("file", "content", "message"),
     [
         ("l.csv", "a", "labels '{path}' must be a .json or .txt file, or a list in the recipe"),
-        ("l.txt", None, "labels '{path}' cannot be read: "),
+        ("l.txt", None, "labels '{path}' do not exist; check the path"),
         ("l.json", "[", "labels '{path}' cannot be read: "),
         ("l.json", '{"0": "a", "2": "b"}', "labels '{path}' have no class 1; number them from 0 without a gap"),
         ("l.json", '{"0": ["n01", "a"]}', "labels '{path}' must be a list of names, or index: name"),

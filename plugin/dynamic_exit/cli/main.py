@@ -179,7 +179,7 @@ def plan(
     quiet: _Quiet = False,
     verbose: _Verbose = False,
 ) -> None:
-    """Show what a recipe would run, with shapes, costs and estimated times; nothing is trained or written."""
+    """Show what a recipe would run, with shapes, costs and estimated times; nothing but the cache is written."""
     from ..analysis.plan import plan as plan_recipe
     from ..report.plan import plan_lines, plan_tables
 

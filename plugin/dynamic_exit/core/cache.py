@@ -4,12 +4,14 @@ An entry is one archive of named byte strings (`file_archive.write_archive`), wr
 short or changed is noticed and made again.
 """
 
+import contextlib
 import functools
 import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,12 @@ from .mapped_arrays import open_mapped, write_blocks
 
 logger = logging.getLogger(__name__)
 _warn_once = functools.cache(logger.warning)
+# seconds after its last use that an array, which may take gigabytes, is removed when another is written
+_ARRAY_LIFE = 30 * 24 * 3600
+
+
+class _MakeError(Exception):
+    """Carries what `make` of `Cache.array` raised, which is no failure of the cache."""
 
 
 class Cache:
@@ -146,20 +154,43 @@ class Cache:
         try:
             if self._is_there(path) and (known := self.value(key)) is not None:
                 if known == file_fingerprint(path):
+                    with contextlib.suppress(OSError):  # the folder may be read only
+                        os.utime(self._path(key))
                     return open_mapped(path)
                 logger.info(f"cache entry '{path.name}' was cut short or changed; it is made anew")
             path = self._path(key).with_suffix(path.suffix)  # perhaps in a temporary folder by now
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._remove_old_arrays()
             with atomic_write(path) as file:
-                write_blocks(file, make(), rows)
+                write_blocks(file, _carry_errors(make), rows)
         except OSError as error:
             self._use_temporary(error)
             return self._array(key, rows, make)
+        except _MakeError as failed:
+            assert failed.__cause__ is not None
+            raise failed.__cause__ from failed.__cause__.__cause__
         self.keep(key, file_fingerprint(path))
         return open_mapped(path)
 
+    def _remove_old_arrays(self) -> None:
+        """Remove arrays that were not used for long; processes that have one open keep it."""
+        oldest = time.time() - _ARRAY_LIFE
+        for path in self.directory.glob("??/*.npy"):
+            entry = path.with_suffix(".zip")
+            with contextlib.suppress(OSError):  # another process may have removed it, another user may own it
+                if max(each.stat().st_mtime for each in (path, entry) if each.is_file()) < oldest:
+                    path.unlink()
+                    entry.unlink(missing_ok=True)
+
     def _path(self, key: str) -> Path:
         return self.directory / key[:2] / f"{key}.zip"
+
+
+def _carry_errors(make: Callable[[], Iterable[np.ndarray]]) -> Iterator[np.ndarray]:
+    try:
+        yield from make()
+    except OSError as error:
+        raise _MakeError from error
 
 
 def _pack_entry(files: dict[str, bytes] | None) -> bytes:

@@ -60,9 +60,7 @@ def read_labels(column: Any, holder: str) -> np.ndarray:
     Raises:
         DataError: A label is null, or a list.
     """
-    row = _first_null(column)
-    if row is not None:
-        raise DataError(f"{holder} has no label in row {row}; leave the row out")
+    _refuse_null(column, holder, "no label")
     if find_kind(column.type) not in ("number", "text"):
         several = "lists as labels: multi-label classification is not supported"
         got = several if _is_list(column.type) else f"labels of type {column.type}"
@@ -77,9 +75,7 @@ def read_texts(column: Any, name: str, holder: str) -> list[str]:
     Raises:
         DataError: One is null.
     """
-    row = _first_null(column)
-    if row is not None:
-        raise DataError(f"{holder} has null as '{name}' in row {row}, which is no text; leave the row out")
+    _refuse_null(column, holder, f"null as '{name}'")
     return [text for chunk in column.chunks for text in _decode(chunk).to_pylist()]
 
 
@@ -89,9 +85,7 @@ def read_arrays(column: Any, name: str, holder: str) -> np.ndarray:
     Raises:
         DataError: One is null, or rows differ in shape.
     """
-    row = _first_null(column)
-    if row is not None:
-        raise DataError(f"{holder} has null as '{name}' in row {row}; leave the row out")
+    _refuse_null(column, holder, f"null as '{name}'")
     what = f"column '{name}' of {holder}"
     chunks = [_to_numpy(chunk, what) for chunk in column.chunks if len(chunk)]
     if len({chunk.shape[1:] for chunk in chunks}) > 1:
@@ -148,9 +142,11 @@ def _checksum(image: RowImage) -> int:
         return 0  # it is told where the image is decoded
 
 
-def _first_null(column: Any) -> int | None:
+def _refuse_null(column: Any, holder: str, said: str) -> None:
+    """Refuse a column with a row that is null, which holds what `said` says."""
     nulls = np.concatenate([chunk.is_null().to_numpy(zero_copy_only=False) for chunk in column.chunks] or [[]])
-    return int(np.flatnonzero(nulls)[0]) if nulls.any() else None
+    if nulls.any():
+        raise DataError(f"{holder} has {said} in row {int(np.flatnonzero(nulls)[0])}; leave the row out")
 
 
 def _decode(chunk: Any) -> Any:

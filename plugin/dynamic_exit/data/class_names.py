@@ -12,9 +12,8 @@ from ..errors import DataError, nearest
 from ..passes import ModelSource
 from ..recipe.data import DataSource
 from ..sources.labels import find_model_labels
+from .spelling import Note, unify_names
 
-#: Receives a note for the user, one sentence.
-Note = Callable[[str], None]
 #: Describes where the label of an index stands: the file or split, and the position in it (may be empty).
 DescribeLocation = Callable[[int], tuple[str, str]]
 
@@ -124,13 +123,17 @@ def merge_class_lists(
     Raises:
         DataError: A name is not a known one, or stands for several classes.
     """
-    found = [list(each) for each in lists.values() if each is not None]
-    if len(found) < len(lists):
+    given = [each for each in lists.values() if each is not None]
+    if len(given) < len(lists):
         return dict(labels), None
+    known = find_names()
+    spelling = unify_names(set().union(*given), known.names if known else (), "class", note)
+    named = {split: [spelling[name] for name in names or ()] for split, names in lists.items()}
+    found = list(named.values())
     double = next((name for each in found for name in each if each.count(name) > 1), None)
     if double is not None:
         raise DataError(f"the data call more than one class '{double}'; give every class a name of its own")
-    names, known = found[0], find_names()
+    names = found[0]
     if any(each != names for each in found):
         note("the splits number their classes differently; they are matched by name")
         names = sort_class_names(set().union(*found), known, "class", note)
@@ -138,7 +141,7 @@ def merge_class_lists(
         names = matched
     else:
         _match_by_order(names, known, "class", note)
-    return {split: _renumber(each, lists[split] or (), names) for split, each in labels.items()}, names
+    return {split: _renumber(each, named[split], names) for split, each in labels.items()}, names
 
 
 def _renumber(labels: np.ndarray, names: Sequence[str], order: Sequence[str]) -> np.ndarray:
@@ -214,6 +217,9 @@ def encode_labels(
     names = known.names if known is not None else ()
     # blanks around a name are no part of it, unless a known one has them
     labels = [label.strip() if isinstance(label, str) and label not in names else label for label in labels]
+    written = {label for label in labels if isinstance(label, str) and label and as_integer(label) is None}
+    spelling = unify_names(written, names, "label", note)
+    labels = [spelling.get(label, label) if isinstance(label, str) else label for label in labels]
     texts = list(map(str, labels))
     numbers = [as_integer(label) for label in labels]
     number_of = {name: index for index, name in enumerate(names)}

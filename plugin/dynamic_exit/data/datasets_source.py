@@ -15,9 +15,10 @@ from ..recipe.data import Columns, DataKind, DataSource
 from ..sources.tokenizer import load_tokenizer
 from .arrow_columns import Kind, drop_missing, find_kind, list_images, read_arrays, read_labels, read_texts
 from .arrow_files import LoadedTable, load_table, open_table
-from .class_names import Note, merge_class_lists
+from .class_names import merge_class_lists
 from .python_samples import LABELS
 from .reader import ReadRequest, Samples, SplitReader
+from .spelling import Note
 from .split import UNNAMED
 from .text_tokens import Texts, tokenize_splits
 

@@ -9,8 +9,9 @@ import numpy as np
 from ..errors import DataError, nearest
 from ..images import ImageDecoder, ImageFile, ImageReading, is_image_name
 from ..recipe.data import DataKind, DataSource
-from .class_names import ClassNames, Note, sort_class_names
+from .class_names import ClassNames, sort_class_names
 from .reader import ReadRequest, SplitReader, find_path
+from .spelling import Note, unify_names
 
 # prefixes of folders that operating systems and tools create
 _IGNORED_PREFIXES = (".", "@")
@@ -47,8 +48,11 @@ class ImageFolderReader:
         max_bad: int = 0,
     ):
         self.path, self.note = path, note
-        folders = {name: _folders(path / name, known) for name in dict.fromkeys(names)}
-        listed = {name: {each: _list_images(path / name / each) for each in found} for name, found in folders.items()}
+        folders = _group_by_class({name: _folders(path / name, known) for name in names}, known, note)
+        listed = {
+            name: {each: _list_images([path / name / folder for folder in found]) for each, found in classes.items()}
+            for name, classes in folders.items()
+        }
         images = {name: {each: files for each, (files, _) in found.items()} for name, found in listed.items()}
         filled = {name: [each for each, files in found.items() if files] for name, found in images.items()}
         for name, classes in filled.items():
@@ -85,11 +89,11 @@ class ImageFolderReader:
                     )
 
     def _note_skipped(
-        self, folders: Mapping[str, list[str]], filled: Mapping[str, list[str]], known: ClassNames | None
+        self, folders: Mapping[str, Mapping[str, list[str]]], filled: Mapping[str, list[str]], known: ClassNames | None
     ) -> None:
         every = set().union(*filled.values())
         hidden = {each.name for name in folders for each in (self.path / name).iterdir() if each.is_dir()}
-        hidden -= set().union(*folders.values())
+        hidden -= {each for classes in folders.values() for found in classes.values() for each in found}
         empty = set().union(*folders.values()) - every - set(known.names if known else ())
         kinds = {f"which begin with {' or '.join(_IGNORED_PREFIXES)}": hidden, "which are empty": empty}
         skipped = [f"{', '.join(sorted(names))}, {why}" for why, names in kinds.items() if names]
@@ -108,11 +112,24 @@ def _folders(path: Path, known: ClassNames | None) -> list[str]:
     return [name for name in names if not name.startswith(_IGNORED_PREFIXES) or (known and name in known.names)]
 
 
-def _list_images(folder: Path) -> tuple[list[ImageFile], list[Path]]:
-    """List the images of a class, and what else its folder holds."""
+def _group_by_class(
+    folders: Mapping[str, list[str]], known: ClassNames | None, note: Note
+) -> dict[str, dict[str, list[str]]]:
+    """Group the folders of each split by the class that they stand for; several may be spelled alike."""
+    spelling = unify_names(set().union(*folders.values()), known.names if known else (), _WHAT, note)
+    grouped: dict[str, dict[str, list[str]]] = {}
+    for name, found in folders.items():
+        classes = grouped.setdefault(name, {})
+        for each in found:
+            classes.setdefault(spelling[each], []).append(each)
+    return grouped
+
+
+def _list_images(folders: Sequence[Path]) -> tuple[list[ImageFile], list[Path]]:
+    """List the images of a class, and what else its folders hold."""
     images: list[ImageFile] = []
     others: list[Path] = []
-    for entry in sorted(folder.iterdir()):
+    for entry in (entry for folder in folders for entry in sorted(folder.iterdir())):
         if is_image_name(entry.name) and not entry.is_dir():
             images.append(ImageFile(entry))
         else:

@@ -13,8 +13,9 @@ from ..passes import ModelSource
 from ..recipe.data import DATA_SOURCES, DataSource
 from .arrays import to_labels
 from .checks import check_samples, resolve_overlaps
-from .class_names import ClassNames, Note, abbreviate, encode_labels, find_class_names
+from .class_names import ClassNames, abbreviate, encode_labels, find_class_names
 from .reader import ReadRequest, Samples, SplitReader
+from .spelling import Note
 from .split import UNLABELLED, Split
 
 

@@ -1,7 +1,7 @@
 """Capture by torch.fx, for models that torch.export refuses."""
 
+import copy
 import operator
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,45 +24,32 @@ class _Tracer(fx.Tracer):
         return isinstance(m, Preprocessing) or super().is_leaf_module(m, module_qualified_name)
 
 
-class _FixedArity(nn.Module):
-    """A classifier whose ``forward`` has a fixed number of arguments, which torch.fx needs."""
-
-    def __init__(self, classifier: Classifier):
-        super().__init__()
-        # the same attributes as the classifier, so that modules have the same names as with torch.export
-        self.model, self.preprocessing = classifier.model, classifier.preprocessing
-        self.class_order = classifier.class_order
-        self._forward: Callable[..., Tensor] = type(classifier).forward
-        self._answer: Callable[..., object] = type(classifier).answer
-        self.keywords, self.logits = classifier.keywords, classifier.logits
-        self.training = False
-
-    def answer(self, *inputs: Tensor) -> object:
-        """Return what the model itself answers, as `Classifier.forward` asks."""
-        return self._answer(self, *inputs)
+def _one(self: Classifier, a: Tensor) -> Tensor:
+    return super(type(self), self).forward(a)
 
 
-class _One(_FixedArity):
-    def forward(self, a: Tensor) -> Tensor:
-        return self._forward(self, a)
+def _two(self: Classifier, a: Tensor, b: Tensor) -> Tensor:
+    return super(type(self), self).forward(a, b)
 
 
-class _Two(_FixedArity):
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        return self._forward(self, a, b)
+def _three(self: Classifier, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    return super(type(self), self).forward(a, b, c)
 
 
-class _Three(_FixedArity):
-    def forward(self, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-        return self._forward(self, a, b, c)
+def _four(self: Classifier, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    return super(type(self), self).forward(a, b, c, d)
 
 
-class _Four(_FixedArity):
-    def forward(self, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
-        return self._forward(self, a, b, c, d)
+# torch.fx needs a `forward` with a fixed number of arguments
+_FORWARDS = {1: _one, 2: _two, 3: _three, 4: _four}
 
 
-_ARITY: dict[int, type[_FixedArity]] = {1: _One, 2: _Two, 3: _Three, 4: _Four}
+def _fix_arity(classifier: Classifier, count: int) -> Classifier:
+    """Return a classifier of the same parts whose ``forward`` takes so many arguments."""
+    kind = type(classifier)
+    fixed = copy.copy(classifier)
+    fixed.__class__ = type(kind.__name__, (kind,), {"forward": _FORWARDS[count]})
+    return fixed
 
 
 def trace(
@@ -82,9 +69,9 @@ def trace(
         CaptureError: There are too many inputs, a node writes in place, or a size does not follow the batch size.
         Exception: Whatever torch.fx raises for statements that it cannot trace.
     """
-    if len(example_inputs) not in _ARITY:
+    if len(example_inputs) not in _FORWARDS:
         raise CaptureError(f"{len(example_inputs)} inputs are more than torch.fx is used for here (four)")
-    wrapper = _ARITY[len(example_inputs)](classifier)
+    wrapper = _fix_arity(classifier, len(example_inputs))
     graph = _Tracer().trace(wrapper)
     module = fx.GraphModule(wrapper, graph)
     for node in graph.nodes:

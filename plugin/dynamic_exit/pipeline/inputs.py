@@ -6,9 +6,10 @@ from dataclasses import replace
 from torch import nn
 
 from ..data.checks import check_labels, check_same_format
-from ..data.class_names import Note, find_class_names
+from ..data.class_names import find_class_names
 from ..data.loading import load_splits
 from ..data.run_inputs import RunInputs
+from ..data.spelling import Note
 from ..data.split import Split
 from ..errors import DataError, ModelError, nearest
 from ..graph import Classifier, check_logits, check_objective, with_two_logits

@@ -1,6 +1,7 @@
 """Class names of a model, and the order of its logits relative to the backbone's."""
 
 import json
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,6 +44,8 @@ def _read(path: Path) -> list[str]:
         names = json.loads(text) if path.suffix == ".json" else [line.strip() for line in text.strip().splitlines()]
         if isinstance(names, dict):
             names = [names[str(index)] for index in range(len(names))]
+    except FileNotFoundError as error:
+        raise ModelError(f"labels '{path}' do not exist; check the path") from error
     except (OSError, ValueError) as error:
         raise ModelError(f"labels '{path}' cannot be read: {first_line(error)}") from error
     except KeyError as error:
@@ -93,7 +96,9 @@ def find_class_order(
 
 def _by_name(stage: str, own: Sequence[str], kept: list[int], names: list[str]) -> list[int]:
     """Sort the indices in `kept` by the backbone's order of class names."""
-    ours = [own[index] for index in kept]
+    # one name may be written in several forms of Unicode
+    ours = [unicodedata.normalize("NFC", own[index]) for index in kept]
+    names = [unicodedata.normalize("NFC", name) for name in names]
     if ours == names:
         return kept
     extra = [name for name in ours if name not in set(names)]
