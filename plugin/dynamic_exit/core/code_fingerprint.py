@@ -33,7 +33,7 @@ _PLAIN = (
 # attributes that torch keeps in every module; tensors, submodules and hooks are covered separately
 _TORCH_ATTRIBUTES = frozenset(vars(nn.Module()))
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
-_IMPORTERS = ("import_module", "__import__")
+_IMPORTERS = ("import_module", "__import__", "run_module")
 # attributes that Python adds to classes and modules
 _PYTHON_ATTRIBUTES = frozenset(
     f"__{name}__"
@@ -182,6 +182,8 @@ class CodeFingerprint:
         loaded = sys.modules.get(module)
         above = module if Path(path).stem == "__init__" else module.rpartition(".")[0]
         package = getattr(loaded, "__package__", None) or above
+        for text in _named_files(content):
+            self._file(str(Path(path).parent / text), "")
         for name in _imports(content, package):
             for found, file in _files_of(name, package):
                 if is_user_file(file):
@@ -238,6 +240,17 @@ def _imports(content: bytes, package: str) -> tuple[str, ...]:
     except (SyntaxError, ValueError):
         return ()
     return tuple(dict.fromkeys(name for node in ast.walk(tree) for name in _named(node, package)))
+
+
+@functools.lru_cache(4096)
+def _named_files(content: bytes) -> tuple[str, ...]:
+    """Return the texts in a file that are names of Python files, which it may run or read; none if it has an error."""
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError):
+        return ()
+    texts = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    return tuple(dict.fromkeys(text for text in texts if text.endswith(".py") and "\0" not in text and len(text) < 200))
 
 
 def _named(node: ast.AST, package: str) -> Iterator[str]:

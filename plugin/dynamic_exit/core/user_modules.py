@@ -1,13 +1,16 @@
 """Modules of the user beside a file that a recipe names, kept apart by folder.
 
-Each folder becomes a package under a unique name. What a file imports from beside itself, by ``import helpers`` or
-``from . import helpers``, at its top or within a function, is a module of that package: the `helpers` of one folder are
-never taken for those of another, and neither `sys.path` nor the imports of other modules are touched.
+Each folder becomes a package under a unique name; one inside a package of the user's is a subpackage of it. What a file
+imports from beside itself, by ``import helpers``, ``from . import helpers`` or ``import_module("helpers")``, at its top
+or within a function, is a module of that package: the `helpers` of one folder are never taken for those of another, and
+neither `sys.path` nor the imports of other modules are touched.
 """
 
+import ast
 import builtins
 import functools
 import hashlib
+import importlib
 import importlib.util
 import sys
 import sysconfig
@@ -21,6 +24,8 @@ from typing import Any
 _PREFIX = "dynamic_exit_recipe_"
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SUM = "__dynamic_exit_sum__"
+# packages of folders that loaded files are in: what is beside those files is found, as beside a script
+_folders: set[str] = set()
 
 
 @functools.cache
@@ -43,17 +48,22 @@ def load_file(path: Path) -> ModuleType:
         The module.
     """
     folder, name = path.parent.absolute(), path.stem
-    package = _PREFIX + hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+    top = _find_top(path.absolute())
+    root = _PREFIX + hashlib.sha256(str(top).encode()).hexdigest()[:12]
+    package = ".".join((root, *folder.relative_to(top).parts))
     if not name.isidentifier():
         name = f"file_{hashlib.sha256(name.encode()).hexdigest()[:12]}"
     finder = sys.path_importer_cache.get(str(folder))
     if isinstance(finder, FileFinder):
         finder.invalidate_caches()  # the file may be a moment old
-    if _has_changed(package):
-        for each in _modules(package):
+    if _has_changed(root):
+        for each in _modules(root):
             del sys.modules[each]
-    if package not in sys.modules:
-        _add_package(package, folder)
+    if root not in sys.modules:
+        _add_package(root, top)
+    _folders.add(package)
+    if package != root:
+        importlib.import_module(package)
     key = f"{package}.{name}"
     loader = _Loader(key, str(path.absolute()))
     spec = ModuleSpec(key, loader, origin=loader.path)
@@ -81,13 +91,33 @@ def resolve_sibling(package: str, name: str) -> str | None:
     root, top = package.partition(".")[0], name.partition(".")[0]
     if not root.startswith(_PREFIX) or root not in sys.modules or top in sys.stdlib_module_names:
         return None
-    spec = PathFinder.find_spec(f"{root}.{top}", sys.modules[root].__path__)
-    if spec is None:
-        return None
-    other = PathFinder.find_spec(top)
-    if other and other.origin and (not is_user_file(other.origin) or spec.origin is None):
-        return None  # an installed package, or a module elsewhere while here is only a folder of data
-    return f"{root}.{name}"
+    steps = package.split(".")
+    around = [".".join(steps[:count]) for count in range(len(steps), 0, -1)]
+    for place in (each for each in around if each == root or each in _folders):
+        spec = PathFinder.find_spec(f"{place}.{top}", getattr(sys.modules.get(place), "__path__", []))
+        if spec is None:
+            continue
+        other = PathFinder.find_spec(top)
+        if other and other.origin and (not is_user_file(other.origin) or spec.origin is None):
+            return None  # an installed package, or a module elsewhere while here is only a folder of data
+        return f"{place}.{name}"
+    return None
+
+
+def _find_top(path: Path) -> Path:
+    """Return the folder that the packages around a file begin in: its own, if it is in no package."""
+    above = [*path.parents]
+    depth = next(count for count, folder in enumerate(above) if not (folder / "__init__.py").is_file())
+    return above[min(max(depth, _relative_level(path) - 1), len(above) - 1)]
+
+
+def _relative_level(path: Path) -> int:
+    """Return how many dots a file's relative imports begin with at most."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return 0  # it is told when the file runs
+    return max((node.level for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)), default=0)
 
 
 def _add_package(name: str, folder: Path) -> None:
@@ -149,9 +179,31 @@ def _import(
     level: int = 0,
 ) -> ModuleType:
     """Import as Python does, but prefer modules beside the importing file."""
+    if globals is None:  # called as a function
+        globals = sys._getframe(1).f_globals
+    if name.partition(".")[0] == "importlib" and level == 0:
+        module = builtins.__import__(name, globals, locals, fromlist, 0)
+        return _IMPORTLIB if module is importlib else module
     full = resolve_sibling((globals or {}).get("__package__") or "", name) if level == 0 else None
     if full is None:
         return builtins.__import__(name, globals, locals, fromlist, level)
     module = builtins.__import__(full, globals, locals, fromlist, 0)
-    # `import a.b` gives `a`, which here is below the folder's package
-    return module if fromlist else sys.modules[".".join(full.split(".")[:2])]
+    # `import a.b` gives `a`, which here is below a folder's package
+    return module if fromlist else sys.modules[full.removesuffix(name) + name.partition(".")[0]]
+
+
+class _Importlib(ModuleType):
+    """The module importlib as files of the user see it: `import_module` prefers modules beside the calling file."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib, name)
+
+    @staticmethod
+    def import_module(name: str, package: str | None = None) -> ModuleType:
+        """Import a module; see `importlib.import_module`."""
+        caller = sys._getframe(1).f_globals.get("__package__") or ""
+        full = None if name.startswith(".") else resolve_sibling(caller, name)
+        return importlib.import_module(full or name, package)
+
+
+_IMPORTLIB = _Importlib("importlib")
