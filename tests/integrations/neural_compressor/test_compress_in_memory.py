@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dynamic_exit import DynamicExitConfig, EarlyExitConfig, PruningConfig, TinySaverConfig, compress
-from dynamic_exit.errors import DynamicExitError
+from dynamic_exit.errors import DynamicExitError, ModelError
 from dynamic_exit.passes.quantization.detect import what_is_quantized
 from dynamic_exit.runtime.model import DynamicExitModel
 
@@ -372,3 +372,22 @@ def test_several_inputs_are_refused(model):
 
 def test_the_other_framework_is_registered_with_neural_compressor():
     assert config_registry.get_cls_configs()["other"] == {"of_another": OtherConfig}
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_model_of_one_logit_answers_with_two(flat):
+    """As in recipes: -z/2 and z/2, said once."""
+    torch.manual_seed(0)
+    model = nn.Sequential(tiny.backbone(), nn.Linear(3, 1), *([nn.Flatten(0)] if flat else [])).eval()
+    with pytest.warns(UserWarning, match="^the model gives one logit z, which is taken as the logits -z/2 and z/2"):
+        dynamic = compress(model, [EarlyExitConfig(**EXITS)], run_fn=feed)
+    dynamic.set_thresholds([math.inf] * len(dynamic.chain))
+    with torch.no_grad():
+        half = model(INPUTS[:9]).reshape(-1, 1) / 2
+        torch.testing.assert_close(dynamic(INPUTS[:9]).logits, torch.cat([-half, half], 1))
+
+
+def test_a_sigmoid_over_one_output_is_refused():
+    model = nn.Sequential(tiny.backbone(), nn.Linear(3, 1), nn.Sigmoid()).eval()
+    with pytest.raises(ModelError, match="^the model ends in a sigmoid over its only output, and logits are wanted"):
+        compress(model, [EarlyExitConfig(**EXITS)], run_fn=feed)

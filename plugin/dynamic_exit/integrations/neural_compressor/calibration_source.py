@@ -1,11 +1,14 @@
 """What a calibration function fed a model, as the inputs of a run; nothing has a label."""
 
+import warnings
+from functools import partial
+
 import numpy as np
 from torch import nn
 
 from ...data.run_inputs import RunInputs
 from ...data.split import Split
-from ...graph import Classifier, answer_without_sigmoid
+from ...graph import Classifier, answer_without_sigmoid, with_two_logits
 from ...recipe.recipe import DynamicExit, Recipe
 from ...sources.models.candidates import expand_candidates
 from .calibration import CalibrationCalls
@@ -25,6 +28,7 @@ def load_calibration(name: str, model: nn.Module, calls: CalibrationCalls, stanz
     """
     inputs, keyword = calls.only_input(name)
     classifier = Classifier(model, keywords=[keyword] if keyword else None)
+    classifier = with_two_logits(classifier, (inputs[:2],), "the model", partial(warnings.warn, stacklevel=5))
     # this call also makes Neural Compressor's weight-only layers unpack, which they cannot do in a graph
     classes = answer_without_sigmoid(classifier, (inputs[:2],), "the model").shape[1]
     candidates = expand_candidates(stanza.tiny_saver.models) if stanza.tiny_saver else []
