@@ -80,6 +80,10 @@ class TrainedMakerStanza(MakerStanza):
         description="views of each sample; the backbone answers each once, and epochs take them in turn; null: a "
         f"fifth of the epochs, {VIEWS[0]} to {VIEWS[1]}",
     )
+    plain_view: bool = Field(
+        True,
+        description="the first view is the samples as they are; false: none is, if the backbone knows them by heart",
+    )
     mix: bool = Field(True, description="every second view mixes two samples, or leaves out tokens of a text")
     mixed_precision: bool | None = Field(
         None,

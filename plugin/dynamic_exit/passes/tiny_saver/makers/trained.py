@@ -38,7 +38,7 @@ class TrainedMaker(SaverMaker):
 
     def views(self, inputs: Mapping[str, Tensor], seed: int, rows: Tensor) -> Views:
         """Return the views on which savers are trained; rows, int64 (M,), are those that are not held out."""
-        return Views(inputs, self.stanza.augment, self.stanza.mix, seed, rows)
+        return Views(inputs, self.stanza.augment, self.stanza.mix, seed, rows, self.stanza.plain_view)
 
     @cached_property
     def schedule(self) -> Schedule:

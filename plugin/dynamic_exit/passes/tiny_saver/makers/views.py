@@ -34,10 +34,19 @@ class Views:
         seed: Of all random numbers.
         rows: int64 (M,), of the samples that are mixed with each other; others are seen alone, and never in these.
             None for all.
+        plain: Whether the first view is the samples as they are.
     """
 
-    def __init__(self, inputs: Mapping[str, Tensor], augment: str, mix: bool, seed: int, rows: Tensor | None = None):
-        self.inputs, self.mix, self.seed = inputs, mix, seed
+    def __init__(
+        self,
+        inputs: Mapping[str, Tensor],
+        augment: str,
+        mix: bool,
+        seed: int,
+        rows: Tensor | None = None,
+        plain: bool = True,
+    ):
+        self.inputs, self.mix, self.seed, self.plain = inputs, mix, seed, plain
         self.count = len(next(iter(inputs.values())))
         self.rows = torch.arange(self.count) if rows is None else rows
         self._images = any(tensor.dim() == 4 for tensor in inputs.values())
@@ -50,7 +59,7 @@ class Views:
     def name(self, view: int) -> str:
         """Return a name that covers all that decides a view besides the samples."""
         mixed = self._is_second(view) and (self._text or self._images)
-        changed = mixed or self._series or self._augment is not None
+        changed = not (self.plain and view == 0) and (mixed or self._series or self._augment is not None)
         return digest("view", self._made_of, str(view)) if changed else "plain"
 
     def is_mixed(self, view: int) -> bool:
@@ -59,6 +68,8 @@ class Views:
 
     def __call__(self, rows: Tensor, view: int) -> dict[str, Tensor]:
         """Return one view of the samples of some rows, int64 (B,): inputs by name, of their dtypes and shapes."""
+        if self.plain and view == 0:
+            return {name: tensor[rows] for name, tensor in self.inputs.items()}
         if self._text:
             return self._without_tokens(rows, view)
         return {name: self._view(tensor, rows, view) for name, tensor in self.inputs.items()}
