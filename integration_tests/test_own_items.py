@@ -210,7 +210,7 @@ def test_without_that_distribution_its_rule_is_unknown(tmp_path):
     recipe["dynamic_exit"]["tiny_saver"]["fuse"] = "largest"
     here = forked(tmp_path / "log", "validate", tiny.write(tmp_path, recipe))
     assert here.ended() == 2
-    assert "tiny_saver.fuse' must be 'none' or 'mean'; got 'largest'" in " ".join(here.said.split())
+    assert "tiny_saver.fuse' must be 'mean', 'none' or 'product'; got 'largest'" in " ".join(here.said.split())
 
 
 def with_data(folder, **values):

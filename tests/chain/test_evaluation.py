@@ -3,7 +3,7 @@ import pytest
 from instances import exits, random_records, savers
 
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.evidence.top_k_mean import fused_answers
+from dynamic_exit.chain.evidence import Evidence
 from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.errors import OperatingPointError
 from dynamic_exit.records import Records
@@ -22,8 +22,8 @@ def by_hand(records: Records, configuration: Configuration) -> tuple[list[int], 
         for seen, (stage, threshold) in enumerate(used, start=1):
             own = np.zeros_like(evidence)
             own[records.topk_classes[stage, sample]] = records.topk_probabilities[stage, sample]
-            evidence = evidence + own if configuration.fuse == "mean" else own
-            mean = evidence / np.float32(seen) if configuration.fuse == "mean" else evidence
+            evidence = evidence + own if configuration.fuse.rule == "mean" else own
+            mean = evidence / np.float32(seen) if configuration.fuse.rule == "mean" else evidence
             spent += records.own_cost[stage]
             if mean.max() > threshold:
                 where.append(stage)
@@ -67,7 +67,7 @@ def test_the_search_counts_as_the_evaluator_does(fuse):
 
 def test_fused_evidence_is_the_dense_mean():
     records = savers(2, 400)
-    classes, confidence = fused_answers(records, (0, 1, 3))
+    classes, confidence = Evidence("mean").on(records).search((0, 1, 3))
     dense = np.zeros((400, 10), dtype=np.float32)
     for stage in (0, 1, 3):
         dense[np.arange(400)[:, None], records.topk_classes[stage]] += records.topk_probabilities[stage]

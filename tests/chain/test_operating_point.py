@@ -36,10 +36,10 @@ def test_the_file_is_as_the_design_says(tmp_path):
     made.write(tmp_path / "points.json")
     read = json.loads((tmp_path / "points.json").read_text())
     assert list(read) == ["_type", "_version", "cost_unit", "baseline", "points"]
-    assert read["_type"] == "dynamic_exit.operating_points" and read["_version"] == 1
+    assert read["_type"] == "dynamic_exit.operating_points" and read["_version"] == 2
     assert list(read["points"][0]) == [
-        "name", "goal", "stages", "fuse", "accuracy", "accuracy_drop", "cost", "cost_ratio", "exit_rates", "samples",
-        "guarantee",
+        "name", "goal", "stages", "fuse", "confidence", "powers", "accuracy", "accuracy_drop", "cost", "cost_ratio",
+        "exit_rates", "samples", "guarantee",
     ]  # fmt: skip
     assert read["points"][0]["goal"] == {"max_accuracy_drop": 0.005} and read["points"][0]["guarantee"] is None
     assert [point["name"] for point in read["points"]] == ["accuracy-drop-0.5%", "budget-40%"]
@@ -47,6 +47,13 @@ def test_the_file_is_as_the_design_says(tmp_path):
     assert list(read["points"][0]["exit_rates"]) == ["saver0", "saver2", "final"]
     again = OperatingPoints.read(tmp_path / "points.json")
     assert again == made and again.to_json() == made.to_json()
+
+
+def test_a_file_of_version_1_means_the_largest_evidence_and_equal_powers():
+    old = json.loads(points().to_json()) | {"_version": 1}
+    for point in old["points"]:
+        del point["confidence"], point["powers"]
+    assert OperatingPoints.from_json(json.dumps(old)) == points()
 
 
 def test_a_point_is_a_configuration_again():
@@ -108,7 +115,7 @@ def test_wishes_that_cannot_be_met(wish, message):
     [
         ("", "'it' is not JSON"),
         ("[]", "'it' holds no operating points: its _type must be 'dynamic_exit.operating_points'"),
-        (content(_version=2), "'it' is of version 2, this program reads up to 1; use a newer dynamic_exit"),
+        (content(_version=3), "'it' is of version 3, this program reads up to 2; use a newer dynamic_exit"),
         (content(_version="1"), "'it' breaks the format at _version: "),
         (content(extra=1), "'it' breaks the format at extra: Extra inputs are not permitted"),
         (content(points__0__accuracy=1.5), "'it' breaks the format at points.0.accuracy: "),

@@ -78,8 +78,8 @@ def by_hand(chain: ModelParts, row: np.ndarray, thresholds) -> tuple[np.ndarray,
 
     def offer(logits, threshold):
         seen.append(softmax(logits))
-        evidence = np.mean(seen, axis=0) if chain.fuse == "mean" else seen[-1]
-        answer = np.log(np.maximum(evidence, np.finfo(np.float32).tiny)) if chain.fuse == "mean" else logits
+        evidence = np.mean(seen, axis=0) if chain.fuse.rule == "mean" else seen[-1]
+        answer = np.log(np.maximum(evidence, np.finfo(np.float32).tiny)) if chain.fuse.rule == "mean" else logits
         assume(abs(evidence.max() - threshold) > 1e-5)  # rounding decides there
         return (answer, float(evidence.max())) if evidence.max() > threshold else None
 

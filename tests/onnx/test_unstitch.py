@@ -6,6 +6,7 @@ import pytest
 from onnx import helper
 from test_stitch import build, full_chain
 
+from dynamic_exit.chain.evidence import Evidence
 from dynamic_exit.errors import ExportError
 from dynamic_exit.onnx.part import OUTPUT
 from dynamic_exit.onnx.session import PartSession, open_session
@@ -14,7 +15,7 @@ from dynamic_exit.onnx.unstitch import static_model, unstitch
 ROWS = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
 
 
-@pytest.mark.parametrize("fuse", ["none", "mean"])
+@pytest.mark.parametrize("fuse", [Evidence("none"), Evidence("product", "margin", (("a", 0.5),))], ids=str)
 def test_every_part_answers_as_before_it_was_stitched(fuse):
     chain = full_chain(fuse)
     found = unstitch(build(chain, [0.5] * 4))

@@ -62,9 +62,9 @@ def by_row(model, x):
                 continue
             probabilities = each[row].float().softmax(0)
             total, seen = total + probabilities, seen + 1
-            evidence = probabilities if model.fuse == "none" else total / seen
+            evidence = probabilities if model.fuse.rule == "none" else total / seen
             if name == "final" or evidence.max() > threshold:
-                answers.append((each[row] if model.fuse == "none" else evidence.log(), index, evidence.max()))
+                answers.append((each[row] if model.fuse.rule == "none" else evidence.log(), index, evidence.max()))
                 break
     return [torch.stack([torch.as_tensor(each) for each in column]) for column in zip(*answers, strict=True)]
 
@@ -196,7 +196,7 @@ def test_inputs_that_do_not_fit_are_refused(arguments, named, message):
     ("change", "message"),
     [
         ({"segments": []}, "a dynamic model needs segments and inputs; got 0 and 1"),
-        ({"fuse": "median"}, "fuse must be none or mean; got 'median'"),
+        ({"fuse": "median"}, "fuse must be 'mean', 'none' or 'product'; got 'median'"),
         ({"savers": {"late": nn.Linear(6, 4)}}, "stage 'late' is a saver and an exit; names must be unique"),
         ({"savers": {"final": nn.Linear(6, 4)}}, "a stage cannot be called 'final'; that is the backbone's own head"),
         (

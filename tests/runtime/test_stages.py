@@ -39,8 +39,8 @@ def stages() -> StageSet:
 def test_steps_return_new_sets(stages):
     before = {field.name: getattr(stages, field.name) for field in dataclasses.fields(stages)}
     more = stages.add_savers({"c": stage("c", 3.0, "x")}, "none").add_exits({"g": (1, SEGMENTS[0])}, {"g": 3})
-    assert more.chain == ("a", "b", "c", "e", "f", "g") and more.fuse == "none"
-    assert stages.chain == ("a", "b", "e", "f") and stages.fuse == "mean"
+    assert more.chain == ("a", "b", "c", "e", "f", "g") and more.fuse.rule == "none"
+    assert stages.chain == ("a", "b", "e", "f") and stages.fuse.rule == "mean"
     assert {field.name: getattr(stages, field.name) for field in dataclasses.fields(stages)} == before
 
 

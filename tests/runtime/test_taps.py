@@ -57,8 +57,8 @@ def by_hand(model, row):
 
     def sure(logits, threshold):
         seen.append(logits.softmax(1))
-        evidence = seen[-1] if model.fuse == "none" else torch.stack(seen).mean(0)
-        answer = logits if model.fuse == "none" else evidence.log()
+        evidence = seen[-1] if model.fuse.rule == "none" else torch.stack(seen).mean(0)
+        answer = logits if model.fuse.rule == "none" else evidence.log()
         return answer if float(evidence.max()) > threshold else None
 
     parts = []

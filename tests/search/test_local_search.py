@@ -3,6 +3,7 @@ import pytest
 from instances import exits
 
 from dynamic_exit.search.local_search import Exchange
+from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.search.outcomes import OutcomeCache
 from dynamic_exit.search.targets import CountTarget
 from dynamic_exit.search.thresholds import polish, score
@@ -20,7 +21,7 @@ def test_an_exchange_keeps_the_goal_and_never_costs_more(seed):
     target = CountTarget(correct=float(chains.baseline_correct - 4))
     for stages in [(0,), (1, 3), (0, 2, 4)]:
         start = weak_start(chains, stages, target)
-        found, fit = Exchange(chains, chains.table, 0).improve(target, stages, start)
+        found, fit = Exchange(chains, chains.table, SearchOptions("none")).improve(target, stages, start)
         assert fit.correct >= target.correct and fit.cost <= start.cost
         counted = score(chains.chain(found), fit.thresholds)
         assert (counted.correct, counted.cost) == (fit.correct, pytest.approx(fit.cost))
@@ -46,6 +47,6 @@ def test_the_better_head_of_a_position_takes_the_place_of_a_worse_one(seed):
     chains = OutcomeCache(spoilt, "none")
     target = CountTarget(correct=float(chains.baseline_correct - 20))
     start = weak_start(chains, (0, 2), target)
-    found, fit = Exchange(chains, chains.table, 0).improve(target, (0, 2), start)
+    found, fit = Exchange(chains, chains.table, SearchOptions("none")).improve(target, (0, 2), start)
     assert 0 not in found and fit.cost < start.cost
     assert fit.cost == pytest.approx(weak_start(chains, (1, 2), target).cost, rel=0.01)

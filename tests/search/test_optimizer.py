@@ -125,7 +125,7 @@ BAD = [
         "the guarantee's probability must be between 0 and 1, 0.95 for instance; got",
     ),
     ("savers", None, {"options": {"max_savers": -2}}, "max_savers must be 0 or more; got -2"),
-    ("fuse", None, {"options": {"fuse": "max"}}, "fuse must be 'none' or 'mean'; got 'max'"),
+    ("fuse", None, {"options": {"fuse": "max"}}, "fuse must be 'mean', 'none' or 'product'; got 'max'"),
 ]
 
 

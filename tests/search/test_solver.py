@@ -116,7 +116,7 @@ def test_goals_out_of_reach(goal, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"fuse": "mean "}, "fuse must be 'none' or 'mean'; got 'mean '"),
+        ({"fuse": "mean "}, "fuse must be 'mean', 'none' or 'product'; got 'mean '"),
         ({"max_savers": -1}, "max_savers must be 0 or more; got -1"),
     ],
 )

@@ -38,7 +38,7 @@ def inspect_folder(folder: Path) -> FolderDescription:
     return {
         "target": DEFAULT_TARGET if manifest is None else manifest.target,
         **model,
-        "fuse": points.points[0].fuse if points.points else "none",
+        "fuse": str(points.evidence or "none"),
         "operating_points": points.model_dump(mode="json", by_alias=True),
         "drop_errors": _drop_errors(folder / METRICS_FILE),
         "files": {

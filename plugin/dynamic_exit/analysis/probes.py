@@ -300,10 +300,9 @@ class Estimate:
         samples = min(_SEARCH_SAMPLES, self.sizes["calibration"])
         records = _random_records(savers, exits, depth, samples)
         started = time.perf_counter()
-        fuse = dynamic.tiny_saver.fuse if dynamic.tiny_saver else "none"
         # a budget takes as long as an allowed drop, and none of the random stages may fit it
         goals = [Goal(max_accuracy_drop=goal.max_accuracy_drop or 0.0) for goal in dynamic.tuning.goals]
-        optimize(records, goals, SearchOptions(fuse))
+        optimize(records, goals, SearchOptions(dynamic.evidence))
         return (time.perf_counter() - started) * self.sizes["calibration"] / samples
 
     def _verification(self) -> float:

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 import onnxruntime
 
+from ..chain.evidence import Evidence
 from ..errors import ExportError
 from .folder import MODEL_FILE
 from .manifest import InputSpec, Manifest
@@ -21,13 +22,13 @@ class Runner(Protocol):
         stages: Names of the stages before the final one, in the order of thresholds.
         input_names: Names of the model's inputs.
         default: Name of the initial operating point, or None.
-        fuse: ``none`` or ``mean``; None if unknown.
+        fuse: How answers are combined; None if unknown.
     """
 
     stages: tuple[str, ...]
     input_names: tuple[str, ...]
     default: str | None
-    fuse: str | None
+    fuse: Evidence | None
 
     @property
     def inputs(self) -> Sequence[InputSpec]:
@@ -63,7 +64,7 @@ class FileRunner:
         if manifest.chain is None:  # of version 1, where the file alone says this
             self.default = json.loads(metadata.get("default", "null"))
             points = json.loads(metadata.get("operating_points", "{}")).get("points")
-            self.fuse = points[0]["fuse"] if points else None
+            self.fuse = Evidence(points[0]["fuse"]) if points else None
         self.inputs: Sequence[InputSpec] = [
             _spec(value) for value in session.get_inputs() if value.name != "thresholds"
         ]

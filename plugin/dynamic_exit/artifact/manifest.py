@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from typing_extensions import TypedDict
 
+from ..chain.evidence import Evidence
 from ..chain.spec import ChainSpec
 from ..errors import ExportError, MissingFileError, first_line
 from ..recipe.target_registry import DEFAULT_TARGET, TARGETS
@@ -89,9 +90,9 @@ class Manifest(BaseModel):
         return self.layout == "segments" and all(file.endswith(".onnx") for file in self.files.values())
 
     @property
-    def evidence(self) -> str | None:
-        """Name of the evidence rule; None where the chain is not known."""
-        return None if self.chain is None else self.chain.evidence
+    def evidence(self) -> Evidence | None:
+        """How answers are combined; None where the chain is not known."""
+        return None if self.chain is None else self.chain.fuse
 
 
 def parse_manifest(values: Mapping[str, Any]) -> Manifest:

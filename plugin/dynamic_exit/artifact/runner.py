@@ -52,7 +52,7 @@ def load_chain(folder: Path, spec: ChainSpec, files: Mapping[str, str], load_par
             savers={stage.name: loaded[f"saver{index}"] for index, stage in enumerate(stages["saver"])},
             exits={stage.name: (stage.position, loaded[f"exit{i}"]) for i, stage in enumerate(stages["exit"])},
             taps=taps,
-            fuse=spec.evidence,
+            fuse=spec.fuse,
         )
     except DynamicExitError as error:
         raise ExportError(f"'{folder / CONFIG_FILE}' does not fit the files beside it: {error}") from error

@@ -37,10 +37,11 @@ class OperatingPointSwitch:
             )
         for point in points.points:
             point_thresholds(point, self.stages)
-            if point.stages and runner.fuse not in (None, point.fuse):
+            wanted, own = point.evidence, runner.fuse
+            if point.stages and own is not None and wanted != own.of_stages(each.stage for each in point.stages):
                 raise OperatingPointError(
-                    f"operating point '{point.name}' is for fuse: {point.fuse}, the model has fuse: {runner.fuse}; "
-                    "tune it anew"
+                    f"operating point '{point.name}' is for fuse: {wanted}, the model has fuse: {own}"
+                    f"{' with other powers' * (str(wanted) == str(own))}; tune it anew"
                 )
         self.set(name or runner.default or BACKBONE)
 

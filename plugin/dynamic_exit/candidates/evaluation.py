@@ -84,7 +84,9 @@ def select_candidates(pool: CandidatePool, stages: StageSet, target: Target) -> 
     table += pool.skipped
     pool.progress("savers", 1.0)
     chosen = sorted((row for row in table if row.chosen), key=lambda row: (row.cost or 0.0, row.stage))
-    with_savers = stages.add_savers({row.stage: evaluation.stage(row.stage) for row in chosen}, pool.stanza.fuse)
+    with_savers = stages.add_savers(
+        {row.stage: evaluation.stage(row.stage) for row in chosen}, evaluation.search_options.fuse
+    )
     pool.seconds += time.perf_counter() - started
     names = ", ".join(with_savers.savers) or "none saves anything"
     logger.info(f"savers: {names} out of {len(table)} candidates, in {pool.seconds:.1f} s")
@@ -133,7 +135,7 @@ class CandidateEvaluation:
             digest(*(stage.part.content for stage in stages.segments)),
             stages.input_names,
         )
-        self.search_options = SearchOptions(stanza.fuse, stanza.max_savers, recipe.seed)
+        self.search_options = SearchOptions(recipe.dynamic_exit.plain_evidence, stanza.max_savers, recipe.seed)
         # what `select_savers` takes besides records
         self.rule = (self.search_options, self.tuning.max_accuracy_drop, stanza.selection)
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..errors import OperatingPointError, nearest
 from ..records import Records
-from .evidence import evidence_names, evidence_rule
-from .evidence.registry import RULES
+from .confidence import confidence_names
+from .evidence import evidence_names
 from .thresholds import Configuration
 
 
@@ -49,7 +49,7 @@ def evaluate(records: Records, configuration: Configuration) -> Evaluation:
     """Evaluate a configuration on records.
 
     A sample that exits at stage s costs the own cost of every stage in use up to s plus the prefix cost of s.
-    Confidence is the largest probability of the evidence, prediction its class; among equals the first kept class for
+    Prediction is the class with the largest evidence, confidence says how sure that is; among equals the first kept class for
     the answer of a single stage, the lowest class for fused evidence (both are what argmax gives at inference). In
     fused evidence a class that a stage did not keep counts as 0.
 
@@ -64,7 +64,7 @@ def evaluate(records: Records, configuration: Configuration) -> Evaluation:
         OperatingPointError: A stage does not exist, is the final, is out of order, shares its position with another
             one in use, lacks a saver that it requires, or its threshold is NaN; or ``fuse`` is unknown.
     """
-    chain, rule = check_configuration(records, configuration), evidence_rule(configuration.fuse)
+    chain, recorded = check_configuration(records, configuration), configuration.fuse.on(records)
     samples = len(records)
     exit_index = np.full(samples, len(records.stages) - 1, dtype=np.int64)
     prediction = np.empty(samples, dtype=np.int64)
@@ -74,8 +74,8 @@ def evaluate(records: Records, configuration: Configuration) -> Evaluation:
 
     in_play = np.arange(samples)
     for place, (stage, threshold) in enumerate(zip(stages, thresholds, strict=True)):
-        seen = [stage] if rule.separable else stages[: place + 1]
-        classes, sure = rule.evaluate(records, seen, in_play)
+        seen = [stage] if recorded.rule.separable else stages[: place + 1]
+        classes, sure = recorded.evaluate(seen, in_play)
         leaves = sure > threshold
         gone = in_play[leaves]
         exit_index[gone], prediction[gone], confidence[gone] = stage, classes[leaves], sure[leaves]
@@ -110,8 +110,13 @@ def check_configuration(records: Records, configuration: Configuration) -> list[
     Raises:
         OperatingPointError: It does not fit.
     """
-    if configuration.fuse not in RULES:
-        raise OperatingPointError(f"fuse is '{configuration.fuse}'; {nearest(configuration.fuse, evidence_names())}")
+    fuse = configuration.fuse
+    for key, value, known in (
+        ("fuse", fuse.rule, evidence_names()),
+        ("confidence", fuse.confidence, confidence_names()),
+    ):
+        if value not in known:
+            raise OperatingPointError(f"{key} is '{value}'; {nearest(value, known)}")
     table, chain = records.stage_table, list[tuple[int, np.float32]]()
     for name, threshold in configuration.stages:
         if name not in records.stages[:-1]:

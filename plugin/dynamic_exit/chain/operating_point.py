@@ -9,20 +9,21 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ..core.atomic_write import atomic_write, check_writable
 from ..errors import OperatingPointError
 from ..records import Records
+from .confidence import ConfidenceName
 from .evaluation import evaluate
-from .evidence import EvidenceName
+from .evidence import Evidence, EvidenceName
 from .goal import Goal
 from .goal_limits import explain_excessive_budget, explain_excessive_drop
 from .names import FINAL
 from .thresholds import Configuration
 
 TYPE: Literal["dynamic_exit.operating_points"] = "dynamic_exit.operating_points"
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
 BACKBONE = "backbone"
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -32,6 +33,11 @@ Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _ROUNDING = 1e-12
 # a requested drop may arrive as float32
 _SAME_GOAL = 1e-8
+
+
+def _upgraded(version: object) -> object:
+    # points of version 1 have neither `confidence` nor `powers`, whose defaults are what they mean
+    return VERSION if version == 1 else version
 
 
 class _Model(BaseModel):
@@ -72,6 +78,8 @@ class OperatingPoint(_Model):
         goal: What it is tuned for; null for the backbone alone.
         stages: The stages in use before the final, in chain order; empty for the backbone alone.
         fuse: Name of the evidence rule.
+        confidence: Name of the confidence rule.
+        powers: Stage -> its power in the evidence, of those that do not count as much as the others.
         accuracy: 0..1.
         accuracy_drop: The backbone's accuracy on the same samples less this one.
         cost: Mean per sample, in the unit of the file.
@@ -85,6 +93,8 @@ class OperatingPoint(_Model):
     goal: Goal | None = None
     stages: tuple[StageThreshold, ...] = ()
     fuse: EvidenceName = "none"
+    confidence: ConfidenceName = "top1"
+    powers: dict[str, Cost] = {}
     accuracy: Share
     accuracy_drop: Finite
     cost: Cost
@@ -94,9 +104,14 @@ class OperatingPoint(_Model):
     guarantee: Guarantee | None = None
 
     @property
+    def evidence(self) -> Evidence:
+        """How the answers of stages are combined."""
+        return Evidence(self.fuse, self.confidence, tuple(self.powers.items()))
+
+    @property
     def configuration(self) -> Configuration:
         """The configuration, as ``evaluate`` takes it."""
-        return Configuration(tuple((stage.stage, stage.threshold) for stage in self.stages), self.fuse)
+        return Configuration(tuple((stage.stage, stage.threshold) for stage in self.stages), self.evidence)
 
     @classmethod
     def measure(
@@ -128,7 +143,9 @@ class OperatingPoint(_Model):
             name=name,
             goal=goal,
             stages=tuple(StageThreshold(stage=s, threshold=float(t)) for s, t in configuration.stages),
-            fuse=configuration.fuse,
+            fuse=configuration.fuse.rule,
+            confidence=configuration.fuse.confidence,
+            powers=dict(configuration.fuse.powers),
             accuracy=figures.accuracy,
             accuracy_drop=figures.accuracy_drop,
             cost=figures.cost,
@@ -162,7 +179,7 @@ class OperatingPoints(_Model):
     """
 
     type: Literal["dynamic_exit.operating_points"] = Field(default=TYPE, alias="_type")
-    version: Literal[1] = Field(default=VERSION, alias="_version")
+    version: Annotated[Literal[2], BeforeValidator(_upgraded)] = Field(default=VERSION, alias="_version")
     cost_unit: Literal["macs", "seconds"]
     baseline: Baseline
     points: tuple[OperatingPoint, ...]
@@ -180,6 +197,13 @@ class OperatingPoints(_Model):
     def names(self) -> tuple[str, ...]:
         """Names of the points, in order."""
         return tuple(point.name for point in self.points)
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """How the points combine the answers of stages, with the powers of all; None if no point has a stage."""
+        used = [point for point in self.points if point.stages]
+        powers = {stage: power for point in used for stage, power in point.powers.items()}
+        return Evidence(used[0].fuse, used[0].confidence, tuple(powers.items())) if used else None
 
     @property
     def backbone(self) -> OperatingPoint:

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError, nearest
-from .evidence import evidence_names
-from .evidence.registry import RULES
+from .confidence import confidence_names
+from .evidence import Evidence, evidence_names
 from .names import FINAL, HIDDEN, MEMORY
+from .rule_names import listed
 
 
 def head_input_names(head: nn.Module) -> tuple[str, ...]:
@@ -59,7 +60,7 @@ def check_parts(
     input_names: Sequence[str],
     savers: Mapping[str, nn.Module],
     exits: Mapping[str, tuple[int, nn.Module]],
-    fuse: str,
+    fuse: Evidence,
 ) -> None:
     """Check that parts form a chain.
 
@@ -75,8 +76,12 @@ def check_parts(
     """
     if not segments or not input_names:
         raise ModelError(f"a dynamic model needs segments and inputs; got {len(segments)} and {len(input_names)}")
-    if fuse not in RULES:
-        raise ModelError(f"fuse must be {' or '.join(evidence_names())}; got '{fuse}'")
+    for key, value, known in (
+        ("fuse", fuse.rule, evidence_names()),
+        ("confidence", fuse.confidence, confidence_names()),
+    ):
+        if value not in known:
+            raise ModelError(f"{key} must be {listed(known)}; got '{value}'")
     for name in savers:
         if name in exits:
             raise ModelError(f"stage '{name}' is a saver and an exit; names must be unique")

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .evidence import EvidenceRule
+from .evidence import Evidence
 from .evidence.base import ArrayState
 from .thresholds import STAGE_OFF
 
@@ -16,7 +16,7 @@ class ChainAnswer(NamedTuple):
     Attributes:
         prediction: int64 (N,); the class with the largest evidence.
         exit_index: int64 (N,); the stage where each sample leaves, the final last.
-        confidence: float32 (N,); the evidence of the predicted class.
+        confidence: float32 (N,); how sure its evidence is.
     """
 
     prediction: np.ndarray
@@ -25,14 +25,18 @@ class ChainAnswer(NamedTuple):
 
 
 def chain_answer(
-    probabilities: Sequence[np.ndarray], thresholds: Sequence[float] | np.ndarray, rule: EvidenceRule
+    probabilities: Sequence[np.ndarray],
+    thresholds: Sequence[float] | np.ndarray,
+    evidence: Evidence,
+    stages: Sequence[str] = (),
 ) -> ChainAnswer:
     """Return what a chain answers: a sample leaves at the first stage in use whose confidence is above its threshold.
 
     Args:
         probabilities: float32 (N, C) of every stage, the final last; a row of NaN where a stage has no answer.
         thresholds: One per stage before the final, compared in float32; +inf for a stage that is off.
-        rule: How evidence is combined.
+        evidence: How answers are combined.
+        stages: Names of the stages, the final last, where their powers differ.
     """
     # every sample that is left leaves at the final stage, also where its confidence is NaN
     limits = np.asarray([*thresholds, -np.inf], np.float32)
@@ -43,11 +47,12 @@ def chain_answer(
     for stage, limit in enumerate(limits):
         if limit == STAGE_OFF:
             continue
-        state, evidence = rule.numpy(state, probabilities[stage][in_play])
-        confidence = evidence.max(axis=1)
+        rule = evidence.rule_of(stages[stage]) if stages else evidence.evidence_rule
+        state, combined = rule.numpy(state, probabilities[stage][in_play])
+        confidence = evidence.confidence_rule.numpy(combined)
         leaves = (confidence > limit) | (stage == final)
         gone = in_play[leaves]
-        answer.prediction[gone] = evidence[leaves].argmax(axis=1)
+        answer.prediction[gone] = combined[leaves].argmax(axis=1)
         answer.exit_index[gone], answer.confidence[gone] = stage, confidence[leaves]
         in_play, state = in_play[~leaves], tuple(each[~leaves] for each in state)
     return answer

@@ -5,7 +5,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from .evidence import EvidenceName
+from .confidence import ConfidenceName
+from .evidence import Evidence, EvidenceName
 from .names import FINAL, MEMORY
 
 #: Position of a saver, which runs before all segments, and of the tap that reads the last saver's logits.
@@ -56,6 +57,8 @@ class ChainSpec(_Spec):
         stages: The stages before the final one: savers, then exits by position.
         taps: By position.
         evidence: Name of the evidence rule.
+        confidence: Name of the confidence rule.
+        powers: Stage -> its power in the evidence, of those that do not count as much as the others.
     """
 
     inputs: tuple[str, ...]
@@ -63,6 +66,8 @@ class ChainSpec(_Spec):
     stages: tuple[StageSpec, ...] = ()
     taps: tuple[TapSpec, ...] = ()
     evidence: EvidenceName = "none"
+    confidence: ConfidenceName = "top1"
+    powers: dict[str, float] = {}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -90,6 +95,11 @@ class ChainSpec(_Spec):
             return {}
         base = [stage.name for stage in self.stages if stage.kind == "saver"][-1]
         return {stage.name: base for stage in self.stages if MEMORY in stage.inputs}
+
+    @property
+    def fuse(self) -> Evidence:
+        """How the answers of stages are combined."""
+        return Evidence(self.evidence, self.confidence, tuple(self.powers.items()))
 
     def roles(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Yield the role of every part and its inputs: ``segment0``, ``saver0``, ``exit0``, ``tap0``, each counted."""

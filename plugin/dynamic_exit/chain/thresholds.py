@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import OperatingPointError, nearest
+from .evidence import Evidence
 
 #: The stage is not run and gives no evidence.
 STAGE_OFF = float("inf")
@@ -22,17 +23,23 @@ class Configuration:
     Attributes:
         stages: (name, threshold) in chain order. A sample exits at the first whose confidence is above its threshold,
             both in float32. A stage that is not named is off: it does not run and gives no evidence.
-        fuse: Name of the evidence rule, such as ``none`` or ``mean``.
+        fuse: How the answers of stages are combined; the name of a rule stands for that rule with the largest evidence
+            as confidence.
     """
 
     stages: tuple[tuple[str, float], ...] = ()
-    fuse: str = "none"
+    fuse: Evidence = Evidence()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fuse", Evidence.of(self.fuse))
 
     @classmethod
-    def from_array(cls, stages: Sequence[str], thresholds: Sequence[float] | np.ndarray, fuse: str) -> "Configuration":
+    def from_array(
+        cls, stages: Sequence[str], thresholds: Sequence[float] | np.ndarray, fuse: Evidence | str = "none"
+    ) -> "Configuration":
         """Return the configuration of one threshold per stage, `STAGE_OFF` for those that are off."""
         pairs = zip(stages, map(float, thresholds), strict=True)
-        return cls(tuple((name, value) for name, value in pairs if value != STAGE_OFF), fuse)
+        return cls(tuple((name, value) for name, value in pairs if value != STAGE_OFF), Evidence.of(fuse))
 
     def as_array(self, stages: Sequence[str]) -> np.ndarray:
         """Return one threshold per stage, float32 (S,); `STAGE_OFF` for those that are off.

@@ -292,7 +292,8 @@ def tune(
     max_accuracy_drop: Annotated[list[float] | None, typer.Option(help="allowed drop, 0.005 is half a point")] = None,
     guarantee: Annotated[float | None, typer.Option(help="probability with which the allowed drop must hold")] = None,
     max_savers: Annotated[int | None, typer.Option(help="maximum number of savers in a chain")] = None,
-    fuse: Annotated[str, typer.Option(help="mean or none")] = "mean",
+    fuse: Annotated[str, typer.Option(help="auto, none, mean or product: how stages answer together")] = "auto",
+    confidence: Annotated[str, typer.Option(help="auto, top1 or margin: what says how sure they are")] = "auto",
     search_fraction: Annotated[float, typer.Option(help="fraction of the samples to search on")] = 0.5,
     seed: Annotated[int, typer.Option(help="decides how the samples are split")] = 0,
     plot: Annotated[Path | None, typer.Option(help="plot of the trade-off to write, such as front.png")] = None,
@@ -304,13 +305,14 @@ def tune(
 ) -> None:
     """Find operating points for records, and report them on samples that were not searched."""
     from ..chain.drop_checks import describe_unmet_requirements
+    from ..chain.evidence import Evidence
     from ..records import Records
     from ..report.tables import tuned_points_table
     from ..search.optimizer import DEFAULT_DROPS, check_reported_drops, tune_file
     from ..search.options import SearchOptions
 
     _check_guarantee_option(require_guarantee, guarantee, "as --guarantee")
-    options = SearchOptions(fuse, max_savers, seed)
+    options = SearchOptions(Evidence(fuse, confidence), max_savers, seed)
     if plot is not None:
         from ..report.front import check_plot, plot_search
 

@@ -26,6 +26,12 @@ class GraphBuilder:
         self.nodes.append(helper.make_node(operator, list(inputs), [name], **attributes))
         return name
 
+    def add_pair(self, operator: str, *inputs: str, **attributes: Any) -> tuple[str, str]:
+        """Add a node with two outputs and return their names."""
+        names = f"{self.prefix}{len(self.nodes)}", f"{self.prefix}{len(self.nodes)}b"
+        self.nodes.append(helper.make_node(operator, list(inputs), list(names), **attributes))
+        return names
+
     def constant(self, value: npt.ArrayLike, dtype: npt.DTypeLike) -> str:
         """Add a constant and return its name."""
         name = f"{self.prefix}c{len(self.initializers)}"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..chain.evidence import Evidence
 from ..chain.names import MEMORY
 from .part import BATCH, Part
 
@@ -15,7 +16,7 @@ class ModelParts:
         savers: In the order in which they run.
         segments: The segments of the backbone in order; the last returns logits.
         exits: ``(head, i)``: an exit head on the output of segment `i`, in ascending order of `i`.
-        fuse: ``none`` (a stage answers alone) or ``mean`` (probabilities of all stages so far are averaged).
+        fuse: How the answers of stages are combined.
         taps: ``i``: features (rows, W) of the output of segment `i`, for exits that take ``memory``; -1: of the last
             saver's logits. Taps with no such exit behind them are left out.
     """
@@ -23,8 +24,11 @@ class ModelParts:
     savers: Sequence[Part]
     segments: Sequence[Part]
     exits: Sequence[tuple[Part, int]]
-    fuse: str = "none"
+    fuse: Evidence = Evidence()
     taps: Mapping[int, Part] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fuse", Evidence.of(self.fuse))
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -47,5 +51,7 @@ class ModelParts:
             "segments": [entry(part) for part in self.segments],
             "exits": [{**entry(part), "behind": index} for part, index in self.exits],
             "sequence": any(MEMORY in part.input_names for part, _ in self.exits),
-            "fuse": self.fuse,
+            "fuse": self.fuse.rule,
+            "confidence": self.fuse.confidence,
+            "powers": dict(self.fuse.powers),
         }

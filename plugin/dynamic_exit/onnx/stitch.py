@@ -14,7 +14,6 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ..chain.evidence import evidence_rule
 from ..chain.names import FINAL, HIDDEN, LOGITS, MEMORY
 from ..errors import ExportError, first_line
 from .external_data import for_onnx
@@ -51,7 +50,7 @@ class _Stitcher:
     def __init__(self, chain: ModelParts, inputs: Sequence[onnx.ValueInfoProto], classes: int):
         self.chain, self.inputs, self.classes = chain, inputs, classes
         self.main = GraphBuilder("")
-        self.rule = evidence_rule(chain.fuse)
+        self.rule = chain.fuse.evidence_rule
         first = len(chain.savers)
         # position -> indices of the exits from there on that read taps
         reading = [(at, first + i) for i, (part, at) in enumerate(chain.exits) if MEMORY in part.input_names]
@@ -64,10 +63,10 @@ class _Stitcher:
         for index, part in enumerate(self.chain.savers):
             state = self._saver(index, part, state)
         done = self._backbone(len(self.chain.savers), state)
-        names = {done.logits: "logits" if self.rule.keeps_logits else "answers"}
+        names = {done.logits: "answers" if self.rule.answers == "evidence" else "logits"}
         names |= {done.exit_index: "exit_index", done.confidence: "confidence"}
         main.nodes[-1].output[:] = [names.get(name, name) for name in main.nodes[-1].output]
-        if not self.rule.keeps_logits:
+        if self.rule.answers == "evidence":
             main.add("Log", main.add("Max", "answers", main.constant(_TINY, np.float32)), out="logits")
         outputs = [
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, [BATCH, self.classes]),
@@ -177,7 +176,7 @@ class _Stitcher:
 
     def _try_exit(self, block: GraphBuilder, index: int, logits: str, state: _State) -> _State:
         """Write the output of a stage and keep the rows that are not confident enough in play."""
-        answer, confidence, evidence = self._evidence(block, logits, state)
+        answer, confidence, evidence = self._evidence(block, self.chain.stages[index], logits, state)
         stay = block.add(
             "Not", block.add("Greater", confidence, f"threshold_{index}")
         )  # a row with a confidence of NaN stays
@@ -191,12 +190,13 @@ class _Stitcher:
             after.evidence = block.add("Compress", evidence, stay, axis=0)
         return after
 
-    def _evidence(self, block: GraphBuilder, logits: str, state: _State) -> tuple[str, str, str]:
+    def _evidence(self, block: GraphBuilder, stage: str, logits: str, state: _State) -> tuple[str, str, str]:
         """Return logits or evidence, confidence, and what the rule hands on, of the rows in play."""
-        carried, evidence = self.rule.onnx(block, state.evidence, block.add("Softmax", logits, axis=1))
-        # axis 1, as onnxruntime's reduction over axis -1 returns a wrong shape for zero rows
-        confidence = block.add("ReduceMax", evidence, block.constant([1], np.int64), keepdims=0)
-        return logits if self.rule.keeps_logits else evidence, confidence, carried
+        probabilities = block.add("Softmax", logits, axis=1)
+        carried, evidence = self.chain.fuse.rule_of(stage).onnx(block, state.evidence, probabilities)
+        confidence = self.chain.fuse.confidence_rule.onnx(block, evidence)
+        answer = {"logits": logits, "evidence": evidence, "state": carried}[self.rule.answers]
+        return answer, confidence, carried
 
     def _write(self, block: GraphBuilder, state: _State, answer: str, confidence: str, index: int) -> _State:
         """Scatter the output of all rows in play to the order of the input."""
@@ -234,7 +234,7 @@ class _Stitcher:
 
     def _final(self, into: GraphBuilder, group: Sequence[tuple[int, Part]], state: _State) -> _State:
         block = GraphBuilder("final/")
-        answer, confidence, _ = self._evidence(block, self._run(block, group, state)[0], state)
+        answer, confidence, _ = self._evidence(block, FINAL, self._run(block, group, state)[0], state)
         after = self._write(block, state, answer, confidence, len(self.chain.stages))
         after.rows = ""
         return self._branch(into, FINAL, self._any(into, state, FINAL), block, after, GraphBuilder("final/no/"), state)

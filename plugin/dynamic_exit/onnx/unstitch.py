@@ -7,6 +7,7 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper
 
+from ..chain.evidence import Evidence
 from ..chain.names import HIDDEN, LOGITS
 from ..errors import ExportError
 from .model_parts import ModelParts
@@ -42,7 +43,9 @@ def unstitch(model: onnx.ModelProto) -> ModelParts:
     for each in chain["exits"]:
         index = each["behind"]
         exits.append((extractor.extract(each, LOGITS, _carried(segments[: index + 1])), index))
-    return ModelParts(savers, segments, exits, chain["fuse"])
+    # files of an older version name the rule alone
+    powers = tuple(chain.get("powers", {}).items())
+    return ModelParts(savers, segments, exits, Evidence(chain["fuse"], chain.get("confidence", "top1"), powers))
 
 
 def static_model(segments: Sequence[Part], inputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:

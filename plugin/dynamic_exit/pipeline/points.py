@@ -34,7 +34,7 @@ def tune_points(recorded: RecordedBuild, reference: StaticSearchResult | Replace
         calibration,
         test,
         reference.goals if reference else written,
-        SearchOptions(build.stages.fuse, seed=recipe.seed),
+        SearchOptions(recipe.dynamic_exit.evidence, seed=recipe.seed),
         guarantee_records=proof,
         guarantee=tuning.guarantee,
     )

@@ -159,7 +159,8 @@ def _finish(workspace: Workspace, recorded: RecordedBuild, search: StaticSearchR
         build = recorded.build
         with log_seconds(logger, "search for operating points"):
             points = tune_points(recorded, search or replacement)
-        stages = build.stages.select([stage.stage for point in points.points for stage in point.stages])
+        used = build.stages.select([stage.stage for point in points.points for stage in point.stages])
+        stages = used.with_evidence(points.evidence or used.fuse)
         logger.info(f"stages in use: {', '.join((*stages.savers, *stages.exits)) or 'none, nothing pays off'}")
         with log_seconds(logger, "model assembled, written and verified"):
             model = build.target.assemble(stages, points, build.run_inputs)

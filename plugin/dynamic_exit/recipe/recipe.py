@@ -4,6 +4,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from ..chain.evidence import Evidence
 from ..errors import RecipeError
 from ..passes import AnyModelSource, EarlyExitStanza, PruningStanza, Stanza, TinySaverStanza
 from ..passes.stanza import refuse
@@ -13,7 +14,7 @@ from .export import AnyExport
 from .static_choices import StaticChoice, list_choices
 from .static_passes import StaticPasses
 from .target_registry import TARGETS
-from .tuning import Tuning
+from .tuning import AUTO, Tuning
 
 
 class DynamicExit(Stanza):
@@ -23,6 +24,23 @@ class DynamicExit(Stanza):
     early_exit: EarlyExitStanza | None = Field(None, description="exit heads inside the backbone")
     tuning: Tuning = Field(Tuning(), description="thresholds and operating points")
     cache: CacheStanza = Field(CacheStanza(), description="finished work: exported parts, candidates")
+
+    @property
+    def evidence(self) -> Evidence:
+        """How answers are combined; ``auto`` where samples decide, which they do behind savers alone."""
+        wanted = self.tuning.fuse
+        if wanted == AUTO:
+            wanted = (self.tiny_saver.fuse or AUTO) if self.tiny_saver else "none"
+        settled = self.tuning.confidence == AUTO and wanted in ("none", "mean")
+        return Evidence(wanted, "top1" if settled else self.tuning.confidence)
+
+    @property
+    def plain_evidence(self) -> Evidence:
+        """How answers are combined where no samples have decided yet."""
+        wanted = self.evidence
+        rule = "mean" if wanted.rule == AUTO else wanted.rule
+        usual = "margin" if rule == "product" else "top1"
+        return Evidence(rule, usual if wanted.confidence == AUTO else wanted.confidence)
 
     @model_validator(mode="after")
     def _check_passes(self) -> Self:

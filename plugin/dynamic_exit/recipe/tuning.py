@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
+from ..chain import confidence, evidence
 from ..chain.goal import Goal
 from ..chain.goal_limits import LARGEST_DROP, explain_excessive_budget, explain_excessive_drop
 from ..chain.operating_point import BACKBONE
+from ..chain.rule_names import known_name
 from ..passes import Stanza
 from ..passes.stanza import refuse
 from .static_choices import StaticSearch
@@ -28,6 +30,20 @@ _Drop = Annotated[
     float, Field(ge=0, json_schema_extra={"maximum": LARGEST_DROP}), _within_limit(explain_excessive_drop)
 ]
 _Budget = Annotated[float, Field(gt=0, json_schema_extra={"maximum": 1}), _within_limit(explain_excessive_budget)]
+
+
+#: In place of the name of a rule: what is cheapest on samples that the search has not seen.
+AUTO = "auto"
+_Fuse = Annotated[
+    str,
+    AfterValidator(known_name(evidence.registry.RULES, AUTO)),
+    WithJsonSchema({"enum": [AUTO, "none", "mean", "product"], "type": "string"}),
+]
+_Confidence = Annotated[
+    str,
+    AfterValidator(known_name(confidence.registry.RULES, AUTO)),
+    WithJsonSchema({"enum": [AUTO, "top1", "margin"], "type": "string"}),
+]
 
 
 class PointGoal(Stanza):
@@ -59,6 +75,8 @@ class Tuning(Stanza):
     cost: Literal["macs", "latency"] = Field("macs", description="what is saved: multiply-adds or measured seconds")
     batch_size: int = Field(64, ge=1, description="samples in one call where seconds are measured")
     threads: int = Field(1, ge=1, description="threads within an operator where seconds are measured")
+    fuse: _Fuse = Field(AUTO, description="how the answers of the stages so far are combined")
+    confidence: _Confidence = Field(AUTO, description="what says how sure they are together")
     points: list[PointGoal] = Field([], description="further operating points")
     static_search: StaticSearch | None = Field(None, description="static choices to search for the best stack")
 

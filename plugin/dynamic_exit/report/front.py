@@ -3,11 +3,13 @@
 import io
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from ..chain.evaluation import evaluate
+from ..chain.evidence import Evidence
 from ..chain.operating_point import OperatingPoints
 from ..chain.thresholds import Configuration
 from ..core.atomic_write import atomic_write, check_writable
@@ -116,5 +118,6 @@ def plot_search(
         OutputError: The image cannot be written.
     """
     searched, _, reported = split(len(records), search_fraction, guarantee is not None, options.seed)
-    configurations = front(records.take(searched), count, options)
+    settled = replace(options, fuse=points.evidence or Evidence("mean"))
+    configurations = front(records.take(searched), count, settled)
     plot_front(points, path, records=records.take(reported), front=configurations)

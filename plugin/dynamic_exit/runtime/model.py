@@ -6,7 +6,7 @@ from typing import Self, cast
 import torch
 from torch import Tensor, nn
 
-from ..chain.evidence import evidence_rule
+from ..chain.evidence import Evidence
 from ..chain.names import FINAL, MEMORY
 from ..chain.part_checks import (
     check_head,
@@ -29,10 +29,10 @@ class DynamicExitModel(nn.Module):
     """A chain of stages that answers easy rows early and runs later stages on the remaining rows only.
 
     The chain is the savers in the given order, then the exits by position, then the final stage. A row leaves at the
-    first stage whose confidence, the largest probability of its evidence, exceeds the stage's threshold; NaN never
-    does. The evidence of a stage is the softmax of its logits (``fuse="none"``), or the mean of the probabilities of
-    all stages that ran so far (``"mean"``, summed in chain order in float32; a stage that returns NaN for a row is left
-    out for that row). A threshold of +inf turns a stage off: it does not run and has no evidence. Several exits may
+    first stage whose confidence exceeds the stage's threshold; NaN never does. The evidence of a stage is the softmax of
+    its logits (``fuse="none"``), or combines those of all stages that ran so far (``"mean"``: their mean, summed in
+    chain order in float32; ``"product"``: their weighted product; a stage that returns NaN for a row is left out for
+    that row); the confidence is the largest evidence, unless `fuse` names another. A threshold of +inf turns a stage off: it does not run and has no evidence. Several exits may
     share one position.
 
     A head may read earlier positions: taps compute features (N, W) of the last saver's logits and of hidden states,
@@ -47,7 +47,8 @@ class DynamicExitModel(nn.Module):
         input_names: Names of the model's inputs, in order.
         savers: Name -> module from all inputs, or those in its ``input_names``, to logits (N, C).
         exits: Name -> (index of a segment but the last, head from that segment's output to logits (N, C)).
-        fuse: ``none`` or ``mean``.
+        fuse: How the answers of stages are combined; the name of a rule stands for that rule with the largest evidence
+            as confidence.
         thresholds: One per stage before the final, in chain order, on probabilities; None turns all stages off.
         taps: Index of a segment -> module from its ``input_names`` (as of a head) after that segment to (N, W);
             -1 -> module from the last saver's logits to (N, W), which states W as ``width``.
@@ -67,12 +68,13 @@ class DynamicExitModel(nn.Module):
         input_names: Sequence[str],
         savers: Mapping[str, nn.Module] | None = None,
         exits: Mapping[str, tuple[int, nn.Module]] | None = None,
-        fuse: str = "none",
+        fuse: Evidence | str = "none",
         thresholds: Sequence[float] | None = None,
         taps: Mapping[int, nn.Module] | None = None,
     ):
         super().__init__()
         savers, exits, taps = dict(savers or {}), dict(exits or {}), dict(taps or {})
+        fuse = Evidence.of(fuse)
         check_parts(segments, input_names, savers, exits, fuse)
         check_taps(taps, savers, exits)
         by_position = sorted(exits, key=lambda name: exits[name][0])
@@ -222,7 +224,9 @@ class DynamicExitModel(nn.Module):
                 TapSpec(position=at, inputs=head_input_names(tap))
                 for at, tap in zip(self.tap_positions, self.taps, strict=True)
             ),
-            evidence=self.fuse,
+            evidence=self.fuse.rule,
+            confidence=self.fuse.confidence,
+            powers=dict(self.fuse.powers),
         )
 
     def stage_module(self, name: str) -> nn.Module:
@@ -284,7 +288,6 @@ class _ForwardPass:
 
     def __init__(self, model: DynamicExitModel, inputs: Mapping[str, Tensor], thresholds: Sequence[float]):
         self.model, self.inputs, self.thresholds = model, inputs, thresholds
-        self.rule = evidence_rule(model.fuse)
         self.total = next(iter(inputs.values())).shape[0]
         # indices of the rows in play; None while these are all rows of the caller, in order
         self.rows: Tensor | None = None
@@ -344,10 +347,11 @@ class _ForwardPass:
         known = self.out.logits if self.out is not None else next(iter(self.evidence), logits)
         if logits.shape[1] != known.shape[1]:
             raise ModelError(f"stage '{name}' gives {logits.shape[1]} classes, not {known.shape[1]}")
-        self.evidence, evidence = self.rule.torch(self.evidence, torch.softmax(logits.float(), dim=1))
-        confidence = evidence.amax(dim=1)
-        if self.rule.keeps_logits:
-            return logits, confidence
+        rule, probabilities = self.model.fuse.rule_of(name), torch.softmax(logits.float(), dim=1)
+        self.evidence, evidence = rule.torch(self.evidence, probabilities)
+        confidence = self.model.fuse.confidence_rule.torch(evidence)
+        if rule.answers != "evidence":
+            return logits if rule.answers == "logits" else self.evidence[0], confidence
         return evidence.clamp(min=torch.finfo(torch.float32).tiny).log(), confidence
 
     def _write(self, part: DynamicOutput, rows: Tensor | None) -> None:

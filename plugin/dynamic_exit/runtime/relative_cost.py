@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..chain.evaluation import evaluate
+from ..chain.evidence import Evidence
 from ..chain.thresholds import Configuration
 from ..chain.walk import Runnable, Step, walk
 from ..cost import ExitCost, chain_cost, count_macs, measure_latency
@@ -100,7 +101,7 @@ class RelativeCost:
         return np.array(list(costs.own.values())), np.array(list(costs.prefix.values()))
 
 
-def threshold_fronts(records: Records, fuse: str) -> list[list[Point]]:
+def threshold_fronts(records: Records, fuse: Evidence) -> list[list[Point]]:
     """Return two fronts of a dynamic model's thresholds, each from expensive to cheap.
 
     Without labels, the correct class is estimated in two ways: by the final stage's answer, and by the consensus of all
@@ -109,13 +110,13 @@ def threshold_fronts(records: Records, fuse: str) -> list[list[Point]]:
 
     Args:
         records: The records that the model was tuned on, with relative costs.
-        fuse: The model's fusion rule, ``none`` or ``mean``.
+        fuse: How the model combines answers.
     """
     estimates = (records.topk_classes[-1, :, 0].astype(np.int64), _consensus(records))
     return [_front(replace(records, labels=labels), fuse) for labels in estimates]
 
 
-def _front(records: Records, fuse: str) -> list[Point]:
+def _front(records: Records, fuse: Evidence) -> list[Point]:
     configurations = [*front(records, FRONT_POINTS, SearchOptions(fuse)), Configuration()]
     points = [(each, evaluate(records, each).cost) for each in configurations]
     return sorted(points, key=lambda point: point[1], reverse=True)

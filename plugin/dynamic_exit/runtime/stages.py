@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from torch import Tensor, nn
 
+from ..chain.evidence import Evidence
 from ..chain.names import MEMORY
 from ..chain.spec import BEFORE_ALL, ChainSpec, StageSpec, TapSpec
 from ..cost import ChainCost, ExitCost, chain_cost
@@ -92,7 +93,7 @@ class StageSet:
         positions: By exit's name and ``final``: index of the cut among all cuts of the graph.
         savers: By stage name, in chain order.
         exits: By stage name: index of the segment after which the exit stands, and its head.
-        fuse: How evidence is combined, ``none`` or ``mean``.
+        fuse: How the answers of stages are combined.
         taps: What exits of a sequence network read, by index of the segment after which a tap stands; -1 for the tap
             on the last saver's logits.
         numerics: What tables call the numbers of the backbone's segments, such as ``int8``.
@@ -104,12 +105,13 @@ class StageSet:
     positions: Mapping[str, int]
     savers: Mapping[str, Stage] = field(default_factory=dict)
     exits: Mapping[str, tuple[int, Stage]] = field(default_factory=dict)
-    fuse: str = "none"
+    fuse: Evidence = Evidence()
     taps: Mapping[int, Stage] = field(default_factory=dict)
     numerics: str = FLOAT
     in_place: str | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "fuse", Evidence.of(self.fuse).of_stages(self.chain))
         for name in ("positions", "savers", "exits", "taps"):
             object.__setattr__(self, name, _frozen(getattr(self, name)))
         object.__setattr__(self, "segments", tuple(self.segments))
@@ -145,7 +147,9 @@ class StageSet:
             taps=tuple(
                 TapSpec(position=place, inputs=stage.part.input_names) for place, stage in sorted(self.taps.items())
             ),
-            evidence=self.fuse,
+            evidence=self.fuse.rule,
+            confidence=self.fuse.confidence,
+            powers=dict(self.fuse.powers),
         )
 
     @property
@@ -154,14 +158,18 @@ class StageSet:
         heads, taps = [stage for _, stage in self.exits.values()], [self.taps[place] for place in sorted(self.taps)]
         return dict(zip(dict(self.spec.roles()), [*self.segments, *self.savers.values(), *heads, *taps], strict=True))
 
-    def add_savers(self, savers: Mapping[str, Stage], fuse: str) -> "StageSet":
+    def add_savers(self, savers: Mapping[str, Stage], fuse: Evidence) -> "StageSet":
         """Return the set with further savers.
 
         Args:
             savers: By stage name, cheapest first; they follow those that are there.
-            fuse: How evidence is combined from now on, ``none`` or ``mean``.
+            fuse: How answers are combined from now on.
         """
         return dataclasses.replace(self, savers={**self.savers, **savers}, fuse=fuse)
+
+    def with_evidence(self, fuse: Evidence) -> "StageSet":
+        """Return the set whose answers are combined in another way."""
+        return dataclasses.replace(self, fuse=fuse)
 
     def add_exits(
         self,

@@ -115,7 +115,7 @@ class _KnownConfigurations:
     def __init__(self, search: Search) -> None:
         self.search = search
         self.known: dict[Configuration, _Known] = {}
-        self._evaluate(Configuration((), search.options.fuse))
+        self._evaluate(Configuration((), search.options.fuse.of_stages(())))
 
     def add(self, solutions: Sequence[Solution | None]) -> None:
         """Add what a search found."""

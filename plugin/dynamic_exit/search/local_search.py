@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..records.stage_table import Stages, StageTable
+from .options import SearchOptions
 from .outcomes import ApproximateOutcomes, OutcomeCache
 from .splits import subsample
 from .targets import CountTarget, Fit
@@ -23,15 +24,15 @@ class Exchange:
     """Improves chains without fused evidence.
 
     Args:
-        outcomes: All samples, made with ``fuse='none'``.
+        outcomes: All samples, of a rule that is separable by stage.
         table: Its stages; says which chains there are.
-        seed: Decides which samples exchanges are evaluated on, if there are more.
+        options: Of the search; the seed decides which samples exchanges are evaluated on, if there are more.
     """
 
-    def __init__(self, outcomes: OutcomeCache, table: StageTable, seed: int) -> None:
+    def __init__(self, outcomes: OutcomeCache, table: StageTable, options: SearchOptions) -> None:
         self.outcomes, self.table = outcomes, table
-        rows = subsample(len(outcomes.records), _ROWS, seed)
-        self.coarse = ApproximateOutcomes(outcomes.records, "none", rows)
+        rows = subsample(len(outcomes.records), _ROWS, options.seed)
+        self.coarse = ApproximateOutcomes(outcomes.records, options.fuse, rows)
 
     def improve(self, target: CountTarget, stages: Stages, fit: Fit) -> tuple[Stages, Fit]:
         """Exchange stages until that does not help, a few times at most.
@@ -77,13 +78,15 @@ class Exchange:
             if not self.table.is_valid_chain(rest):
                 continue
             yield rest, self._thresholds(rest, known, 0.0)
-            leaving = float((self.coarse.records.topk_probabilities[stage, :, 0] > known[stage]).mean())
+            leaving = float((self.coarse.recorded.own_answers(stage, slice(None))[1] > known[stage]).mean())
             for chain in self.table.extensions(rest):
                 if stage not in chain:
                     yield chain, self._thresholds(chain, known, leaving)
 
     def _thresholds(self, stages: Stages, known: dict[int, np.float32], leaving: float) -> np.ndarray:
         # at a new stage the same share of samples exits as at the stage that it replaces
-        probabilities = self.coarse.records.topk_probabilities
-        new = [known[s] if s in known else np.quantile(probabilities[s, :, 0], 1 - leaving) for s in stages]
+        def at(stage: int) -> np.float32:
+            return np.quantile(self.coarse.recorded.own_answers(stage, slice(None))[1], 1 - leaving)
+
+        new = [known[s] if s in known else at(s) for s in stages]
         return np.array(new, dtype=np.float32)

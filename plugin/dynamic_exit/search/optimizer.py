@@ -18,6 +18,7 @@ from ..guarantee import Certificate, certify_boldest, check_probability
 from ..records import Records
 from .beam import shortlist
 from .choice import Choice, run_with_margin, shortage_warnings
+from .evidence_choice import settle_evidence
 from .exit_selection import drop_unhelpful_exits
 from .optimism import estimate_optimism
 from .options import SearchOptions
@@ -52,6 +53,7 @@ def optimize(
     """
     if crossfit:
         return [choice.configuration for choice in _search(records, goals, options).choices]
+    options = settle_evidence(records, goals, options)
     search = Search(shortlist(records, goals, options), options)
     return [choice.configuration for choice in _reach(search, goals, [0.0] * len(goals))]
 
@@ -64,6 +66,7 @@ class _CrossfitSearch:
 
 
 def _search(records: Records, goals: Sequence[Goal], options: SearchOptions) -> _CrossfitSearch:
+    options = settle_evidence(records, goals, options)
     records = shortlist(records, goals, options)
     records = drop_unhelpful_exits(records, goals, options)
     search = Search(records, options)
@@ -96,6 +99,7 @@ def front(records: Records, points: int = 50, options: SearchOptions = DEFAULT_O
     """
     if points < 2:
         raise TuningError(f"a front has at least 2 points; got {points}")
+    options = settle_evidence(records, goals_from_drops(DEFAULT_DROPS), options)
     search = Search(records, options)
     return [search.configuration(found) for found in search.front(points)]
 

@@ -2,10 +2,15 @@
 
 from dataclasses import dataclass, replace
 
-from ..chain.evidence import evidence_names
+from ..chain.confidence import confidence_names
+from ..chain.evidence import Evidence, evidence_names
+from ..chain.rule_names import listed
 from ..errors import TuningError
 from ..records import Records
 from ..records.stage_table import StageTable
+
+#: In place of the name of a rule: what is cheapest on samples that the search has not seen.
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -13,7 +18,8 @@ class SearchOptions:
     """How to search.
 
     Attributes:
-        fuse: How evidence is combined, ``none`` or ``mean``.
+        fuse: How the answers of stages are combined; the name of a rule stands for that rule with the largest evidence
+            as confidence. `AUTO` may stand for the name of either rule where whole tunings are run.
         max_savers: The largest number of savers in use; any number if None.
         seed: Decides whatever is random.
         beam_width: How many chains of each length the beam search keeps per goal, at least.
@@ -26,7 +32,7 @@ class SearchOptions:
         TuningError: An option is out of its range.
     """
 
-    fuse: str = "mean"
+    fuse: Evidence = Evidence("mean")
     max_savers: int | None = None
     seed: int = 0
     beam_width: int = 4
@@ -35,9 +41,11 @@ class SearchOptions:
     restarts: int = 6
 
     def __post_init__(self) -> None:
-        if self.fuse not in evidence_names():
-            known = " or ".join(f"'{name}'" for name in evidence_names())
-            raise TuningError(f"fuse must be {known}; got '{self.fuse}'")
+        object.__setattr__(self, "fuse", Evidence.of(self.fuse))
+        rules = ("fuse", self.fuse.rule, evidence_names()), ("confidence", self.fuse.confidence, confidence_names())
+        for key, value, names in rules:
+            if value not in (AUTO, *names):
+                raise TuningError(f"{key} must be {listed(names)}; got '{value}'")
         if self.max_savers is not None and self.max_savers < 0:
             raise TuningError(f"max_savers must be 0 or more; got {self.max_savers}")
 

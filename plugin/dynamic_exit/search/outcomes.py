@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..chain.evidence import evidence_rule
+from ..chain.evidence import Evidence
 from ..chain.evidence.base import Approximation
 from ..records import Records
 from ..records.stage_table import Stages
@@ -64,12 +64,13 @@ class OutcomeCache:
 
     Args:
         records: The records to search on.
-        fuse: Name of the evidence rule.
+        fuse: How answers are combined.
         memory: Bytes of evidence to cache.
     """
 
-    def __init__(self, records: Records, fuse: str, memory: int = 1 << 29) -> None:
-        self.records, self.rule = records, evidence_rule(fuse)
+    def __init__(self, records: Records, fuse: Evidence | str, memory: int = 1 << 29) -> None:
+        self.records, self.recorded = records, Evidence.of(fuse).on(records)
+        self.separable = self.recorded.rule.separable
         self.table = records.stage_table
         self.truth = records.truth
         self.final = self.table.final
@@ -85,7 +86,7 @@ class OutcomeCache:
             stages: Indices into the records' stages, rising, without the final.
         """
         whole = (*stages, self.final)
-        answers = [self._answer((s,) if self.rule.separable else whole[: i + 1]) for i, s in enumerate(whole)]
+        answers = [self._answer((s,) if self.separable else whole[: i + 1]) for i, s in enumerate(whole)]
         confidence = np.empty((len(stages), len(self.records)), dtype=np.float32)
         for place in range(len(stages)):
             confidence[place] = answers[place][0]
@@ -108,7 +109,7 @@ class OutcomeCache:
 
     def _fused(self, seen: Stages) -> tuple[np.ndarray, np.ndarray]:
         # confidence and correctness of the evidence that these stages give together
-        classes, confidence = self.rule.search(self.records, seen)
+        classes, confidence = self.recorded.search(seen)
         return confidence, classes == self.truth
 
 
@@ -119,16 +120,16 @@ class ApproximateOutcomes(OutcomeCache):
 
     Args:
         records: The records to search on.
-        fuse: Name of the evidence rule.
+        fuse: How answers are combined.
         rows: integers (n,); the samples.
     """
 
-    def __init__(self, records: Records, fuse: str, rows: np.ndarray) -> None:
+    def __init__(self, records: Records, fuse: Evidence | str, rows: np.ndarray) -> None:
         super().__init__(records.take(rows), fuse)
 
     @functools.cached_property
     def _approximation(self) -> Approximation | None:
-        return self.rule.approximate(self.records)
+        return self.recorded.approximate()
 
     def _fused(self, seen: Stages) -> tuple[np.ndarray, np.ndarray]:
         if len(seen) == 1 or self._approximation is None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..records import Records
+from ..chain.evidence import RecordedEvidence
 from ..records.stage_table import Stages
 from .table import quantile_thresholds
 
@@ -70,7 +70,7 @@ class PositionSearch:
     """The stages of a group on some samples, sorted by confidence once. H stages, n samples.
 
     Args:
-        records: All samples.
+        recorded: All samples, of which every stage answers alone.
         truth: int32 (N,); their classes.
         stages: Indices of the group's stages, of which at most one is in use.
         rows: Selects the samples to search on, a slice or integers (n,).
@@ -80,18 +80,19 @@ class PositionSearch:
 
     def __init__(
         self,
-        records: Records,
+        recorded: RecordedEvidence,
         truth: np.ndarray,
         stages: Stages,
         rows: np.ndarray | slice,
         count: int,
         scratch: np.ndarray,
     ) -> None:
-        self.stages = stages
+        self.stages, records = stages, recorded.records
         self.own = records.own_cost[list(stages)] / records.baseline_cost
         self.prefix = records.prefix_cost[list(stages)] / records.baseline_cost
-        self.confidence = np.stack([records.topk_probabilities[stage, rows, 0] for stage in stages])
-        self.correct = np.stack([records.topk_classes[stage, rows, 0] == truth[rows] for stage in stages])
+        answers = [recorded.own_answers(stage, rows) for stage in stages]
+        self.confidence = np.stack([sure for _, sure in answers])
+        self.correct = np.stack([classes == truth[rows] for classes, _ in answers])
         self.grids = [quantile_thresholds(row, count) for row in self.confidence]
         samples = self.confidence.shape[1]
         # the gain of staying depends on the sample, on whether the stage is correct, and on its prefix alone

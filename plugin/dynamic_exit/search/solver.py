@@ -82,7 +82,7 @@ class Search:
     def __init__(self, records: Records, options: SearchOptions) -> None:
         self.records, self.options, self.table = records, options, options.table_of(records)
         self.outcomes = OutcomeCache(records, options.fuse)
-        self._separable = self.outcomes.rule.separable
+        self._separable = self.outcomes.separable
 
     def run(self, goals: Sequence[Goal]) -> list[Solution | None]:
         """Search for every goal.
@@ -202,7 +202,7 @@ class Search:
             return None
         if self.options.restarts == 0:
             return None
-        return Exchange(self.outcomes, self.table, self.options.seed)
+        return Exchange(self.outcomes, self.table, self.options)
 
     def _restart(self, target: CountTarget, found: Solution) -> Solution:
         chain, fit = self.outcomes.chain(found.stages), found.fit
@@ -334,7 +334,7 @@ class Search:
             reached &= ~leaves
         used |= self.table.required_savers(used)
         kept = tuple((self.records.stages[s], threshold) for s, threshold in stages if s in used)
-        return Configuration(kept, self.options.fuse)
+        return Configuration(kept, self.options.fuse.of_stages(name for name, _ in kept))
 
 
 def _best(target: CountTarget, known: list[Solution]) -> Solution | None:

@@ -6,13 +6,18 @@ Importing this package registers the rule of every file; `README.md` shows how t
 import sys
 
 from ...core.registry import import_items
-from .base import EvidenceRule, GraphWriter
+from ..graph_writer import GraphWriter
+from .base import EvidenceRule, RecordedEvidence, WeighedRule
 from .registry import EvidenceName, evidence_names, evidence_rule, register_evidence
+from .spec import Evidence
 
 __all__ = [
+    "Evidence",
     "EvidenceName",
     "EvidenceRule",
     "GraphWriter",
+    "RecordedEvidence",
+    "WeighedRule",
     "evidence_names",
     "evidence_rule",
     "register_evidence",

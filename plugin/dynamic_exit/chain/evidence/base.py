@@ -2,11 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
 from ...records import Records
+from ..confidence import ConfidenceRule
+from ..graph_writer import GraphWriter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,34 +20,32 @@ _DENSE_NUMBERS = 1 << 22
 #: What a rule hands on from stage to stage: arrays with one row per sample, empty before the first stage.
 ArrayState = tuple[np.ndarray, ...]
 TensorState = tuple["Tensor", ...]
+#: Classes int64 (n,), and confidences float32 (n,).
+Answers = tuple[np.ndarray, np.ndarray]
 #: Maps the indices of the stages that ran to the confidence of each sample, and whether the answer is its true class.
 Approximation = Callable[[tuple[int, ...]], tuple[np.ndarray, np.ndarray]]
-
-
-class GraphWriter(Protocol):
-    """What writes nodes of an ONNX graph."""
-
-    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node and return the name of its output."""
-
-    def constant(self, value: Any, dtype: Any) -> str:
-        """Return the name of a constant."""
 
 
 class EvidenceRule(ABC):
     """Combines the probabilities of the stages of a chain that ran so far.
 
-    The prediction is the class with the largest evidence, the confidence is that evidence; a sample leaves where its
-    confidence is above the stage's threshold. The three forms compute the same in float32: `numpy` for records and
-    tests, `torch` for models in memory, `onnx` for files.
+    The prediction is the class with the largest evidence; a confidence rule says how sure the evidence is. The three
+    forms compute the same in float32: `numpy` for records and tests, `torch` for models in memory, `onnx` for files.
 
     Attributes:
         separable: Whether evidence at a stage is a function of this stage's own answer, whatever ran before it.
-        keeps_logits: Whether a model answers with the stage's own logits; else with the logarithm of the evidence.
+        answers: What a model answers with: the stage's own ``logits``, the logarithm of the ``evidence``, or the
+            ``state``, where that is larger for a class with more evidence.
+        classes: How many of a stage's most likely classes it looks at; None for all that are kept.
     """
 
     separable: ClassVar[bool] = False
-    keeps_logits: ClassVar[bool] = False
+    answers: ClassVar[Literal["logits", "evidence", "state"]] = "evidence"
+    classes: ClassVar[int | None] = None
+
+    def with_power(self, power: float) -> "EvidenceRule":
+        """Return the rule for a stage of this power; the same where powers do not count."""
+        return self
 
     @abstractmethod
     def numpy(self, state: ArrayState, probabilities: np.ndarray) -> tuple[ArrayState, np.ndarray]:
@@ -79,49 +80,101 @@ class EvidenceRule(ABC):
         """Return the number of columns of the state in ONNX, which is one tensor; 0 if there is none."""
         return 0
 
-    def evaluate(self, records: Records, seen: Sequence[int], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def evaluate(self, recorded: "RecordedEvidence", seen: Sequence[int], rows: np.ndarray) -> Answers:
         """Return what some stages answer together on records; classes that a stage did not keep count as 0.
 
         Args:
-            records: The records.
+            recorded: The records, and how evidence is combined on them.
             seen: Indices of the stages that ran, in chain order.
             rows: int64 (n,); the samples.
 
         Returns:
-            int64 (n,) classes, the lowest among equals, and float32 (n,) confidences.
+            The classes, the lowest among equals, and confidences.
         """
+        kept = recorded.records.topk_classes
         classes, confidence = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.float32)
-        width = 1 + max(int(records.topk_classes[stage].max()) for stage in seen) if len(rows) else 1
+        width = 1 + max(int(kept[stage].max()) for stage in seen) if len(rows) else 1
         step = max(1, _DENSE_NUMBERS // width)
         for start in range(0, len(rows), step):
-            part = rows[start : start + step]
-            evidence = self.dense_evidence(records, seen, part, width)
-            best = evidence.argmax(axis=1)
-            classes[start : start + step] = best
-            confidence[start : start + step] = evidence[np.arange(len(part)), best]
+            evidence = self.dense_evidence(recorded, seen, rows[start : start + step], width)
+            classes[start : start + step] = evidence.argmax(axis=1)
+            confidence[start : start + step] = recorded.confidence.numpy(evidence)
         return classes, confidence
 
-    def dense_evidence(self, records: Records, seen: Sequence[int], rows: np.ndarray, classes: int) -> np.ndarray:
+    def dense_evidence(
+        self, recorded: "RecordedEvidence", seen: Sequence[int], rows: np.ndarray, classes: int
+    ) -> np.ndarray:
         """Return the evidence of some stages, float32 (n, classes); a faster override must give the same numbers.
 
         Args:
-            records: The records.
+            recorded: The records, and how evidence is combined on them.
             seen: Indices of the stages that ran, in chain order, at least one.
             rows: int64 (n,); the samples.
             classes: Above all kept classes of these stages.
         """
         state: ArrayState = ()
+        records = recorded.records
         for stage in seen:
             dense = np.zeros((len(rows), classes), dtype=np.float32)
             kept = records.topk_classes[stage, rows].astype(np.int64)
             np.put_along_axis(dense, kept, records.topk_probabilities[stage, rows], axis=1)
-            state, evidence = self.numpy(state, dense)
+            state, evidence = self.with_power(recorded.powers[stage]).numpy(state, dense)
         return evidence
 
-    def search(self, records: Records, seen: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, recorded: "RecordedEvidence", seen: tuple[int, ...]) -> Answers:
         """Return the same as `evaluate` for all samples, as fast as the rule allows: the search asks very often."""
-        return self.evaluate(records, seen, np.arange(len(records)))
+        return self.evaluate(recorded, seen, np.arange(len(recorded.records)))
 
-    def approximate(self, records: Records) -> Approximation | None:
+    def approximate(self, recorded: "RecordedEvidence") -> Approximation | None:
         """Return a much faster approximation of `search`, for judging very many chains; None if there is none."""
         return None
+
+
+class WeighedRule(EvidenceRule):
+    """Adds up what stages say about a class, each times its power.
+
+    Attributes:
+        power: Of the stage that is added.
+    """
+
+    power: np.float32
+
+    @abstractmethod
+    def share(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return what a stage adds for probabilities float32 of any shape; 0 for a probability of 0."""
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedEvidence:
+    """Records, and how evidence is combined on them.
+
+    Attributes:
+        records: The records.
+        rule: How answers are combined.
+        confidence: How sure the result is.
+        powers: One per stage of the records.
+        made: What the rule made of the answers of a stage, to be used again.
+    """
+
+    records: Records
+    rule: EvidenceRule
+    confidence: ConfidenceRule
+    powers: tuple[float, ...]
+    made: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+
+    def evaluate(self, seen: Sequence[int], rows: np.ndarray) -> Answers:
+        """Return what the stages that ran answer together, as the rule's `evaluate`."""
+        return self.rule.evaluate(self, seen, rows)
+
+    def search(self, seen: tuple[int, ...]) -> Answers:
+        """Return the same for all samples, as fast as the rule allows."""
+        return self.rule.search(self, seen)
+
+    def approximate(self) -> Approximation | None:
+        """Return a much faster approximation of `search`; None if the rule has none."""
+        return self.rule.approximate(self)
+
+    def own_answers(self, stage: int, rows: np.ndarray | slice) -> Answers:
+        """Return the first kept class of a stage, which is what argmax of its logits gives, and its confidence."""
+        shares = self.records.topk_probabilities[stage, rows]
+        return self.records.topk_classes[stage, rows, 0].astype(np.int64), self.confidence.numpy(shares)

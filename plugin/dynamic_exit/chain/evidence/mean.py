@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...records import Records
-from .base import Approximation, ArrayState, EvidenceRule, GraphWriter, TensorState
-from .none import own_answers
+from ..graph_writer import GraphWriter
+from .base import Answers, Approximation, ArrayState, EvidenceRule, RecordedEvidence, TensorState
+from .kept_classes import Shares, approximate_sums, summed_answers
 from .registry import register_evidence
-from .top_k_mean import fused_answers, local_evidence
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,35 +56,35 @@ class MeanProbability(EvidenceRule):
         """Return the number of classes: the state is the sum alone."""
         return classes
 
-    def evaluate(self, records: Records, seen: Sequence[int], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def evaluate(self, recorded: RecordedEvidence, seen: Sequence[int], rows: np.ndarray) -> Answers:
         """Return the class and confidence of the mean; a single stage gives its own answer, ties as in its logits."""
-        return own_answers(records, seen[0], rows) if len(seen) == 1 else super().evaluate(records, seen, rows)
+        return recorded.own_answers(seen[0], rows) if len(seen) == 1 else super().evaluate(recorded, seen, rows)
 
-    def dense_evidence(self, records: Records, seen: Sequence[int], rows: np.ndarray, classes: int) -> np.ndarray:
+    def dense_evidence(
+        self, recorded: RecordedEvidence, seen: Sequence[int], rows: np.ndarray, classes: int
+    ) -> np.ndarray:
         """Return the mean, summed in place: most classes of a sample are kept by no stage."""
-        total = np.zeros((len(rows), classes), dtype=np.float32)
+        records, total = recorded.records, np.zeros((len(rows), classes), dtype=np.float32)
         for stage in seen:
             # a stage names a class of a sample once, so no addition is lost
             kept = np.arange(len(rows))[:, None], records.topk_classes[stage, rows]
             total[kept] += records.topk_probabilities[stage, rows]
-        total /= np.float32(len(seen))
-        return total
+        return _mean(total, len(seen))
 
-    def search(self, records: Records, seen: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, recorded: RecordedEvidence, seen: tuple[int, ...]) -> Answers:
         """Return the same as `evaluate` for all samples, from the kept classes alone."""
-        return fused_answers(records, seen)
+        if len(seen) == 1:
+            return recorded.own_answers(seen[0], slice(None))
+        return summed_answers(recorded, _probabilities(recorded), _mean, seen)
 
-    def approximate(self, records: Records) -> Approximation:
+    def approximate(self, recorded: RecordedEvidence) -> Approximation:
         """Return the mean over the classes that all stages together find most likely, the true one included."""
-        dense, others = local_evidence(records)
+        return approximate_sums(recorded, _probabilities(recorded), _mean)
 
-        def answer(seen: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-            total, other = dense[seen[0]] + dense[seen[1]], others[seen[0]]
-            for stage in seen[2:]:
-                total += dense[stage]
-            for stage in seen[1:]:
-                other = np.maximum(other, others[stage])
-            best = np.maximum(total.max(axis=0), other)
-            return best / np.float32(len(seen)), total[0] >= best
 
-        return answer
+def _probabilities(recorded: RecordedEvidence) -> Shares:
+    return lambda stage, rows: recorded.records.topk_probabilities[stage, rows]
+
+
+def _mean(total: np.ndarray, stages: int) -> np.ndarray:
+    return total / np.float32(stages)

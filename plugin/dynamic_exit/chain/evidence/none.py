@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...records import Records
-from .base import ArrayState, EvidenceRule, GraphWriter, TensorState
+from ..graph_writer import GraphWriter
+from .base import Answers, ArrayState, EvidenceRule, RecordedEvidence, TensorState
 from .registry import register_evidence
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class OwnProbability(EvidenceRule):
     """Take the probabilities of the stage itself (TinySaver, arXiv 2403.17726)."""
 
-    separable = keeps_logits = True
+    separable, answers = True, "logits"
 
     def numpy(self, state: ArrayState, probabilities: np.ndarray) -> tuple[ArrayState, np.ndarray]:
         """Return the probabilities."""
@@ -31,11 +31,6 @@ class OwnProbability(EvidenceRule):
         """Return the probabilities."""
         return "", probabilities
 
-    def evaluate(self, records: Records, seen: Sequence[int], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def evaluate(self, recorded: RecordedEvidence, seen: Sequence[int], rows: np.ndarray) -> Answers:
         """Return the most probable class of the last stage; among equals the one that argmax of its logits gives."""
-        return own_answers(records, seen[-1], rows)
-
-
-def own_answers(records: Records, stage: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first kept class of a stage, int64 (n,), which is what argmax of its logits gives, and its share."""
-    return records.topk_classes[stage, rows, 0].astype(np.int64), records.topk_probabilities[stage, rows, 0]
+        return recorded.own_answers(seen[-1], rows)

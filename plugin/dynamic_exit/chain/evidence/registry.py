@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, WithJsonSchema
-from pydantic_core import PydanticCustomError
 
 from ...core.registry import Registry
 from ...errors import ModelError
+from ..rule_names import known_name
 from .base import EvidenceRule
 
 RuleType = TypeVar("RuleType", bound=type[EvidenceRule])
@@ -60,12 +60,7 @@ def _instance(rule: type[EvidenceRule]) -> EvidenceRule:
     return rule()
 
 
-def _known(name: str) -> str:
-    if name not in RULES:
-        expected = " or ".join(f"'{known}'" for known in RULES.names())
-        raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
-    return name
-
-
 #: The name of a rule in a recipe or a file.
-EvidenceName = Annotated[str, AfterValidator(_known), WithJsonSchema({"enum": ["none", "mean"], "type": "string"})]
+EvidenceName = Annotated[
+    str, AfterValidator(known_name(RULES)), WithJsonSchema({"enum": ["none", "mean", "product"], "type": "string"})
+]

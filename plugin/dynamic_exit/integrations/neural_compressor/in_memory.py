@@ -80,6 +80,7 @@ def make_dynamic_model(
     build = add_costs(add_exits(build), cache)
     records, dynamic = record_split(build, "calibration"), build.stages.model("session")
     (best,) = optimize(records, [Goal(max_accuracy_drop=limit)], SearchOptions(dynamic.fuse))
+    dynamic.fuse = best.fuse
     dynamic.records = records
     dynamic.set_thresholds(best.as_array(dynamic.chain).tolist())
     return dynamic

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from ...chain.evaluation import evaluate
+from ...chain.evidence import Evidence
 from ...chain.thresholds import Configuration
 from ...errors import OperatingPointError
 from ...records import Records
@@ -32,8 +33,8 @@ class DynamicChain(Protocol):
         """Names of the stages."""
 
     @property
-    def fuse(self) -> str:
-        """``none`` or ``mean``."""
+    def fuse(self) -> Evidence:
+        """How answers are combined."""
 
 
 class Proposal(NamedTuple):

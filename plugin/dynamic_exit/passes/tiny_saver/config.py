@@ -46,7 +46,7 @@ class TinySaverStanza(Stanza):
     )
     selection: Literal["chain", "single"] = Field("chain", description="single: the one with the largest saving")
     max_savers: int = Field(2, ge=1, description="maximum number of savers in a chain")
-    fuse: EvidenceName = Field("mean", description="mean: average the probabilities of all stages so far")
+    fuse: EvidenceName | None = Field(None, description="older place of `tuning.fuse`, read where that is `auto`")
     quantize: bool = Field(True, description="false: savers stay in float whatever `quantization` says")
     time_limit: float | None = Field(None, gt=0, description="seconds after which no further candidate is tried")
     fine_tune: FineTuneStanza | None = Field(

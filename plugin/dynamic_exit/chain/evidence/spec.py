@@ -1,0 +1,72 @@
+"""How a chain combines the answers of its stages: a rule, a confidence, and how much each stage counts."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ...records import Records
+from ..confidence import ConfidenceRule, confidence_rule
+from .base import EvidenceRule, RecordedEvidence
+from .registry import evidence_rule
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How a chain combines the answers of its stages.
+
+    Attributes:
+        rule: Name of the evidence rule, such as ``none`` or ``mean``.
+        confidence: Name of the confidence rule, such as ``top1``.
+        powers: (stage, power) of the stages that do not count as much as the others, whose power is 1.
+    """
+
+    rule: str = "none"
+    confidence: str = "top1"
+    powers: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "powers", tuple(sorted((str(name), float(power)) for name, power in self.powers)))
+
+    def __str__(self) -> str:
+        """Return the names of both rules."""
+        return self.rule if self.confidence == "top1" else f"{self.rule} with {self.confidence}"
+
+    @classmethod
+    def of(cls, given: "Evidence | str") -> "Evidence":
+        """Return evidence as it is, or that of a rule's name with the largest evidence as confidence."""
+        return given if isinstance(given, Evidence) else cls(str(given))
+
+    @property
+    def evidence_rule(self) -> EvidenceRule:
+        """The evidence rule.
+
+        Raises:
+            ModelError: There is none of this name.
+        """
+        return evidence_rule(self.rule)
+
+    @property
+    def confidence_rule(self) -> ConfidenceRule:
+        """The confidence rule.
+
+        Raises:
+            ModelError: There is none of this name.
+        """
+        return confidence_rule(self.confidence)
+
+    def power(self, stage: str) -> float:
+        """Return how much a stage counts, 1 if nothing else is known."""
+        return dict(self.powers).get(stage, 1.0)
+
+    def rule_of(self, stage: str) -> EvidenceRule:
+        """Return the evidence rule for a stage, with its power."""
+        return self.evidence_rule.with_power(self.power(stage))
+
+    def of_stages(self, stages: Iterable[str]) -> "Evidence":
+        """Return the same for some stages alone, without the powers of others."""
+        wanted = set(stages)
+        return Evidence(self.rule, self.confidence, tuple(each for each in self.powers if each[0] in wanted))
+
+    def on(self, records: Records) -> RecordedEvidence:
+        """Return what it makes of records."""
+        powers = tuple(self.power(stage) for stage in records.stages)
+        return RecordedEvidence(records, self.evidence_rule, self.confidence_rule, powers)

@@ -1,0 +1,96 @@
+"""Which evidence to use where the user leaves it open, judged on samples that the search has not seen."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ..chain.evidence import Evidence
+from ..chain.goal import Goal
+from ..errors import TuningError
+from ..records import Records
+from .comparison import Way, extra_cost
+from .options import AUTO, SearchOptions
+from .powers import learn_powers
+from .splits import FOLDS, subsample
+
+logger = logging.getLogger(__name__)
+
+# what `auto` chooses from: the first, unless another is cheaper
+_PAIRS = (Evidence("mean", "top1"), Evidence("product", "margin"))
+# of so many samples two halves tell evidence apart; with fewer, a half is too few to search on
+_SAMPLES = 25_000
+_FEW_SAMPLES = 5_000
+_MIN_SAMPLES = 100
+# what saves less is not worth powers that must be learned
+_LEAST_SAVING = 0.01
+# longer chains take longer and say the same
+_SAVERS = 2
+
+
+def settle_evidence(records: Records, goals: Sequence[Goal], options: SearchOptions) -> SearchOptions:
+    """Choose the evidence where the options leave it open, and learn the powers of stages.
+
+    Every candidate is searched on all folds but one and compared on that one, at equal accuracy.
+
+    Args:
+        records: The samples to search on.
+        goals: What to reach.
+        options: Of the search; rule or confidence may be ``auto``.
+
+    Returns:
+        The options with evidence that needs nothing more.
+
+    Raises:
+        TuningError: A rule was asked for that looks at more classes than the records keep.
+    """
+    fuse = options.fuse
+    if AUTO not in (fuse.rule, fuse.confidence):
+        missing = _missing_classes(records, fuse)
+        if missing:
+            raise TuningError(missing)
+        return learn_powers(records, options)
+    first, *others = _candidates(fuse)
+    best = replace(options, fuse=first)
+    for other in others:
+        missing = _missing_classes(records, other)
+        if missing:
+            logger.info(f"{other} is left out: {missing}")
+        elif len(records) >= _MIN_SAMPLES and _is_cheaper(records, goals, replace(options, fuse=other), best):
+            best = replace(options, fuse=other)
+    logger.info(f"evidence: {best.fuse}")
+    return learn_powers(records, best)
+
+
+def _candidates(wanted: Evidence) -> list[Evidence]:
+    fits = [
+        each for each in _PAIRS if wanted.rule in (AUTO, each.rule) and wanted.confidence in (AUTO, each.confidence)
+    ]
+    if fits:
+        return fits
+    # a pair that `auto` does not try by itself
+    rules = [each.rule for each in _PAIRS] if wanted.rule == AUTO else [wanted.rule]
+    return [Evidence(rule, "top1" if wanted.confidence == AUTO else wanted.confidence) for rule in rules]
+
+
+def _is_cheaper(records: Records, goals: Sequence[Goal], options: SearchOptions, than: SearchOptions) -> bool:
+    some = records.take(subsample(len(records), _SAMPLES, options.seed))
+    count = FOLDS if len(some) <= _FEW_SAMPLES else 2
+    fold = np.random.default_rng(options.seed).permutation(len(some)) % count
+    most = _SAVERS if options.max_savers is None else min(_SAVERS, options.max_savers)
+    way, other = (Way(some, replace(each, max_savers=most).without_restarts()) for each in (options, than))
+    extra = extra_cost(way, other, goals, [(fold != out, fold == out) for out in range(count)])
+    return extra.likely < -_LEAST_SAVING
+
+
+def _missing_classes(records: Records, evidence: Evidence) -> str | None:
+    # why records cannot tell what a file would answer; None if they can
+    wanted = max(evidence.evidence_rule.classes or 1, evidence.confidence_rule.classes)
+    classes = 1 + max(int(records.topk_classes.max()), int(records.labels.max()))
+    if records.kept >= min(wanted, classes):
+        return None
+    return (
+        f"'{evidence}' looks at the {wanted} most likely classes of a stage, the records keep {records.kept}; "
+        "record more, or combine by mean and top1"
+    )
