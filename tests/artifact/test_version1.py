@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from dynamic_exit.chain.evidence import Evidence
 from dynamic_exit.analysis.inspect import inspect_folder
 from dynamic_exit.artifact.manifest import parse_manifest, read_manifest
 from dynamic_exit.artifact.model_config import DynamicExitModelConfig
@@ -97,7 +98,7 @@ def test_a_model_from_memory_that_lacks_a_key_is_refused(tmp_path):
 
 def test_only_keys_that_are_older_are_upgraded():
     manifest = read_manifest(FOLDERS / "sequence")
-    assert (manifest.version, manifest.evidence) == (1, "mean")
+    assert (manifest.version, manifest.evidence) == (1, Evidence("mean"))
     assert [tap.position for tap in manifest.chain.taps] == [-1, 0, 1]
     assert set(manifest.files) == dict(manifest.chain.roles()).keys()
 

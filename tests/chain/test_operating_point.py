@@ -4,7 +4,8 @@ import pytest
 from instances import savers
 
 from dynamic_exit.chain.goal import Goal
-from dynamic_exit.chain.operating_point import Baseline, Guarantee, OperatingPoint, OperatingPoints
+from dynamic_exit.chain.operating_point import Baseline, OperatingPoint, OperatingPoints
+from dynamic_exit.chain.point_parts import Guarantee
 from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.errors import OperatingPointError
 

@@ -1,5 +1,6 @@
 from dynamic_exit.chain.goal import Goal
-from dynamic_exit.chain.operating_point import Baseline, Guarantee, OperatingPoint, OperatingPoints
+from dynamic_exit.chain.operating_point import Baseline, OperatingPoint, OperatingPoints
+from dynamic_exit.chain.point_parts import Guarantee
 
 
 def drops(*values: float) -> list[Goal]:

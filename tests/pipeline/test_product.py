@@ -1,4 +1,4 @@
-"""A recipe whose stages answer by a weighted product: figures, file and loaded model agree, and points hold its powers."""
+"""A recipe whose stages answer by a weighted product: points hold its powers, and file and figures agree."""
 
 import json
 

@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING
 from ..core.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from .confidence import ConfidenceRule, confidence_names, confidence_rule, register_confidence
     from .drop_checks import DropCheck, check_drops, describe_unmet_requirements, standard_error, with_standard_error
     from .evaluation import Evaluation, check_configuration, evaluate
-    from .evidence import EvidenceRule, evidence_names, evidence_rule, register_evidence
+    from .evidence import Evidence, EvidenceRule, evidence_names, evidence_rule, register_evidence
     from .goal import Goal
     from .goal_limits import LARGEST_DROP, explain_excessive_budget, explain_excessive_drop
     from .names import FINAL, HIDDEN, LOGITS, MEMORY
-    from .operating_point import Baseline, Guarantee, OperatingPoint, OperatingPoints, StageThreshold, point_thresholds
+    from .operating_point import Baseline, OperatingPoint, OperatingPoints, point_thresholds
+    from .point_parts import Guarantee, StageThreshold
+    from .powers import learn_powers
     from .semantics import ChainAnswer, chain_answer, chain_answer_cost
     from .thresholds import ALWAYS_EXIT, NEVER_EXIT, STAGE_OFF, Configuration, check_thresholds
     from .walk import AllRowsLeft, Runnable, Step, chain_steps
@@ -28,9 +31,11 @@ __all__ = [
     "AllRowsLeft",
     "Baseline",
     "ChainAnswer",
+    "ConfidenceRule",
     "Configuration",
     "DropCheck",
     "Evaluation",
+    "Evidence",
     "EvidenceRule",
     "Goal",
     "Guarantee",
@@ -45,13 +50,17 @@ __all__ = [
     "check_configuration",
     "check_drops",
     "check_thresholds",
+    "confidence_names",
+    "confidence_rule",
     "describe_unmet_requirements",
     "evaluate",
     "evidence_names",
     "evidence_rule",
     "explain_excessive_budget",
     "explain_excessive_drop",
+    "learn_powers",
     "point_thresholds",
+    "register_confidence",
     "register_evidence",
     "standard_error",
     "with_standard_error",
@@ -68,18 +77,14 @@ __getattr__, __dir__ = lazy_exports(
             "with_standard_error",
         ),
         "evaluation": ("Evaluation", "check_configuration", "evaluate"),
-        "evidence": ("EvidenceRule", "evidence_names", "evidence_rule", "register_evidence"),
+        "confidence": ("ConfidenceRule", "confidence_names", "confidence_rule", "register_confidence"),
+        "evidence": ("Evidence", "EvidenceRule", "evidence_names", "evidence_rule", "register_evidence"),
         "goal": ("Goal",),
         "goal_limits": ("LARGEST_DROP", "explain_excessive_budget", "explain_excessive_drop"),
         "names": ("FINAL", "HIDDEN", "LOGITS", "MEMORY"),
-        "operating_point": (
-            "Baseline",
-            "Guarantee",
-            "OperatingPoint",
-            "OperatingPoints",
-            "StageThreshold",
-            "point_thresholds",
-        ),
+        "operating_point": ("Baseline", "OperatingPoint", "OperatingPoints", "point_thresholds"),
+        "point_parts": ("Guarantee", "StageThreshold"),
+        "powers": ("learn_powers",),
         "semantics": ("ChainAnswer", "chain_answer", "chain_answer_cost"),
         "thresholds": ("ALWAYS_EXIT", "NEVER_EXIT", "STAGE_OFF", "Configuration", "check_thresholds"),
         "walk": ("AllRowsLeft", "Runnable", "Step", "chain_steps"),

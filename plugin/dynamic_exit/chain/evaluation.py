@@ -49,9 +49,9 @@ def evaluate(records: Records, configuration: Configuration) -> Evaluation:
     """Evaluate a configuration on records.
 
     A sample that exits at stage s costs the own cost of every stage in use up to s plus the prefix cost of s.
-    Prediction is the class with the largest evidence, confidence says how sure that is; among equals the first kept class for
-    the answer of a single stage, the lowest class for fused evidence (both are what argmax gives at inference). In
-    fused evidence a class that a stage did not keep counts as 0.
+    Prediction is the class with the largest evidence, confidence says how sure that is; among equals the first kept
+    class for the answer of a single stage, the lowest class for fused evidence (both are what argmax gives at
+    inference). In fused evidence a class that a stage did not keep counts as 0.
 
     Args:
         records: The records.

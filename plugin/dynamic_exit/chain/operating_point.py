@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from ..core.atomic_write import atomic_write, check_writable
 from ..errors import OperatingPointError
@@ -20,15 +20,13 @@ from .evidence import Evidence, EvidenceName
 from .goal import Goal
 from .goal_limits import explain_excessive_budget, explain_excessive_drop
 from .names import FINAL
+from .point_parts import Cost, FileModel, Finite, Guarantee, Share, StageThreshold
 from .thresholds import Configuration
 
 TYPE: Literal["dynamic_exit.operating_points"] = "dynamic_exit.operating_points"
 VERSION: Literal[2] = 2
 BACKBONE = "backbone"
 
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # a measured cost may exceed a budget by this much through rounding alone
 _ROUNDING = 1e-12
 # a requested drop may arrive as float32
@@ -40,37 +38,7 @@ def _upgraded(version: object) -> object:
     return VERSION if version == 1 else version
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class StageThreshold(_Model):
-    """A stage in use and its threshold.
-
-    Attributes:
-        stage: Its name.
-        threshold: A sample exits here if its confidence is above it (float32).
-    """
-
-    stage: str
-    threshold: Finite
-
-
-class Guarantee(_Model):
-    """A guarantee that passed its statistical test.
-
-    Attributes:
-        max_accuracy_drop: Upper bound of the true drop.
-        probability: The bound holds with at least this probability over the draw of the calibration samples.
-        samples: Number of calibration samples of the test.
-    """
-
-    max_accuracy_drop: Finite
-    probability: Annotated[float, Field(gt=0, lt=1)]
-    samples: Annotated[int, Field(ge=1)]
-
-
-class OperatingPoint(_Model):
+class OperatingPoint(FileModel):
     """A configuration with its figures, all measured on samples that the search has not seen.
 
     Attributes:
@@ -156,7 +124,7 @@ class OperatingPoint(_Model):
         )
 
 
-class Baseline(_Model):
+class Baseline(FileModel):
     """The backbone alone, on the samples that the points were measured on.
 
     Attributes:
@@ -168,7 +136,7 @@ class Baseline(_Model):
     cost: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class OperatingPoints(_Model):
+class OperatingPoints(FileModel):
     """The content of ``operating_points.json``.
 
     Attributes:

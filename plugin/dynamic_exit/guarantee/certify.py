@@ -7,7 +7,7 @@ import numpy as np
 
 from ..chain.evaluation import evaluate
 from ..chain.goal import Goal
-from ..chain.operating_point import Guarantee
+from ..chain.point_parts import Guarantee
 from ..chain.thresholds import Configuration
 from ..records import Records
 from .fixed_sequence import count_discordant, fixed_sequence_test

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..chain.evaluation import evaluate
-from ..chain.operating_point import Guarantee
+from ..chain.point_parts import Guarantee
 from ..chain.thresholds import Configuration
 from ..errors import TuningError
 from ..records import Records

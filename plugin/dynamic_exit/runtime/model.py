@@ -29,11 +29,11 @@ class DynamicExitModel(nn.Module):
     """A chain of stages that answers easy rows early and runs later stages on the remaining rows only.
 
     The chain is the savers in the given order, then the exits by position, then the final stage. A row leaves at the
-    first stage whose confidence exceeds the stage's threshold; NaN never does. The evidence of a stage is the softmax of
-    its logits (``fuse="none"``), or combines those of all stages that ran so far (``"mean"``: their mean, summed in
+    first stage whose confidence exceeds the stage's threshold; NaN never does. The evidence of a stage is the softmax
+    of its logits (``fuse="none"``), or combines those of all stages that ran so far (``"mean"``: their mean, summed in
     chain order in float32; ``"product"``: their weighted product; a stage that returns NaN for a row is left out for
-    that row); the confidence is the largest evidence, unless `fuse` names another. A threshold of +inf turns a stage off: it does not run and has no evidence. Several exits may
-    share one position.
+    that row). The confidence is the largest evidence, unless `fuse` names another. A threshold of +inf turns a stage
+    off: it does not run and has no evidence. Several exits may share one position.
 
     A head may read earlier positions: taps compute features (N, W) of the last saver's logits and of hidden states,
     and a head with ``memory`` among its ``input_names`` gets those of all taps up to its position, side by side. A tap

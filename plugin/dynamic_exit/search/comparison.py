@@ -12,7 +12,6 @@ from ..chain.semantics import chain_answer_cost
 from ..chain.thresholds import Configuration
 from ..records import Records
 from .options import SearchOptions
-from .powers import learn_powers
 from .solver import Search
 
 # width, in accuracy drop, of the piece of the front that tells what accuracy costs
@@ -91,7 +90,7 @@ def _cost_and_losses(way: Way, goals: Sequence[Goal], train: np.ndarray, held: n
     Where nothing meets a goal, they are those of the backbone.
     """
     searched, rest = way.records.take(train), way.records.take(held)
-    search = Search(searched, learn_powers(searched, way.options))
+    search = Search(searched, way.options.with_powers(searched))
     return np.stack(
         [_measured(rest, search.configuration(found) if found else Configuration()) for found in search.run(goals)]
     )

@@ -12,7 +12,6 @@ from ..errors import TuningError
 from ..records import Records
 from .comparison import Way, extra_cost
 from .options import AUTO, SearchOptions
-from .powers import learn_powers
 from .splits import FOLDS, subsample
 
 logger = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ def settle_evidence(records: Records, goals: Sequence[Goal], options: SearchOpti
         missing = _missing_classes(records, fuse)
         if missing:
             raise TuningError(missing)
-        return learn_powers(records, options)
+        return options.with_powers(records)
     first, *others = _candidates(fuse)
     best = replace(options, fuse=first)
     for other in others:
@@ -60,7 +59,7 @@ def settle_evidence(records: Records, goals: Sequence[Goal], options: SearchOpti
         elif len(records) >= _MIN_SAMPLES and _is_cheaper(records, goals, replace(options, fuse=other), best):
             best = replace(options, fuse=other)
     logger.info(f"evidence: {best.fuse}")
-    return learn_powers(records, best)
+    return best.with_powers(records)
 
 
 def _candidates(wanted: Evidence) -> list[Evidence]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from ..chain.confidence import confidence_names
 from ..chain.evidence import Evidence, evidence_names
+from ..chain.powers import learn_powers
 from ..chain.rule_names import listed
 from ..errors import TuningError
 from ..records import Records
@@ -48,6 +49,10 @@ class SearchOptions:
                 raise TuningError(f"{key} must be {listed(names)}; got '{value}'")
         if self.max_savers is not None and self.max_savers < 0:
             raise TuningError(f"max_savers must be 0 or more; got {self.max_savers}")
+
+    def with_powers(self, records: Records) -> "SearchOptions":
+        """Return the options with the powers of stages that records teach."""
+        return replace(self, fuse=learn_powers(records, self.fuse, self.seed))
 
     def table_of(self, records: Records) -> StageTable:
         """Return the stages of records as a table whose chains keep the limit of savers."""

@@ -65,7 +65,9 @@ def _range(info: FieldInfo) -> str:
         for limit in info.metadata
         if type(limit) in _SIGNS
     ]
-    named = [value for each in info.metadata if isinstance(each, WithJsonSchema) for value in _enum(each)]
+    # a name that may be left out has its schema inside the union
+    inner = [each for kind in typing.get_args(info.annotation) for each in getattr(kind, "__metadata__", ())]
+    named = [value for each in (*info.metadata, *inner) if isinstance(each, WithJsonSchema) for value in _enum(each)]
     choices = [repr(value) for value in (*typing.get_args(info.annotation), *named) if isinstance(value, str)]
     return " or ".join(choices) if choices else ", ".join(limits)
 

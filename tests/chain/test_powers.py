@@ -5,11 +5,10 @@ import pytest
 
 from dynamic_exit.chain.evidence import Evidence
 from dynamic_exit.chain.evidence.product import FLOOR
+from dynamic_exit.chain.powers import learn_powers
 from dynamic_exit.records import Records, StageTable
-from dynamic_exit.search.options import SearchOptions
-from dynamic_exit.search.powers import learn_powers
 
-PRODUCT = SearchOptions(Evidence("product", "margin"))
+PRODUCT = Evidence("product", "margin")
 
 
 def experts(truth_powers: tuple[float, ...], samples: int = 6_000, classes: int = 4) -> Records:
@@ -33,19 +32,19 @@ def experts(truth_powers: tuple[float, ...], samples: int = 6_000, classes: int 
 
 @pytest.mark.parametrize(("own", "final"), [(0.5, 1.0), (1.0, 1.0), (0.3, 1.2)])
 def test_the_power_of_a_saver_is_found_relative_to_the_finals(own, final):
-    found = learn_powers(experts((own, final)), PRODUCT).fuse
+    found = learn_powers(experts((own, final)), PRODUCT)
     assert found.power("s0") == pytest.approx(own / final, abs=0.06)
     assert (found.rule, found.confidence, found.power("final")) == ("product", "margin", 1.0)
 
 
 def test_a_stage_that_guesses_hardly_counts():
     records = experts((0.0, 1.0))
-    assert learn_powers(records, PRODUCT).fuse.power("s0") == pytest.approx(0.05, abs=0.03)
+    assert learn_powers(records, PRODUCT).power("s0") == pytest.approx(0.05, abs=0.03)
 
 
 def test_what_has_powers_weighs_nothing_or_knows_no_label_stays():
     records = experts((0.5, 1.0), samples=300)
     unlabelled = Records(**{**vars(records), "labels": np.full(300, -1)})
-    given = SearchOptions(Evidence("product", "margin", (("s0", 0.7),)))
-    for table, options in ((records, SearchOptions("mean")), (records, given), (unlabelled, PRODUCT)):
-        assert learn_powers(table, options) is options
+    given = Evidence("product", "margin", (("s0", 0.7),))
+    for table, evidence in ((records, Evidence("mean")), (records, given), (unlabelled, PRODUCT)):
+        assert learn_powers(table, evidence) is evidence

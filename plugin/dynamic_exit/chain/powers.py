@@ -4,10 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..chain.evidence import WeighedRule
 from ..records import Records
-from .options import SearchOptions
-from .splits import subsample
+from .evidence import Evidence, WeighedRule
 
 # powers outside would let one stage decide alone, or hardly count
 _LEAST, _MOST = 0.05, 4.0
@@ -18,7 +16,7 @@ _SAMPLES = 8_000
 _PENALTY = 1e-3
 
 
-def learn_powers(records: Records, options: SearchOptions) -> SearchOptions:
+def learn_powers(records: Records, evidence: Evidence, seed: int = 0) -> Evidence:
     """Learn the power of every stage, relative to that of the final.
 
     The powers of a stage and of the final together maximize the likelihood of the true class among those that either
@@ -27,23 +25,25 @@ def learn_powers(records: Records, options: SearchOptions) -> SearchOptions:
 
     Args:
         records: Samples of the search.
-        options: Of the search; the seed decides which samples are looked at, if there are many.
+        evidence: How answers are combined.
+        seed: Decides which samples are looked at, if there are many.
 
     Returns:
-        The options with powers; unchanged if the rule weighs no stages, they have powers, or no label is known.
+        The evidence with powers; unchanged if the rule weighs no stages, they have powers, or no label is known.
     """
-    evidence, final = options.fuse, len(records.stages) - 1
-    rule = evidence.evidence_rule
+    rule, final = evidence.evidence_rule, len(records.stages) - 1
     rows = np.flatnonzero(np.asarray(records.labels) >= 0)
     if not isinstance(rule, WeighedRule) or evidence.powers or not len(rows):
-        return options
-    known = records.take(rows[subsample(len(rows), _SAMPLES, options.seed)])
+        return evidence
+    if len(rows) > _SAMPLES:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, _SAMPLES, replace=False))
+    known = records.take(rows)
     last = _named(known, rule, final)
     powers = {}
     for stage in range(final):
         own, whole = _pair_of_powers(_choices(_named(known, rule, stage), last), known.truth)
         powers[records.stages[stage]] = float(np.float32(np.clip(own / max(whole, _LEAST), _LEAST, _MOST)))
-    return replace(options, fuse=replace(evidence, powers=tuple(powers.items())))
+    return replace(evidence, powers=tuple(powers.items()))
 
 
 def _named(records: Records, rule: WeighedRule, stage: int) -> tuple[np.ndarray, np.ndarray]:
