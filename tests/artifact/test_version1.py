@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from dynamic_exit.chain.evidence import Evidence
 from dynamic_exit.analysis.inspect import inspect_folder
 from dynamic_exit.artifact.manifest import parse_manifest, read_manifest
 from dynamic_exit.artifact.model_config import DynamicExitModelConfig
 from dynamic_exit.artifact.standalone import load_runner
+from dynamic_exit.chain.evidence import Evidence
 from dynamic_exit.errors import ExportError
 from dynamic_exit.integrations.neural_compressor.serialization import load
 from dynamic_exit.modeling import DynamicExitModelForImageClassification as Model

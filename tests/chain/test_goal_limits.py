@@ -5,12 +5,11 @@ import pytest
 from points import file_of, point
 
 from dynamic_exit.chain.goal import Goal
-from dynamic_exit.chain.goal_limits import explain_excessive_drop
+from dynamic_exit.chain.goal_limits import explain_excessive_drop, goals_from_drops
 from dynamic_exit.chain.operating_point import OperatingPoints
 from dynamic_exit.errors import DynamicExitError, OperatingPointError, PassError, RecipeError
 from dynamic_exit.passes import explain
 from dynamic_exit.recipe import PointGoal, Tuning
-from dynamic_exit.search.optimizer import goals_from_drops
 
 DOUBTS = [
     (1, "is 1, which allows a loss of 100 points; did you mean 0.01?"),

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from instances import savers
 
-from dynamic_exit.chain.evidence import Evidence
+from dynamic_exit.chain.evidence import AUTO, Evidence
 from dynamic_exit.chain.goal import Goal
 from dynamic_exit.errors import TuningError
 from dynamic_exit.records import Records, StageTable
 from dynamic_exit.search.evidence_choice import settle_evidence
 from dynamic_exit.search.optimizer import optimize
-from dynamic_exit.search.options import AUTO, SearchOptions
+from dynamic_exit.search.options import SearchOptions
 
 OPEN = SearchOptions(Evidence(AUTO, AUTO))
 GOALS = [Goal(max_accuracy_drop=drop) for drop in (0.0, 0.01)]

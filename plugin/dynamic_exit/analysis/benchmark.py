@@ -8,11 +8,11 @@ import numpy as np
 
 from ..artifact.folder import MODEL_FILE, POINTS_FILE
 from ..artifact.manifest import CONFIG_FILE, Manifest, read_manifest
-from ..chain.drop_checks import standard_error
 from ..chain.names import FINAL, HIDDEN
 from ..chain.operating_point import OperatingPoint, OperatingPoints, point_thresholds
 from ..chain.walk import Runnable, chain_steps, walk
 from ..errors import DataError, ExportError
+from ..guarantee.drop_checks import standard_error
 from ..recipe.target_registry import DEFAULT_TARGET, TARGETS
 from ..report.descriptions import Benchmark, BenchmarkRow
 from ..runtime.stages import FLOAT, NamedPart

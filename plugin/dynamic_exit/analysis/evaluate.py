@@ -6,11 +6,11 @@ from typing import TypedDict
 
 import numpy as np
 
-from ..chain.drop_checks import standard_error
 from ..chain.names import FINAL
 from ..chain.operating_point import OperatingPoint
 from ..core.batching import named_batches
 from ..data.checks import check_labels, check_same_format
+from ..guarantee.drop_checks import standard_error
 from ..modeling.auto import AutoDynamicExitModel
 from ..records import Records
 from .samples import load_samples

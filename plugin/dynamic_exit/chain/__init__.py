@@ -6,7 +6,6 @@ from ..core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .confidence import ConfidenceRule, confidence_names, confidence_rule, register_confidence
-    from .drop_checks import DropCheck, check_drops, describe_unmet_requirements, standard_error, with_standard_error
     from .evaluation import Evaluation, check_configuration, evaluate
     from .evidence import Evidence, EvidenceRule, evidence_names, evidence_rule, register_evidence
     from .goal import Goal
@@ -33,7 +32,6 @@ __all__ = [
     "ChainAnswer",
     "ConfidenceRule",
     "Configuration",
-    "DropCheck",
     "Evaluation",
     "Evidence",
     "EvidenceRule",
@@ -48,11 +46,9 @@ __all__ = [
     "chain_answer_cost",
     "chain_steps",
     "check_configuration",
-    "check_drops",
     "check_thresholds",
     "confidence_names",
     "confidence_rule",
-    "describe_unmet_requirements",
     "evaluate",
     "evidence_names",
     "evidence_rule",
@@ -62,20 +58,11 @@ __all__ = [
     "point_thresholds",
     "register_confidence",
     "register_evidence",
-    "standard_error",
-    "with_standard_error",
 ]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "drop_checks": (
-            "DropCheck",
-            "check_drops",
-            "describe_unmet_requirements",
-            "standard_error",
-            "with_standard_error",
-        ),
         "evaluation": ("Evaluation", "check_configuration", "evaluate"),
         "confidence": ("ConfidenceRule", "confidence_names", "confidence_rule", "register_confidence"),
         "evidence": ("Evidence", "EvidenceRule", "evidence_names", "evidence_rule", "register_evidence"),

@@ -3,6 +3,11 @@
 They apply where a user states a goal, not where a file is read: a file may hold any share.
 """
 
+from collections.abc import Sequence
+
+from ..errors import TuningError
+from .goal import Goal
+
 #: The largest accuracy drop, or loss of a score, that a user can allow, as a share.
 LARGEST_DROP = 0.2
 # shares that arrive as float32 are slightly above their float64 value
@@ -41,3 +46,28 @@ def explain_excessive_budget(budget: float) -> str | None:
     # nobody asks for a hundredth of the cost by writing 1.2
     hint = f"did you mean {meant:g}?" if 2 <= budget <= 100 else "it is a share of at most 1"
     return f"is {budget:g}, which is {100 * budget:g} % of the backbone's cost; {hint}"
+
+
+def goals_from_drops(max_accuracy_drops: Sequence[float]) -> list[Goal]:
+    """Return one goal per allowed drop.
+
+    Args:
+        max_accuracy_drops: Shares between -1 and 0.2, each once.
+
+    Raises:
+        TuningError: A drop is out of range, cannot be meant, or comes twice, or there is none.
+    """
+    drops = list(max_accuracy_drops)
+    if not drops:
+        raise TuningError("there is no goal; allow at least one accuracy drop")
+    for place, drop in enumerate(drops):
+        explanation = explain_excessive_drop(drop)
+        if explanation:
+            raise TuningError(f"the allowed accuracy drop {explanation}")
+        if not drop >= -1:
+            raise TuningError(
+                f"an allowed accuracy drop is a share between -1 and 0.2, 0.005 is half a point; got {drop:g}"
+            )
+        if drop in drops[:place]:
+            raise TuningError(f"the allowed accuracy drop {drop:g} comes twice; give each once")
+    return [Goal(max_accuracy_drop=drop) for drop in drops]

@@ -111,7 +111,7 @@ def run(
 ) -> None:
     """Run a recipe and write the served model's folder."""
     from ..artifact.workspace import explain_resume
-    from ..chain.drop_checks import describe_unmet_requirements
+    from ..guarantee.drop_checks import describe_unmet_requirements
     from ..pipeline.run import run as run_recipe
 
     with terminal_log(quiet, verbose) as console:
@@ -304,8 +304,8 @@ def tune(
     verbose: _Verbose = False,
 ) -> None:
     """Find operating points for records, and report them on samples that were not searched."""
-    from ..chain.drop_checks import describe_unmet_requirements
     from ..chain.evidence import Evidence
+    from ..guarantee.drop_checks import describe_unmet_requirements
     from ..records import Records
     from ..report.tables import tuned_points_table
     from ..search.optimizer import DEFAULT_DROPS, check_reported_drops, tune_file

@@ -7,17 +7,23 @@ boldest until one fails.
 
 from .betting_test import BettingTest, samples_needed
 from .certify import Certificate, ConfigurationSearch, certify_boldest, make_test_sequence
+from .drop_checks import DropCheck, check_drops, describe_unmet_requirements, standard_error, with_standard_error
 from .fixed_sequence import TestOutcome, check_probability, count_discordant, fixed_sequence_test
 
 __all__ = [
     "BettingTest",
     "Certificate",
     "ConfigurationSearch",
+    "DropCheck",
     "TestOutcome",
     "certify_boldest",
+    "check_drops",
     "check_probability",
     "count_discordant",
+    "describe_unmet_requirements",
     "fixed_sequence_test",
     "make_test_sequence",
     "samples_needed",
+    "standard_error",
+    "with_standard_error",
 ]

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from ..chain.drop_checks import DropCheck, check_drops, standard_error
 from ..chain.evaluation import evaluate
 from ..chain.names import FINAL
 from ..chain.operating_point import OperatingPoints
-from ..chain.sample_shift import find_shift
 from ..chain.thresholds import ALWAYS_EXIT, NEVER_EXIT, Configuration
+from ..guarantee.drop_checks import DropCheck, check_drops, standard_error
+from ..guarantee.sample_shift import find_shift
 from ..onnx.verification import Agreement
 from ..records import Records
 from ..report.metrics import (

@@ -7,7 +7,6 @@ from typing import cast
 
 import torch
 
-from ..chain.drop_checks import standard_error
 from ..core import distributed
 from ..core.batching import run_in_batches
 from ..core.cache import Cache
@@ -17,6 +16,7 @@ from ..cost import count_macs
 from ..data.run_inputs import RunInputs
 from ..errors import PassError
 from ..graph import Classifier, check_logits
+from ..guarantee.drop_checks import standard_error
 from ..passes import PruningStanza, Samples, Stanza, apply_static, registered_passes
 from ..passes.pruning import pack_pruned, prune, unpack_pruned
 from ..report.metrics import BackboneFigures, StaticPassEffect

@@ -4,7 +4,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from ..chain.evidence import Evidence
+from ..chain.evidence import AUTO, Evidence
 from ..errors import RecipeError
 from ..passes import AnyModelSource, EarlyExitStanza, PruningStanza, Stanza, TinySaverStanza
 from ..passes.stanza import refuse
@@ -14,7 +14,7 @@ from .export import AnyExport
 from .static_choices import StaticChoice, list_choices
 from .static_passes import StaticPasses
 from .target_registry import TARGETS
-from .tuning import AUTO, Tuning
+from .tuning import Tuning
 
 
 class DynamicExit(Stanza):

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from ..chain import confidence, evidence
+from ..chain.evidence import AUTO
 from ..chain.goal import Goal
 from ..chain.goal_limits import LARGEST_DROP, explain_excessive_budget, explain_excessive_drop
 from ..chain.operating_point import BACKBONE
@@ -32,8 +33,6 @@ _Drop = Annotated[
 _Budget = Annotated[float, Field(gt=0, json_schema_extra={"maximum": 1}), _within_limit(explain_excessive_budget)]
 
 
-#: In place of the name of a rule: what is cheapest on samples that the search has not seen.
-AUTO = "auto"
 _Fuse = Annotated[
     str,
     AfterValidator(known_name(evidence.registry.RULES, AUTO)),

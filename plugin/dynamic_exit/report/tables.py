@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..chain.drop_checks import DropCheck, standard_error
 from ..chain.operating_point import OperatingPoints
+from ..guarantee.drop_checks import DropCheck, standard_error
 from .descriptions import Benchmark, FolderDescription
 from .metrics import LatencyFigures, Metrics, StaticPassEffect, StaticSearchFigures
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..chain.evidence import Evidence
+from ..chain.evidence import AUTO, Evidence
 from ..chain.goal import Goal
 from ..errors import TuningError
 from ..records import Records
 from .comparison import Way, extra_cost
-from .options import AUTO, SearchOptions
+from .options import SearchOptions
 from .splits import FOLDS, subsample
 
 logger = logging.getLogger(__name__)

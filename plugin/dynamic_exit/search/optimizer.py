@@ -7,14 +7,14 @@ from typing import Literal, cast
 
 import numpy as np
 
-from ..chain.drop_checks import DropCheck, check_drops
 from ..chain.evaluation import evaluate
 from ..chain.goal import Goal
-from ..chain.goal_limits import explain_excessive_drop
+from ..chain.goal_limits import goals_from_drops
 from ..chain.operating_point import Baseline, OperatingPoint, OperatingPoints
 from ..chain.thresholds import Configuration
 from ..errors import TuningError
 from ..guarantee import Certificate, certify_boldest, check_probability
+from ..guarantee.drop_checks import DropCheck, check_drops
 from ..records import Records
 from .beam import shortlist
 from .choice import Choice, run_with_margin, shortage_warnings
@@ -220,31 +220,6 @@ def check_reported_drops(
         seed: Decided which samples were which.
     """
     return check_drops(points, records.take(split(len(records), search_fraction, guarantee, seed)[2]))
-
-
-def goals_from_drops(max_accuracy_drops: Sequence[float]) -> list[Goal]:
-    """Return one goal per allowed drop.
-
-    Args:
-        max_accuracy_drops: Shares between -1 and 0.2, each once.
-
-    Raises:
-        TuningError: A drop is out of range, cannot be meant, or comes twice, or there is none.
-    """
-    drops = list(max_accuracy_drops)
-    if not drops:
-        raise TuningError("there is no goal; allow at least one accuracy drop")
-    for place, drop in enumerate(drops):
-        explanation = explain_excessive_drop(drop)
-        if explanation:
-            raise TuningError(f"the allowed accuracy drop {explanation}")
-        if not drop >= -1:
-            raise TuningError(
-                f"an allowed accuracy drop is a share between -1 and 0.2, 0.005 is half a point; got {drop:g}"
-            )
-        if drop in drops[:place]:
-            raise TuningError(f"the allowed accuracy drop {drop:g} comes twice; give each once")
-    return [Goal(max_accuracy_drop=drop) for drop in drops]
 
 
 def check_tunable(records: Records) -> None:

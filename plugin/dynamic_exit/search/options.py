@@ -3,15 +3,12 @@
 from dataclasses import dataclass, replace
 
 from ..chain.confidence import confidence_names
-from ..chain.evidence import Evidence, evidence_names
+from ..chain.evidence import AUTO, Evidence, evidence_names
 from ..chain.powers import learn_powers
 from ..chain.rule_names import listed
 from ..errors import TuningError
 from ..records import Records
 from ..records.stage_table import StageTable
-
-#: In place of the name of a rule: what is cheapest on samples that the search has not seen.
-AUTO = "auto"
 
 
 @dataclass(frozen=True)

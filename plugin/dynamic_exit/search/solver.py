@@ -16,13 +16,12 @@ from ..records import Records
 from ..records.stage_table import Stages
 from .beam import Beam
 from .dependencies import insert_saver, with_saver_always_on
-from .local_search import Exchange
 from .options import SearchOptions
 from .outcomes import OutcomeCache
 from .splits import subsample
 from .table import TABLE_CELLS
 from .targets import CountTarget, Fit, count_target
-from .thresholds import polish, relax, restart, rough_fits, score, spread
+from .thresholds import polish, relax, restart, rough_fits, score
 from .tradeoff import TradeoffPath
 
 # chains are few if all their tables together are not larger than this
@@ -32,14 +31,10 @@ _ANY_COST = 1e6
 # so many chains of the beam get a full fit, all goals together, but not fewer per goal than the beam is wide
 _MAX_BEAM_CHAINS = 32
 _FILL_ROWS = 8_000
-# so many of the best chains restart from so many points of the grid, up to so many stages times samples
-_SPREAD_CHAINS = 3
-_SPREAD_STARTS = 12
-_MAX_SPREAD_SIZE = 150_000
-# up to so many stages times samples: more starts, more exact fits, chains that no path leads to
+# up to so many stages times samples: more exact fits, and so many of the best chains are restarted
 _CHEAP_SIZE = 10_000
 _EXACT_FITS_IF_CHEAP = 64
-_MAX_SHORT_CHAINS = 200
+_RESTARTED_CHAINS = 3
 # up to so many: all chains beside those of the path
 _TINY_SIZE = 2_000
 _EXHAUSTIVE_CELLS_IF_TINY = 1 << 25
@@ -187,30 +182,14 @@ class Search:
                 found = Solution(found.stages, polish(self.outcomes.chain(found.stages), target, found.fit))
             tried.append((found, exact or len(found.stages) < 2))
         tried.sort(key=lambda item: target.fit_key(item[0].fit))
-        if self.options.restarts > 0:
-            best_few = tried[:_SPREAD_CHAINS]
-            tried[:_SPREAD_CHAINS] = [(f if exact else self._restart(target, f), exact) for f, exact in best_few]
-        best = _best(target, [found for found, _ in tried])
-        if best is None or not best.stages or self._exchange is None:
-            return best
-        return Solution(*self._exchange.improve(target, best.stages, best.fit))
-
-    @functools.cached_property
-    def _exchange(self) -> Exchange | None:
-        # only where chains come from a path, whose front is convex
-        if not self._separable or not self.table.exits or self._all_chains is not None:
-            return None
-        if self.options.restarts == 0:
-            return None
-        return Exchange(self.outcomes, self.table, self.options)
+        if self._cheap:
+            best_few = tried[:_RESTARTED_CHAINS]
+            tried[:_RESTARTED_CHAINS] = [(f if exact else self._restart(target, f), exact) for f, exact in best_few]
+        return _best(target, [found for found, _ in tried])
 
     def _restart(self, target: CountTarget, found: Solution) -> Solution:
-        chain, fit = self.outcomes.chain(found.stages), found.fit
-        if len(self.records) * len(found.stages) <= _MAX_SPREAD_SIZE:
-            fit = spread(chain, target, fit, _SPREAD_STARTS)
-        if self._cheap:
-            fit = restart(chain, target, fit, self.options.restarts, self.options.seed)
-        return Solution(found.stages, fit)
+        chain, options = self.outcomes.chain(found.stages), self.options
+        return Solution(found.stages, restart(chain, target, found.fit, options.restarts, options.seed))
 
     @property
     def _cheap(self) -> bool:
@@ -230,8 +209,7 @@ class Search:
         pools: list[list[Proposal]] = [[] for _ in goals]
         if self._separable and self.table.exits and (every is None or self._tiny):
             pools = self._path_proposals(goals)
-            # a path ends where no change of one stage helps: better chains may lie beyond
-            every = every or (self._short_chains() if self._cheap else [])
+            every = every or []
         if every is None:
             return self._beam_proposals(goals)
         return [pool + [Proposal(stages) for stages in every] for pool in pools]
@@ -286,17 +264,6 @@ class Search:
         width = max(self.options.beam_width, _MAX_BEAM_CHAINS // len(goals))
         beam = Beam(self.records, replace(self.options, beam_width=width))
         return [[Proposal(()), *map(Proposal, chains)] for chains in beam.best(goals, width)]
-
-    def _short_chains(self) -> list[Stages]:
-        # chains of few stages, as long as they are few
-        found: list[Stages] = []
-        layer: list[Stages] = [()]
-        while layer:
-            layer = self.table.longer(layer)
-            if len(found) + len(layer) > _MAX_SHORT_CHAINS:
-                break
-            found += layer
-        return found
 
     @functools.cached_property
     def _all_chains(self) -> list[Stages] | None:

@@ -9,9 +9,10 @@ from ...core.registry import import_items
 from ..graph_writer import GraphWriter
 from .base import EvidenceRule, RecordedEvidence, WeighedRule
 from .registry import EvidenceName, evidence_names, evidence_rule, register_evidence
-from .spec import Evidence
+from .spec import AUTO, Evidence
 
 __all__ = [
+    "AUTO",
     "Evidence",
     "EvidenceName",
     "EvidenceRule",

@@ -8,6 +8,9 @@ from ..confidence import ConfidenceRule, confidence_rule
 from .base import EvidenceRule, RecordedEvidence
 from .registry import evidence_rule
 
+#: In place of the name of a rule: what is cheapest on samples that the search has not seen.
+AUTO = "auto"
+
 
 @dataclass(frozen=True)
 class Evidence:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dynamic_exit.chain.sample_shift import SIGNIFICANCE, SampleShift, find_shift
+from dynamic_exit.guarantee.sample_shift import SIGNIFICANCE, SampleShift, find_shift
 from dynamic_exit.records import Records, StageTable
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ..chain.evaluation import evaluate
+from ..chain.operating_point import OperatingPoints
 from ..records import Records
-from .evaluation import evaluate
-from .operating_point import OperatingPoints
 
 #: A drop beyond the allowed one by more than this many standard errors contradicts it.
 MAX_STANDARD_ERRORS = 2.0
