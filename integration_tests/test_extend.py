@@ -79,7 +79,7 @@ def test_all_of_them_are_in_the_recipe_that_ran(folder):
     written = yaml.safe_load((folder / "out" / "recipe.yaml").read_text())
     dynamic = written["dynamic_exit"]
     assert dynamic["early_exit"]["heads"] == [{"kind": "mean", "dropout": 0.1}]
-    assert dynamic["tiny_saver"]["fuse"] == "largest"
+    assert dynamic["tuning"]["fuse"] == "largest"
     assert written["model"]["source"] == "torch_hub" and written["model"]["folder"] == "../my_models"
     given, made = dynamic["tiny_saver"]["candidates"]
     assert given["source"] == "torch_hub" and (made["make"], made["hidden"]) == ("dense", [8, 16, 32])

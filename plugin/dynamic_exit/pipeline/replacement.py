@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..chain.drop_checks import DropCheck, check_drops, paired_standard_error
 from ..chain.goal import Goal
 from ..chain.names import FINAL
 from ..chain.operating_point import BACKBONE, OperatingPoints
+from ..guarantee.drop_checks import DropCheck, check_drops, paired_standard_error
 from ..records import Records
 from ..runtime.stages import FLOAT, StageSet
 from .stages import RecordedBuild
