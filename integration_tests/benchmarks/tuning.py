@@ -17,6 +17,7 @@ from tuning_data import imagenet, synthetic
 from tuning_statistics import guarantees, overfitting
 
 from dynamic_exit.chain.evaluation import evaluate
+from dynamic_exit.chain.evidence import Evidence
 from dynamic_exit.chain.goal import Goal
 from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.records import Records
@@ -26,6 +27,8 @@ from dynamic_exit.search.options import SearchOptions
 # of this process, so that other work on the machine does not count
 clock = time.process_time
 TRADES = np.geomspace(0.5, 40, 12)
+EVIDENCE = {"product": Evidence("product", "margin")}
+CASES = [(1, "none"), (2, "none"), *((savers, fuse) for savers in (2, 3, 4) for fuse in ("mean", "product"))]
 
 
 def configuration(records: Records, chosen: list[tuple[int, float]], fuse: str = "none") -> Configuration:
@@ -102,7 +105,7 @@ def real(draws: int, seed: int, only: str | None = None) -> None:
     print(f"{'backbone':12} savers   backbone cost / mean cost, and accuracy change in points, at 0 / 0.5 / 1 allowed")
     for backbone in ("resnet152", "densenet161", "vgg19_bn"):
         records = imagenet(backbone)
-        for savers, fuse in ((1, "none"), (2, "none"), (2, "mean"), (3, "mean"), (4, "mean")):
+        for savers, fuse in CASES:
             if only is not None and only not in f"{backbone}-{savers}-{fuse}":
                 continue
             rows = []
@@ -110,11 +113,12 @@ def real(draws: int, seed: int, only: str | None = None) -> None:
                 order = np.random.default_rng([seed, draw]).permutation(len(records))
                 half, rest = records.take(order[:25_000]), records.take(order[25_000:])
                 goals = [Goal(max_accuracy_drop=drop) for drop in drops]
-                made = tune(half, rest, goals, SearchOptions(fuse=fuse, max_savers=savers, seed=draw))
+                options = SearchOptions(fuse=EVIDENCE.get(fuse, fuse), max_savers=savers, seed=draw)
+                made = tune(half, rest, goals, options)
                 rows.append([(p.cost_ratio, -100 * p.accuracy_drop) for p in made.points])
             mean, spread = np.mean(rows, axis=0), np.std(rows, axis=0)
             print(
-                f"{backbone:12} {savers} {fuse:4}   "
+                f"{backbone:12} {savers} {fuse:7}   "
                 + "   ".join(f"{1 / c:6.2f}x {a:+.3f} (sd {s[1]:.2f})" for (c, a), s in zip(mean, spread, strict=True)),
                 flush=True,
             )

@@ -21,8 +21,8 @@ from dynamic_exit.errors import OutputError, VerificationError
 from dynamic_exit.guarantee.drop_checks import check_drops
 from dynamic_exit.onnx.verification import LOGIT_TOLERANCE, assert_equivalent, compare
 from dynamic_exit.records import Records, StageTable
+from dynamic_exit.records.splits import split
 from dynamic_exit.runtime.model import DynamicExitModel
-from dynamic_exit.search.splits import split
 from dynamic_exit.targets.torch import TorchSession
 
 

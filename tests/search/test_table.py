@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from dynamic_exit.search.outcomes import ChainOutcomes
 from dynamic_exit.search.table import Table, grid_for
-from dynamic_exit.search.thresholds import score
+from dynamic_exit.search.targets import CountTarget
+from dynamic_exit.search.thresholds import polish, score, spread
 
 
 def chain_of(seed: int, stages: int, samples: int) -> ChainOutcomes:
@@ -25,3 +26,39 @@ def test_every_cell_counts_what_its_thresholds_do(seed, stages, samples):
         counted = score(chain, np.array([grid[i] for grid, i in zip(table.grids, where, strict=True)], np.float32))
         assert table.correct[where] == counted.correct
         np.testing.assert_allclose(table.cost[where], counted.cost)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), correct=st.integers(0, 15))
+def test_starts_that_lie_apart_meet_the_goal_and_begin_with_the_best(seed, correct):
+    chain = chain_of(seed, 2, 15)
+    table, target = Table(chain, grid_for(chain)[0]), CountTarget(correct=correct)
+    starts = table.distant_fits(target, 5)
+    best = table.fit(target)
+    if best is None:
+        assert starts == []
+        return
+    assert starts[0].cost == best.cost
+    assert all(start.correct >= correct and score(chain, start.thresholds).correct == start.correct for start in starts)
+    assert [start.cost for start in starts] == sorted(start.cost for start in starts)
+    last = [start.thresholds[-1] for start in starts]
+    assert len(set(last)) == len(last)
+
+
+def test_starts_from_elsewhere_find_a_better_place_than_moves_from_the_best_on_a_coarse_grid():
+    better = 0
+    for seed in range(20):
+        chain = chain_of(seed, 3, 400)
+        chain = ChainOutcomes(
+            chain.stages, np.random.default_rng(seed).random((3, 400), dtype=np.float32), *_rest(chain)
+        )
+        target = CountTarget(correct=float(chain.correct[-1].sum()))
+        best = polish(chain, target, Table(chain, grid_for(chain, 64)[0]).fit(target) or score(chain, np.ones(3, "f4")))
+        found = spread(chain, target, best, 12)
+        assert found.correct >= target.correct and found.cost <= best.cost
+        better += found.cost < best.cost - 1e-9
+    assert better > 0
+
+
+def _rest(chain: ChainOutcomes) -> tuple[np.ndarray, np.ndarray]:
+    return chain.correct, chain.cost

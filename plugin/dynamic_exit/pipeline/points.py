@@ -2,9 +2,9 @@
 
 from ..chain.goal import Goal
 from ..chain.operating_point import OperatingPoints
+from ..records.splits import split
 from ..search.optimizer import tune
 from ..search.options import SearchOptions
-from ..search.splits import split
 from .replacement import Replacement
 from .stages import RecordedBuild
 from .static_search.results import StaticSearchResult

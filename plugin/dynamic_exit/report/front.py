@@ -15,9 +15,9 @@ from ..chain.thresholds import Configuration
 from ..core.atomic_write import atomic_write, check_writable
 from ..errors import OutputError
 from ..records import Records
+from ..records.splits import split
 from ..search.optimizer import front
 from ..search.options import SearchOptions
-from ..search.splits import split
 
 
 def plot_front(

@@ -9,24 +9,20 @@ if TYPE_CHECKING:
     from .optimizer import (
         DEFAULT_DROPS,
         check_reported_drops,
-        check_tunable,
         front,
         optimize,
         tune,
         tune_file,
     )
     from .options import SearchOptions
-    from .splits import split
 
 __all__ = [
     "DEFAULT_DROPS",
     "SearchOptions",
     "check_reported_drops",
-    "check_tunable",
     "front",
     "optimize",
     "shortlist",
-    "split",
     "tune",
     "tune_file",
 ]
@@ -38,13 +34,11 @@ __getattr__, __dir__ = lazy_exports(
         "optimizer": (
             "DEFAULT_DROPS",
             "check_reported_drops",
-            "check_tunable",
             "front",
             "optimize",
             "tune",
             "tune_file",
         ),
         "options": ("SearchOptions",),
-        "splits": ("split",),
     },
 )

@@ -10,9 +10,9 @@ from ..chain.evidence import AUTO, Evidence
 from ..chain.goal import Goal
 from ..errors import TuningError
 from ..records import Records
+from ..records.splits import FOLDS, subsample
 from .comparison import Way, extra_cost
 from .options import SearchOptions
-from .splits import FOLDS, subsample
 
 logger = logging.getLogger(__name__)
 

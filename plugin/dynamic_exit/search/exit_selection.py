@@ -6,9 +6,9 @@ import numpy as np
 
 from ..chain.goal import Goal
 from ..records import Records
+from ..records.splits import FOLDS, folds
 from .comparison import Way, extra_cost
 from .options import SearchOptions
-from .splits import FOLDS, folds
 
 # with more samples noise hides nothing that matters, and the search itself is right
 _MAX_SAMPLES = 20_000

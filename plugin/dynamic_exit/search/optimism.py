@@ -13,9 +13,9 @@ import numpy as np
 from ..chain.evaluation import evaluate
 from ..chain.goal import Goal
 from ..records import Records
+from ..records.splits import FOLDS, folds
 from .options import SearchOptions
 from .solver import Search
-from .splits import FOLDS, folds
 
 # with more samples the correction is smaller than what it costs to estimate it
 _MAX_SAMPLES = 200_000

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
-import numpy as np
-
 from ..chain.evaluation import evaluate
 from ..chain.goal import Goal
 from ..chain.goal_limits import goals_from_drops
@@ -16,6 +14,7 @@ from ..errors import TuningError
 from ..guarantee import Certificate, certify_boldest, check_probability
 from ..guarantee.drop_checks import DropCheck, check_drops
 from ..records import Records
+from ..records.splits import check_tunable, split
 from .beam import shortlist
 from .choice import Choice, run_with_margin, shortage_warnings
 from .evidence_choice import settle_evidence
@@ -23,7 +22,6 @@ from .exit_selection import drop_unhelpful_exits
 from .optimism import estimate_optimism
 from .options import SearchOptions
 from .solver import Search
-from .splits import split
 
 DEFAULT_DROPS = (0.0, 0.005, 0.01)
 DEFAULT_OPTIONS = SearchOptions()
@@ -220,28 +218,6 @@ def check_reported_drops(
         seed: Decided which samples were which.
     """
     return check_drops(points, records.take(split(len(records), search_fraction, guarantee, seed)[2]))
-
-
-def check_tunable(records: Records) -> None:
-    """Check that there is something to tune on.
-
-    Args:
-        records: The samples.
-
-    Raises:
-        TuningError: There is one sample, one class, or the same confidence everywhere.
-    """
-    if len(records) < 2:
-        raise TuningError(f"{len(records)} sample is too few to tune on; record more")
-    labels = np.asarray(records.labels)
-    if records.labelled and (labels == labels[0]).all():
-        raise TuningError(f"all {len(records)} samples are of class {labels[0]}; record samples of every class")
-    confidence = records.topk_probabilities[:-1, :, 0]
-    if len(confidence) and all((stage == confidence[0, 0]).all() for stage in confidence):
-        raise TuningError(
-            f"every stage is equally sure of every sample ({confidence[0, 0]:g}), so no threshold can part them; "
-            "record the probabilities of trained stages"
-        )
 
 
 def _explain_unmet(search: Search, goal: Goal) -> str:

@@ -13,15 +13,15 @@ import numpy as np
 from ..chain.goal import Goal
 from ..chain.thresholds import Configuration
 from ..records import Records
+from ..records.splits import subsample
 from ..records.stage_table import Stages
 from .beam import Beam
 from .dependencies import insert_saver, with_saver_always_on
 from .options import SearchOptions
 from .outcomes import OutcomeCache
-from .splits import subsample
 from .table import TABLE_CELLS
 from .targets import CountTarget, Fit, count_target
-from .thresholds import polish, relax, restart, rough_fits, score
+from .thresholds import polish, relax, restart, rough_fits, score, spread
 from .tradeoff import TradeoffPath
 
 # chains are few if all their tables together are not larger than this
@@ -31,10 +31,13 @@ _ANY_COST = 1e6
 # so many chains of the beam get a full fit, all goals together, but not fewer per goal than the beam is wide
 _MAX_BEAM_CHAINS = 32
 _FILL_ROWS = 8_000
-# up to so many stages times samples: more exact fits, and so many of the best chains are restarted
+# so many of the best chains restart from so many points of the grid, up to so many stages times samples
+_SPREAD_CHAINS = 3
+_SPREAD_STARTS = 12
+_MAX_SPREAD_SIZE = 150_000
+# up to so many stages times samples: more starts, more exact fits
 _CHEAP_SIZE = 10_000
 _EXACT_FITS_IF_CHEAP = 64
-_RESTARTED_CHAINS = 3
 # up to so many: all chains beside those of the path
 _TINY_SIZE = 2_000
 _EXHAUSTIVE_CELLS_IF_TINY = 1 << 25
@@ -182,14 +185,18 @@ class Search:
                 found = Solution(found.stages, polish(self.outcomes.chain(found.stages), target, found.fit))
             tried.append((found, exact or len(found.stages) < 2))
         tried.sort(key=lambda item: target.fit_key(item[0].fit))
-        if self._cheap:
-            best_few = tried[:_RESTARTED_CHAINS]
-            tried[:_RESTARTED_CHAINS] = [(f if exact else self._restart(target, f), exact) for f, exact in best_few]
+        if self.options.restarts > 0:
+            best_few = tried[:_SPREAD_CHAINS]
+            tried[:_SPREAD_CHAINS] = [(f if exact else self._restart(target, f), exact) for f, exact in best_few]
         return _best(target, [found for found, _ in tried])
 
     def _restart(self, target: CountTarget, found: Solution) -> Solution:
-        chain, options = self.outcomes.chain(found.stages), self.options
-        return Solution(found.stages, restart(chain, target, found.fit, options.restarts, options.seed))
+        chain, fit = self.outcomes.chain(found.stages), found.fit
+        if len(self.records) * len(found.stages) <= _MAX_SPREAD_SIZE:
+            fit = spread(chain, target, fit, _SPREAD_STARTS)
+        if self._cheap:
+            fit = restart(chain, target, fit, self.options.restarts, self.options.seed)
+        return Solution(found.stages, fit)
 
     @property
     def _cheap(self) -> bool:

@@ -112,6 +112,22 @@ class Table:
         """Return the thresholds that come nearest to a target that none meets."""
         return self.fit(CountTarget(cost=np.inf) if target.correct is not None else CountTarget(correct=-np.inf))
 
+    def distant_fits(self, target: CountTarget, count: int) -> list[Fit]:
+        """Return good thresholds that lie apart: the best ones at some thresholds of the last stage.
+
+        Args:
+            target: The target.
+            count: How many at most.
+
+        Returns:
+            Those better than both neighbors, the best first; none if no combination on the grid meets the target.
+        """
+        rows = target.objective(self.correct, self.cost).reshape(-1, self.shape[-1])
+        least = np.concatenate([[np.inf], rows.min(axis=0), [np.inf]])
+        low = np.flatnonzero((least[1:-1] <= least[:-2]) & (least[1:-1] <= least[2:]) & np.isfinite(least[1:-1]))
+        low = low[np.argsort(least[1:-1][low], kind="stable")][:count]
+        return [self._at(int(rows[:, place].argmin()) * self.shape[-1] + int(place)) for place in low]
+
     def _at(self, cell: int) -> Fit:
         where = np.unravel_index(cell, self.shape) if self.shape else ()
         thresholds = np.array([grid[i] for grid, i in zip(self.grids, where, strict=True)], dtype=np.float32)

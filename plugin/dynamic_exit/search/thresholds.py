@@ -143,6 +143,25 @@ def restart(chain: ChainOutcomes, target: CountTarget, best: Fit, restarts: int,
     return best
 
 
+def spread(chain: ChainOutcomes, target: CountTarget, best: Fit, starts: int) -> Fit:
+    """Polish from thresholds that lie apart on a grid: on noisy samples the best one may be next to a worse region.
+
+    Args:
+        chain: Outcomes of the chain, m >= 1 stages.
+        target: The target.
+        best: Thresholds that no move of two improves.
+        starts: How many starts at most.
+
+    Returns:
+        Thresholds at least as good; the same for chains that are too long for a fine grid.
+    """
+    if len(chain.stages) > _MAX_TABLE_STAGES:
+        return best
+    table = Table(chain, grid_for(chain)[0])
+    found = [polish(chain, target, start) for start in table.distant_fits(target, starts)]
+    return min([best, *found], key=target.fit_key)
+
+
 def _move(chain: ChainOutcomes, target: CountTarget, now: Fit, a: int, b: int | None) -> Fit:
     # the best thresholds of stages a and b, all others as they are
     key = target, a, b, now.thresholds.tobytes()

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..records import Records
+from ..records.splits import subsample
 from ..records.stage_table import Stages
 from .outcomes import OutcomeCache
 from .position_search import OFF, Option, PositionSearch, TradeoffPoint, coordinate_ascent
-from .splits import subsample
 from .targets import Fit
 
 _BINS = 256

@@ -1,10 +1,11 @@
-"""Which samples are searched, which test the guarantee, and which are reported on."""
+"""Which samples are searched, which test the guarantee, and which are reported on; and whether they can be tuned on."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
 from ..errors import TuningError
+from .records import Records
 
 #: Number of folds, each of which is held out in turn.
 FOLDS = 5
@@ -55,3 +56,25 @@ def subsample(samples: int, most: int, seed: int) -> np.ndarray:
     if samples <= most:
         return np.arange(samples)
     return np.sort(np.random.default_rng(seed).choice(samples, most, replace=False))
+
+
+def check_tunable(records: Records) -> None:
+    """Check that there is something to tune on.
+
+    Args:
+        records: The samples.
+
+    Raises:
+        TuningError: There is one sample, one class, or the same confidence everywhere.
+    """
+    if len(records) < 2:
+        raise TuningError(f"{len(records)} sample is too few to tune on; record more")
+    labels = np.asarray(records.labels)
+    if records.labelled and (labels == labels[0]).all():
+        raise TuningError(f"all {len(records)} samples are of class {labels[0]}; record samples of every class")
+    confidence = records.topk_probabilities[:-1, :, 0]
+    if len(confidence) and all((stage == confidence[0, 0]).all() for stage in confidence):
+        raise TuningError(
+            f"every stage is equally sure of every sample ({confidence[0, 0]:g}), so no threshold can part them; "
+            "record the probabilities of trained stages"
+        )
