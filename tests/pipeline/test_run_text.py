@@ -100,7 +100,7 @@ def test_in_float_every_stage_answers_as_its_torch_model_at_any_length(plain, ro
         }
     for stage, logits in expected.items():
         found, exits, _ = answer(session, feeds, [-1 if name == stage else np.inf for name in stages])
-        np.testing.assert_allclose(torch.softmax(torch.from_numpy(found), 1), torch.softmax(logits, 1), atol=1e-5)
+        np.testing.assert_allclose(torch.softmax(torch.from_numpy(found), 1), torch.softmax(logits, 1), atol=3e-5)
         assert (exits == [*stages, "final"].index(stage)).all()
 
 
