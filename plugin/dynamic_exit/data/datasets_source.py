@@ -12,15 +12,15 @@ from ..errors import DataError, nearest
 from ..images import ImageDecoder, ImageFormat
 from ..passes.stanza import absolute, refuse, relative
 from ..recipe.data import Columns, DataKind, DataSource
+from ..sources.spelling import Note
+from ..sources.text_tokens import Texts, tokenize_splits
 from ..sources.tokenizer import load_tokenizer
 from .arrow_columns import Kind, drop_missing, find_kind, list_images, read_arrays, read_labels, read_texts
 from .arrow_files import LoadedTable, load_table, open_table
 from .class_names import merge_class_lists
 from .python_samples import LABELS
 from .reader import ReadRequest, Samples, SplitReader
-from .spelling import Note
 from .split import UNNAMED
-from .text_tokens import Texts, tokenize_splits
 
 # where pandas keeps its row numbers in parquet files
 _ROW_NUMBERS = "__index_level_0__"

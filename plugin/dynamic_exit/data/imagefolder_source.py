@@ -9,9 +9,9 @@ import numpy as np
 from ..errors import DataError, nearest
 from ..images import ImageDecoder, ImageFile, ImageReading, is_image_name
 from ..recipe.data import DataKind, DataSource
+from ..sources.spelling import Note, unify_names
 from .class_names import ClassNames, sort_class_names
 from .reader import ReadRequest, SplitReader, find_path
-from .spelling import Note, unify_names
 
 # prefixes of folders that operating systems and tools create
 _IGNORED_PREFIXES = (".", "@")

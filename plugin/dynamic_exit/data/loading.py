@@ -11,11 +11,11 @@ from ..errors import DataError
 from ..images import ImageReading
 from ..passes import ModelSource
 from ..recipe.data import DATA_SOURCES, DataSource
+from ..sources.spelling import Note
 from .arrays import to_labels
 from .checks import check_samples, resolve_overlaps
 from .class_names import ClassNames, abbreviate, encode_labels, find_class_names
 from .reader import ReadRequest, Samples, SplitReader
-from .spelling import Note
 from .split import UNLABELLED, Split
 
 

@@ -7,13 +7,13 @@ import numpy as np
 
 from ..passes import ModelSource
 from ..recipe.data import DataKind, DataSource
+from ..sources.spelling import Note
+from ..sources.text_tokens import Texts, tokenize_splits
 from ..sources.tokenizer import load_tokenizer
 from .class_names import ClassNames, encode_labels
 from .reader import ReadRequest, SplitReader, find_path
-from .spelling import Note
 from .text_files import TextRows, find_file, is_missing, read_text
 from .text_labels import group_by_label_kind, read_labels
-from .text_tokens import Texts, tokenize_splits
 
 
 class TextReader:

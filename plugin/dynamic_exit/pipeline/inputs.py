@@ -9,7 +9,6 @@ from ..data.checks import check_labels, check_same_format
 from ..data.class_names import find_class_names
 from ..data.loading import load_splits
 from ..data.run_inputs import RunInputs
-from ..data.spelling import Note
 from ..data.split import Split
 from ..errors import DataError, ModelError, nearest
 from ..graph import Classifier, check_logits, check_objective, with_two_logits
@@ -21,6 +20,7 @@ from ..sources.models.candidates import expand_candidates
 from ..sources.models.image_format import find_image_format
 from ..sources.models.loading import find_input_parameters, has_uint8_images, load_model
 from ..sources.models.weights import check_trained
+from ..sources.spelling import Note
 from .baseline_check import check_backbone
 from .pixel_range import explain_range_mismatch
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..recipe.data import DataSource
-from ..sources.tokenizer import token_limit
+from .tokenizer import token_limit
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
