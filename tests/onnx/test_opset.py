@@ -1,14 +1,17 @@
 """Versions of ONNX's operators: what is exported answers alike with each, or is refused."""
 
+import numpy as np
 import onnx
 import pytest
 import tiny
 import torch
+from onnx import numpy_helper
 from torch import nn
 from torch.nn import functional
 
 from dynamic_exit.errors import ExportError
 from dynamic_exit.onnx.export import export_part
+from dynamic_exit.onnx.names import inner_graphs
 from dynamic_exit.onnx.opset import NEWEST_OPSET, OLDEST_OPSET, ir_version, operator_version
 from dynamic_exit.onnx.quantize import QuantizationOptions, quantize_part
 from dynamic_exit.onnx.session import PartSession
@@ -72,7 +75,7 @@ def test_an_operator_that_an_old_version_lacks_is_named():
 
 def test_a_recipe_says_which_version_its_files_have(ran, tmp_path):
     """With parts of another version in the cache, as `ran` left them, and a candidate of a third version."""
-    recipe = tiny.recipe(export__opset=17)
+    recipe = tiny.recipe(export__opset=17, export__reduce_range=True)
     recipe["dynamic_exit"]["tiny_saver"]["candidates"].append({"source": "onnx", "name": "saver.onnx"})
     tiny.build(tmp_path)
     saver = export_part("s", tiny.saver().eval(), ("x",), "logits", (IMAGES[:2],), opset=19)
@@ -80,5 +83,7 @@ def test_a_recipe_says_which_version_its_files_have(ran, tmp_path):
     result = run(read_recipe(tiny.write(tmp_path, recipe)))
     model = onnx.load(result.folder / "model.onnx")
     assert (operator_version(model), model.ir_version) == (17, 8)
+    arrays = [numpy_helper.to_array(each) for graph in inner_graphs(model.graph) for each in graph.initializer]
+    assert max(int(np.abs(each.astype(int)).max()) for each in arrays if each.dtype == np.int8 and each.ndim > 1) == 64
     assert result.metrics.timing.oldest_runtime == "1.15"
     assert "saver" in {row.stage for row in result.metrics.candidates if row.accuracy is not None}

@@ -1,8 +1,12 @@
 """Int8 of single parts."""
 
+import dataclasses
+
 import numpy as np
 import onnx
+import pytest
 import torch
+from onnx import numpy_helper
 from torch import nn
 
 from dynamic_exit.graph import Classifier, capture, split
@@ -22,6 +26,16 @@ def test_int8_keeps_answers_close_and_stores_weights_in_8_bits(part, images):
     assert not np.array_equal(float_answer, int8_answer)
     kinds = {tensor.data_type for tensor in quantized.proto.graph.initializer if len(tensor.dims) == 4}
     assert kinds == {onnx.TensorProto.INT8}
+
+
+@pytest.mark.parametrize("method", ["static", "dynamic"])
+def test_weights_of_seven_bits_keep_to_half_of_the_range(part, images, method):
+    options = QuantizationOptions(method, reduce_range=False)
+    for each, most in ((options, 127), (dataclasses.replace(options, reduce_range=True), 64)):
+        quantized = quantize_part(part, [{"image": images}], each)
+        kinds = [tensor for tensor in quantized.proto.graph.initializer if tensor.data_type == onnx.TensorProto.INT8]
+        weights = [numpy_helper.to_array(tensor) for tensor in kinds if len(tensor.dims) > 1]
+        assert max(int(np.abs(array.astype(int)).max()) for array in weights) == most
 
 
 def test_int8_stitched_equals_int8_parts_exactly(network, images):

@@ -211,6 +211,7 @@ def test_every_default_is_written(tmp_path):
             "layout": "single",
             "compile": False,
             "opset": 20,
+            "reduce_range": None,
         },
     }
 

@@ -8,7 +8,7 @@ import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -44,6 +44,14 @@ PRODUCTS = ("MatMul", "Gemm")
 _CALIBRATIONS = {"minmax": CalibrationMethod.MinMax, "kl": CalibrationMethod.Entropy}
 
 
+def lacks_vnni() -> bool:
+    """Return whether onnxruntime adds products of int8 in 16 bits on this processor, where those of 8 bits overflow."""
+    # needs torch, which importing this room does not
+    from ..core.processor import instruction_set
+
+    return instruction_set() in ("AVX2", "AVX-512")
+
+
 @dataclass(frozen=True)
 class QuantizationOptions:
     """How weights and activations are quantized.
@@ -60,6 +68,8 @@ class QuantizationOptions:
         operators: Types of operators to quantize; None quantizes all that can be.
         bits: Bits per weight with ``weights``: 4 or 8.
         group: Number of weights that share a scale with ``weights``.
+        reduce_range: 8-bit weights use 7 bits, so that sums of two products fit 16 bits; by default where this
+            processor has no VNNI, which adds them in 32 bits.
     """
 
     method: Literal["static", "dynamic", "weights"] = "static"
@@ -72,6 +82,7 @@ class QuantizationOptions:
     operators: tuple[str, ...] | None = None
     bits: Literal[4, 8] = 8
     group: int = 32
+    reduce_range: bool = field(default_factory=lambda: lacks_vnni())
 
     @property
     def label(self) -> str:
@@ -137,6 +148,7 @@ def _static(prepared: str, target: str, feeds: _Batches, options: QuantizationOp
         _Feeds(feeds),
         quant_format=QuantFormat.QDQ,
         per_channel=options.per_channel,
+        reduce_range=options.reduce_range,
         weight_type=_TYPES[options.weight_type],
         activation_type=_TYPES[options.activation_type],
         calibrate_method=_CALIBRATIONS[options.calibration],
@@ -159,6 +171,7 @@ def _dynamic(prepared: str, target: str, feeds: _Batches, options: QuantizationO
         target,
         op_types_to_quantize=["MatMul"],  # the quantizer turns every Gemm into one
         per_channel=options.per_channel,
+        reduce_range=options.reduce_range,
         weight_type=_TYPES[options.weight_type],
         use_external_data_format=apart,
         extra_options={"WeightSymmetric": options.weight_symmetric},

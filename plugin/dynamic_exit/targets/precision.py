@@ -72,6 +72,12 @@ def choose_numerics(
     options = dict(zip(recipe.quantization or {}, int8_options(recipe.quantization), strict=True))
     if run_inputs.by_name and any(map(is_text, run_inputs.example.values())):
         options = {name: replace(each, operators=PRODUCTS) for name, each in options.items()}
+    # stanzas of other targets have no such key
+    reduce_range = getattr(recipe.export, "reduce_range", None)
+    if reduce_range is not None:
+        options = {name: replace(each, reduce_range=reduce_range) for name, each in options.items()}
+    elif any(each.reduce_range for each in options.values()):
+        logger.info("8-bit weights keep to 7 bits: this processor has no VNNI, without which products of 8 overflow")
     if len(options) < 2 or not recipe.model.quantize:
         return next(iter(options.values()), None), []
     measured = distributed.run_on_main(lambda: [asdict(trial) for trial in _measure(run_inputs, backbone, options)])

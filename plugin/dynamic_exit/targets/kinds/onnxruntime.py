@@ -37,6 +37,12 @@ class OnnxRuntimeExport(Export):
         "written with",
     )
 
+    reduce_range: bool | None = Field(
+        None,
+        description="8-bit weights use 7 bits, as products of 8 bits overflow on processors without VNNI; null: where "
+        "this processor has none",
+    )
+
     @model_validator(mode="after")
     def _check_format(self) -> Self:
         if self.format != "onnx":
