@@ -165,3 +165,20 @@ def test_records_without_labels_can_be_tuned_and_promised(tmp_path):
     )
     assert made.baseline.accuracy == 1
     assert made.points[0].guarantee.samples == 750 and made.points[0].cost_ratio < 1
+
+
+def test_figures_can_come_from_records_of_other_samples(tmp_path):
+    records, others = savers(0, 500), savers(1, 300)
+    made = tune_file(records, tmp_path / "points.json", max_accuracy_drops=[0.02], report=others)
+    assert made == tune(records, others, [Goal(max_accuracy_drop=0.02)]), "all samples were searched"
+    assert made.points[0].samples == 300
+    promised = tune_file(
+        records, tmp_path / "points.json", max_accuracy_drops=[0.2], report=others, guarantee=0.6, search_fraction=0.4
+    )
+    assert promised.points[0].samples == 300 and promised.points[0].guarantee.samples == 300
+    with pytest.raises(RecordsError) as refused:
+        tune_file(records, tmp_path / "points.json", report=savers(1, 300, count=2))
+    assert str(refused.value) == (
+        "the records of the report are of another chain: their stages are ('saver0', 'saver1', 'final'), not "
+        "('saver0', 'saver1', 'saver2', 'final'); record the same stages in the same unit"
+    )

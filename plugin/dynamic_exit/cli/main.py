@@ -296,6 +296,7 @@ def tune(
     confidence: Annotated[str, typer.Option(help="auto, top1 or margin: what says how sure they are")] = "auto",
     search_fraction: Annotated[float, typer.Option(help="fraction of the samples to search on")] = 0.5,
     seed: Annotated[int, typer.Option(help="decides how the samples are split")] = 0,
+    report: Annotated[Path | None, typer.Option(help="records of other samples that figures are to come from")] = None,
     plot: Annotated[Path | None, typer.Option(help="plot of the trade-off to write, such as front.png")] = None,
     require_drop: _RequireDrop = False,
     require_guarantee: _RequireGuarantee = False,
@@ -305,10 +306,10 @@ def tune(
 ) -> None:
     """Find operating points for records, and report them on samples that were not searched."""
     from ..chain.evidence import Evidence
-    from ..guarantee.drop_checks import describe_unmet_requirements
-    from ..records import Records
+    from ..guarantee.drop_checks import check_drops, describe_unmet_requirements
+    from ..records import Records, part_records
     from ..report.tables import tuned_points_table
-    from ..search.optimizer import DEFAULT_DROPS, check_reported_drops, tune_file
+    from ..search.optimizer import DEFAULT_DROPS, tune_file
     from ..search.options import SearchOptions
 
     _check_guarantee_option(require_guarantee, guarantee, "as --guarantee")
@@ -318,7 +319,7 @@ def tune(
 
         check_plot(plot)
     with terminal_log(quiet, verbose):
-        table = Records.read(records)
+        table, others = Records.read(records), Records.read(report) if report else None
         points = tune_file(
             table,
             output,
@@ -326,10 +327,12 @@ def tune(
             max_accuracy_drops=max_accuracy_drop or DEFAULT_DROPS,
             guarantee=guarantee,
             search_fraction=search_fraction,
+            report=others,
         )
+        parts = part_records(table, search_fraction, guarantee is not None, seed, others)
         if plot is not None:
-            plot_search(table, points, plot, options, guarantee=guarantee, search_fraction=search_fraction)
-        judged = check_reported_drops(table, points, search_fraction, guarantee is not None, seed)
+            plot_search(parts, points, plot, options)
+        judged = check_drops(points, parts.reported)
     exceeding = [each for each in judged if each.exceeds_allowed_drop]
     for warning in (*points.warnings, *(each.warning for each in exceeding)):
         print(f"dynamic-exit: {warning}", file=sys.stderr)

@@ -1,10 +1,11 @@
 """Which samples are searched, which test the guarantee, and which are reported on; and whether they can be tuned on."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import TuningError
+from ..errors import RecordsError, TuningError
 from .records import Records
 
 #: Number of folds, each of which is held out in turn.
@@ -41,6 +42,55 @@ def split(
     if not len(searched) or not len(reported) or (guarantee and not len(tested)):
         raise TuningError(f"{samples} samples are too few to search and to report on different ones; record more")
     return np.sort(searched), np.sort(tested), np.sort(reported)
+
+
+class Parts(NamedTuple):
+    """Records of the samples of a tuning.
+
+    Attributes:
+        searched: What is searched on.
+        tested: What the guarantee is tested on; None without one.
+        reported: What figures come from.
+    """
+
+    searched: Records
+    tested: Records | None
+    reported: Records
+
+
+def part_records(
+    records: Records, search_fraction: float, guarantee: bool, seed: int, report: Records | None = None
+) -> Parts:
+    """Split records for a tuning.
+
+    Args:
+        records: The records.
+        search_fraction: The share for the search, in (0, 1).
+        guarantee: Whether samples are needed for the test of a guarantee.
+        seed: Decides which are which.
+        report: Records of other samples that figures are to come from. `records` are then searched alone, or searched
+            and tested on.
+
+    Raises:
+        RecordsError: The records of the report are of another chain.
+        TuningError: A part would be empty.
+    """
+    if report is None:
+        rows = split(len(records), search_fraction, guarantee, seed)
+        searched, tested, reported = (records.take(each) if len(each) else None for each in rows)
+        assert searched is not None and reported is not None, "split refuses empty parts"
+        return Parts(searched, tested, reported)
+    for what in ("stages", "cost_unit"):
+        ours, theirs = getattr(records, what), getattr(report, what)
+        if ours != theirs:
+            raise RecordsError(
+                f"the records of the report are of another chain: their {what} are {theirs}, not {ours}; record the "
+                "same stages in the same unit"
+            )
+    if not guarantee:
+        return Parts(records, None, report)
+    searched_rows, _, tested_rows = split(len(records), search_fraction, False, seed)
+    return Parts(records.take(searched_rows), records.take(tested_rows), report)
 
 
 def folds(samples: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

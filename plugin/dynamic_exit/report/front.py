@@ -15,7 +15,7 @@ from ..chain.thresholds import Configuration
 from ..core.atomic_write import atomic_write, check_writable
 from ..errors import OutputError
 from ..records import Records
-from ..records.splits import split
+from ..records.splits import Parts
 from ..search.optimizer import front
 from ..search.options import SearchOptions
 
@@ -94,30 +94,19 @@ def _cannot_write(path: str | os.PathLike[str], error: Exception) -> OutputError
 
 
 def plot_search(
-    records: Records,
-    points: OperatingPoints,
-    path: str | os.PathLike[str],
-    options: SearchOptions,
-    *,
-    guarantee: float | None,
-    search_fraction: float,
-    count: int = 40,
+    parts: Parts, points: OperatingPoints, path: str | os.PathLike[str], options: SearchOptions, count: int = 40
 ) -> None:
     """Plot the operating points of `tune_file` with the front of the samples that it searched, measured on the others.
 
     Args:
-        records: The records that were tuned.
+        parts: The records that were tuned, as `records.part_records` splits them.
         points: What `tune_file` returned.
         path: The image to write; its folder must exist.
         options: As given to `tune_file`.
-        guarantee: As given to `tune_file`.
-        search_fraction: Share of the samples that was searched.
         count: Configurations on the front at most.
 
     Raises:
         OutputError: The image cannot be written.
     """
-    searched, _, reported = split(len(records), search_fraction, guarantee is not None, options.seed)
     settled = replace(options, fuse=points.evidence or Evidence("mean"))
-    configurations = front(records.take(searched), count, settled)
-    plot_front(points, path, records=records.take(reported), front=configurations)
+    plot_front(points, path, records=parts.reported, front=front(parts.searched, count, settled))

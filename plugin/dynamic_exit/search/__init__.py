@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from .beam import shortlist
     from .optimizer import (
         DEFAULT_DROPS,
-        check_reported_drops,
         front,
         optimize,
         tune,
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_DROPS",
     "SearchOptions",
-    "check_reported_drops",
     "front",
     "optimize",
     "shortlist",
@@ -33,7 +31,6 @@ __getattr__, __dir__ = lazy_exports(
         "beam": ("shortlist",),
         "optimizer": (
             "DEFAULT_DROPS",
-            "check_reported_drops",
             "front",
             "optimize",
             "tune",

@@ -12,9 +12,8 @@ from ..chain.operating_point import Baseline, OperatingPoint, OperatingPoints
 from ..chain.thresholds import Configuration
 from ..errors import TuningError
 from ..guarantee import Certificate, certify_boldest, check_probability
-from ..guarantee.drop_checks import DropCheck, check_drops
 from ..records import Records
-from ..records.splits import check_tunable, split
+from ..records.splits import check_tunable, part_records
 from .beam import shortlist
 from .choice import Choice, run_with_margin, shortage_warnings
 from .evidence_choice import settle_evidence
@@ -167,6 +166,7 @@ def tune_file(
     max_accuracy_drops: Sequence[float] = DEFAULT_DROPS,
     guarantee: float | None = None,
     search_fraction: float = 0.5,
+    report: Records | None = None,
 ) -> OperatingPoints:
     """Tune records and write the operating points; nothing is written on an error.
 
@@ -177,12 +177,14 @@ def tune_file(
         max_accuracy_drops: One goal each, as shares.
         guarantee: The wanted probability of keeping the allowed drop; none if None.
         search_fraction: The share of samples to search on, in (0, 1); the others are for the guarantee and the report.
+        report: Records of other samples that figures are to come from; all of `records` are then for the search and the
+            guarantee.
 
     Returns:
         What was written.
 
     Raises:
-        RecordsError: The records are malformed.
+        RecordsError: The records are malformed, or those of the report are of another chain.
         TuningError: Nothing can be tuned on them, or a goal is out of reach.
     """
     OperatingPoints.check_writable(output)
@@ -192,32 +194,10 @@ def tune_file(
     if not isinstance(records, Records):
         records = Records.read(records)
     check_tunable(records)
-    searched, tested, reported = split(len(records), search_fraction, guarantee is not None, options.seed)
-    points = tune(
-        records.take(searched),
-        records.take(reported),
-        goals,
-        options,
-        guarantee_records=records.take(tested) if len(tested) else None,
-        guarantee=guarantee,
-    )
+    parts = part_records(records, search_fraction, guarantee is not None, options.seed, report)
+    points = tune(parts.searched, parts.reported, goals, options, guarantee_records=parts.tested, guarantee=guarantee)
     points.write(output)
     return points
-
-
-def check_reported_drops(
-    records: Records, points: OperatingPoints, search_fraction: float, guarantee: bool, seed: int
-) -> list[DropCheck]:
-    """Compare what `tune_file` found with the allowed drops, on the samples that it reported on.
-
-    Args:
-        records: The records that were tuned.
-        points: What was found.
-        search_fraction: Share of the samples that was searched.
-        guarantee: Whether samples were kept for the test of a guarantee.
-        seed: Decided which samples were which.
-    """
-    return check_drops(points, records.take(split(len(records), search_fraction, guarantee, seed)[2]))
 
 
 def _explain_unmet(search: Search, goal: Goal) -> str:

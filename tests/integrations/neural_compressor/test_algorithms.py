@@ -69,7 +69,7 @@ def test_tiny_saver(model, candidates, form):
 
 def test_the_defaults_of_tiny_saver_add_evidence_up(model, candidates):
     dynamic = quantize(model, TinySaverConfig(candidates=candidates[:1]), run_fn=feed)
-    assert (dynamic.chain, dynamic.fuse) == (("taught",), "mean")
+    assert (dynamic.chain, dynamic.fuse.rule) == (("taught",), "mean")
     assert apart(model, dynamic, INPUTS) <= MAX_DISAGREEMENT
     saver, final = tiny.saver(2)(OTHERS).softmax(1), model(OTHERS).softmax(1)
     answer = dynamic(OTHERS)

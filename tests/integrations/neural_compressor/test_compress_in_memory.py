@@ -121,7 +121,7 @@ def test_pruned_then_exits(model):
 def test_savers_and_exits_in_one_chain(model, candidates):
     passes = {"tiny_saver": {"candidates": [candidates["taught"]]}, "early_exit": EXITS}
     dynamic = compress(model, passes, run_fn=feed)
-    assert (dynamic.chain, dynamic.fuse) == (("taught", "block1:linear", "block3:linear"), "mean")
+    assert (dynamic.chain, dynamic.fuse.rule) == (("taught", "block1:linear", "block3:linear"), "mean")
     assert dynamic.positions == (-1, 0, 1)
     exits = dynamic(OTHERS).exit_index.bincount(minlength=4)
     assert exits[0] > 0.3 * len(OTHERS)
