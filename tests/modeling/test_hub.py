@@ -214,9 +214,9 @@ def test_a_missing_file_is_named(copy, name):
 
 
 def test_newer_versions_are_refused(copy):
-    edit(copy / "operating_points.json", _version=2)
+    edit(copy / "operating_points.json", _version=3)
     with pytest.raises(
-        OperatingPointError, match="is of version 2, this program reads up to 1; use a newer dynamic_exit$"
+        OperatingPointError, match="is of version 3, this program reads up to 2; use a newer dynamic_exit$"
     ):
         Model.from_pretrained(copy)
     edit(copy / "config.json", _version=3)

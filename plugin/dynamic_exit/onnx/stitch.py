@@ -63,10 +63,10 @@ class _Stitcher:
         for index, part in enumerate(self.chain.savers):
             state = self._saver(index, part, state)
         done = self._backbone(len(self.chain.savers), state)
-        names = {done.logits: "answers" if self.rule.answers == "evidence" else "logits"}
+        names = {done.logits: "logits" if self.rule.keeps_logits else "answers"}
         names |= {done.exit_index: "exit_index", done.confidence: "confidence"}
         main.nodes[-1].output[:] = [names.get(name, name) for name in main.nodes[-1].output]
-        if self.rule.answers == "evidence":
+        if not self.rule.keeps_logits:
             main.add("Log", main.add("Max", "answers", main.constant(_TINY, np.float32)), out="logits")
         outputs = [
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, [BATCH, self.classes]),
@@ -195,8 +195,7 @@ class _Stitcher:
         probabilities = block.add("Softmax", logits, axis=1)
         carried, evidence = self.chain.fuse.rule_of(stage).onnx(block, state.evidence, probabilities)
         confidence = self.chain.fuse.confidence_rule.onnx(block, evidence)
-        answer = {"logits": logits, "evidence": evidence, "state": carried}[self.rule.answers]
-        return answer, confidence, carried
+        return logits if self.rule.keeps_logits else evidence, confidence, carried
 
     def _write(self, block: GraphBuilder, state: _State, answer: str, confidence: str, index: int) -> _State:
         """Scatter the output of all rows in play to the order of the input."""

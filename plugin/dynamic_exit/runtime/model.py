@@ -350,8 +350,8 @@ class _ForwardPass:
         rule, probabilities = self.model.fuse.rule_of(name), torch.softmax(logits.float(), dim=1)
         self.evidence, evidence = rule.torch(self.evidence, probabilities)
         confidence = self.model.fuse.confidence_rule.torch(evidence)
-        if rule.answers != "evidence":
-            return logits if rule.answers == "logits" else self.evidence[0], confidence
+        if rule.keeps_logits:
+            return logits, confidence
         return evidence.clamp(min=torch.finfo(torch.float32).tiny).log(), confidence
 
     def _write(self, part: DynamicOutput, rows: Tensor | None) -> None:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -34,13 +34,12 @@ class EvidenceRule(ABC):
 
     Attributes:
         separable: Whether evidence at a stage is a function of this stage's own answer, whatever ran before it.
-        answers: What a model answers with: the stage's own ``logits``, the logarithm of the ``evidence``, or the
-            ``state``, where that is larger for a class with more evidence.
+        keeps_logits: Whether a model answers with the stage's own logits; else with the logarithm of the evidence.
         classes: How many of a stage's most likely classes it looks at; None for all that are kept.
     """
 
     separable: ClassVar[bool] = False
-    answers: ClassVar[Literal["logits", "evidence", "state"]] = "evidence"
+    keeps_logits: ClassVar[bool] = False
     classes: ClassVar[int | None] = None
 
     def with_power(self, power: float) -> "EvidenceRule":

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class OwnProbability(EvidenceRule):
     """Take the probabilities of the stage itself (TinySaver, arXiv 2403.17726)."""
 
-    separable, answers = True, "logits"
+    separable = keeps_logits = True
 
     def numpy(self, state: ArrayState, probabilities: np.ndarray) -> tuple[ArrayState, np.ndarray]:
         """Return the probabilities."""

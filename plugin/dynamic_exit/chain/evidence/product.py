@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 #: Probabilities far below it count as if they were this large: what a stage finds unlikely is no proof against a class.
 FLOOR = 0.01
 _PER_FLOOR = np.float32(1 / FLOOR)
+# below it exp(s) - 1 loses digits in float32, and s + s^2 / 2 + s^3 / 6 does not
+_SMALL = np.float32(0.01)
 
 
 @register_evidence("product")
@@ -26,13 +28,13 @@ class WeightedProduct(WeighedRule):
     With s(c) = sum over stages of power * log(1 + p(c) / 0.01), over the five most likely classes of each, the evidence
     of class c is exp(s(c)) - 1 over the sum of that over all classes: 0 for a class that no stage names, so that
     records which keep five classes and files agree. Powers are learned from records, see `search.powers`; a stage that
-    gives NaN for a row is left out for that row. The state is s, which models answer with.
+    gives NaN for a row is left out for that row. The state is s.
 
     Args:
         power: Of the stage that is added.
     """
 
-    classes, answers = 5, "state"
+    classes = 5
 
     def __init__(self, power: float = 1.0) -> None:
         self.power = np.float32(power)
@@ -59,7 +61,9 @@ class WeightedProduct(WeighedRule):
         share = (values * float(_PER_FLOOR) + 1).log() * float(self.power)
         total = (state[0] if state else known.new_zeros(known.shape)).scatter_add(1, likely, share)
         largest = total.amax(dim=1, keepdim=True)
-        evidence = (total - largest).exp() - (-largest).exp()
+        unit = (-largest).exp()
+        small = total * (total * (total / 6 + 0.5) + 1) * unit
+        evidence = small.where(total < float(_SMALL), (total - largest).exp() - unit)
         return (total,), evidence / evidence.sum(dim=1, keepdim=True)
 
     def onnx(self, graph: GraphWriter, state: str, probabilities: str) -> tuple[str, str]:
@@ -76,8 +80,14 @@ class WeightedProduct(WeighedRule):
         total = graph.add("ScatterElements", before, likely, share, axis=1, reduction="add")
         axis = graph.constant([1], np.int64)
         largest = graph.add("ReduceMax", total, axis, keepdims=1)
-        above, unnamed = graph.add("Sub", total, largest), graph.add("Neg", largest)
-        evidence = graph.add("Sub", graph.add("Exp", above), graph.add("Exp", unnamed))
+        unit = graph.add("Exp", graph.add("Neg", largest))
+        exact = graph.add("Sub", graph.add("Exp", graph.add("Sub", total, largest)), unit)
+        series = graph.add(
+            "Add", graph.add("Mul", total, graph.constant(1 / 6, np.float32)), graph.constant(0.5, np.float32)
+        )
+        series = graph.add("Mul", total, graph.add("Add", graph.add("Mul", total, series), one))
+        small = graph.add("Less", total, graph.constant(_SMALL, np.float32))
+        evidence = graph.add("Where", small, graph.add("Mul", series, unit), exact)
         return total, graph.add("Div", evidence, graph.add("ReduceSum", evidence, axis, keepdims=1))
 
     def onnx_width(self, classes: int) -> int:
@@ -120,7 +130,10 @@ def _shares(recorded: RecordedEvidence) -> Shares:
 def _linked(total: np.ndarray, stages: int) -> np.ndarray:
     # sums (classes, n) of any number of stages to evidence
     largest = total.max(axis=0)
-    evidence = np.exp(total - largest) - np.exp(-largest)
+    unit = np.exp(-largest)
+    evidence = np.exp(total - largest) - unit
+    series = total * (total * (total * np.float32(1 / 6) + np.float32(0.5)) + np.float32(1)) * unit
+    np.copyto(evidence, series, where=total < _SMALL)
     with np.errstate(invalid="ignore"):
         linked: np.ndarray = evidence / evidence.sum(axis=0)
     return linked
