@@ -207,7 +207,7 @@ def test_a_chain_drops_nothing_that_is_cheaper_than_the_backbone():
 def test_defaults():
     stanza = TinySaverStanza(candidates=[{"source": "timm", "name": "resnet18"}])
     assert (stanza.selection, stanza.max_savers, stanza.fuse, stanza.quantize, stanza.time_limit) == (
-        "chain", 2, "mean", True, None,
+        "chain", 2, None, True, None,
     )  # fmt: skip
     with pytest.raises(ValidationError):
         TinySaverStanza(candidates=stanza.candidates, time_limit=0)
