@@ -65,12 +65,13 @@ def test_records_that_keep_too_few_classes_are_told_with_how_many():
     full = savers(0, 300)
     few = Records(**{**vars(full), "topk_classes": full.topk_classes[:, :, :3],
                      "topk_probabilities": full.topk_probabilities[:, :, :3]})  # fmt: skip
-    with pytest.raises(TuningError) as refused:
-        settle_evidence(few, GOALS, SearchOptions(Evidence("product", "margin")))
-    assert str(refused.value) == (
-        "'product with margin' looks at the 5 most likely classes of a stage, the records keep 3; record more, or "
-        "combine by mean and top1"
-    )
+    for wanted in (Evidence("product", "margin"), Evidence("product", AUTO)):
+        with pytest.raises(TuningError) as refused:
+            settle_evidence(few, GOALS, SearchOptions(wanted))
+        assert str(refused.value) == (
+            "'product with margin' looks at the 5 most likely classes of a stage, the records keep 3; record more, or "
+            "combine by mean and top1"
+        )
     assert settle_evidence(few, GOALS, OPEN).fuse == Evidence("mean")
 
 

@@ -44,13 +44,10 @@ def settle_evidence(records: Records, goals: Sequence[Goal], options: SearchOpti
     Raises:
         TuningError: A rule was asked for that looks at more classes than the records keep.
     """
-    fuse = options.fuse
-    if AUTO not in (fuse.rule, fuse.confidence):
-        missing = _missing_classes(records, fuse)
-        if missing:
-            raise TuningError(missing)
-        return options.with_powers(records)
-    first, *others = _candidates(fuse)
+    first, *others = _candidates(options.fuse)
+    missing = _missing_classes(records, first)
+    if missing:
+        raise TuningError(missing)
     best = replace(options, fuse=first)
     for other in others:
         missing = _missing_classes(records, other)
@@ -58,11 +55,14 @@ def settle_evidence(records: Records, goals: Sequence[Goal], options: SearchOpti
             logger.info(f"{other} is left out: {missing}")
         elif len(records) >= _MIN_SAMPLES and _is_cheaper(records, goals, replace(options, fuse=other), best):
             best = replace(options, fuse=other)
-    logger.info(f"evidence: {best.fuse}")
+    if others:
+        logger.info(f"evidence: {best.fuse}")
     return best.with_powers(records)
 
 
 def _candidates(wanted: Evidence) -> list[Evidence]:
+    if AUTO not in (wanted.rule, wanted.confidence):
+        return [wanted]
     fits = [
         each for each in _PAIRS if wanted.rule in (AUTO, each.rule) and wanted.confidence in (AUTO, each.confidence)
     ]
