@@ -1,5 +1,4 @@
 import dataclasses
-import gc
 import subprocess
 import sys
 import time
@@ -7,25 +6,13 @@ from pathlib import Path
 
 import filelock
 import pytest
+from collection_hooks import pytest_collection, pytest_sessionfinish  # noqa: F401  # pytest finds them here
 from fast_timing import fast_timing
-from garbage import imports_kept
 from outside_data import DATA, VARIABLE
 from workers import shared_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = Path(sys.executable).with_name("dynamic-exit")
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_collection():
-    """Collect all tests, and with them import nearly all that there is."""
-    with imports_kept():
-        return (yield)
-
-
-def pytest_sessionfinish():
-    """Let the interpreter clear everything, or some libraries report leaks at its end."""
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,5 +1,4 @@
 import dataclasses
-import gc
 import json
 import os
 import sys
@@ -9,8 +8,8 @@ import filelock
 import pytest
 import tiny
 import torch
+from collection_hooks import pytest_collection, pytest_sessionfinish  # noqa: F401  # pytest finds them here
 from fast_timing import fast_timing
-from garbage import imports_kept
 from log_lines import log_lines
 from workers import shared_folder
 
@@ -45,18 +44,6 @@ def _is_slow(path: Path) -> bool:
     """Whether a module is one of those, or lies beside this folder."""
     here = Path(__file__).parent
     return not path.is_relative_to(here) or path.relative_to(here).with_suffix("").as_posix() in SLOW_MODULES
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_collection():
-    """Collect all tests, and with them import nearly all that there is."""
-    with imports_kept():
-        return (yield)
-
-
-def pytest_sessionfinish():
-    """Let the interpreter clear everything, or some libraries report leaks at its end."""
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..records import Records
+from ..records import Records, subsample
 from .evidence import Evidence, WeighedRule
 
 # powers outside would let one stage decide alone, or hardly count
@@ -35,9 +35,7 @@ def learn_powers(records: Records, evidence: Evidence, seed: int = 0) -> Evidenc
     rows = np.flatnonzero(np.asarray(records.labels) >= 0)
     if not isinstance(rule, WeighedRule) or evidence.powers or not len(rows):
         return evidence
-    if len(rows) > _SAMPLES:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, _SAMPLES, replace=False))
-    known = records.take(rows)
+    known = records.take(rows[subsample(len(rows), _SAMPLES, seed)])
     last = _named(known, rule, final)
     powers = {}
     for stage in range(final):

@@ -82,7 +82,7 @@ class QuantizationOptions:
     operators: tuple[str, ...] | None = None
     bits: Literal[4, 8] = 8
     group: int = 32
-    reduce_range: bool = field(default_factory=lambda: lacks_vnni())
+    reduce_range: bool = field(default_factory=lacks_vnni)
 
     @property
     def label(self) -> str:

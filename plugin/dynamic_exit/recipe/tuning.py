@@ -10,7 +10,6 @@ from ..chain.evidence import AUTO
 from ..chain.goal import Goal
 from ..chain.goal_limits import LARGEST_DROP, explain_excessive_budget, explain_excessive_drop
 from ..chain.operating_point import BACKBONE
-from ..chain.rule_names import known_name
 from ..passes import Stanza
 from ..passes.stanza import refuse
 from .static_choices import StaticSearch
@@ -35,12 +34,12 @@ _Budget = Annotated[float, Field(gt=0, json_schema_extra={"maximum": 1}), _withi
 
 _Fuse = Annotated[
     str,
-    AfterValidator(known_name(evidence.registry.RULES, AUTO)),
+    AfterValidator(evidence.registry.RULES.known_name(AUTO)),
     WithJsonSchema({"enum": [AUTO, "none", "mean", "product"], "type": "string"}),
 ]
 _Confidence = Annotated[
     str,
-    AfterValidator(known_name(confidence.registry.RULES, AUTO)),
+    AfterValidator(confidence.registry.RULES.known_name(AUTO)),
     WithJsonSchema({"enum": [AUTO, "top1", "margin"], "type": "string"}),
 ]
 

@@ -1,29 +1,18 @@
 """The registry of evidence rules, by the name that a recipe's `fuse` gives."""
 
-import functools
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, WithJsonSchema
 
-from ...core.registry import Registry
-from ...errors import ModelError
-from ..rule_names import known_name
+from ..rule_registry import RuleRegistry
 from .base import EvidenceRule
 
 RuleType = TypeVar("RuleType", bound=type[EvidenceRule])
 
 
-def _check_rule(name: str, rule: object) -> None:
-    if not (isinstance(rule, type) and issubclass(rule, EvidenceRule)):
-        raise ModelError(f"evidence rule '{name}' must be a subclass of EvidenceRule; got {rule!r}")
-    missing = sorted(rule.__abstractmethods__)
-    if missing:
-        raise ModelError(f"evidence rule '{name}' lacks `{missing[0]}`; a rule has numpy, torch and onnx forms")
-
-
 #: The classes of rules by name; the name of an entry point is the name of its rule.
-RULES: Registry[type[EvidenceRule]] = Registry("evidence rule", ModelError, "dynamic_exit.evidence", check=_check_rule)
+RULES = RuleRegistry("evidence rule", "dynamic_exit.evidence", EvidenceRule)  # type: ignore[type-abstract]
 
 
 def register_evidence(name: str) -> Callable[[RuleType], RuleType]:
@@ -52,15 +41,10 @@ def evidence_rule(name: str) -> EvidenceRule:
     Raises:
         ModelError: There is none.
     """
-    return _instance(RULES.find(name))
-
-
-@functools.cache
-def _instance(rule: type[EvidenceRule]) -> EvidenceRule:
-    return rule()
+    return RULES.instance(name)
 
 
 #: The name of a rule in a recipe or a file.
 EvidenceName = Annotated[
-    str, AfterValidator(known_name(RULES)), WithJsonSchema({"enum": ["none", "mean", "product"], "type": "string"})
+    str, AfterValidator(RULES.known_name()), WithJsonSchema({"enum": ["none", "mean", "product"], "type": "string"})
 ]
