@@ -36,7 +36,7 @@ def test_the_file_is_as_the_design_says(tmp_path):
     made = points()
     made.write(tmp_path / "points.json")
     read = json.loads((tmp_path / "points.json").read_text())
-    assert list(read) == ["_type", "_version", "cost_unit", "baseline", "points"]
+    assert list(read) == ["_type", "_version", "cost_unit", "baseline", "points", "last_stage"]
     assert read["_type"] == "dynamic_exit.operating_points" and read["_version"] == 2
     assert list(read["points"][0]) == [
         "name", "goal", "stages", "fuse", "confidence", "powers", "accuracy", "accuracy_drop", "cost", "cost_ratio",

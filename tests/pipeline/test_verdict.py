@@ -68,12 +68,14 @@ def point(**rates):
         (
             [point(small=0.9, exit=0.1, final=0.0), point(small=1.0, final=0.0)],
             "at every operating point all 40 test samples leave at 'exit' at the latest: what is behind it (final) is "
-            "in the file for inputs that are less sure, and for the point 'backbone'",
+            "in the file for inputs that are less sure, and for the point 'backbone'; "
+            "`export.drop_unreached: true` leaves it out where no calibration sample gets there either",
         ),
         (
             [point(small=1.0, exit=0.0, final=0.0)],
             "at every operating point all 40 test samples leave at 'small' at the latest: what is behind it (exit, "
-            "final) is in the file for inputs that are less sure, and for the point 'backbone'",
+            "final) is in the file for inputs that are less sure, and for the point 'backbone'; "
+            "`export.drop_unreached: true` leaves it out where no calibration sample gets there either",
         ),
         ([point(small=1.0, exit=0.0, final=0.0), point(small=0.975, final=0.025)], None),
         ([point(final=1.0)], None),

@@ -212,6 +212,7 @@ def test_every_default_is_written(tmp_path):
             "compile": False,
             "opset": 20,
             "reduce_range": None,
+            "drop_unreached": False,
         },
     }
 

@@ -9,7 +9,7 @@ import numpy as np
 from ..artifact.folder import MODEL_FILE, POINTS_FILE
 from ..artifact.manifest import CONFIG_FILE, Manifest, read_manifest
 from ..chain.names import FINAL, HIDDEN
-from ..chain.operating_point import OperatingPoint, OperatingPoints, point_thresholds
+from ..chain.operating_point import BACKBONE, OperatingPoint, OperatingPoints, point_thresholds
 from ..chain.walk import Runnable, chain_steps, walk
 from ..errors import DataError, ExportError
 from ..guarantee.drop_checks import standard_error
@@ -89,8 +89,17 @@ def benchmark_folder(
         "samples": len(labels),
         "runtime": TARGETS.find(DEFAULT_TARGET if manifest is None else manifest.target).runtime(),
         "threads": threads,
-        "notes": [note] if note else [],
+        "notes": list(filter(None, [note, _without_backbone(points)])),
     }
+
+
+def _without_backbone(points: OperatingPoints) -> str | None:
+    if points.last_stage is None:
+        return None
+    return (
+        f"the file does not hold the whole backbone: '{points.last_stage}' answers last, and the first row, which "
+        f"others are compared with, is the backbone up to there; times of '{BACKBONE}' are in the report of the run"
+    )
 
 
 def _open_models(folder: Path, manifest: Manifest | None, threads: int) -> tuple[list[_Model], str | None]:
@@ -148,7 +157,7 @@ class _Table:
         accuracy = float((logits.argmax(1) == self.labels)[known].mean()) if known.any() else None
         self.rows.append(
             {
-                "name": "backbone" if point is None else point.name,
+                "name": self.points.last_stage or BACKBONE if point is None else point.name,
                 "numerics": model.numerics,
                 "operating_point": None if point is None else point.name,
                 "accuracy": accuracy,

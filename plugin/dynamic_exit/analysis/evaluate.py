@@ -7,7 +7,7 @@ from typing import TypedDict
 import numpy as np
 
 from ..chain.names import FINAL
-from ..chain.operating_point import OperatingPoint
+from ..chain.operating_point import BACKBONE, OperatingPoint
 from ..core.batching import named_batches
 from ..data.checks import check_labels, check_same_format
 from ..guarantee.drop_checks import standard_error
@@ -57,7 +57,8 @@ def evaluate_folder(folder: Path, data: Path, operating_point: str | None, batch
     check_labels({"data": split}, len(model.config.manifest.labels), None)
     feeds = split.feeds(model.input_names)
     points = model.operating_points
-    chosen = [points.by_name(operating_point)] if operating_point else [points.backbone, *points.points]
+    everything = sorted(points.available, key=lambda point: point.name != BACKBONE)  # the backbone first
+    chosen = [points.by_name(operating_point)] if operating_point else everything
     records = Records.read(folder / "records.npz")
     rows: list[EvaluationRow] = []
     for point in chosen:
@@ -71,7 +72,7 @@ def evaluate_folder(folder: Path, data: Path, operating_point: str | None, batch
             {
                 "name": point.name,
                 "accuracy": accuracy,
-                "cost_ratio": _cost_ratio(records, point, rates),
+                "cost_ratio": _cost_ratio(records, point, rates, points.last_stage),
                 "exit_rates": rates,
                 "samples": len(split),
                 "accuracy_standard_error": standard_error(accuracy, len(split)),
@@ -80,9 +81,9 @@ def evaluate_folder(folder: Path, data: Path, operating_point: str | None, batch
     return rows
 
 
-def _cost_ratio(records: Records, point: OperatingPoint, rates: Mapping[str, float]) -> float:
+def _cost_ratio(records: Records, point: OperatingPoint, rates: Mapping[str, float], last_stage: str | None) -> float:
     """Return the mean cost over that of the backbone, at the exit rates that were measured."""
-    used = [stage.stage for stage in point.stages]
-    kept = records.select([*used, records.stages[-1]])
-    paid = kept.stage_table.exit_cost(tuple(range(len(used))))
-    return float(np.dot([rates[stage] for stage in kept.stages], paid) / kept.prefix_cost[-1])
+    stages = [*(stage.stage for stage in point.stages), last_stage or FINAL]
+    kept = records.select(list(dict.fromkeys([*stages, FINAL])))
+    paid = kept.stage_table.exit_cost(tuple(range(len(kept.stages) - 1)))[: len(stages)]
+    return float(np.dot([rates[stage] for stage in (*stages[:-1], FINAL)], paid) / kept.prefix_cost[-1])

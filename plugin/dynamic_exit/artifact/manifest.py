@@ -50,6 +50,7 @@ class Manifest(BaseModel):
         inputs: The model's inputs.
         chain: The parts of the model; None for a single file of version 1, which says it itself.
         stages: Names of the stages before the final one, in the order of thresholds.
+        last_stage: The stage that answers as the final one in a file without the backbone's own head; else None.
         default: Name of the initial operating point; None if there are none, or as for `chain`.
         thresholds: Of a model that was saved from memory, one per stage; None where operating points hold them.
         layout: ``single`` (one ONNX file) or ``segments`` (one file per part).
@@ -71,6 +72,7 @@ class Manifest(BaseModel):
     inputs: tuple[InputSpec, ...]
     chain: ChainSpec | None
     stages: tuple[str, ...]
+    last_stage: str | None = None
     default: str | None = None
     thresholds: tuple[float, ...] | None = None
     layout: str

@@ -60,7 +60,7 @@ class DynamicExitRunner(Reopens):
     ):
         self._start(runner)
         self._manifest = manifest
-        self._switch = OperatingPointSwitch(runner, manifest.stages, operating_points, operating_point)
+        self._switch = OperatingPointSwitch(runner, manifest, operating_points, operating_point)
         self.stages, self.input_names = runner.stages, runner.input_names
         self.labels, self.operating_points = manifest.labels, operating_points
 

@@ -8,7 +8,7 @@ from ..chain.operating_point import BACKBONE, OperatingPoint, OperatingPoints, p
 from ..chain.thresholds import check_thresholds
 from ..errors import ExportError, OperatingPointError
 from .file_runner import Runner
-from .manifest import CONFIG_FILE
+from .manifest import CONFIG_FILE, Manifest
 
 
 class OperatingPointSwitch:
@@ -16,7 +16,7 @@ class OperatingPointSwitch:
 
     Args:
         runner: The model.
-        stages: Names of the stages in the folder's configuration; empty if it lists none.
+        manifest: Of its folder; stages that it does not list are not checked.
         points: The operating points to switch between.
         name: Name of the initial point; None is the folder's default.
 
@@ -28,12 +28,17 @@ class OperatingPointSwitch:
         OperatingPointError: A point belongs to another model, or the name is unknown.
     """
 
-    def __init__(self, runner: Runner, stages: Sequence[str], points: OperatingPoints, name: str | None = None):
+    def __init__(self, runner: Runner, manifest: Manifest, points: OperatingPoints, name: str | None = None):
         self.stages, self.points = runner.stages, points
-        if stages and tuple(stages) != self.stages:
+        if manifest.stages and manifest.stages != self.stages:
             raise ExportError(
-                f"{CONFIG_FILE} names the stages {', '.join(stages)}, the model has "
+                f"{CONFIG_FILE} names the stages {', '.join(manifest.stages)}, the model has "
                 f"{', '.join(self.stages) or 'none'}; export it anew"
+            )
+        if points.last_stage != manifest.last_stage:
+            raise OperatingPointError(
+                f"the operating points are for a chain that ends at {_end(points.last_stage)}, the file ends at "
+                f"{_end(manifest.last_stage)}; take those that were written with it"
             )
         for point in points.points:
             point_thresholds(point, self.stages)
@@ -73,6 +78,10 @@ class OperatingPointSwitch:
         return point
 
 
+def _end(last_stage: str | None) -> str:
+    return f"'{last_stage}'" if last_stage else "the backbone's own head"
+
+
 class SwitchesOperatingPoints:
     """What users see of the switch; a loaded model inherits it and sets `_switch`."""
 
@@ -94,7 +103,7 @@ class SwitchesOperatingPoints:
         """Switch to another operating point, without reloading; safe while other threads call the model.
 
         Args:
-            name: Name of a point; ``backbone`` turns all stages off.
+            name: Name of a point; ``backbone`` turns all stages off, where the file holds the whole backbone.
             max_accuracy_drop: Chooses the cheapest point that was tuned for at most this drop (a share), else the
                 cheapest with a guarantee for at most this drop. Drops measured for the report do not count.
             budget: Chooses the most accurate point whose measured cost is at most this share of the backbone's.

@@ -153,7 +153,7 @@ class Workspace:
             The output folder.
         """
         recipe = run_inputs.recipe
-        config = _config(run_inputs, stages, files)
+        config = _config(run_inputs, stages, points, files)
         if recipe.data.is_text:
             config.tokenizer_files = save_tokenizer(self.partial, recipe.data, recipe.model, config.max_tokens)
         config.save_pretrained(self.partial)
@@ -197,15 +197,21 @@ def explain_resume(directory: str | Path, overwrite: bool = False) -> str:
     return f"interrupted; nothing is in '{directory}' yet: run the same command again, with or without --resume"
 
 
-def _config(run_inputs: RunInputs, stages: StageSet, files: dict[str, Any]) -> DynamicExitModelConfig:
+def _config(
+    run_inputs: RunInputs, stages: StageSet, points: OperatingPoints, files: dict[str, Any]
+) -> DynamicExitModelConfig:
     recipe, names = run_inputs.recipe, run_inputs.labels
-    given = {name: run_inputs.candidates.get(name.removesuffix(FINE_TUNED_SUFFIX)) for name in stages.savers}
-    # savers that were made hold their preprocessing themselves
-    steps = {name: source.preprocessing if source else Preprocessing() for name, source in given.items()}
+
+    def preprocessing(saver: str) -> Preprocessing:
+        source = run_inputs.candidates.get(saver.removesuffix(FINE_TUNED_SUFFIX))
+        return source.preprocessing if source else Preprocessing()  # savers that were made hold it themselves
+
+    steps = {"final": recipe.model.preprocessing, **{name: preprocessing(name) for name in stages.savers}}
+    if stages.in_place and len(stages.segments) == 1:  # a saver
+        steps["final"] = preprocessing(stages.in_place)
     return DynamicExitModelConfig(
-        preprocessing={
-            name: each.model_dump(mode="json") for name, each in {"final": recipe.model.preprocessing, **steps}.items()
-        },
+        preprocessing={name: each.model_dump(mode="json") for name, each in steps.items()},
+        last_stage=points.last_stage,
         numerics=stages.numerics,
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},

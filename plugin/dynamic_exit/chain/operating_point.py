@@ -143,6 +143,8 @@ class OperatingPoints(FileModel):
         cost_unit: ``macs`` or ``seconds``.
         baseline: The backbone alone.
         points: Operating points, each with a name of its own.
+        last_stage: The stage that answers last in a file that lacks the backbone's own head, as ``final``; None if the
+            file holds the whole backbone.
         warnings: Why a guarantee is missing and where samples were too few, a sentence each; not written to the file.
     """
 
@@ -151,6 +153,7 @@ class OperatingPoints(FileModel):
     cost_unit: Literal["macs", "seconds"]
     baseline: Baseline
     points: tuple[OperatingPoint, ...]
+    last_stage: str | None = None
     warnings: tuple[str, ...] = Field(default=(), exclude=True)
 
     @model_validator(mode="after")
@@ -175,7 +178,7 @@ class OperatingPoints(FileModel):
 
     @property
     def backbone(self) -> OperatingPoint:
-        """The backbone alone as a point named ``backbone``: every stage is off. It always exists."""
+        """The backbone alone as a point named ``backbone``: every stage is off. Files with a `last_stage` lack it."""
         samples = self.points[0].samples if self.points else 1
         return OperatingPoint(
             name=BACKBONE,
@@ -186,6 +189,11 @@ class OperatingPoints(FileModel):
             exit_rates={FINAL: 1.0},
             samples=samples,
         )
+
+    @property
+    def available(self) -> tuple[OperatingPoint, ...]:
+        """All points that the file can answer at: the backbone alone is the last, where the file holds it."""
+        return self.points if self.last_stage else (*self.points, self.backbone)
 
     @classmethod
     def read(cls, path: str | os.PathLike) -> "OperatingPoints":
@@ -280,10 +288,14 @@ class OperatingPoints(FileModel):
         Raises:
             OperatingPointError: There is no such point; the message lists all names.
         """
-        for point in (*self.points, self.backbone):
+        for point in self.available:
             if point.name == name:
                 return point
-        known = ", ".join(sorted((*self.names, BACKBONE)))
+        known = ", ".join(sorted(point.name for point in self.available))
+        if name == BACKBONE:
+            raise OperatingPointError(
+                f"the file does not hold the whole backbone, '{self.last_stage}' answers last; known are: {known}"
+            )
         raise OperatingPointError(f"there is no operating point '{name}'; known are: {known}")
 
     def nearest(self, *, max_accuracy_drop: float | None = None, budget: float | None = None) -> OperatingPoint:
@@ -324,17 +336,18 @@ class OperatingPoints(FileModel):
         known = (f"{name} ({drop:g})" if drop < math.inf else f"{name} (a budget)" for name, drop in drops.items())
         raise OperatingPointError(
             f"no operating point was tuned for an accuracy drop of at most {limit:g}; known are: "
-            f"{', '.join(sorted(known)) or 'none'}" + f"; '{BACKBONE}' by name loses nothing" * (limit >= 0)
+            f"{', '.join(sorted(known)) or 'none'}"
+            + f"; '{BACKBONE}' by name loses nothing"
+            * (limit >= 0 and not self.last_stage)
         )
 
     def _for_budget(self, limit: float) -> OperatingPoint:
         explanation = explain_excessive_budget(limit)
         if explanation:
             raise OperatingPointError(f"budget {explanation}")
-        points = (*self.points, self.backbone)
-        fitting = [point for point in points if point.cost_ratio <= limit + _ROUNDING]
+        fitting = [point for point in self.available if point.cost_ratio <= limit + _ROUNDING]
         if not fitting:
-            least = min(point.cost_ratio for point in points)
+            least = min(point.cost_ratio for point in self.available)
             raise OperatingPointError(
                 f"no operating point costs at most {limit:g} of the backbone; the cheapest costs {least:.4g}"
             )

@@ -281,6 +281,8 @@ def inspect(folder: _Folder, as_json: _Json = False) -> None:
     for key in ("target", "stages", "labels", "inputs", "fuse", "default", "version"):
         value = described[key]
         print(f"{key + ':':9} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+    if last := found["operating_points"]["last_stage"]:
+        print(f"ends at:  {last}, which answers as final; the file holds neither what is behind it nor `backbone`")
     print(f"{'files:':9} {', '.join(f'{name} ({size / 1000:.0f} kB)' for name, size in found['files'].items())}")
     print_table(folder_table(found))
 

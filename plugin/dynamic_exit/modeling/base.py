@@ -75,7 +75,7 @@ class DynamicExitClassifier(ClassifierAttributes, OptimizedModel):
         self.stages: tuple[str, ...] = runner.stages
         self.input_names = runner.input_names
         self._manifest = config.manifest
-        self._switch = OperatingPointSwitch(runner, self._manifest.stages, operating_points, operating_point)
+        self._switch = OperatingPointSwitch(runner, self._manifest, operating_points, operating_point)
         self._warned = set()
 
     def _answer(

@@ -43,6 +43,7 @@ class FinishedModel:
         points: The operating points.
         agreements: How well the files agree with the model, by file.
         measured: Its figures on the test samples.
+        test: Records of the test samples, of the chain that is written.
         replacement: What a saver has replaced; None if the backbone answers last.
     """
 
@@ -50,6 +51,7 @@ class FinishedModel:
     points: OperatingPoints
     agreements: Mapping[str, Agreement]
     measured: Measured
+    test: Records
     replacement: Replacement | None = None
 
 
@@ -67,14 +69,14 @@ def collect_metrics(
     build, calibration, test = recorded
     run_inputs, points, measured = build.run_inputs, model.points, model.measured
     effect = None if search else static_pass_effect(run_inputs)
-    checks = check_drops(points, test)
+    checks = check_drops(points, model.test, reference=test.topk_classes[-1, :, 0] == test.truth)
     reference, rows = search or model.replacement, measured.rows
-    goal_checks = reference.check_drops(points, test) if reference else checks
+    goal_checks = reference.check_drops(points, model.test) if reference else checks
     if model.replacement:  # all costs are over that of what answers last, and the first row is the backbone
         backbone_ratio = model.replacement.backbone_cost / points.baseline.cost
         rows = [rows[0].model_copy(update={"cost_ratio": backbone_ratio}), *rows[1:]]
     macs, shift = stage_macs(model.stages), find_shift(calibration, test)
-    end = unreached(points.points, (*model.stages.spec.names, FINAL))
+    end = None if points.last_stage else unreached(points.points, (*model.stages.spec.names, FINAL))
     return Metrics(
         seed=run_inputs.recipe.seed,
         samples={key: len(samples) for key, samples in run_inputs.splits.items()},

@@ -2,16 +2,15 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..chain.goal import Goal
-from ..chain.names import FINAL
 from ..chain.operating_point import BACKBONE, OperatingPoints
 from ..guarantee.drop_checks import DropCheck, check_drops, paired_standard_error
 from ..records import Records
-from ..runtime.stages import FLOAT, StageSet
+from .ending import end_at
 from .stages import RecordedBuild
 from .verdict import best_alone
 
@@ -81,36 +80,5 @@ def replace_backbone(recorded: RecordedBuild) -> tuple[RecordedBuild, Replacemen
         for stage, kind, cost in zip(calibration.stages, calibration.kinds, calibration.own_cost, strict=True)
         if kind == "saver" and cost < calibration.own_cost[saver]
     ]
-    build = replace(build, stages=_stages(build.stages, before, name))
-    shorter = [_records(records, before, name) for records in (calibration, test)]
-    return RecordedBuild(build, *shorter), Replacement(goals, [note], calibration.baseline_cost, correct[1][-1])
-
-
-def _stages(stages: StageSet, before: Sequence[str], name: str) -> StageSet:
-    stage = stages.savers[name]
-    return replace(
-        stages.select(before),
-        input_names=stages.input_names,
-        segments=(stage,),
-        positions={FINAL: stages.positions[FINAL]},
-        numerics=FLOAT if stage.part is stage.float_part else stages.numerics,
-        in_place=name,
-    )
-
-
-def _records(records: Records, before: Sequence[str], name: str) -> Records:
-    """Return the records of some savers and, as the final, of the one in the place of the backbone."""
-    kept = [*(records.index(each) for each in before), records.index(name)]
-    own, prefix = records.own_cost[kept], np.zeros(len(kept))
-    own[-1], prefix[-1] = 0.0, records.own_cost[kept[-1]]
-    return Records(
-        labels=records.truth,  # where labels are unknown, the backbone's answers go on to count
-        stages=(*before, FINAL),
-        kinds=(*["saver"] * len(before), FINAL),
-        positions=np.array([*[-1] * len(before), records.positions[-1]]),
-        topk_classes=records.topk_classes[kept],
-        topk_probabilities=records.topk_probabilities[kept],
-        own_cost=own,
-        prefix_cost=prefix,
-        cost_unit=records.cost_unit,
-    )
+    replacement = Replacement(goals, [note], calibration.baseline_cost, correct[1][-1])
+    return end_at(recorded, name, before), replacement

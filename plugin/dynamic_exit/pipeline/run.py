@@ -26,6 +26,7 @@ from ..recipe.recipe import Recipe
 from ..records import Records
 from ..report.metrics import Metrics
 from ..targets.measure import measure
+from .ending import drop_unreached
 from .exits import add_exits
 from .inputs import load_run_inputs
 from .metrics import FinishedModel, collect_metrics
@@ -159,6 +160,10 @@ def _finish(workspace: Workspace, recorded: RecordedBuild, search: StaticSearchR
         build = recorded.build
         with log_seconds(logger, "search for operating points"):
             points = tune_points(recorded, search or replacement)
+        written_chain = recorded
+        if build.run_inputs.recipe.export.drop_unreached:
+            written_chain, points = drop_unreached(recorded, points)
+            build = written_chain.build
         used = build.stages.select([stage.stage for point in points.points for stage in point.stages])
         stages = used.with_evidence(points.evidence or used.fuse)
         logger.info(f"stages in use: {', '.join((*stages.savers, *stages.exits)) or 'none, nothing pays off'}")
@@ -170,7 +175,7 @@ def _finish(workspace: Workspace, recorded: RecordedBuild, search: StaticSearchR
         logger.info("verified: at every operating point the file answers as its model does, on every test sample")
         with log_seconds(logger, "accuracy and latency measured"):
             measured = measure(stages, model.files, points, build.run_inputs)
-        finished = FinishedModel(stages, points, agreements, measured, replacement)
+        finished = FinishedModel(stages, points, agreements, measured, written_chain.test, replacement)
         metrics = collect_metrics(recorded, finished, search, time.perf_counter() - started)
         return Result(workspace.finish(build.run_inputs, stages, written, points, metrics), points, metrics)
 

@@ -78,5 +78,6 @@ def unreached(points: Sequence[OperatingPoint], stages: Sequence[str]) -> str | 
     behind = ", ".join(stages[last + 1 :])
     return (
         f"at every operating point all {points[0].samples} test samples leave at '{stages[last]}' at the latest: what "
-        f"is behind it ({behind}) is in the file for inputs that are less sure, and for the point '{BACKBONE}'"
+        f"is behind it ({behind}) is in the file for inputs that are less sure, and for the point '{BACKBONE}'; "
+        "`export.drop_unreached: true` leaves it out where no calibration sample gets there either"
     )

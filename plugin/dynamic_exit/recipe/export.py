@@ -22,6 +22,11 @@ class Export(Stanza):
         "single",
         description="single: one ONNX file; segments: one a stage, for runtimes that are slow at `If` and for torch",
     )
+    drop_unreached: bool = Field(
+        False,
+        description="true: stages that no calibration sample gets to at any operating point are not written, the "
+        "backbone's own head included; the last stage that one gets to answers the rest",
+    )
     compile: bool = Field(False, description="for torch: stages are compiled with inductor here and when loaded")
 
     @field_validator("target", mode="before")

@@ -7,7 +7,7 @@ class BenchmarkRow(TypedDict):
     """One operating point, or the backbone alone, in one numerics.
 
     Attributes:
-        name: The point's, or ``backbone``.
+        name: The point's, or ``backbone``; in its place the stage that answers last, where the file ends there.
         numerics: What the model is in, such as ``int8``.
         operating_point: The point's name; None for the backbone alone.
         accuracy: Share of correct answers on labelled samples; None if there are none.

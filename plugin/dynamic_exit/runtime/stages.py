@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from torch import Tensor, nn
 
 from ..chain.evidence import Evidence
-from ..chain.names import MEMORY
+from ..chain.names import FINAL, MEMORY
 from ..chain.spec import BEFORE_ALL, ChainSpec, StageSpec, TapSpec
 from ..cost import ChainCost, ExitCost, chain_cost
 from .model import DynamicExitModel
@@ -97,7 +97,8 @@ class StageSet:
         taps: What exits of a sequence network read, by index of the segment after which a tap stands; -1 for the tap
             on the last saver's logits.
         numerics: What tables call the numbers of the backbone's segments, such as ``int8``.
-        in_place: Name of the saver that is the only segment, in the place of the backbone; None for the backbone.
+        in_place: Name of the saver or exit that is the last segment, in the place of the backbone's own head; None for
+            the backbone.
     """
 
     input_names: tuple[str, ...]
@@ -200,6 +201,28 @@ class StageSet:
         kept = dataclasses.replace(self, savers=savers, exits=exits, taps=taps)
         used = {name for stage in kept.all_stages for name in stage.part.input_names}
         return dataclasses.replace(kept, input_names=tuple(name for name in self.input_names if name in used))
+
+    def end_at(self, name: str, before: Sequence[str]) -> "StageSet":
+        """Return the chain that ends at one of its stages, which answers as the final what gets so far.
+
+        Args:
+            name: A saver, which is then the only segment, or an exit that reads no taps.
+            before: Names of the stages that remain before it.
+        """
+        if name in self.savers:
+            stage, kept = self.savers[name], 0
+            numerics = FLOAT if stage.part is stage.float_part else self.numerics
+        else:
+            place, stage = self.exits[name]
+            kept, numerics = place + 1, self.numerics
+        return dataclasses.replace(
+            self.select(before),
+            input_names=self.input_names,
+            segments=(*self.segments[:kept], stage),
+            positions={key: at for key, at in self.positions.items() if key in (*before, FINAL)},
+            numerics=numerics,
+            in_place=name,
+        )
 
     def model(self, form: str | Callable[[Stage], nn.Module]) -> DynamicExitModel:
         """Return the dynamic model of these stages.

@@ -37,7 +37,7 @@ class Measured:
 
     Attributes:
         rows: The backbone alone in float, as exported if that differs, or what is in its place, and every operating
-            point.
+            point; of a file with a `last_stage`, the backbone in float and every point.
         timing: How times were measured.
         sizes: Of the backbone alone, of the file, and of its parts together.
     """
@@ -63,7 +63,7 @@ def measure(
     feeds = split.feeds([*dict.fromkeys((*stages.input_names, *names))])
     static, shipped = files["static"], files["shipped"]
     variants = {f"backbone, {FLOAT}": Variant(static.session)}
-    if stages.in_place or stages.numerics != FLOAT:
+    if not points.last_stage and (stages.in_place or stages.numerics != FLOAT):
         alone = f"{stages.in_place}, in its place" if stages.in_place else f"backbone, {stages.numerics}"
         variants[alone] = Variant(shipped.session, point_thresholds(points.backbone, chain))
     for point in points.points:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ...records import Records
 from ..confidence import ConfidenceRule, confidence_rule
+from ..names import FINAL
 from .base import EvidenceRule, RecordedEvidence
 from .registry import evidence_rule
 
@@ -65,8 +66,8 @@ class Evidence:
         return self.evidence_rule.with_power(self.power(stage))
 
     def of_stages(self, stages: Iterable[str]) -> "Evidence":
-        """Return the same for some stages alone, without the powers of others."""
-        wanted = set(stages)
+        """Return the same for some stages before the final, without the powers of others."""
+        wanted = {*stages, FINAL}
         return Evidence(self.rule, self.confidence, tuple(each for each in self.powers if each[0] in wanted))
 
     def on(self, records: Records) -> RecordedEvidence:
