@@ -78,7 +78,8 @@ TABLE = [
         "key near nothing",
         {"export__where": "x"},
         None,
-        "unknown key 'export.where'; known are: compile, directory, drop_unreached, format, layout, opset, reduce_range, target",
+        "unknown key 'export.where'; known are: compile, directory, drop_unreached, format, layout, opset, "
+        "reduce_range, target",
     ),
     (
         "key three deep",
