@@ -33,6 +33,7 @@ FLOORS = (
     "modeling",
     "analysis",
     "integrations",
+    "start",
     "cli",
     "__main__",
 )

@@ -65,6 +65,7 @@ recipes = st.fixed_dictionaries(
                 "classes": st.lists(text, min_size=1),
                 "layout": st.just("channels_last"),
                 "duplicates": st.just("drop"),
+                "stratify": st.just(True),
             },
         ),
         "dynamic_exit": st.fixed_dictionaries(
@@ -152,6 +153,7 @@ def test_every_default_is_written(tmp_path):
             "path": "../d.npz",
             "splits": {"train": "a", "calibration": "b", "test": "c", "unlabelled": None},
             "classes": None,
+            "stratify": False,
             "layout": "channels_first",
             "duplicates": "refuse",
             "max_bad": 0,

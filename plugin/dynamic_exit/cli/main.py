@@ -5,39 +5,37 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-import yaml
 
 from ..core import signals
 from ..core.batching import DEFAULT_BATCH_SIZE
 from ..core.launcher import is_rank_zero
 from ..core.process_state import preserve_process_state
-from ..errors import DynamicExitError, RecipeError
-from .render import print_candidates, print_figures, print_static_search, print_table
-from .terminal import progress_bar, terminal_log
-
-if TYPE_CHECKING:
-    from ..recipe.recipe import Recipe
+from ..errors import DynamicExitError
+from . import start
+from .options import (
+    Folder,
+    Json,
+    Override,
+    Quiet,
+    RecipeFile,
+    RequireDrop,
+    RequireGuarantee,
+    Verbose,
+    check_guarantee_option,
+    exit_if_unmet,
+    load_recipe,
+)
+from .render import print_table
+from .running import RunOptions, run_and_print
+from .terminal import terminal_log
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 # seconds that other processes leave the main one to report the same error, whereupon the launcher ends them
 _MAIN_PROCESS_SECONDS = 5.0
-_RecipeFile = Annotated[Path, typer.Argument(help="recipe in YAML")]
-_Folder = Annotated[Path, typer.Argument(help="folder that `run` wrote")]
-_RequireDrop = Annotated[
-    bool, typer.Option("--require-drop", help="exit with code 3 if test samples contradict an allowed drop")
-]
-_RequireGuarantee = Annotated[
-    bool, typer.Option("--require-guarantee", help="exit with code 3 if a point lacks the guarantee that was asked for")
-]
-_Override = Annotated[list[str] | None, typer.Option("--set", help="key=value, with a dotted key")]
-_Json = Annotated[bool, typer.Option("--json", help="print JSON for a script")]
-_Quiet = Annotated[bool, typer.Option("--quiet", help="print only warnings and errors on stderr")]
-_Verbose = Annotated[bool, typer.Option("--verbose", help="print details on stderr, too, with logger names")]
 
 
 @preserve_process_state()
@@ -96,62 +94,37 @@ def _command(
     """Trained classifiers spend less on easy inputs."""
 
 
+app.command()(start.compress)
+app.command()(start.init)
+
+
 @app.command()
 def run(
-    recipe: _RecipeFile,
+    recipe: RecipeFile,
     output: Annotated[Path | None, typer.Option(help="folder to write, instead of the recipe's")] = None,
-    override: _Override = None,
+    override: Override = None,
     resume: Annotated[bool, typer.Option("--resume", help="continue an interrupted run")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace what an earlier run wrote there")] = False,
-    require_drop: _RequireDrop = False,
-    require_guarantee: _RequireGuarantee = False,
-    as_json: _Json = False,
-    quiet: _Quiet = False,
-    verbose: _Verbose = False,
+    require_drop: RequireDrop = False,
+    require_guarantee: RequireGuarantee = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Run a recipe and write the served model's folder."""
-    from ..artifact.workspace import explain_resume
-    from ..guarantee.drop_checks import describe_unmet_requirements
-    from ..pipeline.run import run as run_recipe
-
     with terminal_log(quiet, verbose) as console:
-        loaded = _read_recipe(recipe, override, output)
-        tuning = loaded.dynamic_exit.tuning
-        _check_guarantee_option(require_guarantee, tuning.guarantee, "as dynamic_exit.tuning.guarantee")
-        advice = partial(explain_resume, loaded.export.directory, overwrite)
-        with signals.advise_on_interrupt(advice), progress_bar(console, quiet) as progress:
-            result = run_recipe(loaded, progress=progress, resume=resume, overwrite=overwrite)
-    if not is_rank_zero():
-        return
-    if as_json:
-        print(json.dumps({"folder": str(result.folder), **result.metrics.to_dict()}, indent=2))
-    else:
-        print_static_search(result.metrics)
-        print_candidates(result.metrics)
-        print_figures(result.metrics)
-        for note in result.metrics.notes:
-            print(note)
-        print(f"\nwrote {os.path.relpath(result.folder)} in {result.metrics.seconds:.0f} s")
-    contradicted = [row.name for row in result.metrics.rows if row.contradicted]
-    wanted = [goal.point_name for goal in tuning.goals] if require_drop or require_guarantee else []
-    _exit_if_unmet(
-        describe_unmet_requirements(
-            result.points,
-            exceeding=contradicted if require_drop else [],
-            guarantee=require_guarantee,
-            samples_differ=result.metrics.samples_differ,
-            required=wanted,
-        )
-    )
+        loaded = load_recipe(recipe, override, output)
+        how = RunOptions(resume, overwrite, require_drop, require_guarantee, as_json, quiet)
+        run_and_print(loaded, console, how)
 
 
 @app.command()
 def validate(
-    recipe: _RecipeFile,
-    override: _Override = None,
-    as_json: _Json = False,
-    quiet: _Quiet = False,
-    verbose: _Verbose = False,
+    recipe: RecipeFile,
+    override: Override = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Check a recipe, its models and its data without running it."""
     from ..candidates.pool import CandidatePool
@@ -159,7 +132,7 @@ def validate(
     from ..pipeline.inputs import load_run_inputs
 
     with terminal_log(quiet, verbose):
-        loaded = _read_recipe(recipe, override)
+        loaded = load_recipe(recipe, override)
         run_inputs = load_run_inputs(loaded)
         run_inputs.log_notes()
         pool = CandidatePool.of(run_inputs, Cache(None))
@@ -173,18 +146,18 @@ def validate(
 
 @app.command()
 def plan(
-    recipe: _RecipeFile,
-    override: _Override = None,
-    as_json: _Json = False,
-    quiet: _Quiet = False,
-    verbose: _Verbose = False,
+    recipe: RecipeFile,
+    override: Override = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Show what a recipe would run, with shapes, costs and estimated times; nothing but the cache is written."""
     from ..analysis.plan import plan as plan_recipe
     from ..report.plan import plan_lines, plan_tables
 
     with terminal_log(quiet, verbose):
-        found = plan_recipe(_read_recipe(recipe, override))
+        found = plan_recipe(load_recipe(recipe, override))
     if as_json:
         print(json.dumps(found, indent=2))
         return
@@ -196,13 +169,13 @@ def plan(
 
 @app.command()
 def evaluate(
-    folder: _Folder,
+    folder: Folder,
     data: Annotated[Path, typer.Option(help=".npz, text file, folder of class folders, or a recipe (its test split)")],
     operating_point: Annotated[str | None, typer.Option(help="name; default: all")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="samples in one call")] = DEFAULT_BATCH_SIZE,
-    as_json: _Json = False,
-    quiet: _Quiet = False,
-    verbose: _Verbose = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Measure accuracy and exit rates of a written model on other samples."""
     from ..analysis.evaluate import evaluate_folder
@@ -226,14 +199,14 @@ def evaluate(
 
 @app.command()
 def benchmark(
-    folder: _Folder,
+    folder: Folder,
     data: Annotated[Path | None, typer.Option(help="as for evaluate; default: its own recipe")] = None,
     operating_point: Annotated[list[str] | None, typer.Option(help="name; default: all")] = None,
     batch_size: Annotated[list[int] | None, typer.Option(min=1, help="samples in one call; default: 1, 8, 64")] = None,
     threads: Annotated[int, typer.Option(min=1, help="threads within an operator")] = 1,
-    as_json: _Json = False,
-    quiet: _Quiet = False,
-    verbose: _Verbose = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Time a written model against its backbone, in float and int8, and against the ideal."""
     from ..analysis.benchmark import BATCH_SIZES, benchmark_folder
@@ -268,7 +241,7 @@ def benchmark(
 
 
 @app.command()
-def inspect(folder: _Folder, as_json: _Json = False) -> None:
+def inspect(folder: Folder, as_json: Json = False) -> None:
     """Show the contents of a written folder."""
     from ..analysis.inspect import inspect_folder
     from ..report.tables import folder_table
@@ -300,11 +273,11 @@ def tune(
     seed: Annotated[int, typer.Option(help="decides how the samples are split")] = 0,
     report: Annotated[Path | None, typer.Option(help="records of other samples that figures are to come from")] = None,
     plot: Annotated[Path | None, typer.Option(help="plot of the trade-off to write, such as front.png")] = None,
-    require_drop: _RequireDrop = False,
-    require_guarantee: _RequireGuarantee = False,
-    as_json: _Json = False,
-    quiet: _Quiet = False,
-    verbose: _Verbose = False,
+    require_drop: RequireDrop = False,
+    require_guarantee: RequireGuarantee = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Find operating points for records, and report them on samples that were not searched."""
     from ..chain.evidence import Evidence
@@ -314,7 +287,7 @@ def tune(
     from ..search.optimizer import DEFAULT_DROPS, tune_file
     from ..search.options import SearchOptions
 
-    _check_guarantee_option(require_guarantee, guarantee, "as --guarantee")
+    check_guarantee_option(require_guarantee, guarantee, "as --guarantee")
     options = SearchOptions(Evidence(fuse, confidence), max_savers, seed)
     if plot is not None:
         from ..report.front import check_plot, plot_search
@@ -343,11 +316,11 @@ def tune(
     else:
         print_table(tuned_points_table(points, judged))
     exceeding_names = [each.name for each in exceeding if require_drop]
-    _exit_if_unmet(describe_unmet_requirements(points, exceeding=exceeding_names, guarantee=require_guarantee))
+    exit_if_unmet(describe_unmet_requirements(points, exceeding=exceeding_names, guarantee=require_guarantee))
 
 
 @app.command()
-def passes(as_json: _Json = False) -> None:
+def passes(as_json: Json = False) -> None:
     """List the passes and Neural Compressor's algorithms with their parameters, defaults and ranges."""
     from ..integrations.neural_compressor import describe_algorithms
     from ..report.tables import Table
@@ -362,34 +335,12 @@ def passes(as_json: _Json = False) -> None:
         print_table(Table(["parameter", "default", "range", "meaning"], rows), left=True)
 
 
-def _check_guarantee_option(required: bool, guarantee: float | None, where: str) -> None:
-    """Raise `RecipeError` if a guarantee is required but none is asked for."""
-    if required and guarantee is None:
-        raise RecipeError(f"--require-guarantee: no guarantee is asked for; give its probability {where}, such as 0.95")
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of recipes, for editors."""
+    from ..recipe.json_schema import schema_text
 
-
-def _exit_if_unmet(message: str) -> None:
-    """Exit with code 3 if a message says that a requirement is not met; everything is written by then."""
-    if message:
-        print(f"dynamic-exit: {message}", file=sys.stderr)
-        raise typer.Exit(3)
-
-
-def _read_recipe(path: Path, overrides: Sequence[str] | None, output: Path | None = None) -> "Recipe":
-    from ..recipe.yaml_io import read_recipe
-
-    values: dict[str, Any] = {}
-    for override in overrides or ():
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise RecipeError(f"--set takes key=value; got '{override}'")
-        try:
-            values[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise RecipeError(f"--set {override}: the value is no YAML; put quotes around it") from None
-    if output is not None:
-        values["export.directory"] = str(output.absolute())
-    return read_recipe(path, values)
+    print(schema_text(), end="")
 
 
 if __name__ == "__main__":

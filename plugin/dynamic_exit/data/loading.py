@@ -56,7 +56,7 @@ def load_splits(
         form = getattr(read, "image_format", None)
         split = Split(key, *check_samples(*samples[name], split=key), class_names and tuple(class_names), form)
         if share:
-            rows = np.random.default_rng(seed).permutation(len(split))
+            rows = draw_order(split.labels if source.stratify else np.zeros(len(split), np.int64), seed)
             split = split.take(rows[int(share[0] * len(rows)) : int(share[1] * len(rows))])
         if not len(split):
             raise DataError(f"split '{key}' is empty ('{getattr(source.splits, key)}'); give it at least one sample")
@@ -66,6 +66,24 @@ def load_splits(
     splits = resolve_overlaps(splits, source.duplicates)
     _note_absent_classes(splits, note)
     return splits
+
+
+def draw_order(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Draw an order of samples in which every stretch holds each label in proportion.
+
+    Args:
+        labels: int64 (N,); if all are alike, the order is `Generator.permutation`'s.
+        seed: Decides the order.
+
+    Returns:
+        Rows int64 (N,).
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    place = np.empty(len(labels))
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels[order] == label)
+        place[own] = (np.arange(len(own)) + 0.5) / len(own)
+    return order[np.argsort(place, kind="stable")]
 
 
 def _note_absent_classes(splits: dict[str, Split], note: Note) -> None:

@@ -148,7 +148,8 @@ class ImageDecoder:
         noticed: _Decoded | None = cache.value(notes_key)
         if noticed is None:
             cache.drop(key)  # whose notes are lost
-            logger.info(f"images of '{name}': {len(files)} are decoded once, into the cache")
+            which = f" of '{name}'" if name else ""
+            logger.info(f"images{which}: {len(files)} are decoded once, into the cache")
         pixels = cache.array(key, len(files), lambda: self._decode(files, decoded))
         if noticed is not None and not decoded["bad"]:
             decoded = noticed

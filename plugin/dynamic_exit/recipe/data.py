@@ -70,13 +70,18 @@ class DataSource(Stanza):
     """Where samples come from.
 
     A split is a name with an optional slice such as ``dev[:50%]``: a share of the named samples, in an order that
-    follows from the recipe's seed.
+    follows from the recipe's seed. Of data without splits, such as a folder of class folders, the slice alone stands:
+    ``[:60%]``.
     """
 
     source: str = Field(description="kind of source", json_schema_extra=lambda schema: add_names(schema, DATA_SOURCES))
     path: RecipePath = Field(description=".npz or text file, folder, or file.py:function")
     splits: Splits = Field(description="name of each split, with an optional slice")
     classes: list[str] | None = Field(None, description="names of the classes, in the order of the logits")
+    stratify: bool = Field(
+        False,
+        description="true: slices such as ``dev[:50%]`` hold each class in proportion, as far as whole samples can",
+    )
     layout: Literal["channels_first", "channels_last"] = Field("channels_first", description="of images in the source")
     duplicates: Literal["refuse", "drop"] = Field("refuse", description="drop: leave copies of test samples out")
     max_bad: int = Field(0, ge=0, description="image files that cannot be read and are left out, at most")

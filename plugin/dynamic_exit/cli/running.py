@@ -1,0 +1,80 @@
+"""Runs a recipe and prints what came of it."""
+
+import json
+import os
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from ..core import signals
+from ..core.launcher import is_rank_zero
+from .options import check_guarantee_option, exit_if_unmet
+from .render import print_candidates, print_figures, print_static_search
+from .terminal import progress_bar
+
+if TYPE_CHECKING:
+    from ..pipeline.run import Result
+    from ..recipe.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of commands that run a recipe, called as on the command line."""
+
+    resume: bool
+    overwrite: bool
+    require_drop: bool
+    require_guarantee: bool
+    as_json: bool
+    quiet: bool
+
+
+def run_and_print(recipe: "Recipe", console: Console, options: RunOptions) -> None:
+    """Run a recipe, print tables and notes, and check what is required.
+
+    Args:
+        recipe: The recipe.
+        console: Of stderr, where progress is shown.
+        options: Those of the command.
+
+    Raises:
+        DynamicExitError: The run cannot be done.
+        typer.Exit: With code 3, a requirement is not met.
+    """
+    from ..artifact.workspace import explain_resume
+    from ..guarantee.drop_checks import describe_unmet_requirements
+    from ..pipeline.run import run
+
+    tuning = recipe.dynamic_exit.tuning
+    check_guarantee_option(options.require_guarantee, tuning.guarantee, "as dynamic_exit.tuning.guarantee")
+    advice = partial(explain_resume, recipe.export.directory, options.overwrite)
+    with signals.advise_on_interrupt(advice), progress_bar(console, options.quiet) as progress:
+        result = run(recipe, progress=progress, resume=options.resume, overwrite=options.overwrite)
+    if not is_rank_zero():
+        return
+    _print(result, options.as_json)
+    contradicted = [row.name for row in result.metrics.rows if row.contradicted]
+    required = options.require_drop or options.require_guarantee
+    exit_if_unmet(
+        describe_unmet_requirements(
+            result.points,
+            exceeding=contradicted if options.require_drop else [],
+            guarantee=options.require_guarantee,
+            samples_differ=result.metrics.samples_differ,
+            required=[goal.point_name for goal in tuning.goals] if required else [],
+        )
+    )
+
+
+def _print(result: "Result", as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"folder": str(result.folder), **result.metrics.to_dict()}, indent=2))
+        return
+    print_static_search(result.metrics)
+    print_candidates(result.metrics)
+    print_figures(result.metrics)
+    for note in result.metrics.notes:
+        print(note)
+    print(f"\nwrote {os.path.relpath(result.folder)} in {result.metrics.seconds:.0f} s")
