@@ -317,16 +317,19 @@ def test_a_pass_that_is_set_from_outside_goes_before_quantization(tmp_path):
     assert off.quantization is None and list(off.static_passes) == ["pruning"]
 
 
-@pytest.mark.parametrize(("quantization", "loaded"), [("", "False"), ("quantization: {static_quant: {}}", "True")])
-def test_only_recipes_that_quantize_load_neural_compressor(tmp_path, quantization, loaded):
-    (tmp_path / "recipe.yaml").write_text(
-        "model: {source: timm, name: resnet18}\n"
-        "data: {source: npz, path: data, splits: {train: a, calibration: b, test: c}}\n"
-        f"{quantization}\ndynamic_exit: {{early_exit: {{}}}}\nexport: {{directory: out}}\n"
-    )
+@pytest.mark.parametrize(
+    ("changes", "loaded"),
+    [({"quantization": None}, []), ({}, ["neural_compressor", "onnxruntime.quantization"])],
+    ids=["float", "int8"],
+)
+def test_a_check_loads_large_libraries_only_where_the_recipe_needs_them(tmp_path, changes, loaded):
     code = (
-        "import sys\nfrom dynamic_exit.recipe import read_recipe\nread_recipe('recipe.yaml')\n"
-        "print('neural_compressor' in sys.modules)"
+        "import sys\nfrom dynamic_exit.pipeline.inputs import load_run_inputs\n"
+        "from dynamic_exit.recipe import read_recipe\nload_run_inputs(read_recipe('recipe.yaml'))\n"
+        "print(*(name for name in sys.argv[1:] if name in sys.modules), sep=',')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
-    assert done.stdout.split()[-1] == loaded
+    tiny.build(tmp_path, **changes)
+    names = ["neural_compressor", "onnxruntime.quantization", *(["torch._dynamo"] if not loaded else [])]
+    command = [sys.executable, "-c", code, *names]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.strip().rpartition("\n")[2].split(",") == (loaded or [""])

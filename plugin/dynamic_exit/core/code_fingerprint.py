@@ -19,7 +19,6 @@ from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from torch import nn
 
@@ -84,7 +83,8 @@ class CodeFingerprint:
             return digest(*tensor_parts(value))
         if isinstance(value, np.ndarray):
             return "objects" if value.dtype.hasobject else array_fingerprint(value)
-        if isinstance(value, onnx.ModelProto):
+        onnx = sys.modules.get("onnx")  # whoever holds a model has loaded it
+        if onnx is not None and isinstance(value, onnx.ModelProto):
             return digest(value.SerializeToString())
         if isinstance(value, Mapping):
             return digest("mapping", [digest(self.value(key), self.value(each)) for key, each in value.items()])

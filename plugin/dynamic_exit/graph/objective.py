@@ -96,6 +96,10 @@ class _ProducerMode(TorchDispatchMode):
         super().__init__()
         self._producers: dict[int, object] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # torch would import its compiler, 60 MB and two seconds, to keep it from compiling what is below
+
     def of(self, tensor: Tensor) -> object:
         """Return the operator; None if it was not seen."""
         return self._producers.get(tensor.untyped_storage().data_ptr())

@@ -45,16 +45,16 @@ def check_backbone(
     """
     most = min(max(_MAX_SAMPLES, _SAMPLES_PER_CLASS * len(labels)), _MAX_SAMPLES_DRAWN)
     drawn = np.random.default_rng(seed).permutation(len(split))[:most]
-    first = split.take(drawn[:_FIRST_SAMPLES])
-    answers = _answers(backbone, first)
-    if _is_good(answers, first.labels):
+    first = drawn[:_FIRST_SAMPLES]
+    answers = _answers(backbone, split, first)
+    if _is_good(answers, split.labels[first]):
         return None
-    answers = np.concatenate([answers, _answers(backbone, split.take(drawn[_FIRST_SAMPLES:]))])
+    answers = np.concatenate([answers, _answers(backbone, split, drawn[_FIRST_SAMPLES:])])
     known = split.labels[drawn]
     by_chance, (order, permuted) = no_better_than_commonest(answers, known), _permutation(answers, known)
     finding = f"the backbone is right on {(answers == known).mean():.1%} of {len(known)} calibration samples"
     if permuted is None and not by_chance:
-        better = None if _says_range(backbone) else _better_preprocessing(backbone, first, answers[: len(first)])
+        better = None if _says_range(backbone) else _better_preprocessing(backbone, split, first, answers[: len(first)])
         return better and f"{finding}; {better}"
     if by_chance:
         counts = np.bincount(known)
@@ -64,13 +64,16 @@ def check_backbone(
     if permuted is not None:
         moved = _describe(order, labels)
         return f"{finding}; its classes look permuted: {moved}; read that way it is right on {permuted:.1%}"
-    return f"{finding}; {_cause(backbone, split.take(drawn), answers, mismatch, no_weights)}"
+    return f"{finding}; {_cause(backbone, split, drawn, answers, mismatch, no_weights)}"
 
 
-def _answers(backbone: Classifier, split: Split) -> np.ndarray:
-    if not len(split):
-        return np.zeros(0, np.int64)
-    return run_in_batches(backbone, backbone.select(split.tensors), _BATCH_SIZE).argmax(1).numpy()
+def _answers(backbone: Classifier, split: Split, rows: np.ndarray) -> np.ndarray:
+    """Answer some samples, of which a few are read at a time."""
+    found = [np.zeros(0, np.int64)]
+    for start in range(0, len(rows), _BATCH_SIZE):
+        few = split.take(rows[start : start + _BATCH_SIZE])
+        found.append(run_in_batches(backbone, backbone.select(few.tensors)).argmax(1).numpy())
+    return np.concatenate(found)
 
 
 def _is_good(answers: np.ndarray, labels: np.ndarray) -> bool:
@@ -130,26 +133,30 @@ def _says_range(backbone: Classifier) -> bool:
     return steps is not None and (steps.normalizes or steps.scale != 1)
 
 
-def _better_preprocessing(backbone: Classifier, split: Split, answers: np.ndarray) -> str | None:
-    """Say which other preprocessing of images makes a backbone right far more often."""
-    images = [array for array in split.inputs.values() if array.ndim == 4]
+def _better_preprocessing(backbone: Classifier, split: Split, rows: np.ndarray, answers: np.ndarray) -> str | None:
+    """Say which other preprocessing of images makes a backbone right far more often on some samples."""
+    images = [array for array in split.take(rows[:_FIRST_SAMPLES]).inputs.values() if array.ndim == 4]
+    labels = split.labels[rows]
     for subject, keys, other in propose_preprocessing(backbone, images[0]) if len(images) == 1 else ():
-        found = _answers(other, split)
-        if _is_convincing(found, answers, split.labels):
-            right = f"it is right on {(found == split.labels).mean():.1%}"
+        found = _answers(other, split, rows)
+        if _is_convincing(found, answers, labels):
+            right = f"it is right on {(found == labels).mean():.1%}"
             return f"the {subject} looks wrong: with `{keys}` in its `preprocessing` {right}"
     return None
 
 
-def _cause(backbone: Classifier, split: Split, answers: np.ndarray, mismatch: str | None, no_weights: bool) -> str:
+def _cause(
+    backbone: Classifier, split: Split, rows: np.ndarray, answers: np.ndarray, mismatch: str | None, no_weights: bool
+) -> str:
     """Say why a backbone may be no better than chance if its classes are in order."""
     if mismatch is not None:
         return f"its {mismatch}"
-    if better := _better_preprocessing(backbone, split, answers):
+    if better := _better_preprocessing(backbone, split, rows, answers):
         return better
     if no_weights:
         return "the recipe names no `weights`: unless its function loads them, they are random"
-    recalls = [(answers[split.labels == label] == label).mean() for label in np.unique(split.labels)]
+    labels = split.labels[rows]
+    recalls = [(answers[labels == label] == label).mean() for label in np.unique(labels)]
     if np.mean(recalls) > 1 / len(recalls) + 0.2:
         return "its answers do follow the labels, but classes are so unequal that accuracy tells little"
     return "neither the order of its classes nor the range of its inputs explains it; look at weights and labels"

@@ -2,11 +2,13 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import RecipeError, nearest
-from ...onnx.quantize import QuantizationOptions
 from .neural_compressor import import_neural_compressor
+
+if TYPE_CHECKING:
+    from ...onnx.quantize import QuantizationOptions
 
 #: Supported values of the parameters of static quantization.
 STATIC_CHOICES: dict[str, tuple[Any, ...]] = {
@@ -85,7 +87,7 @@ def check_choices(name: str, values: Mapping[str, Any], choices: Mapping[str, tu
             raise RecipeError(f"key 'quantization.{name}.{key}' must be {said} for {target}; got {values[key]!r}")
 
 
-def int8_options(stanza: Mapping[str, Mapping[str, Any] | None] | None) -> list[QuantizationOptions]:
+def int8_options(stanza: Mapping[str, Mapping[str, Any] | None] | None) -> "list[QuantizationOptions]":
     """Translate the stanza into options for exported files.
 
     Args:
@@ -101,7 +103,9 @@ def int8_options(stanza: Mapping[str, Mapping[str, Any] | None] | None) -> list[
     return [_onnx_options(name, parameters or {}) for name, parameters in (stanza or {}).items()]
 
 
-def _onnx_options(name: str, parameters: Mapping[str, Any]) -> QuantizationOptions:
+def _onnx_options(name: str, parameters: Mapping[str, Any]) -> "QuantizationOptions":
+    from ...onnx.quantize import QuantizationOptions  # loads onnxruntime's quantizer, which only some recipes need
+
     if name not in _ONNX_CHOICES:
         raise RecipeError(
             f"key 'quantization.{name}' cannot be exported to ONNX; use {' or '.join(map(repr, _ONNX_CHOICES))}"
