@@ -15,6 +15,7 @@ FLOORS = (
     "images",
     "records",
     "chain",
+    "learning",
     "graph",
     "cost",
     "guarantee",

@@ -27,8 +27,8 @@ from dynamic_exit.search.options import SearchOptions
 # of this process, so that other work on the machine does not count
 clock = time.process_time
 TRADES = np.geomspace(0.5, 40, 12)
-EVIDENCE = {"product": Evidence("product", "margin")}
-CASES = [(1, "none"), (2, "none"), *((savers, fuse) for savers in (2, 3, 4) for fuse in ("mean", "product"))]
+EVIDENCE = {"product": Evidence("product", "margin"), "learned": Evidence("product", "learned")}
+CASES = [(1, "none"), (2, "none"), *((savers, fuse) for savers in (2, 3, 4) for fuse in ("mean", *EVIDENCE))]
 
 
 def configuration(records: Records, chosen: list[tuple[int, float]], fuse: str = "none") -> Configuration:

@@ -9,7 +9,7 @@ from instances import random_records
 from onnx import TensorProto, helper
 from torch import nn
 
-from dynamic_exit.chain.confidence import confidence_names
+from dynamic_exit.chain.confidence import Gate, confidence_names
 from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.chain.evidence import (
     Evidence,
@@ -32,6 +32,10 @@ from dynamic_exit.runtime.model import DynamicExitModel
 STAGES, CLASSES = 4, 7
 NAMES = ("a", "b", "e", "final")
 POWERS = (("a", 0.4), ("b", 1.7), ("e", 0.8))
+GATES = (
+    ("a", Gate(constant=-1.0, largest=0.7, second=-0.4, margin=1.5, offsets=(0.5, -1.0, 0.0, 2.0, -0.3, 0.1, 0.9))),
+    ("b", Gate(largest=1.2, offsets=(-1.0, 1.0))),  # of two classes alone: the others add nothing
+)
 EVIDENCE = [
     Evidence("none"),
     Evidence("mean"),
@@ -40,6 +44,9 @@ EVIDENCE = [
     Evidence("mean", "margin"),
     Evidence("product", "top1"),
     Evidence("product", "margin", POWERS),
+    Evidence("none", "learned", gates=GATES),
+    Evidence("mean", "learned"),
+    Evidence("product", "learned", POWERS, GATES),
 ]
 
 
@@ -160,7 +167,9 @@ def test_torch_and_onnx_answer_what_numpy_defines(forms, thresholds, rows, seed,
 @pytest.mark.parametrize("seed", range(6))
 def test_figures_and_search_on_records_follow_the_definition(evidence, seed):
     records = random_records(seed, samples=60, stages=3)
-    evidence = Evidence(evidence.rule, evidence.confidence, tuple(zip(records.stages, (0.3, 1.8, 0.9), strict=False)))
+    powers = tuple(zip(records.stages, (0.3, 1.8, 0.9), strict=False))
+    gates = tuple((name, gate) for name, (_, gate) in zip(records.stages, evidence.gates, strict=False))
+    evidence = Evidence(evidence.rule, evidence.confidence, powers, gates)
     dense = [np.zeros((60, 4), np.float32) for _ in records.stages]
     for stage, each in enumerate(dense):
         np.put_along_axis(each, records.topk_classes[stage].astype(int), records.topk_probabilities[stage], axis=1)
@@ -181,7 +190,7 @@ def test_figures_and_search_on_records_follow_the_definition(evidence, seed):
         assert np.array_equal(recorded.rule.dense_evidence(recorded, seen, np.arange(60), 4), plain)
         whole, defined = recorded.evaluate(seen, np.arange(60)), plain.argmax(axis=1)
         assert all(np.array_equal(one, other) for one, other in zip(whole, recorded.search(seen), strict=True))
-        np.testing.assert_allclose(whole[1], recorded.confidence.numpy(plain), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(whole[1], recorded.confidences[seen[-1]].numpy(plain), rtol=1e-5, atol=1e-6)
         if len(seen) > 1 and not recorded.rule.separable:
             assert np.array_equal(whole[0], defined)
 

@@ -3,6 +3,8 @@ import json
 import pytest
 from instances import savers
 
+from dynamic_exit.chain.confidence import Gate
+from dynamic_exit.chain.evidence import Evidence
 from dynamic_exit.chain.goal import Goal
 from dynamic_exit.chain.operating_point import Baseline, OperatingPoint, OperatingPoints
 from dynamic_exit.chain.point_parts import Guarantee
@@ -39,8 +41,8 @@ def test_the_file_is_as_the_design_says(tmp_path):
     assert list(read) == ["_type", "_version", "cost_unit", "baseline", "points", "last_stage"]
     assert read["_type"] == "dynamic_exit.operating_points" and read["_version"] == 2
     assert list(read["points"][0]) == [
-        "name", "goal", "stages", "fuse", "confidence", "powers", "accuracy", "accuracy_drop", "cost", "cost_ratio",
-        "exit_rates", "samples", "guarantee",
+        "name", "goal", "stages", "fuse", "confidence", "powers", "gates", "accuracy", "accuracy_drop", "cost",
+        "cost_ratio", "exit_rates", "samples", "guarantee",
     ]  # fmt: skip
     assert read["points"][0]["goal"] == {"max_accuracy_drop": 0.005} and read["points"][0]["guarantee"] is None
     assert [point["name"] for point in read["points"]] == ["accuracy-drop-0.5%", "budget-40%"]
@@ -53,8 +55,27 @@ def test_the_file_is_as_the_design_says(tmp_path):
 def test_a_file_of_version_1_means_the_largest_evidence_and_equal_powers():
     old = json.loads(points().to_json()) | {"_version": 1}
     for point in old["points"]:
-        del point["confidence"], point["powers"]
+        del point["confidence"], point["powers"], point["gates"]
     assert OperatingPoints.from_json(json.dumps(old)) == points()
+
+
+def test_a_file_of_version_2_without_gates_loads_and_gates_come_back_as_they_were():
+    old = json.loads(points().to_json())
+    for point in old["points"]:
+        del point["gates"]
+    assert OperatingPoints.from_json(json.dumps(old)) == points()
+    gate = Gate(constant=0.5, largest=1.25, second=-0.5, margin=0.125, offsets=(0.25, -0.75))
+    evidence = Evidence("mean", "learned", gates=(("saver0", gate),))
+    point = OperatingPoint.measure(savers(0, 300), Configuration((("saver0", 0.9),), evidence), name="learned")
+    read = OperatingPoints.from_json(points().model_copy(update={"points": (point,)}).to_json())
+    assert read.points[0].evidence == read.evidence == evidence
+
+
+def test_a_gate_that_is_no_number_is_refused():
+    with pytest.raises(
+        OperatingPointError, match=r"breaks the format at points.0.gates.saver0.offsets.1: Input should"
+    ):
+        OperatingPoints.from_json(content(points__0__gates={"saver0": {"offsets": [0.0, "x"]}}))
 
 
 def test_a_point_is_a_configuration_again():

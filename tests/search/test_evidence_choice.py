@@ -9,7 +9,7 @@ from dynamic_exit.chain.goal import Goal
 from dynamic_exit.errors import TuningError
 from dynamic_exit.records import Records, StageTable
 from dynamic_exit.search.evidence_choice import settle_evidence
-from dynamic_exit.search.optimizer import optimize
+from dynamic_exit.search.optimizer import optimize, tune
 from dynamic_exit.search.options import SearchOptions
 
 OPEN = SearchOptions(Evidence(AUTO, AUTO))
@@ -81,3 +81,33 @@ def test_all_points_of_a_tuning_share_the_evidence_and_hold_the_powers_of_their_
         names = [name for name, _ in each.stages]
         assert (each.fuse.rule, each.fuse.confidence) == ("product", "margin")
         assert [name for name, _ in each.fuse.powers] == sorted(names)
+
+
+def lopsided(samples: int) -> Records:
+    """A binary saver whose "yes" is worth far more than its "no", however sure it is of either."""
+    random = np.random.default_rng(0)
+    labels, sure = random.integers(2, size=samples), random.uniform(0.5, 1.0, samples)
+    yes = random.random(samples) < np.where(labels == 1, 0.7, 0.02)
+    right, chances = yes == labels, np.empty((samples, 2))
+    chances[np.arange(samples), yes.astype(int)] = sure
+    chances[np.arange(samples), 1 - yes] = 1 - sure
+    assert right[yes].mean() > 0.95 > 0.8 > right[~yes].mean()
+    table = StageTable.of(["saver", "final"], ["saver", "final"], [-1, 0], [0.1, 0.0], [0.0, 1.0])
+    return Records.from_probabilities(labels, table, [chances, 0.01 + 0.98 * np.eye(2)[labels]], k=2)
+
+
+def test_auto_learns_that_one_answer_of_two_is_worth_more():
+    found = settle_evidence(lopsided(4_000), [Goal(max_accuracy_drop=0.01)], OPEN).fuse
+    assert found.confidence == "learned" and [name for name, _ in found.gates] == ["saver"]
+    told = optimize(lopsided(4_000), [Goal(max_accuracy_drop=0.01)], OPEN)
+    assert told[0].stages and told[0].fuse.gates
+
+
+def test_a_learned_confidence_of_few_samples_falls_back_and_says_so():
+    wanted = SearchOptions(Evidence("mean", "learned"))
+    assert settle_evidence(lopsided(199), GOALS, wanted).fuse == Evidence("mean", "margin")
+    points = tune(lopsided(199), lopsided(300), GOALS, wanted)
+    assert points.warnings[0] == (
+        "confidence 'learned' needs 200 samples to search on, there are 199; 'margin' is used in its place"
+    )
+    assert settle_evidence(lopsided(200), GOALS, wanted).fuse.confidence == "learned"

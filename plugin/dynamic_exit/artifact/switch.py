@@ -46,7 +46,7 @@ class OperatingPointSwitch:
             if point.stages and own is not None and wanted != own.of_stages(each.stage for each in point.stages):
                 raise OperatingPointError(
                     f"operating point '{point.name}' is for fuse: {wanted}, the model has fuse: {own}"
-                    f"{' with other powers' * (str(wanted) == str(own))}; tune it anew"
+                    f"{' with other powers or gates' * (str(wanted) == str(own))}; tune it anew"
                 )
         self.set(name or runner.default or BACKBONE)
 

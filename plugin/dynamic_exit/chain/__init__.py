@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from .names import FINAL, HIDDEN, LOGITS, MEMORY
     from .operating_point import Baseline, OperatingPoint, OperatingPoints, point_thresholds
     from .point_parts import Guarantee, StageThreshold
-    from .powers import learn_powers
     from .semantics import ChainAnswer, chain_answer, chain_answer_cost
     from .thresholds import ALWAYS_EXIT, NEVER_EXIT, STAGE_OFF, Configuration, check_thresholds
     from .walk import AllRowsLeft, Runnable, Step, chain_steps
@@ -54,7 +53,6 @@ __all__ = [
     "evidence_rule",
     "explain_excessive_budget",
     "explain_excessive_drop",
-    "learn_powers",
     "point_thresholds",
     "register_confidence",
     "register_evidence",
@@ -71,7 +69,6 @@ __getattr__, __dir__ = lazy_exports(
         "names": ("FINAL", "HIDDEN", "LOGITS", "MEMORY"),
         "operating_point": ("Baseline", "OperatingPoint", "OperatingPoints", "point_thresholds"),
         "point_parts": ("Guarantee", "StageThreshold"),
-        "powers": ("learn_powers",),
         "semantics": ("ChainAnswer", "chain_answer", "chain_answer_cost"),
         "thresholds": ("ALWAYS_EXIT", "NEVER_EXIT", "STAGE_OFF", "Configuration", "check_thresholds"),
         "walk": ("AllRowsLeft", "Runnable", "Step", "chain_steps"),

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from ..core.atomic_write import atomic_write, check_writable
 from ..errors import OperatingPointError
 from ..records import Records
-from .confidence import ConfidenceName
+from .confidence import ConfidenceName, Gate
 from .evaluation import evaluate
 from .evidence import Evidence, EvidenceName
 from .goal import Goal
@@ -48,6 +48,7 @@ class OperatingPoint(FileModel):
         fuse: Name of the evidence rule.
         confidence: Name of the confidence rule.
         powers: Stage -> its power in the evidence, of those that do not count as much as the others.
+        gates: Stage -> its gate, where confidence is learned.
         accuracy: 0..1.
         accuracy_drop: The backbone's accuracy on the same samples less this one.
         cost: Mean per sample, in the unit of the file.
@@ -63,6 +64,7 @@ class OperatingPoint(FileModel):
     fuse: EvidenceName = "none"
     confidence: ConfidenceName = "top1"
     powers: dict[str, Cost] = {}
+    gates: dict[str, Gate] = {}
     accuracy: Share
     accuracy_drop: Finite
     cost: Cost
@@ -74,7 +76,7 @@ class OperatingPoint(FileModel):
     @property
     def evidence(self) -> Evidence:
         """How the answers of stages are combined."""
-        return Evidence(self.fuse, self.confidence, tuple(self.powers.items()))
+        return Evidence.from_parameters(self.fuse, self.confidence, self.powers, self.gates)
 
     @property
     def configuration(self) -> Configuration:
@@ -112,8 +114,7 @@ class OperatingPoint(FileModel):
             goal=goal,
             stages=tuple(StageThreshold(stage=s, threshold=float(t)) for s, t in configuration.stages),
             fuse=configuration.fuse.rule,
-            confidence=configuration.fuse.confidence,
-            powers=dict(configuration.fuse.powers),
+            **configuration.fuse.parameters,
             accuracy=figures.accuracy,
             accuracy_drop=figures.accuracy_drop,
             cost=figures.cost,
@@ -171,10 +172,11 @@ class OperatingPoints(FileModel):
 
     @property
     def evidence(self) -> Evidence | None:
-        """How the points combine the answers of stages, with the powers of all; None if no point has a stage."""
+        """How the points combine answers, with the powers and gates of all stages; None if no point has a stage."""
         used = [point for point in self.points if point.stages]
         powers = {stage: power for point in used for stage, power in point.powers.items()}
-        return Evidence(used[0].fuse, used[0].confidence, tuple(powers.items())) if used else None
+        gates = {stage: gate for point in used for stage, gate in point.gates.items()}
+        return Evidence.from_parameters(used[0].fuse, used[0].confidence, powers, gates) if used else None
 
     @property
     def backbone(self) -> OperatingPoint:

@@ -47,9 +47,9 @@ def chain_answer(
     for stage, limit in enumerate(limits):
         if limit == STAGE_OFF:
             continue
-        rule = evidence.rule_of(stages[stage]) if stages else evidence.evidence_rule
-        state, combined = rule.numpy(state, probabilities[stage][in_play])
-        confidence = evidence.confidence_rule.numpy(combined)
+        name = stages[stage] if stages else ""
+        state, combined = evidence.rule_of(name).numpy(state, probabilities[stage][in_play])
+        confidence = evidence.confidence_of(name).numpy(combined)
         leaves = (confidence > limit) | (stage == final)
         gone = in_play[leaves]
         answer.prediction[gone] = combined[leaves].argmax(axis=1)

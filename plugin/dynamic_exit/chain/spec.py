@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from .confidence import ConfidenceName
+from .confidence import ConfidenceName, Gate
 from .evidence import Evidence, EvidenceName
 from .names import FINAL, MEMORY
 
@@ -59,6 +59,7 @@ class ChainSpec(_Spec):
         evidence: Name of the evidence rule.
         confidence: Name of the confidence rule.
         powers: Stage -> its power in the evidence, of those that do not count as much as the others.
+        gates: Stage -> its gate, where confidence is learned.
     """
 
     inputs: tuple[str, ...]
@@ -68,6 +69,7 @@ class ChainSpec(_Spec):
     evidence: EvidenceName = "none"
     confidence: ConfidenceName = "top1"
     powers: dict[str, float] = {}
+    gates: dict[str, Gate] = {}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -99,7 +101,7 @@ class ChainSpec(_Spec):
     @property
     def fuse(self) -> Evidence:
         """How the answers of stages are combined."""
-        return Evidence(self.evidence, self.confidence, tuple(self.powers.items()))
+        return Evidence.from_parameters(self.evidence, self.confidence, self.powers, self.gates)
 
     def roles(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Yield the role of every part and its inputs: ``segment0``, ``saver0``, ``exit0``, ``tap0``, each counted."""

@@ -268,7 +268,9 @@ def tune(
     guarantee: Annotated[float | None, typer.Option(help="probability with which the allowed drop must hold")] = None,
     max_savers: Annotated[int | None, typer.Option(help="maximum number of savers in a chain")] = None,
     fuse: Annotated[str, typer.Option(help="auto, none, mean or product: how stages answer together")] = "auto",
-    confidence: Annotated[str, typer.Option(help="auto, top1 or margin: what says how sure they are")] = "auto",
+    confidence: Annotated[
+        str, typer.Option(help="auto, top1, margin or learned: what says how sure they are")
+    ] = "auto",
     search_fraction: Annotated[float, typer.Option(help="fraction of the samples to search on")] = 0.5,
     seed: Annotated[int, typer.Option(help="decides how the samples are split")] = 0,
     report: Annotated[Path | None, typer.Option(help="records of other samples that figures are to come from")] = None,

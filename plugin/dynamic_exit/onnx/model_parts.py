@@ -52,6 +52,5 @@ class ModelParts:
             "exits": [{**entry(part), "behind": index} for part, index in self.exits],
             "sequence": any(MEMORY in part.input_names for part, _ in self.exits),
             "fuse": self.fuse.rule,
-            "confidence": self.fuse.confidence,
-            "powers": dict(self.fuse.powers),
+            **self.fuse.parameters,
         }

@@ -194,7 +194,7 @@ class _Stitcher:
         """Return logits or evidence, confidence, and what the rule hands on, of the rows in play."""
         probabilities = block.add("Softmax", logits, axis=1)
         carried, evidence = self.chain.fuse.rule_of(stage).onnx(block, state.evidence, probabilities)
-        confidence = self.chain.fuse.confidence_rule.onnx(block, evidence)
+        confidence = self.chain.fuse.confidence_of(stage).onnx(block, evidence)
         return logits if self.rule.keeps_logits else evidence, confidence, carried
 
     def _write(self, block: GraphBuilder, state: _State, answer: str, confidence: str, index: int) -> _State:

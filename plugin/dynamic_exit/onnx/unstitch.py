@@ -44,8 +44,8 @@ def unstitch(model: onnx.ModelProto) -> ModelParts:
         index = each["behind"]
         exits.append((extractor.extract(each, LOGITS, _carried(segments[: index + 1])), index))
     # files of an older version name the rule alone
-    powers = tuple(chain.get("powers", {}).items())
-    return ModelParts(savers, segments, exits, Evidence(chain["fuse"], chain.get("confidence", "top1"), powers))
+    parameters = {key: chain[key] for key in ("confidence", "powers", "gates") if key in chain}
+    return ModelParts(savers, segments, exits, Evidence.from_parameters(chain["fuse"], **parameters))
 
 
 def static_model(segments: Sequence[Part], inputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:

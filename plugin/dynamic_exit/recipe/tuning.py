@@ -40,7 +40,7 @@ _Fuse = Annotated[
 _Confidence = Annotated[
     str,
     AfterValidator(confidence.registry.RULES.known_name(AUTO)),
-    WithJsonSchema({"enum": [AUTO, "top1", "margin"], "type": "string"}),
+    WithJsonSchema({"enum": [AUTO, "top1", "margin", "learned"], "type": "string"}),
 ]
 
 

@@ -225,8 +225,7 @@ class DynamicExitModel(nn.Module):
                 for at, tap in zip(self.tap_positions, self.taps, strict=True)
             ),
             evidence=self.fuse.rule,
-            confidence=self.fuse.confidence,
-            powers=dict(self.fuse.powers),
+            **self.fuse.parameters,
         )
 
     def stage_module(self, name: str) -> nn.Module:
@@ -349,7 +348,7 @@ class _ForwardPass:
             raise ModelError(f"stage '{name}' gives {logits.shape[1]} classes, not {known.shape[1]}")
         rule, probabilities = self.model.fuse.rule_of(name), torch.softmax(logits.float(), dim=1)
         self.evidence, evidence = rule.torch(self.evidence, probabilities)
-        confidence = self.model.fuse.confidence_rule.torch(evidence)
+        confidence = self.model.fuse.confidence_of(name).torch(evidence)
         if rule.keeps_logits:
             return logits, confidence
         return evidence.clamp(min=torch.finfo(torch.float32).tiny).log(), confidence

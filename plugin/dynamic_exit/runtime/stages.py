@@ -149,8 +149,7 @@ class StageSet:
                 TapSpec(position=place, inputs=stage.part.input_names) for place, stage in sorted(self.taps.items())
             ),
             evidence=self.fuse.rule,
-            confidence=self.fuse.confidence,
-            powers=dict(self.fuse.powers),
+            **self.fuse.parameters,
         )
 
     @property

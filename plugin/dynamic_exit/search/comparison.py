@@ -90,7 +90,7 @@ def _cost_and_losses(way: Way, goals: Sequence[Goal], train: np.ndarray, held: n
     Where nothing meets a goal, they are those of the backbone.
     """
     searched, rest = way.records.take(train), way.records.take(held)
-    search = Search(searched, way.options.with_powers(searched))
+    search = Search(searched, way.options.learned_on(searched))
     return np.stack(
         [_measured(rest, search.configuration(found) if found else Configuration()) for found in search.run(goals)]
     )

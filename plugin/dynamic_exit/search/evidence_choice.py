@@ -16,8 +16,11 @@ from .options import SearchOptions
 
 logger = logging.getLogger(__name__)
 
-# what `auto` chooses from: the first, unless another is cheaper
+# what `auto` chooses from: the first, unless another is cheaper; then the same with a learned confidence
 _PAIRS = (Evidence("mean", "top1"), Evidence("product", "margin"))
+_LEARNED, _UNLEARNED = "learned", "margin"
+# a gate of fewer fits noise, and of fewer than the second number nothing tells whether it pays
+_MIN_LEARNED, _MIN_LEARNED_BY_AUTO = 200, 1_000
 # of so many samples two halves tell evidence apart; with fewer, a half is too few to search on
 _SAMPLES = 25_000
 _FEW_SAMPLES = 5_000
@@ -44,20 +47,41 @@ def settle_evidence(records: Records, goals: Sequence[Goal], options: SearchOpti
     Raises:
         TuningError: A rule was asked for that looks at more classes than the records keep.
     """
-    first, *others = _candidates(options.fuse)
+    wanted = options.fuse
+    if unlearned_warnings(records, wanted):
+        wanted = replace(wanted, confidence=_UNLEARNED)
+    first, *others = _candidates(wanted)
     missing = _missing_classes(records, first)
     if missing:
         raise TuningError(missing)
-    best = replace(options, fuse=first)
+    best = _cheapest(records, goals, replace(options, fuse=first), others)
+    if wanted.confidence == AUTO and len(records) >= _MIN_LEARNED_BY_AUTO:
+        best = _cheapest(records, goals, best, [replace(best.fuse, confidence=_LEARNED)])
+    if AUTO in (wanted.rule, wanted.confidence):
+        logger.info(f"evidence: {best.fuse}")
+    return best.learned_on(records)
+
+
+def unlearned_warnings(records: Records, wanted: Evidence) -> list[str]:
+    """Return why a learned confidence that was asked for is not learned, at most one sentence."""
+    if wanted.confidence != _LEARNED or len(records) >= _MIN_LEARNED:
+        return []
+    return [
+        f"confidence '{_LEARNED}' needs {_MIN_LEARNED} samples to search on, there are {len(records)}; "
+        f"'{_UNLEARNED}' is used in its place"
+    ]
+
+
+def _cheapest(
+    records: Records, goals: Sequence[Goal], best: SearchOptions, others: Sequence[Evidence]
+) -> SearchOptions:
     for other in others:
         missing = _missing_classes(records, other)
         if missing:
             logger.info(f"{other} is left out: {missing}")
-        elif len(records) >= _MIN_SAMPLES and _is_cheaper(records, goals, replace(options, fuse=other), best):
-            best = replace(options, fuse=other)
-    if others:
-        logger.info(f"evidence: {best.fuse}")
-    return best.with_powers(records)
+        elif len(records) >= _MIN_SAMPLES and _is_cheaper(records, goals, replace(best, fuse=other), best):
+            best = replace(best, fuse=other)
+    return best
 
 
 def _candidates(wanted: Evidence) -> list[Evidence]:

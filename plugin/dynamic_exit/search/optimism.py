@@ -110,7 +110,7 @@ def _growth(records: Records, goals: Sequence[Goal], options: SearchOptions) -> 
     for searched, held_out in folds(len(records), options.seed):
         train, held = records.take(searched), records.take(held_out)
         # as many chains as in the search itself, whose choice among them fits noise as well
-        search = Search(train, options.without_restarts())
+        search = Search(train, options.without_restarts().learned_on(train))
         growth.append([np.nan] * len(goals))
         for place, found in enumerate(search.run(goals)):
             configuration = search.configuration(found) if found is not None else None

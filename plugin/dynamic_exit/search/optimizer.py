@@ -16,7 +16,7 @@ from ..records import Records
 from ..records.splits import check_tunable, part_records
 from .beam import shortlist
 from .choice import Choice, run_with_margin, shortage_warnings
-from .evidence_choice import settle_evidence
+from .evidence_choice import settle_evidence, unlearned_warnings
 from .exit_selection import drop_unhelpful_exits
 from .optimism import estimate_optimism
 from .options import SearchOptions
@@ -135,7 +135,8 @@ def tune(
     check_tunable(search_records)
     found = _search(search_records, goals, options)
     certificates = [Certificate(choice.configuration, None, "") for choice in found.choices]
-    warnings = shortage_warnings(found.search, goals, found.choices)
+    warnings = unlearned_warnings(search_records, options.fuse)
+    warnings += shortage_warnings(found.search, goals, found.choices)
     places = [place for place, goal in enumerate(goals) if goal.max_accuracy_drop is not None]
     if guarantee is not None and guarantee_records is not None and places:
         plain = [found.choices[place].configuration for place in places]

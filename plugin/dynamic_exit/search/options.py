@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 from ..chain.confidence import confidence_names
 from ..chain.evidence import AUTO, Evidence, evidence_names
-from ..chain.powers import learn_powers
 from ..chain.rule_names import listed
 from ..errors import TuningError
+from ..learning import learn_gates, learn_powers
 from ..records import Records
 from ..records.stage_table import StageTable
 
@@ -47,9 +47,9 @@ class SearchOptions:
         if self.max_savers is not None and self.max_savers < 0:
             raise TuningError(f"max_savers must be 0 or more; got {self.max_savers}")
 
-    def with_powers(self, records: Records) -> "SearchOptions":
-        """Return the options with the powers of stages that records teach."""
-        return replace(self, fuse=learn_powers(records, self.fuse, self.seed))
+    def learned_on(self, records: Records) -> "SearchOptions":
+        """Return the options with what records teach of stages: powers where there are none, and new gates."""
+        return replace(self, fuse=learn_gates(records, learn_powers(records, self.fuse, self.seed), self.seed))
 
     def table_of(self, records: Records) -> StageTable:
         """Return the stages of records as a table whose chains keep the limit of savers."""

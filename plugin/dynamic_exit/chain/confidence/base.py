@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ..graph_writer import GraphWriter
+from .gate import Gate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,9 +20,15 @@ class ConfidenceRule(ABC):
 
     Attributes:
         classes: How many of the most likely classes it looks at; records must keep as many.
+        by_class: Whether it looks at which class is predicted.
     """
 
     classes: ClassVar[int] = 1
+    by_class: ClassVar[bool] = False
+
+    def with_gate(self, gate: Gate) -> "ConfidenceRule":
+        """Return the rule for a stage of this gate; the same where nothing is learned."""
+        return self
 
     @abstractmethod
     def numpy(self, evidence: np.ndarray, axis: int = 1) -> np.ndarray:
@@ -34,6 +41,16 @@ class ConfidenceRule(ABC):
         Returns:
             float32 (N,); NaN where there is no evidence.
         """
+
+    def judge(self, evidence: np.ndarray, predicted: np.ndarray, axis: int = 1) -> np.ndarray:
+        """Return the confidence where evidence of the likely classes alone is at hand.
+
+        Args:
+            evidence: As of `numpy`, of some classes in any order.
+            predicted: int64 (N,); the class with the largest evidence.
+            axis: As of `numpy`.
+        """
+        return self.numpy(evidence, axis)
 
     @abstractmethod
     def torch(self, evidence: "Tensor") -> "Tensor":

@@ -20,13 +20,7 @@ class Margin(ConfidenceRule):
 
     def numpy(self, evidence: np.ndarray, axis: int = 1) -> np.ndarray:
         """Return the difference of the two largest."""
-        rows = np.moveaxis(evidence, axis, 0)
-        if len(rows) == 1:
-            return rows[0].copy()
-        best, second = np.maximum(rows[0], rows[1]), np.minimum(rows[0], rows[1])
-        for row in rows[2:]:
-            second = np.maximum(second, np.minimum(best, row))
-            best = np.maximum(best, row)
+        best, second = two_largest(evidence, axis)
         return best - second
 
     def torch(self, evidence: "Tensor") -> "Tensor":
@@ -40,3 +34,15 @@ class Margin(ConfidenceRule):
         """Return the difference of the two largest."""
         best, _ = graph.add_pair("TopK", evidence, graph.constant([2], np.int64), axis=1)
         return graph.add("MatMul", best, graph.constant([1, -1], np.float32))
+
+
+def two_largest(evidence: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the largest and the second largest along an axis, float32 (N,) each; the second of a single one is 0."""
+    rows = np.moveaxis(evidence, axis, 0)
+    if len(rows) == 1:
+        return rows[0].copy(), np.zeros_like(rows[0])
+    best, second = np.maximum(rows[0], rows[1]), np.minimum(rows[0], rows[1])
+    for row in rows[2:]:
+        second = np.maximum(second, np.minimum(best, row))
+        best = np.maximum(best, row)
+    return best, second

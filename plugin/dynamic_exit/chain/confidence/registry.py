@@ -46,5 +46,5 @@ def confidence_rule(name: str) -> ConfidenceRule:
 
 #: The name of a rule in a recipe or a file.
 ConfidenceName = Annotated[
-    str, AfterValidator(RULES.known_name()), WithJsonSchema({"enum": ["top1", "margin"], "type": "string"})
+    str, AfterValidator(RULES.known_name()), WithJsonSchema({"enum": ["top1", "margin", "learned"], "type": "string"})
 ]

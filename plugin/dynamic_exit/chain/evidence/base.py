@@ -95,9 +95,10 @@ class EvidenceRule(ABC):
         width = 1 + max(int(kept[stage].max()) for stage in seen) if len(rows) else 1
         step = max(1, _DENSE_NUMBERS // width)
         for start in range(0, len(rows), step):
-            evidence = self.dense_evidence(recorded, seen, rows[start : start + step], width)
-            classes[start : start + step] = evidence.argmax(axis=1)
-            confidence[start : start + step] = recorded.confidence.numpy(evidence)
+            here = slice(start, start + step)
+            evidence = self.dense_evidence(recorded, seen, rows[here], width)
+            classes[here] = evidence.argmax(axis=1)
+            confidence[here] = recorded.confidences[seen[-1]].judge(evidence, classes[here])
         return classes, confidence
 
     def dense_evidence(
@@ -150,14 +151,14 @@ class RecordedEvidence:
     Attributes:
         records: The records.
         rule: How answers are combined.
-        confidence: How sure the result is.
+        confidences: How sure the result is, one per stage of the records.
         powers: One per stage of the records.
         made: What the rule made of the answers of a stage, to be used again.
     """
 
     records: Records
     rule: EvidenceRule
-    confidence: ConfidenceRule
+    confidences: tuple[ConfidenceRule, ...]
     powers: tuple[float, ...]
     made: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
@@ -175,5 +176,5 @@ class RecordedEvidence:
 
     def own_answers(self, stage: int, rows: np.ndarray | slice) -> Answers:
         """Return the first kept class of a stage, which is what argmax of its logits gives, and its confidence."""
-        shares = self.records.topk_probabilities[stage, rows]
-        return self.records.topk_classes[stage, rows, 0].astype(np.int64), self.confidence.numpy(shares)
+        shares, classes = self.records.topk_probabilities[stage, rows], self.records.topk_classes[stage, rows, 0]
+        return classes.astype(np.int64), self.confidences[stage].judge(shares, classes)

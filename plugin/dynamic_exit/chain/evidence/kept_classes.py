@@ -40,14 +40,14 @@ def summed_answers(
     Returns:
         The classes, the lowest among equals, and confidences.
     """
-    samples = len(recorded.records) if rows is None else len(rows)
+    samples, sure = len(recorded.records) if rows is None else len(rows), recorded.confidences[stages[-1]]
     classes, confidence = np.empty(samples, dtype=np.int64), np.empty(samples, dtype=np.float32)
     for start in range(0, samples, _CHUNK_ROWS):
         here = slice(start, min(start + _CHUNK_ROWS, samples))
         known, total = _sums(recorded.records, shares, stages, here if rows is None else rows[here])
         best = total.max(axis=0)
         classes[here] = np.where(total == best, known, _NO_CLASS).min(axis=0)
-        confidence[here] = recorded.confidence.numpy(link(total, len(stages)), axis=0)
+        confidence[here] = sure.judge(link(total, len(stages)), classes[here], axis=0)
     return classes, confidence
 
 
@@ -74,7 +74,7 @@ def _sums(records: Records, shares: Shares, stages: Sequence[int], rows: Rows) -
 
 def approximate_sums(recorded: RecordedEvidence, shares: Shares, link: Link) -> Approximation:
     """Return sums over the classes that all stages together find most likely, the true one included."""
-    dense, others = local_shares(recorded.records, shares)
+    dense, others, names = local_shares(recorded.records, shares)
 
     def answer(seen: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         total, other = dense[seen[0]] + dense[seen[1]], others[seen[0]]
@@ -82,13 +82,14 @@ def approximate_sums(recorded: RecordedEvidence, shares: Shares, link: Link) -> 
             total += dense[stage]
         for stage in seen[1:]:
             other = np.maximum(other, others[stage])
-        total = np.concatenate([total, other[None]])
-        return recorded.confidence.numpy(link(total, len(seen)), axis=0), total[0] >= total.max(axis=0)
+        total, sure = np.concatenate([total, other[None]]), recorded.confidences[seen[-1]]
+        predicted = names[total.argmax(axis=0), np.arange(len(other))] if sure.by_class else names[0]
+        return sure.judge(link(total, len(seen)), predicted, axis=0), total[0] >= total.max(axis=0)
 
     return answer
 
 
-def local_shares(records: Records, shares: Shares) -> tuple[np.ndarray, np.ndarray]:
+def local_shares(records: Records, shares: Shares) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return what all stages add for the likely classes of each sample, the same classes for all stages.
 
     Args:
@@ -98,13 +99,14 @@ def local_shares(records: Records, shares: Shares) -> tuple[np.ndarray, np.ndarr
     Returns:
         float32 (S, L, N): the true class first, then those that all stages together find most likely; classes that win
         a tie against the true one are raised by a millionth. float32 (S, N): the most that a stage adds for a class
-        that is not among them.
+        that is not among them. int32 (L + 1, N): which classes they are, the last row of no class.
     """
     stages, samples = len(records.stages), len(records)
     width = 1 + max(int(records.topk_classes.max()), int(records.truth.max()))
     local = min(_LOCAL_CLASSES, width)
     dense = np.zeros((stages, local, samples), dtype=np.float32)
     other = np.zeros((stages, samples), dtype=np.float32)
+    names = np.full((local + 1, samples), _NO_CLASS, dtype=np.int32)
     step = max(1, _DENSE_NUMBERS // width)
     for start in range(0, samples, step):
         rows = slice(start, min(start + step, samples))
@@ -122,10 +124,11 @@ def local_shares(records: Records, shares: Shares) -> tuple[np.ndarray, np.ndarr
         # the true class first
         first = place[everyone, truth]
         place[everyone, likely[:, 0]], place[everyone, truth] = first, 0
+        names[place[everyone[:, None], likely], start + everyone[:, None]] = likely
         for stage, (classes, share) in enumerate(zip(kept, added, strict=True)):
             found = place[everyone[:, None], classes]
             other[stage, rows] = np.where(found < 0, share, np.float32(0)).max(axis=1)
             row, column = np.nonzero(found >= 0)
             raised = share[row, column] * np.where(classes[row, column] < truth[row], _TIE, np.float32(1))
             dense[stage, found[row, column], start + row] = raised
-    return dense, other
+    return dense, other, names

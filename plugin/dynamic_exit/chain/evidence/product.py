@@ -27,8 +27,8 @@ class WeightedProduct(WeighedRule):
 
     With s(c) = sum over stages of power * log(1 + p(c) / 0.01), over the five most likely classes of each, the evidence
     of class c is exp(s(c)) - 1 over the sum of that over all classes: 0 for a class that no stage names, so that
-    records which keep five classes and files agree. Powers are learned from records, see `chain.powers`; a stage that
-    gives NaN for a row is left out for that row. The state is s.
+    records which keep five classes and files agree. Powers are learned from records, see `learning`; a stage that gives
+    NaN for a row is left out for that row. The state is s.
 
     Args:
         power: Of the stage that is added.

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..chain.evidence import Evidence, WeighedRule
 from ..records import Records, subsample
-from .evidence import Evidence, WeighedRule
 
 # powers outside would let one stage decide alone, or hardly count
 _LEAST, _MOST = 0.05, 4.0

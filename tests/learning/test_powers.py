@@ -5,7 +5,7 @@ import pytest
 
 from dynamic_exit.chain.evidence import Evidence
 from dynamic_exit.chain.evidence.product import FLOOR
-from dynamic_exit.chain.powers import learn_powers
+from dynamic_exit.learning.powers import learn_powers
 from dynamic_exit.records import Records, StageTable
 
 PRODUCT = Evidence("product", "margin")
