@@ -8,14 +8,6 @@ from torch import Tensor, nn
 
 from ..chain.evidence import Evidence
 from ..chain.names import FINAL, MEMORY
-from ..chain.part_checks import (
-    check_head,
-    check_parts,
-    check_taps,
-    head_input_names,
-    saver_input_names,
-    segment_input_names,
-)
 from ..chain.spec import ChainSpec, StageSpec, TapSpec
 from ..chain.thresholds import STAGE_OFF, check_thresholds
 from ..chain.walk import AllRowsLeft, Runnable, Step, chain_steps, walk
@@ -23,6 +15,14 @@ from ..errors import ModelError, nearest
 from ..records import Records
 from .inductor import inductor_options
 from .output import DynamicOutput
+from .part_checks import (
+    check_head,
+    check_parts,
+    check_taps,
+    head_input_names,
+    saver_input_names,
+    segment_input_names,
+)
 
 
 class DynamicExitModel(nn.Module):

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from ..chain.confidence import confidence_names
+from ..chain.evidence import Evidence, evidence_names
+from ..chain.names import FINAL, HIDDEN, MEMORY
+from ..chain.rule_names import listed
 from ..errors import ModelError, nearest
-from .confidence import confidence_names
-from .evidence import Evidence, evidence_names
-from .names import FINAL, HIDDEN, MEMORY
-from .rule_names import listed
 
 
 def head_input_names(head: nn.Module) -> tuple[str, ...]:
