@@ -1,10 +1,12 @@
-"""Where a saver alone is better than the backbone, or nobody gets to the end of a chain, a run says so."""
+"""Where a saver alone is better, nobody gets to the end of a chain, or one class pays for all, a run says so."""
 
 import numpy as np
 import pytest
 
+from dynamic_exit.chain.goal import Goal
 from dynamic_exit.chain.operating_point import OperatingPoint
-from dynamic_exit.pipeline.verdict import better_alone, unreached
+from dynamic_exit.chain.thresholds import Configuration
+from dynamic_exit.pipeline.verdict import better_alone, class_losses, unreached
 from dynamic_exit.records import Records
 
 
@@ -85,3 +87,43 @@ def point(**rates):
 )
 def test_stages_that_nobody_gets_to_are_told(points, sentence):
     assert unreached(points, ["small", "exit", "final"]) == sentence
+
+
+def rare(saver_finds):
+    """A saver that is sure of everything, of 970 samples of one class and 30 of another: it finds some of the rare."""
+    labels = np.repeat([0, 1], [970, 30])
+    saver = np.where(np.arange(1000) < 1000 - saver_finds, 0, 1)
+    first = np.stack([saver, labels])
+    return Records(
+        labels=labels,
+        stages=("saver", "final"),
+        kinds=("saver", "final"),
+        positions=np.array([-1, 1]),
+        topk_classes=np.stack([first, 1 - first], axis=2).astype(np.int32),
+        topk_probabilities=np.tile(np.float32([0.9, 0.1]), (2, 1000, 1)),
+        own_cost=np.array([1.0, 0.0]),
+        prefix_cost=np.array([0.0, 10.0]),
+        cost_unit="macs",
+    )
+
+
+def losses(test, **goal):
+    point = OperatingPoint.measure(test, Configuration((("saver", 0.5),)), name="p", goal=Goal(**goal))
+    return class_losses([point], test, test.topk_classes[-1, :, 0], ["ok", "defect"])
+
+
+def test_half_of_a_rare_class_is_told_though_all_together_lose_little():
+    assert losses(rare(15), max_accuracy_drop=0.02) == [
+        "p: class 'defect' loses 50.0 ± 9.1 points on its 30 test samples, more than five times the 2 allowed over all "
+        "classes"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("finds", "goal"),
+    [(15, {"max_accuracy_drop": 0.1}), (29, {"max_accuracy_drop": 0.0}), (30, {"max_accuracy_drop": 0.0}),
+     (0, {"budget": 0.5})],
+    ids=["five times as much is allowed", "one sample may be chance", "nothing is lost", "a budget allows anything"],
+)  # fmt: skip
+def test_classes_that_lose_no_more_than_that_are_not_told(finds, goal):
+    assert losses(rare(finds), **goal) == []

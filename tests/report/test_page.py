@@ -1,8 +1,10 @@
 from html.parser import HTMLParser
 
+import numpy as np
 import tiny
 import yaml
 
+from dynamic_exit import load_runner
 from dynamic_exit.artifact.manifest import TEXT, Manifest
 from dynamic_exit.artifact.model_card import model_card
 from dynamic_exit.chain.operating_point import Baseline, OperatingPoints
@@ -10,7 +12,7 @@ from dynamic_exit.core.processor import instruction_set
 from dynamic_exit.modeling import DynamicExitModelConfig
 from dynamic_exit.report.metrics import Metrics
 from dynamic_exit.report.page import report_page
-from dynamic_exit.report.tables import candidates_table, metrics_table
+from dynamic_exit.report.tables import candidates_table, class_table, metrics_table
 
 
 def row(name, accuracy, cost, median, spread, speed_up, rates):
@@ -131,6 +133,36 @@ def test_the_report_of_a_run_holds_its_figures(ran):
     assert f"{tiny.SIZES['calibration']} calibration samples" in text
 
 
+def test_accuracies_by_class_are_in_metrics_report_and_card(ran):
+    metrics = ran.result.metrics
+    inputs, labels = tiny.samples("test")
+    assert metrics.class_names == ["left", "middle", "right"]
+    assert metrics.class_samples == np.bincount(labels).tolist()
+    for row in metrics.rows[2:]:
+        correct = load_runner(ran.folder, row.name)(inputs).logits.argmax(1) == labels
+        assert row.class_accuracy == [correct[labels == each].mean() for each in range(3)]
+    assert all(len(row.class_accuracy) == 3 for row in metrics.rows)
+    table = class_table(metrics)
+    assert table.header == ["", *(f"{name} ({(labels == i).sum()})" for i, name in enumerate(metrics.class_names))]
+    assert Tables((ran.folder / "report.html").read_text()).tables[-1] == [table.header, *table.rows]
+    _, card = (ran.folder / "README.md").read_text().split("\nAccuracy by class, with the number of test samples:\n")
+    assert card.count("\n| ") == 2 + len(table.rows)
+
+
+def test_of_many_classes_those_that_lose_most_are_shown(ran):
+    names, before, after = [f"c|{i}" for i in range(30)], [0.9] * 30, [0.9 - i / 100 for i in range(30)]
+    first, point = ran.result.metrics.rows[0], ran.result.metrics.rows[-1]
+    before[3], after[3] = None, None
+    rows = [first.model_copy(update={"class_accuracy": before}), point.model_copy(update={"class_accuracy": after})]
+    update = {"rows": rows, "class_names": names, "class_samples": [0 if i == 3 else 7 for i in range(30)]}
+    metrics = ran.result.metrics.model_copy(update=update)
+    table = class_table(metrics)
+    assert table.header[1:] == [f"c|{i} (7)" for i in range(20, 30)]
+    assert table.title.endswith("those of 29 classes that lose most")
+    manifest = DynamicExitModelConfig.from_pretrained(ran.folder).manifest
+    assert "c\\|20 (7)" in model_card("net", manifest, ran.result.points, metrics)
+
+
 def test_the_report_asks_nothing_of_the_network_and_names_no_place(ran):
     for name in ("report.html", "README.md", "config.json", "metrics.json", "operating_points.json"):
         text = (ran.folder / name).read_text()
@@ -151,7 +183,8 @@ def test_the_card_holds_the_table_and_its_own_header(ran):
     _, front, body = text.split("---\n", 2)
     assert yaml.safe_load(front)["pipeline_tag"] == "image-classification"
     table = metrics_table(ran.result.metrics)
-    lines = [line for line in body.splitlines() if line.startswith("|")]
+    first, by_class = body.split("Accuracy by class")
+    lines = [line for line in first.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells[0] == [cell.strip() for cell in table.header]
     assert cells[2:] == table.rows
@@ -174,7 +207,14 @@ def test_the_card_says_which_runtime_and_processor_its_figures_are_for(ran):
         ("int8", older, "half the distance of the quartiles.\n"),
     ):
         manifest = config.manifest.model_copy(update={"numerics": numerics})
-        changed = metrics.model_copy(update={"timing": metrics.timing.model_copy(update=values), "notes": []})
+        changed = metrics.model_copy(
+            update={
+                "timing": metrics.timing.model_copy(update=values),
+                "notes": [],
+                "class_names": [],
+                "class_samples": [],
+            }
+        )
         assert model_card("net", manifest, ran.result.points, changed).endswith(said)
 
 

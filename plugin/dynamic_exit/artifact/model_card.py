@@ -3,7 +3,7 @@
 from ..chain.operating_point import OperatingPoints
 from ..recipe.target_registry import TARGETS
 from ..report.metrics import Metrics
-from ..report.tables import metrics_table
+from ..report.tables import Table, class_table, metrics_table
 from ..runtime.stages import FLOAT
 from .manifest import IMAGES, Manifest
 
@@ -17,7 +17,7 @@ def model_card(title: str, manifest: Manifest, points: OperatingPoints, metrics:
         points: The operating points.
         metrics: Content of ``metrics.json``.
     """
-    table = metrics_table(metrics)
+    table, classes = metrics_table(metrics), class_table(metrics)
     kind, inputs = "Image", "images"
     if manifest.task != IMAGES:
         kind, inputs = "Sequence", ", ".join(f"{each['name']}={each['name']}" for each in manifest.inputs)
@@ -41,9 +41,7 @@ def model_card(title: str, manifest: Manifest, points: OperatingPoints, metrics:
         f"answer = model({inputs})  # logits, exit_index, confidence",
         "```",
         "",
-        f"| {' | '.join(table.header)} |",
-        f"|{' --- |' * len(table.header)}",
-        *(f"| {' | '.join(row)} |" for row in table.rows),
+        *_markdown(table),
         "",
         f"Measured on {metrics.samples['test']} test samples that nothing was tuned on; "
         f"cost in {points.cost_unit} over the backbone's; {metrics.timing.runtime}, "
@@ -52,8 +50,16 @@ def model_card(title: str, manifest: Manifest, points: OperatingPoints, metrics:
         *_requirements(manifest, metrics),
         *([""] if metrics.notes else []),
         *(f"- {note}" for note in metrics.notes),
+        *(["", f"{classes.title}:", "", *_markdown(classes)] if classes else []),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _markdown(table: Table) -> list[str]:
+    """Return the lines of a table; names of classes may hold what separates its columns."""
+    lines = [[cell.replace("|", "\\|") for cell in row] for row in (table.header, *table.rows)]
+    rows = [f"| {' | '.join(row)} |" for row in lines]
+    return [rows[0], f"|{' --- |' * len(table.header)}", *rows[1:]]
 
 
 def _requirements(manifest: Manifest, metrics: Metrics) -> list[str]:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
 from ..chain.evaluation import evaluate
 from ..chain.names import FINAL
 from ..chain.operating_point import OperatingPoints
@@ -29,7 +31,7 @@ from .replacement import Replacement
 from .stages import RecordedBuild
 from .static_passes import static_pass_effect
 from .static_search.results import StaticSearchResult
-from .verdict import better_alone, unreached
+from .verdict import better_alone, class_losses, unreached
 
 __all__ = ["FinishedModel", "Metrics", "collect_metrics", "metrics_schema"]
 
@@ -76,6 +78,7 @@ def collect_metrics(
         backbone_ratio = model.replacement.backbone_cost / points.baseline.cost
         rows = [rows[0].model_copy(update={"cost_ratio": backbone_ratio}), *rows[1:]]
     macs, shift = stage_macs(model.stages), find_shift(calibration, test)
+    labels = run_inputs.splits["test"].labels
     end = None if points.last_stage else unreached(points.points, (*model.stages.spec.names, FINAL))
     return Metrics(
         seed=run_inputs.recipe.seed,
@@ -88,6 +91,7 @@ def collect_metrics(
         notes=[
             *(*run_inputs.notes, *build.notes, *points.warnings),
             *(each.warning for each in goal_checks if each.exceeds_allowed_drop),
+            *class_losses(points.points, model.test, test.topk_classes[-1, :, 0], run_inputs.labels),
             *filter(None, [shift and shift.warning, better_alone(calibration, test), end]),
             *static_pass_notes(effect),
         ],
@@ -108,6 +112,8 @@ def collect_metrics(
         verification={key: VerificationFigures(**vars(each)) for key, each in model.agreements.items()},
         seconds=round(seconds, 1),
         samples_differ=shift is not None,
+        class_names=run_inputs.labels,
+        class_samples=np.bincount(labels[labels >= 0], minlength=run_inputs.classes).tolist(),
     )
 
 

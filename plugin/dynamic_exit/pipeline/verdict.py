@@ -1,11 +1,16 @@
-"""Verdicts on a finished chain: a saver alone is better than the backbone, or nobody gets to its end."""
+"""Verdicts on a finished chain: a saver alone is better, nobody gets to its end, or one class pays for all others."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from ..chain.evaluation import evaluate
 from ..chain.operating_point import BACKBONE, OperatingPoint
+from ..guarantee.drop_checks import MAX_STANDARD_ERRORS, paired_standard_error
 from ..records import Records
+
+#: A class that loses this many times the allowed drop is named.
+MAX_CLASS_DROPS = 5.0
 
 
 def better_alone(calibration: Records, test: Records) -> str | None:
@@ -81,3 +86,41 @@ def unreached(points: Sequence[OperatingPoint], stages: Sequence[str]) -> str | 
         f"is behind it ({behind}) is in the file for inputs that are less sure, and for the point '{BACKBONE}'; "
         "`export.drop_unreached: true` leaves it out where no calibration sample gets there either"
     )
+
+
+def class_losses(
+    points: Sequence[OperatingPoint], test: Records, backbone: np.ndarray, labels: Sequence[str]
+) -> list[str]:
+    """Name the classes that lose far more than all samples may together.
+
+    Args:
+        points: Those with an allowed drop are looked at.
+        test: Records of the chain on test samples; samples without a label do not count.
+        backbone: int (N,), the backbone's answers on these samples.
+        labels: Names of the classes, in the order of the logits.
+
+    Returns:
+        One sentence for each point at which some class loses more than five times the allowed drop, and more than two
+        standard errors: with the class that loses most.
+    """
+    found = []
+    for point in points:
+        allowed = point.goal.max_accuracy_drop if point.goal else None
+        if allowed is None:
+            continue
+        answers = evaluate(test, point.configuration).prediction
+        losses = []
+        for label in np.unique(test.labels[test.labels >= 0]).tolist():
+            rows = test.labels == label
+            before, after = backbone[rows] == label, answers[rows] == label
+            drop, error = float(before.mean() - after.mean()), paired_standard_error(before, after)
+            if drop > MAX_CLASS_DROPS * allowed and drop > MAX_STANDARD_ERRORS * max(error, 1 / len(before)):
+                losses.append((drop, error, int(rows.sum()), labels[label]))
+        if losses:
+            drop, error, samples, name = max(losses)
+            others = f"; so do {len(losses) - 1} other classes" if len(losses) > 1 else ""
+            found.append(
+                f"{point.name}: class '{name}' loses {100 * drop:.1f} ± {100 * error:.1f} points on its {samples} test "
+                f"samples, more than five times the {100 * allowed:g} allowed over all classes{others}"
+            )
+    return found

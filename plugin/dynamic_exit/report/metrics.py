@@ -44,6 +44,8 @@ class PointFigures(Figures):
         accuracy_drop_standard_error: Of the drop, over pairs of answers.
         allowed_drop: What the point was tuned for; None if its goal is a budget.
         contradicted: Whether the drop lies beyond the allowed one by more than two standard errors.
+        class_accuracy: Share of right answers among the samples of each class, in the order of ``class_names``; None
+            where there are none.
     """
 
     name: str
@@ -57,6 +59,7 @@ class PointFigures(Figures):
     accuracy_drop_standard_error: float | None = None
     allowed_drop: float | None = None
     contradicted: bool = False
+    class_accuracy: list[float | None] = []
 
 
 class Timing(Figures):
@@ -235,6 +238,8 @@ class Metrics(Figures):
         verification: Agreement by file.
         seconds: What the whole run took.
         samples_differ: Whether calibration and test samples differ, so that no guarantee is stated.
+        class_names: In the order of the logits.
+        class_samples: Number of test samples of each class.
     """
 
     seed: int = 0
@@ -256,6 +261,8 @@ class Metrics(Figures):
     verification: dict[str, VerificationFigures] = {}
     seconds: float = 0.0
     samples_differ: bool = False
+    class_names: list[str] = []
+    class_samples: list[int] = []
 
     def row(self, name: str) -> PointFigures:
         """Return the row of an operating point, or of the backbone.

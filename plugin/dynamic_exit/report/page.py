@@ -6,6 +6,7 @@ from ..chain.operating_point import OperatingPoints
 from .metrics import Metrics
 from .tables import (
     candidates_table,
+    class_table,
     metrics_table,
     percent,
     quantization_table,
@@ -37,6 +38,7 @@ def report_page(title: str, points: OperatingPoints, metrics: Metrics) -> str:
         percent=percent,
         figures=metrics_table(metrics),
         candidates=candidates_table(metrics),
+        classes=class_table(metrics),
         quantizations=quantization_table(metrics),
         static_search=static_search_table(search) if search else None,
         static_search_summary=static_search_summary(search) if search else None,

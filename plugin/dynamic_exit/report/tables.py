@@ -8,6 +8,9 @@ from ..guarantee.drop_checks import DropCheck, standard_error
 from .descriptions import Benchmark, FolderDescription
 from .metrics import LatencyFigures, Metrics, StaticPassEffect, StaticSearchFigures
 
+#: Classes that `class_table` shows at most.
+MAX_CLASSES_SHOWN = 10
+
 
 @dataclass(frozen=True)
 class Table:
@@ -55,6 +58,32 @@ def metrics_table(metrics: Metrics) -> Table:
             line += [_microseconds(row.seconds_per_sample[size]), f"{row.speed_up[size]:.1f}x"]
         cells.append(line + [f"{row.exit_rates[stage]:.0%}" for stage in stages])
     return Table(header + stages, cells)
+
+
+def class_table(metrics: Metrics) -> Table | None:
+    """Return the table of accuracies by class; of many classes, those that lose most at some operating point.
+
+    Args:
+        metrics: Content of ``metrics.json``.
+
+    Returns:
+        The table, whose title says which classes it holds; None if nothing is known by class.
+    """
+    rows = [row for row in metrics.rows if row.class_accuracy]
+    known = [place for place, samples in enumerate(metrics.class_samples) if samples]
+    if not rows or not known:
+        return None
+    # a point has a drop; the last row without one is what it is relative to
+    before = next(row for row in reversed(rows) if row.accuracy_drop is None)
+
+    def most_lost(place: int) -> float:
+        return max((before.class_accuracy[place] or 0.0) - (row.class_accuracy[place] or 0.0) for row in rows)
+
+    shown = sorted(sorted(known, key=most_lost, reverse=True)[:MAX_CLASSES_SHOWN])
+    names = [f"{metrics.class_names[place]} ({metrics.class_samples[place]})" for place in shown]
+    cells = [[row.name, *(percent(row.class_accuracy[place]) for place in shown)] for row in rows]
+    which = f": those of {len(known)} classes that lose most" if len(known) > len(shown) else ""
+    return Table(["", *names], cells, f"Accuracy by class, with the number of test samples{which}")
 
 
 def folder_table(description: FolderDescription) -> Table:

@@ -83,6 +83,7 @@ def measure(
                 },
                 speed_up={str(size): base[size].median / each.median for size, each in seconds[key].items()},
                 exit_rates={name: float((exits == i).mean()) for i, name in enumerate((*chain, "final"))},
+                class_accuracy=_by_class(logits.argmax(1) == split.labels, split.labels, run_inputs.classes),
             )
         )
     timing = Timing(
@@ -96,6 +97,12 @@ def measure(
     )
     parts = sum(stage.part.size for stage in stages.all_stages)
     return Measured(rows, timing, FileSizes(static=static.size, model=shipped.size, parts=parts))
+
+
+def _by_class(correct: np.ndarray, labels: np.ndarray, classes: int) -> list[float | None]:
+    """Return the share of correct answers of each class; None for a class without samples."""
+    counts, hits = (np.bincount(labels[rows], minlength=classes) for rows in (labels >= 0, correct & (labels >= 0)))
+    return [float(hit / count) if count else None for hit, count in zip(hits, counts, strict=True)]
 
 
 def _oldest_runtime(stages: StageSet) -> str:
