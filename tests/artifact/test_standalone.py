@@ -81,7 +81,11 @@ def edited(folder, **changes):
         (lambda f: edited(f, model_type="bert"), ExportError, "holds a model of type 'bert'; give one of type"),
         (lambda f: edited(f, _version=99), ExportError, "is of version 99, this program reads up to 2"),
         (lambda f: edited(f, layout="heap"), ExportError, "names the layout 'heap'; known are: segments, single"),
-        (lambda f: edited(f, target="tpu"), ExportError, "names the target 'tpu'; known are: onnxruntime, torch"),
+        (
+            lambda f: edited(f, target="tpu"),
+            ExportError,
+            "names the target 'tpu'; known are: onnxruntime, openvino, torch",
+        ),
         (lambda f: edited(f, chain=OTHER_CHAIN), ExportError, "names the stages other, the model has"),
         (lambda f: (f / "model.onnx").write_bytes(b"x"), ExportError, "is not the file that was exported"),
         (lambda f: (f / "operating_points.json").unlink(), ExportError, "has no operating_points.json"),

@@ -214,7 +214,7 @@ def edit(folder, change):
 
 def test_altered_and_unknown_things_are_named(copy):
     edit(copy, lambda content: content.update(target="tpu"))
-    with pytest.raises(ExportError, match="names the target 'tpu'; known are: onnxruntime, torch$"):
+    with pytest.raises(ExportError, match="names the target 'tpu'; known are: onnxruntime, openvino, torch$"):
         Model.from_pretrained(copy)
     edit(copy, lambda content: content.update(target="torch"))
     part = copy / "stages" / "segment0.pt2"

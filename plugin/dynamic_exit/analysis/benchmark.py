@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from ..chain.operating_point import BACKBONE, OperatingPoint, OperatingPoints, p
 from ..chain.walk import Runnable, chain_steps, walk
 from ..errors import DataError, ExportError
 from ..guarantee.drop_checks import standard_error
-from ..recipe.target_registry import DEFAULT_TARGET, TARGETS
+from ..recipe.target_registry import DEFAULT_TARGET, TARGETS, TargetKind
 from ..report.descriptions import Benchmark, BenchmarkRow
 from ..runtime.stages import FLOAT, NamedPart
 from ..targets.base import Feeds
@@ -52,6 +53,8 @@ def benchmark_folder(
 ) -> Benchmark:
     """Time a written model against its backbone alone, all in turn, on real samples.
 
+    A folder whose files other runtimes take too, as those for OpenVINO, has rows for each of them.
+
     The float rows of a quantized model are the model as it was before, which the run keeps in its cache. On another
     machine they are the file's own graph without its static int8, if the run found that this answers as the float model
     does, and are called so. Else, and for torch, there are none.
@@ -87,7 +90,7 @@ def benchmark_folder(
     return {
         "rows": table.rows,
         "samples": len(labels),
-        "runtime": TARGETS.find(DEFAULT_TARGET if manifest is None else manifest.target).runtime(),
+        "runtime": " and ".join(kind.runtime() for kind in _kinds(manifest)),
         "threads": threads,
         "notes": list(filter(None, [note, _without_backbone(points)])),
     }
@@ -102,19 +105,31 @@ def _without_backbone(points: OperatingPoints) -> str | None:
     )
 
 
+def _kinds(manifest: Manifest | None) -> list[TargetKind]:
+    """Return the folder's target, and those whose runtimes take its files too."""
+    target = TARGETS.find(DEFAULT_TARGET if manifest is None else manifest.target)
+    return [target, *map(TARGETS.find, target.compared_with)]
+
+
 def _open_models(folder: Path, manifest: Manifest | None, threads: int) -> tuple[list[_Model], str | None]:
     """Open a folder's model in float, if that can be had, and as exported; with what users must know of the first."""
     numerics = manifest.numerics if manifest is not None else None
-    if manifest is None or manifest.layout == "single":
-        opened, twin, note = file_parts(folder, manifest, threads)
-    elif manifest.has_onnx_parts:
-        opened, twin, note = segment_parts(folder, manifest, threads)
-    else:
-        return [_Model(numerics or _SHIPPED, runner_parts(folder, manifest))], None
-    if numerics is None or numerics == FLOAT:
-        numerics = _SHIPPED if twin or note else FLOAT
-    names = [*([twin.numerics] if twin else []), numerics]
-    return [_Model(name, parts) for name, parts in zip(names, opened, strict=True)], note
+    models: list[_Model] = []
+    kinds = _kinds(manifest)
+    for kind in kinds:
+        open_model = partial(kind.open_model, threads=threads)
+        if manifest is None or manifest.layout == "single":
+            opened, twin, note = file_parts(folder, manifest, open_model)
+        elif manifest.has_onnx_parts:
+            opened, twin, note = segment_parts(folder, manifest, open_model)
+        else:
+            return [_Model(numerics or _SHIPPED, runner_parts(folder, manifest))], None
+        if numerics is None or numerics == FLOAT:
+            numerics = _SHIPPED if twin or note else FLOAT
+        where = f", {kind.runtime().partition(' ')[0]}" if len(kinds) > 1 else ""
+        names = [*([twin.numerics] if twin else []), numerics]
+        models += [_Model(f"{name}{where}", parts) for name, parts in zip(names, opened, strict=True)]
+    return models, note
 
 
 def _select_feeds(model: _Model, inputs: Feeds | np.ndarray) -> Feeds:

@@ -1,6 +1,6 @@
 """Opens a written folder for the benchmark: the backbone alone, the dynamic model, and every part by itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast
@@ -20,13 +20,16 @@ from ..errors import ExportError
 from ..onnx.links import without_links
 from ..onnx.model_parts import ModelParts
 from ..onnx.part import Part
-from ..onnx.session import PartSession, open_session
+from ..onnx.session import PartSession
 from ..onnx.stitch import stitch
 from ..onnx.unstitch import static_model, unstitch
 from ..runtime.stages import NamedPart
 from ..targets.base import Feeds, Session
 from ..targets.float_twin import PartTransform, Twin, find_twin, roles
 from ..targets.torch import TorchSession
+
+#: Returns what runs an ONNX model.
+OpenModel = Callable[[onnx.ModelProto], Session]
 
 
 class PartChain(Protocol):
@@ -117,13 +120,13 @@ def runner_parts(folder: Path, manifest: Manifest) -> BenchmarkParts:
     return _benchmark_parts(folder, manifest, runner, _static_session(runner))
 
 
-def file_parts(folder: Path, manifest: Manifest | None, threads: int) -> OpenedParts:
+def file_parts(folder: Path, manifest: Manifest | None, open_model: OpenModel) -> OpenedParts:
     """Open a folder of one ONNX file.
 
     Args:
         folder: Written by a run.
         manifest: Its manifest; None if it has none.
-        threads: Within an operator.
+        open_model: Returns what runs a model.
 
     Raises:
         ExportError: It cannot be read.
@@ -138,9 +141,9 @@ def file_parts(folder: Path, manifest: Manifest | None, threads: int) -> OpenedP
 
     def opened(chain: ModelParts, dynamic: onnx.ModelProto) -> BenchmarkParts:
         parts = [*chain.savers, *chain.segments, *(part for part, _ in chain.exits)]
-        static = open_session(static_model(chain.segments, inputs), threads)
-        sessions = {part.name: open_session(part.proto, threads) for part in parts}
-        return BenchmarkParts(chain, static, open_session(dynamic, threads), sessions)
+        static = open_model(static_model(chain.segments, inputs))
+        sessions = {part.name: open_model(part.proto) for part in parts}
+        return BenchmarkParts(chain, static, open_model(dynamic), sessions)
 
     by_role = roles(shipped.savers, shipped.segments, (part for part, _ in shipped.exits))
     twin, note = find_twin(folder, manifest, by_role)
@@ -157,7 +160,7 @@ def file_parts(folder: Path, manifest: Manifest | None, threads: int) -> OpenedP
     return OpenedParts([opened(in_float, dynamic), opened(shipped, file)], twin, note)
 
 
-def segment_parts(folder: Path, manifest: Manifest, threads: int) -> OpenedParts:
+def segment_parts(folder: Path, manifest: Manifest, open_model: OpenModel) -> OpenedParts:
     """Open a folder of one ONNX file a stage.
 
     The backbone alone is one file here, too: that is what users would have without this project.
@@ -165,7 +168,7 @@ def segment_parts(folder: Path, manifest: Manifest, threads: int) -> OpenedParts
     Args:
         folder: Written by a run in segments.
         manifest: Its manifest.
-        threads: Within an operator.
+        open_model: Returns what runs a model.
 
     Raises:
         ExportError: It cannot be read, or has exits of a sequence network.
@@ -181,28 +184,29 @@ def segment_parts(folder: Path, manifest: Manifest, threads: int) -> OpenedParts
     transforms: list[PartTransform] = [*([twin.part] if twin else []), lambda role, part: part]
     models = []
     for transform in transforms:
-        runner = SegmentsRunner(folder, manifest, _opener(folder, manifest, parts, transform, threads))
-        models.append(_benchmark_parts(folder, manifest, runner, _joined(by_role, transform, threads)))
+        runner = SegmentsRunner(folder, manifest, _opener(folder, manifest, parts, transform, open_model))
+        models.append(_benchmark_parts(folder, manifest, runner, _joined(by_role, transform, open_model)))
     return OpenedParts(models, twin, note)
 
 
 def _opener(
-    folder: Path, manifest: Manifest, parts: Mapping[str, Part], transform: PartTransform, threads: int
+    folder: Path, manifest: Manifest, parts: Mapping[str, Part], transform: PartTransform, open_model: OpenModel
 ) -> LoadPart:
     """Return what opens the files of a folder, transformed."""
     by_path = {folder / manifest.files[role]: role for role in parts}
 
     def load(path: Path, input_names: Sequence[str]) -> PartSession:
-        return PartSession(transform(by_path[path], parts[by_path[path]]), threads)
+        part = transform(by_path[path], parts[by_path[path]])
+        return PartSession(part, session=open_model(part.proto))
 
     return load
 
 
-def _joined(parts: Mapping[str, Part], transform: PartTransform, threads: int) -> Session:
+def _joined(parts: Mapping[str, Part], transform: PartTransform, open_model: OpenModel) -> Session:
     """Open the backbone alone as one file."""
     segments = [transform(role, part) for role, part in parts.items() if role.startswith("segment")]
     inputs = {value.name: value for part in segments for value in part.proto.graph.input if value.name != HIDDEN}
-    return open_session(static_model(segments, list(inputs.values())), threads)
+    return open_model(static_model(segments, list(inputs.values())))
 
 
 def _benchmark_parts(folder: Path, manifest: Manifest, runner: SegmentsRunner, static: Session) -> BenchmarkParts:

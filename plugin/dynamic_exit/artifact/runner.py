@@ -123,7 +123,17 @@ def _whose_option(name: str) -> str:
 def load_onnx_part(
     providers: Sequence[Provider], options: onnxruntime.SessionOptions | None, path: Path, input_names: Sequence[str]
 ) -> PartSession:
-    """Open the ONNX file of a part.
+    """Open the ONNX file of a part in onnxruntime.
+
+    Raises:
+        ExportError: It cannot be read.
+    """
+    part = read_onnx_part(path, input_names)
+    return PartSession(part, session=open_session(str(path), providers=providers, options=options))
+
+
+def read_onnx_part(path: Path, input_names: Sequence[str]) -> Part:
+    """Read the ONNX file of a part, without weights that are in a file of their own.
 
     Raises:
         ExportError: It cannot be read.
@@ -132,5 +142,4 @@ def load_onnx_part(
         proto = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf raises classes of its own
         raise ExportError(f"'{path}' cannot be read as ONNX: {first_line(error)}; export it anew") from error
-    session = open_session(str(path), providers=providers, options=options)
-    return PartSession(Part(path.stem, proto, tuple(input_names), ""), session=session)
+    return Part(path.stem, proto, tuple(input_names), "")

@@ -1,15 +1,16 @@
 """Dynamic models with numpy inputs and outputs; needs only onnxruntime, numpy and pydantic."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..chain.operating_point import OperatingPoints
 from ..errors import ExportError, InputError
 from ..onnx.inference import CPU, open_file
+from ..recipe.target_registry import DEFAULT_TARGET
 from .file_runner import FileRunner, Runner
 from .folder import MODEL_FILE, POINTS_FILE, check_files, missing_folder
 from .inputs import check_inputs
@@ -98,49 +99,52 @@ def load_runner(
     *,
     provider: str | None = None,
     session_options: "onnxruntime.SessionOptions | None" = None,
+    device: str | None = None,
 ) -> DynamicExitRunner:
     """Load a folder that ``dynamic-exit run`` wrote, without torch or transformers.
 
     Args:
-        folder: The folder. It needs the extra `serve` unless it has ``layout: single``.
+        folder: The folder. It needs the extra `serve` unless it has ``layout: single`` and is for onnxruntime.
         operating_point: Name of the initial point; None is the folder's default.
         provider: Execution provider of onnxruntime; None is ``CPUExecutionProvider``.
         session_options: Further options of onnxruntime.
+        device: OpenVINO's name of a device, for folders of the target openvino; None is ``CPU``.
 
     Returns:
         The model.
 
     Raises:
         MissingFileError: The folder or one of its files is missing.
-        ExportError: The folder is altered or of a newer version, or needs torch, which is not installed.
+        ExportError: The folder is altered or of a newer version, needs what is not installed, or is for another
+            runtime than an option.
+        InputError: The provider or the device is not on this machine.
         OperatingPointError: The operating point is unknown.
     """
     path = Path(folder)
     if not path.is_dir():
         raise missing_folder(folder)
     manifest = read_manifest(path)
-    if manifest.layout == "single":
+    options = {"provider": provider, "session_options": session_options, "device": device}
+    given = {name: value for name, value in options.items() if value is not None}
+    if manifest.layout == "single" and manifest.target == DEFAULT_TARGET and device is None:
         check_files(path, manifest.checksums, [MODEL_FILE, POINTS_FILE])
         session = open_file(str(path / MODEL_FILE), providers=[provider or CPU], options=session_options)
         runner: Runner = FileRunner(session, manifest)
     else:
-        runner = _open_with_torch(path, manifest, provider, session_options)
+        runner = _open_with_torch(path, manifest, given)
     model = DynamicExitRunner(runner, manifest, OperatingPoints.read(path / POINTS_FILE), operating_point)
-    options = {"provider": provider, "session_options": session_options}
-    given = {name: value for name, value in options.items() if value is not None}
     model._opening = Opening(load_runner, (path.absolute(),), given)
     return model
 
 
-def _open_with_torch(
-    folder: Path, manifest: Manifest, provider: str | None, options: "onnxruntime.SessionOptions | None"
-) -> Runner:
-    """Open a folder with one file per stage, which needs torch."""
+def _open_with_torch(folder: Path, manifest: Manifest, options: Mapping[str, Any]) -> Runner:
+    """Open a folder with one file per stage, or for another runtime, which needs torch."""
     try:
         from .runner import open_runner
     except ModuleNotFoundError as error:
+        files = "one file a stage" if manifest.layout != "single" else f"a file for {manifest.target}"
         raise ExportError(
-            f"'{folder}' holds one file a stage, which needs {error.name}; install the extra `serve`, or export the "
-            "recipe with layout: single"
+            f"'{folder}' holds {files}, which needs {error.name}; install the extra `serve`, or export the "
+            f"recipe with target: {DEFAULT_TARGET} and layout: single"
         ) from error
-    return open_runner(folder, manifest, provider=provider, session_options=options)
+    return open_runner(folder, manifest, **options)

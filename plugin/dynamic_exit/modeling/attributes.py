@@ -32,7 +32,8 @@ def _sessions(runner: Runner) -> list[onnxruntime.InferenceSession]:
     if isinstance(runner, FileRunner):
         return [runner.session]
     if isinstance(runner, SegmentsRunner):
-        return [part.session for part in runner.model.modules() if isinstance(part, PartSession)]
+        found = [part.session for part in runner.model.modules() if isinstance(part, PartSession)]
+        return [session for session in found if isinstance(session, onnxruntime.InferenceSession)]
     return []
 
 

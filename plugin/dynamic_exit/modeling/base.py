@@ -129,6 +129,7 @@ class DynamicExitClassifier(ClassifierAttributes, OptimizedModel):
                   `provider`.
                 - ``provider_options``: options of the first provider, or of each of them.
                 - ``session_options``: further options of onnxruntime.
+                - ``device``: for the target ``openvino``: OpenVINO's name of a device; None is ``CPU``.
                 - ``compile``: for the target ``torch``: whether to compile the stages with inductor, which takes
                   minutes and makes 8-bit stages fast; None as the folder says.
                 - ``subfolder``, ``revision``, ``token``, ``cache_dir``, ``force_download``, ``local_files_only``: as
@@ -177,7 +178,7 @@ class DynamicExitClassifier(ClassifierAttributes, OptimizedModel):
         if isinstance(place, tempfile.TemporaryDirectory):
             temporary, place = [*temporary, place], place.name
         kept = {name: value for name, value in given.items() if name in ("provider", "providers", "provider_options")}
-        kept |= {name: given[name] for name in ("session_options", "compile") if name in given}
+        kept |= {name: given[name] for name in ("session_options", "device", "compile") if name in given}
         if place is not None:
             self.model_save_dir = kept["model_save_dir"] = Path(place)
         self._temporary = temporary

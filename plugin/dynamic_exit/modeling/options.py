@@ -29,6 +29,7 @@ class LoadingOptions(HubOptions, total=False):
     providers: Sequence[str | tuple[str, Mapping[str, str]]] | None
     provider_options: Mapping[str, str] | Sequence[Mapping[str, str]] | None
     session_options: onnxruntime.SessionOptions | None
+    device: str | None
     compile: bool | None
     use_io_binding: bool | None
     file_name: str | None
@@ -84,13 +85,13 @@ def other_dtype(dtype: object) -> torch.dtype | None:
 
 
 def target_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what goes to the folder's target: ``provider``, ``session_options`` and ``compile``.
+    """Return what goes to the folder's target: ``provider``, ``session_options``, ``device`` and ``compile``.
 
     Raises:
         ArgumentError: `providers` is a string.
         InputError: There are more or fewer `provider_options` than providers.
     """
-    options = {name: given[name] for name in ("provider", "session_options", "compile") if name in given}
+    options = {name: given[name] for name in ("provider", "session_options", "device", "compile") if name in given}
     providers, further = given.get("providers"), given.get("provider_options")
     if isinstance(providers, str):
         raise ArgumentError(f"providers must be a list of names; got '{providers}', give it as provider=")

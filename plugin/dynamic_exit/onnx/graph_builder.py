@@ -57,14 +57,14 @@ class GraphBuilder:
 
     def nothing(self, shape: Sequence[int | str]) -> str:
         """Add a tensor of zero rows of a shape; free dimensions, given by name, are empty too."""
-        values = np.zeros([0] + [side if isinstance(side, int) else 0 for side in shape], np.float32)
-        return self.add("Identity", self.constant(values, np.float32))
+        # no constant: OpenVINO reads one without values as a scalar, and refuses an `If` whose branches differ in rank
+        sides = [0, *(side if isinstance(side, int) else 0 for side in shape)]
+        return self.filled(self.constant(sides, np.int64), np.float32(0))
 
     def any(self, rows: str, out: str) -> str:
         """Add whether a value has at least one element."""
-        return self.add(
-            "Greater", self.add("Size", rows, out=f"{out}/size"), self.constant(0, np.int64), out=f"{out}/any"
-        )
+        size = self.add("Size", rows, out=f"{out}/size")
+        return self.add("Greater", size, self.constant(0, np.int64), out=f"{out}/any")
 
     def graph(
         self, name: str, outputs: Sequence[onnx.ValueInfoProto], inputs: Sequence[onnx.ValueInfoProto] = ()

@@ -85,6 +85,11 @@ class _Stitcher:
             for source, parts in (("thresholds", "threshold"), (on, "on")):
                 names = [f"{parts}_{index}" for index in range(count)]
                 main.nodes.append(helper.make_node("Split", [source, sizes], names, name=parts, axis=0))
+        # here, as runtimes that take `thresholds` for a constant could not make it an input where a branch reads it
+        for position in filter(self.readers.get, self.readers):
+            limits = main.add("Gather", "thresholds", main.constant(self.readers[position], np.int64), axis=0)
+            least = main.add("ReduceMin", limits, main.constant([0], np.int64), keepdims=0)
+            main.add("Less", least, main.constant(np.inf, np.float32), out=f"tap_on_{position}")
 
     def _backbone(self, index: int, state: _State) -> _State:
         """Add all that follows the savers in one branch, which costs one comparison if no row remains."""
@@ -123,9 +128,6 @@ class _Stitcher:
     def _record_tap(self, block: GraphBuilder, position: int, feeds: Mapping[str, str], state: _State) -> str:
         """Add a tap, which runs if an exit that reads it is on; else its features are zeros."""
         part, tag = self.chain.taps[position], f"{block.prefix}note_{position}"
-        limits = block.add("Gather", "thresholds", block.constant(self.readers[position], np.int64), axis=0)
-        least = block.add("ReduceMin", limits, block.constant([0], np.int64), keepdims=0)
-        on = block.add("Less", least, block.constant(np.inf, np.float32))
         then, other = GraphBuilder(f"{tag}/"), GraphBuilder(f"{tag}/no/")
         width = _width(part)
         shape: list[int | str] = [f"{tag}_rows", width]
@@ -139,7 +141,7 @@ class _Stitcher:
             "then_branch": then.graph(f"{tag}_then", out[:1]),
             "else_branch": other.graph(f"{tag}_else", out[1:]),
         }
-        block.nodes.append(helper.make_node("If", [on], [tag], name=tag, **branches))
+        block.nodes.append(helper.make_node("If", [f"tap_on_{position}"], [tag], name=tag, **branches))
         return tag
 
     def _gathered(self, block: GraphBuilder, name: str, state: _State) -> str:

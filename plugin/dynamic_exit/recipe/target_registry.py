@@ -22,12 +22,14 @@ class TargetKind(ABC):
         tag: Of model cards on the hub.
         loading: Names of the options that `open` takes besides the folder, as ``provider``.
         static_search: Whether static choices can be compared for it, which are measured as ONNX files.
+        compared_with: Names of other targets whose runtimes take its files; the benchmark has rows for each.
     """
 
     stanza: "ClassVar[type[Export]]"
     tag: ClassVar[str]
     loading: ClassVar[frozenset[str]] = frozenset()
     static_search: ClassVar[bool] = False
+    compared_with: ClassVar[tuple[str, ...]] = ()
 
     def check_quantization(self, stanza: Mapping[str, Any] | None) -> None:
         """Refuse a recipe's `quantization` that cannot be had; by default any.
@@ -56,6 +58,17 @@ class TargetKind(ABC):
             manifest: Its `artifact.Manifest`.
             options: Those of `loading` that the caller gave.
         """
+
+    def open_model(self, model: Any, threads: int | None) -> Any:
+        """Return what runs an ONNX model on the CPU, as a `targets.base.Session`; by default onnxruntime does.
+
+        Args:
+            model: An `onnx.ModelProto`.
+            threads: Within an operator; None leaves it to the runtime.
+        """
+        from ..onnx.session import open_session
+
+        return open_session(model, threads)
 
     @abstractmethod
     def runtime(self) -> str:

@@ -1,9 +1,9 @@
 """The target onnxruntime: stages as ONNX models, in one file or one file a stage."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import onnx
 from torch import nn
@@ -23,7 +23,7 @@ from ..onnx.quantize import QuantizationOptions, quantize_part
 from ..onnx.session import PartSession, open_session
 from ..onnx.verification import Agreement
 from ..runtime.stages import StageSet
-from .base import ExportRequest, Feeds, FreeDims, Target
+from .base import ExportRequest, Feeds, FreeDims, Session, Target
 from .export_cache import export_key, find_parts
 from .float_twin import check_twin, keep_twin
 from .verification import File, stitch_file, verify
@@ -68,6 +68,7 @@ class OnnxRuntimeTarget(Target[Part]):
     """Exports stages as ONNX models with the operators of version `opset`; other arguments as for `Target`."""
 
     extension = "onnx"
+    part_class: ClassVar[type[Part]] = Part
 
     def __init__(
         self,
@@ -89,20 +90,25 @@ class OnnxRuntimeTarget(Target[Part]):
     def make_parts(self, request: ExportRequest) -> tuple[Part, Part]:
         """Export one module in this process; result as for `export_parts`."""
         names, dims = request.input_names, self.free_dims(request.module, request.input_names)
-        part = float_part = export_part(
+        exported = export_part(
             request.name, request.module, names, request.output_kind, request.example, dims, opset=self._opset
         )
+        part = float_part = self.part_class(**vars(exported))
         if self._options and request.feeds is not None:
             part = quantize_part(part, named_batches(request.feeds, DEFAULT_BATCH_SIZE), self._options)
         return float_part, part
 
     def load_part(self, name: str, content: bytes, input_names: Sequence[str], output_kind: str) -> Part:
         """Return the part whose `content` this is."""
-        return Part(name, onnx.load_from_string(content), tuple(input_names), output_kind)
+        return self.part_class(name, onnx.load_from_string(content), tuple(input_names), output_kind)
+
+    def open_model(self, model: onnx.ModelProto) -> Session:
+        """Return what runs a model."""
+        return open_session(model, self.threads)
 
     def open_part(self, part: Part) -> nn.Module:
         """Return what runs a part."""
-        return PartSession(part, self.threads)
+        return PartSession(part, session=self.open_model(part.proto))
 
     def workers(self) -> int:
         """Return how many batches are run at a time, each in a thread of its own."""
@@ -110,22 +116,31 @@ class OnnxRuntimeTarget(Target[Part]):
 
     def assemble(self, stages: StageSet, points: OperatingPoints, run_inputs: RunInputs) -> "OnnxModel":
         """Put stages together; arguments as for `Target.assemble`."""
-        return OnnxModel(stages, points, run_inputs, self.dims)
+        return OnnxModel(stages, points, run_inputs, self.dims, self.open_model)
 
 
 class OnnxModel:
     """The stages in use as one ONNX file, or one file a stage; an `AssembledModel`."""
 
-    def __init__(self, stages: StageSet, points: OperatingPoints, run_inputs: RunInputs, dims: FreeDims):
+    def __init__(
+        self,
+        stages: StageSet,
+        points: OperatingPoints,
+        run_inputs: RunInputs,
+        dims: FreeDims,
+        open_model: Callable[[onnx.ModelProto], Session],
+    ):
         self.stages, self.points, self.run_inputs = stages, points, run_inputs
-        tuning = run_inputs.recipe.dynamic_exit.tuning
-        self.default = points.by_name(tuning.default_goal)
+        self.default = points.by_name(run_inputs.recipe.dynamic_exit.tuning.default_goal)
         self.cache = run_inputs.recipe.dynamic_exit.cache.open()
         static = export_whole(run_inputs, dims, self.cache).proto
         self.files = {
-            "static": File(static, open_session(static, threads=tuning.threads)),
-            "float": stitch_file(stages, "float_part", points, self.default, run_inputs),
-            "shipped": stitch_file(stages, "part", points, self.default, run_inputs),
+            name: File(model, open_model(model))
+            for name, model in {
+                "static": static,
+                "float": stitch_file(stages, "float_part", points, self.default, run_inputs),
+                "shipped": stitch_file(stages, "part", points, self.default, run_inputs),
+            }.items()
         }
 
     def write(self, folder: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Chooses the quantization: if a recipe names several algorithms, measurements on the backbone decide."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
@@ -50,7 +50,7 @@ class QuantizationTrial:
 
 
 def choose_numerics(
-    run_inputs: RunInputs, backbone: Backbone
+    run_inputs: RunInputs, backbone: Backbone, open_part: Callable[[Part, int], PartSession] = PartSession
 ) -> tuple[QuantizationOptions | None, list[QuantizationTrial]]:
     """Choose how stages are quantized.
 
@@ -61,6 +61,7 @@ def choose_numerics(
     Args:
         run_inputs: The recipe, the backbone and calibration samples.
         backbone: Knows which dimensions of the inputs are free.
+        open_part: Returns what runs a part with a number of threads.
 
     Returns:
         The options, None for float, and what was measured: nothing if there was nothing to choose.
@@ -80,7 +81,9 @@ def choose_numerics(
         logger.info("8-bit weights keep to 7 bits: this processor has no VNNI, without which products of 8 overflow")
     if len(options) < 2 or not recipe.model.quantize:
         return next(iter(options.values()), None), []
-    measured = distributed.run_on_main(lambda: [asdict(trial) for trial in _measure(run_inputs, backbone, options)])
+    measured = distributed.run_on_main(
+        lambda: [asdict(trial) for trial in _measure(run_inputs, backbone, options, open_part)]
+    )
     trials = [QuantizationTrial(**each) for each in measured]
     allowed = _QUANTIZATION_SHARE * recipe.dynamic_exit.tuning.max_accuracy_drop
     best = _best(trials, allowed)
@@ -108,7 +111,10 @@ def _reason(trial: QuantizationTrial, best: QuantizationTrial, least: float) -> 
 
 
 def _measure(
-    run_inputs: RunInputs, backbone: Backbone, options: Mapping[str, QuantizationOptions]
+    run_inputs: RunInputs,
+    backbone: Backbone,
+    options: Mapping[str, QuantizationOptions],
+    open_part: Callable[[Part, int], PartSession],
 ) -> list[QuantizationTrial]:
     """Measure the whole backbone in float and with every algorithm."""
     split, tuning = run_inputs.splits["calibration"], run_inputs.recipe.dynamic_exit.tuning
@@ -122,7 +128,7 @@ def _measure(
             parts[name] = quantize_part(float_part, named_batches(feeds, DEFAULT_BATCH_SIZE), each)
         except ExportError as error:
             failed[name] = str(error)
-    sessions = {name: PartSession(part, threads=tuning.threads) for name, part in parts.items()}
+    sessions = {name: open_part(part, tuning.threads) for name, part in parts.items()}
     batch = [array[: tuning.batch_size] for array in feeds.values()]
     calls = {name: partial(session.run, *batch) for name, session in sessions.items()}
     times = measure_latency(calls, batch=len(batch[0]), rounds=_ROUNDS, warmup=1, time_limit=_TIME_LIMIT)

@@ -6,7 +6,6 @@ from typing import cast
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 
 from ..chain.operating_point import OperatingPoint, OperatingPoints, point_thresholds
@@ -14,7 +13,6 @@ from ..core.batching import DEFAULT_BATCH_SIZE, batches
 from ..data.run_inputs import RunInputs
 from ..onnx.model_parts import ModelParts
 from ..onnx.part import Part
-from ..onnx.session import open_session
 from ..onnx.stitch import stitch
 from ..onnx.verification import LOGIT_TOLERANCE, Agreement, assert_equivalent, compare, is_equivalent, logit_differences
 from ..runtime.model import DynamicExitModel
@@ -37,7 +35,7 @@ class File:
     """
 
     model: onnx.ModelProto
-    session: onnxruntime.InferenceSession
+    session: Session
 
     @property
     def size(self) -> int:
@@ -47,7 +45,7 @@ class File:
 
 def stitch_file(
     stages: StageSet, form: str, points: OperatingPoints, default: OperatingPoint, run_inputs: RunInputs
-) -> File:
+) -> onnx.ModelProto:
     """Stitch the stages in use into one file.
 
     Args:
@@ -82,8 +80,7 @@ def stitch_file(
     }
     thresholds = point_thresholds(default, model_parts.stages)
     inputs = _input_protos(model_parts, stages.input_names)
-    model = stitch(model_parts, inputs, run_inputs.classes, thresholds.tolist(), metadata)
-    return File(model, open_session(model, threads=run_inputs.recipe.dynamic_exit.tuning.threads))
+    return stitch(model_parts, inputs, run_inputs.classes, thresholds.tolist(), metadata)
 
 
 def _input_protos(model_parts: ModelParts, names: Sequence[str]) -> list[onnx.ValueInfoProto]:

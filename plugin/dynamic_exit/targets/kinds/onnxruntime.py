@@ -46,9 +46,9 @@ class OnnxRuntimeExport(Export):
     @model_validator(mode="after")
     def _check_format(self) -> Self:
         if self.format != "onnx":
-            raise refuse(f"holds `format: {self.format}`, but `target: onnxruntime` has onnx; leave `format` out")
+            raise refuse(f"holds `format: {self.format}`, but `target: {self.target}` has onnx; leave `format` out")
         if self.compile:
-            raise refuse("holds `compile`, which is for `target: torch`, not for `target: onnxruntime`; remove it")
+            raise refuse(f"holds `compile`, which is for `target: torch`, not for `target: {self.target}`; remove it")
         return self
 
 
