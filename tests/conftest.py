@@ -13,9 +13,9 @@ from fast_timing import fast_timing
 from log_lines import log_lines
 from workers import shared_folder
 
-from dynamic_exit.chain.operating_point import OperatingPoints
 from dynamic_exit.cli.main import main
 from dynamic_exit.pipeline.run import Result, run
+from dynamic_exit.points.operating_point import OperatingPoints
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.report.metrics import Metrics
 

@@ -10,7 +10,20 @@ import pytest
 import dynamic_exit
 
 #: Rooms that import nothing heavy by themselves; what needs it imports it when it is first used.
-LIGHT = ("core", "images", "records", "chain", "onnx", "recipe", "sources", "data", "artifact", "integrations", "cli")
+LIGHT = (
+    "core",
+    "images",
+    "records",
+    "chain",
+    "points",
+    "onnx",
+    "recipe",
+    "sources",
+    "data",
+    "artifact",
+    "integrations",
+    "cli",
+)
 HEAVY = ("torch", "transformers", "neural_compressor", "timm", "torch_pruning", "matplotlib")
 ROOMS = [
     "dynamic_exit",

@@ -24,12 +24,12 @@ from neural_compressor.torch.quantization import TuningConfig, autotune, quantiz
 
 from dynamic_exit import ConfigurationOptimizer, DynamicExitConfig
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.goal_limits import LARGEST_DROP
 from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.core.batching import batches
 from dynamic_exit.cost import ChainCost, count_macs
 from dynamic_exit.errors import PassError
 from dynamic_exit.pipeline.inputs import load_run_inputs
+from dynamic_exit.points.goal_limits import LARGEST_DROP
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.runtime.recorder import make_records
 

@@ -22,7 +22,6 @@ import yaml
 from tuning_baselines import best_single_saver
 
 from dynamic_exit.chain.evaluation import Evaluation, evaluate
-from dynamic_exit.chain.goal import Goal
 from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.core.user_code import load_function
 from dynamic_exit.cost import ChainCost, count_macs
@@ -30,14 +29,15 @@ from dynamic_exit.onnx.export import export_part
 from dynamic_exit.onnx.session import open_session
 from dynamic_exit.passes.early_exit import ExitTraining, FrozenBackbone, TrainingSamples, attach_exits
 from dynamic_exit.pipeline.backbone import cut_backbone
+from dynamic_exit.points.goal import Goal
 from dynamic_exit.recipe import Recipe, read_recipe
 from dynamic_exit.records import Records, StageTable
 from dynamic_exit.runtime.model import DynamicExitModel
 from dynamic_exit.runtime.recorder import make_records
-from dynamic_exit.search.optimizer import optimize
 from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.sources.models.loading import load_model
 from dynamic_exit.targets.measure import Variant, answer
+from dynamic_exit.tuning.optimizer import optimize
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "cifar10_resnet56.yaml"
 DROPS = (0.0, 0.005, 0.01)

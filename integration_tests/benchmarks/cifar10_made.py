@@ -31,9 +31,9 @@ from dynamic_exit.pipeline.stages import Build, add_costs, export_backbone, reco
 from dynamic_exit.recipe import Recipe, read_recipe
 from dynamic_exit.records import Records
 from dynamic_exit.runtime.stages import Stage
-from dynamic_exit.search.optimizer import optimize
 from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.targets.stage_costs import time_stages
+from dynamic_exit.tuning.optimizer import optimize
 
 MADE = GIVEN.with_name("cifar10_made.yaml")
 BATCH_SIZES = (64, 1)

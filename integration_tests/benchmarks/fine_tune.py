@@ -14,16 +14,16 @@ from cifar10 import RECIPE, halves
 from torch import Tensor, nn
 
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.goal import Goal
 from dynamic_exit.core.batching import DEFAULT_BATCH_SIZE
 from dynamic_exit.core.user_code import load_function
 from dynamic_exit.cost import count_macs
 from dynamic_exit.passes.tiny_saver import FineTuneStanza, TeacherSamples, fine_tune
+from dynamic_exit.points.goal import Goal
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.records import Records, StageTable
-from dynamic_exit.search.optimizer import optimize
 from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.sources.models.loading import load_model
+from dynamic_exit.tuning.optimizer import optimize
 
 AT = 0.005
 

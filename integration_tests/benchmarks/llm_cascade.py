@@ -15,11 +15,11 @@ import numpy as np
 
 from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.chain.evidence import AUTO, Evidence
-from dynamic_exit.chain.goal import Goal
 from dynamic_exit.chain.thresholds import Configuration
+from dynamic_exit.points.goal import Goal
 from dynamic_exit.records import Records
-from dynamic_exit.search.optimizer import optimize
 from dynamic_exit.search.options import SearchOptions
+from dynamic_exit.tuning.optimizer import optimize
 
 TASKS = ("sst2", "imdb", "boolq", "arxiv", "mmlu")
 COSTS = (1.0, 9.0)

@@ -14,17 +14,17 @@ import numpy as np
 from tuning_data import imagenet
 
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.goal import Goal
 from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.passes.tiny_saver.select import select_savers
+from dynamic_exit.points.goal import Goal
 from dynamic_exit.records import Records
 from dynamic_exit.records.stage_table import Stages
 from dynamic_exit.search.beam import Beam
-from dynamic_exit.search.optimizer import optimize
 from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.search.outcomes import OutcomeCache
 from dynamic_exit.search.targets import count_target
 from dynamic_exit.search.thresholds import polish, rough_fits
+from dynamic_exit.tuning.optimizer import optimize
 
 # of this process, so that other work on the machine does not count
 clock = time.process_time

@@ -17,21 +17,21 @@ import yaml
 from cifar10 import RECIPE, halves
 
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.goal import Goal
 from dynamic_exit.core.user_code import load_function
 from dynamic_exit.data.run_inputs import RunInputs
 from dynamic_exit.data.split import Split
 from dynamic_exit.errors import TuningError
 from dynamic_exit.pipeline.exits import add_exits
 from dynamic_exit.pipeline.stages import export_backbone, record_split
+from dynamic_exit.points.goal import Goal
 from dynamic_exit.recipe import Recipe, read_recipe
 from dynamic_exit.records import Records
-from dynamic_exit.search.optimizer import optimize
 from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.sources.models.loading import load_model
 from dynamic_exit.targets.base import ExportRequest
 from dynamic_exit.targets.onnxruntime import OnnxRuntimeTarget
 from dynamic_exit.targets.stage_costs import stage_macs
+from dynamic_exit.tuning.optimizer import optimize
 
 GOALS = [Goal(max_accuracy_drop=drop) for drop in np.linspace(-0.004, 0.02, 9).tolist()]
 #: Accuracy changes in points at which costs are compared.

@@ -30,13 +30,13 @@ import yaml
 from cifar10 import ours, repeat
 
 from dynamic_exit.artifact.folder import MODEL_FILE, POINTS_FILE
-from dynamic_exit.chain.goal import Goal
-from dynamic_exit.chain.operating_point import OperatingPoints, point_thresholds
 from dynamic_exit.cost import Latency, measure_latency
 from dynamic_exit.data.loading import load_splits
 from dynamic_exit.onnx.session import open_session
 from dynamic_exit.onnx.unstitch import static_model, unstitch
 from dynamic_exit.pipeline.run import run
+from dynamic_exit.points.goal import Goal
+from dynamic_exit.points.operating_point import OperatingPoints, point_thresholds
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.records import Records, StageTable
 from dynamic_exit.targets.measure import Variant, answer, make_call, timed_slices

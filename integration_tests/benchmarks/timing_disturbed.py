@@ -21,11 +21,11 @@ from pathlib import Path
 import onnx
 
 from dynamic_exit.artifact.folder import MODEL_FILE, POINTS_FILE
-from dynamic_exit.chain.operating_point import OperatingPoints, point_thresholds
 from dynamic_exit.onnx.session import open_session
 from dynamic_exit.onnx.unstitch import unstitch
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.pipeline.run import run
+from dynamic_exit.points.operating_point import OperatingPoints, point_thresholds
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.targets.measure import Variant, time_variants
 from dynamic_exit.targets.onnxruntime import export_whole

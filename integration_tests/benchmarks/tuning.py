@@ -18,11 +18,11 @@ from tuning_statistics import guarantees, overfitting
 
 from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.chain.evidence import Evidence
-from dynamic_exit.chain.goal import Goal
 from dynamic_exit.chain.thresholds import Configuration
+from dynamic_exit.points.goal import Goal
 from dynamic_exit.records import Records
-from dynamic_exit.search.optimizer import front, optimize, tune
 from dynamic_exit.search.options import SearchOptions
+from dynamic_exit.tuning.optimizer import front, optimize, tune
 
 # of this process, so that other work on the machine does not count
 clock = time.process_time

@@ -33,15 +33,15 @@ from tuning_evidence import (
 )
 
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.goal import Goal
 from dynamic_exit.chain.thresholds import Configuration
+from dynamic_exit.points.goal import Goal
 from dynamic_exit.records import Records
 from dynamic_exit.search.beam import Beam
-from dynamic_exit.search.optimizer import optimize
 from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.search.outcomes import ChainOutcomes
 from dynamic_exit.search.targets import CountTarget, Fit
 from dynamic_exit.search.thresholds import polish, rough_fits
+from dynamic_exit.tuning.optimizer import optimize
 
 BACKBONES = ("resnet152", "densenet161", "vgg19_bn")
 DROPS = (0.0, 0.005, 0.01)

@@ -18,15 +18,15 @@ import numpy as np
 from tuning_data import synthetic
 
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.goal import Goal
-from dynamic_exit.chain.operating_point import OperatingPoint
 from dynamic_exit.errors import TuningError
 from dynamic_exit.guarantee import certify_boldest
+from dynamic_exit.points.goal import Goal
+from dynamic_exit.points.operating_point import OperatingPoint
 from dynamic_exit.records import Records
-from dynamic_exit.search.choice import run_with_margin
-from dynamic_exit.search.optimizer import tune
 from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.search.solver import Search
+from dynamic_exit.tuning.choice import run_with_margin
+from dynamic_exit.tuning.optimizer import tune
 
 DROPS = (0.0, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1)
 GAINS = (-0.01, -0.002)
@@ -107,11 +107,11 @@ def chosen(records: Records, random: np.random.Generator, fuse: str, seed: int) 
     allowing = [each for each in kept if each[0].max_accuracy_drop is not None]
     if not allowing or random.random() > 1 / 3:
         return measured
-    drops = [goal.max_accuracy_drop for goal, _, _ in allowing]
+    allowed = [goal for goal, _, _ in allowing]
     plain = [choice.configuration for _, choice, _ in allowing]
     for (goal, _, _), (configuration, promise, _) in zip(
         allowing,
-        certify_boldest(search, plain, records, drops, PROMISED, [more for _, _, more in allowing]),
+        certify_boldest(search, plain, records, allowed, PROMISED, [more for _, _, more in allowing]),
         strict=True,
     ):
         if promise is not None:

@@ -4,13 +4,13 @@ import numpy as np
 from tuning_data import imagenet, synthetic
 
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.goal import Goal
-from dynamic_exit.guarantee import BettingTest, make_test_sequence
+from dynamic_exit.guarantee import BettingTest, Losses, make_test_sequence
+from dynamic_exit.points.goal import Goal
 from dynamic_exit.records import Records
-from dynamic_exit.search.optimism import estimate_optimism
-from dynamic_exit.search.optimizer import optimize
 from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.search.solver import Search
+from dynamic_exit.tuning.optimism import estimate_optimism
+from dynamic_exit.tuning.optimizer import optimize
 
 SAVERS = {
     "A": ["mobilenetV2_keras", "resnet18", "densenet169", "resnet50"],
@@ -88,23 +88,18 @@ def _draw_set(
     (plain,) = optimize(search_records, goals, options)
     search = Search(search_records, options)
     optimism = estimate_optimism(search_records, goals, options)
-    path, discordance = make_test_sequence(search, [plain], samples, [drop], optimism)
-    truth = others.truth
-    alone = (others.topk_classes[-1, :, 0] == truth).astype(np.int8)
+    path, expected = make_test_sequence(search, [plain], samples, goals, optimism)
     evaluations = [evaluate(others, configuration) for configuration in path]
-    differences = np.stack([alone - (e.prediction == truth) for e in evaluations])
+    differences = np.stack([e.losses for e in evaluations])
     plain_saving = 1 - evaluate(others, plain).cost_ratio
     for _ in range(draws):
         order = random.permutation(len(others))
         inside = differences[:, order[:samples]]
         outside = differences[:, order[samples:]]
-        worse, better = (inside == 1).sum(axis=1), (inside == -1).sum(axis=1)
         for probability, rows in results.items():
-            bet = BettingTest(drop, probability, samples, discordance)
+            bet = BettingTest(drop, probability, samples, expected.discordance)
             passed = 0
-            while passed < len(path) and bet.passes(
-                worse[passed], better[passed], samples - worse[passed] - better[passed]
-            ):
+            while passed < len(path) and bet.passes(Losses.of(inside[passed])):
                 passed += 1
             broken = passed > 0 and outside[passed - 1].mean() > drop
             saving = 1 - evaluations[passed - 1].cost_ratio if passed else 0.0

@@ -6,7 +6,7 @@ import pytest
 import tiny
 import yaml
 
-from dynamic_exit.chain.operating_point import OperatingPoints
+from dynamic_exit.points.operating_point import OperatingPoints
 from dynamic_exit.records import Records
 
 POINTS = ["accuracy-drop-1%", "accuracy-drop-10%", "frugal"]

@@ -55,7 +55,7 @@ def test_a_plot_of_an_unknown_format_is_refused_beforehand(untuned, command):
 def untuned(tmp_path, monkeypatch):
     """Records that must not be tuned."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("dynamic_exit.search.optimizer.tune", None)
+    monkeypatch.setattr("dynamic_exit.tuning.optimizer.tune", None)
     table = StageTable.of(["saver", "final"], ["saver", "final"], [-1, 0], [0.1, 0], [0, 1])
     Records.from_logits([0, 1] * 20, table, [np.eye(2)[[0, 1] * 20]] * 2).write("records.npz")
     return tmp_path / "records.npz"

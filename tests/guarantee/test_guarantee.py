@@ -4,11 +4,11 @@ from instances import savers
 from scipy.stats import multinomial
 
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.goal import Goal
 from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.errors import TuningError
-from dynamic_exit.guarantee import BettingTest, count_discordant, fixed_sequence_test, samples_needed
-from dynamic_exit.search.optimizer import tune
+from dynamic_exit.guarantee import BettingTest, Expected, Losses, count_losses, fixed_sequence_test, samples_needed
+from dynamic_exit.points.goal import Goal
+from dynamic_exit.tuning.optimizer import tune
 
 
 @pytest.mark.parametrize("allowed", [-0.02, 0.0, 0.01, 0.2])
@@ -20,17 +20,17 @@ def test_under_the_hypothesis_the_wealth_expects_at_most_one(allowed, guess):
         worse, better = (discordance + allowed) / 2, (discordance - allowed) / 2
         outcomes = np.array([(w, b, 40 - w - b) for w in range(41) for b in range(41 - w)])
         chances = multinomial.pmf(outcomes, 40, [worse, better, 1 - worse - better])
-        logs = np.array([bet.log_wealth(*outcome) for outcome in outcomes])
+        logs = np.array([bet.log_wealth(Losses.of_counts(*outcome)) for outcome in outcomes])
         assert chances @ np.exp(logs) <= 1 + 1e-9
-        assert chances[[bet.passes(*outcome) for outcome in outcomes]].sum() <= 0.1
+        assert chances[[bet.passes(Losses.of_counts(*outcome)) for outcome in outcomes]].sum() <= 0.1
 
 
 def test_counts_are_those_of_the_pairs():
     records = savers(0, 500)
     configuration = Configuration((("saver0", 0.6),), "none")
-    worse, better, same = count_discordant(records, configuration)
-    assert worse + better + same == 500
-    assert (worse - better) / 500 == pytest.approx(evaluate(records, configuration).accuracy_drop)
+    losses = count_losses(records, configuration)
+    assert losses.samples == 500 and set(losses.values) <= {-1, 0, 1}
+    assert losses.mean == pytest.approx(evaluate(records, configuration).accuracy_drop)
 
 
 def test_the_boldest_that_passes_is_promised():
@@ -65,12 +65,11 @@ def test_what_cannot_be_shown_is_not_promised():
 
 
 def test_samples_needed_are_enough():
-    counts = (20, 18, 962)
-    needed = samples_needed(counts, 0.01, 0.95)
-    shares = np.array(counts) / 1000
-    assert BettingTest(0.01, 0.95, needed, 0.038).passes(*(shares * needed))
-    assert not BettingTest(0.01, 0.95, needed // 2, 0.038).passes(*(shares * (needed // 2)))
-    assert samples_needed((30, 18, 952), 0.01, 0.95) is None
+    losses = Losses.of_counts(20, 18, 962)
+    needed = samples_needed(losses, 0.01, 0.95)
+    assert BettingTest(0.01, 0.95, needed, 0.038).passes(losses.times(needed / 1000))
+    assert not BettingTest(0.01, 0.95, needed // 2, 0.038).passes(losses.times(needed // 2 / 1000))
+    assert samples_needed(Losses.of_counts(30, 18, 952), 0.01, 0.95) is None
 
 
 def test_promises_hold_as_often_as_they_say():
@@ -79,12 +78,12 @@ def test_promises_hold_as_often_as_they_say():
     search = savers(4, 1000)
     path = [Configuration((("saver0", t),), "none") for t in np.linspace(0.99, 0.5, 30)]
     truth = {configuration: evaluate(population, configuration).accuracy_drop for configuration in path}
-    share = sum(count_discordant(search, path[10])[:2]) / 1000
+    share = count_losses(search, path[10]).mean_square
     random, broken, promised = np.random.default_rng(0), 0, 0
     for _ in range(200):
         rows = random.integers(20_000, size=1500)
         verdict = fixed_sequence_test(
-            population.take(rows), path, max_accuracy_drop=0.02, probability=0.8, discordance=share
+            population.take(rows), path, max_accuracy_drop=0.02, probability=0.8, expected=Expected(share)
         )
         promised += verdict.passed > 0
         broken += verdict.passed > 0 and truth[path[verdict.passed - 1]] > 0.02

@@ -1,6 +1,6 @@
-from dynamic_exit.chain.goal import Goal
-from dynamic_exit.chain.operating_point import Baseline, OperatingPoint, OperatingPoints
-from dynamic_exit.chain.point_parts import Guarantee
+from dynamic_exit.points.goal import Goal
+from dynamic_exit.points.operating_point import Baseline, OperatingPoint, OperatingPoints
+from dynamic_exit.points.parts import Guarantee
 
 
 def drops(*values: float) -> list[Goal]:

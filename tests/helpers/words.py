@@ -8,11 +8,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from dynamic_exit.artifact.folder import checksum
-from dynamic_exit.chain.operating_point import OperatingPoints
 from dynamic_exit.modeling import DynamicExitModelConfig
 from dynamic_exit.onnx.model_parts import ModelParts
 from dynamic_exit.onnx.part import Part
 from dynamic_exit.onnx.stitch import stitch
+from dynamic_exit.points.operating_point import OperatingPoints
 
 WORDS = ["[PAD]", "[UNK]", "good", "bad", "fine"]
 LABELS = ["negative", "neutral", "positive"]

@@ -13,9 +13,9 @@ from transformers.image_processing_utils import BatchFeature
 
 from dynamic_exit import DynamicExitModelForImageClassification as Model
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.operating_point import OperatingPoints
 from dynamic_exit.errors import ExportError, OperatingPointError
 from dynamic_exit.modeling import DynamicExitModelConfig
+from dynamic_exit.points.operating_point import OperatingPoints
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.records import Records
 

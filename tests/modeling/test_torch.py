@@ -13,9 +13,9 @@ import torch
 
 from dynamic_exit import DynamicExitModelForImageClassification as Model
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.operating_point import point_thresholds
 from dynamic_exit.core.batching import DEFAULT_BATCH_SIZE
 from dynamic_exit.errors import DynamicExitError, ExportError
+from dynamic_exit.points.operating_point import point_thresholds
 from dynamic_exit.records import Records
 
 INPUTS, LABELS = tiny.samples("test")

@@ -13,14 +13,14 @@ from dynamic_exit.analysis.benchmark import benchmark_folder
 from dynamic_exit.analysis.evaluate import evaluate_folder
 from dynamic_exit.analysis.inspect import inspect_folder
 from dynamic_exit.chain.evidence import Evidence
-from dynamic_exit.chain.goal import Goal
-from dynamic_exit.chain.operating_point import Baseline, OperatingPoint, OperatingPoints
 from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.errors import OperatingPointError
 from dynamic_exit.onnx.part import Part
 from dynamic_exit.pipeline.ending import drop_unreached
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.pipeline.stages import Build, RecordedBuild
+from dynamic_exit.points.goal import Goal
+from dynamic_exit.points.operating_point import Baseline, OperatingPoint, OperatingPoints
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.records import Records
 from dynamic_exit.runtime.stages import Stage, StageSet

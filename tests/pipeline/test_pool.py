@@ -15,7 +15,6 @@ from torch import nn
 from dynamic_exit.candidates import evaluation
 from dynamic_exit.candidates.pool import CandidatePool
 from dynamic_exit.candidates.recording import BATCHES, record
-from dynamic_exit.chain.operating_point import OperatingPoints
 from dynamic_exit.core.batching import DEFAULT_BATCH_SIZE
 from dynamic_exit.core.cache import Cache
 from dynamic_exit.core.hashing import digest
@@ -23,6 +22,7 @@ from dynamic_exit.core.model_fingerprint import module_fingerprint
 from dynamic_exit.core.progress import ProgressLog
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.pipeline.run import run
+from dynamic_exit.points.operating_point import OperatingPoints
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.targets.onnxruntime import OnnxRuntimeTarget
 from dynamic_exit.targets.stage_costs import stage_seconds

@@ -6,9 +6,9 @@ import pytest
 import tiny
 from log_lines import log_lines, log_to
 
-from dynamic_exit.chain.operating_point import OperatingPoints
 from dynamic_exit.errors import PassError
 from dynamic_exit.pipeline.run import run
+from dynamic_exit.points.operating_point import OperatingPoints
 from dynamic_exit.recipe import read_recipe
 
 EXITS = {"count": 1, "training": {"epochs": 6, "weighting": "reach"}}

@@ -8,9 +8,9 @@ import tiny
 import torch
 import yaml
 
-from dynamic_exit.chain.operating_point import OperatingPoints, point_thresholds
 from dynamic_exit.errors import TuningError
 from dynamic_exit.pipeline.run import run
+from dynamic_exit.points.operating_point import OperatingPoints, point_thresholds
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.records import Records
 

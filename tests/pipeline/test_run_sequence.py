@@ -7,8 +7,8 @@ import onnxruntime
 import pytest
 import tiny
 
-from dynamic_exit.chain.operating_point import point_thresholds
 from dynamic_exit.pipeline.run import run
+from dynamic_exit.points.operating_point import point_thresholds
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.records import Records
 

@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from dynamic_exit.artifact.output_lock import OutputLock
-from dynamic_exit.chain.goal import Goal
-from dynamic_exit.chain.operating_point import Baseline, OperatingPoint, OperatingPoints
 from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.errors import OutputError, VerificationError
 from dynamic_exit.guarantee.drop_checks import check_drops
 from dynamic_exit.onnx.verification import LOGIT_TOLERANCE, assert_equivalent, compare
+from dynamic_exit.points.goal import Goal
+from dynamic_exit.points.operating_point import Baseline, OperatingPoint, OperatingPoints
 from dynamic_exit.records import Records, StageTable
 from dynamic_exit.records.splits import split
 from dynamic_exit.runtime.model import DynamicExitModel

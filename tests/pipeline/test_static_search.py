@@ -9,16 +9,16 @@ import torch
 import yaml
 from log_lines import log_lines
 
-from dynamic_exit.chain import goal_limits
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.goal import Goal
 from dynamic_exit.errors import RecipeError, TuningError
 from dynamic_exit.modeling import AutoDynamicExitModel
 from dynamic_exit.pipeline.run import run
+from dynamic_exit.points import goal_limits
+from dynamic_exit.points.goal import Goal
 from dynamic_exit.recipe import parse_recipe, read_recipe
 from dynamic_exit.records import Records
-from dynamic_exit.search.optimizer import optimize
 from dynamic_exit.search.options import SearchOptions
+from dynamic_exit.tuning.optimizer import optimize
 
 TRAINED = {"epochs": 15, "learning_rate": 0.01}
 # untrained afterwards, a backbone of so few channels loses more than any drop allows

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from dynamic_exit.chain.goal import Goal
-from dynamic_exit.chain.operating_point import OperatingPoint
 from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.pipeline.verdict import better_alone, class_losses, unreached
+from dynamic_exit.points.goal import Goal
+from dynamic_exit.points.operating_point import OperatingPoint
 from dynamic_exit.records import Records
 
 

@@ -131,7 +131,26 @@ TABLE = [
         "two goals in a point",
         {"dynamic_exit__tuning__points": [{"max_accuracy_drop": 0.1, "budget": 0.5}]},
         None,
-        "key 'dynamic_exit.tuning.points.0' must hold either `max_accuracy_drop` or `budget`",
+        "key 'dynamic_exit.tuning.points.0' must hold one of `max_accuracy_drop`, `max_risk_increase` and `budget`",
+    ),
+    (
+        "unknown risk",
+        {"dynamic_exit__tuning__risk": "acuracy"},
+        None,
+        "key 'dynamic_exit.tuning.risk' names no risk: 'acuracy' is neither a file of costs (.csv, .npy) nor "
+        "file.py:function; did you mean 'accuracy'?",
+    ),
+    (
+        "increase of a risk that is accuracy",
+        {"dynamic_exit__tuning__max_risk_increase": 0.01},
+        None,
+        "key 'dynamic_exit.tuning' holds `max_risk_increase`, but its risk is accuracy; give `max_accuracy_drop`",
+    ),
+    (
+        "drop of accuracy where the risk is another",
+        {"dynamic_exit__tuning__risk": "top_5", "dynamic_exit__tuning__points": [{"max_accuracy_drop": 0.01}]},
+        None,
+        "key 'dynamic_exit.tuning' holds `max_accuracy_drop`, but its risk is top_5; give `max_risk_increase`",
     ),
     (
         "point called like the backbone",

@@ -195,6 +195,9 @@ def test_every_default_is_written(tmp_path):
             },
             "tuning": {
                 "max_accuracy_drop": 0.005,
+                "risk": "accuracy",
+                "max_risk_increase": None,
+                "max_class_drop": None,
                 "guarantee": None,
                 "cost": "macs",
                 "batch_size": 64,

@@ -7,9 +7,9 @@ import yaml
 from dynamic_exit import load_runner
 from dynamic_exit.artifact.manifest import TEXT, Manifest
 from dynamic_exit.artifact.model_card import model_card
-from dynamic_exit.chain.operating_point import Baseline, OperatingPoints
 from dynamic_exit.core.processor import instruction_set
 from dynamic_exit.modeling import DynamicExitModelConfig
+from dynamic_exit.points.operating_point import Baseline, OperatingPoints
 from dynamic_exit.report.metrics import Metrics
 from dynamic_exit.report.page import report_page
 from dynamic_exit.report.tables import candidates_table, class_table, metrics_table

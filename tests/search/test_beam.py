@@ -5,15 +5,15 @@ import pytest
 from instances import exits, random_records, savers
 
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.goal import Goal
 from dynamic_exit.errors import TuningError
+from dynamic_exit.points.goal import Goal
 from dynamic_exit.records import Records, StageTable
 from dynamic_exit.search.beam import Beam, fit_all, shortlist
-from dynamic_exit.search.optimizer import optimize
 from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.search.outcomes import ApproximateOutcomes, OutcomeCache
 from dynamic_exit.search.targets import count_target
 from dynamic_exit.search.thresholds import polish, rough_fits
+from dynamic_exit.tuning.optimizer import optimize
 
 GOAL = Goal(max_accuracy_drop=0.01)
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.goal import Goal
 from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.errors import OperatingPointError, RecordsError
+from dynamic_exit.points.goal import Goal
 from dynamic_exit.records import Records, StageTable
 from dynamic_exit.search import solver as search_module
 from dynamic_exit.search.dependencies import insert_saver, with_saver_always_on
-from dynamic_exit.search.optimizer import tune
 from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.search.solver import Search
+from dynamic_exit.tuning.optimizer import tune
 
 GOALS = [Goal(max_accuracy_drop=drop) for drop in (0.0, 0.02, 0.1)]
 

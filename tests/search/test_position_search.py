@@ -77,7 +77,7 @@ def test_an_option_that_is_as_good_as_the_best_remains():
 def test_thresholds_on_all_samples_part_the_same_samples():
     records = random_records(5, 60, 1, ties=True)
     room = np.empty(3 * 61, dtype=np.int64)
-    line = PositionSearch(Evidence("none").on(records), records.truth, (0,), slice(None), 62, room)
+    line = PositionSearch(Evidence("none").on(records), (0,), slice(None), 62, room)
     confidence = records.topk_probabilities[0, :, 0]
     for threshold in [*np.unique(confidence), np.float32(-1), np.float32(1)]:
         assert (line.leaves(line.option(threshold)) == (confidence > threshold)).all()

@@ -3,11 +3,11 @@ import pytest
 from instances import brute_force, exits, random_records, savers
 
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.goal import Goal
 from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.errors import TuningError
-from dynamic_exit.search.optimizer import front, optimize
+from dynamic_exit.points.goal import Goal
 from dynamic_exit.search.options import SearchOptions
+from dynamic_exit.tuning.optimizer import front, optimize
 
 
 @pytest.mark.parametrize("batch", range(10))

@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 
 from dynamic_exit.analysis.benchmark import _open_models, benchmark_folder
 from dynamic_exit.artifact.manifest import read_manifest
-from dynamic_exit.chain.operating_point import OperatingPoints, point_thresholds
 from dynamic_exit.errors import ExportError
 from dynamic_exit.onnx.dequantize import dequantize_part
 from dynamic_exit.onnx.opset import OPSET, ir_version
@@ -22,6 +21,7 @@ from dynamic_exit.onnx.part import OUTPUT, Part
 from dynamic_exit.onnx.quantize import QuantizationOptions, quantize_part
 from dynamic_exit.onnx.session import PartSession
 from dynamic_exit.pipeline.run import run
+from dynamic_exit.points.operating_point import OperatingPoints, point_thresholds
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.runtime.stages import Stage, StageSet
 from dynamic_exit.targets import float_twin, onnxruntime

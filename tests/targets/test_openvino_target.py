@@ -23,10 +23,10 @@ from dynamic_exit import (
     load_runner,
 )
 from dynamic_exit.analysis import benchmark_folder
-from dynamic_exit.chain.operating_point import point_thresholds
 from dynamic_exit.errors import ExportError, InputError, RecipeError
 from dynamic_exit.onnx.session import open_session
 from dynamic_exit.pipeline.run import run
+from dynamic_exit.points.operating_point import point_thresholds
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.recipe.target_registry import TARGETS
 from dynamic_exit.records import Records

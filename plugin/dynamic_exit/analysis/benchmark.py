@@ -10,10 +10,10 @@ import numpy as np
 from ..artifact.folder import MODEL_FILE, POINTS_FILE
 from ..artifact.manifest import CONFIG_FILE, Manifest, read_manifest
 from ..chain.names import FINAL, HIDDEN
-from ..chain.operating_point import BACKBONE, OperatingPoint, OperatingPoints, point_thresholds
 from ..chain.walk import Runnable, chain_steps, walk
 from ..errors import DataError, ExportError
 from ..guarantee.drop_checks import standard_error
+from ..points.operating_point import BACKBONE, OperatingPoint, OperatingPoints, point_thresholds
 from ..recipe.target_registry import DEFAULT_TARGET, TARGETS, TargetKind
 from ..report.descriptions import Benchmark, BenchmarkRow
 from ..runtime.stages import FLOAT, NamedPart

@@ -7,11 +7,11 @@ from typing import TypedDict
 import numpy as np
 
 from ..chain.names import FINAL
-from ..chain.operating_point import BACKBONE, OperatingPoint
 from ..core.batching import named_batches
 from ..data.checks import check_labels, check_same_format
 from ..guarantee.drop_checks import standard_error
 from ..modeling.auto import AutoDynamicExitModel
+from ..points.operating_point import BACKBONE, OperatingPoint
 from ..records import Records
 from .samples import load_samples
 

@@ -9,8 +9,8 @@ import onnx
 from ..artifact.folder import MODEL_FILE, POINTS_FILE, STAGES_FOLDER
 from ..artifact.manifest import CONFIG_FILE, Manifest, read_manifest
 from ..chain.names import FINAL
-from ..chain.operating_point import BACKBONE, OperatingPoints
 from ..errors import ExportError
+from ..points.operating_point import BACKBONE, OperatingPoints
 from ..recipe.target_registry import DEFAULT_TARGET
 from ..report.descriptions import FolderDescription, ModelDescription
 from ..report.metrics import METRICS_FILE, Metrics

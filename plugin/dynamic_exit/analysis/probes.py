@@ -14,7 +14,6 @@ from ..candidates.making import MakingPlan, list_makings, plan_making
 from ..candidates.pool import CandidatePool
 from ..candidates.survey import CandidateSpec
 from ..candidates.teacher import training_samples
-from ..chain.goal import Goal
 from ..core import distributed
 from ..core.batching import DEFAULT_BATCH_SIZE, named_batches
 from ..core.logging import silenced
@@ -34,12 +33,13 @@ from ..passes.quantization import int8_options
 from ..passes.tiny_saver import FineTuneStanza
 from ..passes.tiny_saver.makers import MakerTask
 from ..passes.training import as_model_input
+from ..points.goal import Goal
 from ..recipe.static_choices import StaticChoice
 from ..records import Records
-from ..search.optimizer import optimize
 from ..search.options import SearchOptions
 from ..targets.onnxruntime import export_whole
 from ..targets.stage_costs import ROUNDS, TIME_LIMIT
+from ..tuning.optimizer import optimize
 
 # samples on which heads and the search for thresholds are tried
 _EXIT_SAMPLES, _SEARCH_SAMPLES = 128, 400

@@ -1,6 +1,6 @@
 """The model card (`README.md`) of a written folder."""
 
-from ..chain.operating_point import OperatingPoints
+from ..points.operating_point import OperatingPoints
 from ..recipe.target_registry import TARGETS
 from ..report.metrics import Metrics
 from ..report.tables import Table, class_table, metrics_table

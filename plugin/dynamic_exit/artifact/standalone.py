@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..chain.operating_point import OperatingPoints
 from ..errors import ExportError, InputError
 from ..onnx.inference import CPU, open_file
+from ..points.operating_point import OperatingPoints
 from ..recipe.target_registry import DEFAULT_TARGET
 from .file_runner import FileRunner, Runner
 from .folder import MODEL_FILE, POINTS_FILE, check_files, missing_folder

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..chain.operating_point import BACKBONE, OperatingPoint, OperatingPoints, point_thresholds
 from ..chain.thresholds import check_thresholds
 from ..errors import ExportError, OperatingPointError
+from ..points.operating_point import BACKBONE, OperatingPoint, OperatingPoints, point_thresholds
 from .file_runner import Runner
 from .manifest import CONFIG_FILE, Manifest
 

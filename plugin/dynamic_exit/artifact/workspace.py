@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ..chain.operating_point import OperatingPoints
 from ..core import distributed
 from ..core.logging import logging_to
 from ..data.run_inputs import RunInputs
@@ -14,6 +13,7 @@ from ..errors import OutputError
 from ..graph import Classifier, find_max_tokens
 from ..passes.stanza import Preprocessing
 from ..passes.tiny_saver import FINE_TUNED_SUFFIX
+from ..points.operating_point import OperatingPoints
 from ..recipe.yaml_io import recipe_text
 from ..records import Records
 from ..report.metrics import METRICS_FILE, Metrics

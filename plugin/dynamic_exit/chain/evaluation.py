@@ -28,6 +28,8 @@ class Evaluation:
         exit_index: int64 (N,); index of the stage where each sample exits.
         prediction: int64 (N,); the predicted class.
         confidence: float32 (N,); of the prediction.
+        worth: (N,); of each answer to the risk of the records, see `Records.worth`.
+        final_worth: (N,); of the backbone's answers.
     """
 
     accuracy: float
@@ -38,11 +40,28 @@ class Evaluation:
     exit_index: np.ndarray
     prediction: np.ndarray
     confidence: np.ndarray
+    worth: np.ndarray
+    final_worth: np.ndarray
 
     @property
     def accuracy_drop(self) -> float:
         """The backbone's accuracy less this one; negative for a gain."""
         return self.baseline_accuracy - self.accuracy
+
+    @property
+    def risk(self) -> float:
+        """1 less the mean worth of answers; the share of wrong answers where the risk is accuracy."""
+        return float(1 - self.worth.mean())
+
+    @property
+    def risk_increase(self) -> float:
+        """The risk less the backbone's; the accuracy drop where the risk is accuracy."""
+        return float(self.final_worth.mean() - self.worth.mean())
+
+    @property
+    def losses(self) -> np.ndarray:
+        """float64 (N,): how much less each answer is worth than the backbone's."""
+        return self.final_worth.astype(np.float64) - self.worth
 
 
 def evaluate(records: Records, configuration: Configuration) -> Evaluation:
@@ -69,6 +88,8 @@ def evaluate(records: Records, configuration: Configuration) -> Evaluation:
     exit_index = np.full(samples, len(records.stages) - 1, dtype=np.int64)
     prediction = np.empty(samples, dtype=np.int64)
     confidence = np.empty(samples, dtype=np.float32)
+    final_worth = records.final_worth
+    worth = np.empty(samples, dtype=final_worth.dtype)
     stages = [*(index for index, _ in chain), len(records.stages) - 1]
     thresholds = [*(threshold for _, threshold in chain), np.float32(-np.inf)]
 
@@ -79,9 +100,10 @@ def evaluate(records: Records, configuration: Configuration) -> Evaluation:
         leaves = sure > threshold
         gone = in_play[leaves]
         exit_index[gone], prediction[gone], confidence[gone] = stage, classes[leaves], sure[leaves]
+        worth[gone] = recorded.worth(seen, classes[leaves], gone)
         in_play = in_play[~leaves]
 
-    truth = records.truth
+    truth = records.labelled_truth
     paid = records.stage_table.exit_cost(tuple(stages[:-1]))
     rates = np.array([(exit_index == stage).mean() for stage in stages])
     cost = float(rates @ paid)
@@ -94,6 +116,8 @@ def evaluate(records: Records, configuration: Configuration) -> Evaluation:
         exit_index=exit_index,
         prediction=prediction,
         confidence=confidence,
+        worth=worth,
+        final_worth=final_worth,
     )
 
 

@@ -28,7 +28,6 @@ from .options import (
     check_guarantee_option,
     exit_if_unmet,
     load_recipe,
-    read_overrides,
 )
 from .render import print_table
 from .running import RunOptions, run_and_print
@@ -127,11 +126,22 @@ def validate(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Find every fault of a recipe, its models and its data, without running it."""
-    from .validating import print_validation
+    """Check a recipe, its models and its data without running it."""
+    from ..candidates.pool import CandidatePool
+    from ..core.cache import Cache
+    from ..pipeline.inputs import load_run_inputs
 
     with terminal_log(quiet, verbose):
-        print_validation(recipe, read_overrides(override), as_json)
+        loaded = load_recipe(recipe, override)
+        run_inputs = load_run_inputs(loaded)
+        run_inputs.log_notes()
+        pool = CandidatePool.of(run_inputs, Cache(None))
+        candidates = len(pool.specs) + sum(len(each.shares) for each in pool.makers) if pool else 0
+    if as_json:
+        print(json.dumps(loaded.model_dump(mode="json"), indent=2))
+        return
+    sizes = ", ".join(f"{len(split)} {key}" for key, split in run_inputs.splits.items())
+    print(f"{recipe} is valid: {run_inputs.classes} classes, {sizes} samples, {candidates} candidates")
 
 
 @app.command()
@@ -256,6 +266,9 @@ def tune(
     output: Annotated[Path, typer.Option(help="operating_points.json to write")],
     max_accuracy_drop: Annotated[list[float] | None, typer.Option(help="allowed drop, 0.005 is half a point")] = None,
     guarantee: Annotated[float | None, typer.Option(help="probability with which the allowed drop must hold")] = None,
+    max_class_drop: Annotated[float | None, typer.Option(help="largest drop of any class, or group of records")] = None,
+    risk: Annotated[str, typer.Option(help="accuracy, top_5, balanced_accuracy, agreement, a file")] = "accuracy",
+    max_risk_increase: Annotated[list[float] | None, typer.Option(help="allowed increase of another risk")] = None,
     max_savers: Annotated[int | None, typer.Option(help="maximum number of savers in a chain")] = None,
     fuse: Annotated[str, typer.Option(help="auto, none, mean or product: how stages answer together")] = "auto",
     confidence: Annotated[
@@ -274,32 +287,37 @@ def tune(
     """Find operating points for records, and report them on samples that were not searched."""
     from ..chain.evidence import Evidence
     from ..guarantee.drop_checks import check_drops, describe_unmet_requirements
+    from ..points.goal_limits import allowed_drops
     from ..records import Records, part_records
+    from ..records.risk import parse_risk
     from ..report.tables import tuned_points_table
-    from ..search.optimizer import DEFAULT_DROPS, tune_file
     from ..search.options import SearchOptions
+    from ..tuning.optimizer import DEFAULT_DROPS, tune_file
 
     check_guarantee_option(require_guarantee, guarantee, "as --guarantee")
-    options = SearchOptions(Evidence(fuse, confidence), max_savers, seed)
+    drops = allowed_drops(risk, max_accuracy_drop, max_risk_increase) or DEFAULT_DROPS
     if plot is not None:
         from ..report.front import check_plot, plot_search
 
         check_plot(plot)
     with terminal_log(quiet, verbose):
         table, others = Records.read(records), Records.read(report) if report else None
+        judged_by = parse_risk(risk, max(each.classes for each in (table, others) if each))
+        options = SearchOptions(Evidence(fuse, confidence), max_savers, seed, risk=judged_by)
         points = tune_file(
             table,
             output,
             options,
-            max_accuracy_drops=max_accuracy_drop or DEFAULT_DROPS,
+            max_accuracy_drops=drops,
             guarantee=guarantee,
+            max_class_drop=max_class_drop,
             search_fraction=search_fraction,
             report=others,
         )
         parts = part_records(table, search_fraction, guarantee is not None, seed, others)
         if plot is not None:
             plot_search(parts, points, plot, options)
-        judged = check_drops(points, parts.reported)
+        judged = check_drops(points, parts.reported.with_risk(judged_by.fit(parts.reported)))
     exceeding = [each for each in judged if each.exceeds_allowed_drop]
     for warning in (*points.warnings, *(each.warning for each in exceeding)):
         print(f"dynamic-exit: {warning}", file=sys.stderr)

@@ -5,21 +5,23 @@ Risk control by fixed-sequence testing (Learn then Test, arXiv 2110.01052; for e
 boldest until one fails.
 """
 
-from .betting_test import BettingTest, samples_needed
+from .betting_test import BettingTest, Losses, samples_needed
 from .certify import Certificate, ConfigurationSearch, certify_boldest, make_test_sequence
 from .drop_checks import DropCheck, check_drops, describe_unmet_requirements, standard_error, with_standard_error
-from .fixed_sequence import TestOutcome, check_probability, count_discordant, fixed_sequence_test
+from .fixed_sequence import Expected, TestOutcome, check_probability, count_losses, fixed_sequence_test
 
 __all__ = [
     "BettingTest",
     "Certificate",
     "ConfigurationSearch",
     "DropCheck",
+    "Expected",
+    "Losses",
     "TestOutcome",
     "certify_boldest",
     "check_drops",
     "check_probability",
-    "count_discordant",
+    "count_losses",
     "describe_unmet_requirements",
     "fixed_sequence_test",
     "make_test_sequence",

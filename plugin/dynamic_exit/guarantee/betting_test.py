@@ -1,17 +1,18 @@
-"""One test of an accuracy drop by betting (Waudby-Smith and Ramdas, arXiv 2010.09686).
+"""One test of an accuracy drop, or an increase of risk, by betting (Waudby-Smith and Ramdas, arXiv 2010.09686).
 
-The bet is on the paired difference per sample, d = backbone correct - dynamic correct, in {-1, 0, 1}. If E[d] > a, any
-wealth
+The bet is on the paired loss per sample, d = worth of the backbone's answer - worth of the dynamic one, scaled into
+[-1, 1]: one of -1, 0 and 1 where the risk is accuracy. If E[d] > a, any wealth
 
-    W(b) = (1 - b (1 - a))^n[+1] * (1 + b a)^n[0] * (1 + b (1 + a))^n[-1],    0 <= b < 1 / (1 - a)
+    W(b) = product over samples of (1 + b (a - d)),    0 <= b < 1 / (1 - a)
 
 has an expectation of at most 1, and so has a mixture over b that is fixed beforehand; it exceeds 1 / (1 - P) with
 probability at most 1 - P, for any number of samples: no normal approximation, and backbone and dynamic answer need not
-be independent. Good bets depend on how often the two differ, which the search samples tell. If labels are unknown, d
-says that the dynamic answer differs from the backbone's, and the guarantee is about disagreement.
+be independent. Good bets depend on the mean square of d, which the search samples tell. If labels are unknown, d says
+that the dynamic answer differs from the backbone's, and the guarantee is about disagreement.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
@@ -24,6 +25,54 @@ _STAKES = np.array([0.25, 0.5, 0.25])
 _MAX_SAMPLES = 1e12
 
 
+class Losses(NamedTuple):
+    """Paired losses of samples: the distinct values, and how often each occurs.
+
+    Attributes:
+        values: float64 (n,) in [-1, 1].
+        counts: float64 (n,) >= 0.
+    """
+
+    values: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of(cls, losses: np.ndarray) -> "Losses":
+        """Count the losses (N,) of samples."""
+        values, counts = np.unique(losses, return_counts=True)
+        return cls(values.astype(np.float64), counts.astype(np.float64))
+
+    @classmethod
+    def of_counts(cls, worse: float, better: float, same: float) -> "Losses":
+        """Return the losses of answers that are right or wrong.
+
+        Args:
+            worse: Samples that only the backbone answers correctly.
+            better: Samples that only the configuration answers correctly.
+            same: All others.
+        """
+        return cls(np.array([1.0, -1.0, 0.0]), np.array([worse, better, same], dtype=np.float64))
+
+    @property
+    def samples(self) -> float:
+        """Their number."""
+        return float(self.counts.sum())
+
+    @property
+    def mean(self) -> float:
+        """The mean loss: the accuracy drop, or increase of risk."""
+        return float(self.counts @ self.values / self.samples)
+
+    @property
+    def mean_square(self) -> float:
+        """The mean of squares: the share of samples that only one of both answers correctly."""
+        return float(self.counts @ self.values**2 / self.samples)
+
+    def times(self, factor: float) -> "Losses":
+        """Return so many times as many samples with the same shares."""
+        return Losses(self.values, self.counts * factor)
+
+
 @dataclass(frozen=True)
 class BettingTest:
     """A test of ``true drop > allowed``, fixed before the calibration samples are looked at.
@@ -32,8 +81,8 @@ class BettingTest:
         allowed: The allowed drop, in (-1, 1).
         probability: Of keeping it, in (0, 1).
         samples: Number of calibration samples.
-        discordance: The expected share of samples that only one of backbone and configuration answers correctly. A
-            wrong guess costs power, never validity.
+        discordance: The expected mean square of losses: the share of samples that only one of backbone and
+            configuration answers correctly. A wrong guess costs power, never validity.
         widest: The largest allowed drop, in absolute value, of all tests that shall bet alike; the own one if None.
             Tests that bet alike pass in order: what passes for a drop passes for every larger one.
     """
@@ -54,45 +103,41 @@ class BettingTest:
         widest = max(abs(self.allowed), self.widest or 0.0)
         return np.minimum(_BET_FACTORS * best, 0.95 / (1 + widest))
 
-    def log_wealth(self, worse: float, better: float, same: float) -> float:
+    def log_wealth(self, losses: Losses) -> float:
         """Return the logarithm of the mixed wealth.
 
         Args:
-            worse: Samples that only the backbone answers correctly.
-            better: Samples that only the configuration answers correctly.
-            same: All others.
+            losses: Of the calibration samples.
 
         Returns:
             The logarithm; if the true drop exceeds the allowed one, the expectation of its exponential is at most 1.
         """
-        bets = self.bets
-        wealth = worse * np.log1p(-bets * (1 - self.allowed)) + same * np.log1p(bets * self.allowed)
-        return float(logsumexp(wealth + better * np.log1p(bets * (1 + self.allowed)), b=_STAKES))
+        factors = np.log1p(self.bets[:, None] * (self.allowed - losses.values))
+        return float(logsumexp(factors @ losses.counts, b=_STAKES))
 
-    def passes(self, worse: float, better: float, same: float) -> bool:
-        """Return whether these counts reject ``true drop > allowed`` at level ``1 - probability``."""
-        return self.log_wealth(worse, better, same) >= -np.log1p(-self.probability)
+    def passes(self, losses: Losses) -> bool:
+        """Return whether these losses reject ``true drop > allowed`` at level ``1 - probability``."""
+        return self.log_wealth(losses) >= -np.log1p(-self.probability)
 
 
-def samples_needed(counts: tuple[int, int, int], allowed: float, probability: float) -> int | None:
+def samples_needed(losses: Losses, allowed: float, probability: float) -> int | None:
     """Return about how many samples with the same shares would pass the test.
 
     Args:
-        counts: (worse, better, same).
+        losses: Of some samples.
         allowed: The allowed drop, in (-1, 1).
         probability: In (0, 1).
 
     Returns:
         The number; None if the observed drop is not below the allowed one.
     """
-    samples = sum(counts)
-    worse, better, same = (count / samples for count in counts)
-    if worse - better >= allowed:
+    samples = losses.samples
+    if losses.mean >= allowed:
         return None
 
     def enough(number: float) -> bool:
-        test = BettingTest(allowed, probability, int(number), max(worse + better, 1 / samples))
-        return test.passes(worse * number, better * number, same * number)
+        test = BettingTest(allowed, probability, int(number), max(losses.mean_square, 1 / samples))
+        return test.passes(losses.times(number / samples))
 
     high = 1.0
     while not enough(high):

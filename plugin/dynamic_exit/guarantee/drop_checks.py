@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..chain.evaluation import evaluate
-from ..chain.operating_point import OperatingPoints
+from ..chain.group_losses import group_losses
+from ..chain.thresholds import Configuration
+from ..points.operating_point import OperatingPoints
 from ..records import Records
 
 #: A drop beyond the allowed one by more than this many standard errors contradicts it.
@@ -53,9 +55,57 @@ def paired_standard_error(before: np.ndarray, after: np.ndarray) -> float:
     return math.sqrt(max(0.0, lost + gained - (lost - gained) ** 2 / samples)) / samples
 
 
+def mean_error(losses: np.ndarray) -> float:
+    """Return the standard error of the mean of losses (N,)."""
+    return float(losses.std() / math.sqrt(len(losses)))
+
+
+@dataclass(frozen=True)
+class GroupCheck:
+    """The class or group that exceeds a limit on drops by most standard errors.
+
+    Attributes:
+        what: ``class 3``, for instance.
+        samples: Number of its samples.
+        drop: What it loses, as a share.
+        error: Standard error of the drop.
+        allowed: The limit.
+    """
+
+    what: str
+    samples: int
+    drop: float
+    error: float
+    allowed: float
+
+    @property
+    def exceeds(self) -> bool:
+        """Whether the drop exceeds the limit by more than two standard errors."""
+        return _exceeds(self.drop, self.allowed, self.error, self.samples)
+
+    @property
+    def warning(self) -> str:
+        """One sentence about a drop that exceeds the limit."""
+        return (
+            f"{self.what} loses {100 * self.drop:.1f} ± {100 * self.error:.1f} points on its {self.samples} test "
+            f"samples, more than two standard errors beyond the allowed {100 * self.allowed:g}; its calibration "
+            "samples are too few, or unlike the test samples"
+        )
+
+    @classmethod
+    def of(cls, records: Records, configuration: Configuration, allowed: float) -> "GroupCheck":
+        """Check every class or group of records."""
+        what = "class" if records.groups is None else "group"
+        checks = [
+            cls(f"{what} {group}", len(losses), float(losses.mean()), mean_error(losses), allowed)
+            for group, losses in group_losses(records, configuration).items()
+        ]
+        return max(checks, key=lambda check: (check.drop - allowed) / max(check.error, 1 / check.samples))
+
+
 @dataclass(frozen=True)
 class DropCheck:
-    """The accuracy drop of one operating point on held-out samples.
+    """The accuracy drop of one operating point on held-out samples, and what its goal is about.
 
     Attributes:
         name: Name of the point.
@@ -63,7 +113,11 @@ class DropCheck:
         accuracy: 0..1.
         accuracy_drop: Accuracy of the reference model less this one.
         drop_error: Standard error of the drop.
-        allowed: The drop that the point was tuned for; None if its goal is a budget.
+        allowed: The drop, or increase of risk, that the point was tuned for; None if its goal is a budget.
+        risk: Name of the risk of the goal.
+        risk_increase: Over that of the reference model; the accuracy drop if the risk is accuracy.
+        risk_error: Standard error of the increase.
+        groups: The limit on what classes or groups lose; None without one.
     """
 
     name: str
@@ -72,25 +126,38 @@ class DropCheck:
     accuracy_drop: float
     drop_error: float
     allowed: float | None
+    risk: str
+    risk_increase: float
+    risk_error: float
+    groups: GroupCheck | None = None
 
     @property
     def exceeds_allowed_drop(self) -> bool:
-        """Whether the drop exceeds the allowed one by more than two standard errors."""
-        if self.allowed is None:
-            return False
-        # where all samples agree the estimated error is 0; one sample that differs may have been missed by chance
-        error = max(self.drop_error, 1 / self.samples)
-        return self.accuracy_drop - self.allowed > MAX_STANDARD_ERRORS * error
+        """Whether a drop exceeds the allowed one by more than two standard errors, of all samples or of a group."""
+        return self._exceeds or (self.groups is not None and self.groups.exceeds)
+
+    @property
+    def _exceeds(self) -> bool:
+        return self.allowed is not None and _exceeds(self.risk_increase, self.allowed, self.risk_error, self.samples)
 
     @property
     def warning(self) -> str:
         """One sentence about a drop that exceeds the allowed one."""
-        drop, error = 100 * self.accuracy_drop, 100 * self.drop_error
+        if not self._exceeds and self.groups:
+            return f"{self.name}: {self.groups.warning}"
+        drop, error, what = 100 * self.risk_increase, 100 * self.risk_error, ""
+        if self.risk != "accuracy":
+            what = f" of {self.risk}"
         return (
-            f"{self.name}: it loses {drop:.1f} ± {error:.1f} points on the {self.samples} test samples, more than two "
-            f"standard errors beyond the allowed {100 * (self.allowed or 0.0):g}; "
+            f"{self.name}: it loses {drop:.1f} ± {error:.1f} points{what} on the {self.samples} test samples, more "
+            f"than two standard errors beyond the allowed {100 * (self.allowed or 0.0):g}; "
             "calibration samples are too few, or unlike the test samples"
         )
+
+
+def _exceeds(drop: float, allowed: float, error: float, samples: int) -> bool:
+    # where all samples agree the estimated error is 0; one sample that differs may have been missed by chance
+    return drop - allowed > MAX_STANDARD_ERRORS * max(error, 1 / samples)
 
 
 def check_drops(
@@ -103,7 +170,7 @@ def check_drops(
 
     Args:
         points: The points.
-        records: Samples that neither training nor search has seen.
+        records: Samples that neither training nor search has seen, judged by the risk of the goals.
         allowed: The allowed drop of each point, None for another goal; the goals of the points by default.
         reference: bool (N,): where the model that drops are relative to is correct; the backbone by default.
 
@@ -111,14 +178,21 @@ def check_drops(
         One check per point.
     """
     if allowed is None:
-        allowed = [point.goal.max_accuracy_drop if point.goal else None for point in points.points]
-    before = records.topk_classes[-1, :, 0] == records.truth if reference is None else reference
+        goals = [point.goal for point in points.points]
+        allowed = [goal.allowed_drop if goal and goal.budget is None else None for goal in goals]
+    truth = records.labelled_truth
+    before = records.topk_classes[-1, :, 0] == truth if reference is None else reference
     checks = []
     for point, drop_limit in zip(points.points, allowed, strict=True):
-        correct = evaluate(records, point.configuration).prediction == records.truth
-        accuracy = float(correct.mean())
-        drop, error = float(before.mean()) - accuracy, paired_standard_error(before, correct)
-        checks.append(DropCheck(point.name, len(records), accuracy, drop, error, drop_limit))
+        figures = evaluate(records, point.configuration)
+        correct = figures.prediction == truth
+        drop, error = float(before.mean()) - figures.accuracy, paired_standard_error(before, correct)
+        risk = records.risk.name, figures.risk_increase, mean_error(figures.losses)
+        if records.risk.name == "accuracy":
+            risk = "accuracy", drop, error
+        limit = point.goal.max_class_drop if point.goal else None
+        groups = None if limit is None else GroupCheck.of(records, point.configuration, limit)
+        checks.append(DropCheck(point.name, len(records), figures.accuracy, drop, error, drop_limit, *risk, groups))
     return checks
 
 
@@ -139,7 +213,7 @@ def describe_unmet_requirements(
         samples_differ: Whether test samples differ from those that guarantees are about.
         required: Names of points that must exist.
     """
-    with_drop = [point for point in points.points if point.goal and point.goal.max_accuracy_drop is not None]
+    with_drop = [point for point in points.points if point.goal and point.goal.budget is None]
     promised = [point.name for point in with_drop if point.guarantee is not None]
     unmet = {
         "not reached: ": [name for name in required if name not in points.names],

@@ -1,14 +1,33 @@
 """Fixed-sequence testing: configurations in a fixed order are tested until one fails."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from ..chain.evaluation import evaluate
-from ..chain.point_parts import Guarantee
+from ..chain.group_losses import group_losses
 from ..chain.thresholds import Configuration
 from ..errors import TuningError
+from ..points.parts import Guarantee
 from ..records import Records
-from .betting_test import DISCORDANCE, BettingTest, samples_needed
+from .betting_test import DISCORDANCE, BettingTest, Losses, samples_needed
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What is expected of losses before calibration samples are looked at. Wrong guesses cost power, never validity.
+
+    Attributes:
+        discordance: The mean square of losses: the share of samples that only one of backbone and configuration
+            answers correctly.
+        widest: As for `BettingTest`.
+        by_group: The mean square within each group.
+    """
+
+    discordance: float = DISCORDANCE
+    widest: float | None = None
+    by_group: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -30,21 +49,54 @@ class TestOutcome:
     samples_needed: int | None = None
 
 
-def count_discordant(records: Records, configuration: Configuration) -> tuple[int, int, int]:
-    """Count the samples on which backbone and configuration differ.
+def count_losses(records: Records, configuration: Configuration) -> Losses:
+    """Count the paired losses of a configuration below the backbone.
 
     Args:
         records: Samples; where a label is unknown, the backbone's answer counts as correct.
         configuration: What to compare.
 
     Returns:
-        (worse, better, same), which sum to the number of samples.
+        What each answer is worth less than the backbone's, over the most that it can be.
     """
-    truth = records.truth
-    baseline = records.topk_classes[-1, :, 0] == truth
-    correct = evaluate(records, configuration).prediction == truth
-    worse, better = int((baseline & ~correct).sum()), int((~baseline & correct).sum())
-    return worse, better, len(records) - worse - better
+    return Losses.of(evaluate(records, configuration).losses / records.risk.largest)
+
+
+class _Limit:
+    """One limit on a mean loss that a guarantee is about: of all samples, or of a group."""
+
+    def __init__(self, of: str, allowed: float, losses: Losses, discordance: float, scale: float) -> None:
+        self.of, self.allowed, self.losses, self.discordance, self.scale = of, allowed, losses, discordance, scale
+
+    def failure(self, probability: float, widest: float | None) -> TestOutcome | None:
+        """Return why the limit is not shown to hold; None if it is."""
+        allowed, samples = self.allowed / self.scale, int(self.losses.samples)
+        widest = None if widest is None else widest / self.scale
+        if samples and BettingTest(allowed, probability, samples, self.discordance, widest).passes(self.losses):
+            return None
+        if not samples:
+            return TestOutcome(0, None, f"no calibration sample is{self.of}")
+        needed = samples_needed(self.losses, allowed, probability)
+        reason = (
+            f"{samples} calibration samples{self.of}, on which the safest configuration loses "
+            f"{self.losses.mean * self.scale:.4f}, do not show that it loses at most {self.allowed:g} with probability "
+            f"{probability:g}; "
+            + (f"about {needed} would be needed" if needed else "no number of such samples would: allow a larger drop")
+        )
+        return TestOutcome(0, None, reason, needed)
+
+
+def _limits(
+    records: Records, configuration: Configuration, allowed: float, max_class_drop: float | None, expected: Expected
+) -> Iterator[_Limit]:
+    scale = records.risk.largest
+    yield _Limit("", allowed, count_losses(records, configuration), expected.discordance, scale)
+    if max_class_drop is not None:
+        what, found = "class" if records.groups is None else "group", group_losses(records, configuration)
+        for group in sorted({*found, *expected.by_group}):
+            losses = Losses.of(found.get(group, np.empty(0)))
+            share = expected.by_group.get(group, DISCORDANCE)
+            yield _Limit(f" of {what} {group}", max_class_drop, losses, share, 1.0)
 
 
 def fixed_sequence_test(
@@ -53,19 +105,22 @@ def fixed_sequence_test(
     *,
     max_accuracy_drop: float,
     probability: float,
-    discordance: float = DISCORDANCE,
-    widest: float | None = None,
+    max_class_drop: float | None = None,
+    expected: Expected = Expected(),
 ) -> TestOutcome:
     """Test configurations from the safest to the boldest; the last that passes gets the guarantee.
+
+    A configuration passes if every one of its limits does, each at the full level: where one of them does not hold, it
+    alone passes with no more than the allowed probability (an intersection-union test), so that nothing has to be
+    shared out.
 
     Args:
         records: Calibration samples that neither search nor report uses.
         sequence: Configurations in an order that was fixed without these samples.
-        max_accuracy_drop: The allowed drop, in (-1, 1).
+        max_accuracy_drop: The allowed drop of accuracy, or increase of the records' risk, in (-1, 1).
         probability: That of the guarantee, in (0, 1).
-        discordance: The expected share of samples that only one of backbone and configuration answers correctly,
-            from other samples than these.
-        widest: As for `BettingTest`.
+        max_class_drop: The allowed drop of every class or group; none if None.
+        expected: From other samples than these.
 
     Returns:
         The outcome.
@@ -76,27 +131,22 @@ def fixed_sequence_test(
     check_probability(probability)
     if not -1 < max_accuracy_drop < 1:
         raise TuningError(f"the allowed accuracy drop must be between -1 and 1; got {max_accuracy_drop:g}")
-    test = BettingTest(max_accuracy_drop, probability, len(records), discordance, widest)
-    passed, first = 0, None
+    passed = 0
     for configuration in sequence:
-        counts = count_discordant(records, configuration)
-        first = first or counts
-        if not test.passes(*counts):
+        limits = _limits(records, configuration, max_accuracy_drop, max_class_drop, expected)
+        failure = next(filter(None, (limit.failure(probability, expected.widest) for limit in limits)), None)
+        if failure and not passed:
+            return failure
+        if failure:
             break
         passed += 1
-    if passed:
-        guarantee = Guarantee(max_accuracy_drop=max_accuracy_drop, probability=probability, samples=len(records))
-        return TestOutcome(passed, guarantee)
-    if first is None:
+    if not passed:
         return TestOutcome(0, None, "there is no configuration to test beside the backbone alone")
-    needed = samples_needed(first, max_accuracy_drop, probability)
-    drop = (first[0] - first[1]) / len(records)
-    reason = (
-        f"{len(records)} calibration samples, on which the safest configuration loses {drop:.4f}, do not show that it "
-        f"loses at most {max_accuracy_drop:g} with probability {probability:g}; "
-        + (f"about {needed} would be needed" if needed else "no number of such samples would: allow a larger drop")
+    key = "max_accuracy_drop" if records.risk.name == "accuracy" else "max_risk_increase"
+    promise = {key: max_accuracy_drop, "max_class_drop": max_class_drop}
+    return TestOutcome(
+        passed, Guarantee.model_validate({**promise, "probability": probability, "samples": len(records)})
     )
-    return TestOutcome(0, None, reason, needed)
 
 
 def check_probability(probability: float) -> None:

@@ -19,8 +19,8 @@ from ..artifact.model_config import DynamicExitModelConfig
 from ..artifact.reopening import Opening
 from ..artifact.runner import open_runner
 from ..artifact.switch import OperatingPointSwitch
-from ..chain.operating_point import OperatingPoints
 from ..errors import InputError, WriteError, first_line
+from ..points.operating_point import OperatingPoints
 from .attributes import ClassifierAttributes, split_extras
 from .options import (
     LoadingOptions,

@@ -9,8 +9,8 @@ import numpy as np
 from ..chain.evaluation import evaluate
 from ..chain.evidence import Evidence
 from ..chain.names import FINAL
-from ..chain.operating_point import BACKBONE, OperatingPoint, OperatingPoints
 from ..chain.thresholds import Configuration
+from ..points.operating_point import BACKBONE, OperatingPoint, OperatingPoints
 from ..records import Records
 from .stages import RecordedBuild
 

@@ -23,6 +23,7 @@ from ..sources.models.weights import check_trained
 from ..sources.spelling import Note
 from .baseline_check import check_backbone
 from .pixel_range import explain_range_mismatch
+from .risk import risk_of
 
 
 class _EarlyBackbone:
@@ -94,6 +95,7 @@ def load_run_inputs(
         loaded = {key: replace(split, inputs=split.feeds(only)) for key, split in loaded.items()}
     example = {name: tensor[:2] for name, tensor in loaded["calibration"].tensors.items()}
     classes = check_logits("the backbone", backbone, backbone.select(example)).shape[1]
+    risk_of(recipe, classes)  # what is malformed is refused before any work
     labels = _labels(recipe, backbone.model, classes, calibration.class_names, notes.append)
     check_labels(loaded, classes, recipe.data.classes)
     no_weights = model is None and not builder.knows_untrained and not recipe.model.weights

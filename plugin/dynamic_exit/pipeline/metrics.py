@@ -7,14 +7,15 @@ import numpy as np
 
 from ..chain.evaluation import evaluate
 from ..chain.names import FINAL
-from ..chain.operating_point import OperatingPoints
 from ..chain.thresholds import ALWAYS_EXIT, NEVER_EXIT, Configuration
 from ..guarantee.drop_checks import DropCheck, check_drops, standard_error
 from ..guarantee.sample_shift import find_shift
 from ..onnx.verification import Agreement
+from ..points.operating_point import OperatingPoints
 from ..records import Records
 from ..report.metrics import (
     CandidateFigures,
+    GoalFigures,
     Metrics,
     PointFigures,
     QuantizationFigures,
@@ -71,7 +72,7 @@ def collect_metrics(
     build, calibration, test = recorded
     run_inputs, points, measured = build.run_inputs, model.points, model.measured
     effect = None if search else static_pass_effect(run_inputs)
-    checks = check_drops(points, model.test, reference=test.topk_classes[-1, :, 0] == test.truth)
+    checks = check_drops(points, model.test, reference=test.topk_classes[-1, :, 0] == test.labelled_truth)
     reference, rows = search or model.replacement, measured.rows
     goal_checks = reference.check_drops(points, model.test) if reference else checks
     if model.replacement:  # all costs are over that of what answers last, and the first row is the backbone
@@ -140,8 +141,23 @@ def _with_errors(
             check, of_goal = by_name[row.name]
             update["accuracy_drop"], update["accuracy_drop_standard_error"] = check.accuracy_drop, check.drop_error
             update["allowed_drop"], update["contradicted"] = of_goal.allowed, of_goal.exceeds_allowed_drop
+            if of_goal.risk != "accuracy" or of_goal.groups:
+                update["goal"] = _goal_figures(of_goal)
         found.append(row.model_copy(update=update))
     return found
+
+
+def _goal_figures(check: DropCheck) -> GoalFigures:
+    groups = check.groups
+    return GoalFigures(
+        risk=check.risk,
+        risk_increase=check.risk_increase,
+        risk_increase_standard_error=check.risk_error,
+        limited=groups and groups.what,
+        limited_drop=groups and groups.drop,
+        limited_drop_standard_error=groups and groups.error,
+        max_class_drop=groups and groups.allowed,
+    )
 
 
 def _stages_alone(records: Records) -> list[StageFigures]:

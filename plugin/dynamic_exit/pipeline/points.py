@@ -1,20 +1,31 @@
 """Tunes the operating points of a recipe on the records of its model."""
 
-from ..chain.goal import Goal
-from ..chain.operating_point import OperatingPoints
+from ..points.operating_point import OperatingPoints
 from ..records.splits import split
-from ..search.optimizer import tune
 from ..search.options import SearchOptions
+from ..tuning.optimizer import tune
 from .replacement import Replacement
+from .risk import risk_of
 from .stages import RecordedBuild
 from .static_search.results import StaticSearchResult
+
+
+def judged(recorded: RecordedBuild) -> RecordedBuild:
+    """Return a model with records that are judged by its recipe's risk, each fitted to its own samples.
+
+    Raises:
+        TuningError: As `risk_of`.
+    """
+    build, calibration, test = recorded
+    risk = risk_of(build.run_inputs.recipe, build.run_inputs.classes)
+    return RecordedBuild(build, *(records.with_risk(risk.fit(records)) for records in (calibration, test)))
 
 
 def tune_points(recorded: RecordedBuild, reference: StaticSearchResult | Replacement | None = None) -> OperatingPoints:
     """Search on calibration samples and report on test samples; a guarantee is tested on samples of its own.
 
     Args:
-        recorded: The model and its records.
+        recorded: The model and its records, judged by the recipe's risk.
         reference: Has the goals relative to what answers last, where those of the recipe are relative to another model.
 
     Returns:
@@ -29,12 +40,12 @@ def tune_points(recorded: RecordedBuild, reference: StaticSearchResult | Replace
     if tuning.guarantee is not None:
         searched, _, proven = split(len(calibration), 0.5, False, recipe.seed)
         calibration, proof = calibration.take(searched), calibration.take(proven)
-    written = [Goal(max_accuracy_drop=goal.max_accuracy_drop, budget=goal.budget) for goal in tuning.goals]
+    written = [goal.goal(tuning.max_class_drop) for goal in tuning.goals]
     points = tune(
         calibration,
         test,
         reference.goals if reference else written,
-        SearchOptions(recipe.dynamic_exit.evidence, seed=recipe.seed),
+        SearchOptions(recipe.dynamic_exit.evidence, seed=recipe.seed, risk=test.risk),
         guarantee_records=proof,
         guarantee=tuning.guarantee,
     )

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..chain.goal import Goal
-from ..chain.operating_point import BACKBONE, OperatingPoints
 from ..guarantee.drop_checks import DropCheck, check_drops, paired_standard_error
+from ..points.goal import Goal
+from ..points.operating_point import BACKBONE, OperatingPoints
 from ..records import Records
 from .ending import end_at
 from .stages import RecordedBuild

@@ -13,7 +13,6 @@ from torch import nn
 
 from ..artifact.workspace import Workspace
 from ..candidates.pool import CandidatePool
-from ..chain.operating_point import OperatingPoints
 from ..core import distributed
 from ..core.cache import Cache
 from ..core.logging import log_seconds, silenced
@@ -22,6 +21,7 @@ from ..core.progress import Progress
 from ..data.run_inputs import RunInputs
 from ..data.split import Split
 from ..errors import DynamicExitError
+from ..points.operating_point import OperatingPoints
 from ..recipe.recipe import Recipe
 from ..records import Records
 from ..report.metrics import Metrics
@@ -30,7 +30,7 @@ from .ending import drop_unreached
 from .exits import add_exits
 from .inputs import load_run_inputs
 from .metrics import FinishedModel, collect_metrics
-from .points import tune_points
+from .points import judged, tune_points
 from .replacement import replace_backbone
 from .savers import add_savers
 from .stages import RecordedBuild, add_costs, export_backbone, record_split
@@ -157,6 +157,7 @@ def _finish(workspace: Workspace, recorded: RecordedBuild, search: StaticSearchR
     with _records_kept(workspace, recorded.calibration):
         stanza = recorded.build.run_inputs.recipe.dynamic_exit.tiny_saver
         recorded, replacement = replace_backbone(recorded) if stanza and stanza.replace_backbone else (recorded, None)
+        recorded = judged(recorded)
         build = recorded.build
         with log_seconds(logger, "search for operating points"):
             points = tune_points(recorded, search or replacement)

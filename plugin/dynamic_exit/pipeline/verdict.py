@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..chain.evaluation import evaluate
-from ..chain.operating_point import BACKBONE, OperatingPoint
 from ..guarantee.drop_checks import MAX_STANDARD_ERRORS, paired_standard_error
+from ..points.operating_point import BACKBONE, OperatingPoint
 from ..records import Records
 
 #: A class that loses this many times the allowed drop is named.

@@ -100,6 +100,20 @@ class Recipe(StaticPasses):
         return self
 
     @model_validator(mode="after")
+    def _check_end_of_chain(self) -> Self:
+        dynamic = self.dynamic_exit
+        ends = {
+            "tiny_saver.replace_backbone": dynamic.tiny_saver is not None and dynamic.tiny_saver.replace_backbone,
+            "export.drop_unreached": self.export.drop_unreached,
+        }
+        for key, given in ends.items():
+            if given and dynamic.tuning.judges_otherwise:
+                raise refuse(
+                    f"has both `{key}`, which goes by accuracy, and `tuning.risk` or `tuning.max_class_drop`; keep one"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _check_stage_names(self) -> Self:
         saver = self.dynamic_exit.tiny_saver
         if saver and "final" in [candidate.stage_name for candidate in saver.models]:

@@ -9,8 +9,10 @@ import numpy as np
 
 from ..errors import RecordsError
 
-#: The name in files of `Records.requires`, the only array that may be absent.
+#: The name in files of `Records.requires`.
 REQUIRES = "needs"
+#: The arrays that may be absent.
+OPTIONAL = (REQUIRES, "groups")
 
 
 def read_arrays(path: Path, names: Sequence[str], mmap: bool) -> dict[str, np.ndarray]:
@@ -18,7 +20,7 @@ def read_arrays(path: Path, names: Sequence[str], mmap: bool) -> dict[str, np.nd
 
     Args:
         path: The file.
-        names: Names of its arrays; `REQUIRES` may be absent.
+        names: Names of its arrays; `OPTIONAL` ones may be absent.
         mmap: Memory-map the large arrays instead of loading them.
 
     Returns:
@@ -32,7 +34,7 @@ def read_arrays(path: Path, names: Sequence[str], mmap: bool) -> dict[str, np.nd
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            wanted = [name for name in names if name != REQUIRES or name in members]
+            wanted = [name for name in names if name not in OPTIONAL or name in members]
             missing = [name for name in wanted if name not in members]
             if missing:
                 raise RecordsError(f"'{path}' lacks the array '{missing[0]}'; a records file holds {', '.join(wanted)}")

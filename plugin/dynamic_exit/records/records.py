@@ -11,12 +11,14 @@ import numpy as np
 from ..core.atomic_write import atomic_write
 from ..errors import RecordsError, nearest
 from .memory_map import REQUIRES, read_arrays
+from .risk.base import Accuracy, Risk
 from .stage_table import StageTable
 from .top_k import top_k
 from .validation import check_answers, check_costs, check_shapes, check_stages
 
-# attributes whose array has another name in files
+# attributes whose array has another name in files, and those that are in no file
 _FILE_NAMES = {"requires": REQUIRES}
+_NOT_IN_FILES = ("risk", "weights")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +39,9 @@ class Records:
         cost_unit: ``macs`` or ``seconds``.
         requires: int64 (S,); the index of the saver that must be in use wherever this stage is, -1 for none; None if
             no stage requires another. The answers of a stage are those it gives behind the saver it requires.
+        groups: int64 (N,) >= 0; what limits on losses are kept for; the true classes if None.
+        risk: How answers are judged; not in files.
+        weights: float64 (N,) >= 0; how much each sample counts in the risk; all alike if None; not in files.
 
     Raises:
         RecordsError: An array is malformed; the message names it, says what came in and what to do.
@@ -52,6 +57,9 @@ class Records:
     prefix_cost: np.ndarray
     cost_unit: str
     requires: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    risk: Risk = Accuracy()
+    weights: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(str(name) for name in self.stages))
@@ -89,10 +97,52 @@ class Records:
         return bool((np.asarray(self.labels) >= 0).all())
 
     @property
+    def classes(self) -> int:
+        """The number of classes, as far as labels and answers tell."""
+        return 1 + max(int(self.topk_classes.max()), int(np.asarray(self.labels).max()))
+
+    @property
     def truth(self) -> np.ndarray:
-        """int64 (N,): the class that counts as correct: the label, or the final's answer if the label is unknown."""
+        """int64 (N,): the class that counts as correct: the label, or the final's answer if the label is unknown.
+
+        It is the final's answer throughout where the risk needs no labels.
+        """
+        return self.labelled_truth if self.risk.needs_labels else self.topk_classes[-1, :, 0].astype(np.int64)
+
+    @property
+    def labelled_truth(self) -> np.ndarray:
+        """int64 (N,): the label, or the final's answer if the label is unknown, whatever the risk."""
         labels = np.asarray(self.labels)
         return np.where(labels >= 0, labels, self.topk_classes[-1, :, 0]).astype(np.int64)
+
+    @property
+    def group(self) -> np.ndarray:
+        """int64 (N,): the group of each sample; its true class where no groups are given."""
+        return self.truth if self.groups is None else np.asarray(self.groups)
+
+    def worth(self, classes: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Return what answers are worth to the risk, weighed.
+
+        Args:
+            classes: int64 (n,), or (n, depth) of the risk; the answers.
+            rows: The samples.
+
+        Returns:
+            bool (n,), or float64 (n,) where answers are worth other numbers than 0 and 1.
+        """
+        worth = self.risk.worth(self.truth[rows], classes)
+        return worth if self.weights is None else worth * self.weights[rows]
+
+    @property
+    def final_worth(self) -> np.ndarray:
+        """What the final's answers are worth, as `worth` of all samples."""
+        kept = self.topk_classes[-1].astype(np.int64)
+        return self.worth(kept[:, 0] if self.risk.depth == 1 else kept[:, : self.risk.depth])
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether answers are worth 0 or 1 and all samples count alike, so that worth is a count."""
+        return self.weights is None and self.final_worth.dtype == bool
 
     @property
     def baseline_cost(self) -> float:
@@ -203,7 +253,8 @@ class Records:
         Raises:
             RecordsError: The file is missing, is no archive of arrays, lacks an array or holds a malformed one.
         """
-        file_names = {field.name: _FILE_NAMES.get(field.name, field.name) for field in fields(cls)}
+        named = [field.name for field in fields(cls) if field.name not in _NOT_IN_FILES]
+        file_names = {name: _FILE_NAMES.get(name, name) for name in named}
         arrays = read_arrays(Path(path), list(file_names.values()), mmap)
         values: dict[str, Any] = {name: arrays[key] for name, key in file_names.items() if key in arrays}
         for name, ndim in (("stages", 1), ("kinds", 1), ("cost_unit", 0)):
@@ -223,7 +274,7 @@ class Records:
         Raises:
             RecordsError: The file cannot be written.
         """
-        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        named = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _NOT_IN_FILES}
         arrays: dict[str, Any] = {
             _FILE_NAMES.get(name, name): np.asarray(value) for name, value in named.items() if value is not None
         }
@@ -252,7 +303,29 @@ class Records:
             labels=labels,
             topk_classes=self.topk_classes[:, rows],
             topk_probabilities=self.topk_probabilities[:, rows],
+            groups=None if self.groups is None else self.groups[rows],
+            weights=None if self.weights is None else self.weights[rows],
         )
+
+    def with_risk(self, risk: Risk) -> "Records":
+        """Return the same answers, judged by another risk.
+
+        Args:
+            risk: It must know what it needs of samples, see `Risk.fit`.
+
+        Raises:
+            RecordsError: The records keep fewer classes than it looks at.
+        """
+        if self.kept < min(risk.depth, self.classes):
+            raise RecordsError(
+                f"the risk '{risk.name}' looks at {risk.depth} classes of an answer, the records keep {self.kept}; "
+                "record more"
+            )
+        return self._replace(risk=risk)
+
+    def with_weights(self, weights: np.ndarray | None) -> "Records":
+        """Return the same answers, with samples that count differently: float64 (N,) >= 0, or None."""
+        return self._replace(weights=weights)
 
     def select(self, stages: Sequence[str]) -> "Records":
         """Return the records of some stages, in chain order, with the savers they require and the final.
@@ -306,56 +379,11 @@ class Records:
             raise RecordsError(f"join at least one part along 'samples' or 'stages'; got {len(parts)} along '{along}'")
         if len({part.cost_unit for part in parts}) != 1:
             raise RecordsError("the parts' costs are in different units; measure them in one")
-        k = min(part.kept for part in parts)
-        return _join_samples(parts, k) if along == "samples" else _join_stages(parts, k)
+        from .joining import join_samples, join_stages  # they make records
+
+        return join_samples(parts) if along == "samples" else join_stages(parts)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return shifted / shifted.sum(axis=-1, keepdims=True)
-
-
-def _join_samples(parts: Sequence[Records], k: int) -> Records:
-    columns = parts[0].stage_table.columns()
-    for part in parts[1:]:
-        others = part.stage_table.columns()
-        if any(not np.array_equal(others[name], column) for name, column in columns.items()):
-            raise RecordsError("only records of the same stages, positions and costs can be joined along samples")
-    return Records(
-        labels=np.concatenate([part.labels for part in parts]),
-        topk_classes=np.concatenate([part.topk_classes[:, :, :k] for part in parts], axis=1),
-        topk_probabilities=np.concatenate([part.topk_probabilities[:, :, :k] for part in parts], axis=1),
-        cost_unit=parts[0].cost_unit,
-        **columns,
-    )
-
-
-def _join_stages(parts: Sequence[Records], k: int) -> Records:
-    first = parts[0]
-    if any(not np.array_equal(part.labels, first.labels) for part in parts[1:]):
-        raise RecordsError("only records of the same samples can be joined along stages; the labels differ")
-    # the first part's final stays, the others' finals are the same backbone again
-    chosen = [(part, s) for part in parts for s in range(len(part.stages) - 1)]
-    chosen.sort(key=lambda item: (item[0].positions[item[1]], item[0].own_cost[item[1]]))
-    chosen.append((first, len(first.stages) - 1))
-    places = {item: place for place, item in enumerate(chosen)}
-    linked = any(part.requires is not None for part in parts)
-    positions = np.array([part.positions[s] for part, s in chosen], dtype=np.int64)
-    positions[-1] = max(part.positions[-1] for part in parts)
-    return Records(
-        labels=first.labels,
-        stages=tuple(part.stages[s] for part, s in chosen),
-        kinds=tuple(part.kinds[s] for part, s in chosen),
-        positions=positions,
-        topk_classes=np.stack([part.topk_classes[s, :, :k] for part, s in chosen]),
-        topk_probabilities=np.stack([part.topk_probabilities[s, :, :k] for part, s in chosen]),
-        own_cost=np.array([part.own_cost[s] for part, s in chosen]),
-        prefix_cost=np.array([part.prefix_cost[s] for part, s in chosen]),
-        cost_unit=first.cost_unit,
-        requires=np.array([_joined_requirement(item, places) for item in chosen], dtype=np.int64) if linked else None,
-    )
-
-
-def _joined_requirement(item: tuple[Records, int], places: dict[tuple[Records, int], int]) -> int:
-    part, stage = item
-    return -1 if part.requires is None or part.requires[stage] < 0 else places[part, int(part.requires[stage])]

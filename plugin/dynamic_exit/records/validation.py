@@ -40,6 +40,8 @@ def check_shapes(records: "Records") -> None:
     }
     if records.requires is not None:
         expected["requires"] = (np.int64, (count,), 1)
+    if records.groups is not None:
+        expected["groups"] = (np.int64, None, 1)
     for name, (dtype, shape, ndim) in expected.items():
         array = getattr(records, name)
         if not isinstance(array, np.ndarray) or array.dtype != dtype:
@@ -149,6 +151,11 @@ def check_answers(records: "Records") -> None:
     labels = records.labels
     if labels.min() < UNKNOWN_LABEL:
         raise RecordsError(f"'labels' must be classes from 0, or -1 where unknown; got {labels.min()}")
+    groups = records.groups
+    if groups is not None and (len(groups) != len(labels) or groups.min() < 0):
+        raise RecordsError(
+            f"'groups' must give each of {len(labels)} samples a group from 0; got {len(groups)} from {groups.min()}"
+        )
     for start in range(0, len(labels), CHUNK_ROWS):
         rows = slice(start, start + CHUNK_ROWS)
         for s, stage in enumerate(records.stages):

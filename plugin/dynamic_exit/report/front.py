@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 
 from ..chain.evaluation import evaluate
 from ..chain.evidence import Evidence
-from ..chain.operating_point import OperatingPoints
 from ..chain.thresholds import Configuration
 from ..core.atomic_write import atomic_write, check_writable
 from ..errors import OutputError
+from ..points.operating_point import OperatingPoints
 from ..records import Records
 from ..records.splits import Parts
-from ..search.optimizer import front
 from ..search.options import SearchOptions
+from ..tuning.optimizer import front
 
 
 def plot_front(
@@ -33,7 +33,7 @@ def plot_front(
         points: The operating points and their backbone.
         path: The image to write; its folder must exist.
         records: The samples that the points were measured on, for the front's figures.
-        front: Configurations as ``dynamic_exit.search.optimizer.front`` finds them.
+        front: Configurations as ``dynamic_exit.tuning.optimizer.front`` finds them.
 
     Raises:
         OutputError: The image cannot be written.

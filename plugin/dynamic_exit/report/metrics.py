@@ -29,6 +29,28 @@ class LatencyFigures(Figures):
     rounds: int
 
 
+class GoalFigures(Figures):
+    """What a goal is about beside the accuracy of all samples together.
+
+    Attributes:
+        risk: Name of the risk.
+        risk_increase: Over the backbone's; the accuracy drop if the risk is accuracy.
+        risk_increase_standard_error: Of the increase, over pairs of answers.
+        limited: The class or group nearest to its limit, or furthest beyond; None if there is no limit.
+        limited_drop: What it loses.
+        limited_drop_standard_error: Of that.
+        max_class_drop: The limit.
+    """
+
+    risk: str
+    risk_increase: float
+    risk_increase_standard_error: float
+    limited: str | None = None
+    limited_drop: float | None = None
+    limited_drop_standard_error: float | None = None
+    max_class_drop: float | None = None
+
+
 class PointFigures(Figures):
     """One operating point, or the backbone alone, on the test samples.
 
@@ -44,6 +66,7 @@ class PointFigures(Figures):
         accuracy_drop_standard_error: Of the drop, over pairs of answers.
         allowed_drop: What the point was tuned for; None if its goal is a budget.
         contradicted: Whether the drop lies beyond the allowed one by more than two standard errors.
+        goal: What the point's goal is about; None if that is accuracy alone.
         class_accuracy: Share of right answers among the samples of each class, in the order of ``class_names``; None
             where there are none.
     """
@@ -59,6 +82,7 @@ class PointFigures(Figures):
     accuracy_drop_standard_error: float | None = None
     allowed_drop: float | None = None
     contradicted: bool = False
+    goal: GoalFigures | None = None
     class_accuracy: list[float | None] = []
 
 

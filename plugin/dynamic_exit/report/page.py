@@ -2,7 +2,7 @@
 
 import jinja2
 
-from ..chain.operating_point import OperatingPoints
+from ..points.operating_point import OperatingPoints
 from .metrics import Metrics
 from .tables import (
     candidates_table,

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..chain.operating_point import OperatingPoints
 from ..guarantee.drop_checks import DropCheck, standard_error
+from ..points.operating_point import OperatingPoints
 from .descriptions import Benchmark, FolderDescription
-from .metrics import LatencyFigures, Metrics, StaticPassEffect, StaticSearchFigures
+from .metrics import GoalFigures, LatencyFigures, Metrics, StaticPassEffect, StaticSearchFigures
 
 #: Classes that `class_table` shows at most.
 MAX_CLASSES_SHOWN = 10
@@ -48,12 +48,16 @@ def metrics_table(metrics: Metrics) -> Table:
     """
     sizes, rows = list(metrics.rows[0].seconds_per_sample), metrics.rows
     stages = [stage for stage in rows[0].exit_rates if any(row.exit_rates[stage] for row in rows)]
-    header = ["", "accuracy", "cost"]
+    goals = [row.goal for row in rows if row.goal]
+    risk, limited = next((goal.risk for goal in goals if goal.risk != "accuracy"), None), any(g.limited for g in goals)
+    header = ["", "accuracy", *([f"loss of {risk}"] if risk else []), *(["lost most"] if limited else []), "cost"]
     for size in sizes:
         header += [f"µs/sample, batch {size}", "speed-up"]
     cells = []
     for row in rows:
-        line = [row.name, percent(row.accuracy, row.accuracy_standard_error), f"{row.cost_ratio:.3f}"]
+        line = [row.name, percent(row.accuracy, row.accuracy_standard_error)]
+        line += [_risk_cell(row.goal)] * (risk is not None) + [_limit_cell(row.goal)] * limited
+        line.append(f"{row.cost_ratio:.3f}")
         for size in sizes:
             line += [_microseconds(row.seconds_per_sample[size]), f"{row.speed_up[size]:.1f}x"]
         cells.append(line + [f"{row.exit_rates[stage]:.0%}" for stage in stages])
@@ -86,6 +90,16 @@ def class_table(metrics: Metrics) -> Table | None:
     return Table(["", *names], cells, f"Accuracy by class, with the number of test samples{which}")
 
 
+def _risk_cell(goal: GoalFigures | None) -> str:
+    return "" if goal is None else percent(goal.risk_increase, goal.risk_increase_standard_error)
+
+
+def _limit_cell(goal: GoalFigures | None) -> str:
+    if goal is None or goal.limited is None:
+        return ""
+    return f"{goal.limited}: {percent(goal.limited_drop, goal.limited_drop_standard_error)}"
+
+
 def folder_table(description: FolderDescription) -> Table:
     """Return the table of a written folder's operating points.
 
@@ -114,6 +128,7 @@ def tuned_points_table(points: OperatingPoints, checks: Sequence[DropCheck]) -> 
         points: The points.
         checks: The drop of each point on held-out samples.
     """
+    header = ["operating point", "accuracy", "drop", "cost", "guarantee"]
     rows = [
         [
             point.name,
@@ -124,7 +139,17 @@ def tuned_points_table(points: OperatingPoints, checks: Sequence[DropCheck]) -> 
         ]
         for point, check in zip(points.points, checks, strict=True)
     ]
-    return Table(["operating point", "accuracy", "drop", "cost", "guarantee"], rows)
+    if any(check.risk != "accuracy" for check in checks):
+        header.insert(3, f"loss of {checks[0].risk}")
+        for row, check in zip(rows, checks, strict=True):
+            row.insert(3, percent(check.risk_increase, check.risk_error, 2))
+    if any(check.groups for check in checks):
+        header.append("lost most")
+        for row, check in zip(rows, checks, strict=True):
+            row.append(
+                f"{check.groups.what}: {percent(check.groups.drop, check.groups.error, 2)}" if check.groups else ""
+            )
+    return Table(header, rows)
 
 
 def candidates_table(metrics: Metrics) -> Table:

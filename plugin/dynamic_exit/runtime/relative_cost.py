@@ -16,8 +16,8 @@ from ..chain.walk import Runnable, Step, walk
 from ..cost import ExitCost, chain_cost, count_macs, measure_latency
 from ..graph import evaluation_mode
 from ..records import Records
-from ..search.optimizer import front
 from ..search.options import SearchOptions
+from ..tuning.optimizer import front
 from .model import DynamicExitModel
 
 #: Units of cost: multiply-adds, or seconds.

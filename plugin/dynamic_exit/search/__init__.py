@@ -1,4 +1,4 @@
-"""The search for stages and thresholds that reach goals at the least cost."""
+"""The search for stages and thresholds that reach goals on the samples at hand at the least cost."""
 
 from typing import TYPE_CHECKING
 
@@ -6,36 +6,11 @@ from ..core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .beam import shortlist
-    from .optimizer import (
-        DEFAULT_DROPS,
-        front,
-        optimize,
-        tune,
-        tune_file,
-    )
     from .options import SearchOptions
+    from .solver import Search
 
-__all__ = [
-    "DEFAULT_DROPS",
-    "SearchOptions",
-    "front",
-    "optimize",
-    "shortlist",
-    "tune",
-    "tune_file",
-]
+__all__ = ["Search", "SearchOptions", "shortlist"]
 
 __getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "beam": ("shortlist",),
-        "optimizer": (
-            "DEFAULT_DROPS",
-            "front",
-            "optimize",
-            "tune",
-            "tune_file",
-        ),
-        "options": ("SearchOptions",),
-    },
+    __name__, {"beam": ("shortlist",), "options": ("SearchOptions",), "solver": ("Search",)}
 )

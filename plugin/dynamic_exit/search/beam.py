@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..chain.goal import Goal
+from ..points.goal import Goal
 from ..records import Records
 from ..records.stage_table import Stages
 from .options import SearchOptions
@@ -131,7 +131,8 @@ def shortlist(records: Records, goals: Sequence[Goal], options: SearchOptions) -
     if len(savers) <= _SHORTLIST:
         return records
     beam = Beam(records, replace(options, beam_width=_SHORTLIST))
-    accurate = max(savers, key=lambda s: int((records.topk_classes[s, :, 0] == records.truth).sum()))
+    own = options.fuse.on(records)
+    accurate = max(savers, key=lambda s: float(own.worth((s,), records.topk_classes[s, :, 0].astype(np.int64)).sum()))
     keep = {min(savers, key=lambda s: float(records.own_cost[s])), accurate}
     for stages in _in_turn(beam.best(goals, len(savers) ** 2)):
         new = keep.union(s for s in stages if s in savers)

@@ -8,6 +8,7 @@ from ..chain.rule_names import listed
 from ..errors import TuningError
 from ..learning import learn_gates, learn_powers
 from ..records import Records
+from ..records.risk import Accuracy, Risk
 from ..records.stage_table import StageTable
 
 
@@ -25,6 +26,7 @@ class SearchOptions:
         exact_fits: How many chains per goal get exact thresholds, at least; all where that is cheap.
         restarts: How often the best thresholds are restarted where that is cheap; 0 turns off everything that is done
             only because it is cheap.
+        risk: What goals are about: how much an answer is worth.
 
     Raises:
         TuningError: An option is out of its range.
@@ -37,6 +39,7 @@ class SearchOptions:
     max_stages: int = 6
     exact_fits: int = 12
     restarts: int = 6
+    risk: Risk = Accuracy()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fuse", Evidence.of(self.fuse))

@@ -25,7 +25,8 @@ class ChainOutcomes:
     Attributes:
         stages: m indices into the records' stages, rising.
         confidence: float32 (m, N); of the evidence at each stage.
-        correct: bool (m + 1, N); whether the evidence at each stage gives the true class; the final's last.
+        correct: (m + 1, N); what the answer at each stage is worth, see `Records.worth`: whether it is the true class,
+            if the risk is accuracy; the final's last.
         cost: float64 (m + 1,); what a sample that exits there costs.
         moves: What the search knows of moves: many starts lead to the same thresholds.
     """
@@ -72,9 +73,9 @@ class OutcomeCache:
         self.records, self.recorded = records, Evidence.of(fuse).on(records)
         self.separable = self.recorded.rule.separable
         self.table = records.stage_table
-        self.truth = records.truth
         self.final = self.table.final
-        self.baseline_correct = int((records.topk_classes[-1, :, 0] == self.truth).sum())
+        self.is_counted = records.is_counted
+        self.baseline_correct = float(records.final_worth.sum())
         self._answers: OrderedDict[Stages, tuple[np.ndarray, np.ndarray]] = OrderedDict()
         self._max_answers = max(64, memory // (5 * len(records)))
         self._moves: defaultdict[Stages, Moves] = defaultdict(dict)
@@ -93,9 +94,9 @@ class OutcomeCache:
         correct = np.stack([correct for _, correct in answers])
         return ChainOutcomes(stages, confidence, correct, self.table.exit_cost(stages), self._moves[stages])
 
-    def correct_range(self) -> tuple[int, int]:
+    def correct_range(self) -> tuple[float, float]:
         """Return the correct answers of the least accurate stage and of the backbone."""
-        counts = [int((self.records.topk_classes[s, :, 0] == self.truth).sum()) for s in range(self.final)]
+        counts = [float(self._answer((stage,))[1].sum()) for stage in range(self.final)]
         return min([*counts, self.baseline_correct]), self.baseline_correct
 
     def _answer(self, seen: Stages) -> tuple[np.ndarray, np.ndarray]:
@@ -110,7 +111,7 @@ class OutcomeCache:
     def _fused(self, seen: Stages) -> tuple[np.ndarray, np.ndarray]:
         # confidence and correctness of the evidence that these stages give together
         classes, confidence = self.recorded.search(seen)
-        return confidence, classes == self.truth
+        return confidence, self.recorded.worth(seen, classes)
 
 
 class ApproximateOutcomes(OutcomeCache):
@@ -129,9 +130,15 @@ class ApproximateOutcomes(OutcomeCache):
 
     @functools.cached_property
     def _approximation(self) -> Approximation | None:
-        return self.recorded.approximate()
+        # it tells whether the answer is the true class, and nothing else
+        return self.recorded.approximate() if self.records.risk.by_truth else None
 
     def _fused(self, seen: Stages) -> tuple[np.ndarray, np.ndarray]:
         if len(seen) == 1 or self._approximation is None:
             return super()._fused(seen)
-        return self._approximation(seen)
+        confidence, correct = self._approximation(seen)
+        return confidence, correct if self.is_counted else correct * self._worth_of_truth
+
+    @functools.cached_property
+    def _worth_of_truth(self) -> np.ndarray:
+        return self.records.worth(self.records.truth)

@@ -71,7 +71,6 @@ class PositionSearch:
 
     Args:
         recorded: All samples, of which every stage answers alone.
-        truth: int32 (N,); their classes.
         stages: Indices of the group's stages, of which at most one is in use.
         rows: Selects the samples to search on, a slice or integers (n,).
         count: At most so many thresholds per stage, at least 2; all distinct ones if they are fewer.
@@ -81,7 +80,6 @@ class PositionSearch:
     def __init__(
         self,
         recorded: RecordedEvidence,
-        truth: np.ndarray,
         stages: Stages,
         rows: np.ndarray | slice,
         count: int,
@@ -92,7 +90,8 @@ class PositionSearch:
         self.prefix = records.prefix_cost[list(stages)] / records.baseline_cost
         answers = [recorded.own_answers(stage, rows) for stage in stages]
         self.confidence = np.stack([sure for _, sure in answers])
-        self.correct = np.stack([classes == truth[rows] for classes, _ in answers])
+        pairs = zip(stages, answers, strict=True)
+        self.correct = np.stack([recorded.worth((stage,), classes, rows) for stage, (classes, _) in pairs])
         self.grids = [quantile_thresholds(row, count) for row in self.confidence]
         samples = self.confidence.shape[1]
         # the gain of staying depends on the sample, on whether the stage is correct, and on its prefix alone

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..chain.goal import Goal
 from ..chain.thresholds import Configuration
+from ..points.goal import Goal
 from ..records import Records
 from ..records.splits import subsample
 from ..records.stage_table import Stages
@@ -81,6 +81,7 @@ class Search:
         self.records, self.options, self.table = records, options, options.table_of(records)
         self.outcomes = OutcomeCache(records, options.fuse)
         self._separable = self.outcomes.separable
+        self._has_path = self._separable and self.outcomes.is_counted
 
     def run(self, goals: Sequence[Goal]) -> list[Solution | None]:
         """Search for every goal.
@@ -100,11 +101,14 @@ class Search:
         # what was found for one goal may be better for another
         return [_best(target, known) for target in targets]
 
-    def configurations(self, goals: Sequence[Goal]) -> list[Configuration | None]:
+    def configurations(
+        self, goals: Sequence[Goal], caution: Sequence[float] | None = None
+    ) -> list[Configuration | None]:
         """Search for every goal.
 
         Args:
-            goals: What to reach on these samples.
+            goals: What to reach on these samples; limits of classes are not looked at.
+            caution: Of no use here, see `ClassLimits`.
 
         Returns:
             The best configuration per goal; None where there is none beside the backbone alone.
@@ -131,7 +135,7 @@ class Search:
         Returns:
             Solutions of which none dominates another, from cheap to expensive.
         """
-        if self._separable and self._all_chains is None:
+        if self._has_path and self._all_chains is None:
             found = [*self._path_solutions(points), self._backbone_alone()]
             return self._fill_gaps(undominated(found), points)
         low, high = self.outcomes.correct_range()
@@ -214,7 +218,7 @@ class Search:
         # per goal, the chains worth a full fit, the backbone alone among them
         every = self._all_chains
         pools: list[list[Proposal]] = [[] for _ in goals]
-        if self._separable and self.table.exits and (every is None or self._tiny):
+        if self._has_path and self.table.exits and (every is None or self._tiny):
             pools = self._path_proposals(goals)
             every = every or []
         if every is None:

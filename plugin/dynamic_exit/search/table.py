@@ -87,7 +87,7 @@ class Table:
                 sizes.append(self.shape[stage] + 1)
             cells = int(np.prod(sizes, dtype=np.int64))
             count = np.bincount(flat, minlength=cells).reshape(sizes)
-            correct = np.bincount(flat[chain.correct[stage]], minlength=cells).reshape(sizes)
+            correct = _total(flat, chain.correct[stage], cells).reshape(sizes)
             shape = (*self.shape[: stage + 1], *[1] * (last - stage - 1))
             self.correct += _summed(correct, stage).reshape(shape)
             self.cost += chain.cost[stage] * _summed(count, stage).reshape(shape)
@@ -132,6 +132,13 @@ class Table:
         where = np.unravel_index(cell, self.shape) if self.shape else ()
         thresholds = np.array([grid[i] for grid, i in zip(self.grids, where, strict=True)], dtype=np.float32)
         return Fit(thresholds, float(self.correct.flat[cell]), float(self.cost.flat[cell]))
+
+
+def _total(cell: np.ndarray, worth: np.ndarray, cells: int) -> np.ndarray:
+    # what answers are worth together, by cell
+    if worth.dtype == bool:
+        return np.bincount(cell[worth], minlength=cells)
+    return np.bincount(cell, worth, minlength=cells)
 
 
 def _summed(counts: np.ndarray, stage: int) -> np.ndarray:

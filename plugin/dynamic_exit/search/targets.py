@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..chain.goal import Goal
+from ..points.goal import Goal
 from .outcomes import OutcomeCache
 
 #: Costs within this share of each other are equal up to the order of additions.
 COST_TOLERANCE = 1e-12
-# a drop of half a point of 2,000 samples is 10 samples, not 9.999...
+# a drop of half a point of 2,000 samples is 10 samples, not 9.999..., and sums of weights round as well
 _ROUNDING = 1e-9
 
 
@@ -30,7 +30,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class CountTarget:
-    """A goal in counts: exactly one of two.
+    """A goal in counts: exactly one of two. Of another risk than accuracy, what counts is what answers are worth.
 
     Attributes:
         correct: At least so many correct answers, at the least cost.
@@ -67,4 +67,7 @@ def count_target(outcomes: OutcomeCache, goal: Goal) -> CountTarget:
     samples = len(outcomes.records)
     if goal.budget is not None:
         return CountTarget(cost=goal.budget * outcomes.records.baseline_cost * samples)
-    return CountTarget(correct=float(np.ceil(outcomes.baseline_correct - goal.allowed_drop * samples - _ROUNDING)))
+    least = outcomes.baseline_correct - goal.allowed_drop * samples
+    if outcomes.is_counted:
+        return CountTarget(correct=float(np.ceil(least - _ROUNDING)))
+    return CountTarget(correct=float(least - _ROUNDING * samples))

@@ -31,7 +31,7 @@ def score(chain: ChainOutcomes, thresholds: np.ndarray) -> Fit:
         thresholds: float32 (m,).
     """
     out = first_leaving(chain.confidence > thresholds[:, None])
-    correct = np.count_nonzero(chain.correct[out, np.arange(chain.samples)])
+    correct = chain.correct[out, np.arange(chain.samples)].sum()
     return Fit(thresholds, float(correct), float(np.bincount(out, minlength=len(chain.cost)) @ chain.cost))
 
 
@@ -188,7 +188,7 @@ def _counts_near(
     leaves = chain.confidence > now.thresholds[:, None]
     gone = first_leaving(leaves[:a])
     reached, left = np.flatnonzero(gone == a), np.flatnonzero(gone < a)
-    base_correct = np.count_nonzero(chain.correct[gone[left], left])
+    base_correct = chain.correct[gone[left], left].sum()
     base_cost = float(np.bincount(gone[left], minlength=len(chain.cost)) @ chain.cost)
     grid_a = _near_thresholds(chain.confidence[a, reached], now.thresholds[a], dense=b is None)
     bins_a = chain.bins(a, grid_a)[reached]
@@ -221,7 +221,7 @@ def _counts_near(
         return np.cumsum(np.cumsum(counts, axis=0)[:-1], axis=1)
 
     rest, correct_b = first_leaving(leaves[b + 1 :, rows]) + b + 1, chain.correct[b, rows]
-    gain = over_both(chain.correct[rest, rows] - correct_b.astype(np.int8))[:, :-1]
+    gain = over_both(np.subtract(chain.correct[rest, rows], correct_b, dtype=np.float64))[:, :-1]
     correct, staying = (correct + along_a(on, correct_b)[:-1])[:, None] + gain, over_both()
     cost = cost[:, None] + chain.cost[b] * (staying[:, -1:] - staying[:, :-1])
     cost += over_both(chain.cost[rest])[:, :-1]

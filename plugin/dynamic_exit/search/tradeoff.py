@@ -29,19 +29,19 @@ class TradeoffPath:
     """Finds fronts of chains without fused evidence.
 
     Args:
-        outcomes: Of a rule that is separable by stage.
+        outcomes: Of a rule that is separable by stage, with answers that are worth 0 or 1.
         stages: Indices of the stages that may be used; all before the final if None.
         seed: Decides the coarse samples, if there are more.
     """
 
     def __init__(self, outcomes: OutcomeCache, stages: Stages | None = None, seed: int = 0) -> None:
-        self.recorded, self.records, self.truth = outcomes.recorded, outcomes.records, outcomes.truth
+        self.recorded, self.records = outcomes.recorded, outcomes.records
         self.groups = _groups(self.records, tuple(range(outcomes.final)) if stages is None else stages)
         rows = subsample(len(self.records), _COARSE_ROWS, seed)
         scratch = np.empty(3 * max(map(len, self.groups), default=0) * (len(rows) + 1), dtype=np.int64)
-        self.searches = [PositionSearch(self.recorded, self.truth, each, rows, _BINS, scratch) for each in self.groups]
-        self.final_correct = np.asarray(self.records.topk_classes[-1, rows, 0]) == self.truth[rows]
-        self.all_correct = np.asarray(self.records.topk_classes[-1, :, 0]) == self.truth
+        self.searches = [PositionSearch(self.recorded, each, rows, _BINS, scratch) for each in self.groups]
+        self.all_correct = self.records.final_worth
+        self.final_correct = self.all_correct[rows]
         self._exact_searches: dict[int, PositionSearch] = {}
         self._exact_scratch = np.empty(3 * (len(self.records) + 1), dtype=np.int64)
 
@@ -123,7 +123,7 @@ class TradeoffPath:
     def _exact_search(self, stage: int) -> PositionSearch:
         if stage not in self._exact_searches:
             rows, count = slice(None), len(self.records) + 2
-            search = PositionSearch(self.recorded, self.truth, (stage,), rows, count, self._exact_scratch)
+            search = PositionSearch(self.recorded, (stage,), rows, count, self._exact_scratch)
             self._exact_searches[stage] = search
         return self._exact_searches[stage]
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from ..chain.names import HIDDEN
-from ..chain.operating_point import OperatingPoints
 from ..core import distributed
 from ..core.batching import DEFAULT_BATCH_SIZE, batches
 from ..core.cache import Cache
@@ -25,6 +24,7 @@ from ..data.run_inputs import RunInputs
 from ..errors import ExportError, first_line
 from ..graph.backbone import Backbone
 from ..onnx.verification import Agreement, logit_differences
+from ..points.operating_point import OperatingPoints
 from ..runtime.stages import ExportedPart, Stage, StageSet
 from .export_cache import export_key, find_parts
 

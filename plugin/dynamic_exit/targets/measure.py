@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..chain.operating_point import OperatingPoints, point_thresholds
 from ..core.batching import named_batches
 from ..core.processor import instruction_set
 from ..cost import ROUND_SECONDS, Latency, measure_latency
 from ..data.run_inputs import RunInputs
 from ..onnx.verification import run_session
+from ..points.operating_point import OperatingPoints, point_thresholds
 from ..report.metrics import FileSizes, LatencyFigures, PointFigures, Timing
 from ..runtime.stages import FLOAT, StageSet
 from . import stage_costs

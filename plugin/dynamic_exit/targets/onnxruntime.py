@@ -9,7 +9,6 @@ import onnx
 from torch import nn
 
 from ..artifact.layout import write_model
-from ..chain.operating_point import OperatingPoints
 from ..core import distributed
 from ..core.batching import DEFAULT_BATCH_SIZE, named_batches
 from ..core.cache import Cache
@@ -22,6 +21,7 @@ from ..onnx.part import Part
 from ..onnx.quantize import QuantizationOptions, quantize_part
 from ..onnx.session import PartSession, open_session
 from ..onnx.verification import Agreement
+from ..points.operating_point import OperatingPoints
 from ..runtime.stages import StageSet
 from .base import ExportRequest, Feeds, FreeDims, Session, Target
 from .export_cache import export_key, find_parts

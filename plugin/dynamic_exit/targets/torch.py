@@ -14,7 +14,6 @@ from ..artifact.file_runner import Runner
 from ..artifact.layout import write_stages
 from ..artifact.model_config import DynamicExitModelConfig
 from ..artifact.runner import open_runner
-from ..chain.operating_point import OperatingPoints, point_thresholds
 from ..core.batching import DEFAULT_BATCH_SIZE
 from ..core.cache import Cache
 from ..data.run_inputs import RunInputs
@@ -22,6 +21,7 @@ from ..errors import ExportError, VerificationError
 from ..graph import Classifier, Segment, capture, export_program, split
 from ..onnx.verification import LOGIT_TOLERANCE, Agreement, logit_differences
 from ..passes.quantization import TorchOptions, quantize_for_torch
+from ..points.operating_point import OperatingPoints, point_thresholds
 from ..runtime.archive import ArchivedPart, pack, unpack
 from ..runtime.compile import compile_part, fold_constants
 from ..runtime.stages import Stage, StageSet

@@ -8,13 +8,13 @@ import numpy as np
 import onnx
 import torch
 
-from ..chain.operating_point import OperatingPoint, OperatingPoints, point_thresholds
 from ..core.batching import DEFAULT_BATCH_SIZE, batches
 from ..data.run_inputs import RunInputs
 from ..onnx.model_parts import ModelParts
 from ..onnx.part import Part
 from ..onnx.stitch import stitch
 from ..onnx.verification import LOGIT_TOLERANCE, Agreement, assert_equivalent, compare, is_equivalent, logit_differences
+from ..points.operating_point import OperatingPoint, OperatingPoints, point_thresholds
 from ..runtime.model import DynamicExitModel
 from ..runtime.stages import Stage, StageSet
 from .base import Feeds, Session, shorter_lengths

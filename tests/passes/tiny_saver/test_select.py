@@ -5,12 +5,12 @@ import pytest
 from pydantic import ValidationError
 
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.goal import Goal
 from dynamic_exit.passes import TinySaverStanza
 from dynamic_exit.passes.tiny_saver import Shortlist, evaluate_alone, select_savers
+from dynamic_exit.points.goal import Goal
 from dynamic_exit.records import Records, StageTable
-from dynamic_exit.search.optimizer import optimize
 from dynamic_exit.search.options import SearchOptions
+from dynamic_exit.tuning.optimizer import optimize
 
 N = 100
 

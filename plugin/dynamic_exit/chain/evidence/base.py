@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ...records import Records
+from ...records import Records, top_k
 from ..confidence import ConfidenceRule
 from ..graph_writer import GraphWriter
 
@@ -173,6 +173,38 @@ class RecordedEvidence:
     def approximate(self) -> Approximation | None:
         """Return a much faster approximation of `search`; None if the rule has none."""
         return self.rule.approximate(self)
+
+    def ranked(self, seen: Sequence[int], rows: np.ndarray, depth: int) -> np.ndarray:
+        """Return the most likely classes of what the stages that ran answer together, int64 (n, depth).
+
+        Among equals the lowest class comes first; there are fewer if there are fewer classes.
+        """
+        kept = self.records.topk_classes
+        if self.rule.separable or len(seen) == 1:
+            return kept[seen[-1], rows, :depth].astype(np.int64)
+        width = 1 + max(int(kept[stage].max()) for stage in seen)
+        step = max(1, _DENSE_NUMBERS // width)
+        parts = [np.empty((0, min(depth, width)), dtype=np.int64)]
+        for start in range(0, len(rows), step):
+            evidence = self.rule.dense_evidence(self, seen, rows[start : start + step], width)
+            parts.append(top_k(evidence, min(depth, width))[0].astype(np.int64))
+        return np.concatenate(parts)
+
+    def worth(self, seen: Sequence[int], classes: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Return what the answers of some stages together are worth to the risk of the records.
+
+        Args:
+            seen: Indices of the stages that ran, in chain order.
+            classes: int64 (n,); the answers.
+            rows: The samples.
+
+        Returns:
+            As `Records.worth`.
+        """
+        depth = self.records.risk.depth
+        if depth > 1:
+            classes = self.ranked(seen, np.arange(len(self.records))[rows], depth)
+        return self.records.worth(classes, rows)
 
     def own_answers(self, stage: int, rows: np.ndarray | slice) -> Answers:
         """Return the first kept class of a stage, which is what argmax of its logits gives, and its confidence."""

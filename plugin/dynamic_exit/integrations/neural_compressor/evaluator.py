@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from ...chain.goal_limits import explain_excessive_drop
 from ...errors import DynamicExitError, PassError, TuningError, first_line
 from ...modeling.base import DynamicExitClassifier
+from ...points.goal_limits import explain_excessive_drop
 from ...runtime.model import DynamicExitModel
 
 logger = logging.getLogger(__name__)

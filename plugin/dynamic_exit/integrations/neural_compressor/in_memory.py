@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence, Sized
 from torch import nn
 
 from ...candidates.pool import CandidatePool
-from ...chain.goal import Goal
 from ...core.cache import Cache
 from ...data.run_inputs import RunInputs
 from ...errors import PassError
@@ -16,11 +15,12 @@ from ...passes import EarlyExitStanza, TinySaverStanza
 from ...pipeline.exits import add_exits
 from ...pipeline.savers import add_savers
 from ...pipeline.stages import Build, add_costs, export_backbone, record_split
+from ...points.goal import Goal
 from ...recipe.recipe import DynamicExit
 from ...recipe.tuning import Tuning
 from ...runtime.model import DynamicExitModel
-from ...search.optimizer import optimize
 from ...search.options import SearchOptions
+from ...tuning.optimizer import optimize
 from .calibration import CalibrationCalls
 from .calibration_source import load_calibration
 from .memory_target import MemoryTarget

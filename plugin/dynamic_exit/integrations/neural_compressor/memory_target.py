@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ...chain.operating_point import OperatingPoints
 from ...data.run_inputs import RunInputs
+from ...points.operating_point import OperatingPoints
 from ...runtime.stages import StageSet
 from ...targets.base import AssembledModel, ExportRequest, Feeds, Target
 

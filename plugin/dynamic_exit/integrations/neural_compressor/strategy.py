@@ -17,9 +17,9 @@ from neural_compressor.common.base_tuning import ConfigSet
 from neural_compressor.torch.quantization import quantize
 from torch import Tensor, nn
 
-from ...chain.goal_limits import LARGEST_DROP
 from ...errors import DynamicExitError, PassError, TuningError, nearest
 from ...graph import evaluation_mode
+from ...points.goal_limits import LARGEST_DROP
 from ...runtime.relative_cost import COSTS, RelativeCost
 from .calibration import CalibrationCalls
 from .configs import PassConfig

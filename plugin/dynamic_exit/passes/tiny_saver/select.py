@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...chain.evaluation import evaluate
-from ...chain.goal import Goal
 from ...chain.thresholds import ALWAYS_EXIT, Configuration
 from ...core.chance import no_better_than_chance
+from ...points.goal import Goal
 from ...records import Records
 from ...search.beam import shortlist
-from ...search.optimizer import optimize
 from ...search.options import SearchOptions
+from ...tuning.optimizer import optimize
 
 
 @dataclass(frozen=True)

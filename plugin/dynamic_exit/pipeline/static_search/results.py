@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...chain.goal import Goal
-from ...chain.operating_point import OperatingPoints
 from ...core import distributed
 from ...core.batching import DEFAULT_BATCH_SIZE, batches
 from ...cost import count_macs
 from ...data.run_inputs import RunInputs
 from ...guarantee.drop_checks import DropCheck, check_drops, standard_error
 from ...onnx.session import PartSession
+from ...points.goal import Goal
+from ...points.operating_point import OperatingPoints
 from ...recipe.static_choices import StaticChoice
 from ...records import Records
 from ...report.metrics import BaselineFigures, StaticPointFigures, StaticSearchFigures, StaticVariantFigures

@@ -17,20 +17,20 @@ import numpy as np
 
 from ...candidates.pool import CandidatePool
 from ...chain.evaluation import evaluate
-from ...chain.goal import Goal
 from ...core import distributed
 from ...core.cache import Cache
 from ...core.logging import silenced
 from ...data.run_inputs import RunInputs
 from ...errors import DynamicExitError, TuningError
+from ...points.goal import Goal
 from ...recipe.recipe import Recipe
 from ...recipe.static_choices import StaticSearch
 from ...recipe.tuning import PointGoal
 from ...records import Records
 from ...runtime.stages import Stage
-from ...search.optimizer import optimize
 from ...search.options import SearchOptions
 from ...targets.stage_costs import time_stages
+from ...tuning.optimizer import optimize
 from ..exits import add_exits
 from ..savers import add_savers
 from ..stages import Build, RecordedBuild, add_costs, export_backbone, record_split

@@ -2,25 +2,27 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from ..chain.evaluation import evaluate
-from ..chain.goal import Goal
-from ..chain.goal_limits import goals_from_drops
-from ..chain.operating_point import Baseline, OperatingPoint, OperatingPoints
 from ..chain.thresholds import Configuration
 from ..errors import TuningError
 from ..guarantee import Certificate, certify_boldest, check_probability
+from ..points.goal import Goal
+from ..points.goal_limits import goals_from_drops
+from ..points.operating_point import OperatingPoint, OperatingPoints
+from ..points.parts import Baseline
 from ..records import Records
 from ..records.splits import check_tunable, part_records
-from .beam import shortlist
+from ..search.beam import shortlist
+from ..search.options import SearchOptions
+from ..search.solver import Search
 from .choice import Choice, run_with_margin, shortage_warnings
+from .class_limits import CAUTION, ClassLimits
 from .evidence_choice import settle_evidence, unlearned_warnings
 from .exit_selection import drop_unhelpful_exits
 from .optimism import estimate_optimism
-from .options import SearchOptions
-from .solver import Search
 
 DEFAULT_DROPS = (0.0, 0.005, 0.01)
 DEFAULT_OPTIONS = SearchOptions()
@@ -60,6 +62,7 @@ class _CrossfitSearch:
     search: Search
     optimism: list[float]
     choices: list[Choice]
+    limits: ClassLimits | None
 
 
 def _search(records: Records, goals: Sequence[Goal], options: SearchOptions) -> _CrossfitSearch:
@@ -68,7 +71,31 @@ def _search(records: Records, goals: Sequence[Goal], options: SearchOptions) -> 
     records = drop_unhelpful_exits(records, goals, options)
     search = Search(records, options)
     optimism = estimate_optimism(records, goals, options)
-    return _CrossfitSearch(search, optimism, _reach(search, goals, optimism))
+    choices = _reach(search, goals, optimism)
+    limits = _class_limits(search, goals)
+    return _CrossfitSearch(search, optimism, _limited(limits, goals, choices) if limits else choices, limits)
+
+
+def _class_limits(search: Search, goals: Sequence[Goal]) -> ClassLimits | None:
+    limits = {goal.max_class_drop for goal in goals if goal.budget is None}
+    if len(limits) > 1:
+        raise TuningError(f"all goals must have the same max_class_drop; got {', '.join(map(str, limits))}")
+    most = limits.pop() if limits else None
+    return None if most is None else ClassLimits(search, most)
+
+
+def _limited(limits: ClassLimits, goals: Sequence[Goal], choices: Sequence[Choice]) -> list[Choice]:
+    """Return the choices with those in their place that keep the limits of classes too, at the same margin."""
+    places = [place for place, goal in enumerate(goals) if goal.budget is None]
+    kept = [choices[place].margin - choices[place].missing for place in places]
+    strict = [
+        goals[place].allowing(goals[place].allowed_drop - margin) for place, margin in zip(places, kept, strict=True)
+    ]
+    found = list(choices)
+    alone = Configuration((), limits.search.options.fuse.of_stages(()))
+    for place, each in zip(places, limits.configurations(strict, [CAUTION] * len(places)), strict=True):
+        found[place] = replace(choices[place], configuration=each or alone)
+    return found
 
 
 def _reach(search: Search, goals: Sequence[Goal], optimism: Sequence[float]) -> list[Choice]:
@@ -133,19 +160,24 @@ def tune(
         if guarantee_records is None:
             raise TuningError("a guarantee needs calibration samples of its own; pass guarantee_records")
     check_tunable(search_records)
+    risk = options.risk.fit(search_records)
+    search_records = search_records.with_risk(risk)
     found = _search(search_records, goals, options)
     certificates = [Certificate(choice.configuration, None, "") for choice in found.choices]
     warnings = unlearned_warnings(search_records, options.fuse)
     warnings += shortage_warnings(found.search, goals, found.choices)
-    places = [place for place, goal in enumerate(goals) if goal.max_accuracy_drop is not None]
+    warnings += filter(None, [found.limits.shortage()] if found.limits else [])
+    places = [place for place, goal in enumerate(goals) if goal.budget is None]
     if guarantee is not None and guarantee_records is not None and places:
         plain = [found.choices[place].configuration for place in places]
-        drops, optimism = [goals[place].allowed_drop for place in places], [found.optimism[place] for place in places]
-        tested = certify_boldest(found.search, plain, guarantee_records, drops, guarantee, optimism)
+        with_drop, optimism = [goals[place] for place in places], [found.optimism[place] for place in places]
+        calibration = guarantee_records.with_risk(risk)
+        tested = certify_boldest(found.limits or found.search, plain, calibration, with_drop, guarantee, optimism)
         for place, certificate in zip(places, tested, strict=True):
             certificates[place] = certificate
             if certificate.reason:
                 warnings.append(f"{goals[place].name}: no guarantee, {certificate.reason}")
+    report_records = report_records.with_risk(risk.fit(report_records))
     points = [
         OperatingPoint.measure(report_records, each.configuration, name=goal.name, goal=goal, guarantee=each.guarantee)
         for goal, each in zip(goals, certificates, strict=True)
@@ -166,6 +198,7 @@ def tune_file(
     *,
     max_accuracy_drops: Sequence[float] = DEFAULT_DROPS,
     guarantee: float | None = None,
+    max_class_drop: float | None = None,
     search_fraction: float = 0.5,
     report: Records | None = None,
 ) -> OperatingPoints:
@@ -175,8 +208,9 @@ def tune_file(
         records: The records, or their file.
         output: The JSON file to write.
         options: Of the search; its seed also decides which samples are which.
-        max_accuracy_drops: One goal each, as shares.
+        max_accuracy_drops: One goal each, as shares; increases of risk if the risk of the options is not accuracy.
         guarantee: The wanted probability of keeping the allowed drop; none if None.
+        max_class_drop: The largest drop of any class or group, as a share; no limit if None.
         search_fraction: The share of samples to search on, in (0, 1); the others are for the guarantee and the report.
         report: Records of other samples that figures are to come from; all of `records` are then for the search and the
             guarantee.
@@ -191,7 +225,7 @@ def tune_file(
     OperatingPoints.check_writable(output)
     if guarantee is not None:
         check_probability(guarantee)
-    goals = goals_from_drops(max_accuracy_drops)
+    goals = goals_from_drops(max_accuracy_drops, options.risk.name, max_class_drop)
     if not isinstance(records, Records):
         records = Records.read(records)
     check_tunable(records)
@@ -207,8 +241,9 @@ def _explain_unmet(search: Search, goal: Goal) -> str:
             f"no stage fits a budget of {goal.budget:g} of the backbone's cost; "
             f"the cheapest costs {search.least_cost_ratio:.4g} of it"
         )
-    least = evaluate(search.records, search.configuration(search.most_accurate())).accuracy_drop
+    least = evaluate(search.records, search.configuration(search.most_accurate())).risk_increase
+    what = "accuracy drop" if goal.max_risk_increase is None else "increase of risk"
     return (
-        f"no configuration keeps the accuracy drop at or under {goal.max_accuracy_drop:g}; "
+        f"no configuration keeps the {what} at or under {goal.allowed_drop:g}; "
         f"the least found is {least:.4g}, allow more"
     )

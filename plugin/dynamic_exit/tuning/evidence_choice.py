@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 
 from ..chain.evidence import AUTO, Evidence
-from ..chain.goal import Goal
 from ..errors import TuningError
+from ..points.goal import Goal
 from ..records import Records
 from ..records.splits import FOLDS, subsample
+from ..search.options import SearchOptions
 from .comparison import Way, extra_cost
-from .options import SearchOptions
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +21,8 @@ _PAIRS = (Evidence("mean", "top1"), Evidence("product", "margin"))
 _LEARNED, _UNLEARNED = "learned", "margin"
 # a gate of fewer fits noise, and of fewer than the second number nothing tells whether it pays
 _MIN_LEARNED, _MIN_LEARNED_BY_AUTO = 200, 1_000
+# combined answers of all stages are rarely the backbone's own to the last sample
+_ALONE = Evidence("none", "top1")
 # of so many samples two halves tell evidence apart; with fewer, a half is too few to search on
 _SAMPLES = 25_000
 _FEW_SAMPLES = 5_000
@@ -50,7 +52,7 @@ def settle_evidence(records: Records, goals: Sequence[Goal], options: SearchOpti
     wanted = options.fuse
     if unlearned_warnings(records, wanted):
         wanted = replace(wanted, confidence=_UNLEARNED)
-    first, *others = _candidates(wanted)
+    first, *others = _candidates(wanted, _PAIRS if options.risk.needs_labels else (_ALONE, *_PAIRS))
     missing = _missing_classes(records, first)
     if missing:
         raise TuningError(missing)
@@ -84,16 +86,14 @@ def _cheapest(
     return best
 
 
-def _candidates(wanted: Evidence) -> list[Evidence]:
+def _candidates(wanted: Evidence, pairs: Sequence[Evidence]) -> list[Evidence]:
     if AUTO not in (wanted.rule, wanted.confidence):
         return [wanted]
-    fits = [
-        each for each in _PAIRS if wanted.rule in (AUTO, each.rule) and wanted.confidence in (AUTO, each.confidence)
-    ]
+    fits = [each for each in pairs if wanted.rule in (AUTO, each.rule) and wanted.confidence in (AUTO, each.confidence)]
     if fits:
         return fits
     # a pair that `auto` does not try by itself
-    rules = [each.rule for each in _PAIRS] if wanted.rule == AUTO else [wanted.rule]
+    rules = [each.rule for each in pairs] if wanted.rule == AUTO else [wanted.rule]
     return [Evidence(rule, "top1" if wanted.confidence == AUTO else wanted.confidence) for rule in rules]
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..chain.evaluation import evaluate
-from ..chain.goal import Goal
 from ..chain.thresholds import Configuration
-from .solver import Search, Solution
-from .targets import CountTarget, count_target
+from ..points.goal import Goal
+from ..search.solver import Search, Solution
+from ..search.targets import CountTarget, count_target
 
 # the margin takes at most this share of what a goal saves without it
 _MAX_SHARE_OF_SAVING = 0.5
@@ -45,7 +45,7 @@ class _Known:
     """A configuration with its correct answers on the samples searched and its mean cost over the backbone's."""
 
     configuration: Configuration
-    correct: int
+    correct: float
     ratio: float
 
 
@@ -95,12 +95,12 @@ def goals_with_margin(goals: Sequence[Goal], optimism: Sequence[float]) -> list[
     drops = [
         (goal.allowed_drop, max(-1.0, goal.allowed_drop - margin))
         for goal, margin in zip(goals, optimism, strict=True)
-        if goal.max_accuracy_drop is not None
+        if goal.budget is None
     ]
     return [
         goal
-        if goal.max_accuracy_drop is None
-        else Goal(max_accuracy_drop=max(strict for drop, strict in drops if drop <= goal.allowed_drop))
+        if goal.budget is not None
+        else goal.allowing(max(strict for drop, strict in drops if drop <= goal.allowed_drop))
         for goal in goals
     ]
 
@@ -126,7 +126,7 @@ class _KnownConfigurations:
     def _evaluate(self, configuration: Configuration) -> None:
         if configuration not in self.known:
             figures = evaluate(self.search.records, configuration)
-            correct = round(figures.accuracy * len(self.search.records))
+            correct = float(figures.worth.sum())
             self.known[configuration] = _Known(configuration, correct, figures.cost_ratio)
 
     def _target(self, goal: Goal) -> CountTarget:
@@ -151,7 +151,7 @@ class _KnownConfigurations:
     def choose(self, goal: Goal, strict: Goal) -> Choice | None:
         """Choose for a goal, given the strict goal that was searched in its place."""
         best = self._best(self._target(strict))
-        if goal.max_accuracy_drop is None:
+        if goal.budget is not None:
             return None if best is None else Choice(best.configuration)
         plain = self._best(self._target(goal))
         if plain is None:
@@ -163,7 +163,7 @@ class _KnownConfigurations:
         best = min(within, key=lambda known: (-known.correct, known.ratio, known.configuration.stages))
         return Choice(best.configuration, margin, *self._missing(goal, margin, best.correct))
 
-    def _missing(self, goal: Goal, margin: float, correct: int) -> tuple[float, int | None]:
+    def _missing(self, goal: Goal, margin: float, correct: float) -> tuple[float, int | None]:
         samples = len(self.search.records)
         drop = (self.search.outcomes.baseline_correct - correct) / samples
         left = goal.allowed_drop - drop
@@ -190,7 +190,7 @@ def shortage_warnings(search: Search, goals: Sequence[Goal], choices: Sequence[C
     """
     samples, warnings = len(search.records), []
     pairs = list(zip(goals, choices, strict=True))
-    small = [goal for goal in goals if 0 < (goal.max_accuracy_drop or 0) < 1 / samples]
+    small = [goal for goal in goals if goal.budget is None and 0 < goal.allowed_drop < 1 / samples]
     if small:
         needed = int(np.ceil(1 / min(goal.allowed_drop for goal in small)))
         warnings.append(
@@ -211,7 +211,7 @@ def shortage_warnings(search: Search, goals: Sequence[Goal], choices: Sequence[C
             f"make up in full for how far the search fits them; others may lose up to {100 * most:.1f} points more "
             f"than allowed; {enough}"
         )
-    off = [goal for goal, choice in pairs if goal.max_accuracy_drop is not None and not choice.configuration.stages]
+    off = [goal for goal, choice in pairs if goal.budget is None and not choice.configuration.stages]
     if off and search.outcomes.final:
         warnings.append(
             f"{_names(off)}: nothing saves at this drop on the {samples} samples searched; all stages are off"

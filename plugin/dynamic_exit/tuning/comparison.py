@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ..chain.evaluation import evaluate
-from ..chain.goal import Goal
 from ..chain.semantics import chain_answer_cost
 from ..chain.thresholds import Configuration
+from ..points.goal import Goal
 from ..records import Records
-from .options import SearchOptions
-from .solver import Search
+from ..search.options import SearchOptions
+from ..search.solver import Search
 
 # width, in accuracy drop, of the piece of the front that tells what accuracy costs
 _STEP = 0.01
@@ -67,7 +67,7 @@ def extra_cost(way: Way, over: Way, goals: Sequence[Goal], folds: Sequence[Fold]
         goals: What to reach.
         folds: At least one.
     """
-    drops = [goal.max_accuracy_drop for goal in goals if goal.max_accuracy_drop is not None] or [0.0]
+    drops = [goal.allowed_drop for goal in goals if goal.budget is None] or [0.0]
     steps = [Goal(max_accuracy_drop=min(1.0, float(np.mean(drops)) + side * _STEP / 2)) for side in (-1, 1)]
     befores = [_cost_and_losses(over, [*goals, *steps], *fold) for fold in folds]
     afters = [_cost_and_losses(way, goals, *fold) for fold in folds]
@@ -85,7 +85,7 @@ def extra_cost(way: Way, over: Way, goals: Sequence[Goal], folds: Sequence[Fold]
 
 
 def _cost_and_losses(way: Way, goals: Sequence[Goal], train: np.ndarray, held: np.ndarray) -> np.ndarray:
-    """Return cost over the backbone's, and whether the answer is wrong, of each held-out sample: (goals, 2, n).
+    """Return cost over the backbone's, and what the answer loses, of each held-out sample: (goals, 2, n).
 
     Where nothing meets a goal, they are those of the backbone.
     """
@@ -99,4 +99,4 @@ def _cost_and_losses(way: Way, goals: Sequence[Goal], train: np.ndarray, held: n
 def _measured(records: Records, configuration: Configuration) -> np.ndarray:
     figures, thresholds = evaluate(records, configuration), configuration.as_array(records.stages[:-1])
     cost = chain_answer_cost(figures.exit_index, thresholds, records.own_cost, records.prefix_cost)
-    return np.stack([cost / records.baseline_cost, figures.prediction != records.truth])
+    return np.stack([cost / records.baseline_cost, 1.0 - figures.worth])

@@ -10,14 +10,14 @@ from instances import exits, random_records, savers
 from points import budgets, drops
 
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.goal import Goal
 from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.errors import TuningError
-from dynamic_exit.guarantee import certify_boldest, count_discordant, fixed_sequence_test
-from dynamic_exit.search.choice import Choice, goals_with_margin, run_with_margin, shortage_warnings
-from dynamic_exit.search.optimizer import optimize, tune
+from dynamic_exit.guarantee import Expected, certify_boldest, count_losses, fixed_sequence_test
+from dynamic_exit.points.goal import Goal
 from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.search.solver import Search
+from dynamic_exit.tuning.choice import Choice, goals_with_margin, run_with_margin, shortage_warnings
+from dynamic_exit.tuning.optimizer import optimize, tune
 
 
 def out_of_order(records, goals, configurations) -> list[tuple[Goal, Goal]]:
@@ -127,7 +127,7 @@ def test_promises_are_in_order():
     search, calibration = Search(records, SearchOptions(fuse="none", restarts=0)), savers(5, 3000)
     allowed, optimism = [0.05, 0.02, 0.03, 0.1], [0.0, 0.0, 0.01, 0.02]
     plain = [choice.configuration for choice in run_with_margin(search, drops(*allowed), optimism)]
-    made = certify_boldest(search, plain, calibration, allowed, 0.9, optimism)
+    made = certify_boldest(search, plain, calibration, drops(*allowed), 0.9, optimism)
     kept = [(Goal(max_accuracy_drop=a), each[0]) for a, each in zip(allowed, made, strict=True) if each[1]]
     assert len(kept) >= 2
     assert out_of_order(records, *zip(*kept, strict=True)) == []
@@ -138,8 +138,8 @@ def test_promises_are_in_order():
 def test_what_passes_for_a_drop_passes_for_a_larger_one_that_bets_alike():
     records = savers(6, 800)
     path = [Configuration((("saver0", threshold),), "none") for threshold in np.linspace(0.999, 0.5, 12)]
-    share = sum(count_discordant(records, path[3])[:2]) / 800
-    options = {"probability": 0.8, "discordance": share, "widest": 0.2}
+    share = count_losses(records, path[3]).mean_square
+    options = {"probability": 0.8, "expected": Expected(share, widest=0.2)}
     passed = [
         fixed_sequence_test(records, path, max_accuracy_drop=drop, **options).passed
         for drop in (0.0, 0.02, 0.05, 0.1, 0.2)

@@ -48,11 +48,38 @@ def explain_excessive_budget(budget: float) -> str | None:
     return f"is {budget:g}, which is {100 * budget:g} % of the backbone's cost; {hint}"
 
 
-def goals_from_drops(max_accuracy_drops: Sequence[float]) -> list[Goal]:
+def allowed_drops(
+    risk: str, max_accuracy_drop: Sequence[float] | None, max_risk_increase: Sequence[float] | None
+) -> Sequence[float]:
+    """Return what a risk may increase by, where both kinds of goals may have been given.
+
+    Args:
+        risk: Name of the risk.
+        max_accuracy_drop: Allowed drops of accuracy.
+        max_risk_increase: Allowed increases of another risk.
+
+    Returns:
+        Those for the risk; none if nothing was given.
+
+    Raises:
+        TuningError: A goal was given that is about another risk.
+    """
+    if risk == "accuracy" and max_risk_increase:
+        raise TuningError("max_risk_increase is about another risk than accuracy; give risk too, or max_accuracy_drop")
+    if risk != "accuracy" and max_accuracy_drop:
+        raise TuningError(f"max_accuracy_drop is about accuracy, the risk is '{risk}'; give max_risk_increase")
+    return (max_accuracy_drop if risk == "accuracy" else max_risk_increase) or []
+
+
+def goals_from_drops(
+    max_accuracy_drops: Sequence[float], risk: str = "accuracy", max_class_drop: float | None = None
+) -> list[Goal]:
     """Return one goal per allowed drop.
 
     Args:
-        max_accuracy_drops: Shares between -1 and 0.2, each once.
+        max_accuracy_drops: Shares between -1 and 0.2, each once; increases of another risk than accuracy.
+        risk: Name of the risk.
+        max_class_drop: The largest drop of any class or group, in 0..0.2; none if None.
 
     Raises:
         TuningError: A drop is out of range, cannot be meant, or comes twice, or there is none.
@@ -70,4 +97,11 @@ def goals_from_drops(max_accuracy_drops: Sequence[float]) -> list[Goal]:
             )
         if drop in drops[:place]:
             raise TuningError(f"the allowed accuracy drop {drop:g} comes twice; give each once")
-    return [Goal(max_accuracy_drop=drop) for drop in drops]
+    explanation = None if max_class_drop is None else explain_excessive_drop(max_class_drop)
+    if explanation:
+        raise TuningError(f"the allowed drop of a class {explanation}")
+    if max_class_drop is not None and not max_class_drop >= 0:
+        raise TuningError(f"the allowed drop of a class is a share between 0 and 0.2; got {max_class_drop:g}")
+    if risk == "accuracy":
+        return [Goal(max_accuracy_drop=drop, max_class_drop=max_class_drop) for drop in drops]
+    return [Goal(max_risk_increase=drop, max_class_drop=max_class_drop) for drop in drops]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from points import file_of, point
 
-from dynamic_exit.chain.goal import Goal
 from dynamic_exit.errors import OperatingPointError
+from dynamic_exit.points.goal import Goal
 
 HALF, ONE = (Goal(max_accuracy_drop=drop) for drop in (0.005, 0.01))
 LUCKY = point("one", 0.3, drop=0.0, goal=ONE)

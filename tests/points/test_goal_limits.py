@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from points import file_of, point
 
-from dynamic_exit.chain.goal import Goal
-from dynamic_exit.chain.goal_limits import explain_excessive_drop, goals_from_drops
-from dynamic_exit.chain.operating_point import OperatingPoints
 from dynamic_exit.errors import DynamicExitError, OperatingPointError, PassError, RecipeError
 from dynamic_exit.passes import explain
+from dynamic_exit.points.goal import Goal
+from dynamic_exit.points.goal_limits import explain_excessive_drop, goals_from_drops
+from dynamic_exit.points.operating_point import OperatingPoints
 from dynamic_exit.recipe import PointGoal, Tuning
 
 DOUBTS = [
@@ -50,7 +50,7 @@ def in_memory(drop):
 
 
 def by_cli(drop):
-    from dynamic_exit.search.optimizer import tune_file
+    from dynamic_exit.tuning.optimizer import tune_file
 
     tune_file("nowhere.npz", "nowhere.json", max_accuracy_drops=[drop])
 

@@ -5,12 +5,12 @@ import pytest
 from instances import savers
 
 from dynamic_exit.chain.evidence import AUTO, Evidence
-from dynamic_exit.chain.goal import Goal
 from dynamic_exit.errors import TuningError
+from dynamic_exit.points.goal import Goal
 from dynamic_exit.records import Records, StageTable
-from dynamic_exit.search.evidence_choice import settle_evidence
-from dynamic_exit.search.optimizer import optimize, tune
 from dynamic_exit.search.options import SearchOptions
+from dynamic_exit.tuning.evidence_choice import settle_evidence
+from dynamic_exit.tuning.optimizer import optimize, tune
 
 OPEN = SearchOptions(Evidence(AUTO, AUTO))
 GOALS = [Goal(max_accuracy_drop=drop) for drop in (0.0, 0.01)]

@@ -3,13 +3,13 @@ import pytest
 from instances import exits, savers
 
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.goal import Goal
-from dynamic_exit.chain.operating_point import OperatingPoints
 from dynamic_exit.errors import RecordsError, TuningError
+from dynamic_exit.points.goal import Goal
+from dynamic_exit.points.operating_point import OperatingPoints
 from dynamic_exit.records import Records
 from dynamic_exit.records.splits import split
-from dynamic_exit.search.optimizer import optimize, tune, tune_file
 from dynamic_exit.search.options import SearchOptions
+from dynamic_exit.tuning.optimizer import optimize, tune, tune_file
 
 
 def changed(records: Records, **arrays) -> Records:

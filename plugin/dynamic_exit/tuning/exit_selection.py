@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..chain.goal import Goal
+from ..points.goal import Goal
 from ..records import Records
 from ..records.splits import FOLDS, folds
+from ..search.options import SearchOptions
 from .comparison import Way, extra_cost
-from .options import SearchOptions
 
 # with more samples noise hides nothing that matters, and the search itself is right
 _MAX_SAMPLES = 20_000

@@ -5,11 +5,11 @@ from instances import savers
 
 from dynamic_exit.chain.confidence import Gate
 from dynamic_exit.chain.evidence import Evidence
-from dynamic_exit.chain.goal import Goal
-from dynamic_exit.chain.operating_point import Baseline, OperatingPoint, OperatingPoints
-from dynamic_exit.chain.point_parts import Guarantee
 from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.errors import OperatingPointError
+from dynamic_exit.points.goal import Goal
+from dynamic_exit.points.operating_point import Baseline, OperatingPoint, OperatingPoints
+from dynamic_exit.points.parts import Guarantee
 
 
 def points() -> OperatingPoints:
@@ -143,7 +143,7 @@ def test_wishes_that_cannot_be_met(wish, message):
         (content(points__0__accuracy=1.5), "'it' breaks the format at points.0.accuracy: "),
         (content(points__0__cost=float("nan")), "'it' is not JSON (NaN is no number of JSON)"),
         (content(points__0__fuse="median"), "'it' breaks the format at points.0.fuse: "),
-        (content(points__0__goal={}), "a goal is either a max_accuracy_drop or a budget"),
+        (content(points__0__goal={}), "a goal is either a max_accuracy_drop, a max_risk_increase or a budget"),
         (content(points__0__name="budget-40%"), "the point name 'budget-40%' comes twice"),
         (content(points__0__stages=[{"stage": "a"}]), "'it' breaks the format at points.0.stages.0.threshold: "),
     ],

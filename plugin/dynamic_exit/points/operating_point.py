@@ -6,25 +6,38 @@ import os
 from collections.abc import Sequence
 from numbers import Real
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from ..chain.confidence import ConfidenceName, Gate
+from ..chain.evaluation import evaluate
+from ..chain.evidence import Evidence, EvidenceName
+from ..chain.group_losses import group_drops
+from ..chain.names import FINAL
+from ..chain.thresholds import Configuration
 from ..core.atomic_write import atomic_write, check_writable
 from ..errors import OperatingPointError
 from ..records import Records
-from .confidence import ConfidenceName, Gate
-from .evaluation import evaluate
-from .evidence import Evidence, EvidenceName
 from .goal import Goal
 from .goal_limits import explain_excessive_budget, explain_excessive_drop
-from .names import FINAL
-from .point_parts import Cost, FileModel, Finite, Guarantee, Share, StageThreshold
-from .thresholds import Configuration
+from .parts import (
+    VERSION,
+    Baseline,
+    Cost,
+    FileModel,
+    Finite,
+    Guarantee,
+    RiskFigures,
+    Share,
+    SparseFileModel,
+    StageThreshold,
+    no_constant,
+    upgraded_version,
+)
 
 TYPE: Literal["dynamic_exit.operating_points"] = "dynamic_exit.operating_points"
-VERSION: Literal[2] = 2
 BACKBONE = "backbone"
 
 # a measured cost may exceed a budget by this much through rounding alone
@@ -33,12 +46,7 @@ _ROUNDING = 1e-12
 _SAME_GOAL = 1e-8
 
 
-def _upgraded(version: object) -> object:
-    # points of version 1 have neither `confidence` nor `powers`, whose defaults are what they mean
-    return VERSION if version == 1 else version
-
-
-class OperatingPoint(FileModel):
+class OperatingPoint(SparseFileModel):
     """A configuration with its figures, all measured on samples that the search has not seen.
 
     Attributes:
@@ -56,7 +64,11 @@ class OperatingPoint(FileModel):
         exit_rates: Share of samples that exit at each stage in use and at the final.
         samples: Number of samples that the figures come from.
         guarantee: Null if none was asked for or none passed its test.
+        risk: What the goal is about, with its figures; null if it is accuracy.
+        largest_class_drop: The largest drop, or increase of risk, of a class or group; null if the goal has no limit.
     """
+
+    rare: ClassVar[tuple[str, ...]] = ("risk", "largest_class_drop")
 
     name: Annotated[str, Field(min_length=1)]
     goal: Goal | None = None
@@ -72,6 +84,8 @@ class OperatingPoint(FileModel):
     exit_rates: dict[str, Share]
     samples: Annotated[int, Field(ge=1)]
     guarantee: Guarantee | None = None
+    risk: RiskFigures | None = None
+    largest_class_drop: Finite | None = None
 
     @property
     def evidence(self) -> Evidence:
@@ -96,7 +110,7 @@ class OperatingPoint(FileModel):
         """Measure a configuration.
 
         Args:
-            records: Samples that neither training nor search has seen.
+            records: Samples that neither training nor search has seen, judged by the risk of the goal.
             configuration: What to measure.
             name: The point's name.
             goal: What it is tuned for.
@@ -108,7 +122,7 @@ class OperatingPoint(FileModel):
         Raises:
             OperatingPointError: The configuration does not fit the records.
         """
-        figures = evaluate(records, configuration)
+        figures, limited = evaluate(records, configuration), goal and goal.max_class_drop
         return cls(
             name=name,
             goal=goal,
@@ -122,19 +136,9 @@ class OperatingPoint(FileModel):
             exit_rates=figures.exit_rates,
             samples=len(records),
             guarantee=guarantee,
+            risk=RiskFigures.of(figures, records),
+            largest_class_drop=None if limited is None else max(group_drops(records, configuration).values()),
         )
-
-
-class Baseline(FileModel):
-    """The backbone alone, on the samples that the points were measured on.
-
-    Attributes:
-        accuracy: 0..1.
-        cost: Per sample, in the unit of the file (> 0).
-    """
-
-    accuracy: Share
-    cost: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class OperatingPoints(FileModel):
@@ -150,7 +154,7 @@ class OperatingPoints(FileModel):
     """
 
     type: Literal["dynamic_exit.operating_points"] = Field(default=TYPE, alias="_type")
-    version: Annotated[Literal[2], BeforeValidator(_upgraded)] = Field(default=VERSION, alias="_version")
+    version: Annotated[Literal[2], BeforeValidator(upgraded_version)] = Field(default=VERSION, alias="_version")
     cost_unit: Literal["macs", "seconds"]
     baseline: Baseline
     points: tuple[OperatingPoint, ...]
@@ -231,7 +235,7 @@ class OperatingPoints(FileModel):
             OperatingPointError: As ``read``.
         """
         try:
-            content = json.loads(text, parse_constant=_no_constant)
+            content = json.loads(text, parse_constant=no_constant)
         except ValueError as error:
             raise OperatingPointError(
                 f"'{source}' is not JSON ({error}); write it with OperatingPoints.write"
@@ -357,19 +361,17 @@ class OperatingPoints(FileModel):
 
 
 def _goal_drop(point: OperatingPoint) -> float:
-    return point.goal.allowed_drop if point.goal else math.inf
+    drop = point.goal.max_accuracy_drop if point.goal else None
+    return math.inf if drop is None else drop
 
 
 def _guaranteed_drop(point: OperatingPoint) -> float:
-    return point.guarantee.max_accuracy_drop if point.guarantee else math.inf
+    drop = point.guarantee.max_accuracy_drop if point.guarantee else None
+    return math.inf if drop is None else drop
 
 
 def _cannot_write(path: str | os.PathLike, error: OSError) -> OperatingPointError:
     return OperatingPointError(f"cannot write the operating points to '{path}': {error.strerror or error}")
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def point_thresholds(point: OperatingPoint, stages: Sequence[str]) -> np.ndarray:

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from instances import exits, random_records, savers
 
-from dynamic_exit.chain.goal import Goal
+from dynamic_exit.points.goal import Goal
 from dynamic_exit.records import Records, StageTable
-from dynamic_exit.search.exit_selection import drop_unhelpful_exits
-from dynamic_exit.search.optimizer import optimize
 from dynamic_exit.search.options import SearchOptions
+from dynamic_exit.tuning.exit_selection import drop_unhelpful_exits
+from dynamic_exit.tuning.optimizer import optimize
 
 GOALS = [Goal(max_accuracy_drop=drop) for drop in (0.0, 0.01)]
 OPTIONS = SearchOptions("none", 2)

@@ -11,11 +11,11 @@ from dataclasses import replace
 import numpy as np
 
 from ..chain.evaluation import evaluate
-from ..chain.goal import Goal
+from ..points.goal import Goal
 from ..records import Records
 from ..records.splits import FOLDS, folds
-from .options import SearchOptions
-from .solver import Search
+from ..search.options import SearchOptions
+from ..search.solver import Search
 
 # with more samples the correction is smaller than what it costs to estimate it
 _MAX_SAMPLES = 200_000
@@ -39,7 +39,7 @@ def estimate_optimism(records: Records, goals: Sequence[Goal], options: SearchOp
         budgets, and with so many samples that it does not matter.
     """
     samples, optimism = len(records), [0.0] * len(goals)
-    places = [place for place, goal in enumerate(goals) if goal.max_accuracy_drop is not None]
+    places = [place for place, goal in enumerate(goals) if goal.budget is None]
     if not places or samples > _MAX_SAMPLES or samples < _MIN_SAMPLES or len(records.stages) < 2:
         return optimism
     with_drop = [goals[place] for place in places]
@@ -93,14 +93,13 @@ def _finite_mean(values: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _standard_errors(records: Records, goals: Sequence[Goal], options: SearchOptions) -> list[float]:
-    # of the drop per goal: only samples that exactly one of backbone and dynamic model classifies correctly contribute
+    # of the drop per goal: only samples on which one of backbone and dynamic model does better contribute
     search = Search(records, replace(options.without_restarts(), exact_fits=1))
-    baseline = records.topk_classes[-1, :, 0] == records.truth
     shares = [0.0] * len(goals)
     for place, found in enumerate(search.run(goals)):
         if found is not None:
-            correct = evaluate(records, search.configuration(found)).prediction == records.truth
-            shares[place] = float((correct != baseline).mean())
+            losses = evaluate(records, search.configuration(found)).losses
+            shares[place] = float((losses**2).mean())
     return [float(np.sqrt(max(share, 1 / len(records)) / len(records))) for share in shares]
 
 
@@ -115,6 +114,6 @@ def _growth(records: Records, goals: Sequence[Goal], options: SearchOptions) -> 
         for place, found in enumerate(search.run(goals)):
             configuration = search.configuration(found) if found is not None else None
             if configuration is not None and configuration.stages:
-                inside, outside = (evaluate(each, configuration).accuracy_drop for each in (train, held))
+                inside, outside = (evaluate(each, configuration).risk_increase for each in (train, held))
                 growth[-1][place] = outside - inside
     return np.array(growth)

@@ -1,0 +1,72 @@
+"""What a risk is: how much an answer is worth, given the class that counts as correct."""
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ..records import Records
+
+
+class Risk(ABC):
+    """Judges answers. The risk of a model is 1 less the mean worth of its answers.
+
+    Attributes:
+        needs_labels: Whether labels say what is correct; else the final's own answer does.
+        by_truth: Whether an answer is worth nothing unless it is the true class.
+    """
+
+    by_truth: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = True
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What users call it."""
+
+    @property
+    def depth(self) -> int:
+        """How many of the most likely classes are an answer."""
+        return 1
+
+    @property
+    def largest(self) -> float:
+        """The most that one answer can be worth more than another."""
+        return 1.0
+
+    @property
+    def within_groups(self) -> "Risk":
+        """The risk within one class or group."""
+        return self
+
+    @abstractmethod
+    def worth(self, truth: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """Return what answers are worth.
+
+        Args:
+            truth: int64 (n,); the class that counts as correct.
+            classes: int64 (n,) or, where `depth` is above 1, (n, depth).
+
+        Returns:
+            bool (n,), or float64 (n,) >= 0.
+        """
+
+    def fit(self, records: "Records") -> "Risk":
+        """Return the risk with what it must know of samples, such as how often each class occurs."""
+        return self
+
+
+class Accuracy(Risk):
+    """The share of wrong answers."""
+
+    by_truth = True
+
+    @property
+    def name(self) -> str:
+        """``accuracy``."""
+        return "accuracy"
+
+    def worth(self, truth: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """Return whether the class is the true one."""
+        return classes == truth
