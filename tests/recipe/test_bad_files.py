@@ -6,6 +6,7 @@ works.
 
 import gzip
 import json
+import re
 import shutil
 
 import neural_compressor.torch.quantization  # noqa: F401  its import logs to stderr, which the tests compare
@@ -413,5 +414,7 @@ def test_refused(built, tmp_path, command, changes, change, message):
     before = tiny.tree(folder)
     code, out, err = command("validate", folder / "recipe.yaml")
     err = "".join(line for line in err.splitlines(True) if not line.startswith("note: "))  # as of random weights
-    assert (code, out, err) == (2, "", f"dynamic-exit: {message.replace('{w}', str(folder))}\n")
+    told = re.sub(rf"{re.escape(str(folder))}/recipe.yaml:\d+:\d+: ", "", err)
+    first = told.splitlines()[0]  # faults of further splits, or of further entries of a list, may follow
+    assert (code, out, first) == (2, "", f"dynamic-exit: {message.replace('{w}', str(folder))}")
     assert tiny.tree(folder) == before

@@ -28,6 +28,7 @@ from .options import (
     check_guarantee_option,
     exit_if_unmet,
     load_recipe,
+    read_overrides,
 )
 from .render import print_table
 from .running import RunOptions, run_and_print
@@ -126,22 +127,11 @@ def validate(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Check a recipe, its models and its data without running it."""
-    from ..candidates.pool import CandidatePool
-    from ..core.cache import Cache
-    from ..pipeline.inputs import load_run_inputs
+    """Find every fault of a recipe, its models and its data, without running it."""
+    from .validating import print_validation
 
     with terminal_log(quiet, verbose):
-        loaded = load_recipe(recipe, override)
-        run_inputs = load_run_inputs(loaded)
-        run_inputs.log_notes()
-        pool = CandidatePool.of(run_inputs, Cache(None))
-        candidates = len(pool.specs) + sum(len(each.shares) for each in pool.makers) if pool else 0
-    if as_json:
-        print(json.dumps(loaded.model_dump(mode="json"), indent=2))
-        return
-    sizes = ", ".join(f"{len(split)} {key}" for key, split in run_inputs.splits.items())
-    print(f"{recipe} is valid: {run_inputs.classes} classes, {sizes} samples, {candidates} candidates")
+        print_validation(recipe, read_overrides(override), as_json)
 
 
 @app.command()

@@ -50,6 +50,18 @@ def load_recipe(path: Path, overrides: Sequence[str] | None, output: Path | None
     """
     from ..recipe.yaml_io import read_recipe
 
+    values = read_overrides(overrides)
+    if output is not None:
+        values["export.directory"] = str(output.absolute())
+    return read_recipe(path, values)
+
+
+def read_overrides(overrides: Sequence[str] | None) -> dict[str, Any]:
+    """Return the values of `--set` by dotted key.
+
+    Raises:
+        RecipeError: One is no ``key=value``, or its value is no YAML.
+    """
     values: dict[str, Any] = {}
     for override in overrides or ():
         key, equals, value = override.partition("=")
@@ -59,6 +71,4 @@ def load_recipe(path: Path, overrides: Sequence[str] | None, output: Path | None
             values[key] = yaml.safe_load(value)
         except yaml.YAMLError:
             raise RecipeError(f"--set {override}: the value is no YAML; put quotes around it") from None
-    if output is not None:
-        values["export.directory"] = str(output.absolute())
-    return read_recipe(path, values)
+    return values

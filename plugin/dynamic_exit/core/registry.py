@@ -153,6 +153,10 @@ class Registry(Generic[Item]):
             self._import(name)
         return {name: self._entries[name].item for name in {**self._built_in, **self._entries}}
 
+    def built_in_module(self, name: str) -> str | None:
+        """Return the module of an item that is imported at its first look-up; None for others."""
+        return self._built_in[name].partition(":")[0] if name in self._built_in else None
+
     def _import(self, name: str) -> None:
         if name in self._built_in and name not in self._entries:
             module, _, attribute = self._built_in[name].partition(":")

@@ -3,56 +3,25 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
 
 import numpy as np
-from pydantic import AfterValidator, Field, PlainSerializer, ValidationInfo, model_validator
 
 from ..errors import DataError, nearest
 from ..images import ImageDecoder, ImageFormat
-from ..passes.stanza import absolute, refuse, relative
-from ..recipe.data import Columns, DataKind, DataSource
+from ..recipe.data import DataKind
 from ..sources.spelling import Note
 from ..sources.text_tokens import Texts, tokenize_splits
 from ..sources.tokenizer import load_tokenizer
 from .arrow_columns import Kind, drop_missing, find_kind, list_images, read_arrays, read_labels, read_texts
 from .arrow_files import LoadedTable, load_table, open_table
 from .class_names import merge_class_lists
+from .datasets_keys import DatasetsSource
 from .python_samples import LABELS
 from .reader import ReadRequest, Samples, SplitReader
 from .split import UNNAMED
 
 # where pandas keeps its row numbers in parquet files
 _ROW_NUMBERS = "__index_level_0__"
-
-
-def _absolute_if_there(text: str, info: ValidationInfo) -> str:
-    """Take a path for one if it looks like it or exists beside the recipe; else it is a name."""
-    path = absolute(text, info)
-    return path if text[:1] in tuple(".~$/") or text.endswith((".parquet", ".arrow")) or Path(path).exists() else text
-
-
-class DatasetsSource(DataSource):
-    """Keys of `source: datasets`."""
-
-    path: Annotated[str, AfterValidator(_absolute_if_there), PlainSerializer(relative)] = Field(
-        description="folder that `save_to_disk` wrote, folder of parquet files, one such file, or a name on the hub"
-    )
-    config: str | None = Field(None, description="configuration of a dataset by name, such as sst2, or its folder")
-    revision: str | None = Field(None, description="branch, tag or commit of a dataset by name")
-    inputs: list[str] | None = Field(
-        None,
-        min_length=1,
-        description="columns of inputs, two of text for pairs; null: that of images, that of text, or all of numbers",
-    )
-    label: str | None = Field(None, description="column of the class; null: label, labels, y or target")
-    may_be_text: ClassVar[bool] = True
-
-    @model_validator(mode="after")
-    def _check_columns(self) -> Self:
-        if self.text is not None and self.text.columns != Columns():
-            raise refuse("holds `text.columns`, which is for text files; name the columns in `inputs` and `label`")
-        return self
 
 
 class DatasetsReader:

@@ -1,6 +1,5 @@
 """Loads the splits that a recipe names."""
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -16,6 +15,7 @@ from .arrays import to_labels
 from .checks import check_samples, resolve_overlaps
 from .class_names import ClassNames, abbreviate, encode_labels, find_class_names
 from .reader import ReadRequest, Samples, SplitReader
+from .slices import parse_slice
 from .split import UNLABELLED, Split
 
 
@@ -43,7 +43,7 @@ def load_splits(
     Raises:
         DataError: A split is missing, empty, malformed, holds NaN, or shares samples with another.
     """
-    slices = {key: _parse_slice(name) for key, name in source.splits.names.items()}
+    slices = {key: parse_slice(name) for key, name in source.splits.names.items()}
     names = [name for name, _ in slices.values()]
     # on demand only: labels that are numbers need no names, and so no configuration of the model
     find_names = partial(_find_names, known, source, model)
@@ -139,19 +139,3 @@ def encode_label_names(
 
 def _to_channels_first(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(array, -1, 1)) if array.ndim == 4 else array
-
-
-def _parse_slice(text: str) -> tuple[str, tuple[float, float] | None]:
-    """Parse ``name[10%:50%]`` into the name and the slice's bounds, shares in 0..1."""
-    match = re.fullmatch(r"(.*?)\[(\d+(?:\.\d+)?%)?:(\d+(?:\.\d+)?%)?\]", text)
-    if not match:
-        if "[" in text:
-            raise DataError(f"split '{text}' has a slice that cannot be read; write it as name[0%:50%]")
-        return text, None
-    low, high = (
-        float(part[:-1]) / 100 if part else default
-        for part, default in zip(match.groups()[1:], (0.0, 1.0), strict=True)
-    )
-    if not 0 <= low <= high <= 1:
-        raise DataError(f"split '{text}' must slice upwards within 0% and 100%")
-    return match[1], (low, high)

@@ -6,25 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from ..errors import DataError, first_line
 from ..images import ImageDecoder, ImageFile, is_image_name
 from ..images.shards import ShardSample, find_shards, read_shard
-from ..recipe.data import DataKind, DataSource
+from ..recipe.data import DataKind
 from .class_names import encode_labels
 from .reader import ReadRequest, SplitReader, find_path
+from .webdataset_keys import WebDatasetSource
 
 # endings of files that hold a label, in the order in which they are looked for
 _LABELS = ("cls", "json", "txt")
-
-
-class WebDatasetSource(DataSource):
-    """Keys of `source: webdataset`."""
-
-    image: str | None = Field(None, description="ending of the images; null: that of any format that is read")
-    label: str | None = Field(None, description="ending of the files of labels; null: cls, else json, else txt")
-    label_key: str = Field("label", description="key of the label in files that end in json")
 
 
 class WebDatasetReader:

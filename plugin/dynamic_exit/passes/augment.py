@@ -3,18 +3,16 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Annotated
 
 import torch
-from pydantic import AfterValidator, PlainSerializer, ValidationInfo
 from torch import Tensor
 from torch.nn import functional
 
 from ..core.code_fingerprint import CodeFingerprint
 from ..core.hashing import digest
 from ..core.user_code import load_function
-from ..errors import PassError, first_line, nearest
-from .stanza import absolute, refuse, relative
+from ..errors import PassError, first_line
+from .choices import NO_AUGMENT
 
 #: Maximum shift of `flip_crop` in pixels, in both directions.
 SHIFT = 4
@@ -147,24 +145,6 @@ class UserAugment:
 
 
 _KINDS: dict[str, type[Augment]] = {"flip_crop": FlipCrop, "affine": Affine}
-_NONE = "none"
-
-
-def _check_name(text: str, info: ValidationInfo) -> str:
-    if text == _NONE or text in _KINDS:
-        return text
-    if ":" not in text:
-        raise refuse(f"must be a known augmentation or file.py:function; {nearest(text, [_NONE, *_KINDS])}")
-    return absolute(text, info)
-
-
-#: Name of an augmentation in a recipe.
-AugmentName = Annotated[str, AfterValidator(_check_name), PlainSerializer(relative)]
-#: Description of a stanza's field of it.
-AUGMENTS = (
-    "none; flip_crop: random horizontal flips and shifts by up to 4 pixels; affine: random flips and small rotations, "
-    "scalings and shifts; or file.py:function, from a sample (a tensor) and a torch.Generator to a sample"
-)
 
 
 def make_augment(name: str, samples: int, seed: int) -> Augment | UserAugment | None:
@@ -181,6 +161,6 @@ def make_augment(name: str, samples: int, seed: int) -> Augment | UserAugment | 
     Raises:
         RecipeError: There is no such function.
     """
-    if name == _NONE:
+    if name == NO_AUGMENT:
         return None
     return _KINDS[name](samples, seed) if name in _KINDS else UserAugment(name, samples, seed)

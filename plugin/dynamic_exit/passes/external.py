@@ -1,18 +1,20 @@
 """Static passes of other distributions, found by the entry point group `dynamic_exit.passes`."""
 
+from __future__ import annotations
+
 import copy
 import inspect
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DynamicExitError, PassError, first_line
 from .registry import PASSES, PassInfo, register_pass, registered_passes
 from .stanza import Stanza
+
+if TYPE_CHECKING:  # a recipe is read without torch
+    from torch import Tensor, nn
 
 #: Version of the interface of static passes.
 VERSION = 1
@@ -32,7 +34,7 @@ class Samples:
 
 
 #: ``(model, stanza, samples, seed) -> model``
-StaticApply = Callable[[nn.Module, Any, Samples, int], nn.Module]
+StaticApply = Callable[["nn.Module", Any, Samples, int], "nn.Module"]
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,9 @@ def apply_static(info: PassInfo, model: nn.Module, stanza: Stanza, samples: Samp
     Raises:
         PassError: The pass is not static, failed, returned no module, or one that fails on the samples.
     """
+    import torch
+    from torch import nn
+
     if info.apply is None:
         raise PassError(f"pass '{info.name}' is built in and has no `apply`; give a pass of another distribution")
     try:

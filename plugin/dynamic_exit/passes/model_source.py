@@ -86,4 +86,4 @@ MODEL_SOURCES: Registry[ModelKind] = Registry(
     check=_check_kind,
 )
 #: The stanza of the kind that its `source` names.
-AnyModelSource = Annotated[SerializeAsAny[ModelSource], stanza_of_kind(MODEL_SOURCES)]
+AnyModelSource = Annotated[SerializeAsAny[ModelSource], stanza_of_kind(MODEL_SOURCES, plain=ModelSource)]

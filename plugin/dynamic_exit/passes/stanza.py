@@ -59,7 +59,16 @@ def explain(error: ValidationError, root: str = "") -> str:
     first = error.errors()[0]
     # of a key that takes several types, pydantic names the type, too
     steps = [str(step) for step in first["loc"] if "[" not in str(step)]
-    path = ".".join([root] * bool(root) + steps)
+    return explain_one(first, ".".join([root] * bool(root) + steps))
+
+
+def explain_one(first: Mapping[str, Any], path: str) -> str:
+    """Return one sentence on one of pydantic's errors.
+
+    Args:
+        first: An entry of `ValidationError.errors`.
+        path: Dotted path of the key or stanza.
+    """
     if first["type"] == "unknown_key":
         key, hint = first["ctx"]["key"], first["ctx"]["hint"]
         return f"unknown key '{path + '.' if path else ''}{key}'; {hint}"

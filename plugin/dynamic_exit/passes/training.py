@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,15 +17,13 @@ from ..core.memory_pages import release_pages
 from ..core.placement import device_of, is_fast_in_bfloat16, repeatable_on
 from ..errors import PassError, first_line
 from .augment import make_augment
+from .choices import OptimizerName
 
 logger = logging.getLogger(__name__)
 
 #: From the model's output, such as logits (B, C), rows int64 (B,), the model's inputs for them and the epoch, from 1,
 #: to a scalar loss; output and inputs are where training is.
 LossFunction = Callable[[Tensor, Tensor, list[Tensor], int], Tensor]
-
-#: Name of an optimizer in a recipe.
-OptimizerName = Literal["adamw", "sgd"]
 
 _WARMUP_SHARE = 0.1
 _MAX_GRADIENT_NORM = 1.0

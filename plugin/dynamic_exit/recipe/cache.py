@@ -1,10 +1,14 @@
 """The stanza `dynamic_exit.cache`."""
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
 
-from ..core.cache import Cache, open_cache
 from ..passes import Stanza
 from ..passes.stanza import RecipePath
+
+if TYPE_CHECKING:  # a recipe is read without torch
+    from ..core.cache import Cache
 
 
 class CacheStanza(Stanza):
@@ -15,6 +19,8 @@ class CacheStanza(Stanza):
     )
     enabled: bool = Field(True, description="false: nothing is kept")
 
-    def open(self) -> Cache:
+    def open(self) -> "Cache":
         """Open the cache."""
+        from ..core.cache import open_cache
+
         return open_cache(self.directory, self.enabled)

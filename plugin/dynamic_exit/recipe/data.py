@@ -148,4 +148,4 @@ DATA_SOURCES: Registry[DataKind] = Registry(
     check=_check_kind,
 )
 #: The stanza of the kind that its `source` names.
-AnyDataSource = Annotated[SerializeAsAny[DataSource], stanza_of_kind(DATA_SOURCES)]
+AnyDataSource = Annotated[SerializeAsAny[DataSource], stanza_of_kind(DATA_SOURCES, plain=DataSource)]

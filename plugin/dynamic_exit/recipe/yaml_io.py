@@ -1,7 +1,7 @@
 """Reads recipes from YAML, validates them and writes them back."""
 
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +11,10 @@ from pydantic import ValidationError
 from ..errors import RecipeError
 from ..passes import explain, third_party_passes_installed
 from ..passes.quantization.config import known_algorithms
+from .document import read_document
 from .recipe import Recipe
 from .static_passes import in_written_order, with_passes
 from .target_registry import TARGETS
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """A safe loader that refuses duplicate keys, of which PyYAML silently keeps the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        lines: dict[str, int] = {}
-        for key, _ in node.value:
-            name, line = key.value, key.start_mark.line + 1
-            if not isinstance(name, str):
-                raise RecipeError(f"line {line} holds a list or a mapping as a key; write a name")
-            if name in lines and key.tag != "tag:yaml.org,2002:merge":
-                raise RecipeError(f"key '{name}' is written twice, in lines {lines[name]} and {line}; keep one")
-            lines[name] = line
-        return super().construct_mapping(node, deep)
 
 
 def parse_recipe(values: object, base: Path) -> Recipe:
@@ -76,7 +62,7 @@ def read_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     if isinstance(values, dict):
         order = list(values)
         for key, value in (overrides or {}).items() if values else ():
-            _set_key(values, key, value)
+            set_key(values, key, value)
         if "quantization" in order:  # a pass that comes from an override has no place in the file: it runs before
             tail = {key: values.pop(key) for key in order[order.index("quantization") :]}
             values.update(tail)
@@ -89,21 +75,18 @@ def read_stanzas(path: str | os.PathLike[str]) -> object:
     Raises:
         RecipeError: The file is missing, not YAML, or holds a key twice.
     """
-    path = Path(path)
-    if not path.exists() or path.is_dir():
-        raise RecipeError(f"recipe '{path}' does not exist; give the path of a YAML file")
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506  a subclass of SafeLoader
-    except RecursionError:
-        raise RecipeError(f"recipe '{path}' is not valid YAML: it is nested too deeply") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: another encoding, or a date that is none
-        reason = " ".join(str(error).split())
-        raise RecipeError(f"recipe '{path}' is not valid YAML: {reason}") from None
-    except OSError as error:
-        raise RecipeError(f"recipe '{path}' cannot be read: {error.strerror or error}; check its permissions") from None
+    document = read_document(path)
+    if document.faults:
+        raise RecipeError(document.faults[0].message)
+    return document.values
 
 
-def _set_key(values: object, key: str, value: object) -> None:
+def set_key(values: object, key: str, value: object) -> None:
+    """Set the value at a dotted key of a recipe's content; stanzas on the way are made.
+
+    Raises:
+        RecipeError: Something on the way is no stanza.
+    """
     *parents, last = key.split(".")
     for step in parents:
         if isinstance(values, dict) and values.get(step) is None:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from ...core.lazy import lazy_exports
 from .config import EarlyExitStanza
-from .heads import build_head, register_head, registered_heads
 
 if TYPE_CHECKING:
     from .attach import AttachedExits, attach_exits
     from .exit_set import uncertainty
+    from .heads import build_head, register_head, registered_heads
     from .options import BackboneSegment, ExitTraining, FrozenBackbone, TrainingSamples
     from .positions import cheapest_head, choose_cuts
 
@@ -36,6 +36,7 @@ __getattr__, __dir__ = lazy_exports(
     {
         "attach": ("AttachedExits", "attach_exits"),
         "exit_set": ("uncertainty",),
+        "heads": ("build_head", "register_head", "registered_heads"),
         "options": ("BackboneSegment", "ExitTraining", "FrozenBackbone", "TrainingSamples"),
         "positions": ("cheapest_head", "choose_cuts"),
     },

@@ -1,16 +1,22 @@
 """The stanza of the early-exit pass."""
 
+import sys
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from ...errors import nearest
-from ..augment import AUGMENTS, AugmentName
+from ..choices import AUGMENTS, AugmentName
 from ..registry import register_pass
 from ..stanza import Stanza, explain, refuse
-from .heads import HeadEntry, name_heads
-from .heads.base import HEADS
+
+if TYPE_CHECKING:
+    from .heads import HeadEntry
+
+#: Heads of this package, each in a file of its name: a recipe that names them is read without importing torch.
+BUILT_IN_HEADS = ("attention", "conv", "linear", "mlp", "residual")
 
 
 def _names_or_keyword(value: object) -> object:
@@ -19,10 +25,21 @@ def _names_or_keyword(value: object) -> object:
     raise refuse(f"must be 'auto', 'all' or a list of module names; got {value!r}")
 
 
+def _others_have_heads() -> bool:
+    """Whether there may be heads besides those of this package: of other distributions, or registered by now."""
+    return f"{__package__}.heads.base" in sys.modules or bool(entry_points(group="dynamic_exit.heads"))
+
+
 def _head(value: Any) -> str | dict[str, Any]:
     kind = value.get("kind") if isinstance(value, Mapping) else value
     if not isinstance(kind, str):
         raise refuse(f"must hold names of heads, or mappings with their `kind`; got {value!r}")
+    if isinstance(value, str) and value in BUILT_IN_HEADS:
+        return value
+    if isinstance(kind, str) and kind not in BUILT_IN_HEADS and not _others_have_heads():
+        raise refuse(f"names an unknown head '{kind}'; {nearest(kind, BUILT_IN_HEADS)}")
+    from .heads.base import HEADS
+
     if kind not in HEADS:
         if reason := HEADS.why_broken(kind):
             raise refuse(f"names the head '{kind}', which could not be loaded: {reason}")
@@ -94,8 +111,10 @@ class EarlyExitStanza(Stanza):
     training: Training = Field(Training(), description="how heads are trained")
 
     @property
-    def entries(self) -> list[HeadEntry]:
+    def entries(self) -> "list[HeadEntry]":
         """The heads tried at each position, with names and options."""
+        from .heads import name_heads
+
         return name_heads(self.heads)
 
     @field_validator("heads", mode="before")

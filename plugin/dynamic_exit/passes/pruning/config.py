@@ -5,10 +5,16 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from ..augment import AUGMENTS, AugmentName
+from ..choices import AUGMENTS, AugmentName
 from ..registry import register_pass
 from ..stanza import Stanza, refuse
-from .importance import MEASURES_HELP, ImportanceName
+
+ImportanceName = Literal["magnitude_l2", "magnitude_l1", "bn_scale", "lamp", "fpgm", "taylor", "random"]
+#: Description of the stanza's field.
+_MEASURES = (
+    "how channels are ranked: by the l2 or l1 norm of all weights that depend on them, the scale of their batch norm, "
+    "lamp, distance from the geometric median, first-order effect on the loss (needs samples), or at random"
+)
 
 
 class FineTune(Stanza):
@@ -39,7 +45,7 @@ class PruningStanza(Stanza):
     max_ratio: float = Field(
         0.9, gt=0, lt=1, description="maximum share to remove from one layer, or `ratio` if larger"
     )
-    importance: ImportanceName = Field("magnitude_l2", description=MEASURES_HELP)
+    importance: ImportanceName = Field("magnitude_l2", description=_MEASURES)
     attention: Literal["heads", "keep"] = Field("heads", description="heads: remove whole heads; keep: remove none")
     round_to: int = Field(1, ge=1, description="the channels left in a layer are a multiple of this")
     steps: int = Field(1, ge=1, description="rounds of pruning, with fine-tuning after each")

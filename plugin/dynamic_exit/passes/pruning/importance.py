@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +14,11 @@ from ...core.memory_pages import release_pages
 from ...errors import PassError
 from ..augment import make_augment
 from ..training import LabeledInputs, as_model_input
+from .config import ImportanceName
 
 if TYPE_CHECKING:  # importing it brings timm, torchvision and torch's compiler, and takes seconds
     from torch_pruning.pruner.importance import Importance
 
-ImportanceName = Literal["magnitude_l2", "magnitude_l1", "bn_scale", "lamp", "fpgm", "taylor", "random"]
-#: Description of the stanza's field.
-MEASURES_HELP = (
-    "how channels are ranked: by the l2 or l1 norm of all weights that depend on them, the scale of their batch norm, "
-    "lamp, distance from the geometric median, first-order effect on the loss (needs samples), or at random"
-)
 # samples on which gradients of the loss are computed
 _GRADIENT_SAMPLES = 1024
 

@@ -21,8 +21,8 @@ STATIC_CHOICES: dict[str, tuple[Any, ...]] = {
     "act_granularity": ("per_tensor",),
     "act_algo": ("minmax", "kl"),
 }
-# supported values in an exported file; every other parameter must have its default
-_ONNX_CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
+#: Supported values in an exported ONNX file; every other parameter must have its default.
+ONNX_CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     "static_quant": STATIC_CHOICES,
     "pt2e_dynamic_quant": STATIC_CHOICES | {"act_dtype": ("uint8",), "act_sym": (False,), "act_algo": ("minmax", "kl")},
     "rtn": {"dtype": ("int",), "bits": (4, 8), "use_sym": (True, False), "group_size": (16, 32, 64, 128, 256)},
@@ -106,12 +106,12 @@ def int8_options(stanza: Mapping[str, Mapping[str, Any] | None] | None) -> "list
 def _onnx_options(name: str, parameters: Mapping[str, Any]) -> "QuantizationOptions":
     from ...onnx.quantize import QuantizationOptions  # loads onnxruntime's quantizer, which only some recipes need
 
-    if name not in _ONNX_CHOICES:
+    if name not in ONNX_CHOICES:
         raise RecipeError(
-            f"key 'quantization.{name}' cannot be exported to ONNX; use {' or '.join(map(repr, _ONNX_CHOICES))}"
+            f"key 'quantization.{name}' cannot be exported to ONNX; use {' or '.join(map(repr, ONNX_CHOICES))}"
         )
     defaults = known_algorithms()[name]
-    values, choices = {**defaults, **parameters}, _ONNX_CHOICES[name]
+    values, choices = {**defaults, **parameters}, ONNX_CHOICES[name]
     check_choices(name, values, choices, "ONNX")
     for key in defaults.keys() - choices.keys():
         if values[key] != defaults[key]:

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ...chain.evidence import EvidenceName
-from ..augment import AUGMENTS, AugmentName
+from ..choices import AUGMENTS, AugmentName
 from ..model_source import ModelSource
 from ..registry import register_pass
 from ..stanza import Stanza, refuse

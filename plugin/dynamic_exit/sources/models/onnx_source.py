@@ -1,29 +1,14 @@
 """Models that are ONNX files of one input."""
 
 from pathlib import Path
-from typing import Self
 
-from pydantic import Field, model_validator
 from torch import nn
 
 from ...onnx.classifier import OnnxClassifier, import_onnx
-from ...passes import ModelKind, ModelSource
-from ...passes.stanza import RecipePath, refuse
+from ...passes import ModelKind
 from .base import BuiltModel, ModelBuilder, NativePreprocessing
 from .files import match_paths
-
-
-class OnnxSource(ModelSource):
-    """A classifier in an ONNX file."""
-
-    name: RecipePath = Field(description=".onnx file; for a candidate, also a pattern")
-
-    @model_validator(mode="after")
-    def _check_complete(self) -> Self:
-        extra = next((key for key in ("weights", "arguments") if getattr(self, key)), None)
-        if extra:
-            raise refuse(f"names an ONNX file, which holds its own weights and needs no `{extra}`; remove it")
-        return self
+from .onnx_keys import OnnxSource
 
 
 class OnnxBuilder(ModelBuilder[OnnxSource]):

@@ -5,21 +5,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import onnxruntime
 from pydantic import Field, model_validator
 
-from ...artifact.file_runner import FileRunner, Runner
-from ...artifact.folder import MODEL_FILE
-from ...artifact.manifest import Manifest
-from ...artifact.runner import SegmentsRunner, load_onnx_part
-from ...onnx.inference import CPU
 from ...onnx.opset import NEWEST_OPSET, OLDEST_OPSET, OPSET
-from ...onnx.session import open_session
 from ...passes.stanza import refuse
 from ...recipe.export import Export
 from ...recipe.target_registry import TargetKind
 
 if TYPE_CHECKING:
+    from ...artifact.file_runner import Runner
+    from ...artifact.manifest import Manifest
     from ...data.run_inputs import RunInputs
     from ...graph.backbone import Backbone
     from ..onnxruntime import OnnxRuntimeTarget
@@ -76,12 +71,18 @@ class OnnxRuntime(TargetKind):
         opset, cache = recipe_opset(run_inputs), run_inputs.recipe.dynamic_exit.cache.open()
         return OnnxRuntimeTarget(quantization, inputs, threads, backbone.dims, opset, cache), trials
 
-    def open(self, folder: Path, manifest: Manifest, options: Mapping[str, Any]) -> Runner:
+    def open(self, folder: Path, manifest: "Manifest", options: Mapping[str, Any]) -> "Runner":
         """Open the file or the files.
 
         Options are ``session_options`` and ``provider``: the name of an execution provider, or pairs of names and
         their options in order of preference.
         """
+        from ...artifact.file_runner import FileRunner
+        from ...artifact.folder import MODEL_FILE
+        from ...artifact.runner import SegmentsRunner, load_onnx_part
+        from ...onnx.inference import CPU
+        from ...onnx.session import open_session
+
         given, session_options = options.get("provider", CPU), options.get("session_options")
         providers = [given] if isinstance(given, str) else given
         if manifest.layout == "single":
@@ -91,6 +92,8 @@ class OnnxRuntime(TargetKind):
 
     def runtime(self) -> str:
         """Return ``onnxruntime`` and its version."""
+        import onnxruntime
+
         return f"onnxruntime {onnxruntime.__version__}"
 
 

@@ -6,11 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo, field_validator
 
-from ...augment import AUGMENTS, AugmentName
-from ...kinds import add_names, check_registered
+from ...choices import AUGMENTS, AugmentName, OptimizerName
+from ...kinds import add_names, check_registered, find_stanza
 from ...model_source import MODEL_SOURCES, ModelSource
 from ...stanza import Stanza, refuse
-from ...training import OptimizerName
 from .registry import MAKERS
 
 #: The maker that stands for all makers that suit the inputs.
@@ -150,7 +149,9 @@ def _validate(values: Any, info: ValidationInfo) -> Any:
         stanza = MAKERS.find(name).Options if isinstance(name, str) and name in MAKERS else MakerStanza
         return stanza.model_validate(values, context=info.context)
     source = values.get("source")
-    kind = MODEL_SOURCES.find(source).stanza if isinstance(source, str) and source in MODEL_SOURCES else ModelSource
+    kind: type[Stanza] = ModelSource
+    if isinstance(source, str) and source in MODEL_SOURCES:
+        kind = find_stanza(MODEL_SOURCES, source, ModelSource)
     return kind.model_validate(values, context=info.context)
 
 

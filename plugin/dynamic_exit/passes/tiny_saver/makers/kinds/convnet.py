@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from .....graph.preprocessing import Preprocessing
-from ....augment import AUGMENTS, AugmentName
+from ....choices import AUGMENTS, AugmentName
 from ..base import Architecture
 from ..encoders import EncoderMaker, EncoderMakerStanza
 from ..residual import ResidualBlock, convolution
