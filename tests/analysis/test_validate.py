@@ -101,7 +101,7 @@ BREAKS = {
     "goal key": ("{budget: 0.03,", "{budgt: 0.03,", "{budgt", "unknown key 'dynamic_exit.tuning.points.1.budgt'; did "),
     "points alike": ("{max_accuracy_drop: 0.1}", "{budget: 0.03}", "tuning:", "holds a point twice; give every "),
     "pass key": ("  early_exit:", "  early_exits:", "early_exits:", "unknown key 'dynamic_exit.early_exits'; did you "),
-    "target": ("target: onnx", "target: onxn", "target: onxn", "key 'export.target' must be 'onnxruntime' or "),
+    "target": ("target: onnx", "target: onxn", "target: onxn", "key 'export.target' must be 'onnxruntime'"),
     "format": ("target: onnxruntime", "target: onnxruntime\n  format: pt2", "export:", "holds `format: pt2`, but `"),
     "directory": ("  directory: out\n", "", "export:", "key 'export.directory' is missing; add it to the recipe"),
     "key twice": ("count: 2", "count: 2\n    count: 3", "count: 3", "key 'count' is written twice, in lines 26 and 27"),
