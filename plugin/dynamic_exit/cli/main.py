@@ -102,10 +102,15 @@ app.command()(start.init)
 @app.command()
 def run(
     recipe: RecipeFile,
-    output: Annotated[Path | None, typer.Option(help="folder to write, instead of the recipe's")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="folder to write, instead of the recipe's", envvar="DYNAMIC_EXIT_OUTPUT")
+    ] = None,
     override: Override = None,
     resume: Annotated[bool, typer.Option("--resume", help="continue an interrupted run")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace what an earlier run wrote there")] = False,
+    if_changed: Annotated[
+        bool, typer.Option("--if-changed", help="only if something it was made of has changed; then as --overwrite")
+    ] = False,
     require_drop: RequireDrop = False,
     require_guarantee: RequireGuarantee = False,
     as_json: Json = False,
@@ -115,7 +120,7 @@ def run(
     """Run a recipe and write the served model's folder."""
     with terminal_log(quiet, verbose) as console:
         loaded = load_recipe(recipe, override, output)
-        how = RunOptions(resume, overwrite, require_drop, require_guarantee, as_json, quiet)
+        how = RunOptions(resume, overwrite, require_drop, require_guarantee, as_json, quiet, if_changed)
         run_and_print(loaded, console, how)
 
 

@@ -29,6 +29,7 @@ class RunOptions:
     require_guarantee: bool
     as_json: bool
     quiet: bool
+    if_changed: bool = False
 
 
 def run_and_print(recipe: "Recipe", console: Console, options: RunOptions) -> None:
@@ -46,15 +47,24 @@ def run_and_print(recipe: "Recipe", console: Console, options: RunOptions) -> No
     from ..artifact.workspace import explain_resume
     from ..guarantee.drop_checks import describe_unmet_requirements
     from ..pipeline.run import run
+    from ..pipeline.unchanged import find_unchanged
 
     tuning = recipe.dynamic_exit.tuning
     check_guarantee_option(options.require_guarantee, tuning.guarantee, "as dynamic_exit.tuning.guarantee")
-    advice = partial(explain_resume, recipe.export.directory, options.overwrite)
-    with signals.advise_on_interrupt(advice), progress_bar(console, options.quiet) as progress:
-        result = run(recipe, progress=progress, resume=options.resume, overwrite=options.overwrite)
+    overwrite = options.overwrite or options.if_changed
+    unchanged = find_unchanged(recipe) if options.if_changed else None
+    if unchanged is None:
+        advice = partial(explain_resume, recipe.export.directory, overwrite)
+        with signals.advise_on_interrupt(advice), progress_bar(console, options.quiet) as progress:
+            result = run(recipe, progress=progress, resume=options.resume, overwrite=overwrite)
+    else:
+        result = unchanged
     if not is_rank_zero():
         return
-    _print(result, options.as_json)
+    if unchanged is None or options.as_json:
+        _print(result, options.as_json)
+    else:
+        print(f"{os.path.relpath(result.folder)} is up to date: nothing that it was made of has changed")
     contradicted = [row.name for row in result.metrics.rows if row.contradicted]
     required = options.require_drop or options.require_guarantee
     exit_if_unmet(

@@ -28,6 +28,7 @@ from ..report.metrics import Metrics
 from ..targets.measure import measure
 from .ending import drop_unreached
 from .exits import add_exits
+from .input_fingerprint import fingerprint_inputs
 from .inputs import load_run_inputs
 from .metrics import FinishedModel, collect_metrics
 from .points import judged, tune_points
@@ -96,6 +97,8 @@ def run(
     """
     started = time.perf_counter()
     with distributed.processes(), _helpers_silenced(), Workspace(recipe.export.directory, overwrite) as workspace:
+        given = model is not None or splits is not None
+        inputs = None if given else distributed.run_on_main(lambda: fingerprint_inputs(recipe))
         with log_seconds(logger, "model and data loaded"):
             run_inputs = distributed.run_on_all(lambda: load_run_inputs(recipe, model, splits))
         distributed.run_on_main(lambda: workspace.output.check_space(_least_bytes(run_inputs)))
@@ -105,7 +108,7 @@ def run(
             shown = progress if distributed.is_main_process() else None  # helpers log nothing
             recorded, search = _build(run_inputs, cache, partial(workspace.begin, resume), resume, shown)
         result = distributed.run_on_main(
-            lambda: _finish(workspace, recorded, search, started), Result.to_bytes, Result.from_bytes
+            lambda: _finish(workspace, recorded, search, started, inputs), Result.to_bytes, Result.from_bytes
         )
         if not distributed.is_main_process():
             workspace.leave()
@@ -152,7 +155,13 @@ def _build(
         return RecordedBuild(build, record_split(build, "calibration"), record_split(build, "test")), None
 
 
-def _finish(workspace: Workspace, recorded: RecordedBuild, search: StaticSearchResult | None, started: float) -> Result:
+def _finish(
+    workspace: Workspace,
+    recorded: RecordedBuild,
+    search: StaticSearchResult | None,
+    started: float,
+    inputs: str | None,
+) -> Result:
     """Tune, assemble, write, verify and measure the model, on the main process."""
     with _records_kept(workspace, recorded.calibration):
         stanza = recorded.build.run_inputs.recipe.dynamic_exit.tiny_saver
@@ -178,6 +187,7 @@ def _finish(workspace: Workspace, recorded: RecordedBuild, search: StaticSearchR
             measured = measure(stages, model.files, points, build.run_inputs)
         finished = FinishedModel(stages, points, agreements, measured, written_chain.test, replacement)
         metrics = collect_metrics(recorded, finished, search, time.perf_counter() - started)
+        metrics = metrics.model_copy(update={"inputs": inputs})
         return Result(workspace.finish(build.run_inputs, stages, written, points, metrics), points, metrics)
 
 

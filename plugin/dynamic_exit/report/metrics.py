@@ -264,6 +264,7 @@ class Metrics(Figures):
         samples_differ: Whether calibration and test samples differ, so that no guarantee is stated.
         class_names: In the order of the logits.
         class_samples: Number of test samples of each class.
+        inputs: Fingerprint of what the run was made of, by which `--if-changed` knows it; None of a model in memory.
     """
 
     seed: int = 0
@@ -287,6 +288,7 @@ class Metrics(Figures):
     samples_differ: bool = False
     class_names: list[str] = []
     class_samples: list[int] = []
+    inputs: str | None = None
 
     def row(self, name: str) -> PointFigures:
         """Return the row of an operating point, or of the backbone.
