@@ -97,7 +97,7 @@ BREAKS = {
     "head twice": ("[linear, mlp]", "[mlp, mlp]", "[mlp, mlp]", "names the head 'mlp' twice; name it once"),
     "epochs": ("{epochs: 15}", "{epoch: 15}", "{epoch: 15}", "unknown key 'dynamic_exit.early_exit.training.epoch'; "),
     "drop in points": ("max_accuracy_drop: 0.01", "max_accuracy_drop: 1", "_drop: 1\n", "allows a loss of 100 points"),
-    "goals": ("{budget: 0.03,", "{budget: 0.03, max_accuracy_drop: 0.05,", "0.05,", "points.1' must hold either `max_"),
+    "goals": ("{budget: 0.03,", "{budget: 0.03, max_accuracy_drop: 0.05,", "0.05,", "points.1' must hold "),
     "goal key": ("{budget: 0.03,", "{budgt: 0.03,", "{budgt", "unknown key 'dynamic_exit.tuning.points.1.budgt'; did "),
     "points alike": ("{max_accuracy_drop: 0.1}", "{budget: 0.03}", "tuning:", "holds a point twice; give every "),
     "pass key": ("  early_exit:", "  early_exits:", "early_exits:", "unknown key 'dynamic_exit.early_exits'; did you "),
