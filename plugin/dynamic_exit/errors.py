@@ -2,6 +2,9 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
+
+_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 class DynamicExitError(Exception):
@@ -75,6 +78,16 @@ class WriteError(OutputError, OSError):
 def first_line(error: BaseException) -> str:
     """Return the first line of what an error says, or its type where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def pointer_hint(path: Path) -> str:
+    """Say that a file is only a pointer of Git LFS; empty if it is not, or cannot be read."""
+    try:
+        with path.open("rb") as file:
+            is_pointer = file.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return ""
+    return "it is a pointer of Git LFS, not the file itself; run `git lfs pull`" if is_pointer else ""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import environments
 import numpy as np
+import onnxruntime
 import pytest
 import tiny
 
@@ -137,6 +138,7 @@ def test_onnxruntime_numpy_and_pydantic_are_all_it_needs(environment, ran, runne
     np.save(tmp_path / "inputs.npy", inputs)
     code = """
 import numpy as np
+import onnxruntime
 from dynamic_exit import load_runner
 runner = load_runner(sys.argv[1])
 for name in runner.operating_points.names:
@@ -166,3 +168,15 @@ except ExportError as refused:
     folder = request.getfixturevalue(kind).folder
     (said,) = environments.run(environment, code, folder)
     assert re.fullmatch(rf"'{folder}' holds one file a stage, which needs \w+; install the extra `serve`, .*", said)
+
+
+def test_loading_is_quiet_with_options_of_the_users_too(ran, capfd):
+    path, options = ran.folder / "model.onnx", onnxruntime.SessionOptions()
+    onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    assert "thresholds appears in graph inputs" in capfd.readouterr().err, "onnxruntime alone warns, as docs explain"
+    load_runner(ran.folder, session_options=options)
+    assert capfd.readouterr() == ("", "")
+    assert options.log_severity_level == -1, "they are the user's"
+    options.log_severity_level = 2
+    load_runner(ran.folder, session_options=options)
+    assert "thresholds appears in graph inputs" in capfd.readouterr().err, "a level of the user's counts"

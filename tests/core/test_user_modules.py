@@ -41,6 +41,11 @@ WAYS = {
     "from the top, whole": ("p/models/m.py", "import p.other\nVALUE = p.other.VALUE", "p/other.py"),
     "run_path": (
         "m.py", "import runpy\nVALUE = runpy.run_path(__file__.replace('m.py', '') + 'other.py')['VALUE']", "other.py"),
+    "run_module": ("m.py", "import runpy\nVALUE = runpy.run_module('other')['VALUE']", "other.py"),
+    "run_module, by name": ("m.py", "from runpy import run_module\nVALUE = run_module('other')['VALUE']", "other.py"),
+    "run_module within": (
+        "m.py", "import runpy\ndef f():\n    return runpy.run_module('a.other')['VALUE']", "a/other.py"),
+    "run_module, by keyword": ("m.py", "import runpy\nVALUE = runpy.run_module(mod_name='other')['VALUE']", "other.py"),
     "exec": ("m.py", "from pathlib import Path\nexec(Path(__file__).with_name('other.py').read_text())", "other.py"),
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import warnings
 import zlib
@@ -91,6 +92,7 @@ BROKEN = {
     "cut short": (whole_png()[:-40], "truncated"),
     "cut within its head": (whole_png()[:20], "Truncated File Read"),
     "huge text in it": (png_with_text(2**26), "[Tt]oo large"),
+    "a pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "pointer of Git LFS"),
     "floats of 32 bits": (None, "its pixels are floating point numbers of 32 bits"),
 }
 
@@ -139,12 +141,13 @@ def test_what_is_no_image_file_is_left_out_and_said_once(folder):
     for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._a.png", "notes.txt"):
         (folder / "train" / "ant" / name).write_bytes(b"something")
     shutil.copytree(folder / "train" / "bee", folder / "test" / "bee" / "nested")
+    os.mkfifo(folder / "train" / "bee" / "pipe.png")
     (folder / "README.md").write_text("a file beside the splits")
     (folder / "train" / "list.csv").write_text("a file beside the classes")
     notes = []
     assert same(pixels(load(folder, notes)), complete)
     first = folder / "train" / "ant" / "Thumbs.db"
-    assert notes == [f"left out of the class folders: 6 entries that are no image files, such as '{first}'"]
+    assert notes == [f"left out of the class folders: 7 entries that are no image files, such as '{first}'"]
 
 
 def test_a_class_of_foreign_files_alone_is_empty(folder):

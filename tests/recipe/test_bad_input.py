@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from refusals import assert_refused, file, rows
 
 
 def data(split, inputs=None, labels=None):
@@ -26,10 +27,6 @@ def put(row, value):
         return array
 
     return change
-
-
-def text(name, content):
-    return lambda folder: (folder / name).write_bytes(content.encode())
 
 
 def append(content):
@@ -179,13 +176,13 @@ TABLE = [
     (
         "key twice",
         {},
-        text("recipe.yaml", "seed: 1\nmodel: {}\nseed: 2\n"),
+        file("recipe.yaml", "seed: 1\nmodel: {}\nseed: 2\n"),
         "key 'seed' is written twice, in lines 1 and 3; keep one",
     ),
     (
         "key twice in one line",
         {},
-        text("recipe.yaml", "model: {source: timm, source: python}"),
+        file("recipe.yaml", "model: {source: timm, source: python}"),
         "key 'source' is written twice, in lines 1 and 1; keep one",
     ),
     (
@@ -229,19 +226,19 @@ TABLE = [
     (
         "recipe empty",
         {},
-        text("recipe.yaml", ""),
+        file("recipe.yaml", ""),
         "the recipe is empty; it needs the stanzas model, data, dynamic_exit and export",
     ),
     (
         "recipe a list",
         {},
-        text("recipe.yaml", "- model\n- data\n"),
+        file("recipe.yaml", "- model\n- data\n"),
         "the recipe must be a mapping, not a list; it needs the stanzas model, data, dynamic_exit and export",
     ),
     (
         "recipe not YAML",
         {},
-        text("recipe.yaml", "model: [timm\n"),
+        file("recipe.yaml", "model: [timm\n"),
         "recipe '{w}/recipe.yaml' is not valid YAML: while parsing a flow sequence in \"<unicode string>\", line 1, "
         "column 8: model: [timm ^ expected ',' or ']', but got '<stream end>' in \"<unicode string>\", "
         "line 2, column 1: ^",
@@ -256,7 +253,7 @@ TABLE = [
     (
         "weights broken",
         {"model__weights": "w.pt"},
-        text("w.pt", "no weights"),
+        file("w.pt", "no weights"),
         "weights '{w}/w.pt' are no torch file of plain tensors; save the model's state_dict",
     ),
     ("data missing", {"data__path": "nowhere"}, None, "data path '{w}/nowhere' does not exist; check the path"),
@@ -274,8 +271,8 @@ TABLE = [
             "data file '{w}/data/test.npz' is no .npz file of plain numbers; write it with numpy.savez",
         )
         for name, change in (
-            ("of text", text("data/test.npz", "1;2;3")),
-            ("of nothing", text("data/test.npz", "")),
+            ("of text", file("data/test.npz", "1;2;3")),
+            ("of nothing", file("data/test.npz", "")),
             ("cut off", truncated),
             ("of one array", plain_array),
             ("of objects", pickled),
@@ -302,13 +299,13 @@ TABLE = [
     (
         "python file of wrong syntax",
         {},
-        text("models.py", "def backbone(:\n"),
+        file("models.py", "def backbone(:\n"),
         "'{w}/models.py' cannot be imported: invalid syntax (models.py, line 1); repair it",
     ),
     (
         "python file that raises",
         {},
-        text("models.py", "1 / 0\n"),
+        file("models.py", "1 / 0\n"),
         "'{w}/models.py' cannot be imported: division by zero; repair it",
     ),
     (
@@ -454,7 +451,7 @@ TABLE = [
     ),
     # an output where something could be lost
     ("output not empty", {}, full, "output folder '{w}/out' is not empty; choose another one or empty it"),
-    ("output a file", {}, text("out", "x"), "output '{w}/out' is a file; choose a folder that does not exist yet"),
+    ("output a file", {}, file("out", "x"), "output '{w}/out' is a file; choose a folder that does not exist yet"),
 ]
 
 
@@ -474,18 +471,11 @@ def restore(folder, content):
             (folder / name).write_bytes(data)
 
 
-@pytest.mark.parametrize(("changes", "change", "message"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
+@rows(TABLE)
 def test_refused(world, command, changes, change, message):
     folder, content = world
     try:
-        tiny.write(folder, tiny.recipe(**changes))
-        if change:
-            change(folder)
-        before = tiny.tree(folder)
-        code, out, err = command("run", folder / "recipe.yaml")
-        err = "".join(line for line in err.splitlines(True) if not line.startswith("note: "))  # as of random weights
-        assert (code, out, err) == (2, "", f"dynamic-exit: {message.replace('{w}', str(folder))}\n")
-        assert tiny.tree(folder) == before
+        assert_refused(command, "run", folder, changes, change, message)
     finally:
         restore(folder, content)
 

@@ -2,6 +2,7 @@
 
 import argparse
 
+import huggingface_hub.constants
 import numpy as np
 import onnx
 import pytest
@@ -30,6 +31,15 @@ def net(value=1.0):
 
 def state(value=1.0, prefix=""):
     return {prefix + name: tensor for name, tensor in net(value).state_dict().items()}
+
+
+def test_sparse_weights_are_filled_up(tmp_path):
+    path, model = (
+        loose(tmp_path, {name: each.to_sparse() if each.dim() else each for name, each in state().items()}),
+        net(0),
+    )
+    assert load_weights(model, path, "net") is None
+    assert all((parameter == 1).all() for parameter in model.parameters())
 
 
 def loose(folder, content):
@@ -227,6 +237,26 @@ def test_timm_takes_folders_and_names_of_the_hub(tmp_path, monkeypatch):
         with pytest.raises(ModelError) as refused:
             load_model(ModelSource(source="timm", name=name))
         assert str(refused.value).startswith(said)
+
+
+def test_a_name_of_the_hub_is_found_in_its_cache_or_told_to_be_out_of_reach(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    named = ModelSource.model_validate({"source": "timm", "name": "hf-hub:me/mine"}, context={"base": tmp_path})
+    assert (named.name, named.stage_name) == ("hf-hub:me/mine", "mine")
+    assert named.model_dump(mode="json", context={"base": f"{tmp_path}/out"})["name"] == "hf-hub:me/mine"
+    with pytest.raises(ModelError) as refused:
+        load_model(named)
+    assert str(refused.value).startswith("timm model 'hf-hub:me/mine' cannot be had from the hub: ")
+    assert str(refused.value).endswith("; check the name and the connection, or give a folder as `local-dir:folder`")
+    model, commit = timm.create_model("test_resnet", num_classes=3), "0" * 40
+    repository = tmp_path / "cache" / "models--me--mine"
+    timm.models.save_for_hf(model, repository / "snapshots" / commit, model_config={"num_classes": 3})
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    loaded = load_model(named)
+    assert loaded.untrained == ()
+    assert torch.equal(loaded.model.fc.weight, model.fc.weight)
 
 
 # one logit

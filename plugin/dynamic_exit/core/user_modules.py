@@ -1,9 +1,9 @@
 """Modules of the user beside a file that a recipe names, kept apart by folder.
 
 Each folder becomes a package under a unique name; one inside a package of the user's is a subpackage of it. What a file
-imports from beside itself, by ``import helpers``, ``from . import helpers`` or ``import_module("helpers")``, at its top
-or within a function, is a module of that package: the `helpers` of one folder are never taken for those of another, and
-neither `sys.path` nor the imports of other modules are touched.
+imports from beside itself, by ``import helpers``, ``from . import helpers``, `import_module` or `run_module`, be it at
+its top or within a function, is a module of that package: the `helpers` of one folder are never taken for those of
+another, and neither `sys.path` nor the imports of other modules are touched.
 """
 
 import ast
@@ -12,9 +12,10 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import runpy
 import sys
 import sysconfig
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import FileFinder, ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
@@ -181,9 +182,9 @@ def _import(
     """Import as Python does, but prefer modules beside the importing file."""
     if globals is None:  # called as a function
         globals = sys._getframe(1).f_globals
-    if name.partition(".")[0] == "importlib" and level == 0:
+    if name.partition(".")[0] in _LOOKING_BESIDE and level == 0:
         module = builtins.__import__(name, globals, locals, fromlist, 0)
-        return _IMPORTLIB if module is importlib else module
+        return _LOOKING_BESIDE.get(module.__name__, module)
     full = resolve_sibling((globals or {}).get("__package__") or "", name) if level == 0 else None
     if full is None:
         return builtins.__import__(name, globals, locals, fromlist, level)
@@ -192,18 +193,24 @@ def _import(
     return module if fromlist else sys.modules[full.removesuffix(name) + name.partition(".")[0]]
 
 
-class _Importlib(ModuleType):
-    """The module importlib as files of the user see it: `import_module` prefers modules beside the calling file."""
+class _LooksBeside(ModuleType):
+    """A module as files of the user see it: one function of it prefers modules beside the calling file."""
+
+    def __init__(self, original: ModuleType, function: str, first: str):
+        super().__init__(original.__name__)
+        self.original, self.first = original, first
+        setattr(self, function, functools.partial(self._call, getattr(original, function)))
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(importlib, name)
+        return getattr(self.original, name)
 
-    @staticmethod
-    def import_module(name: str, package: str | None = None) -> ModuleType:
-        """Import a module; see `importlib.import_module`."""
+    def _call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        name, *others = arguments or [named.pop(self.first)]
         caller = sys._getframe(1).f_globals.get("__package__") or ""
         full = None if name.startswith(".") else resolve_sibling(caller, name)
-        return importlib.import_module(full or name, package)
+        return function(full or name, *others, **named)
 
 
-_IMPORTLIB = _Importlib("importlib")
+# the functions that take the name of a module first, and what they call it
+_TAKING_NAMES = ((importlib, "import_module", "name"), (runpy, "run_module", "mod_name"))
+_LOOKING_BESIDE = {each[0].__name__: _LooksBeside(*each) for each in _TAKING_NAMES}

@@ -47,7 +47,10 @@ def check_samples(
     if numbers.shape != (count,) or not _are_whole(numbers):
         got = f"got {numbers.dtype} {list(numbers.shape)} for {count} samples{_explain_objective(numbers, count)}"
         raise DataError(f"split '{split}' must have one whole number as label for each sample; {got}")
-    return arrays, numbers.astype(np.int64)
+    most = np.iinfo(np.int64).max
+    whole = np.where(numbers > most, 0, numbers).astype(np.int64)
+    whole[numbers > most] = most  # what is no class must not turn into one, or negative
+    return arrays, whole
 
 
 def _explain_objective(labels: np.ndarray, count: int) -> str:

@@ -130,7 +130,8 @@ def _list_images(folders: Sequence[Path]) -> tuple[list[ImageFile], list[Path]]:
     images: list[ImageFile] = []
     others: list[Path] = []
     for entry in (entry for folder in folders for entry in sorted(folder.iterdir())):
-        if is_image_name(entry.name) and not entry.is_dir():
+        # a link that leads nowhere is a broken image; a pipe would be waited for
+        if is_image_name(entry.name) and (entry.is_file() or not entry.exists()):
             images.append(ImageFile(entry))
         else:
             others.append(entry)
@@ -140,8 +141,10 @@ def _list_images(folders: Sequence[Path]) -> tuple[list[ImageFile], list[Path]]:
 def _note_foreign(entries: Sequence[Path], note: Note) -> None:
     shown = [entry for entry in entries if not entry.name.startswith(".")] or entries
     if shown:
-        count = f"{len(entries)} entr{'y' if len(entries) == 1 else 'ies'}"
-        note(f"left out of the class folders: {count} that are no image files, such as '{shown[0]}'")
+        if len(entries) == 1:
+            note(f"left out of the class folders: '{shown[0]}', which is no image file")
+        else:
+            note(f"left out of the class folders: {len(entries)} entries that are no image files, such as '{shown[0]}'")
 
 
 def _make(source: DataSource, request: ReadRequest) -> SplitReader:

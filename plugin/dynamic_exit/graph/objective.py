@@ -146,6 +146,8 @@ def check_logits(name: str, classifier: Classifier, example: tuple[Tensor, ...])
         raise ModelError(f"{name} refuses inputs of shape {shapes}: {first_line(error)}; {hint}") from error
     if logits.dim() != 2:
         raise ModelError(f"{name} must give logits (N, C); got the shape {list(logits.shape)}")
+    if len(logits) != len(example[0]):
+        raise ModelError(f"{name} must give a row of logits for each sample; got {len(logits)} for {len(example[0])}")
     if not torch.isfinite(logits).all():
         raise ModelError(f"{name} gives NaN or infinite logits; check its weights and preprocessing")
     return logits

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
-from ..errors import DataError, first_line
+from ..errors import DataError, first_line, pointer_hint
 from .pixels import DecodedImage, decode_image
 
 
@@ -89,6 +89,8 @@ def read_size(file: ImageFile, upright: bool) -> tuple[int, int]:
 
 def _unreadable(file: ImageFile | Path, error: Exception) -> DataError:
     reason = "it is no image" if "<_io." in str(error) else first_line(error)  # Pillow would name the buffer
+    if isinstance(file, Path) or not file.member:
+        reason = pointer_hint(file if isinstance(file, Path) else file.path) or reason
     return DataError(f"image '{file}' cannot be read: {reason}")
 
 

@@ -24,7 +24,7 @@ def open_file(
         model: The bytes of a model, or the path of its file.
         threads: Threads within an operator; None leaves it to onnxruntime.
         providers: Execution providers in order of preference.
-        options: Further options, used as they are.
+        options: Further options; onnxruntime's warnings are kept quiet unless they set a level of their own.
 
     Returns:
         The session.
@@ -38,9 +38,9 @@ def open_file(
     if missing:
         known = ", ".join(onnxruntime.get_available_providers())
         raise InputError(f"onnxruntime has no provider '{missing[0]}' on this machine; it has {known}")
-    if options is None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+    options = options or onnxruntime.SessionOptions()
+    level = options.log_severity_level
+    options.log_severity_level = 3 if level < 0 else level  # by itself onnxruntime warns of inputs with defaults
     if threads is not None:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -51,3 +51,5 @@ def open_file(
             return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
     except Exception as error:  # onnxruntime raises its own classes, which share no base but Exception
         raise ExportError(f"onnxruntime refuses the model: {first_line(error)}") from error
+    finally:
+        options.log_severity_level = level

@@ -8,6 +8,7 @@ from scipy.optimize import linear_sum_assignment
 from ..core.batching import run_in_batches
 from ..core.chance import is_commonest, is_more_accurate, no_better_than_commonest
 from ..data.split import Split
+from ..errors import ModelError, first_line
 from ..graph import Classifier
 from .pixel_range import propose_preprocessing
 
@@ -72,7 +73,11 @@ def _answers(backbone: Classifier, split: Split, rows: np.ndarray) -> np.ndarray
     found = [np.zeros(0, np.int64)]
     for start in range(0, len(rows), _BATCH_SIZE):
         few = split.take(rows[start : start + _BATCH_SIZE])
-        found.append(run_in_batches(backbone, backbone.select(few.tensors)).argmax(1).numpy())
+        try:
+            answers = run_in_batches(backbone, backbone.select(few.tensors)).argmax(1).numpy()
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+            raise ModelError(f"the backbone takes 2 samples, but not {len(few)}: {first_line(error)}") from error
+        found.append(answers)
     return np.concatenate(found)
 
 

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ...errors import ModelError, first_line, nearest
+from ...errors import ModelError, first_line, nearest, pointer_hint
 
 State = dict[str, Tensor]
 # added by torch.compile to the names of a compiled module, wherever that stands
@@ -113,11 +113,11 @@ def _read(path: Path) -> object:
         with torch.serialization.safe_globals([argparse.Namespace]):  # the options of many training programs
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # each reader raises classes of its own
-        if "weights_only" in str(error):  # torch advises to load such a file unsafely
+        if "weights_only" in str(error) and not pointer_hint(path):  # torch advises to load such a file unsafely
             raise ModelError(
                 f"weights '{path}' are no torch file of plain tensors; save the model's state_dict"
             ) from None
-        raise ModelError(f"weights '{path}' cannot be read: {first_line(error)}") from error
+        raise ModelError(f"weights '{path}' cannot be read: {pointer_hint(path) or first_line(error)}") from error
 
 
 def _states(content: object, name: str) -> dict[str, State]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from ...errors import ModelError, nearest
+from ...errors import ModelError, first_line, nearest
 from ...passes import ModelKind, ModelSource
 from .base import BuiltModel, ModelBuilder, NativePreprocessing
 
@@ -32,6 +32,7 @@ class TimmBuilder(ModelBuilder[ModelSource]):
     def build(self) -> BuiltModel:
         """Build the model by its name."""
         import timm
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
         name = self.source.name
         folder = name.removeprefix(_LOCAL)
@@ -40,7 +41,12 @@ class TimmBuilder(ModelBuilder[ModelSource]):
         known = name.removeprefix(_HUB_OWNER)
         if not name.startswith(_WITH_WEIGHTS) and not timm.is_model(known):
             raise ModelError(f"timm has no model '{name}'; {_suggest(known)}")
-        model = timm.create_model(known, **self._arguments)
+        try:
+            model = timm.create_model(known, **self._arguments)
+        except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+            reason = f"timm model '{name}' cannot be had from the hub: {first_line(error).rstrip('.')}"
+            remedy = "check the name and the connection, or give a folder as `local-dir:folder`"
+            raise ModelError(f"{reason}; {remedy}") from error
         if getattr(model, "num_classes", None) == 0:
             raise ModelError(
                 f"timm model '{name}' has no classifier: `num_classes` is 0 and it gives features; give the number of "

@@ -73,7 +73,10 @@ def load_weights(model: nn.Module, path: Path, name: str, key: str | None = None
         if in_model != in_file:
             difference = f"'{weight}' is {_shape(in_file)} in the file and {_shape(in_model)} in the model"
             raise ModelError(f"{unfit}: {difference}; {_remedy(weight, in_file, in_model, list(expected))}")
-    model.load_state_dict(state)
+        if weight in state and (state[weight].is_meta or state[weight].is_complex() > expected[weight].is_complex()):
+            kind = "holds no values" if state[weight].is_meta else "holds complex numbers"
+            raise ModelError(f"{unfit}: '{weight}' {kind}; save the weights of a model in use")
+    model.load_state_dict({weight: value.to_dense() if value.is_sparse else value for weight, value in state.items()})
     return note
 
 
