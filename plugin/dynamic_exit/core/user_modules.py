@@ -136,12 +136,8 @@ def _modules(package: str) -> dict[str, ModuleType]:
 
 def _has_changed(package: str) -> bool:
     """Whether the file of a loaded module has changed since it ran."""
-    for module in _modules(package).values():
-        if _SUM in vars(module):
-            file = Path(str(module.__file__))
-            if not file.is_file() or _sum(file.read_bytes()) != vars(module)[_SUM]:
-                return True
-    return False
+    ran = [(Path(str(each.__file__)), vars(each)[_SUM]) for each in _modules(package).values() if _SUM in vars(each)]
+    return any(not file.is_file() or _sum(file.read_bytes()) != known for file, known in ran)
 
 
 def _sum(content: bytes) -> str:
@@ -211,6 +207,5 @@ class _LooksBeside(ModuleType):
         return function(full or name, *others, **named)
 
 
-# the functions that take the name of a module first, and what they call it
-_TAKING_NAMES = ((importlib, "import_module", "name"), (runpy, "run_module", "mod_name"))
-_LOOKING_BESIDE = {each[0].__name__: _LooksBeside(*each) for each in _TAKING_NAMES}
+_NAMING = ((importlib, "import_module", "name"), (runpy, "run_module", "mod_name"))
+_LOOKING_BESIDE = {each[0].__name__: _LooksBeside(*each) for each in _NAMING}

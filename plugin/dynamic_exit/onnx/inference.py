@@ -38,8 +38,7 @@ def open_file(
     if missing:
         known = ", ".join(onnxruntime.get_available_providers())
         raise InputError(f"onnxruntime has no provider '{missing[0]}' on this machine; it has {known}")
-    options = options or onnxruntime.SessionOptions()
-    level = options.log_severity_level
+    level = (options := options or onnxruntime.SessionOptions()).log_severity_level
     options.log_severity_level = 3 if level < 0 else level  # by itself onnxruntime warns of inputs with defaults
     if threads is not None:
         options.intra_op_num_threads = threads
