@@ -8,6 +8,7 @@ from dynamic_exit.chain.confidence.learned import log_odds
 from dynamic_exit.chain.evidence import Evidence
 from dynamic_exit.learning import learn_gates
 from dynamic_exit.records import Records, StageTable
+from dynamic_exit.records.risk.builtin import Agreement, ExpectedLoss, TopK
 
 OWN = Evidence("none", "learned")
 TABLE = StageTable.of(["saver", "final"], ["saver", "final"], [-1, 0], [0.1, 0.0], [0.0, 1.0])
@@ -52,6 +53,20 @@ def test_without_labels_it_foretells_agreement_with_the_final():
     records = cascade((-0.5, 1.0), 0.6)
     unlabelled = Records(**{**vars(records), "labels": np.full(len(records), -1)})
     assert learn_gates(unlabelled, OWN) == learn_gates(records, OWN)
+
+
+def test_gates_judge_by_the_risk():
+    records = cascade((-0.5, 1.0), 0.6)
+    unlabelled = Records(**{**vars(records), "labels": np.full(len(records), -1)})
+    lied = Records(**{**vars(records), "labels": np.zeros(len(records), int), "risk": Agreement()})
+    assert learn_gates(lied, OWN) == learn_gates(unlabelled, OWN)
+    # to say 0 in error costs nothing
+    free = Records(**{**vars(records), "risk": ExpectedLoss("costs", np.array([[0.0, 1.0], [0.0, 0.0]]))})
+    sure = confidence(free, learn_gates(free, OWN))[records.topk_classes[0, :, 0] == 0]
+    assert sure.min() > 0.95 > confidence(records, learn_gates(records, OWN)).min()
+    # any answer holds the true class among the two that there are
+    two = Records(**{**vars(records), "risk": TopK(2)})
+    assert confidence(two, learn_gates(two, OWN)).min() > 0.95
 
 
 def test_a_thousand_classes_hardly_fit_the_noise_of_few_samples_each():

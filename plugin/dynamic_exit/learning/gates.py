@@ -25,8 +25,8 @@ _CLASS_PENALTY = 30.0
 def learn_gates(records: Records, evidence: Evidence, seed: int = 0) -> Evidence:
     """Learn the gate of every stage before the final, from its own evidence.
 
-    A gate foretells whether the answer is right wherever that of the stage and the final together is. It is learned
-    from the stage alone, whatever runs before it: gates for each chain gained half a percent of cost and would need a
+    A gate foretells whether the answer is worth as much as that of the stage and the final together. It is learned from
+    the stage alone, whatever runs before it: gates for each chain gained half a percent of cost and would need a
     search for each.
 
     Args:
@@ -48,9 +48,13 @@ def _gate(recorded: RecordedEvidence, stage: int) -> Gate:
     records, rule = recorded.records, recorded.rule
     own = rule.with_power(recorded.powers[stage])
     _, evidence = own.numpy((), records.topk_probabilities[stage])
-    predicted = records.topk_classes[stage, :, 0].astype(np.int64)
+    answer = records.topk_classes[stage].astype(np.int64)
+    predicted = answer[:, 0]
     together = (len(records.stages) - 1,) if rule.separable else (stage, len(records.stages) - 1)
-    harmless = (predicted == records.truth) | (recorded.search(together)[0] != records.truth)
+    if records.risk.depth == 1:
+        harmless = records.worth(predicted) >= records.worth(recorded.search(together)[0])
+    else:
+        harmless = records.worth(answer[:, : records.risk.depth]) >= records.final_worth
     known = np.isfinite(evidence).all(axis=1)
     largest, second = two_largest(evidence[known], axis=1)
     features = np.stack([log_odds(largest), log_odds(second), largest - second], axis=1).astype(np.float64)

@@ -27,10 +27,10 @@ _ALONE = Evidence("none", "top1")
 _SAMPLES = 25_000
 _FEW_SAMPLES = 5_000
 _MIN_SAMPLES = 100
-# what saves less is not worth powers that must be learned
+# what saves less is not worth powers, or gates, that must be learned
 _LEAST_SAVING = 0.01
-# longer chains take longer and say the same
-_SAVERS = 2
+# longer chains take longer and say the same; of gates, those of one saver do
+_SAVERS, _SAVERS_LEARNED = 2, 1
 
 
 def settle_evidence(records: Records, goals: Sequence[Goal], options: SearchOptions) -> SearchOptions:
@@ -101,10 +101,14 @@ def _is_cheaper(records: Records, goals: Sequence[Goal], options: SearchOptions,
     some = records.take(subsample(len(records), _SAMPLES, options.seed))
     count = FOLDS if len(some) <= _FEW_SAMPLES else 2
     fold = np.random.default_rng(options.seed).permutation(len(some)) % count
-    most = _SAVERS if options.max_savers is None else min(_SAVERS, options.max_savers)
+    learned = options.fuse.confidence == _LEARNED
+    wanted = _SAVERS_LEARNED if learned else _SAVERS
+    most = wanted if options.max_savers is None else min(wanted, options.max_savers)
     way, other = (Way(some, replace(each, max_savers=most).without_restarts()) for each in (options, than))
     extra = extra_cost(way, other, goals, [(fold != out, fold == out) for out in range(count)])
-    return extra.likely < -_LEAST_SAVING
+    # gates have many more numbers than powers: their gain must also stand out from how folds differ
+    clear = not learned or extra.by_fold.mean() + extra.by_fold.std() / np.sqrt(count) < 0
+    return clear and extra.likely < -_LEAST_SAVING
 
 
 def _missing_classes(records: Records, evidence: Evidence) -> str | None:
