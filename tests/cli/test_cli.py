@@ -31,8 +31,14 @@ def test_passes_lists_ours_and_the_hosts(command):
     assert parameters["max_savers"]["range"] == "≥ 1"
     code, out, err = command("passes")
     assert (code, err) == (0, "")
-    for name in (*found, "max_savers", "training.distillation"):
-        assert name in out
+    assert [line.split()[0] for line in out.splitlines()[: len(found)]] == [*found], "a line each"
+    assert answer(command, "passes", "tiny_saver") == found["tiny_saver"]
+    code, out, err = command("passes", "early_exit")
+    assert (code, err) == (0, "")
+    assert "  count = 4  (≥ 1)\n      cuts that `positions: auto` picks\n" in out
+    assert "training.distillation" in out
+    message = "dynamic-exit: there is no pass 'prunning'; did you mean 'pruning'?\n"
+    assert command("passes", "prunning") == (2, "", message)
 
 
 def test_inspect_says_what_the_file_holds(ran, command):

@@ -14,7 +14,7 @@ from ..core import signals
 from ..core.batching import DEFAULT_BATCH_SIZE
 from ..core.launcher import is_rank_zero
 from ..core.process_state import preserve_process_state
-from ..errors import DynamicExitError
+from ..errors import DynamicExitError, RecipeError, nearest
 from . import start
 from .options import (
     Folder,
@@ -32,9 +32,9 @@ from .options import (
 )
 from .render import print_table
 from .running import RunOptions, run_and_print
-from .terminal import terminal_log
+from .terminal import encodable_output, terminal_log
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 # seconds that other processes leave the main one to report the same error, whereupon the launcher ends them
 _MAIN_PROCESS_SECONDS = 5.0
 
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None, name: str = "dynamic-exit") -> 
         SystemExit: With code 2 after a bad input, 3 after an unmet requirement, 130 after Ctrl-C and 143 after SIGTERM,
             each with one line on stderr.
     """
-    with signals.handle_signals():
+    with signals.handle_signals(), encodable_output():
         code = _run(arguments, name)
     if code:
         sys.exit(code)
@@ -325,19 +325,23 @@ def tune(
 
 
 @app.command()
-def passes(as_json: Json = False) -> None:
-    """List the passes and Neural Compressor's algorithms with their parameters, defaults and ranges."""
+def passes(
+    name: Annotated[str | None, typer.Argument(help="a pass or an algorithm; default: all, a line each")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the passes and Neural Compressor's algorithms, or show one with its parameters, defaults and ranges."""
     from ..integrations.neural_compressor import describe_algorithms
-    from ..report.tables import Table
+    from .passes import print_pass, print_passes
 
     found = describe_algorithms()
+    if name is not None and name not in found:
+        raise RecipeError(f"there is no pass '{name}'; {nearest(name, found)}")
     if as_json:
-        print(json.dumps(found, indent=2))
-        return
-    for name, entry in found.items():
-        print(f"\n{name} ({entry['from']}): {entry['summary']}")
-        rows = [[p["name"], p["default"], p["range"], p["meaning"]] for p in entry["parameters"]]
-        print_table(Table(["parameter", "default", "range", "meaning"], rows), left=True)
+        print(json.dumps(found if name is None else found[name], indent=2))
+    elif name is None:
+        print_passes(found)
+    else:
+        print_pass(name, found[name])
 
 
 @app.command()

@@ -1,7 +1,10 @@
 """Log lines and progress bars on a terminal."""
 
+import codecs
 import contextlib
+import io
 import logging
+import sys
 from collections.abc import Callable, Iterator
 
 import typer
@@ -34,6 +37,35 @@ class TerminalHandler(logging.Handler):
         severity = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
         name = f"{record.name}: " if self.names else ""
         self.console.print(f"{name}{severity}{record.getMessage()}", highlight=False, markup=False, soft_wrap=True)
+
+
+# for terminals and files that know ASCII or one code page alone
+_PLAIN = {"±": "+-", "µ": "u", "≥": ">=", "≤": "<=", "×": "x", "…": "...", "–": "-", "—": "-", "→": "->"}
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    """Write what an encoding lacks in plain characters, as handlers of `codecs` do."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_PLAIN.get(each, "?") for each in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("dynamic_exit.plain", _replace)
+
+
+@contextlib.contextmanager
+def encodable_output() -> Iterator[None]:
+    """Let stdout and stderr write what their encoding lacks in plain characters, in place of raising an error."""
+    before = [(each, each.errors) for each in (sys.stdout, sys.stderr) if isinstance(each, io.TextIOWrapper)]
+    for stream, errors in before:
+        if errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="dynamic_exit.plain")
+    try:
+        yield
+    finally:
+        for stream, errors in before:
+            with contextlib.suppress(ValueError):  # it was closed
+                stream.reconfigure(errors=errors)
 
 
 @contextlib.contextmanager

@@ -20,11 +20,18 @@ class Table:
         header: The column titles.
         rows: One cell per column.
         title: Shown above the table; may be empty.
+        importance: Indices of columns, those that are kept longest where space is short first; others follow in order.
     """
 
     header: list[str]
     rows: list[list[str]]
     title: str = ""
+    importance: tuple[int, ...] = ()
+
+    def keep(self, columns: Sequence[int]) -> "Table":
+        """Return the table with some of its columns, by index."""
+        cut = [[row[i] for i in columns] for row in (self.header, *self.rows)]
+        return Table(cut[0], cut[1:], self.title)
 
 
 def percent(share: float | None, error: float | None = None, digits: int = 1) -> str:
@@ -61,7 +68,11 @@ def metrics_table(metrics: Metrics) -> Table:
         for size in sizes:
             line += [_microseconds(row.seconds_per_sample[size]), f"{row.speed_up[size]:.1f}x"]
         cells.append(line + [f"{row.exit_rates[stage]:.0%}" for stage in stages])
-    return Table(header + stages, cells)
+    timed = [i for i, title in enumerate(header) if title == "speed-up"]
+    micro = [i for i, title in enumerate(header) if title.startswith("µs")]
+    costs = [header.index("cost"), *timed]
+    order = [0, 1, *costs, *(i for i in range(len(header + stages)) if i not in micro), *micro]
+    return Table(header + stages, cells, importance=tuple(dict.fromkeys(order)))
 
 
 def class_table(metrics: Metrics) -> Table | None:
