@@ -1,5 +1,6 @@
 """What Optimum's classes offer beside their answers: attributes of sessions, and the calls of torch's modules."""
 
+import html
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,8 +15,11 @@ from ..artifact.inputs import Values
 from ..artifact.manifest import InputSpec, Manifest
 from ..artifact.reopening import Reopens
 from ..artifact.runner import SegmentsRunner
+from ..artifact.switch import OperatingPointSwitch
+from ..chain.names import FINAL
 from ..errors import ExportError, InputError
 from ..onnx.session import PartSession
+from ..points.operating_point import OperatingPoints
 from ..recipe.target_registry import TARGETS
 from .options import other_dtype
 
@@ -54,8 +58,20 @@ class ClassifierAttributes(Reopens):
     device = torch.device("cpu")
     dtype = torch.float32  # transformers' pipelines cast images to it
     training = use_io_binding = False
+    operating_points: OperatingPoints
+    stages: tuple[str, ...]
     _manifest: Manifest
+    _switch: OperatingPointSwitch
     _warned: set[str]
+
+    def __repr__(self) -> str:
+        """Return folder, stages and the current operating point."""
+        place = "" if self.folder is None else f"{str(self.folder)!r}, "
+        stages = ", ".join((*self.stages, self.operating_points.last_stage or FINAL))
+        return f"{type(self).__name__}({place}stages {stages}, at {self._switch.point.name})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(repr(self))}</p>{self.operating_points._repr_html_()}"
 
     @property
     def runner(self) -> Runner:

@@ -42,7 +42,7 @@ from .static_search.search import search_static
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """What a run has made.
 
@@ -55,6 +55,13 @@ class Result:
     folder: Path
     points: OperatingPoints
     metrics: Metrics
+
+    def __repr__(self) -> str:
+        """Return folder and points, no other figures."""
+        return f"Result({str(self.folder)!r}, {self.points!r})"
+
+    def _repr_html_(self) -> str:
+        return self.metrics._repr_html_()
 
     def to_bytes(self) -> bytes:
         """Return it as JSON, for other processes."""

@@ -20,6 +20,7 @@ from ..chain.thresholds import Configuration
 from ..core.atomic_write import atomic_write, check_writable
 from ..errors import OperatingPointError
 from ..records import Records
+from .display import PointsDisplay
 from .goal import Goal
 from .goal_limits import explain_excessive_budget, explain_excessive_drop
 from .parts import (
@@ -141,7 +142,7 @@ class OperatingPoint(SparseFileModel):
         )
 
 
-class OperatingPoints(FileModel):
+class OperatingPoints(PointsDisplay, FileModel):
     """The content of ``operating_points.json``.
 
     Attributes:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..core.atomic_write import atomic_write
 from ..errors import RecordsError, nearest
+from .display import RecordsDisplay
 from .memory_map import REQUIRES, read_arrays
 from .risk.base import Accuracy, Risk
 from .stage_table import StageTable
@@ -21,8 +22,8 @@ _FILE_NAMES = {"requires": REQUIRES}
 _NOT_IN_FILES = ("risk", "weights")
 
 
-@dataclass(frozen=True, eq=False)
-class Records:
+@dataclass(frozen=True, eq=False, repr=False)
+class Records(RecordsDisplay):
     """What every stage of a chain answers for every sample, and what each stage costs.
 
     N samples, S stages in chain order (savers, exits by position, final), K kept classes.

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..core.atomic_write import atomic_write
 from ..errors import ExportError
+from ..records.display import html_table
 
 TYPE, VERSION = "dynamic_exit.metrics", 1
 METRICS_FILE = "metrics.json"
@@ -289,6 +290,19 @@ class Metrics(Figures):
     class_names: list[str] = []
     class_samples: list[int] = []
     inputs: str | None = None
+
+    def __repr__(self) -> str:
+        """Return rows with accuracy and cost."""
+        told = ", ".join(f"{row.name}: {row.accuracy:.1%} at {row.cost_ratio:.3f} of the cost" for row in self.rows)
+        return f"Metrics({told})"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        from .tables import metrics_table
+
+        table = metrics_table(self)
+        return html_table(f"{self.samples.get('test', 0)} test samples", table.header, table.rows)
 
     def row(self, name: str) -> PointFigures:
         """Return the row of an operating point, or of the backbone.
