@@ -6,6 +6,7 @@ import pytest
 import tiny
 import yaml
 
+from dynamic_exit.modeling import DynamicExitModelForImageClassification
 from dynamic_exit.points.operating_point import OperatingPoints
 from dynamic_exit.records import Records
 
@@ -146,6 +147,14 @@ def test_validate_gives_the_resolved_recipe(ran, command):
     assert found["dynamic_exit"]["early_exit"]["heads"] == ["mlp"]
     assert found["dynamic_exit"]["tiny_saver"]["fuse"] == "none"
     assert found["model"]["name"] == f"{ran.recipe.parent}/models.py:backbone"
+
+
+def test_a_written_recipe_is_valid_where_the_model_was_saved_again(ran, command, tmp_path):
+    DynamicExitModelForImageClassification.from_pretrained(ran.folder).save_pretrained(tmp_path / "deep" / "copy")
+    for folder in (ran.folder, tmp_path / "deep" / "copy"):
+        code, out, err = command("validate", folder / "recipe.yaml")
+        assert (code, err) == (0, "")
+        assert out.startswith(f"{folder / 'recipe.yaml'} is valid: 3 classes")
 
 
 def test_validate_writes_nothing(ran, command, tmp_path):

@@ -1,4 +1,5 @@
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import tiny
@@ -196,6 +197,7 @@ def test_the_card_holds_the_table_and_its_own_header(ran):
 def test_the_card_says_which_runtime_and_processor_its_figures_are_for(ran):
     config, metrics = DynamicExitModelConfig.from_pretrained(ran.folder), ran.result.metrics
     assert metrics.timing.oldest_runtime == "1.18"
+    assert "onnxruntime (1.18 or newer" in (Path(__file__).parents[2] / "README.md").read_text()
     assert metrics.timing.instruction_set == instruction_set()
     timing = {"machine": "x86_64", "instruction_set": "AVX2", "oldest_runtime": "1.18"}
     older = {"machine": "x86_64", "instruction_set": "", "oldest_runtime": ""}
