@@ -1,7 +1,7 @@
-"""What one dynamic ONNX file costs where it cannot save anything, and where it saves everything, in onnxruntime.
+"""What one dynamic ONNX file costs where it cannot save anything, and where it saves everything, in one runtime.
 
     python integration_tests/benchmarks/onnx_overhead.py [--models resnet50 ...] [--batches 1 8 64] [--rounds 15]
-        [--time-limit 60]
+        [--time-limit 60] [--runtime onnxruntime]
 
 Random weights, seed 0, one thread. Two comparisons, each interleaved in one run; medians and quartiles of time
 without waits for a processor, which other programs disturb least:
@@ -13,6 +13,7 @@ Bars: at most 1.12 at batch 1 and 1.05 at 8 and 64 where nothing exits, at most 
 
 import argparse
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from dynamic_exit.core.user_code import load_function
 from dynamic_exit.cost import measure_latency
 from dynamic_exit.graph import Classifier
 from dynamic_exit.onnx.export import export_part
-from dynamic_exit.onnx.session import open_session
+from dynamic_exit.recipe.target_registry import DEFAULT_TARGET, TARGETS
 
 CIFAR = Path(__file__).resolve().parents[2] / "recipes/cifar10/models.py"
 MODELS = ("resnet50", "vit_small_patch16_224", "cifar10 resnet56")
@@ -42,17 +43,16 @@ def made(name: str) -> tuple[Made, torch.nn.Module]:
     return (model.eval(), (torch.randn(2, 3, side, side),), None), saver.eval()
 
 
-def measure(name: str, batches: list[int], rounds: int, time_limit: float) -> Iterator[str]:
+def measure(name: str, batches: list[int], rounds: int, time_limit: float, runtime: str) -> Iterator[str]:
     """Yield a line for each batch size and case."""
     (model, example, _), saver = made(name)
     built = build((model, example, None), saver)
+    open_model = partial(TARGETS.find(runtime).open_model, threads=1)
     sessions = {
-        "nothing exits": open_session(
-            export_part("static", Classifier(model), built.names, "logits", example).proto, threads=1
-        ),
-        "all leave at the saver": open_session(built.parts[0].proto, threads=1),
+        "nothing exits": open_model(export_part("static", Classifier(model), built.names, "logits", example).proto),
+        "all leave at the saver": open_model(built.parts[0].proto),
     }
-    dynamic, exits = open_session(built.file, threads=1), len(built.model.chain) - 1
+    dynamic, exits = open_model(built.file), len(built.model.chain) - 1
     thresholds = {"nothing exits": [OFF] + [NEVER] * exits, "all leave at the saver": [ALWAYS] + [NEVER] * exits}
     for batch in batches:
         inputs = [np.random.rand(batch, *each.shape[1:]).astype(np.float32) for each in built.inputs]
@@ -76,12 +76,13 @@ def main() -> None:
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 64])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--time-limit", type=float, default=60, help="seconds of a batch size and case")
+    parser.add_argument("--runtime", default=DEFAULT_TARGET, help="the target whose runtime is timed")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     np.random.seed(0)
     torch.set_num_threads(1)
     for name in arguments.models:
-        for line in measure(name, arguments.batches, arguments.rounds, arguments.time_limit):
+        for line in measure(name, arguments.batches, arguments.rounds, arguments.time_limit, arguments.runtime):
             print(line, flush=True)
 
 

@@ -1,6 +1,6 @@
 """Does one ONNX file answer what its torch model answers? A saver and three exits on models of many families.
 
-    python integration_tests/benchmarks/onnx_zoo.py [--only TEXT] [--inputs 256] [--seed 0]
+    python integration_tests/benchmarks/onnx_zoo.py [--only TEXT] [--inputs 256] [--seed 0] [--runtime onnxruntime]
 
 Random weights; thresholds by which about a fifth of the rows leave at each stage. Columns: rows that leave at each
 stage; rows whose exits differ, apart from those where a confidence lies within 1e-4 of a
@@ -24,11 +24,11 @@ from dynamic_exit.graph import Classifier, capture, find_cuts, split
 from dynamic_exit.onnx.export import export_part
 from dynamic_exit.onnx.model_parts import ModelParts
 from dynamic_exit.onnx.part import Part
-from dynamic_exit.onnx.session import open_session
 from dynamic_exit.onnx.stitch import stitch
 from dynamic_exit.onnx.verification import Agreement, compare, run_model
 from dynamic_exit.passes.early_exit.heads import build_head
 from dynamic_exit.passes.early_exit.positions import choose_cuts
+from dynamic_exit.recipe.target_registry import DEFAULT_TARGET, TARGETS
 from dynamic_exit.runtime.model import DynamicExitModel
 
 TIMM = (
@@ -161,12 +161,15 @@ def build(made: Made, saver: nn.Module | None = None, count: int = 64, exits: in
     return Built(dynamic, inputs, names, file, [*parts, *(head for head, _ in heads)])
 
 
-def check(make: Callable[[], Made], count: int) -> tuple[Agreement, np.ndarray, float, float]:
+def check(
+    make: Callable[[], Made], count: int, runtime: str = DEFAULT_TARGET
+) -> tuple[Agreement, np.ndarray, float, float]:
     """Return how torch and the file agree, rows by stage, the largest logit, and the file's size over its parts'."""
     built = build(awake(make()), count=count)
     thresholds = thresholds_for(built.model, built.inputs)
     feeds = dict(zip(built.names, built.inputs, strict=True))
-    agreement = compare(built.model, open_session(built.file, threads=1), feeds, [thresholds], BATCH)
+    session = TARGETS.find(runtime).open_model(built.file, 1)
+    agreement = compare(built.model, session, feeds, [thresholds], BATCH)
     logits, exits, _ = run_model(built.model, built.inputs, thresholds, BATCH)
     rows = np.bincount(exits, minlength=len(thresholds) + 1)
     size = built.file.ByteSize() / sum(part.proto.ByteSize() for part in built.parts)
@@ -179,6 +182,7 @@ def main() -> None:
     parser.add_argument("--only", help="models whose name holds this text")
     parser.add_argument("--inputs", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--runtime", default=DEFAULT_TARGET, help="the target whose runtime answers")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     agreed = total = 0
@@ -187,7 +191,7 @@ def main() -> None:
             continue
         torch.manual_seed(arguments.seed)
         began = time.perf_counter()
-        agreement, rows, largest, size = check(make, arguments.inputs)
+        agreement, rows, largest, size = check(make, arguments.inputs, arguments.runtime)
         total += 1
         agreed += not agreement.exits_apart + agreement.rounding and agreement.largest_difference <= 1e-4
         leave = "/".join(map(str, rows))

@@ -71,6 +71,7 @@ class TestWithOpenVino:
         """In float, where both round alike; with a sequence network, whose taps run in branches of branches."""
         changes = {"early_exit": {"count": 2, "training": {"epochs": 15}, "sequence": {"width": 16}}}
         named = {f"dynamic_exit__{key}": value for key, value in changes.items()}
+        named["export__layout"] = "single"
         path = tiny.build(tmp_path, export__target="openvino", quantization=None, **named)
         result = run(read_recipe(path))
         runner, session = load_runner(result.folder), open_session(str(result.folder / "model.onnx"), threads=1)
@@ -84,14 +85,23 @@ class TestWithOpenVino:
                 np.testing.assert_allclose(ours.logits, theirs[0], atol=1e-4)
         assert runner(inputs[:0]).logits.shape == (0, 3)
 
-    def test_one_file_a_stage_answers_alike(self, ran, inputs, tmp_path):
-        path = tiny.build(tmp_path, export__target="openvino", export__layout="segments")
-        model, single = Model.from_pretrained(run(read_recipe(path)).folder), Model.from_pretrained(ran.folder)
+    def test_one_file_for_all_answers_as_one_a_stage(self, openvino, inputs, tmp_path):
+        layouts = ("single", "segments")
+        paths = [
+            tiny.build(tmp_path / name, export__target="openvino", export__layout=name, quantization=None)
+            for name in layouts
+        ]
+        single, model = (Model.from_pretrained(run(read_recipe(path)).folder) for path in paths)
         for point in (*model.operating_points.names, "backbone"):
-            ours, theirs = (each(inputs, thresholds=None) for each in self.at(point, model, single))
+            ours, theirs = (each(inputs) for each in self.at(point, model, single))
             np.testing.assert_array_equal(ours.exit_index, theirs.exit_index)
             np.testing.assert_allclose(ours.logits, theirs.logits, atol=1e-4)
         assert model.providers == single.providers == [] and model.session is single.session is None
+
+    def test_8_bits_inside_branches_are_refused(self, openvino, tmp_path):
+        path = tiny.build(tmp_path, export__target="openvino", export__layout="single")
+        with pytest.raises(ExportError, match="answers wrongly in 8 bits inside the `If`s of `export.layout: single`"):
+            run(read_recipe(path))
 
     @staticmethod
     def at(point, *models):

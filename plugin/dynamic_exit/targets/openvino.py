@@ -1,14 +1,25 @@
 """The target openvino: the parts and files of the target onnxruntime, whose numbers and times are OpenVINO's."""
 
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import onnx
 
+from ..artifact.model_config import DynamicExitModelConfig
+from ..artifact.runner import SegmentsRunner
+from ..data.run_inputs import RunInputs
 from ..onnx.part import Part
 from ..onnx.session import PartSession
+from ..onnx.verification import Agreement
+from ..points.operating_point import OperatingPoints
+from ..runtime.stages import StageSet
 from .base import Session
-from .kinds.openvino import KIND
-from .onnxruntime import OnnxRuntimeTarget
+from .kinds.openvino import KIND, load_part
+from .onnxruntime import OnnxModel, OnnxRuntimeTarget
+from .torch import TorchSession
+from .verification import File
 
 
 @dataclass(frozen=True)
@@ -43,3 +54,21 @@ class OpenVinoTarget(OnnxRuntimeTarget):
     def workers(self) -> int:
         """Return 1: sessions have one stream, in which batches would wait for each other."""
         return 1
+
+    def assemble(self, stages: StageSet, points: OperatingPoints, run_inputs: RunInputs) -> OnnxModel:
+        """Put stages together; arguments as for `Target.assemble`."""
+        made = OpenVinoSegments if run_inputs.recipe.export.layout == "segments" else OnnxModel
+        return made(stages, points, run_inputs, self.dims, self.open_model)
+
+
+class OpenVinoSegments(OnnxModel):
+    """The stages in use, one file a stage; figures are those of the folder as it is driven."""
+
+    def verify(self, folder: Path, written: dict[str, Any]) -> dict[str, Agreement]:
+        """Check the float stages in one file against the torch model, and the folder against its single stages."""
+        threads = self.run_inputs.recipe.dynamic_exit.tuning.threads
+        manifest = DynamicExitModelConfig(**written).manifest
+        runner = SegmentsRunner(folder, manifest, partial(load_part, "CPU", threads))
+        session = TorchSession.of_runner(runner, written["inputs"])
+        self.files["shipped"] = File(self.files["shipped"].model, session)
+        return super().verify(folder, written)

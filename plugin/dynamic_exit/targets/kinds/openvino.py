@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,6 +38,11 @@ _VIRTUAL = ("AUTO", "BATCH", "HETERO", "MULTI")
 class OpenVinoExport(OnnxRuntimeExport):
     """What is written for OpenVINO, and where."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _add_defaults(cls, values: Any) -> Any:
+        return {"layout": "segments", **values} if isinstance(values, Mapping) else values
+
     @model_validator(mode="after")
     def _check_installed(self) -> Self:
         if find_spec("openvino") is None:
@@ -45,7 +51,7 @@ class OpenVinoExport(OnnxRuntimeExport):
 
 
 class OpenVino(OnnxRuntime):
-    """ONNX files that OpenVINO compiles as they are, quantized as those for onnxruntime."""
+    """ONNX files for OpenVINO, quantized as those for onnxruntime: one a stage, or in float one for all."""
 
     stanza, tag = OpenVinoExport, "openvino"
     loading, static_search, compared_with = frozenset({"device"}), False, (DEFAULT_TARGET,)
@@ -56,6 +62,12 @@ class OpenVino(OnnxRuntime):
         from ..openvino import OpenVinoTarget, open_part
         from ..precision import choose_numerics
 
+        layout = run_inputs.recipe.export.layout
+        if run_inputs.recipe.quantization and layout == "single":
+            raise ExportError(
+                "OpenVINO answers wrongly in 8 bits inside the `If`s of `export.layout: single`; leave out `layout` "
+                "or `quantization`"
+            )
         quantization, trials = choose_numerics(run_inputs, backbone, open_part)
         inputs, threads = run_inputs.splits["calibration"].inputs, run_inputs.recipe.dynamic_exit.tuning.threads
         opset, cache = recipe_opset(run_inputs), run_inputs.recipe.dynamic_exit.cache.open()
@@ -66,11 +78,7 @@ class OpenVino(OnnxRuntime):
         device = options.get("device", "CPU")
         if manifest.layout == "single":
             return OpenVinoRunner(OpenVinoSession(folder / MODEL_FILE, device=device), manifest)
-
-        def load(path: Path, input_names: Sequence[str]) -> PartSession:
-            return PartSession(read_onnx_part(path, input_names), session=OpenVinoSession(path, device=device))
-
-        return SegmentsRunner(folder, manifest, load)
+        return SegmentsRunner(folder, manifest, partial(load_part, device, None))
 
     def open_model(self, model: onnx.ModelProto, threads: int | None) -> "OpenVinoSession":
         """Return what runs an ONNX model on the CPU."""
@@ -81,6 +89,15 @@ class OpenVino(OnnxRuntime):
     def runtime(self) -> str:
         """Return ``openvino`` and its version."""
         return f"openvino {_openvino().__version__.partition('-')[0]}"
+
+
+def load_part(device: str, threads: int | None, path: Path, input_names: Sequence[str]) -> PartSession:
+    """Open the ONNX file of a part in OpenVINO.
+
+    Raises:
+        ExportError: It cannot be read, or OpenVINO refuses it.
+    """
+    return PartSession(read_onnx_part(path, input_names), session=OpenVinoSession(path, threads, device))
 
 
 class OpenVinoRunner:
