@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from ..core.batching import run_in_batches
 from ..core.chance import is_commonest, is_more_accurate, no_better_than_commonest
@@ -114,6 +113,8 @@ def _permutation(answers: np.ndarray, labels: np.ndarray) -> tuple[dict[int, int
 
 def _assignment(answers: np.ndarray, labels: np.ndarray) -> dict[int, int]:
     """Match answers with classes one to one so that most samples are correct; return those that change."""
+    from scipy.optimize import linear_sum_assignment  # slow to import, and few backbones are looked at so closely
+
     seen = np.union1d(answers, labels)
     counts = np.zeros((len(seen), len(seen)))
     np.add.at(counts, (np.searchsorted(seen, answers), np.searchsorted(seen, labels)), 1)
