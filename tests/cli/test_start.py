@@ -64,6 +64,14 @@ def test_another_recipe_is_replaced_only_if_wanted(folder, command):
     assert yaml.safe_load((folder / "mine.yaml").read_text())["export"]["directory"] == "backbone-dynamic"
 
 
+def test_what_the_recipe_cannot_hold_is_refused_before_it_is_written(folder, command):
+    code, out, err = command("init", *GIVEN, "--quiet", "--max-accuracy-drop", "1")
+    assert (code, out) == (2, "") and "which allows a loss of 100 points; did you mean 0.01?" in err
+    code, out, err = command("compress", *GIVEN, "--quiet", "--target", "onxn")
+    assert (code, out) == (2, "") and "unknown export target 'onxn'; known are: onnxruntime" in err
+    assert not list(folder.glob("*.yaml"))
+
+
 def test_in_a_pipe_what_cannot_be_known_is_an_error_that_names_the_option(folder, command):
     rows = "\n".join(f"{'AB'[i % 2]},{'XYZ'[i % 3]},it was {i} o'clock" for i in range(30))
     (folder / "a.csv").write_text(f"first,second,words\n{rows}\n")

@@ -202,6 +202,7 @@ def test_candidates_are_files_and_models_with_weights(folder):
 
 REFUSED = [
     ("no data", {"data": "nowhere/"}, "data path 'nowhere/' does not exist; check the path"),
+    ("no file", {"data": "nowhere.npz"}, "data path 'nowhere.npz' does not exist; check the path"),
     ("an empty folder", {"data": "empty"}, "'empty' is no data that is known: a folder of class folders"),
     ("one class", {"data": "one"}, "'one' holds one class, 'a'; a classifier needs samples of two classes at least"),
     (
@@ -219,7 +220,7 @@ REFUSED = [
     ("sizes", {"data": "sizes", "pixels": "0-1"}, "pictures of several sizes are brought cannot be known; give --size"),
     ("a wrong size", {"size": "big", "pixels": "0-1"}, "--size takes a side in pixels, or height,width; got 'big'"),
     ("no weights", {"weights": "w.pt"}, "weights 'w.pt' do not exist; check the path"),
-    ("no file", {"model": "other.py:net"}, "model file 'other.py' does not exist; check the path"),
+    ("no model file", {"model": "other.py:net"}, "model file 'other.py' does not exist; check the path"),
     ("no folder", {"model": "./net"}, "model folder './net' does not exist; check the path"),
     ("no such model", {"model": "timm/resnet19"}, "timm has no model 'resnet19'; did you mean 'resnet18'?"),
     (

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+import yaml
 
 from ..core.atomic_write import atomic_write
 from ..errors import OutputError, RecipeError
@@ -133,7 +134,7 @@ def _write_recipe(
     Raises:
         OutputError: Another recipe is there.
     """
-    from ..recipe.yaml_io import read_recipe
+    from ..recipe.yaml_io import parse_recipe
     from ..start import look_at, refuse_to_guess, starting_recipe
 
     in_terminal = sys.stdin.isatty() and sys.stdout.isatty()
@@ -146,11 +147,11 @@ def _write_recipe(
     text = starting_recipe(found, file=file, output=output, drop=drop, target=target, seed=seed)
     if not with_schema:
         text = text.partition("\n")[2]
+    parse_recipe(yaml.safe_load(text), file.absolute().parent)  # before anything is written
     if file.exists() and not overwrite and not (file.is_file() and file.read_text(encoding="utf-8") == text):
         raise OutputError(f"'{file}' is there already; give --overwrite to replace it, or --recipe for another file")
     with atomic_write(file) as part:
         part.write(text.encode())
-    read_recipe(file)
     return file
 
 

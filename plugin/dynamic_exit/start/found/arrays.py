@@ -23,6 +23,8 @@ def find_arrays(request: DataRequest) -> FoundData | None:
     files = sorted(path.glob("*.npz")) if path.is_dir() else [path] if path.suffix == ".npz" else []
     if not files:
         return None
+    if not path.exists():
+        raise DataError(f"data path '{request.path}' does not exist; check the path")
     parts = {each.stem: _read_all(each) for each in files} if path.is_dir() else _parts(_read_all(path), request.path)
     chosen = request.choose({name: len(_labels(arrays, name, request.path)) for name, arrays in parts.items()})
     used = {name.partition("[")[0] for name in chosen.names.values()}
