@@ -272,6 +272,9 @@ def tune(
     search_fraction: Annotated[float, typer.Option(help="fraction of the samples to search on")] = 0.5,
     seed: Annotated[int, typer.Option(help="decides how the samples are split")] = 0,
     report: Annotated[Path | None, typer.Option(help="records of other samples that figures are to come from")] = None,
+    unlabelled: Annotated[
+        Path | None, typer.Option(help="records of further samples to search, without labels")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="plot of the trade-off to write, such as front.png")] = None,
     require_drop: RequireDrop = False,
     require_guarantee: RequireGuarantee = False,
@@ -298,7 +301,8 @@ def tune(
     with terminal_log(quiet, verbose):
         table, others = Records.read(records), Records.read(report) if report else None
         judged_by = parse_risk(risk, max(each.classes for each in (table, others) if each))
-        options = SearchOptions(Evidence(fuse, confidence), max_savers, seed, risk=judged_by)
+        further = Records.read(unlabelled) if unlabelled else None
+        options = SearchOptions(Evidence(fuse, confidence), max_savers, seed, risk=judged_by, unlabelled=further)
         points = tune_file(
             table,
             output,

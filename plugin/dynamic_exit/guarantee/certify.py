@@ -73,7 +73,7 @@ def make_test_sequence(
     """
     shares, levels = [], dict[float, float]()
     for configuration, goal, margin in zip(plain, goals, optimism, strict=True):
-        losses = count_losses(search.records, configuration)
+        losses = count_losses(search.records.judged_by_labels, configuration)
         shares.append(max(losses.mean_square, 1 / losses.samples))
         error = np.sqrt(shares[-1] / samples) * search.records.risk.largest
         steps = _SEQUENCE_STEPS if goal.max_class_drop is None else _STEPS_WITH_CLASSES
@@ -93,7 +93,7 @@ def make_test_sequence(
     middle = float(np.exp(np.mean(np.log(shares))))
     widest = max(abs(goal.allowed_drop) for goal in goals)
     limited = goals[0].max_class_drop is not None
-    by_group = _expected_by_group(search.records, plain) if limited else {}
+    by_group = _expected_by_group(search.records.judged_by_labels, plain) if limited else {}
     return sequence, Expected(middle, widest, by_group)
 
 

@@ -12,14 +12,14 @@ from ..core.atomic_write import atomic_write
 from ..errors import RecordsError, nearest
 from .display import RecordsDisplay
 from .memory_map import REQUIRES, read_arrays
-from .risk.base import Accuracy, Risk
+from .risk.base import Accuracy, Risk, probable_worth
 from .stage_table import StageTable
-from .top_k import top_k
+from .top_k import softmax, top_k
 from .validation import check_answers, check_costs, check_shapes, check_stages
 
 # attributes whose array has another name in files, and those that are in no file
 _FILE_NAMES = {"requires": REQUIRES}
-_NOT_IN_FILES = ("risk", "weights")
+_NOT_IN_FILES = ("risk", "weights", "posterior")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -43,6 +43,8 @@ class Records(RecordsDisplay):
         groups: int64 (N,) >= 0; what limits on losses are kept for; the true classes if None.
         risk: How answers are judged; not in files.
         weights: float64 (N,) >= 0; how much each sample counts in the risk; all alike if None; not in files.
+        posterior: int32 (N, L) classes, -1 for none, and float32 (N, L) their probabilities: in place of labels in what
+            answers are worth; None to ask labels; not in files.
 
     Raises:
         RecordsError: An array is malformed; the message names it, says what came in and what to do.
@@ -61,6 +63,7 @@ class Records(RecordsDisplay):
     groups: np.ndarray | None = None
     risk: Risk = Accuracy()
     weights: np.ndarray | None = None
+    posterior: tuple[np.ndarray, np.ndarray] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(str(name) for name in self.stages))
@@ -104,10 +107,7 @@ class Records(RecordsDisplay):
 
     @property
     def truth(self) -> np.ndarray:
-        """int64 (N,): the class that counts as correct: the label, or the final's answer if the label is unknown.
-
-        It is the final's answer throughout where the risk needs no labels.
-        """
+        """int64 (N,): the class that counts as correct: the label, or the final's answer if unknown or not needed."""
         return self.labelled_truth if self.risk.needs_labels else self.topk_classes[-1, :, 0].astype(np.int64)
 
     @property
@@ -131,19 +131,28 @@ class Records(RecordsDisplay):
         Returns:
             bool (n,), or float64 (n,) where answers are worth other numbers than 0 and 1.
         """
-        worth = self.risk.worth(self.truth[rows], classes)
+        if self.posterior is None:
+            worth = self.risk.worth(self.truth[rows], classes)
+        else:
+            worth = probable_worth(self.risk, self.posterior[0][rows], self.posterior[1][rows], classes)
         return worth if self.weights is None else worth * self.weights[rows]
+
+    @property
+    def judged_by_labels(self) -> "Records":
+        """The samples that have labels, judged by these; the same records if they have no posterior."""
+        known = np.asarray(self.labels) >= 0
+        return self if self.posterior is None else self._replace(posterior=None).take(known)
 
     @property
     def final_worth(self) -> np.ndarray:
         """What the final's answers are worth, as `worth` of all samples."""
-        kept = self.topk_classes[-1].astype(np.int64)
-        return self.worth(kept[:, 0] if self.risk.depth == 1 else kept[:, : self.risk.depth])
+        kept = self.topk_classes[-1, :, : self.risk.depth].astype(np.int64)
+        return self.worth(kept[:, 0] if self.risk.depth == 1 else kept)
 
     @property
     def is_counted(self) -> bool:
-        """Whether answers are worth 0 or 1 and all samples count alike, so that worth is a count."""
-        return self.weights is None and self.final_worth.dtype == bool
+        """Whether all answers are worth 0 or 1, so that worth is a count."""
+        return self.final_worth.dtype == bool
 
     @property
     def baseline_cost(self) -> float:
@@ -237,7 +246,7 @@ class Records(RecordsDisplay):
         Raises:
             RecordsError: The arrays do not fit each other or are malformed.
         """
-        probabilities = [_softmax(np.asarray(array, dtype=np.float32)) for array in logits]
+        probabilities = [softmax(np.asarray(array, dtype=np.float32)) for array in logits]
         return cls.from_probabilities(labels, stages, probabilities, cost_unit=cost_unit, k=k)
 
     @classmethod
@@ -306,6 +315,7 @@ class Records(RecordsDisplay):
             topk_probabilities=self.topk_probabilities[:, rows],
             groups=None if self.groups is None else self.groups[rows],
             weights=None if self.weights is None else self.weights[rows],
+            posterior=None if self.posterior is None else tuple(each[rows] for each in self.posterior),
         )
 
     def with_risk(self, risk: Risk) -> "Records":
@@ -327,6 +337,10 @@ class Records(RecordsDisplay):
     def with_weights(self, weights: np.ndarray | None) -> "Records":
         """Return the same answers, with samples that count differently: float64 (N,) >= 0, or None."""
         return self._replace(weights=weights)
+
+    def with_posterior(self, classes: np.ndarray, probabilities: np.ndarray) -> "Records":
+        """Return the same answers, worth what they are likely to be; shapes as of `posterior`."""
+        return self._replace(posterior=(classes, probabilities))
 
     def select(self, stages: Sequence[str]) -> "Records":
         """Return the records of some stages, in chain order, with the savers they require and the final.
@@ -383,8 +397,3 @@ class Records(RecordsDisplay):
         from .joining import join_samples, join_stages  # they make records
 
         return join_samples(parts) if along == "samples" else join_stages(parts)
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return shifted / shifted.sum(axis=-1, keepdims=True)

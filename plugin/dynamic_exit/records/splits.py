@@ -80,17 +80,22 @@ def part_records(
         searched, tested, reported = (records.take(each) if len(each) else None for each in rows)
         assert searched is not None and reported is not None, "split refuses empty parts"
         return Parts(searched, tested, reported)
-    for what in ("stages", "cost_unit"):
-        ours, theirs = getattr(records, what), getattr(report, what)
-        if ours != theirs:
-            raise RecordsError(
-                f"the records of the report are of another chain: their {what} are {theirs}, not {ours}; record the "
-                "same stages in the same unit"
-            )
+    check_same_chain(records, report, "the records of the report")
     if not guarantee:
         return Parts(records, None, report)
     searched_rows, _, tested_rows = split(len(records), search_fraction, False, seed)
     return Parts(records.take(searched_rows), records.take(tested_rows), report)
+
+
+def check_same_chain(records: Records, others: Records, what: str) -> None:
+    """Raise `RecordsError` if other records, called `what`, are not of the same chain."""
+    for key in ("stages", "cost_unit"):
+        ours, theirs = getattr(records, key), getattr(others, key)
+        if ours != theirs:
+            raise RecordsError(
+                f"{what} are of another chain: their {key} are {theirs}, not {ours}; record the same stages in the "
+                "same unit"
+            )
 
 
 def folds(samples: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -6,7 +6,7 @@ from ..chain.confidence import confidence_names
 from ..chain.evidence import AUTO, Evidence, evidence_names
 from ..chain.rule_names import listed
 from ..errors import TuningError
-from ..learning import learn_gates, learn_powers
+from ..learning import learn_gates, learn_posterior, learn_powers
 from ..records import Records
 from ..records.risk import Accuracy, Risk
 from ..records.stage_table import StageTable
@@ -27,6 +27,9 @@ class SearchOptions:
         restarts: How often the best thresholds are restarted where that is cheap; 0 turns off everything that is done
             only because it is cheap.
         risk: What goals are about: how much an answer is worth.
+        posterior: Whether answers are worth the probability that they are right, given all stages, in place of what
+            labels say; None leaves it to whole tunings, which see whether it pays on labels held out.
+        unlabelled: Further samples that are searched with a posterior; their labels are not looked at.
 
     Raises:
         TuningError: An option is out of its range.
@@ -40,6 +43,8 @@ class SearchOptions:
     exact_fits: int = 12
     restarts: int = 6
     risk: Risk = Accuracy()
+    posterior: bool | None = None
+    unlabelled: Records | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fuse", Evidence.of(self.fuse))
@@ -53,6 +58,13 @@ class SearchOptions:
     def learned_on(self, records: Records) -> "SearchOptions":
         """Return the options with what records teach of stages: powers where there are none, and new gates."""
         return replace(self, fuse=learn_gates(records, learn_powers(records, self.fuse, self.seed), self.seed))
+
+    def samples_of(self, records: Records) -> Records:
+        """Return what is searched: records as they are, or with a posterior learned from them and further samples."""
+        if not self.posterior:
+            return records
+        further = None if self.unlabelled is None else self.unlabelled.select(records.stages[:-1])
+        return learn_posterior(records, further)
 
     def table_of(self, records: Records) -> StageTable:
         """Return the stages of records as a table whose chains keep the limit of savers."""

@@ -131,7 +131,7 @@ class ApproximateOutcomes(OutcomeCache):
     @functools.cached_property
     def _approximation(self) -> Approximation | None:
         # it tells whether the answer is the true class, and nothing else
-        return self.recorded.approximate() if self.records.risk.by_truth else None
+        return self.recorded.approximate() if self.records.risk.by_truth and not self.records.posterior else None
 
     def _fused(self, seen: Stages) -> tuple[np.ndarray, np.ndarray]:
         if len(seen) == 1 or self._approximation is None:

@@ -1,7 +1,7 @@
 """Which of two ways to search is cheaper at equal accuracy, on samples that neither has seen."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,11 +11,15 @@ from ..chain.semantics import chain_answer_cost
 from ..chain.thresholds import Configuration
 from ..points.goal import Goal
 from ..records import Records
+from ..records.splits import FOLDS, subsample
 from ..search.options import SearchOptions
 from ..search.solver import Search
 
 # width, in accuracy drop, of the piece of the front that tells what accuracy costs
 _STEP = 0.01
+# of so many samples two halves tell options apart; with fewer, a half is too few to search on
+_SAMPLES = 25_000
+_FEW_SAMPLES = 5_000
 #: Which samples are searched and which are held out, bool (samples,) each.
 Fold = tuple[np.ndarray, np.ndarray]
 
@@ -84,13 +88,36 @@ def extra_cost(way: Way, over: Way, goals: Sequence[Goal], folds: Sequence[Fold]
     return ExtraCost(by_fold, float(cost.mean()), float(loss.mean()), float(loss.std() / np.sqrt(len(loss))))
 
 
+def compare(
+    records: Records, goals: Sequence[Goal], options: SearchOptions, than: SearchOptions, savers: int = 2
+) -> ExtraCost:
+    """Compare options with others on folds of records, each held out in turn.
+
+    Args:
+        records: The samples to search on; some of them, where they are many.
+        goals: What to reach.
+        options: The ones.
+        than: The others.
+        savers: Chains have at most so many: longer ones take longer and say the same.
+
+    Returns:
+        What the ones cost more.
+    """
+    some = records.take(subsample(len(records), _SAMPLES, options.seed))
+    count = FOLDS if len(some) <= _FEW_SAMPLES else 2
+    fold = np.random.default_rng(options.seed).permutation(len(some)) % count
+    most = savers if options.max_savers is None else min(savers, options.max_savers)
+    way, other = (Way(some, replace(each, max_savers=most).without_restarts()) for each in (options, than))
+    return extra_cost(way, other, goals, [(fold != out, fold == out) for out in range(count)])
+
+
 def _cost_and_losses(way: Way, goals: Sequence[Goal], train: np.ndarray, held: np.ndarray) -> np.ndarray:
     """Return cost over the backbone's, and what the answer loses, of each held-out sample: (goals, 2, n).
 
     Where nothing meets a goal, they are those of the backbone.
     """
     searched, rest = way.records.take(train), way.records.take(held)
-    search = Search(searched, way.options.learned_on(searched))
+    search = Search(way.options.samples_of(searched), way.options.learned_on(searched))
     return np.stack(
         [_measured(rest, search.configuration(found) if found else Configuration()) for found in search.run(goals)]
     )

@@ -10,9 +10,8 @@ from ..chain.evidence import AUTO, Evidence
 from ..errors import TuningError
 from ..points.goal import Goal
 from ..records import Records
-from ..records.splits import FOLDS, subsample
 from ..search.options import SearchOptions
-from .comparison import Way, extra_cost
+from .comparison import compare
 
 logger = logging.getLogger(__name__)
 
@@ -23,13 +22,10 @@ _LEARNED, _UNLEARNED = "learned", "margin"
 _MIN_LEARNED, _MIN_LEARNED_BY_AUTO = 200, 1_000
 # combined answers of all stages are rarely the backbone's own to the last sample
 _ALONE = Evidence("none", "top1")
-# of so many samples two halves tell evidence apart; with fewer, a half is too few to search on
-_SAMPLES = 25_000
-_FEW_SAMPLES = 5_000
 _MIN_SAMPLES = 100
 # what saves less is not worth powers, or gates, that must be learned
 _LEAST_SAVING = 0.01
-# longer chains take longer and say the same; of gates, those of one saver do
+# of gates, those of one saver tell whether they pay
 _SAVERS, _SAVERS_LEARNED = 2, 1
 
 
@@ -98,16 +94,10 @@ def _candidates(wanted: Evidence, pairs: Sequence[Evidence]) -> list[Evidence]:
 
 
 def _is_cheaper(records: Records, goals: Sequence[Goal], options: SearchOptions, than: SearchOptions) -> bool:
-    some = records.take(subsample(len(records), _SAMPLES, options.seed))
-    count = FOLDS if len(some) <= _FEW_SAMPLES else 2
-    fold = np.random.default_rng(options.seed).permutation(len(some)) % count
     learned = options.fuse.confidence == _LEARNED
-    wanted = _SAVERS_LEARNED if learned else _SAVERS
-    most = wanted if options.max_savers is None else min(wanted, options.max_savers)
-    way, other = (Way(some, replace(each, max_savers=most).without_restarts()) for each in (options, than))
-    extra = extra_cost(way, other, goals, [(fold != out, fold == out) for out in range(count)])
+    extra = compare(records, goals, options, than, _SAVERS_LEARNED if learned else _SAVERS)
     # gates have many more numbers than powers: their gain must also stand out from how folds differ
-    clear = not learned or extra.by_fold.mean() + extra.by_fold.std() / np.sqrt(count) < 0
+    clear = not learned or extra.by_fold.mean() + extra.by_fold.std() / np.sqrt(len(extra.by_fold)) < 0
     return clear and extra.likely < -_LEAST_SAVING
 
 

@@ -109,11 +109,11 @@ def _growth(records: Records, goals: Sequence[Goal], options: SearchOptions) -> 
     for searched, held_out in folds(len(records), options.seed):
         train, held = records.take(searched), records.take(held_out)
         # as many chains as in the search itself, whose choice among them fits noise as well
-        search = Search(train, options.without_restarts().learned_on(train))
+        search = Search(options.samples_of(train), options.without_restarts().learned_on(train))
         growth.append([np.nan] * len(goals))
         for place, found in enumerate(search.run(goals)):
             configuration = search.configuration(found) if found is not None else None
             if configuration is not None and configuration.stages:
-                inside, outside = (evaluate(each, configuration).risk_increase for each in (train, held))
+                inside, outside = (evaluate(each, configuration).risk_increase for each in (search.records, held))
                 growth[-1][place] = outside - inside
     return np.array(growth)

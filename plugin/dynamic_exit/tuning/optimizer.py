@@ -14,7 +14,7 @@ from ..points.goal_limits import goals_from_drops
 from ..points.operating_point import OperatingPoint, OperatingPoints
 from ..points.parts import Baseline
 from ..records import Records
-from ..records.splits import check_tunable, part_records
+from ..records.splits import check_same_chain, check_tunable, part_records
 from ..search.beam import shortlist
 from ..search.options import SearchOptions
 from ..search.solver import Search
@@ -22,6 +22,7 @@ from .choice import Choice, run_with_margin, shortage_warnings
 from .class_limits import CAUTION, ClassLimits
 from .evidence_choice import settle_evidence, unlearned_warnings
 from .exit_selection import drop_unhelpful_exits
+from .few_labels import settle_labels
 from .optimism import estimate_optimism
 
 DEFAULT_DROPS = (0.0, 0.005, 0.01)
@@ -69,7 +70,8 @@ def _search(records: Records, goals: Sequence[Goal], options: SearchOptions) -> 
     options = settle_evidence(records, goals, options)
     records = shortlist(records, goals, options)
     records = drop_unhelpful_exits(records, goals, options)
-    search = Search(records, options)
+    options = settle_labels(records, goals, options)
+    search = Search(options.samples_of(records), options)
     optimism = estimate_optimism(records, goals, options)
     choices = _reach(search, goals, optimism)
     limits = _class_limits(search, goals)
@@ -160,6 +162,8 @@ def tune(
         if guarantee_records is None:
             raise TuningError("a guarantee needs calibration samples of its own; pass guarantee_records")
     check_tunable(search_records)
+    if options.unlabelled is not None:
+        check_same_chain(search_records, options.unlabelled, "the unlabelled records")
     risk = options.risk.fit(search_records)
     search_records = search_records.with_risk(risk)
     found = _search(search_records, goals, options)

@@ -70,3 +70,21 @@ class Accuracy(Risk):
     def worth(self, truth: np.ndarray, classes: np.ndarray) -> np.ndarray:
         """Return whether the class is the true one."""
         return classes == truth
+
+
+def probable_worth(risk: Risk, known: np.ndarray, probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return what answers are worth on average over what the true class may be.
+
+    Args:
+        risk: The risk.
+        known: int32 (n, L); classes, -1 for none.
+        probabilities: float32 (n, L); of these classes.
+        classes: As for `Risk.worth`.
+
+    Returns:
+        float64 (n,).
+    """
+    worth = np.zeros(len(known))
+    for truth, probability in zip(known.T, probabilities.T, strict=True):
+        worth += np.where(truth < 0, 0.0, probability * risk.worth(np.maximum(truth, 0), classes))
+    return worth
