@@ -3,8 +3,8 @@
     python integration_tests/benchmarks/few_labels.py [--draws 100] [--samples 2500] [--further 10000]
 
 prints, for each way, speed-up, mean and standard deviation of the true drop, and its 90 % quantile over draws; then
-what each way costs over labels at an equal quantile. Records of ImageNet models (see `tuning_data.py`), resnet152 behind up
-to two of five savers; the true drop is that of all samples that were not searched.
+what each way costs over labels at an equal quantile. Records of ImageNet models (see `tuning_data.py`), resnet152
+behind up to two of five savers; the true drop is that of all samples that were not searched.
 """
 
 import argparse
