@@ -175,10 +175,13 @@ def main() -> None:
     parser.add_argument("--draws", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="overfitting, imagenet: cases whose name holds this")
+    parser.add_argument("--risk", default="accuracy", help="guarantees: what is promised")
     arguments = parser.parse_args()
     run, draws = what[arguments.what]
-    extra = (arguments.only,) if arguments.what in ("overfitting", "imagenet") else ()
-    run(arguments.draws or draws, arguments.seed, *extra)
+    extra = {"only": arguments.only} if arguments.what in ("overfitting", "imagenet") else {}
+    if arguments.what == "guarantees":
+        extra["risk"] = arguments.risk
+    run(arguments.draws or draws, arguments.seed, **extra)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.guarantee import BettingTest, Losses, make_test_sequence
 from dynamic_exit.points.goal import Goal
 from dynamic_exit.records import Records
+from dynamic_exit.records.risk import parse_risk
 from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.search.solver import Search
 from dynamic_exit.tuning.optimism import estimate_optimism
@@ -54,13 +55,14 @@ def overfitting(draws: int, seed: int, only: str | None = None) -> None:
         )
 
 
-def guarantees(draws: int, seed: int, sets: int = 8) -> None:
+def guarantees(draws: int, seed: int, sets: int = 8, risk: str = "accuracy") -> None:
     """Random calibration samples of ImageNet: how often a promise is broken, and what it costs.
 
     Paths come from `sets` search sets of 5,000 images; calibration samples are drawn from the other 45,000, and the
-    true drop is that of all images then left.
+    true drop, or increase of risk, is that of all images then left.
     """
     records = imagenet("resnet152")
+    records = records.with_risk(parse_risk(risk, records.classes).fit(records))
     print(" samples  allowed     P  promised   broken   bound  saving   plain share")
     for samples in (5_000, 25_000):
         for drop in (0.005, 0.01):
@@ -91,15 +93,16 @@ def _draw_set(
     path, expected = make_test_sequence(search, [plain], samples, goals, optimism)
     evaluations = [evaluate(others, configuration) for configuration in path]
     differences = np.stack([e.losses for e in evaluations])
+    scale = others.risk.largest
     plain_saving = 1 - evaluate(others, plain).cost_ratio
     for _ in range(draws):
         order = random.permutation(len(others))
         inside = differences[:, order[:samples]]
         outside = differences[:, order[samples:]]
         for probability, rows in results.items():
-            bet = BettingTest(drop, probability, samples, expected.discordance)
+            bet = BettingTest(drop / scale, probability, samples, expected.discordance)
             passed = 0
-            while passed < len(path) and bet.passes(Losses.of(inside[passed])):
+            while passed < len(path) and bet.passes(Losses.of(inside[passed] / scale)):
                 passed += 1
             broken = passed > 0 and outside[passed - 1].mean() > drop
             saving = 1 - evaluations[passed - 1].cost_ratio if passed else 0.0

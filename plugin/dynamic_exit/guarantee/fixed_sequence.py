@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -62,11 +63,22 @@ def count_losses(records: Records, configuration: Configuration) -> Losses:
     return Losses.of(evaluate(records, configuration).losses / records.risk.largest)
 
 
-class _Limit:
-    """One limit on a mean loss that a guarantee is about: of all samples, or of a group."""
+class _Limit(NamedTuple):
+    """One limit on a mean loss that a guarantee is about.
 
-    def __init__(self, of: str, allowed: float, losses: Losses, discordance: float, scale: float) -> None:
-        self.of, self.allowed, self.losses, self.discordance, self.scale = of, allowed, losses, discordance, scale
+    Attributes:
+        of: What of, after "samples"; empty for all.
+        allowed: The largest mean loss.
+        losses: Over the scale.
+        discordance: Their expected mean square.
+        scale: The most that one answer can lose.
+    """
+
+    of: str
+    allowed: float
+    losses: Losses
+    discordance: float
+    scale: float
 
     def failure(self, probability: float, widest: float | None) -> TestOutcome | None:
         """Return why the limit is not shown to hold; None if it is."""
