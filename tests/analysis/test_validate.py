@@ -112,11 +112,12 @@ BREAKS = {
     "split of pictures": ('"[80%:]"', "test", "splits:", "test' has no folders of classes; "),
     "cost": ("cost: macs", "cost: flops", "flops", "key 'dynamic_exit.tuning.cost' must be 'macs' or 'latency'; got "),
     "preprocessing": ("from_model: true", "std: [0.0]", "std: [0.0]", "must hold positive numbers; got [0.0]"),
+    "pruning": ("quantization:", "prunning: {}\nquantization:", "prunning:", "unknown key 'prunning'; did you mean"),
     "no passes": ("  early_exit: {}\n", "", "dynamic_exit:", "holds neither `tiny_saver` nor `early_exit`; add one"),
 }  # fmt: skip
 RECIPES = [
     *((ARRAYS, (name,)) for name in [*BREAKS][:39]),
-    *((PICTURES, (name,)) for name in [*BREAKS][39:]),
+    *((PICTURES, (name,)) for name in [*BREAKS][39:] if name != "pruning"),
     (ARRAYS, ("negative seed", "target")),
     (ARRAYS, ("unknown source", "head", "directory")),
     (ARRAYS, ("data path", "model weights", "candidate function")),
@@ -127,6 +128,7 @@ RECIPES = [
     (ARRAYS, ("algorithm", "pass key", "drop in points")),
     (ARRAYS, ("parameter", "candidate weights", "layout")),
     (ARRAYS, ("model file", "slice", "savers")),
+    (ARRAYS, ("pruning", "count")),
     (ARRAYS, ("list as key", "unknown stanza", "classes no list")),
     (PICTURES, ("model of timm", "shared samples", "cost")),
     (PICTURES, ("no passes", "preprocessing")),

@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..errors import DynamicExitError, RecipeError
-from ..passes.quantization.config import ONNX_CHOICES
+from ..passes import third_party_passes_installed
+from ..passes.quantization.config import ONNX_CHOICES, known_algorithms
 from ..passes.stanza import explain_one
 from .document import Document, Fault, Steps
 from .recipe import Recipe
@@ -90,6 +91,8 @@ class FoundFaults:
         self.faults.sort(key=lambda fault: (fault.line, fault.column))
 
     def _find(self) -> None:
+        if third_party_passes_installed():
+            known_algorithms()  # the import of Neural Compressor registers them
         base = Path(self.document.file).parent
         for _ in range(_MAX_ROUNDS):
             try:
@@ -159,9 +162,12 @@ class FoundFaults:
         holder = self._holder((*steps, key))
         if not isinstance(holder, dict):
             return
-        value = holder.pop(key, None)
-        if meant and meant[1] not in holder:
-            holder[meant[1]] = value
+        if not meant or meant[1] in holder:
+            holder.pop(key, None)
+        else:
+            named = [(meant[1] if each == key else each, value) for each, value in holder.items()]
+            holder.clear()  # the order of stanzas counts
+            holder.update(named)
             old, new = (*steps, key), (*steps, meant[1])
             places = self.document.places
             self._places |= {(*new, *each[len(old) :]): places[each] for each in places if each[: len(old)] == old}
