@@ -184,7 +184,6 @@ def test_a_point_out_of_the_stacks_reach_is_left_out_and_said(tmp_path, monkeypa
         ),
         ({"quantization": [{}]}, {}, "must name one algorithm; got nothing"),
         ({"quantization": ["hqq"]}, {}, "cannot be exported"),
-        ({}, {"guarantee": 0.95}, "has both `guarantee`"),
     ],
 )
 def test_contradictions_and_misspelt_choices_are_refused_before_anything_is_done(tmp_path, search, tuning, message):

@@ -162,6 +162,22 @@ def test_classes_with_too_few_samples_are_told():
     assert note.startswith("2 classes (0, 1) have fewer than 20 of the samples searched, too few to show")
 
 
+def test_a_guarantee_may_be_relative_to_another_model():
+    search, calibration, other = (savers(seed, 3_000) for seed in (0, 1, 2))
+    goals, kept = [Goal(max_accuracy_drop=0.01)], []
+    for stage in ("saver0", "saver2"):
+        worth = [each.topk_classes[each.index(stage), :, 0] == each.labels for each in (search, calibration)]
+        relative = [each.with_reference(of) for each, of in zip((search, calibration), worth, strict=True)]
+        point = tune(
+            relative[0], other, goals, SearchOptions("none"), guarantee_records=relative[1], guarantee=0.9
+        ).points[0]
+        assert point.guarantee is not None
+        correct = (other.topk_classes[other.index(stage), :, 0] == other.labels).mean()
+        assert correct - point.accuracy <= 0.01
+        kept.append(point.cost_ratio)
+    assert kept[0] < kept[1], "the weaker a model, the less is asked for"
+
+
 def test_one_limit_for_all_goals():
     goals = [Goal(max_accuracy_drop=0.01, max_class_drop=0.02), Goal(max_accuracy_drop=0.02)]
     with pytest.raises(TuningError, match="all goals must have the same max_class_drop; got"):

@@ -29,7 +29,7 @@ class Evaluation:
         prediction: int64 (N,); the predicted class.
         confidence: float32 (N,); of the prediction.
         worth: (N,); of each answer to the risk of the records, see `Records.worth`.
-        final_worth: (N,); of the backbone's answers.
+        reference_worth: (N,); of the answers that losses are relative to, the backbone's.
     """
 
     accuracy: float
@@ -41,7 +41,7 @@ class Evaluation:
     prediction: np.ndarray
     confidence: np.ndarray
     worth: np.ndarray
-    final_worth: np.ndarray
+    reference_worth: np.ndarray
 
     @property
     def accuracy_drop(self) -> float:
@@ -56,12 +56,12 @@ class Evaluation:
     @property
     def risk_increase(self) -> float:
         """The risk less the backbone's; the accuracy drop where the risk is accuracy."""
-        return float(self.final_worth.mean() - self.worth.mean())
+        return float(self.reference_worth.mean() - self.worth.mean())
 
     @property
     def losses(self) -> np.ndarray:
         """float64 (N,): how much less each answer is worth than the backbone's."""
-        return self.final_worth.astype(np.float64) - self.worth
+        return self.reference_worth.astype(np.float64) - self.worth
 
 
 def evaluate(records: Records, configuration: Configuration) -> Evaluation:
@@ -88,8 +88,7 @@ def evaluate(records: Records, configuration: Configuration) -> Evaluation:
     exit_index = np.full(samples, len(records.stages) - 1, dtype=np.int64)
     prediction = np.empty(samples, dtype=np.int64)
     confidence = np.empty(samples, dtype=np.float32)
-    final_worth = records.final_worth
-    worth = np.empty(samples, dtype=final_worth.dtype)
+    worth = np.empty(samples, dtype=records.final_worth.dtype)
     stages = [*(index for index, _ in chain), len(records.stages) - 1]
     thresholds = [*(threshold for _, threshold in chain), np.float32(-np.inf)]
 
@@ -117,7 +116,7 @@ def evaluate(records: Records, configuration: Configuration) -> Evaluation:
         prediction=prediction,
         confidence=confidence,
         worth=worth,
-        final_worth=final_worth,
+        reference_worth=records.reference_worth,
     )
 
 

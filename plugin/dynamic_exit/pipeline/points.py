@@ -41,10 +41,16 @@ def tune_points(recorded: RecordedBuild, reference: StaticSearchResult | Replace
         searched, _, proven = split(len(calibration), 0.5, False, recipe.seed)
         calibration, proof = calibration.take(searched), calibration.take(proven)
     written = [goal.goal(tuning.max_class_drop) for goal in tuning.goals]
+    goals = reference.goals if reference else written
+    if isinstance(reference, StaticSearchResult) and proof is not None:
+        # what is promised is a drop below the model as it came
+        worth = reference.baseline.correct("calibration")
+        calibration, proof = calibration.with_reference(worth[searched]), proof.with_reference(worth[proven])
+        goals = [kept if goal.budget is None else goal for kept, goal in zip(written, goals, strict=True)]
     points = tune(
         calibration,
         test,
-        reference.goals if reference else written,
+        goals,
         SearchOptions(recipe.dynamic_exit.evidence, seed=recipe.seed, risk=test.risk),
         guarantee_records=proof,
         guarantee=tuning.guarantee,

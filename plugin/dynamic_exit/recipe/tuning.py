@@ -174,15 +174,6 @@ class Tuning(Stanza):
         return self
 
     @model_validator(mode="after")
-    def _check_guarantee(self) -> Self:
-        if self.static_search is not None and self.guarantee is not None:
-            raise refuse(
-                "has both `guarantee`, a drop against the backbone that ships, and `static_search`, whose drops are "
-                "against the given one; keep one"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _check_points(self) -> Self:
         goals = [goal.goal() for goal in self.goals]
         names = [goal.point_name for goal in self.goals]

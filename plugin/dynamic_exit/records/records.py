@@ -19,7 +19,7 @@ from .validation import check_answers, check_costs, check_shapes, check_stages
 
 # attributes whose array has another name in files, and those that are in no file
 _FILE_NAMES = {"requires": REQUIRES}
-_NOT_IN_FILES = ("risk", "weights", "posterior")
+_NOT_IN_FILES = ("risk", "posterior", "reference")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,10 +41,9 @@ class Records(RecordsDisplay):
         requires: int64 (S,); the index of the saver that must be in use wherever this stage is, -1 for none; None if
             no stage requires another. The answers of a stage are those it gives behind the saver it requires.
         groups: int64 (N,) >= 0; what limits on losses are kept for; the true classes if None.
-        risk: How answers are judged; not in files.
-        weights: float64 (N,) >= 0; how much each sample counts in the risk; all alike if None; not in files.
-        posterior: int32 (N, L) classes, -1 for none, and float32 (N, L) their probabilities: in place of labels in what
-            answers are worth; None to ask labels; not in files.
+        risk: How answers are judged; it, posterior and reference are not in files.
+        posterior: int32 (N, L) classes, -1 for none, and float32 (N, L) their probabilities, in place of labels.
+        reference: as `worth`, of the model that losses are relative to; the final if None.
 
     Raises:
         RecordsError: An array is malformed; the message names it, says what came in and what to do.
@@ -62,8 +61,8 @@ class Records(RecordsDisplay):
     requires: np.ndarray | None = None
     groups: np.ndarray | None = None
     risk: Risk = Accuracy()
-    weights: np.ndarray | None = None
     posterior: tuple[np.ndarray, np.ndarray] | None = None
+    reference: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(str(name) for name in self.stages))
@@ -122,26 +121,23 @@ class Records(RecordsDisplay):
         return self.truth if self.groups is None else np.asarray(self.groups)
 
     def worth(self, classes: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Return what answers are worth to the risk, weighed.
+        """Return what answers are worth to the risk.
 
         Args:
             classes: int64 (n,), or (n, depth) of the risk; the answers.
             rows: The samples.
 
         Returns:
-            bool (n,), or float64 (n,) where answers are worth other numbers than 0 and 1.
+            As `Risk.worth`.
         """
         if self.posterior is None:
-            worth = self.risk.worth(self.truth[rows], classes)
-        else:
-            worth = probable_worth(self.risk, self.posterior[0][rows], self.posterior[1][rows], classes)
-        return worth if self.weights is None else worth * self.weights[rows]
+            return self.risk.worth(self.truth[rows], classes)
+        return probable_worth(self.risk, self.posterior[0][rows], self.posterior[1][rows], classes)
 
     @property
     def judged_by_labels(self) -> "Records":
         """The samples that have labels, judged by these; the same records if they have no posterior."""
-        known = np.asarray(self.labels) >= 0
-        return self if self.posterior is None else self._replace(posterior=None).take(known)
+        return self if self.posterior is None else self._replace(posterior=None).take(np.asarray(self.labels) >= 0)
 
     @property
     def final_worth(self) -> np.ndarray:
@@ -150,8 +146,13 @@ class Records(RecordsDisplay):
         return self.worth(kept[:, 0] if self.risk.depth == 1 else kept)
 
     @property
+    def reference_worth(self) -> np.ndarray:
+        """What the answers are worth that losses are relative to."""
+        return self.final_worth if self.reference is None else self.reference
+
+    @property
     def is_counted(self) -> bool:
-        """Whether all answers are worth 0 or 1, so that worth is a count."""
+        """Whether answers are worth 0 or 1, so that worth is a count."""
         return self.final_worth.dtype == bool
 
     @property
@@ -314,8 +315,8 @@ class Records(RecordsDisplay):
             topk_classes=self.topk_classes[:, rows],
             topk_probabilities=self.topk_probabilities[:, rows],
             groups=None if self.groups is None else self.groups[rows],
-            weights=None if self.weights is None else self.weights[rows],
             posterior=None if self.posterior is None else tuple(each[rows] for each in self.posterior),
+            reference=None if self.reference is None else self.reference[rows],
         )
 
     def with_risk(self, risk: Risk) -> "Records":
@@ -334,13 +335,13 @@ class Records(RecordsDisplay):
             )
         return self._replace(risk=risk)
 
-    def with_weights(self, weights: np.ndarray | None) -> "Records":
-        """Return the same answers, with samples that count differently: float64 (N,) >= 0, or None."""
-        return self._replace(weights=weights)
+    def with_posterior(self, *posterior: np.ndarray) -> "Records":
+        """Return the same answers, worth what they are likely to be: the two arrays of `posterior`."""
+        return self._replace(posterior=posterior)
 
-    def with_posterior(self, classes: np.ndarray, probabilities: np.ndarray) -> "Records":
-        """Return the same answers, worth what they are likely to be; shapes as of `posterior`."""
-        return self._replace(posterior=(classes, probabilities))
+    def with_reference(self, worth: np.ndarray) -> "Records":
+        """Return the same answers, whose losses are relative to others: worth as of `reference`."""
+        return self._replace(reference=worth)
 
     def select(self, stages: Sequence[str]) -> "Records":
         """Return the records of some stages, in chain order, with the savers they require and the final.

@@ -75,7 +75,7 @@ class OutcomeCache:
         self.table = records.stage_table
         self.final = self.table.final
         self.is_counted = records.is_counted
-        self.baseline_correct = float(records.final_worth.sum())
+        self.baseline_correct = float(records.reference_worth.sum())
         self._answers: OrderedDict[Stages, tuple[np.ndarray, np.ndarray]] = OrderedDict()
         self._max_answers = max(64, memory // (5 * len(records)))
         self._moves: defaultdict[Stages, Moves] = defaultdict(dict)

@@ -78,7 +78,7 @@ class ClassLimits:
         risk = self.records.risk.within_groups
         within = OutcomeCache(self.records.with_risk(risk), search.options.fuse)
         self._within = search.outcomes if risk is self.records.risk else within
-        self._final, self._final_within = self.records.final_worth, within.records.final_worth
+        self._final, self._final_within = self.records.reference_worth, within.records.final_worth
         self._groups = self.records.group
         self._sizes = np.maximum(np.bincount(self._groups), 1)
         self._chains: dict[Stages, _Limited] = {}

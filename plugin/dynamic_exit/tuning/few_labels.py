@@ -40,6 +40,7 @@ def settle_labels(records: Records, goals: Sequence[Goal], options: SearchOption
         _MIN_SAMPLES <= labels <= _MAX_SAMPLES
         and len(records.stages) > 1
         and options.risk.needs_labels
+        and records.reference is None
         and all(goal.max_class_drop is None for goal in goals)
     )
     probable, exact = replace(options, posterior=True, unlabelled=None), replace(options, posterior=False)
