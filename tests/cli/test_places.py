@@ -1,11 +1,15 @@
 """Places that cannot be used: homes, recipes, outputs of `tune`."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from instances import savers
 
 from dynamic_exit.core import signals
 from dynamic_exit.records import Records, StageTable
@@ -23,6 +27,25 @@ def test_the_command_works_where_the_home_cannot_be_written(tmp_path, arguments)
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr and not done.stdout.startswith("Warning")
+
+
+#: Runs a command as a user whom the machine does not know, as in a container, but who may read what root may.
+STRANGER = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"]
+STRANGER += [f"--{which}=-all,+dac_read_search" for which in ("inh-caps", "ambient-caps", "bounding-set")]
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root, and setpriv")
+def test_a_user_without_name_and_home_tunes():
+    place = Path(tempfile.mkdtemp())  # folders of pytest are for their owner alone
+    place.chmod(0o777)
+    savers(0, 200).write(place / "records.npz")
+    (place / "records.npz").chmod(0o644)
+    command = [*STRANGER, sys.executable, "-m", "dynamic_exit", "tune", "records.npz", "--output", "points.json"]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=place)
+    owner = (place / "points.json").stat().st_uid if done.returncode == 0 else None
+    shutil.rmtree(place)
+    assert owner == 12345, done.stderr
 
 
 #: Options of `tune`, and what it says before it tunes anything.
