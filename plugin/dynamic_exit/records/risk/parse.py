@@ -77,8 +77,9 @@ def _read(path: Path) -> np.ndarray:
     try:
         table = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, delimiter=",", ndmin=2)
     except (OSError, ValueError) as error:
+        reason = first_line(error).rstrip(".")
         raise TuningError(
-            f"'{path}' is no table of costs: {first_line(error).rstrip('.')}; write one row of numbers for each true class"
+            f"'{path}' is no table of costs: {reason}; write one row of numbers for each true class"
         ) from error
     return np.asarray(table)
 
