@@ -47,8 +47,8 @@ UNMET = [
         "a budget's point that gained",
         0.1,
         [FRUGAL],
-        "no operating point was tuned for an accuracy drop of at most 0.1; known are: frugal (another goal); 'backbone' "
-        "by name loses nothing",
+        "no operating point was tuned for an accuracy drop of at most 0.1; known are: frugal (another goal); "
+        "'backbone' by name loses nothing",
     ),
     (
         "no drop at all",
