@@ -1,5 +1,6 @@
 """Records: what every stage answers for every sample, and how sure it is. All tuning works on them."""
 
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -86,8 +87,7 @@ class Records(RecordsDisplay):
     @property
     def stage_table(self) -> StageTable:
         """The stages as a table."""
-        columns = self.stages, self.kinds, self.positions, self.own_cost, self.prefix_cost, self.requires
-        return StageTable(*columns)
+        return StageTable(self.stages, self.kinds, self.positions, self.own_cost, self.prefix_cost, self.requires)
 
     @property
     def kept(self) -> int:
@@ -109,7 +109,7 @@ class Records(RecordsDisplay):
         """int64 (N,): the class that counts as correct: the label, or the final's answer if unknown or not needed."""
         return self.labelled_truth if self.risk.needs_labels else self.topk_classes[-1, :, 0].astype(np.int64)
 
-    @property
+    @functools.cached_property
     def labelled_truth(self) -> np.ndarray:
         """int64 (N,): the label, or the final's answer if the label is unknown, whatever the risk."""
         labels = np.asarray(self.labels)
@@ -139,7 +139,7 @@ class Records(RecordsDisplay):
         """The samples that have labels, judged by these; the same records if they have no posterior."""
         return self if self.posterior is None else self._replace(posterior=None).take(np.asarray(self.labels) >= 0)
 
-    @property
+    @functools.cached_property
     def final_worth(self) -> np.ndarray:
         """What the final's answers are worth, as `worth` of all samples."""
         kept = self.topk_classes[-1, :, : self.risk.depth].astype(np.int64)
