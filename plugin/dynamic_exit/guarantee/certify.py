@@ -93,12 +93,12 @@ def make_test_sequence(
     middle = float(np.exp(np.mean(np.log(shares))))
     widest = max(abs(goal.allowed_drop) for goal in goals)
     limited = goals[0].max_class_drop is not None
-    by_group = _expected_by_group(search.records.judged_by_labels, plain) if limited else {}
+    by_group = _expected_by_group(search.records.judged_by_labels, plain[-1]) if limited else {}
     return sequence, Expected(middle, widest, by_group)
 
 
-def _expected_by_group(records: Records, plain: Sequence[Configuration]) -> dict[int, float]:
-    found = group_losses(records, plain[-1])
+def _expected_by_group(records: Records, configuration: Configuration) -> dict[int, float]:
+    found = group_losses(records, configuration)
     return {group: (float((losses**2).sum()) + 1) / (len(losses) + 1) for group, losses in found.items()}
 
 

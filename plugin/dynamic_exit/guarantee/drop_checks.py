@@ -51,8 +51,7 @@ def paired_standard_error(before: np.ndarray, after: np.ndarray) -> float:
     Returns:
         sqrt(b + c - (b - c)² / N) / N for b samples lost and c gained; 0 if there are none of either.
     """
-    lost, gained, samples = int((before & ~after).sum()), int((after & ~before).sum()), len(before)
-    return math.sqrt(max(0.0, lost + gained - (lost - gained) ** 2 / samples)) / samples
+    return mean_error(before.astype(np.float64) - after)
 
 
 def mean_error(losses: np.ndarray) -> float:
@@ -81,7 +80,7 @@ class GroupCheck:
     @property
     def exceeds(self) -> bool:
         """Whether the drop exceeds the limit by more than two standard errors."""
-        return _exceeds(self.drop, self.allowed, self.error, self.samples)
+        return exceeds(self.drop, self.allowed, self.error, self.samples)
 
     @property
     def warning(self) -> str:
@@ -138,7 +137,7 @@ class DropCheck:
 
     @property
     def _exceeds(self) -> bool:
-        return self.allowed is not None and _exceeds(self.risk_increase, self.allowed, self.risk_error, self.samples)
+        return self.allowed is not None and exceeds(self.risk_increase, self.allowed, self.risk_error, self.samples)
 
     @property
     def warning(self) -> str:
@@ -155,7 +154,8 @@ class DropCheck:
         )
 
 
-def _exceeds(drop: float, allowed: float, error: float, samples: int) -> bool:
+def exceeds(drop: float, allowed: float, error: float, samples: int) -> bool:
+    """Return whether a drop lies beyond the allowed one by more than two standard errors."""
     # where all samples agree the estimated error is 0; one sample that differs may have been missed by chance
     return drop - allowed > MAX_STANDARD_ERRORS * max(error, 1 / samples)
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..chain.evaluation import evaluate
-from ..guarantee.drop_checks import MAX_STANDARD_ERRORS, paired_standard_error
+from ..chain.group_losses import group_losses
+from ..guarantee.drop_checks import exceeds, mean_error
 from ..points.operating_point import BACKBONE, OperatingPoint
 from ..records import Records
 
@@ -32,7 +32,7 @@ def better_alone(calibration: Records, test: Records) -> str | None:
     best, answers = calibration.index(name), _correct(test)
     cost = calibration.own_cost[best] / calibration.baseline_cost
     difference = answers[best].astype(float) - answers[-1]
-    points, error = 100 * difference.mean(), 100 * difference.std() / np.sqrt(len(difference))
+    points, error = 100 * difference.mean(), 100 * mean_error(difference)
     if points < 0:
         return None
     is_better = f"is {points:.1f} ± {error:.1f} points better than" if points > 0 else "is right as often as"
@@ -103,19 +103,19 @@ def class_losses(
         One sentence for each point at which some class loses more than five times the allowed drop, and more than two
         standard errors: with the class that loses most.
     """
-    found = []
+    known, found = test.labels >= 0, list[str]()
+    if not known.any():
+        return found
+    labelled = test.take(known).with_reference((backbone == test.labels)[known])
     for point in points:
         allowed = point.goal.max_accuracy_drop if point.goal else None
         if allowed is None:
             continue
-        answers = evaluate(test, point.configuration).prediction
         losses = []
-        for label in np.unique(test.labels[test.labels >= 0]).tolist():
-            rows = test.labels == label
-            before, after = backbone[rows] == label, answers[rows] == label
-            drop, error = float(before.mean() - after.mean()), paired_standard_error(before, after)
-            if drop > MAX_CLASS_DROPS * allowed and drop > MAX_STANDARD_ERRORS * max(error, 1 / len(before)):
-                losses.append((drop, error, int(rows.sum()), labels[label]))
+        for label, each in group_losses(labelled, point.configuration).items():
+            drop, error = float(each.mean()), mean_error(each)
+            if drop > MAX_CLASS_DROPS * allowed and exceeds(drop, 0.0, error, len(each)):
+                losses.append((drop, error, len(each), labels[label]))
         if losses:
             drop, error, samples, name = max(losses)
             others = f"; so do {len(losses) - 1} other classes" if len(losses) > 1 else ""
