@@ -47,7 +47,7 @@ UNMET = [
         "a budget's point that gained",
         0.1,
         [FRUGAL],
-        "no operating point was tuned for an accuracy drop of at most 0.1; known are: frugal (another goal); "
+        "no operating point was tuned for an accuracy drop of at most 0.1; known are: frugal (a budget); "
         "'backbone' by name loses nothing",
     ),
     (

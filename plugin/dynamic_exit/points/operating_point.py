@@ -340,7 +340,8 @@ class OperatingPoints(PointsDisplay, FileModel):
             if fitting:
                 return min(fitting, key=lambda point: (point.cost, point.accuracy_drop))
         drops = {point.name: min(_goal_drop(point), _guaranteed_drop(point)) for point in self.points}
-        known = (f"{name} ({drop:g})" if drop < math.inf else f"{name} (another goal)" for name, drop in drops.items())
+        other = "another risk" if any(point.risk for point in self.points) else "a budget"
+        known = (f"{name} ({drop:g})" if drop < math.inf else f"{name} ({other})" for name, drop in drops.items())
         raise OperatingPointError(
             f"no operating point was tuned for an accuracy drop of at most {limit:g}; known are: "
             f"{', '.join(sorted(known)) or 'none'}"
