@@ -12,6 +12,7 @@ Every tenth random record, and each file, is tuned as a whole, with the optimism
 import argparse
 import itertools
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def random_records(random: np.random.Generator, samples: int) -> Records:
     places = made.positions - savers
     places[:savers] = -1
     kinds = ("saver",) * savers + made.kinds[savers:]
-    return Records(**{**made.__dict__, "own_cost": own, "prefix_cost": prefix, "positions": places, "kinds": kinds})
+    return replace(made, own_cost=own, prefix_cost=prefix, positions=places, kinds=kinds)
 
 
 def random_goals(random: np.random.Generator) -> list[Goal]:

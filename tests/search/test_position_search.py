@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from instances import exits, random_records, savers
@@ -49,7 +51,7 @@ def test_no_change_of_one_group_helps(multiplier):
 
 def test_heads_of_one_position_may_have_different_prefixes():
     records = exits(3, 200, positions=1, heads=3)
-    records = type(records)(**{**records.__dict__, "prefix_cost": np.array([0.2, 0.5, 0.4, 1.0])})
+    records = replace(records, prefix_cost=np.array([0.2, 0.5, 0.4, 1.0]))
     path = TradeoffPath(OutcomeCache(records, "none"))
     for multiplier in (0.1, 0.5, 1.0):
         (best,) = coordinate_ascent(path.searches, path.final_correct, multiplier, [OFF]).options
@@ -61,7 +63,6 @@ def test_an_option_that_is_as_good_as_the_best_remains():
     records = savers(1, 50, count=1)
     # the stage answers as the backbone does and costs as much: nothing can be better
     same = {
-        **records.__dict__,
         "own_cost": np.zeros(2),
         "prefix_cost": np.array([1.0, 1.0]),
         "kinds": ("exit", "final"),
@@ -69,7 +70,7 @@ def test_an_option_that_is_as_good_as_the_best_remains():
     same["positions"] = np.array([0, 1])
     for name in ("topk_classes", "topk_probabilities"):
         same[name] = np.stack([getattr(records, name)[1]] * 2)
-    path = TradeoffPath(OutcomeCache(type(records)(**same), "none"))
+    path = TradeoffPath(OutcomeCache(replace(records, **same), "none"))
     for start in (OFF, (0, 0), (0, 7)):
         assert coordinate_ascent(path.searches, path.final_correct, 0.7, [start]).options == (start,)
 

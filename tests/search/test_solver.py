@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from instances import brute_force, exits, random_records, savers
@@ -80,7 +82,7 @@ def test_no_threshold_sits_on_a_confidence():
 
 def test_nothing_pays_off_leaves_the_backbone_alone():
     records = savers(6, 400, count=2)
-    records = type(records)(**{**records.__dict__, "own_cost": np.array([2.0, 3.0, 0.0])})
+    records = replace(records, own_cost=np.array([2.0, 3.0, 0.0]))
     assert optimize(records, [Goal(max_accuracy_drop=0.0)]) == [Configuration((), "mean")]
 
 
@@ -92,7 +94,7 @@ def test_backbone_alone_can_be_tuned():
 @pytest.mark.parametrize("fuse", ["none", "mean"])
 def test_unknown_labels_mean_agreement_with_the_backbone(fuse):
     records = savers(8, 600)
-    unknown = type(records)(**{**records.__dict__, "labels": np.full(600, -1)})
+    unknown = replace(records, labels=np.full(600, -1))
     (found,) = optimize(unknown, [Goal(max_accuracy_drop=0.1)], SearchOptions(fuse=fuse), crossfit=False)
     figures = evaluate(unknown, found)
     assert figures.baseline_accuracy == 1

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from instances import exits, savers
@@ -13,7 +15,7 @@ from dynamic_exit.tuning.optimizer import optimize, tune, tune_file
 
 
 def changed(records: Records, **arrays) -> Records:
-    return Records(**{**records.__dict__, **arrays})
+    return replace(records, **arrays)
 
 
 def test_a_file_of_records_becomes_a_file_of_points(tmp_path):
