@@ -12,7 +12,6 @@ from transformers import AutoTokenizer
 
 from dynamic_exit.artifact.manifest import read_manifest
 from dynamic_exit.data.arrow_columns import list_images
-from dynamic_exit.data.class_names import ClassNames
 from dynamic_exit.data.loading import load_splits
 from dynamic_exit.data.reader import ReadRequest
 from dynamic_exit.data.split import UNNAMED
@@ -22,6 +21,7 @@ from dynamic_exit.images.files import file_stamps
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe import DataSource, read_recipe
 from dynamic_exit.recipe.data import DATA_SOURCES
+from dynamic_exit.sources.class_names import ClassNames
 
 arrow = pytest.importorskip("pyarrow", reason="needs pyarrow, of the extra dev")
 parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow with parquet, of the extra dev")

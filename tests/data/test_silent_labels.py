@@ -2,8 +2,8 @@
 
 import pytest
 
-from dynamic_exit.data.class_names import ClassNames, as_integer, encode_labels
 from dynamic_exit.errors import DataError
+from dynamic_exit.sources.class_names import ClassNames, as_integer, encode_labels
 
 LABELS = {
     "numbers though one is a name": (["0", "1", "1"], ["1", "2"], [0, 1, 1]),

@@ -17,7 +17,6 @@ from torch import nn
 
 from dynamic_exit.artifact.folder import copy_files, read_config
 from dynamic_exit.artifact.inputs import check_inputs
-from dynamic_exit.data.class_names import ClassNames
 from dynamic_exit.data.text_files import read_text
 from dynamic_exit.data.text_source import TextReader
 from dynamic_exit.errors import DataError, ExportError
@@ -25,6 +24,7 @@ from dynamic_exit.graph import Classifier, find_max_tokens
 from dynamic_exit.modeling import DynamicExitModelConfig
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.recipe import Columns, DataSource
+from dynamic_exit.sources.class_names import ClassNames
 from dynamic_exit.sources.labels import find_model_labels
 from dynamic_exit.sources.tokenizer import save_tokenizer
 

@@ -156,6 +156,7 @@ def test_every_default_is_written(tmp_path):
             "stratify": False,
             "layout": "channels_first",
             "duplicates": "refuse",
+            "groups": None,
             "max_bad": 0,
             "text": None,
         },

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dynamic_exit.data.class_names import ClassNames, encode_labels, merge_class_lists
 from dynamic_exit.data.loading import load_splits
 from dynamic_exit.errors import DataError
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.recipe import DataSource
+from dynamic_exit.sources.class_names import ClassNames, encode_labels, merge_class_lists
 from dynamic_exit.sources.labels import find_class_order
 from dynamic_exit.sources.spelling import unify_names
 

@@ -11,7 +11,6 @@ import numpy as np
 from ..artifact.folder import RECIPE_FILE
 from ..artifact.manifest import IMAGES, TEXT, read_manifest
 from ..data.checks import check_samples
-from ..data.class_names import ClassNames
 from ..data.loading import encode_label_names, load_splits
 from ..data.npz_source import read_npz
 from ..data.reader import ReadRequest, Samples, SplitReader
@@ -21,6 +20,7 @@ from ..errors import DataError, RecipeError, nearest
 from ..images import ImageFormat, ImageReading
 from ..recipe.data import DATA_SOURCES
 from ..recipe.yaml_io import read_recipe, read_stanzas
+from ..sources.class_names import ClassNames
 
 logger = logging.getLogger(__name__)
 

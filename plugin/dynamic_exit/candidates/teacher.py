@@ -47,7 +47,7 @@ def training_samples(run_inputs: RunInputs) -> Split:
         name: collect_blocks(chain(row_blocks(array), row_blocks(more.inputs[name])), count)
         for name, array in train.inputs.items()
     }
-    return replace(train, inputs=inputs, labels=np.concatenate([train.labels, more.labels]))
+    return replace(train, inputs=inputs, labels=np.concatenate([train.labels, more.labels]), groups=None)
 
 
 class TeacherAnswers:

@@ -6,7 +6,6 @@ from ..core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from .checks import check_labels, check_same_format, check_samples, resolve_overlaps
-    from .class_names import ClassNames, encode_labels, find_class_names
     from .loading import encode_label_names, load_splits
     from .npz_source import read_npz
     from .reader import ReadRequest, Samples, SplitReader, find_path
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "UNNAMED",
-    "ClassNames",
     "ReadRequest",
     "RunInputs",
     "Samples",
@@ -25,8 +23,6 @@ __all__ = [
     "check_same_format",
     "check_samples",
     "encode_label_names",
-    "encode_labels",
-    "find_class_names",
     "find_path",
     "load_splits",
     "read_npz",
@@ -38,7 +34,6 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "checks": ("check_labels", "check_same_format", "check_samples", "resolve_overlaps"),
-        "class_names": ("ClassNames", "encode_labels", "find_class_names"),
         "loading": ("encode_label_names", "load_splits"),
         "npz_source": ("read_npz",),
         "reader": ("ReadRequest", "Samples", "SplitReader", "find_path"),

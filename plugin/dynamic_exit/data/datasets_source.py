@@ -3,18 +3,19 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..errors import DataError, nearest
 from ..images import ImageDecoder, ImageFormat
 from ..recipe.data import DataKind
+from ..sources.class_names import merge_class_lists
 from ..sources.spelling import Note
 from ..sources.text_tokens import Texts, tokenize_splits
 from ..sources.tokenizer import load_tokenizer
 from .arrow_columns import Kind, drop_missing, find_kind, list_images, read_arrays, read_labels, read_texts
 from .arrow_files import LoadedTable, load_table, open_table
-from .class_names import merge_class_lists
 from .datasets_keys import DatasetsSource
 from .python_samples import LABELS
 from .reader import ReadRequest, Samples, SplitReader
@@ -50,6 +51,7 @@ class DatasetsReader:
             for name, each in tables.items():
                 tables[name] = self._drop_missing(each, name, [*inputs[name], columns[name]], request.note)
         labels = {name: read_labels(each.table[columns[name]], self._holder(name)) for name, each in tables.items()}
+        self._groups = {name: self._read_groups(each.table) for name, each in tables.items()}
         lists = {name: _class_list(each.features.get(columns[name])) for name, each in tables.items()}
         labels, self.class_names = merge_class_lists(labels, lists, request.find_names, request.note)
         self._labels = labels
@@ -72,9 +74,14 @@ class DatasetsReader:
     def __call__(self, name: str) -> Samples:
         """Return inputs and labels of a split; each split only once, to free memory."""
         if self._decode is None:
-            return self._inputs.pop(name), self._labels[name]
+            return {**self._inputs.pop(name), **self._groups[name]}, self._labels[name]
         pixels, were_read = self._decode(name)
-        return pixels, self._labels[name][were_read]
+        groups = {key: np.asarray(values, dtype=object)[were_read] for key, values in self._groups[name].items()}
+        return ({UNNAMED: pixels, **groups} if groups else pixels), self._labels[name][were_read]
+
+    def _read_groups(self, table: Any) -> dict[str, list[Any]]:
+        key = str(self._source.groups)
+        return {key: table[key].to_pylist()} if key in table.column_names else {}
 
     def _holder(self, name: str) -> str:
         return f"split '{name}' of '{self._source.path}'"
@@ -93,7 +100,7 @@ class DatasetsReader:
         kinds = {
             each.name: find_kind(each.type, loaded.features.get(each.name))
             for each in loaded.table.schema
-            if each.name not in (label, _ROW_NUMBERS)
+            if each.name not in (label, _ROW_NUMBERS, self._source.groups)
         }
         for each in self._source.inputs or ():
             if each not in kinds:

@@ -9,8 +9,9 @@ import numpy as np
 from ..errors import DataError, nearest
 from ..images import ImageDecoder, ImageFile, ImageReading, is_image_name
 from ..recipe.data import DataKind, DataSource
+from ..sources.class_names import ClassNames, sort_class_names
 from ..sources.spelling import Note, unify_names
-from .class_names import ClassNames, sort_class_names
+from .groups import refuse_groups
 from .reader import ReadRequest, SplitReader, find_path
 
 # prefixes of folders that operating systems and tools create
@@ -148,6 +149,7 @@ def _note_foreign(entries: Sequence[Path], note: Note) -> None:
 
 
 def _make(source: DataSource, request: ReadRequest) -> SplitReader:
+    refuse_groups(source)
     path, known = find_path(source), request.find_names()
     return ImageFolderReader(path, request.names, known, request.note, request.images, source.max_bad)
 

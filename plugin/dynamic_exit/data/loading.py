@@ -10,10 +10,11 @@ from ..errors import DataError
 from ..images import ImageReading
 from ..passes import ModelSource
 from ..recipe.data import DATA_SOURCES, DataSource
+from ..sources.class_names import ClassNames, abbreviate, encode_labels, find_class_names
 from ..sources.spelling import Note
 from .arrays import to_labels
 from .checks import check_samples, resolve_overlaps
-from .class_names import ClassNames, abbreviate, encode_labels, find_class_names
+from .groups import number_groups
 from .reader import ReadRequest, Samples, SplitReader
 from .slices import parse_slice
 from .split import UNLABELLED, Split
@@ -50,11 +51,13 @@ def load_splits(
     request = ReadRequest(names, model, find_names, note, images or ImageReading())
     read: SplitReader = DATA_SOURCES.find(source.source).make(source, request)
     samples = {name: read(name) for name in dict.fromkeys(names)}
+    groups = {} if source.groups is None else number_groups(samples, source.groups, note)
     class_names = getattr(read, "class_names", None) or encode_label_names(samples, find_names, note)
     splits = {}
     for key, (name, share) in slices.items():
         form = getattr(read, "image_format", None)
-        split = Split(key, *check_samples(*samples[name], split=key), class_names and tuple(class_names), form)
+        checked = check_samples(*samples[name], split=key)
+        split = Split(key, *checked, class_names and tuple(class_names), form, groups.get(name))
         if share:
             rows = draw_order(split.labels if source.stratify else np.zeros(len(split), np.int64), seed)
             split = split.take(rows[int(share[0] * len(rows)) : int(share[1] * len(rows))])

@@ -33,7 +33,9 @@ class LoadedSamples:
     classes: list[str] | None = None
 
 
-def collect_samples(given: object, function: str, split: str, channels_last: bool = False) -> LoadedSamples:
+def collect_samples(
+    given: object, function: str, split: str, channels_last: bool = False, groups: str | None = None
+) -> LoadedSamples:
     """Find inputs and labels in what a function returned.
 
     Args:
@@ -43,11 +45,12 @@ def collect_samples(given: object, function: str, split: str, channels_last: boo
         function: The function, for messages.
         split: Name of the split, for messages.
         channels_last: Whether Pillow images become (H, W, 3), not (3, H, W).
+        groups: An entry of dicts and tables that stands among the inputs, even beside a single one.
 
     Raises:
         DataError: It is something else, or its arrays cannot be made.
     """
-    collector = _Collector(function, split, channels_last)
+    collector = _Collector(function, split, channels_last, groups)
     arrays, labels = collector.convert(*collector.find(given))
     classes = _find_classes(given)
     numbered = labels.dtype.kind in "iu" and len(labels) and 0 <= labels.min() and labels.max() < len(classes or ())
@@ -57,8 +60,8 @@ def collect_samples(given: object, function: str, split: str, channels_last: boo
 class _Collector:
     """Finds inputs and labels of one split."""
 
-    def __init__(self, function: str, split: str, channels_last: bool):
-        self._function, self._split, self._channels_last = function, split, channels_last
+    def __init__(self, function: str, split: str, channels_last: bool, groups: str | None):
+        self._function, self._split, self._channels_last, self._groups = function, split, channels_last, groups
         self._what = f"split '{split}' of {function}"
 
     def find(self, given: Any) -> tuple[Any, Any]:
@@ -99,14 +102,20 @@ class _Collector:
         if label is None:
             raise self._refuse(f"{', '.join(map(str, columns)) or 'nothing'} and no 'labels'")
         only = next((name for name in INPUTS if name in columns), None)
-        return columns[only] if only else {name: columns[name] for name in columns if name != label}, columns[label]
+        if only is None:
+            return {name: columns[name] for name in columns if name != label}, columns[label]
+        if self._groups not in columns:
+            return columns[only], columns[label]
+        return {UNNAMED: columns[only], self._groups: columns[self._groups]}, columns[label]
 
     def _from_table(self, table: Any, names: Sequence[str]) -> tuple[Any, Any]:
         inputs, labels = self._from_columns({name: table[name] for name in names})
         if isinstance(inputs, Mapping) and inputs:
             inputs = {name: self._array(each, f"column '{name}' of {self._what}") for name, each in inputs.items()}
-            if all(array.ndim == 1 for array in inputs.values()):  # a row of numbers is a sample
-                return np.stack([*inputs.values()], axis=1), labels
+            groups = {name: inputs.pop(name) for name in [self._groups] if name in inputs}
+            if inputs and all(array.ndim == 1 for array in inputs.values()):  # a row of numbers is a sample
+                inputs = {UNNAMED: np.stack([*inputs.values()], axis=1)}
+            return {**inputs, **groups}, labels
         return inputs, labels
 
     def _from_loader(self, loader: DataLoader[Any]) -> tuple[Any, Any]:

@@ -10,8 +10,8 @@ from ..errors import DataError
 from ..images import ImageReading
 from ..passes import ModelSource
 from ..recipe.data import DataSource
+from ..sources.class_names import ClassNames
 from ..sources.spelling import Note
-from .class_names import ClassNames
 
 #: Inputs and labels of one split: one array (N, ...), or several by name, and N labels that are numbers or names.
 Samples = tuple[ArrayLike | Mapping[str, ArrayLike], ArrayLike]

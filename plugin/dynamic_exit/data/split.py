@@ -25,6 +25,7 @@ class Split:
         inputs: Arrays (N, ...) by the name under which models take them; a single one may be ``UNNAMED``.
         labels: int64 (N,), -1 if unknown.
         class_names: The class names that the data use, by label; None if their labels are numbers.
+        groups: int64 (N,) >= 0, what limits on losses are kept for; None if these are the classes.
         image_format: The form into which image files were decoded; None if the inputs are no decoded files.
     """
 
@@ -33,6 +34,7 @@ class Split:
     labels: np.ndarray
     class_names: tuple[str, ...] | None = None
     image_format: ImageFormat | None = None
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -50,7 +52,10 @@ class Split:
     def take(self, rows: np.ndarray) -> "Split":
         """Select samples by row."""
         return replace(
-            self, inputs={name: take_rows(array, rows) for name, array in self.inputs.items()}, labels=self.labels[rows]
+            self,
+            inputs={name: take_rows(array, rows) for name, array in self.inputs.items()},
+            labels=self.labels[rows],
+            groups=None if self.groups is None else self.groups[rows],
         )
 
     def feeds(self, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -30,6 +30,7 @@ class TextRows:
         labels: N labels as in the file: strings, or also numbers and booleans in JSON.
         lines: The N line numbers, from 1, where the rows begin.
         dropped: How many rows were left out.
+        groups: N groups as in the file; empty if none were asked for.
     """
 
     path: Path
@@ -37,6 +38,7 @@ class TextRows:
     labels: list[Any]
     lines: list[int]
     dropped: int = 0
+    groups: Sequence[Any] = ()
 
 
 def is_missing(value: Any) -> bool:
@@ -72,13 +74,14 @@ def _ending(path: Path) -> str | None:
     return next((ending for ending in ENDINGS if name.endswith(ending)), None)
 
 
-def read_text(path: Path, columns: Columns, drop_missing: bool = False) -> TextRows:
+def read_text(path: Path, columns: Columns, drop_missing: bool = False, groups: str | int | None = None) -> TextRows:
     """Read a file of labeled text.
 
     Args:
         path: ``.csv``, ``.tsv`` (without quotes) or ``.jsonl`` (an object per line), with or without ``.gz``, in UTF-8.
         columns: The columns of text, pair and label.
         drop_missing: Whether rows without a text or a label are left out.
+        groups: A column of groups.
 
     Returns:
         The rows, without blank lines.
@@ -94,6 +97,7 @@ def read_text(path: Path, columns: Columns, drop_missing: bool = False) -> TextR
     texts: list[list[str]] = []
     labels: list[Any] = []
     lines: list[int] = []
+    grouped: list[Any] = []
     dropped, longest = 0, csv.field_size_limit(sys.maxsize)  # of all readers in the process, so it is set back
     try:
         # utf-8-sig: programs on Windows write a byte order mark, which would become part of the first cell
@@ -107,6 +111,8 @@ def read_text(path: Path, columns: Columns, drop_missing: bool = False) -> TextR
                 texts.append([_text(cell, each, line, path) for cell, each in zip(cells, text_columns, strict=False)])
                 labels.append(cells[-1])
                 lines.append(line)
+                if groups is not None:
+                    grouped.append(_cell(row, groups, line, path))
     except UnicodeDecodeError as error:
         raise DataError(f"text file '{path}' cannot be read: {error}; save it as UTF-8") from error
     except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
@@ -115,7 +121,7 @@ def read_text(path: Path, columns: Columns, drop_missing: bool = False) -> TextR
         csv.field_size_limit(longest)
     if not lines:
         raise DataError(f"text file '{path}' holds no samples")
-    return TextRows(path, tuple(map(list, zip(*texts, strict=True))), labels, lines, dropped)
+    return TextRows(path, tuple(map(list, zip(*texts, strict=True))), labels, lines, dropped, grouped)
 
 
 def _rows(file: TextIO, ending: str, columns: Columns, path: Path) -> Iterator[tuple[int, _Row]]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from ..errors import DataError
-from .class_names import as_integer
+from ..sources.class_names import as_integer
 from .text_files import TextRows, is_missing
 
 _FRACTION = re.compile(r"\s*[+-]?[0-9]*[.,][0-9]+\s*", re.ASCII)

@@ -7,10 +7,10 @@ import numpy as np
 
 from ..passes import ModelSource
 from ..recipe.data import DataKind, DataSource
+from ..sources.class_names import ClassNames, encode_labels
 from ..sources.spelling import Note
 from ..sources.text_tokens import Texts, tokenize_splits
 from ..sources.tokenizer import load_tokenizer
-from .class_names import ClassNames, encode_labels
 from .reader import ReadRequest, SplitReader, find_path
 from .text_files import TextRows, find_file, is_missing, read_text
 from .text_labels import group_by_label_kind, read_labels
@@ -45,7 +45,7 @@ class TextReader:
         tokenizer = load_tokenizer(source, model)  # before any file: without one, nothing can be read
         path, options = Path(source.path), source.text_options
         rows = {
-            name: read_text(find_file(path, name), options.columns, options.missing == "drop")
+            name: read_text(find_file(path, name), options.columns, options.missing == "drop", source.groups)
             for name in dict.fromkeys(names)
         }
         for file in rows.values():
@@ -53,7 +53,13 @@ class TextReader:
         labels, self.class_names = _encode(list(rows.values()), known, note)
         texts = {name: Texts(f"text file '{file.path}'", file.texts, "line", file.lines) for name, file in rows.items()}
         tokens = tokenize_splits(texts, source, tokenizer)
-        self._samples = {name: (tokens[name], numbers) for name, numbers in zip(rows, labels, strict=True)}
+        groups = {
+            name: {str(source.groups): np.asarray(file.groups, dtype=object)} if file.groups else {}
+            for name, file in rows.items()
+        }
+        self._samples = {
+            name: ({**tokens[name], **groups[name]}, numbers) for name, numbers in zip(rows, labels, strict=True)
+        }
 
     def __call__(self, name: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Return the token indices and masks of a split, each int64 (N, L), by name, and its labels int64 (N,)."""

@@ -11,7 +11,8 @@ from ..errors import DataError, first_line
 from ..images import ImageDecoder, ImageFile, is_image_name
 from ..images.shards import ShardSample, find_shards, read_shard
 from ..recipe.data import DataKind
-from .class_names import encode_labels
+from ..sources.class_names import encode_labels
+from .groups import refuse_groups
 from .reader import ReadRequest, SplitReader, find_path
 from .webdataset_keys import WebDatasetSource
 
@@ -110,6 +111,7 @@ def _show(sample: ShardSample) -> str:
 
 
 def _make(source: WebDatasetSource, request: ReadRequest) -> SplitReader:
+    refuse_groups(source)
     return WebDatasetReader(source, request)
 
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 from torch import nn
 
 from ..data.checks import check_labels, check_same_format
-from ..data.class_names import find_class_names
 from ..data.loading import load_splits
 from ..data.run_inputs import RunInputs
 from ..data.split import Split
@@ -14,6 +13,7 @@ from ..errors import DataError, ModelError, nearest
 from ..graph import Classifier, check_logits, check_objective, with_two_logits
 from ..images import ImageFormat, ImageReading
 from ..recipe.recipe import Recipe
+from ..sources.class_names import find_class_names
 from ..sources.labels import find_model_labels
 from ..sources.models.base import find_builder
 from ..sources.models.candidates import expand_candidates

@@ -117,7 +117,7 @@ def record_split(build: Build, key: str) -> Records:
         key: Name of the split.
     """
     stages, split = build.stages, build.run_inputs.splits[key]
-    return make_records(
+    records = make_records(
         stages.model("session"),
         [*split.inputs.values()],
         split.labels,
@@ -126,3 +126,4 @@ def record_split(build: Build, key: str) -> Records:
         requires=stages.spec.requires,
         workers=build.target.workers(),
     )
+    return replace(records, groups=split.groups)

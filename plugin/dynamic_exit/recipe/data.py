@@ -84,6 +84,10 @@ class DataSource(Stanza):
     )
     layout: Literal["channels_first", "channels_last"] = Field("channels_first", description="of images in the source")
     duplicates: Literal["refuse", "drop"] = Field("refuse", description="drop: leave copies of test samples out")
+    groups: str | int | None = Field(
+        None,
+        description="column or array of the groups that `tuning.max_class_drop` is kept for; null: the classes",
+    )
     max_bad: int = Field(0, ge=0, description="image files that cannot be read and are left out, at most")
     text: Text | None = Field(None, description="of `source: text`, and of `source: datasets` where texts are read")
     #: Whether samples of this kind may be texts.

@@ -11,8 +11,8 @@ from torch import nn
 from ..errors import DataError, nearest
 from ..passes import ModelSource
 from ..recipe.data import DataSource
-from ..sources.labels import find_model_labels
-from ..sources.spelling import Note, unify_names
+from .labels import find_model_labels
+from .spelling import Note, unify_names
 
 #: Describes where the label of an index stands: the file or split, and the position in it (may be empty).
 DescribeLocation = Callable[[int], tuple[str, str]]
