@@ -6,6 +6,7 @@ from instances import exits, random_records, savers
 
 from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.errors import TuningError
+from dynamic_exit.learning import learn_posterior
 from dynamic_exit.points.goal import Goal
 from dynamic_exit.records import Records, StageTable
 from dynamic_exit.search.beam import Beam, fit_all, shortlist
@@ -53,6 +54,17 @@ def test_coarse_evidence_of_few_classes_is_the_evidence(seed):
             assert (a.correct == b.correct).all()
             assert np.abs(a.confidence - b.confidence).max(initial=0) < 1e-5
             assert (a.cost == b.cost).all()
+
+
+@pytest.mark.parametrize("fuse", ["mean", "product"])
+@pytest.mark.parametrize("seed", range(2))
+def test_coarse_evidence_is_worth_what_a_posterior_says(seed, fuse):
+    records = learn_posterior(random_records(seed, 200, 3, classes=4))
+    rows = np.arange(0, 200, 2)
+    a = OutcomeCache(records.take(rows), fuse).chain((0, 1, 2))
+    b = ApproximateOutcomes(records, fuse, rows).chain((0, 1, 2))
+    np.testing.assert_allclose(a.correct, b.correct, atol=1e-6)
+    np.testing.assert_allclose(a.confidence, b.confidence, atol=1e-5)
 
 
 def test_coarse_evidence_of_many_classes_hardly_differs():

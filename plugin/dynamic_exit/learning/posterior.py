@@ -48,25 +48,32 @@ def _likely_classes(records: Records) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         int32 (N, L), each once, -1 where there are fewer; float32 (N, L, S), the logarithm of probability over floor.
     """
-    stages, samples, _ = records.topk_classes.shape
-    width = records.classes
-    local = min(_CLASSES, width)
-    classes = np.empty((samples, local), dtype=np.int32)
-    features = np.empty((samples, local, stages), dtype=np.float32)
+    stages, samples, kept = records.topk_classes.shape
+    most = stages * kept
+    local = min(_CLASSES, records.classes, most)
+    classes = np.full((samples, local), -1, dtype=np.int32)
+    features = np.zeros((samples, local, stages), dtype=np.float32)
+    stage = np.repeat(np.arange(stages), kept)
     for start in range(0, samples, _CHUNK_ROWS):
         rows = slice(start, min(start + _CHUNK_ROWS, samples))
         every = np.arange(rows.stop - rows.start)[:, None]
-        said = np.log1p(records.topk_probabilities[:, rows] / np.float32(_FLOOR))
-        total = np.zeros((len(every), width), dtype=np.float32)
-        for kept, share in zip(records.topk_classes[:, rows], said, strict=True):
-            total[every, kept] += share
+        named = records.topk_classes[:, rows].transpose(1, 0, 2).reshape(-1, most)
+        said = np.log1p(records.topk_probabilities[:, rows] / np.float32(_FLOOR)).transpose(1, 0, 2).reshape(-1, most)
+        # equal classes side by side, numbered by sample
+        order = np.argsort(named, axis=1, kind="stable")
+        named, said = np.take_along_axis(named, order, axis=1), np.take_along_axis(said, order, axis=1)
+        number = np.cumsum(named != np.roll(named, 1, axis=1), axis=1)
+        number -= number[:, :1]
+        total = np.bincount((every * most + number).ravel(), said.ravel(), minlength=len(every) * most)
+        total = total.reshape(-1, most)
         best = np.argpartition(-total, local - 1, axis=1)[:, :local]
-        classes[rows] = np.where(np.take_along_axis(total, best, axis=1) > 0, best, -1)
-        one = np.zeros_like(total)
-        for stage, (kept, share) in enumerate(zip(records.topk_classes[:, rows], said, strict=True)):
-            one[every, kept] = share
-            features[rows, :, stage] = np.take_along_axis(one, best, axis=1)
-            one[every, kept] = 0
+        place = np.full(total.shape, -1)
+        np.put_along_axis(place, best, np.arange(local)[None], axis=1)
+        found = np.take_along_axis(place, number, axis=1)
+        row, column = np.nonzero((found >= 0) & (said > 0))
+        at = start + row, found[row, column]
+        classes[at] = named[row, column]
+        features[(*at, stage[order[row, column]])] = said[row, column]
     return classes, features
 
 
@@ -75,11 +82,15 @@ def _fit(features: np.ndarray, true: np.ndarray) -> np.ndarray:
     samples, _, stages = features.shape
     start = np.full(stages, 1 / stages)
     weights, there = start.copy(), features.any(axis=2) | true
+    said, right = features[there].astype(np.float64), features[true].sum(axis=0)
+    owner = np.nonzero(there)[0]
     for _ in range(_MAX_STEPS):
-        chance = softmax(np.where(there, features @ weights, -np.inf))
-        mean = np.einsum("ncs,nc->ns", features, chance)
-        slope = (features[true] - mean).sum(axis=0) - _PENALTY * samples * (weights - start)
-        second = np.einsum("ncs,nct,nc->st", features, features, chance, optimize=True) - mean.T @ mean
+        logits = np.full(there.shape, -np.inf)
+        logits[there] = said @ weights
+        weighed = said * softmax(logits)[there][:, None]
+        mean = np.stack([np.bincount(owner, column, minlength=samples) for column in weighed.T], axis=1)
+        slope = right - mean.sum(axis=0) - _PENALTY * samples * (weights - start)
+        second = said.T @ weighed - mean.T @ mean
         step = np.linalg.solve(second + _PENALTY * samples * np.eye(stages), slope)
         weights = weights + np.clip(step, -0.5, 0.5)
         if np.abs(step).max() < _ENOUGH:

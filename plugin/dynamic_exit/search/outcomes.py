@@ -130,14 +130,15 @@ class ApproximateOutcomes(OutcomeCache):
 
     @functools.cached_property
     def _approximation(self) -> Approximation | None:
-        # it tells whether the answer is the true class, and nothing else
-        return self.recorded.approximate() if self.records.risk.by_truth and not self.records.posterior else None
+        # it tells what the true class is worth, and nothing else
+        return self.recorded.approximate() if self.records.risk.by_truth else None
 
     def _fused(self, seen: Stages) -> tuple[np.ndarray, np.ndarray]:
         if len(seen) == 1 or self._approximation is None:
             return super()._fused(seen)
-        confidence, correct = self._approximation(seen)
-        return confidence, correct if self.is_counted else correct * self._worth_of_truth
+        confidence, worth = self._approximation(seen)
+        by_labels = self.records.posterior is None
+        return confidence, worth * self._worth_of_truth if by_labels and not self.is_counted else worth
 
     @functools.cached_property
     def _worth_of_truth(self) -> np.ndarray:

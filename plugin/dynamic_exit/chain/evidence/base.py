@@ -22,7 +22,8 @@ ArrayState = tuple[np.ndarray, ...]
 TensorState = tuple["Tensor", ...]
 #: Classes int64 (n,), and confidences float32 (n,).
 Answers = tuple[np.ndarray, np.ndarray]
-#: Maps the indices of the stages that ran to the confidence of each sample, and whether the answer is its true class.
+#: Maps the indices of the stages that ran to the confidence of each sample, and whether the answer is its true class;
+#: where records have a posterior, what the answer is worth.
 Approximation = Callable[[tuple[int, ...]], tuple[np.ndarray, np.ndarray]]
 
 

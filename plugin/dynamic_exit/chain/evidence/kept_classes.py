@@ -74,7 +74,10 @@ def _sums(records: Records, shares: Shares, stages: Sequence[int], rows: Rows) -
 
 def approximate_sums(recorded: RecordedEvidence, shares: Shares, link: Link) -> Approximation:
     """Return sums over the classes that all stages together find most likely, the true one included."""
-    dense, others, names = local_shares(recorded.records, shares)
+    records = recorded.records
+    dense, others, names = local_shares(records, shares)
+    # of a class that is not among them, a posterior says next to nothing
+    chances = None if records.posterior is None else np.stack([*map(records.worth, names[:-1]), np.zeros(len(records))])
 
     def answer(seen: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         total, other = dense[seen[0]] + dense[seen[1]], others[seen[0]]
@@ -83,8 +86,9 @@ def approximate_sums(recorded: RecordedEvidence, shares: Shares, link: Link) -> 
         for stage in seen[1:]:
             other = np.maximum(other, others[stage])
         total, sure = np.concatenate([total, other[None]]), recorded.confidences[seen[-1]]
-        predicted = names[total.argmax(axis=0), np.arange(len(other))] if sure.by_class else names[0]
-        return sure.judge(link(total, len(seen)), predicted, axis=0), total[0] >= total.max(axis=0)
+        answers = (total.argmax(axis=0), np.arange(len(other))) if sure.by_class or chances is not None else (0,)
+        worth = total[0] >= total.max(axis=0) if chances is None else chances[answers]
+        return sure.judge(link(total, len(seen)), names[answers], axis=0), worth
 
     return answer
 

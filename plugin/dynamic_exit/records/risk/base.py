@@ -84,6 +84,10 @@ def probable_worth(risk: Risk, known: np.ndarray, probabilities: np.ndarray, cla
     Returns:
         float64 (n,).
     """
+    if risk.by_truth:
+        # an answer is one of the known classes at most
+        chance = np.where(known == classes[:, None], probabilities, 0).sum(axis=1, dtype=np.float64)
+        return np.asarray(chance * risk.worth(classes, classes))
     worth = np.zeros(len(known))
     for truth, probability in zip(known.T, probabilities.T, strict=True):
         worth += np.where(truth < 0, 0.0, probability * risk.worth(np.maximum(truth, 0), classes))
