@@ -34,7 +34,7 @@ WORLD = {
 }
 FILES = {
     "README.md", "config.json", "metrics.json", "model.onnx", "operating_points.json", "recipe.yaml", "records.npz",
-    "report.html", "run.log",
+    "examples.json", "report.html", "run.log",
 }  # fmt: skip
 
 

@@ -117,6 +117,25 @@ TABLE = [
     # a value that cannot be
     ("key missing", {"model": None}, None, "key 'model' is missing; add it to the recipe"),
     ("value out of range", {"seed": -1}, None, "key 'seed' must be greater than or equal to 0; got -1"),
+    (
+        "negative samples",
+        {"report": {"samples": -1}},
+        None,
+        "key 'report.samples' must be greater than or equal to 0; got -1",
+    ),
+    (
+        "many samples",
+        {"report": {"samples": 25}},
+        None,
+        "key 'report.samples' must be less than or equal to 24; got 25",
+    ),
+    (
+        "samples as text",
+        {"report": {"samples": "few"}},
+        None,
+        "key 'report.samples' must be a valid integer, unable to parse string as an integer; got 'few'",
+    ),
+    ("key in report", {"report": {"sample": 3}}, None, "unknown key 'report.sample'; did you mean 'samples'?"),
     ("opset too old", {"export__opset": 16}, None, "key 'export.opset' must be greater than or equal to 17; got 16"),
     (
         "value unknown",

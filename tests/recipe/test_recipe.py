@@ -220,6 +220,7 @@ def test_every_default_is_written(tmp_path):
             "reduce_range": None,
             "drop_unreached": False,
         },
+        "report": {"samples": 4},
     }
 
 

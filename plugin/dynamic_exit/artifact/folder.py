@@ -33,6 +33,7 @@ PATTERNS = (
     "metrics.json",
     RECIPE_FILE,
     "records.npz",
+    "examples.json",
     "report.html",
     "README.md",
     PROCESSOR_FILE,

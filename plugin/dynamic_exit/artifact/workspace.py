@@ -16,10 +16,11 @@ from ..passes.tiny_saver import FINE_TUNED_SUFFIX
 from ..points.operating_point import OperatingPoints
 from ..recipe.yaml_io import recipe_text
 from ..records import Records
+from ..report.examples import EXAMPLES_FILE, show_samples, write_examples
 from ..report.metrics import METRICS_FILE, Metrics
 from ..report.page import report_page
 from ..runtime.stages import StageSet
-from ..sources.tokenizer import save_tokenizer
+from ..sources.tokenizer import save_tokenizer, text_decoder
 from .folder import POINTS_FILE, RECIPE_FILE
 from .manifest import IMAGES, InputSpec
 from .model_card import model_card
@@ -164,6 +165,7 @@ class Workspace:
             images, form = next(iter(calibration.inputs.values())), calibration.image_format
             write_image_processor(self.partial, images, recipe.model.preprocessing.interpolation, form)
         metrics.write(self.partial / METRICS_FILE)
+        self._save_examples(run_inputs, metrics)
         directory = self.output.directory
         (self.partial / RECIPE_FILE).write_text(recipe_text(recipe, directory), encoding="utf-8")
         title = Path(recipe.model.name).name
@@ -173,6 +175,14 @@ class Workspace:
         self._log.end()
         self.output.complete()
         return directory
+
+    def _save_examples(self, run_inputs: RunInputs, metrics: Metrics) -> None:
+        """Write what the samples look like that the report shows."""
+        recipe, inputs = run_inputs.recipe, run_inputs.splits["test"].inputs
+        text = recipe.data.is_text and bool(metrics.examples)
+        decode = text_decoder(recipe.data, recipe.model) if text else None
+        if shown := show_samples(inputs, metrics.examples, decode):
+            write_examples(self.partial / EXAMPLES_FILE, shown)
 
 
 def _locate(directory: str | Path, overwrite: bool) -> tuple[str, bool]:

@@ -3,7 +3,9 @@
 Independent of the search, and as plain as the runtime: stage by stage, on the samples that have not exited yet.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -83,24 +85,17 @@ def evaluate(records: Records, configuration: Configuration) -> Evaluation:
         OperatingPointError: A stage does not exist, is the final, is out of order, shares its position with another
             one in use, lacks a saver that it requires, or its threshold is NaN; or ``fuse`` is unknown.
     """
-    chain, recorded = check_configuration(records, configuration), configuration.fuse.on(records)
     samples = len(records)
     exit_index = np.full(samples, len(records.stages) - 1, dtype=np.int64)
     prediction = np.empty(samples, dtype=np.int64)
     confidence = np.empty(samples, dtype=np.float32)
     worth = np.empty(samples, dtype=records.final_worth.dtype)
-    stages = [*(index for index, _ in chain), len(records.stages) - 1]
-    thresholds = [*(threshold for _, threshold in chain), np.float32(-np.inf)]
-
-    in_play = np.arange(samples)
-    for place, (stage, threshold) in enumerate(zip(stages, thresholds, strict=True)):
-        seen = [stage] if recorded.rule.separable else stages[: place + 1]
-        classes, sure = recorded.evaluate(seen, in_play)
-        leaves = sure > threshold
-        gone = in_play[leaves]
-        exit_index[gone], prediction[gone], confidence[gone] = stage, classes[leaves], sure[leaves]
-        worth[gone] = recorded.worth(seen, classes[leaves], gone)
-        in_play = in_play[~leaves]
+    stages = []
+    for offer in offer_exits(records, configuration):
+        stages.append(offer.stage)
+        gone = offer.rows[offer.leaves]
+        exit_index[gone], prediction[gone] = offer.stage, offer.classes[offer.leaves]
+        confidence[gone], worth[gone] = offer.confidence[offer.leaves], offer.worth
 
     truth = records.labelled_truth
     paid = records.stage_table.exit_cost(tuple(stages[:-1]))
@@ -118,6 +113,51 @@ def evaluate(records: Records, configuration: Configuration) -> Evaluation:
         worth=worth,
         reference_worth=records.reference_worth,
     )
+
+
+class Offer(NamedTuple):
+    """One stage in use, and the samples that reach it.
+
+    Attributes:
+        stage: Its index in the records.
+        threshold: Of its confidence; minus infinity for the final.
+        rows: int64 (n,); the samples that reach it.
+        classes: int64 (n,); what would be answered here.
+        confidence: float32 (n,); how sure that is.
+        leaves: bool (n,); whether the sample leaves here.
+        worth: What the answers of those that leave are worth, see `Records.worth`.
+    """
+
+    stage: int
+    threshold: np.float32
+    rows: np.ndarray
+    classes: np.ndarray
+    confidence: np.ndarray
+    leaves: np.ndarray
+    worth: np.ndarray
+
+
+def offer_exits(records: Records, configuration: Configuration) -> Iterator[Offer]:
+    """Yield the stages in use one by one, the final last, with the samples that have not left before.
+
+    Args:
+        records: The records.
+        configuration: Stages of these records, in chain order.
+
+    Raises:
+        OperatingPointError: As `evaluate`.
+    """
+    chain, recorded = check_configuration(records, configuration), configuration.fuse.on(records)
+    stages = [*(index for index, _ in chain), len(records.stages) - 1]
+    thresholds = [*(threshold for _, threshold in chain), np.float32(-np.inf)]
+    in_play = np.arange(len(records))
+    for place, (stage, threshold) in enumerate(zip(stages, thresholds, strict=True)):
+        seen = [stage] if recorded.rule.separable else stages[: place + 1]
+        classes, sure = recorded.evaluate(seen, in_play)
+        leaves = sure > threshold
+        worth = recorded.worth(seen, classes[leaves], in_play[leaves])
+        yield Offer(stage, threshold, in_play, classes, sure, leaves, worth)
+        in_play = in_play[~leaves]
 
 
 def check_configuration(records: Records, configuration: Configuration) -> list[tuple[int, np.float32]]:

@@ -13,6 +13,8 @@ from ..guarantee.sample_shift import find_shift
 from ..onnx.verification import Agreement
 from ..points.operating_point import OperatingPoints
 from ..records import Records
+from ..report.details import fingerprint_test, sample_details
+from ..report.environment import current_environment
 from ..report.metrics import (
     CandidateFigures,
     GoalFigures,
@@ -79,7 +81,8 @@ def collect_metrics(
         backbone_ratio = model.replacement.backbone_cost / points.baseline.cost
         rows = [rows[0].model_copy(update={"cost_ratio": backbone_ratio}), *rows[1:]]
     macs, shift = stage_macs(model.stages), find_shift(calibration, test)
-    labels = run_inputs.splits["test"].labels
+    split = run_inputs.splits["test"]
+    labels, shown = split.labels, run_inputs.recipe.report.samples
     end = None if points.last_stage else unreached(points.points, (*model.stages.spec.names, FINAL))
     return Metrics(
         seed=run_inputs.recipe.seed,
@@ -115,6 +118,10 @@ def collect_metrics(
         samples_differ=shift is not None,
         class_names=run_inputs.labels,
         class_samples=np.bincount(labels[labels >= 0], minlength=run_inputs.classes).tolist(),
+        data_notes=[*run_inputs.notes],
+        environment=current_environment(),
+        test=fingerprint_test(split.inputs, labels, run_inputs.labels),
+        **sample_details(calibration, model.test, points, run_inputs.classes, shown)._asdict(),
     )
 
 

@@ -11,6 +11,7 @@ from ..passes.stanza import refuse
 from .cache import CacheStanza
 from .data import AnyDataSource
 from .export import AnyExport
+from .report import ReportStanza
 from .static_choices import StaticChoice, list_choices
 from .static_passes import StaticPasses
 from .target_registry import TARGETS
@@ -59,6 +60,7 @@ class Recipe(StaticPasses):
     quantization: dict[str, dict[str, Any] | None] | None = Field(None, description="Neural Compressor's own stanza")
     dynamic_exit: DynamicExit = Field(description="the dynamic passes")
     export: AnyExport = Field(description="the folder that is written")
+    report: ReportStanza = Field(ReportStanza(), description="the page that shows what was measured")
 
     @property
     def choices(self) -> list[StaticChoice]:

@@ -5,20 +5,23 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from ..core.atomic_write import atomic_write
 from ..errors import ExportError
 from ..records.display import html_table
+from .figures import (
+    Environment,
+    ExampleFigures,
+    Figures,
+    FrontFigures,
+    PointAnswers,
+    ReliabilityFigures,
+    TestFingerprint,
+)
 
 TYPE, VERSION = "dynamic_exit.metrics", 1
 METRICS_FILE = "metrics.json"
-
-
-class Figures(BaseModel):
-    """Some figures that belong together. Shares, such as accuracies, lie in 0..1; what was not measured is None."""
-
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
 
 
 class LatencyFigures(Figures):
@@ -265,6 +268,13 @@ class Metrics(Figures):
         samples_differ: Whether calibration and test samples differ, so that no guarantee is stated.
         class_names: In the order of the logits.
         class_samples: Number of test samples of each class.
+        data_notes: Those of the notes that are about model and data.
+        front: Configurations that none of the others dominates, from cheap to expensive.
+        answers: What the stages answer at each operating point.
+        reliability: How far each stage's confidence can be trusted.
+        examples: A few test samples at the first operating point.
+        environment: What the run was made with.
+        test: Fingerprint of the test samples, by which runs are known to be comparable.
         inputs: Fingerprint of what the run was made of, by which `--if-changed` knows it; None of a model in memory.
     """
 
@@ -289,6 +299,13 @@ class Metrics(Figures):
     samples_differ: bool = False
     class_names: list[str] = []
     class_samples: list[int] = []
+    data_notes: list[str] = []
+    front: list[FrontFigures] = []
+    answers: list[PointAnswers] = []
+    reliability: list[ReliabilityFigures] = []
+    examples: list[ExampleFigures] = []
+    environment: Environment | None = None
+    test: TestFingerprint | None = None
     inputs: str | None = None
 
     def __repr__(self) -> str:

@@ -2,8 +2,11 @@
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ..errors import DataError, first_line
 from ..passes import ModelSource
@@ -49,6 +52,15 @@ def load_tokenizer(source: DataSource, model: ModelSource | None) -> "PreTrained
     if tokenizer.pad_token is None:
         raise DataError(f"tokenizer '{name}' has no token to fill texts up with; give it a `pad_token` and save it")
     return tokenizer
+
+
+def text_decoder(source: DataSource, model: ModelSource | None) -> Callable[[np.ndarray], str]:
+    """Return what turns the token indices of one sample, int64 (L,), back into text.
+
+    Arguments and errors are those of `load_tokenizer`.
+    """
+    tokenizer = load_tokenizer(source, model)
+    return lambda tokens: str(tokenizer.decode(tokens, skip_special_tokens=True))
 
 
 def token_limit(source: DataSource, tokenizer: "PreTrainedTokenizerBase") -> int | None:
