@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from dynamic_exit.cli.terminal import progress_bar, terminal_log
+from dynamic_exit.cli.terminal import terminal_log
 from dynamic_exit.core import signals
 
 logger = logging.getLogger("dynamic_exit.some.module")
@@ -22,10 +22,8 @@ def test_steps_are_plain_lines_and_warnings_are_marked(capsys):
     assert printed(capsys) == ["100%% of [bold] samples", "warning: a fault"]
 
 
-def test_quiet_leaves_warnings_and_draws_no_bar(capsys):
+def test_quiet_leaves_warnings(capsys):
     assert printed(capsys, quiet=True) == ["warning: a fault"]
-    with terminal_log(quiet=True) as console, progress_bar(console, quiet=True) as progress:
-        assert progress is None
 
 
 def test_verbose_adds_details_and_the_names_of_loggers(capsys):

@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from dynamic_exit.core.logging import log_seconds, logging_to, package_logger, silenced
+from dynamic_exit.core.logging import log_step, logging_to, package_logger, silenced
 
 logger = logging.getLogger("dynamic_exit.some.module")
 
@@ -89,11 +89,15 @@ def test_what_is_silenced_reaches_nobody(root):
     assert ours.lines == root.lines == []
 
 
-def test_seconds_of_a_step_are_a_detail():
-    ours = Gathering()
+def test_a_step_tells_what_it_found_and_how_long_it_took_unless_it_fails():
+    ours, steps = Gathering(), []
+    ours.addFilter(lambda record: not steps.append(record.step) and record.levelno >= logging.INFO)
     with logging_to(ours, logging.DEBUG):
-        with log_seconds(logger, "loaded"):
+        with log_step(logger, "data") as step:
+            step.found = "3 classes"
+        with log_step(logger, "costs"):
             pass
-        with pytest.raises(ValueError), log_seconds(logger, "failed"):
+        with pytest.raises(ValueError), log_step(logger, "exits"):
             raise ValueError
-    assert ours.lines == ["loaded: 0.0 s"]
+    assert ours.lines == ["data: 3 classes, in 0.0 s", "costs: in 0.0 s"]
+    assert [each.name for each in steps] == ["data", "data", "costs", "costs", "exits"]

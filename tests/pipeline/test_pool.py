@@ -14,12 +14,12 @@ from torch import nn
 
 from dynamic_exit.candidates import evaluation
 from dynamic_exit.candidates.pool import CandidatePool
+from dynamic_exit.candidates.progress import ProgressLog
 from dynamic_exit.candidates.recording import BATCHES, record
 from dynamic_exit.core.batching import DEFAULT_BATCH_SIZE
 from dynamic_exit.core.cache import Cache
 from dynamic_exit.core.hashing import digest
 from dynamic_exit.core.model_fingerprint import module_fingerprint
-from dynamic_exit.core.progress import ProgressLog
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.points.operating_point import OperatingPoints

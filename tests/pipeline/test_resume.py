@@ -58,7 +58,7 @@ def test_a_resumed_run_writes_what_an_uninterrupted_one_writes(world, stopped, t
     code, out, err = command("run", world[0], "--output", tmp_path / "out", "--resume", "--verbose")
     assert code == 0, err
     assert "exits: training continues after epoch 2\n" in err
-    assert "dynamic_exit.pipeline.run: model and data loaded: " in err
+    assert "dynamic_exit.pipeline.run: model and data: 3 classes; " in err
     assert "features: taken from" in err
     for name in SAME:
         assert (tmp_path / "out" / name).read_bytes() == (world[1] / name).read_bytes(), name

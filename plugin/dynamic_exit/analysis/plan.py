@@ -32,6 +32,7 @@ from ..report.plan import (
     StepPlan,
 )
 from .probes import Estimate
+from .time_estimate import keep_estimate
 
 
 @preserve_process_state()
@@ -67,6 +68,9 @@ def plan(recipe: Recipe) -> Plan:
     positions = _positions(exits, backbone, macs) if exits else []
     estimate = Estimate(original, run_inputs, backbone, pool)
     steps, made = estimate.steps(), estimate.made
+    search = _static_search(recipe, estimate) if recipe.choices else None
+    planned = _rounded(steps)
+    keep_estimate(recipe, search["steps"] if search else planned)
     return {
         "splits": {key: len(split) for key, split in run_inputs.splits.items()},
         "static": [{"pass": name, **stanza.model_dump(mode="json")} for name, stanza in recipe.static_passes.items()],
@@ -85,9 +89,9 @@ def plan(recipe: Recipe) -> Plan:
         "process": _peak_memory(),
         "disk": _sample_bytes(run_inputs, mapped=True),
         "left_out": [{"stage": row.stage, "why": row.why} for row in pool.skipped] if pool else [],
-        "steps": _rounded(steps),
+        "steps": planned,
         "seconds": round(sum(steps.values()), 1),
-        "static_search": _static_search(recipe, estimate) if recipe.choices else None,
+        "static_search": search,
     }
 
 

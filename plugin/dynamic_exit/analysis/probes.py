@@ -302,7 +302,8 @@ class Estimate:
         started = time.perf_counter()
         # a budget takes as long as an allowed drop, and none of the random stages may fit it
         goals = [Goal(max_accuracy_drop=goal.max_accuracy_drop or 0.0) for goal in dynamic.tuning.goals]
-        optimize(records, goals, SearchOptions(dynamic.evidence))
+        with silenced():  # what it says is of random records
+            optimize(records, goals, SearchOptions(dynamic.evidence))
         return (time.perf_counter() - started) * self.sizes["calibration"] / samples
 
     def _verification(self) -> float:

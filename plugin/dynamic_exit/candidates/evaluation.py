@@ -88,8 +88,6 @@ def select_candidates(pool: CandidatePool, stages: StageSet, target: Target) -> 
         {row.stage: evaluation.stage(row.stage) for row in chosen}, evaluation.search_options.fuse
     )
     pool.seconds += time.perf_counter() - started
-    names = ", ".join(with_savers.savers) or "none saves anything"
-    logger.info(f"savers: {names} out of {len(table)} candidates, in {pool.seconds:.1f} s")
     return SaverSelection(with_savers, table)
 
 

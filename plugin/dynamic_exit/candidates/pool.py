@@ -8,12 +8,12 @@ from collections.abc import Sized
 
 from ..core import distributed
 from ..core.cache import Cache
-from ..core.progress import Progress, ProgressLog
 from ..cost import count_macs
 from ..data.run_inputs import RunInputs
 from ..errors import DynamicExitError, ModelError
 from ..passes.tiny_saver import FINE_TUNED_SUFFIX, Candidate, Shortlist, TinySaverStanza, skipped_candidate
 from ..passes.tiny_saver.makers import choose_makers
+from .progress import Progress, ProgressLog
 from .survey import CandidateSpec, survey_candidate
 
 logger = logging.getLogger(__name__)

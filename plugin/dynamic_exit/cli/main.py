@@ -120,7 +120,7 @@ def run(
     """Run a recipe and write the served model's folder."""
     with terminal_log(quiet, verbose) as console:
         loaded = load_recipe(recipe, override, output)
-        how = RunOptions(resume, overwrite, require_drop, require_guarantee, as_json, quiet, if_changed)
+        how = RunOptions(resume, overwrite, require_drop, require_guarantee, as_json, quiet, verbose, if_changed)
         run_and_print(loaded, console, how)
 
 

@@ -1,11 +1,14 @@
 """Tables that the command prints."""
 
+import dataclasses
 import sys
 from typing import TYPE_CHECKING
 
 import rich.table
 from rich.cells import cell_len
 from rich.console import Console
+
+from .terminal import plain
 
 if TYPE_CHECKING:
     from ..report.metrics import Metrics
@@ -52,6 +55,8 @@ def print_table(table: "Table", left: bool = False) -> None:
         table: The table; its title is not printed.
         left: Whether all columns are left-aligned, not only the first.
     """
+    header, *rows = ([plain(cell) for cell in row] for row in (table.header, *table.rows))
+    table = dataclasses.replace(table, header=header, rows=rows)
     # a pipe has no width: the whole table is printed
     width = Console().width if sys.stdout.isatty() else None
     shown, left_out = fit(table, width) if width else (table, [])

@@ -12,7 +12,6 @@ from ..core import signals
 from ..core.launcher import is_rank_zero
 from .options import check_guarantee_option, exit_if_unmet
 from .render import print_candidates, print_figures, print_static_search
-from .terminal import progress_bar
 
 if TYPE_CHECKING:
     from ..pipeline.run import Result
@@ -29,6 +28,7 @@ class RunOptions:
     require_guarantee: bool
     as_json: bool
     quiet: bool
+    verbose: bool
     if_changed: bool = False
 
 
@@ -47,7 +47,9 @@ def run_and_print(recipe: "Recipe", console: Console, options: RunOptions) -> No
     from ..artifact.workspace import explain_resume
     from ..guarantee.drop_checks import describe_unmet_requirements
     from ..pipeline.run import run
+    from ..pipeline.steps import list_steps
     from ..pipeline.unchanged import find_unchanged
+    from .live import live_view
 
     tuning = recipe.dynamic_exit.tuning
     check_guarantee_option(options.require_guarantee, tuning.guarantee, "as dynamic_exit.tuning.guarantee")
@@ -55,7 +57,8 @@ def run_and_print(recipe: "Recipe", console: Console, options: RunOptions) -> No
     unchanged = find_unchanged(recipe) if options.if_changed else None
     if unchanged is None:
         advice = partial(explain_resume, recipe.export.directory, overwrite)
-        with signals.advise_on_interrupt(advice), progress_bar(console, options.quiet) as progress:
+        plain = options.quiet or options.verbose or not is_rank_zero()
+        with signals.advise_on_interrupt(advice), live_view(console, list_steps(recipe), plain) as progress:
             result = run(recipe, progress=progress, resume=options.resume, overwrite=overwrite)
     else:
         result = unchanged

@@ -106,7 +106,7 @@ def compress(
         request = Request(model, data, weights, candidate or (), splits, text_column, label_column, pixels, size)
         file = _write_recipe(request, recipe, output, (max_accuracy_drop, target, seed), overwrite)
         logger.info(f"wrote {_shown(file)}, the recipe that runs now")
-        options = RunOptions(resume, overwrite, require_drop, require_guarantee, as_json, quiet)
+        options = RunOptions(resume, overwrite, require_drop, require_guarantee, as_json, quiet, verbose)
         run_and_print(load_recipe(file, None), console, options)
 
 

@@ -1,11 +1,11 @@
-"""Log lines and progress bars on a terminal."""
+"""Log lines on a terminal."""
 
 import codecs
 import contextlib
 import io
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import typer
 from rich.console import Console
@@ -53,6 +53,12 @@ def _replace(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("dynamic_exit.plain", _replace)
 
 
+def plain(text: str) -> str:
+    """Return a text as stdout shows it, with plain characters for those that its encoding lacks."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "dynamic_exit.plain").decode(encoding)
+
+
 @contextlib.contextmanager
 def encodable_output() -> Iterator[None]:
     """Let stdout and stderr write what their encoding lacks in plain characters, in place of raising an error."""
@@ -95,22 +101,3 @@ def terminal_log(quiet: bool = False, verbose: bool = False) -> Iterator[Console
             yield console
     finally:
         package_logger.propagate = propagates
-
-
-@contextlib.contextmanager
-def progress_bar(console: Console, quiet: bool = False) -> Iterator[Callable[[str, float], None] | None]:
-    """Draw a bar with an estimate of the time left; without a terminal yield None: the run logs lines itself."""
-    if quiet or not console.is_terminal:
-        yield None
-        return
-    from rich.progress import BarColumn, Progress, TaskID, TimeRemainingColumn  # slow to import
-
-    columns = ("{task.description}", BarColumn(), "{task.percentage:.0f}%", TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        tasks: list[TaskID] = []
-
-        def move(what: str, share: float) -> None:
-            tasks.extend([bar.add_task(what, total=1.0)] if not tasks else [])
-            bar.update(tasks[0], description=what, completed=share, visible=share < 1, refresh=share >= 1)
-
-        yield move

@@ -1,13 +1,14 @@
 """The package's logger, `dynamic_exit`: silent by default, with handlers that see more than the process asked for.
 
 Every module logs to `logging.getLogger(__name__)`: what a user follows as INFO, what went wrong but does not stop the
-work as WARNING, and details such as seconds as DEBUG.
+work as WARNING, and details as DEBUG.
 """
 
 import contextlib
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 package_logger = logging.getLogger(__name__.partition(".")[0])
 
@@ -52,17 +53,37 @@ def silenced() -> Iterator[None]:
         package_logger.setLevel(before)
 
 
+@dataclass
+class Step:
+    """A step of a run: the attribute `step` of the two log records that tell of its beginning and its end.
+
+    Attributes:
+        name: What is done.
+        found: What came of it, in a few words.
+        seconds: What it took; None while it runs.
+    """
+
+    name: str
+    found: str = ""
+    seconds: float | None = None
+
+
 @contextlib.contextmanager
-def log_seconds(logger: logging.Logger, step: str) -> Iterator[None]:
-    """Log how long a step took, as DEBUG; a step that fails logs nothing.
+def log_step(logger: logging.Logger, name: str) -> Iterator[Step]:
+    """Log that a step begins, as DEBUG, and what it found in how many seconds, as INFO; not the end of one that fails.
 
     Args:
         logger: Logs it.
-        step: Its name.
+        name: Of the step.
+
+    Yields:
+        The step, which takes what was found.
     """
-    started = time.perf_counter()
-    yield
-    logger.debug(f"{step}: {time.perf_counter() - started:.1f} s")
+    step, started = Step(name), time.perf_counter()
+    logger.debug(f"{name}: begins", extra={"step": step})
+    yield step
+    step.seconds = time.perf_counter() - started
+    logger.info(f"{name}: {step.found + ', ' * bool(step.found)}in {step.seconds:.1f} s", extra={"step": step})
 
 
 def _handlers() -> list[logging.Handler]:

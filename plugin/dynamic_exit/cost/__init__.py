@@ -1,7 +1,7 @@
 """The cost of a stage: multiply-adds counted by torch, or measured seconds; and what a chain of stages costs."""
 
 from .chain_cost import ChainCost, ExitCost, chain_cost
-from .latency import ROUND_SECONDS, Latency, measure_latency
+from .latency import ROUND_SECONDS, Latency, is_measuring, measure_latency
 from .macs import count_macs, node_macs
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Latency",
     "chain_cost",
     "count_macs",
+    "is_measuring",
     "measure_latency",
     "node_macs",
 ]

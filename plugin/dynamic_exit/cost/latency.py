@@ -18,6 +18,8 @@ ROUND_SECONDS = 0.05
 _MAX_DISTURBANCE = 0.02
 # share of processor time that other threads of the process may take, and of wall time that may pass idle
 _SINGLE_THREAD_TOLERANCE = 0.1
+# how many measurements run now
+_running = 0
 # rounds at most, over those asked for, if rounds are disturbed
 _MAX_ROUNDS_FACTOR = 2
 
@@ -85,7 +87,7 @@ def measure_latency(
     at_least = ROUND_SECONDS if at_least is None else at_least
     made: dict[str, list[_Round]] = {name: [] for name in calls}
     started = time.perf_counter()
-    with using_threads(threads), torch.no_grad():
+    with _noted(), using_threads(threads), torch.no_grad():
         for call in calls.values():
             for _ in range(warmup):
                 call()
@@ -98,6 +100,21 @@ def measure_latency(
             if all(_undisturbed(each) >= rounds for each in made.values()):
                 break
     return {name: _summary(each, rounds, repeats[name] * batch) for name, each in made.items()}
+
+
+def is_measuring() -> bool:
+    """Whether a measurement runs, which work in other threads would disturb."""
+    return _running > 0
+
+
+@contextlib.contextmanager
+def _noted() -> Iterator[None]:
+    global _running
+    _running += 1
+    try:
+        yield
+    finally:
+        _running -= 1
 
 
 def _repeats(call: Callable[[], object], wait: Callable[[], object], at_least: float) -> int:

@@ -15,9 +15,8 @@ from ..artifact.workspace import Workspace
 from ..candidates.pool import CandidatePool
 from ..core import distributed
 from ..core.cache import Cache
-from ..core.logging import log_seconds, silenced
+from ..core.logging import Step, log_step, silenced
 from ..core.process_state import preserve_process_state
-from ..core.progress import Progress
 from ..data.run_inputs import RunInputs
 from ..data.split import Split
 from ..errors import DynamicExitError
@@ -38,6 +37,20 @@ from .stages import RecordedBuild, add_costs, export_backbone, record_split
 from .static_passes import apply_static_passes
 from .static_search.results import StaticSearchResult
 from .static_search.search import search_static
+from .steps import (
+    BACKBONE,
+    COSTS,
+    EXITS,
+    FIGURES,
+    FILE,
+    LOAD,
+    POINTS,
+    RECORDS,
+    SAVERS,
+    STATIC,
+    STATIC_SEARCH,
+    RunProgress,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +93,7 @@ def run(
     *,
     model: nn.Module | None = None,
     splits: Mapping[str, Split] | None = None,
-    progress: Progress | None = None,
+    progress: RunProgress | None = None,
     resume: bool = False,
     overwrite: bool = False,
 ) -> Result:
@@ -92,7 +105,7 @@ def run(
         recipe: The recipe.
         model: A classifier to use in place of the recipe's.
         splits: Samples to use in place of the recipe's.
-        progress: Takes how far the work on candidates is; None logs it in lines.
+        progress: Follows the run; None logs how far the work on candidates is.
         resume: Go on where an interrupted run of this recipe stopped training exits; the result is the same.
         overwrite: Replace what an earlier run has written to the output, once this run is done.
 
@@ -106,14 +119,16 @@ def run(
     with distributed.processes(), _helpers_silenced(), Workspace(recipe.export.directory, overwrite) as workspace:
         given = model is not None or splits is not None
         inputs = None if given else distributed.run_on_main(lambda: fingerprint_inputs(recipe))
-        with log_seconds(logger, "model and data loaded"):
+        with log_step(logger, LOAD) as step:
             run_inputs = distributed.run_on_all(lambda: load_run_inputs(recipe, model, splits))
+            step.found = _describe_inputs(run_inputs)
         distributed.run_on_main(lambda: workspace.output.check_space(_least_bytes(run_inputs)))
         run_inputs.log_notes()
-        with log_seconds(logger, "all stages and records made"):
-            cache = recipe.dynamic_exit.cache.open()
-            shown = progress if distributed.is_main_process() else None  # helpers log nothing
-            recorded, search = _build(run_inputs, cache, partial(workspace.begin, resume), resume, shown)
+        cache = recipe.dynamic_exit.cache.open()
+        shown = progress if distributed.is_main_process() else None  # helpers log nothing
+        if shown:
+            shown.loaded(run_inputs)
+        recorded, search = _build(run_inputs, cache, partial(workspace.begin, resume), resume, shown)
         result = distributed.run_on_main(
             lambda: _finish(workspace, recorded, search, started, inputs), Result.to_bytes, Result.from_bytes
         )
@@ -136,7 +151,7 @@ def _helpers_silenced() -> contextlib.AbstractContextManager[None]:
 
 
 def _build(
-    run_inputs: RunInputs, cache: Cache, begin: Callable[[], Path], resume: bool, progress: Progress | None
+    run_inputs: RunInputs, cache: Cache, begin: Callable[[], Path], resume: bool, progress: RunProgress | None
 ) -> tuple[RecordedBuild, StaticSearchResult | None]:
     """Make all stages and their records, on all processes; of the best stack if the recipe searches static choices.
 
@@ -145,21 +160,48 @@ def _build(
         cache: Keeps what is made.
         begin: Called before anything is trained; returns the folder for it.
         resume: Go on with the training that this folder holds.
-        progress: Takes how far the work on candidates is.
+        progress: Follows the run.
     """
-    if run_inputs.recipe.dynamic_exit.tuning.static_search:
-        return search_static(run_inputs, CandidatePool.of(run_inputs, cache, progress), cache, begin, resume)
-    with log_seconds(logger, "static passes"):
+    recipe, follow = run_inputs.recipe, progress.candidates if progress else None
+    if recipe.dynamic_exit.tuning.static_search:
+        with log_step(logger, STATIC_SEARCH) as step:
+            recorded, search = search_static(
+                run_inputs, CandidatePool.of(run_inputs, cache, follow), cache, begin, resume
+            )
+            step.found = search.best.choice.name
+        return recorded, search
+    with _step(STATIC, bool(recipe.static_passes)) as step:
         run_inputs = apply_static_passes(run_inputs, cache)
-    pool = CandidatePool.of(run_inputs, cache, progress)
-    with log_seconds(logger, "backbone cut and exported"):
+        step.found = ", ".join(recipe.static_passes)
+    pool = CandidatePool.of(run_inputs, cache, follow)
+    with log_step(logger, BACKBONE) as step:
         build = export_backbone(run_inputs)
-    with log_seconds(logger, "savers and exits"):
+        step.found = f"{len(build.stages.segments)} segments in {build.stages.numerics}"
+    with _step(SAVERS, pool is not None) as step:
         build = add_savers(build, pool)
+        names = ", ".join(build.stages.savers) or "none saves anything"
+        step.found = f"{names} out of {len(build.candidates)} candidates"
+    with _step(EXITS, recipe.dynamic_exit.early_exit is not None) as step:
         build = add_exits(build, begin(), resume)
+        step.found = f"{len(build.stages.exits)} trained"
+    with log_step(logger, COSTS) as step:
         build = add_costs(build, cache)
-    with log_seconds(logger, "records"):
-        return RecordedBuild(build, record_split(build, "calibration"), record_split(build, "test")), None
+        step.found = f"in {build.costs.unit}"
+    with log_step(logger, RECORDS) as step:
+        recorded = RecordedBuild(build, record_split(build, "calibration"), record_split(build, "test"))
+        samples = len(recorded.calibration.labels) + len(recorded.test.labels)
+        step.found = f"{samples:,} samples of {len(recorded.test.stages)} stages"
+    return recorded, None
+
+
+def _step(name: str, taken: bool) -> contextlib.AbstractContextManager[Step]:
+    """Log a step if the recipe takes it."""
+    return log_step(logger, name) if taken else contextlib.nullcontext(Step(name))
+
+
+def _describe_inputs(run_inputs: RunInputs) -> str:
+    sizes = ", ".join(f"{len(split):,} {name}" for name, split in run_inputs.splits.items())
+    return f"{run_inputs.classes} classes; {sizes} samples"
 
 
 def _finish(
@@ -175,8 +217,10 @@ def _finish(
         recorded, replacement = replace_backbone(recorded) if stanza and stanza.replace_backbone else (recorded, None)
         recorded = judged(recorded)
         build = recorded.build
-        with log_seconds(logger, "search for operating points"):
+        with log_step(logger, POINTS) as step:
             points = tune_points(recorded, search or replacement)
+            ratios = ", ".join(f"{point.cost_ratio:.3f}" for point in points.points)
+            step.found = f"{ratios} of the backbone's cost"
         written_chain = recorded
         if build.run_inputs.recipe.export.drop_unreached:
             written_chain, points = drop_unreached(recorded, points)
@@ -184,14 +228,17 @@ def _finish(
         used = build.stages.select([stage.stage for point in points.points for stage in point.stages])
         stages = used.with_evidence(points.evidence or used.fuse)
         logger.info(f"stages in use: {', '.join((*stages.savers, *stages.exits)) or 'none, nothing pays off'}")
-        with log_seconds(logger, "model assembled, written and verified"):
+        with log_step(logger, FILE) as step:
             model = build.target.assemble(stages, points, build.run_inputs)
             workspace.save_points(points)
             written = model.write(workspace.partial)
             agreements = model.verify(workspace.partial, written)
+            step.found = "answers as its model does"
         logger.info("verified: at every operating point the file answers as its model does, on every test sample")
-        with log_seconds(logger, "accuracy and latency measured"):
+        with log_step(logger, FIGURES) as step:
             measured = measure(stages, model.files, points, build.run_inputs)
+            fastest = max(each for row in measured.rows for each in row.speed_up.values())
+            step.found = f"up to {fastest:.1f}x as fast as the backbone in float"
         finished = FinishedModel(stages, points, agreements, measured, written_chain.test, replacement)
         metrics = collect_metrics(recorded, finished, search, time.perf_counter() - started)
         metrics = metrics.model_copy(update={"inputs": inputs})

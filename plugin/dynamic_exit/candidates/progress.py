@@ -1,4 +1,4 @@
-"""Progress of long work."""
+"""Progress of the work on candidates."""
 
 import logging
 import time

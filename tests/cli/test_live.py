@@ -1,0 +1,186 @@
+"""The view of a run on terminals wide and narrow, with few characters, and interrupted."""
+
+import fcntl
+import io
+import logging
+import os
+import pty
+import re
+import signal
+import struct
+import sys
+import termios
+import time
+
+import pytest
+import tiny
+from commands import end_with
+from rich.console import Console
+from screen import show
+
+from dynamic_exit.cli.live import live_view
+from dynamic_exit.cli.main import main
+from dynamic_exit.cli.terminal import encodable_output, terminal_log
+from dynamic_exit.core.logging import log_step
+from dynamic_exit.pipeline.steps import list_steps
+from dynamic_exit.recipe import read_recipe
+
+logger = logging.getLogger("dynamic_exit.some.module")
+STEPS = ["model and data", "savers", "operating points"]
+
+
+class Terminal(io.StringIO):
+    def __init__(self, encoding):
+        super().__init__()
+        self._encoding = encoding
+
+    @property
+    def encoding(self):
+        return self._encoding
+
+    def isatty(self):
+        return True
+
+
+def drawn(monkeypatch, work, width=80, encoding="utf-8", **environment):
+    """Return all that a run writes to a terminal."""
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm", **environment}.items():
+        monkeypatch.setenv(name, value)
+    file = Terminal(encoding)
+    with terminal_log(), live_view(Console(file=file, width=width), STEPS) as view:
+        work(view)
+    return file.getvalue()
+
+
+def run(view):
+    with log_step(logger, "model and data") as step:
+        step.found = "3 classes; 900 train, 450 calibration, 450 test samples"
+    if view:
+        view.left.expect({"savers": 100.0, "operating points": 20.0})
+    with log_step(logger, "savers") as step:
+        logger.warning(
+            "candidate 'a' is left out: it is [bold] and has a name that goes on for more than a line or two"
+        )
+        for epoch in range(1, 4):
+            time.sleep(0.11)
+            logger.info(f"a: epoch {epoch} of 3: loss 0.{epoch}, and more than fits into a line of a narrow terminal")
+        step.found = "none saves anything out of 2 candidates"
+    with log_step(logger, "operating points"):
+        pass
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_line_a_step_stays_and_no_line_is_broken(monkeypatch, width):
+    written = drawn(monkeypatch, run, width)
+    assert "▸ savers" in written and "then operating points" in written and "about 2 min left" in written
+    screen = show(written, width)
+    steps = [line for line in screen if line[:1] in "✓✗" and line]
+    assert [re.sub(r"\s{2,}.*", "", line) for line in steps[:2]] == ["✓ model and data", "✓ savers"]
+    assert steps[2].startswith("✓ operating points")
+    assert all(line.endswith(" s") for line in steps)
+    text = "".join("".join(screen).split())
+    assert "nonesavesanythingoutof2candidates" in text
+    assert "warning:candidate'a'isleftout:itis[bold]andhasanamethatgoesonformorethanalineortwo" in text
+    assert "epoch" not in text and "about" not in text and "then" not in text
+    # a frame that is wider than the terminal would be cleared by half
+    frames = [re.sub(r"\x1b\[[\d;?]*\w", "", line) for line in written.replace("\r", "\n").split("\n")]
+    assert max(len(line) for line in frames if "warning" not in line) <= width
+
+
+def test_without_colors_and_unicode_there_are_neither(monkeypatch):
+    written = drawn(monkeypatch, run, encoding="ascii", NO_COLOR="1")
+    assert written.isascii()
+    assert not re.search(r"\x1b\[[\d;]*3\dm", written)
+    assert [line[:2] for line in show(written, 80) if line.endswith(" s")] == ["+ "] * 3
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(monkeypatch, capsys):
+    assert drawn(monkeypatch, lambda view: run(view), TERM="dumb") == ""
+    err = capsys.readouterr().err
+    assert "a: epoch 1 of 3" in err and "savers: none saves anything out of 2 candidates, in 0." in err
+    assert "begins" not in err
+
+
+def test_what_is_asked_for_in_lines_is_not_drawn(monkeypatch):
+    with terminal_log(), live_view(Console(file=Terminal("utf-8")), STEPS, plain=True) as view:
+        assert view is None
+
+
+@pytest.mark.parametrize(("error", "line"), [(KeyboardInterrupt, "interrupted"), (ValueError, "failed")])
+def test_a_step_that_does_not_end_is_told(monkeypatch, error, line):
+    def stop(view):
+        with log_step(logger, "savers"):
+            raise error
+
+    file = Terminal("utf-8")
+    with pytest.raises(error), live_view(Console(file=file, width=80), STEPS) as view:
+        stop(view)
+    (last,) = [each for each in show(file.getvalue(), 80) if each]
+    assert last.startswith(f"✗ savers           {line}")
+    assert file.getvalue().rstrip().endswith("s\x1b[0m") or "\x1b[?25h" in file.getvalue()
+
+
+def test_a_run_takes_the_steps_that_are_listed(tmp_path, ran):
+    begun = [line.partition(": in ")[0].partition(": ")[0] for line in ran.said if re.search(r"in \d+\.\d s$", line)]
+    listed = list_steps(read_recipe(ran.recipe))
+    assert [each for each in begun if each in listed] == listed
+
+
+def _start(width, *arguments):
+    """Run the command in a terminal of its own; return its process and what it writes and reads."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for name in ("NO_COLOR", "COLUMNS"):
+            os.environ.pop(name, None)
+        os.environ["TERM"] = "xterm"
+        sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")
+        end_with(lambda: main([str(each) for each in arguments]))
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    return pid, terminal
+
+
+def _read(terminal, until):
+    written, ends = b"", time.monotonic() + 300
+    while until not in written and time.monotonic() < ends:
+        try:
+            more = os.read(terminal, 1 << 16)
+        except OSError:  # the process has closed it
+            break
+        if not more:
+            break
+        written += more
+    return written
+
+
+def test_an_interrupt_in_a_terminal_leaves_a_folder_to_resume_and_says_so(tmp_path):
+    exits = {"count": 1, "training": {"epochs": 5000, "patience": 5000}}
+    recipe = tiny.build(tmp_path, quantization=None, dynamic_exit__tiny_saver=None, dynamic_exit__early_exit=exits)
+    pid, terminal = _start(80, "run", recipe, "--output", tmp_path / "out")
+    written = _read(terminal, b"epoch 500 of")
+    os.write(terminal, b"\x03")
+    written += _read(terminal, b"nothing that it writes")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130, repr(written)
+    os.close(terminal)
+    text = "".join("".join(show(written.decode().replace("^C", ""), 80)).split())
+    assert "✓backbone2segmentsinfloat" in text, repr(written)
+    assert re.search(r"✗exitsinterrupted\d", text)
+    assert text.endswith("keepswhatisdone:runthesamecommandwith--resumetogoonfromthere")
+    assert (tmp_path / "out.partial" / "work" / "exits.safetensors").exists()
+    assert text.count("▸") == 0
+
+
+def test_terminals_that_know_few_characters_fold_tables_by_what_they_show(monkeypatch, ran):
+    from dynamic_exit.cli.render import print_candidates
+
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "40")
+    with encodable_output():
+        print_candidates(ran.result.metrics)
+    terminal.seek(0)
+    rows = [line for line in terminal.read().splitlines() if line.startswith("saver")]
+    assert all("+-" in row and row.rstrip().endswith(("%", "yes", "no")) for row in rows)
