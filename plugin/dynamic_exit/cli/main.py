@@ -16,6 +16,7 @@ from ..core.launcher import is_rank_zero
 from ..core.process_state import preserve_process_state
 from ..errors import DynamicExitError, RecipeError, nearest
 from . import start
+from .garbage import rare_searches
 from .options import (
     Folder,
     Json,
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None, name: str = "dynamic-exit") -> 
         SystemExit: With code 2 after a bad input, 3 after an unmet requirement, 130 after Ctrl-C and 143 after SIGTERM,
             each with one line on stderr.
     """
-    with signals.handle_signals(), encodable_output():
+    with signals.handle_signals(), encodable_output(), rare_searches():
         code = _run(arguments, name)
     if code:
         sys.exit(code)
