@@ -7,27 +7,27 @@ import fork_server
 import numpy as np
 import short_command
 import tiny  # noqa: E402  (the tiny world lies beside the other tests)
+import torch
 
+from dynamic_exit.cli.main import main
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe import read_recipe
 
 
-def test_two_processes_give_the_same_points_and_records(tmp_path):
+def test_two_processes_give_the_same_points_and_records(tmp_path, monkeypatch, capsys):
     """With other hash seeds, as on another day; the number of threads decides the last bits of torch's sums."""
-    other = (
-        "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
-    )  # than that of the server, which most often draws it
-    recipe = tiny.build(tmp_path)
-    for number in ("1", "2"):
-        cache = str(tmp_path / f"cache{number}")  # each makes everything itself
-        environment = short_command.environment(PYTHONHASHSEED=other, OMP_NUM_THREADS="1", DYNAMIC_EXIT_CACHE=cache)
-        arguments = ["run", str(recipe), "--output", str(tmp_path / number)]
-        if number == "1":
-            command = [*short_command.COMMAND, *arguments]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        else:
-            done = fork_server.run(fork_server.COMMAND, *arguments, environment=environment)
-        assert done.returncode == 0, done.stderr
+    other = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"  # than this process's, most often drawn
+    arguments = ["run", str(tiny.build(tmp_path)), "--output"]
+    environment = short_command.environment(
+        PYTHONHASHSEED=other,
+        OMP_NUM_THREADS=str(torch.get_num_threads()),
+        DYNAMIC_EXIT_CACHE=str(tmp_path / "cache1"),
+    )
+    command = [*short_command.COMMAND, *arguments, str(tmp_path / "1")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.setenv("DYNAMIC_EXIT_CACHE", str(tmp_path / "cache2"))  # each makes everything itself
+    main([*arguments, str(tmp_path / "2")])
     for name in ("operating_points.json", "records.npz", "model.onnx", "config.json", "recipe.yaml"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
 
