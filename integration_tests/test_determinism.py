@@ -3,7 +3,6 @@
 import os
 import subprocess
 
-import fork_server
 import numpy as np
 import short_command
 import tiny  # noqa: E402  (the tiny world lies beside the other tests)

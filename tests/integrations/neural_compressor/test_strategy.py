@@ -86,7 +86,7 @@ def test_under_autotune_it_ends_where_our_own_loop_does_and_near_the_best_of_a_g
 
 
 def _grid(model, config, least):
-    """Cost over the given model of each place of a grid of thresholds, 15 steps and off for each stage; inf if below."""
+    """Cost over the given model of each place of a grid: 15 thresholds and off for each stage; infinite below."""
     made = quantize(copy.deepcopy(model), config, run_fn=feed)
     seen = _answers(made)
     steps = [*np.quantile(made.records.topk_probabilities[:-1, :, 0], np.linspace(0, 0.95, 15)), np.inf]
