@@ -100,7 +100,7 @@ def test_only_keys_that_are_older_are_upgraded():
     manifest = read_manifest(FOLDERS / "sequence")
     assert (manifest.version, manifest.evidence) == (1, Evidence("mean"))
     assert [tap.position for tap in manifest.chain.taps] == [-1, 0, 1]
-    assert set(manifest.files) == dict(manifest.chain.roles()).keys()
+    assert set(manifest.files) == manifest.chain.roles.keys()
 
 
 def test_names_that_transformers_gives_two_classes_are_kept(tmp_path):

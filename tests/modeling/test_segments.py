@@ -39,7 +39,7 @@ def single(ran_segments):
         names |= {f"{kind}{index}": name for index, name in enumerate(stages)}
     parts = {
         role: Part(names.get(role, role), onnx.load(ran_segments.folder / manifest.files[role]), inputs, "logits")
-        for role, inputs in spec.roles()
+        for role, inputs in spec.roles.items()
     }
     places = [stage.position for stage in spec.stages if stage.kind == "exit"]
     chain = ModelParts(

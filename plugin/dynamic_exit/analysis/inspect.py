@@ -1,19 +1,23 @@
 """Describes a written folder without running its model."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
 
+from ..artifact.file_metadata import file_chain
 from ..artifact.folder import MODEL_FILE, POINTS_FILE, STAGES_FOLDER
-from ..artifact.manifest import CONFIG_FILE, Manifest, read_manifest
+from ..artifact.input_specs import describe_proto
+from ..artifact.manifest import CONFIG_FILE, Manifest, infer_task, read_manifest
 from ..chain.names import FINAL
 from ..errors import ExportError
 from ..points.operating_point import BACKBONE, OperatingPoints
 from ..recipe.target_registry import DEFAULT_TARGET
 from ..report.descriptions import FolderDescription, ModelDescription
 from ..report.metrics import METRICS_FILE, Metrics
+
+# what a file says of itself besides its chain and its inputs
+_HELD = ("stages", "labels", "default")
 
 
 def inspect_folder(folder: Path) -> FolderDescription:
@@ -31,13 +35,16 @@ def inspect_folder(folder: Path) -> FolderDescription:
         if not (folder / name).is_file():
             raise ExportError(f"'{folder}' has no {name}; give a folder that `dynamic-exit run` wrote")
     points = OperatingPoints.read(folder / POINTS_FILE)
-    model = _describe_file(folder / MODEL_FILE) if single else None
-    if manifest is not None and manifest.chain is not None:
-        model = _describe_manifest(manifest, model)
-    assert model is not None, "a folder of segments has a chain"
+    if single:
+        file = _read_file(folder / MODEL_FILE)
+        if manifest is None or manifest.chain is None:  # of version 1, where the file alone says it
+            manifest = file
+        else:
+            _check(manifest, file)
+    assert manifest is not None, "a folder of segments has a manifest"
     return {
-        "target": DEFAULT_TARGET if manifest is None else manifest.target,
-        **model,
+        "target": manifest.target,
+        **_describe(manifest),
         "fuse": str(points.evidence or "none"),
         "operating_points": points.model_dump(mode="json", by_alias=True),
         "drop_errors": _drop_errors(folder / METRICS_FILE),
@@ -56,7 +63,25 @@ def _drop_errors(path: Path) -> dict[str, float]:
     return {name: error for name, error in errors.items() if error is not None}
 
 
-def _describe_file(path: Path) -> ModelDescription:
+def _describe(manifest: Manifest) -> ModelDescription:
+    return {
+        "stages": [*manifest.stages, FINAL],
+        "inputs": [
+            f"{each['name']} {each['dtype']} ({', '.join(map(str, ['batch', *each['shape']]))})"
+            for each in manifest.inputs
+        ],
+        "labels": [*manifest.labels],
+        "default": manifest.default or BACKBONE,
+        "version": manifest.version,
+    }
+
+
+def _read_file(path: Path) -> Manifest:
+    """Return what a file of all stages says of itself.
+
+    Raises:
+        ExportError: It is no dynamic model.
+    """
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf raises classes of its own
@@ -64,37 +89,22 @@ def _describe_file(path: Path) -> ModelDescription:
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     if "stages" not in metadata:
         raise ExportError(f"'{path}' has no metadata 'stages'; it is no dynamic model")
-    return {
-        "stages": [*json.loads(metadata["stages"]), FINAL],
-        "inputs": [_describe_proto(value) for value in model.graph.input if value.name != "thresholds"],
-        "labels": json.loads(metadata["labels"]),
-        "default": json.loads(metadata["default"]),
-        "version": json.loads(metadata["version"]),
-    }
+    inputs = tuple(describe_proto(value) for value in model.graph.input if value.name != "thresholds")
+    said = {key: json.loads(metadata[key]) for key in ("version", *_HELD) if key in metadata}
+    chain, task = file_chain(metadata, inputs), infer_task(inputs)
+    return Manifest(inputs=inputs, chain=chain, task=task, layout="single", target=DEFAULT_TARGET, **said)
 
 
-def _describe_manifest(manifest: Manifest, file: ModelDescription | None) -> ModelDescription:
-    """Describe the model of a manifest, and refuse one that contradicts what the model's file says of itself."""
-    found: ModelDescription = {
-        "stages": [*manifest.stages, FINAL],
-        "inputs": [_describe_input(each["name"], each["dtype"], ["batch", *each["shape"]]) for each in manifest.inputs],
-        "labels": [*manifest.labels],
-        "default": manifest.default or BACKBONE,
-        "version": manifest.version,
-    }
-    for key in ("stages", "inputs", "labels", "default"):
-        if file is not None and file[key] != found[key]:
-            raise ExportError(
-                f"{CONFIG_FILE} says that {key} is {found[key]}, {MODEL_FILE} says {file[key]}; export it anew"
-            )
-    return found
+def _check(manifest: Manifest, file: Manifest) -> None:
+    """Hold what a file says of itself against the manifest that this was written from.
 
-
-def _describe_proto(value: onnx.ValueInfoProto) -> str:
-    tensor = value.type.tensor_type
-    dims = [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]
-    return _describe_input(value.name, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), dims)
-
-
-def _describe_input(name: str, dtype: object, dims: Sequence[int | str]) -> str:
-    return f"{name} {dtype} ({', '.join(map(str, dims))})"
+    Raises:
+        ExportError: It says something else.
+    """
+    for key in ("inputs", *_HELD):
+        ours, theirs = getattr(manifest, key), getattr(file, key)
+        if theirs and ours != theirs:
+            raise ExportError(f"{CONFIG_FILE} says that {key} is {ours}, {MODEL_FILE} says {theirs}; export it anew")
+    if manifest.chain is not None and file.chain is not None:
+        if manifest.chain.model_copy(update={"taps": ()}) != file.chain:  # of which the file says nothing
+            raise ExportError(f"{CONFIG_FILE} describes other parts or evidence than {MODEL_FILE}; export it anew")

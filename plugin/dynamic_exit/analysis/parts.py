@@ -15,6 +15,7 @@ from ..artifact.folder import MODEL_FILE, POINTS_FILE, check_files
 from ..artifact.manifest import Manifest
 from ..artifact.runner import LoadPart, SegmentsRunner, open_runner
 from ..chain.names import HIDDEN
+from ..chain.spec import by_role
 from ..chain.walk import Runnable, chain_steps, walk
 from ..errors import ExportError
 from ..onnx.links import without_links
@@ -25,7 +26,7 @@ from ..onnx.stitch import stitch
 from ..onnx.unstitch import static_model, unstitch
 from ..runtime.stages import NamedPart
 from ..targets.base import Feeds, Session
-from ..targets.float_twin import PartTransform, Twin, find_twin, roles
+from ..targets.float_twin import PartTransform, Twin, find_twin
 from ..targets.torch import TorchSession
 
 #: Returns what runs an ONNX model.
@@ -145,11 +146,11 @@ def file_parts(folder: Path, manifest: Manifest | None, open_model: OpenModel) -
         sessions = {part.name: open_model(part.proto) for part in parts}
         return BenchmarkParts(chain, static, open_model(dynamic), sessions)
 
-    by_role = roles(shipped.savers, shipped.segments, (part for part, _ in shipped.exits))
-    twin, note = find_twin(folder, manifest, by_role)
+    roles = by_role(shipped.segments, shipped.savers, (part for part, _ in shipped.exits))
+    twin, note = find_twin(folder, manifest, roles)
     if twin is None:
         return OpenedParts([opened(shipped, file)], twin, note)
-    float_parts = {role: twin.part(role, part) for role, part in by_role.items()}
+    float_parts = {role: twin.part(role, part) for role, part in roles.items()}
     in_float = replace(
         shipped,
         savers=[part for role, part in float_parts.items() if role.startswith("saver")],
@@ -174,18 +175,18 @@ def segment_parts(folder: Path, manifest: Manifest, open_model: OpenModel) -> Op
         ExportError: It cannot be read, or has exits of a sequence network.
     """
     check_files(folder, manifest.checksums, [POINTS_FILE, *manifest.files.values()])
-    names = dict(manifest.chain.roles()) if manifest.chain else {}
+    names = manifest.chain.roles if manifest.chain else {}
     parts = {}
     for role in names:
         with without_links(folder / manifest.files[role]) as path:
             parts[role] = Part(role, onnx.load(path), names[role], "")
-    by_role = {role: part for role, part in parts.items() if not role.startswith("tap")}
-    twin, note = find_twin(folder, manifest, by_role)
+    roles = {role: part for role, part in parts.items() if not role.startswith("tap")}
+    twin, note = find_twin(folder, manifest, roles)
     transforms: list[PartTransform] = [*([twin.part] if twin else []), lambda role, part: part]
     models = []
     for transform in transforms:
         runner = SegmentsRunner(folder, manifest, _opener(folder, manifest, parts, transform, open_model))
-        models.append(_benchmark_parts(folder, manifest, runner, _joined(by_role, transform, open_model)))
+        models.append(_benchmark_parts(folder, manifest, runner, _joined(roles, transform, open_model)))
     return OpenedParts(models, twin, note)
 
 
@@ -227,7 +228,7 @@ def _benchmark_parts(folder: Path, manifest: Manifest, runner: SegmentsRunner, s
         [(parts[name], place) for name, place in positions.items() if place >= 0],
     )
     sessions = {name: TorchSession.of_module(each, _input_names(each), carried) for name, each in modules.items()}
-    return BenchmarkParts(chain, static, TorchSession.of_runner(runner, manifest.inputs), sessions)
+    return BenchmarkParts(chain, static, TorchSession.of_runner(runner), sessions)
 
 
 def _segments_runner(runner: Runner) -> SegmentsRunner:
@@ -250,4 +251,4 @@ def _static_session(runner: SegmentsRunner) -> Session:
         values = {name: torch.from_numpy(array) for name, array in feeds.items()}
         return [cast(torch.Tensor, walk(chain_steps((), segments, (), {}), values)).numpy()]
 
-    return TorchSession(answer, [each for each in runner.inputs if each["name"] in taken])
+    return TorchSession(answer, [each for each in runner.manifest.inputs if each["name"] in taken])

@@ -1,14 +1,14 @@
 """Runs a folder of the layout ``single``, one ONNX file; needs only onnxruntime and numpy."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
 import onnxruntime
 
-from ..chain.evidence import Evidence
 from ..errors import ExportError
+from .file_metadata import complete
 from .folder import MODEL_FILE
 from .manifest import InputSpec, Manifest
 
@@ -19,20 +19,14 @@ class Runner(Protocol):
     """Classifies batches at given thresholds; safe from any thread.
 
     Attributes:
-        stages: Names of the stages before the final one, in the order of thresholds.
+        manifest: Of the folder, with what an older one leaves to its file.
+        stages: Names of the stages before the final one, in the order of thresholds, as the model itself has them.
         input_names: Names of the model's inputs.
-        default: Name of the initial operating point, or None.
-        fuse: How answers are combined; None if unknown.
     """
 
+    manifest: Manifest
     stages: tuple[str, ...]
     input_names: tuple[str, ...]
-    default: str | None
-    fuse: Evidence | None
-
-    @property
-    def inputs(self) -> Sequence[InputSpec]:
-        """The model's inputs."""
 
     def run(self, feeds: Mapping[str, np.ndarray], thresholds: np.ndarray) -> Answer:
         """Return logits float32 (N, C), exit index int64 (N,) and confidence float32 (N,).
@@ -60,15 +54,9 @@ class FileRunner:
         if "stages" not in metadata:
             raise ExportError(f"{MODEL_FILE} holds no dynamic model: it has no metadata 'stages'; export it anew")
         self.stages = tuple(json.loads(metadata["stages"]))  # held against the manifest's by who switches points
-        self.default, self.fuse = manifest.default, manifest.evidence
-        if manifest.chain is None:  # of version 1, where the file alone says this
-            self.default = json.loads(metadata.get("default", "null"))
-            points = json.loads(metadata.get("operating_points", "{}")).get("points")
-            self.fuse = Evidence(points[0]["fuse"]) if points else None
-        self.inputs: Sequence[InputSpec] = [
-            _spec(value) for value in session.get_inputs() if value.name != "thresholds"
-        ]
-        self.input_names = tuple(spec["name"] for spec in self.inputs)
+        inputs = [_spec(value) for value in session.get_inputs() if value.name != "thresholds"]
+        self.manifest = complete(manifest, metadata, inputs)
+        self.input_names = tuple(spec["name"] for spec in inputs)
 
     def run(self, feeds: Mapping[str, np.ndarray], thresholds: np.ndarray) -> Answer:
         """Classify a batch, as `Runner.run`."""

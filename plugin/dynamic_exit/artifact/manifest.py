@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 from typing_extensions import TypedDict
 
 from ..chain.evidence import Evidence
@@ -36,6 +36,10 @@ class InputSpec(TypedDict):
     shape: list[int | str]
 
 
+def _write_numbers(values: Sequence[float]) -> list[str]:
+    return [*map(str, values)]  # JSON has no infinity
+
+
 def _class_names(names: Any) -> Any:
     """Return class names in the order of the logits."""
     return [names[key] for key in sorted(names, key=int)] if isinstance(names, Mapping) else names
@@ -43,6 +47,8 @@ def _class_names(names: Any) -> Any:
 
 class Manifest(BaseModel):
     """What a folder's configuration says of its model; keys of transformers are left out.
+
+    It is the only source of what our own classes know of a folder. What an ONNX file says of itself is written from it.
 
     Attributes:
         version: Of the folder format.
@@ -63,6 +69,7 @@ class Manifest(BaseModel):
         labels: Class names in the order of the logits.
         max_tokens: Maximum number of tokens that the model takes; None if unlimited or unknown.
         tokenizer_files: Names of the tokenizer's files.
+        preprocessing: Stage -> its preprocessing; for information only, it is part of the graph.
     """
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
@@ -74,7 +81,9 @@ class Manifest(BaseModel):
     stages: tuple[str, ...]
     last_stage: str | None = None
     default: str | None = None
-    thresholds: tuple[float, ...] | None = None
+    thresholds: Annotated[tuple[float, ...] | None, PlainSerializer(_write_numbers, when_used="json-unless-none")] = (
+        None
+    )
     layout: str
     target: str
     compile: bool = False
@@ -85,6 +94,7 @@ class Manifest(BaseModel):
     labels: Annotated[tuple[str, ...], BeforeValidator(_class_names)] = Field((), alias="id2label")
     max_tokens: int | None = None
     tokenizer_files: tuple[str, ...] = ()
+    preprocessing: dict[str, dict[str, Any]] = {}
 
     @property
     def has_onnx_parts(self) -> bool:
@@ -95,6 +105,15 @@ class Manifest(BaseModel):
     def evidence(self) -> Evidence | None:
         """How answers are combined; None where the chain is not known."""
         return None if self.chain is None else self.chain.fuse
+
+    def metadata(self) -> dict[str, Any]:
+        """Return what an ONNX file says of itself, for users without this package; `inspect` compares both."""
+        return {"version": self.version, "stages": self.stages, "labels": self.labels, "default": self.default}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of the file, without keys of transformers."""
+        derived = {"stages"} if self.thresholds is not None else {"stages", "thresholds"}
+        return self.model_dump(mode="json", by_alias=True, exclude=derived)
 
 
 def parse_manifest(values: Mapping[str, Any]) -> Manifest:

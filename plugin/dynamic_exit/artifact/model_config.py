@@ -1,6 +1,6 @@
 """The configuration of a dynamic model (`config.json`) as transformers reads it, registered with `AutoConfig`."""
 
-from typing import Any
+from typing import Any, Self
 
 from transformers import AutoConfig, PretrainedConfig
 
@@ -47,6 +47,13 @@ class DynamicExitModelConfig(PretrainedConfig):
         self.chain, self.default = chain, default
         self.task = task or infer_task(self.inputs)
         self.layout, self.target, self.format_version = layout, target, version
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Self:
+        """Return the configuration that says of a folder what a manifest says."""
+        names = dict(enumerate(manifest.labels))
+        values = {**manifest.to_json(), "id2label": names, "label2id": {name: index for index, name in names.items()}}
+        return cls(**values)
 
     @property
     def manifest(self) -> Manifest:

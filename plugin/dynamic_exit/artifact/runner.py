@@ -20,7 +20,7 @@ from ..recipe.target_registry import TARGETS
 from ..runtime.model import DynamicExitModel
 from .file_runner import Answer, Runner
 from .folder import POINTS_FILE, check_files
-from .manifest import CONFIG_FILE, InputSpec, Manifest
+from .manifest import CONFIG_FILE, Manifest
 
 #: Opens the file of a part for inputs of the given names.
 LoadPart = Callable[[Path, Sequence[str]], nn.Module]
@@ -38,11 +38,10 @@ def load_chain(folder: Path, spec: ChainSpec, files: Mapping[str, str], load_par
     Raises:
         ExportError: A file is not named or cannot be read, or the parts do not form this chain.
     """
-    roles = dict(spec.roles())
-    for role in roles:
+    for role in spec.roles:
         if role not in files:
             raise ExportError(f"'{folder / CONFIG_FILE}' names no file for the part '{role}'; export it anew")
-    loaded = {role: load_part(folder / files[role], names) for role, names in roles.items()}
+    loaded = {role: load_part(folder / files[role], names) for role, names in spec.roles.items()}
     stages = {kind: [stage for stage in spec.stages if stage.kind == kind] for kind in ("saver", "exit")}
     taps = {tap.position: loaded[f"tap{index}"] for index, tap in enumerate(spec.taps)}
     try:
@@ -75,9 +74,7 @@ class SegmentsRunner:
             raise ExportError(f"'{folder / CONFIG_FILE}' describes no chain; export it anew")
         if in_fork():
             torch.set_num_threads(1)  # its other threads stayed in the parent, and work for them would never end
-        self.default, self.fuse = manifest.default, manifest.evidence
-        self.inputs: Sequence[InputSpec] = manifest.inputs
-        self.input_names = manifest.chain.inputs
+        self.manifest, self.input_names = manifest, manifest.chain.inputs
         self.model = load_chain(folder, manifest.chain, manifest.files, load_part)
         self.stages = self.model.chain
         self._classes = cast(int, self.model.segments[-1].width)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from ..chain.spec import ChainSpec
+from ..chain.spec import ChainSpec, by_role
 from ..chain.walk import Runnable, Step, walk
 from ..core.atomic_write import atomic_write
 from ..core.placement import device_of
@@ -17,8 +17,10 @@ from ..errors import ExportError, OutputError, first_line
 from ..graph import export_program
 from ..runtime.archive import pack, unpack
 from ..runtime.model import DynamicExitModel
-from .folder import check_files, checksum
-from .manifest import CONFIG_FILE, MODEL_TYPE, VERSION, read_manifest
+from .folder import check_files
+from .input_specs import describe_tensor
+from .layout import with_files
+from .manifest import CONFIG_FILE, MODEL_TYPE, Manifest, infer_task, read_manifest
 from .runner import load_chain
 from .version1 import SAVED_MODEL_FILE, upgrade_saved
 
@@ -66,22 +68,19 @@ def save_parts(
     for role, program in programs.items():
         with atomic_write(folder / files[role]) as file:
             file.write(pack(program))
-    manifest = {
-        "_version": VERSION,
-        "model_type": MODEL_TYPE,
-        "target": "torch",
-        "layout": "segments",
-        "inputs": [
-            {"name": name, "dtype": str(each.dtype).removeprefix("torch."), "shape": list(each.shape[1:])}
-            for name, each in zip(spec.inputs, example_inputs, strict=True)
-        ],
-        "chain": spec.model_dump(mode="json"),
-        "thresholds": None if thresholds is None else list(map(str, thresholds)),  # JSON has no infinity
-        "files": files,
-        "checksums": {name: checksum(folder / name) for name in files.values()},
-    }
+    inputs = tuple(describe_tensor(name, each) for name, each in zip(spec.inputs, example_inputs, strict=True))
+    manifest = Manifest(
+        task=infer_task(inputs),
+        inputs=inputs,
+        chain=spec,
+        stages=spec.names,
+        thresholds=None if thresholds is None else tuple(thresholds),
+        layout="segments",
+        target="torch",
+    )
+    manifest = with_files(manifest, folder, files, [folder / name for name in files.values()])
     with atomic_write(folder / CONFIG_FILE) as file:
-        file.write((json.dumps(manifest, indent=1) + "\n").encode())
+        file.write((json.dumps({"model_type": MODEL_TYPE, **manifest.to_json()}, indent=1) + "\n").encode())
 
 
 def _programs(model: DynamicExitModel, inputs: tuple[Tensor, ...]) -> dict[str, ExportedProgram]:
@@ -94,7 +93,9 @@ def _programs(model: DynamicExitModel, inputs: tuple[Tensor, ...]) -> dict[str, 
         return cast(Tensor, part.run(*values))
 
     with torch.no_grad():
-        walk(model.steps(), dict(zip(model.input_names, inputs, strict=True)), call=keep_call)
+        steps = model.steps()
+        walk(steps, dict(zip(model.input_names, inputs, strict=True)), call=keep_call)
+        roles = _roles(steps)
         dims: dict[str, dict[int, str]] = {name: {} for name in model.input_names}
         programs = {}
         # segments state the free dimensions of the inputs, so savers come last
@@ -105,7 +106,7 @@ def _programs(model: DynamicExitModel, inputs: tuple[Tensor, ...]) -> dict[str, 
                 dims |= dict(zip(part.input_names, stated, strict=True))
             else:
                 stated = [{}] if is_tap and step.kind == "saver" else [dims.get(name, {}) for name in part.input_names]
-            programs[_role(model, step, is_tap)] = export_program(cast(nn.Module, part.run), values, stated)
+            programs[roles[id(part)]] = export_program(cast(nn.Module, part.run), values, stated)
             if step.kind == "segment" and not is_tap and step.place + 1 < len(model.segments):
                 following = model.segments[step.place + 1]
                 names, shapes = (getattr(following, key, ()) for key in ("input_names", "dynamic_dims"))
@@ -113,11 +114,13 @@ def _programs(model: DynamicExitModel, inputs: tuple[Tensor, ...]) -> dict[str, 
     return programs
 
 
-def _role(model: DynamicExitModel, step: Step, is_tap: bool) -> str:
-    if is_tap:
-        return f"tap{model.tap_positions.index(step.place)}"
-    before = len(model.savers) if step.kind == "exit" else 0
-    return f"{step.kind}{step.index - before}"
+def _roles(steps: Sequence[Step]) -> dict[int, str]:
+    """Return the role of every part by its identity."""
+    segments, savers, exits = (
+        [step.part for step in steps if step.kind == kind] for kind in ("segment", "saver", "exit")
+    )
+    named = by_role(segments, savers, exits, (step.tap for step in steps if step.tap is not None))
+    return {id(part): role for role, part in named.items()}
 
 
 def load_model(folder: str | Path) -> DynamicExitModel:

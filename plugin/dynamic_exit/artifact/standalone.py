@@ -41,7 +41,6 @@ class DynamicExitRunner(Reopens):
 
     Args:
         runner: Runs the model.
-        manifest: Manifest of its folder.
         operating_points: The operating points to switch between.
         operating_point: Name of the initial point; None is the folder's default.
 
@@ -52,18 +51,12 @@ class DynamicExitRunner(Reopens):
         operating_points: The operating points to switch between.
     """
 
-    def __init__(
-        self,
-        runner: Runner,
-        manifest: Manifest,
-        operating_points: OperatingPoints,
-        operating_point: str | None = None,
-    ):
+    def __init__(self, runner: Runner, operating_points: OperatingPoints, operating_point: str | None = None):
         self._start(runner)
-        self._manifest = manifest
-        self._switch = OperatingPointSwitch(runner, manifest, operating_points, operating_point)
+        self._manifest = runner.manifest
+        self._switch = OperatingPointSwitch(runner, operating_points, operating_point)
         self.stages, self.input_names = runner.stages, runner.input_names
-        self.labels, self.operating_points = manifest.labels, operating_points
+        self.labels, self.operating_points = runner.manifest.labels, operating_points
 
     def __call__(self, *inputs: np.ndarray, thresholds: Sequence[float] | None = None, **named: np.ndarray) -> Answers:
         """Classify a batch.
@@ -87,8 +80,8 @@ class DynamicExitRunner(Reopens):
             if name in positional:
                 raise InputError(f"input '{name}' came in twice, by its place and by its name; give it once")
         runner = self._current_runner() if self._left_parent else self._runner
-        specs = self._manifest.inputs or runner.inputs
-        feeds = check_inputs({**positional, **named}, self.input_names, specs, self._manifest.max_tokens)
+        manifest = self._manifest
+        feeds = check_inputs({**positional, **named}, self.input_names, manifest.inputs, manifest.max_tokens)
         chosen = self._switch.active[1] if thresholds is None else self._switch.check(thresholds)
         return Answers(*runner.run(feeds, chosen))
 
@@ -132,7 +125,7 @@ def load_runner(
         runner: Runner = FileRunner(session, manifest)
     else:
         runner = _open_with_torch(path, manifest, given)
-    model = DynamicExitRunner(runner, manifest, OperatingPoints.read(path / POINTS_FILE), operating_point)
+    model = DynamicExitRunner(runner, OperatingPoints.read(path / POINTS_FILE), operating_point)
     model._opening = Opening(load_runner, (path.absolute(),), given)
     return model
 

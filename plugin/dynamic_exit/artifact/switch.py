@@ -8,15 +8,14 @@ from ..chain.thresholds import check_thresholds
 from ..errors import ExportError, OperatingPointError
 from ..points.operating_point import BACKBONE, OperatingPoint, OperatingPoints, point_thresholds
 from .file_runner import Runner
-from .manifest import CONFIG_FILE, Manifest
+from .manifest import CONFIG_FILE
 
 
 class OperatingPointSwitch:
     """Holds the current operating point; safe while other threads read it.
 
     Args:
-        runner: The model.
-        manifest: Of its folder; stages that it does not list are not checked.
+        runner: The model; stages that its manifest does not list are not checked.
         points: The operating points to switch between.
         name: Name of the initial point; None is the folder's default.
 
@@ -28,8 +27,9 @@ class OperatingPointSwitch:
         OperatingPointError: A point belongs to another model, or the name is unknown.
     """
 
-    def __init__(self, runner: Runner, manifest: Manifest, points: OperatingPoints, name: str | None = None):
+    def __init__(self, runner: Runner, points: OperatingPoints, name: str | None = None):
         self.stages, self.points = runner.stages, points
+        manifest = runner.manifest
         if manifest.stages and manifest.stages != self.stages:
             raise ExportError(
                 f"{CONFIG_FILE} names the stages {', '.join(manifest.stages)}, the model has "
@@ -42,13 +42,13 @@ class OperatingPointSwitch:
             )
         for point in points.points:
             point_thresholds(point, self.stages)
-            wanted, own = point.evidence, runner.fuse
+            wanted, own = point.evidence, manifest.evidence
             if point.stages and own is not None and wanted != own.of_stages(each.stage for each in point.stages):
                 raise OperatingPointError(
                     f"operating point '{point.name}' is for fuse: {wanted}, the model has fuse: {own}"
                     f"{' with other powers or gates' * (str(wanted) == str(own))}; tune it anew"
                 )
-        self.set(name or runner.default or BACKBONE)
+        self.set(name or manifest.default or BACKBONE)
 
     @property
     def point(self) -> OperatingPoint:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..chain.spec import by_role
 from ..errors import ExportError
 from ..recipe.target_registry import DEFAULT_TARGET
 
@@ -72,6 +73,4 @@ def _chain(parts: Mapping[str, Any], inputs: Any) -> tuple[dict[str, Any], dict[
         "taps": [{"position": each["position"], "inputs": each["takes"]} for each in taps],
         "evidence": parts["fuse"],
     }
-    kinds = {"segment": segments, "saver": savers, "exit": exits, "tap": taps}
-    files = {f"{kind}{index}": each["file"] for kind, found in kinds.items() for index, each in enumerate(found)}
-    return chain, files
+    return chain, {role: each["file"] for role, each in by_role(segments, savers, exits, taps).items()}

@@ -4,25 +4,20 @@ import contextlib
 import logging
 import shutil
 from pathlib import Path
-from typing import Any
 
 from ..core import distributed
 from ..core.logging import logging_to
 from ..data.run_inputs import RunInputs
 from ..errors import OutputError
-from ..graph import Classifier, find_max_tokens
-from ..passes.stanza import Preprocessing
-from ..passes.tiny_saver import FINE_TUNED_SUFFIX
 from ..points.operating_point import OperatingPoints
 from ..recipe.yaml_io import recipe_text
 from ..records import Records
 from ..report.examples import EXAMPLES_FILE, show_samples, write_examples
 from ..report.metrics import METRICS_FILE, Metrics
 from ..report.page import report_page
-from ..runtime.stages import StageSet
 from ..sources.tokenizer import save_tokenizer, text_decoder
 from .folder import POINTS_FILE, RECIPE_FILE
-from .manifest import IMAGES, InputSpec
+from .manifest import IMAGES, Manifest
 from .model_card import model_card
 from .model_config import DynamicExitModelConfig
 from .output_folder import OutputFolder
@@ -133,20 +128,12 @@ class Workspace:
         """Remove the temporary folder, on machines without the main process."""
         shutil.rmtree(self.partial, ignore_errors=True)
 
-    def finish(
-        self,
-        run_inputs: RunInputs,
-        stages: StageSet,
-        files: dict[str, Any],
-        points: OperatingPoints,
-        metrics: Metrics,
-    ) -> Path:
+    def finish(self, run_inputs: RunInputs, manifest: Manifest, points: OperatingPoints, metrics: Metrics) -> Path:
         """Write all other files, remove the training state, and rename the folder.
 
         Args:
-            run_inputs: The recipe and its labels.
-            stages: The model's stages.
-            files: Entries of the configuration for the model's files, which are already written.
+            run_inputs: The recipe and its samples.
+            manifest: Of the model, whose files are already written.
             points: The operating points.
             metrics: All measurements.
 
@@ -154,11 +141,11 @@ class Workspace:
             The output folder.
         """
         recipe = run_inputs.recipe
-        config = _config(run_inputs, stages, points, files)
         if recipe.data.is_text:
-            config.tokenizer_files = save_tokenizer(self.partial, recipe.data, recipe.model, config.max_tokens)
-        config.save_pretrained(self.partial)
-        if config.task == IMAGES:
+            tokenizer_files = save_tokenizer(self.partial, recipe.data, recipe.model, manifest.max_tokens)
+            manifest = manifest.model_copy(update={"tokenizer_files": tuple(tokenizer_files)})
+        DynamicExitModelConfig.of(manifest).save_pretrained(self.partial)
+        if manifest.task == IMAGES:
             from .image_processor import write_image_processor
 
             calibration = run_inputs.splits["calibration"]
@@ -170,7 +157,7 @@ class Workspace:
         (self.partial / RECIPE_FILE).write_text(recipe_text(recipe, directory), encoding="utf-8")
         title = Path(recipe.model.name).name
         (self.partial / "report.html").write_text(report_page(title, points, metrics), encoding="utf-8")
-        (self.partial / "README.md").write_text(model_card(title, config.manifest, points, metrics), encoding="utf-8")
+        (self.partial / "README.md").write_text(model_card(title, manifest, points, metrics), encoding="utf-8")
         shutil.rmtree(self.work)
         self._log.end()
         self.output.complete()
@@ -205,36 +192,3 @@ def explain_resume(directory: str | Path, overwrite: bool = False) -> str:
     if output.content() and not overwrite:
         return f"interrupted, but '{directory}' is written and whole: nothing is left to do or to --resume"
     return f"interrupted; nothing is in '{directory}' yet: run the same command again, with or without --resume"
-
-
-def _config(
-    run_inputs: RunInputs, stages: StageSet, points: OperatingPoints, files: dict[str, Any]
-) -> DynamicExitModelConfig:
-    recipe, names = run_inputs.recipe, run_inputs.labels
-
-    def preprocessing(saver: str) -> Preprocessing:
-        source = run_inputs.candidates.get(saver.removesuffix(FINE_TUNED_SUFFIX))
-        return source.preprocessing if source else Preprocessing()  # savers that were made hold it themselves
-
-    steps = {"final": recipe.model.preprocessing, **{name: preprocessing(name) for name in stages.savers}}
-    if stages.in_place and len(stages.segments) == 1:  # a saver
-        steps["final"] = preprocessing(stages.in_place)
-    return DynamicExitModelConfig(
-        preprocessing={name: each.model_dump(mode="json") for name, each in steps.items()},
-        last_stage=points.last_stage,
-        numerics=stages.numerics,
-        id2label=dict(enumerate(names)),
-        label2id={name: index for index, name in enumerate(names)},
-        max_tokens=_max_tokens(run_inputs, stages, files["inputs"]),
-        tokenizer_files=[],
-        **files,
-    )
-
-
-def _max_tokens(run_inputs: RunInputs, stages: StageSet, inputs: list[InputSpec]) -> int | None:
-    """Return the maximum number of tokens that all stages take; None if the length is fixed."""
-    if not any(isinstance(side, str) for each in inputs for side in each["shape"]):
-        return None
-    savers = [stage.module for stage in stages.savers.values()]
-    models = [model for model in (run_inputs.backbone, *savers) if isinstance(model, Classifier)]
-    return find_max_tokens(models, run_inputs.example)

@@ -32,7 +32,7 @@ from ..records import Records
 from ..runtime.recorder import KEPT_CLASSES, Answers, join_answers
 from ..runtime.stages import ExportedPart, Stage, StageSet
 from ..search import SearchOptions
-from ..targets.base import Target
+from ..targets.base import Exporter
 from ..targets.stage_costs import stage_costs
 from .fine_tuning import FineTuner
 from .making import Making, SaverMaking, list_makings
@@ -64,7 +64,7 @@ class _CandidateParts(NamedTuple):
     fingerprint: str
 
 
-def select_candidates(pool: CandidatePool, stages: StageSet, target: Target) -> SaverSelection:
+def select_candidates(pool: CandidatePool, stages: StageSet, target: Exporter) -> SaverSelection:
     """Run the candidates of a pool, choose savers among them, and put those into the chain.
 
     Args:
@@ -100,7 +100,7 @@ class CandidateEvaluation:
         target: Exports and quantizes.
     """
 
-    def __init__(self, pool: CandidatePool, stages: StageSet, target: Target):
+    def __init__(self, pool: CandidatePool, stages: StageSet, target: Exporter):
         self.pool, self.stages, self.target, self.cache = pool, stages, target, pool.cache
         self.specs: dict[str, CandidateSpec] = {spec.name: spec for spec in pool.specs}
         stanza, recipe = pool.stanza, pool.run_inputs.recipe

@@ -1,7 +1,7 @@
 """What a chain consists of: the names, places and inputs of its parts and its evidence rule, to and from JSON."""
 
-from collections.abc import Iterator
-from typing import Literal, Self
+from collections.abc import Iterable
+from typing import Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -11,6 +11,23 @@ from .names import FINAL, MEMORY
 
 #: Position of a saver, which runs before all segments, and of the tap that reads the last saver's logits.
 BEFORE_ALL = -1
+
+Part = TypeVar("Part")
+
+
+def by_role(
+    segments: Iterable[Part], savers: Iterable[Part], exits: Iterable[Part], taps: Iterable[Part] = ()
+) -> dict[str, Part]:
+    """Name the parts of a chain by their role, as files are: ``segment0``, ``saver0``, ``exit0``, ``tap0``, ...
+
+    Args:
+        segments: In order.
+        savers: In chain order.
+        exits: In chain order.
+        taps: By position.
+    """
+    kinds = {"segment": segments, "saver": savers, "exit": exits, "tap": taps}
+    return {f"{kind}{index}": each for kind, found in kinds.items() for index, each in enumerate(found)}
 
 
 class _Spec(BaseModel):
@@ -103,10 +120,8 @@ class ChainSpec(_Spec):
         """How the answers of stages are combined."""
         return Evidence.from_parameters(self.evidence, self.confidence, self.powers, self.gates)
 
-    def roles(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Yield the role of every part and its inputs: ``segment0``, ``saver0``, ``exit0``, ``tap0``, each counted."""
-        yield from ((f"segment{place}", names) for place, names in enumerate(self.segments))
-        for kind in ("saver", "exit"):
-            stages = [stage for stage in self.stages if stage.kind == kind]
-            yield from ((f"{kind}{index}", stage.inputs) for index, stage in enumerate(stages))
-        yield from ((f"tap{index}", tap.inputs) for index, tap in enumerate(self.taps))
+    @property
+    def roles(self) -> dict[str, tuple[str, ...]]:
+        """Role of every part -> names of its inputs."""
+        savers, exits = ([each.inputs for each in self.stages if each.kind == kind] for kind in ("saver", "exit"))
+        return by_role(self.segments, savers, exits, (tap.inputs for tap in self.taps))

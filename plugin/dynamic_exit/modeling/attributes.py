@@ -12,7 +12,7 @@ import torch
 from ..artifact.file_runner import FileRunner, Runner
 from ..artifact.folder import MODEL_FILE
 from ..artifact.inputs import Values
-from ..artifact.manifest import InputSpec, Manifest
+from ..artifact.manifest import Manifest
 from ..artifact.reopening import Reopens
 from ..artifact.runner import SegmentsRunner
 from ..artifact.switch import OperatingPointSwitch
@@ -107,18 +107,14 @@ class ClassifierAttributes(Reopens):
         return Path(self.folder, MODEL_FILE) if self._manifest.layout == "single" else Path(self.folder)
 
     @property
-    def _specs(self) -> Sequence[InputSpec]:
-        return self._manifest.inputs or self.runner.inputs
-
-    @property
     def input_shapes(self) -> dict[str, list[int | str]]:
         """Shapes of the inputs by name, with the batch; a free dimension is its name."""
-        return {spec["name"]: ["batch", *spec["shape"]] for spec in self._specs}
+        return {spec["name"]: ["batch", *spec["shape"]] for spec in self._manifest.inputs}
 
     @property
     def input_dtypes(self) -> dict[str, str]:
         """Types of the inputs by name, as onnxruntime names them, such as ``tensor(int64)``."""
-        return {spec["name"]: _onnx_type(spec["dtype"]) for spec in self._specs}
+        return {spec["name"]: _onnx_type(spec["dtype"]) for spec in self._manifest.inputs}
 
     @property
     def output_shapes(self) -> dict[str, list[int | str]]:

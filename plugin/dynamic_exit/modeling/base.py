@@ -74,8 +74,8 @@ class DynamicExitClassifier(ClassifierAttributes, OptimizedModel):
         #: Names of the stages before the final one, in the order of `thresholds`.
         self.stages: tuple[str, ...] = runner.stages
         self.input_names = runner.input_names
-        self._manifest = config.manifest
-        self._switch = OperatingPointSwitch(runner, self._manifest, operating_points, operating_point)
+        self._manifest = runner.manifest
+        self._switch = OperatingPointSwitch(runner, operating_points, operating_point)
         self._warned = set()
 
     def _answer(
@@ -90,8 +90,7 @@ class DynamicExitClassifier(ClassifierAttributes, OptimizedModel):
             for name in left:
                 self._warn_once(f"'{name}' is left out: the model takes {', '.join(self.input_names)}", stacklevel=4)
         runner = self._current_runner() if self._left_parent else self._runner
-        specs = self._manifest.inputs or runner.inputs
-        feeds = check_inputs(inputs, self.input_names, specs, self._manifest.max_tokens)
+        feeds = check_inputs(inputs, self.input_names, self._manifest.inputs, self._manifest.max_tokens)
         chosen = self._switch.active[1] if thresholds is None else self._switch.check(thresholds)
         answer: tuple[Values, ...] = runner.run(feeds, chosen)
         if isinstance(inputs[self.input_names[0]], torch.Tensor):
@@ -166,8 +165,9 @@ class DynamicExitClassifier(ClassifierAttributes, OptimizedModel):
         config = load_config(config, folder, hub.get("subfolder", ""))
         if config.task != cls.task:
             raise InputError(f"'{folder}' is for {config.task}, {cls.__name__} is for {cls.task}; use the other class")
-        check_file_name(given.get("file_name"), folder, config.manifest)
-        runner = open_runner(folder, config.manifest, **target_options(given))
+        manifest = config.manifest
+        check_file_name(given.get("file_name"), folder, manifest)
+        runner = open_runner(folder, manifest, **target_options(given))
         model = cls(runner, config, OperatingPoints.read(folder / POINTS_FILE), operating_point, folder)
         model._remember(given, [temporary] if temporary else [])
         return model

@@ -24,6 +24,7 @@ from ..points.operating_point import OperatingPoints
 from ..recipe.recipe import Recipe
 from ..records import Records
 from ..report.metrics import Metrics
+from ..targets.base import Target
 from ..targets.measure import measure
 from .ending import drop_unreached
 from .exits import add_exits
@@ -228,11 +229,13 @@ def _finish(
         used = build.stages.select([stage.stage for point in points.points for stage in point.stages])
         stages = used.with_evidence(points.evidence or used.fuse)
         logger.info(f"stages in use: {', '.join((*stages.savers, *stages.exits)) or 'none, nothing pays off'}")
+        target = build.target
+        assert isinstance(target, Target), "recipes name targets, which also assemble what they export"
         with log_step(logger, FILE) as step:
-            model = build.target.assemble(stages, points, build.run_inputs)
+            model = target.assemble(stages, points, build.run_inputs)
             workspace.save_points(points)
-            written = model.write(workspace.partial)
-            agreements = model.verify(workspace.partial, written)
+            manifest = model.write(workspace.partial)
+            agreements = model.verify(workspace.partial, manifest)
             step.found = "answers as its model does"
         logger.info("verified: at every operating point the file answers as its model does, on every test sample")
         with log_step(logger, FIGURES) as step:
@@ -242,7 +245,7 @@ def _finish(
         finished = FinishedModel(stages, points, agreements, measured, written_chain.test, replacement)
         metrics = collect_metrics(recorded, finished, search, time.perf_counter() - started)
         metrics = metrics.model_copy(update={"inputs": inputs})
-        return Result(workspace.finish(build.run_inputs, stages, written, points, metrics), points, metrics)
+        return Result(workspace.finish(build.run_inputs, manifest, points, metrics), points, metrics)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from ..recipe.target_registry import TARGETS
 from ..records import Records
 from ..runtime.recorder import make_records
 from ..runtime.stages import FLOAT, StageSet
-from ..targets.base import Target
+from ..targets.base import Exporter
 from ..targets.precision import QuantizationTrial
 from ..targets.stage_costs import stage_costs, stage_macs
 from .backbone import cut_backbone
@@ -43,7 +43,7 @@ class Build:
 
     run_inputs: RunInputs
     backbone: Backbone
-    target: Target
+    target: Exporter
     stages: StageSet
     costs: ChainCost
     numerics: Sequence[QuantizationTrial] = ()
@@ -68,7 +68,7 @@ class RecordedBuild(NamedTuple):
 
 def export_backbone(
     run_inputs: RunInputs,
-    make_target: Callable[[RunInputs, Backbone], tuple[Target, Sequence[QuantizationTrial]]] | None = None,
+    make_target: Callable[[RunInputs, Backbone], tuple[Exporter, Sequence[QuantizationTrial]]] | None = None,
 ) -> Build:
     """Cut the backbone where exits are wanted, choose its quantization, and export its segments.
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..chain.evidence import Evidence
 from ..chain.names import FINAL, MEMORY
-from ..chain.spec import BEFORE_ALL, ChainSpec, StageSpec, TapSpec
+from ..chain.spec import BEFORE_ALL, ChainSpec, StageSpec, TapSpec, by_role
 from ..cost import ChainCost, ExitCost, chain_cost
 from .model import DynamicExitModel
 
@@ -154,9 +154,9 @@ class StageSet:
 
     @property
     def by_role(self) -> dict[str, Stage]:
-        """Every stage by its role in the chain, as `ChainSpec.roles` names them."""
-        heads, taps = [stage for _, stage in self.exits.values()], [self.taps[place] for place in sorted(self.taps)]
-        return dict(zip(dict(self.spec.roles()), [*self.segments, *self.savers.values(), *heads, *taps], strict=True))
+        """Every stage by its role in the chain, as `chain.spec.by_role` names them."""
+        heads, taps = (stage for _, stage in self.exits.values()), (self.taps[place] for place in sorted(self.taps))
+        return by_role(self.segments, self.savers.values(), heads, taps)
 
     def add_savers(self, savers: Mapping[str, Stage], fuse: Evidence) -> "StageSet":
         """Return the set with further savers.

@@ -1,4 +1,4 @@
-"""What a target is: it exports stages for one runtime, and assembles, writes and verifies the model that they make."""
+"""What makes parts of modules, and a target, which also assembles, writes and verifies the model that they make."""
 
 import logging
 from abc import ABC, abstractmethod
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..artifact.manifest import Manifest
 from ..chain.names import HIDDEN
 from ..core import distributed
 from ..core.batching import DEFAULT_BATCH_SIZE, batches
@@ -67,15 +68,15 @@ class AssembledModel(Protocol):
     def files(self) -> Mapping[str, RunnableModel]:
         """``static`` (the backbone alone, in float) and, once it is written and verified, ``shipped``."""
 
-    def write(self, folder: Path) -> dict[str, Any]:
-        """Write the model's files, and return what the configuration says of them."""
+    def write(self, folder: Path) -> Manifest:
+        """Write the model's files, and return its manifest with them."""
 
-    def verify(self, folder: Path, written: dict[str, Any]) -> dict[str, Agreement]:
+    def verify(self, folder: Path, manifest: Manifest) -> dict[str, Agreement]:
         """Check that what was written answers as the model in memory, on every test sample, at every operating point.
 
         Args:
             folder: Where the model was written.
-            written: What `write` returned.
+            manifest: What `write` returned.
 
         Raises:
             VerificationError: It answers differently.
@@ -111,7 +112,7 @@ class ExportRequest:
     feeds: Feeds | None = None
 
 
-class Target(ABC, Generic[PartT]):
+class Exporter(ABC, Generic[PartT]):
     """Exports torch modules as stages for one runtime, quantized where the recipe says so.
 
     Args:
@@ -122,7 +123,7 @@ class Target(ABC, Generic[PartT]):
         cache: Keeps exported segments and exits; None keeps none.
 
     Attributes:
-        extension: Of the files that it writes, without the dot.
+        extension: Of files of its parts, without the dot.
     """
 
     extension: ClassVar[str]
@@ -158,16 +159,6 @@ class Target(ABC, Generic[PartT]):
     @abstractmethod
     def workers(self) -> int:
         """Return how many batches are run at a time, each in a thread of its own."""
-
-    @abstractmethod
-    def assemble(self, stages: StageSet, points: OperatingPoints, run_inputs: RunInputs) -> AssembledModel:
-        """Put stages together.
-
-        Args:
-            stages: Those that some operating point uses.
-            points: The operating points.
-            run_inputs: The recipe, the backbone and the samples.
-        """
 
     def export_parts(
         self, request: ExportRequest, make: Callable[[], tuple[PartT, PartT]] | None = None
@@ -274,6 +265,20 @@ class Target(ABC, Generic[PartT]):
             cut = [x[:, :length] if each in free else x for each, x in zip(input_names, example, strict=True)]
             _check_length(name, candidate, self.open_part(parts[0]), cut, length)
         return parts
+
+
+class Target(Exporter[PartT]):
+    """Exports stages, and assembles those of a model to be written; arguments as for `Exporter`."""
+
+    @abstractmethod
+    def assemble(self, stages: StageSet, points: OperatingPoints, run_inputs: RunInputs) -> AssembledModel:
+        """Put stages together.
+
+        Args:
+            stages: Those that some operating point uses.
+            points: The operating points.
+            run_inputs: The recipe, the backbone and the samples.
+        """
 
 
 def _run_segment(segment: nn.Module, inputs: Sequence[Tensor]) -> np.ndarray:

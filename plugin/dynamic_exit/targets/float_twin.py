@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypedDict, TypeVar, cast
+from typing import TypedDict, cast
 
 import numpy as np
 import onnx
@@ -38,7 +38,6 @@ _STAND_IN = (
 
 #: Takes a part's role and the part, and returns it in other numbers.
 PartTransform = Callable[[str, Part], Part]
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -47,17 +46,11 @@ class Twin:
 
     Attributes:
         numerics: What tables call the numbers.
-        part: Takes a part's role, as `roles` names it, and the part as exported; returns it in float.
+        part: Takes a part's role, as `chain.spec.by_role` names it, and the part as exported; returns it in float.
     """
 
     numerics: str
     part: PartTransform
-
-
-def roles(savers: Iterable[Item], segments: Iterable[Item], exits: Iterable[Item]) -> dict[str, Item]:
-    """Name the parts of a model by their role, as files of a folder of segments are: ``saver0``, ``segment0``, ..."""
-    kinds = {"saver": savers, "segment": segments, "exit": exits}
-    return {f"{kind}{index}": each for kind, found in kinds.items() for index, each in enumerate(found)}
 
 
 def _stages(stages: StageSet) -> dict[str, Stage]:

@@ -3,12 +3,15 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import onnx
 from torch import nn
 
+from ..artifact.description import describe_model
+from ..artifact.input_specs import describe_proto
 from ..artifact.layout import write_model
+from ..artifact.manifest import Manifest
 from ..core import distributed
 from ..core.batching import DEFAULT_BATCH_SIZE, named_batches
 from ..core.cache import Cache
@@ -26,7 +29,7 @@ from ..runtime.stages import StageSet
 from .base import ExportRequest, Feeds, FreeDims, Session, Target
 from .export_cache import export_key, find_parts
 from .float_twin import check_twin, keep_twin
-from .verification import File, stitch_file, verify
+from .verification import File, input_protos, stitch_file, verify
 
 
 def export_whole(run_inputs: RunInputs, dims: FreeDims, cache: Cache | None = None) -> Part:
@@ -131,36 +134,23 @@ class OnnxModel:
         open_model: Callable[[onnx.ModelProto], Session],
     ):
         self.stages, self.points, self.run_inputs = stages, points, run_inputs
-        self.default = points.by_name(run_inputs.recipe.dynamic_exit.tuning.default_goal)
         self.cache = run_inputs.recipe.dynamic_exit.cache.open()
-        static = export_whole(run_inputs, dims, self.cache).proto
-        self.files = {
-            name: File(model, open_model(model))
-            for name, model in {
-                "static": static,
-                "float": stitch_file(stages, "float_part", points, self.default, run_inputs),
-                "shipped": stitch_file(stages, "part", points, self.default, run_inputs),
-            }.items()
+        protos = input_protos(stages)
+        self.manifest = describe_model(run_inputs, stages, points, [describe_proto(value) for value in protos])
+        models = {
+            "static": export_whole(run_inputs, dims, self.cache).proto,
+            "float": stitch_file(stages, "float_part", protos, points, self.manifest),
+            "shipped": stitch_file(stages, "part", protos, points, self.manifest),
         }
+        self.files = {name: File(model, open_model(model)) for name, model in models.items()}
 
-    def write(self, folder: Path) -> dict[str, Any]:
-        """Write the model's files, and return what the configuration says of them."""
-        model, layout = self.files["shipped"].model, self.run_inputs.recipe.export.layout
-        inputs = [_describe_input(value) for value in model.graph.input if value.name in self.stages.input_names]
-        written = write_model(folder, self.stages, model, layout, self.default.name)
-        keep_twin(self.stages, folder, written["checksums"], self.cache)
+    def write(self, folder: Path) -> Manifest:
+        """Write the model's files, and return its manifest with them."""
+        manifest = write_model(folder, self.stages, self.files["shipped"].model, self.manifest)
+        keep_twin(self.stages, folder, manifest.checksums, self.cache)
         twin = check_twin(self.stages, self.run_inputs.splits["calibration"].inputs)
-        target = self.run_inputs.recipe.export.target
-        return {"inputs": inputs, "target": target, **written, "float_twin": twin}
+        return manifest.model_copy(update={"float_twin": twin})
 
-    def verify(self, folder: Path, written: dict[str, Any]) -> dict[str, Agreement]:
+    def verify(self, folder: Path, manifest: Manifest) -> dict[str, Agreement]:
         """Check the float file against the torch model, and the shipped file against its single stages."""
         return verify(self.stages, self.files, self.points, self.run_inputs)
-
-
-def _describe_input(value: onnx.ValueInfoProto) -> dict[str, Any]:
-    """Describe one input of a file without its batch dimension; a free dimension is its name."""
-    tensor = value.type.tensor_type
-    shape = [side.dim_value if side.HasField("dim_value") else side.dim_param for side in tensor.shape.dim[1:]]
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-    return {"name": value.name, "dtype": str(dtype), "shape": shape}

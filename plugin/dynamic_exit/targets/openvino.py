@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import onnx
 
-from ..artifact.model_config import DynamicExitModelConfig
+from ..artifact.manifest import Manifest
 from ..artifact.runner import SegmentsRunner
 from ..data.run_inputs import RunInputs
 from ..onnx.part import Part
@@ -64,11 +63,10 @@ class OpenVinoTarget(OnnxRuntimeTarget):
 class OpenVinoSegments(OnnxModel):
     """The stages in use, one file a stage; figures are those of the folder as it is driven."""
 
-    def verify(self, folder: Path, written: dict[str, Any]) -> dict[str, Agreement]:
+    def verify(self, folder: Path, manifest: Manifest) -> dict[str, Agreement]:
         """Check the float stages in one file against the torch model, and the folder against its single stages."""
         threads = self.run_inputs.recipe.dynamic_exit.tuning.threads
-        manifest = DynamicExitModelConfig(**written).manifest
         runner = SegmentsRunner(folder, manifest, partial(load_part, "CPU", threads))
-        session = TorchSession.of_runner(runner, written["inputs"])
+        session = TorchSession.of_runner(runner)
         self.files["shipped"] = File(self.files["shipped"].model, session)
-        return super().verify(folder, written)
+        return super().verify(folder, manifest)

@@ -4,15 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..artifact.description import describe_model
 from ..artifact.file_runner import Runner
+from ..artifact.input_specs import describe_tensor
 from ..artifact.layout import write_stages
-from ..artifact.model_config import DynamicExitModelConfig
+from ..artifact.manifest import Manifest
 from ..artifact.runner import open_runner
 from ..core.batching import DEFAULT_BATCH_SIZE
 from ..core.cache import Cache
@@ -191,14 +193,14 @@ class TorchSession:
         return self._answer(inputs, feeds.get("thresholds"))
 
     @classmethod
-    def of_runner(cls, runner: Runner, inputs: Sequence[Mapping[str, Any]]) -> "TorchSession":
+    def of_runner(cls, runner: Runner) -> "TorchSession":
         """Run a dynamic model, which needs thresholds."""
 
         def answer(feeds: Feeds, thresholds: np.ndarray | None) -> Sequence[np.ndarray]:
             assert thresholds is not None, "a dynamic model runs at thresholds"
             return runner.run(feeds, thresholds)
 
-        return cls(answer, inputs)
+        return cls(answer, runner.manifest.inputs)
 
     @classmethod
     def of_module(cls, module: nn.Module, input_names: Sequence[str], inputs: Sequence[Mapping]) -> "TorchSession":
@@ -229,35 +231,30 @@ class TorchModel:
 
     def __init__(self, stages: StageSet, points: OperatingPoints, run_inputs: RunInputs, dims: FreeDims):
         self.stages, self.points, self.run_inputs = stages, points, run_inputs
-        self.inputs = [
-            _describe_input(name, run_inputs.example[name], dims.get(name, {})) for name in run_inputs.example
-        ]
+        inputs = [describe_tensor(name, tensor, dims.get(name, {})) for name, tensor in run_inputs.example.items()]
+        used = [each for each in inputs if each["name"] in stages.input_names]
+        self.manifest = describe_model(run_inputs, stages, points, used)
         backbone, threads = run_inputs.backbone, run_inputs.recipe.dynamic_exit.tuning.threads
         input_names = backbone.input_names or tuple(run_inputs.example)
         program = export_program(
             backbone, backbone.select(run_inputs.example), [dims.get(name, {}) for name in input_names]
         )
         static = TorchPart("backbone", pack(program), input_names, "logits", run_inputs.recipe.export.compile)
-        session = TorchSession.of_module(static.open(threads), input_names, self.inputs)
+        session = TorchSession.of_module(static.open(threads), input_names, inputs)
         self.files = {"static": TorchFiles(session, static.size)}
 
-    def write(self, folder: Path) -> dict[str, Any]:
-        """Write the archives, and return what the configuration says of them."""
-        recipe = self.run_inputs.recipe
-        default = recipe.dynamic_exit.tuning.default_goal
+    def write(self, folder: Path) -> Manifest:
+        """Write the archives, and return the manifest with them."""
 
         def write(part: TorchPart, path: Path) -> list[Path]:
             path.write_bytes(part.content)
             return [path]
 
-        inputs = [each for each in self.inputs if each["name"] in self.stages.input_names]
-        described = {"inputs": inputs, "target": recipe.export.target, "compile": recipe.export.compile}
-        return {**described, **write_stages(folder, self.stages, default, TorchTarget.extension, write)}
+        return write_stages(folder, self.stages, self.manifest, TorchTarget.extension, write)
 
-    def verify(self, folder: Path, written: dict[str, Any]) -> dict[str, Agreement]:
+    def verify(self, folder: Path, manifest: Manifest) -> dict[str, Agreement]:
         """Check what is loaded from the folder against the model in memory, which is not compiled."""
-        runner = open_runner(folder, DynamicExitModelConfig(**written).manifest)
-        session = TorchSession.of_runner(runner, written["inputs"])
+        session = TorchSession.of_runner(open_runner(folder, manifest))
         self.files["shipped"] = TorchFiles(session, sum(stage.part.size for stage in self.stages.all_stages))
         points = (*self.points.points, self.points.backbone)
         thresholds = [point_thresholds(point, self.stages.chain) for point in points]
@@ -272,9 +269,3 @@ def _not_compiled(stage: Stage) -> nn.Module:
     """Return what runs a stage, not compiled."""
     part = stage.part
     return replace(part, compiled=False).open() if isinstance(part, TorchPart) and part.compiled else stage.session
-
-
-def _describe_input(name: str, tensor: Tensor, dims: Mapping[int, str]) -> dict[str, Any]:
-    """Describe an input without its batch dimension, as the configuration does."""
-    shape = [dims.get(place, side) for place, side in enumerate(tensor.shape)][1:]
-    return {"name": name, "dtype": str(tensor.dtype).removeprefix("torch."), "shape": shape}

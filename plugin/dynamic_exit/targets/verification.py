@@ -8,13 +8,14 @@ import numpy as np
 import onnx
 import torch
 
+from ..artifact.manifest import Manifest
 from ..core.batching import DEFAULT_BATCH_SIZE, batches
 from ..data.run_inputs import RunInputs
 from ..onnx.model_parts import ModelParts
 from ..onnx.part import Part
 from ..onnx.stitch import stitch
 from ..onnx.verification import LOGIT_TOLERANCE, Agreement, assert_equivalent, compare, is_equivalent, logit_differences
-from ..points.operating_point import OperatingPoint, OperatingPoints, point_thresholds
+from ..points.operating_point import BACKBONE, OperatingPoints, point_thresholds
 from ..runtime.model import DynamicExitModel
 from ..runtime.stages import Stage, StageSet
 from .base import Feeds, Session, shorter_lengths
@@ -44,16 +45,20 @@ class File:
 
 
 def stitch_file(
-    stages: StageSet, form: str, points: OperatingPoints, default: OperatingPoint, run_inputs: RunInputs
+    stages: StageSet,
+    form: str,
+    inputs: Sequence[onnx.ValueInfoProto],
+    points: OperatingPoints,
+    manifest: Manifest,
 ) -> onnx.ModelProto:
     """Stitch the stages in use into one file.
 
     Args:
         stages: Those that some operating point uses, exported as ONNX.
         form: ``part`` (as exported) or ``float_part``.
-        points: For the file's metadata.
-        default: The point whose thresholds are the file's default.
-        run_inputs: Number and names of the classes.
+        inputs: Of the file, as `input_protos` returns them.
+        points: For the file's metadata; the thresholds of the default one are the file's.
+        manifest: Of the model: the file's metadata are written from it.
 
     Returns:
         The file.
@@ -72,23 +77,16 @@ def stitch_file(
         stages.fuse,
         {index: part(stage) for index, stage in stages.taps.items()},
     )
-    metadata = {
-        "version": 1,
-        "operating_points": points.model_dump(mode="json", by_alias=True),
-        "labels": run_inputs.labels,
-        "default": default.name,
-    }
-    thresholds = point_thresholds(default, model_parts.stages)
-    inputs = _input_protos(model_parts, stages.input_names)
-    return stitch(model_parts, inputs, run_inputs.classes, thresholds.tolist(), metadata)
+    metadata = {**manifest.metadata(), "operating_points": points.model_dump(mode="json", by_alias=True)}
+    thresholds = point_thresholds(points.by_name(manifest.default or BACKBONE), model_parts.stages)
+    return stitch(model_parts, inputs, len(manifest.labels), thresholds.tolist(), metadata)
 
 
-def _input_protos(model_parts: ModelParts, names: Sequence[str]) -> list[onnx.ValueInfoProto]:
-    """The file's inputs, as its parts declare them."""
-    heads = (part for part, _ in model_parts.exits)
-    parts = (*model_parts.segments, *model_parts.savers, *heads, *model_parts.taps.values())
+def input_protos(stages: StageSet) -> list[onnx.ValueInfoProto]:
+    """Return the inputs of a file of stages that are exported as ONNX, as its parts declare them."""
+    parts = [cast(Part, stage.part) for stage in stages.by_role.values()]
     declared = {value.name: value for part in reversed(parts) for value in part.proto.graph.input}
-    return [declared[name] for name in names]
+    return [declared[name] for name in stages.input_names]
 
 
 def verify(

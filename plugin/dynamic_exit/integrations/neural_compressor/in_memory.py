@@ -23,7 +23,7 @@ from ...search.options import SearchOptions
 from ...tuning.optimizer import optimize
 from .calibration import CalibrationCalls
 from .calibration_source import load_calibration
-from .memory_target import MemoryTarget
+from .memory_exporter import MemoryExporter
 
 #: Default of the largest share of answers that may differ from the model's, in 0..1.
 MAX_DISAGREEMENT = 0.005
@@ -66,11 +66,11 @@ def make_dynamic_model(
         )
     check_objective(model, "the model")
 
-    def make_target(run_inputs: RunInputs, backbone: Backbone) -> tuple[MemoryTarget, tuple[()]]:
+    def make_target(run_inputs: RunInputs, backbone: Backbone) -> tuple[MemoryExporter, tuple[()]]:
         quantized: dict[nn.Module, nn.Module] = {}
         if cut_quantized:
             quantized.update(zip(backbone.segments, cut_quantized(backbone.program, backbone.cuts), strict=True))
-        return MemoryTarget(run_inputs.splits["calibration"].inputs, quantized), ()
+        return MemoryExporter(run_inputs.splits["calibration"].inputs, quantized), ()
 
     stanza = DynamicExit(tiny_saver=savers, early_exit=exits, tuning=Tuning(max_accuracy_drop=limit))
     cache = Cache(None)

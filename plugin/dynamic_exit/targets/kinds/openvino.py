@@ -14,7 +14,7 @@ from pydantic import model_validator
 
 from ...artifact.file_runner import Answer, Runner
 from ...artifact.folder import MODEL_FILE
-from ...artifact.manifest import InputSpec, Manifest
+from ...artifact.manifest import Manifest
 from ...artifact.runner import SegmentsRunner, read_onnx_part
 from ...errors import ExportError, InputError
 from ...onnx.external_data import for_onnx
@@ -110,9 +110,7 @@ class OpenVinoRunner:
 
     def __init__(self, session: "OpenVinoSession", manifest: Manifest):
         assert manifest.chain is not None, "folders of older versions are for other targets"
-        self.session, self.stages = session, manifest.stages
-        self.default, self.fuse = manifest.default, manifest.evidence
-        self.inputs: Sequence[InputSpec] = manifest.inputs
+        self.session, self.manifest, self.stages = session, manifest, manifest.stages
         self.input_names = manifest.chain.inputs
 
     def run(self, feeds: Mapping[str, np.ndarray], thresholds: np.ndarray) -> Answer:

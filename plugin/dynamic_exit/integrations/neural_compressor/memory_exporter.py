@@ -1,19 +1,16 @@
-"""The target memory: stages as the torch modules that they are."""
+"""The exporter of models in memory: stages as the torch modules that they are."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
-from ...data.run_inputs import RunInputs
-from ...points.operating_point import OperatingPoints
-from ...runtime.stages import StageSet
-from ...targets.base import AssembledModel, ExportRequest, Feeds, Target
+from ...targets.base import Exporter, ExportRequest, Feeds
 
 
 @dataclass(frozen=True)
 class MemoryPart:
-    """One saver, segment or exit head; its `content` is the number under which its target holds the module."""
+    """One saver, segment or exit head; its `content` is the number under which its exporter holds the module."""
 
     name: str
     content: bytes
@@ -24,7 +21,7 @@ class MemoryPart:
     oldest_runtime: tuple[int, ...] = ()
 
 
-class MemoryTarget(Target[MemoryPart]):
+class MemoryExporter(Exporter[MemoryPart]):
     """Keeps stages as they are, in this process.
 
     Args:
@@ -61,7 +58,3 @@ class MemoryTarget(Target[MemoryPart]):
     def workers(self) -> int:
         """Return 1: torch itself uses all cores for a batch."""
         return 1
-
-    def assemble(self, stages: StageSet, points: OperatingPoints, run_inputs: RunInputs) -> AssembledModel:
-        """Refuse: a model in memory has no files."""
-        raise NotImplementedError("stages in memory are assembled by `StageSet.model`")

@@ -1,0 +1,60 @@
+"""What an ONNX file says of itself in its metadata: a copy of the manifest, for users without this package."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..chain.spec import BEFORE_ALL, ChainSpec
+from ..errors import ExportError, first_line
+from .manifest import InputSpec, Manifest
+
+
+def complete(manifest: Manifest, metadata: Mapping[str, str], inputs: Sequence[InputSpec]) -> Manifest:
+    """Return a manifest with what folders of older versions leave to their file.
+
+    Args:
+        manifest: Of a folder of one file.
+        metadata: Of the file, as JSON.
+        inputs: Of the file.
+
+    Raises:
+        ExportError: They describe no chain.
+    """
+    given: dict[str, Any] = {} if manifest.inputs else {"inputs": tuple(inputs)}
+    if manifest.chain is None:
+        given |= {"chain": file_chain(metadata, inputs), "default": json.loads(metadata.get("default", "null"))}
+    return manifest.model_copy(update=given) if given else manifest
+
+
+def file_chain(metadata: Mapping[str, str], inputs: Sequence[InputSpec]) -> ChainSpec | None:
+    """Return the chain that a file describes, without taps, which it does not name; None if it describes none.
+
+    Args:
+        metadata: Of the file, as JSON.
+        inputs: Of the file.
+
+    Raises:
+        ExportError: It breaks the format.
+    """
+    if "chain" not in metadata:
+        return None
+    try:
+        parts = json.loads(metadata["chain"])
+        stages = [{**each, "behind": BEFORE_ALL} for each in parts["savers"]] + parts["exits"]
+        # files of older versions name the rule alone
+        parameters = {key: parts[key] for key in ("confidence", "powers", "gates") if key in parts}
+        return ChainSpec.model_validate(
+            {
+                "inputs": [each["name"] for each in inputs],
+                "segments": [each["takes"] for each in parts["segments"]],
+                "stages": [
+                    {"name": each["name"], "position": each["behind"], "inputs": each["takes"]} for each in stages
+                ],
+                "evidence": parts["fuse"],
+                **parameters,
+            }
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ExportError(
+            f"the file's metadata 'chain' break the format: {first_line(error)}; export it anew"
+        ) from error
