@@ -355,11 +355,11 @@ REFUSED = {
     ),
     "null image": (
         {"img": [{"bytes": png(1, 2, 3), "path": None}, {"bytes": None, "path": None}, None], "label": [0] * 3}, {},
-        "image '{w}/d/train, row 1' cannot be read: its row is null",
+        "image '{w}/d/train, row 1' cannot be read: its row is null; a recipe may leave some out by `data.max_bad`",
     ),
     "broken image": (
         {"img": [png(1, 2, 3), b"no", b""], "label": [0] * 3}, {},
-        "image '{w}/d/train, row 1' cannot be read: it is no image",
+        "image '{w}/d/train, row 1' cannot be read: it is no image; a recipe may leave some out by `data.max_bad`",
     ),
     "sizes": (
         {"img": [png(1, 2, 3), png(1, 2, 3, size=(6, 4))], "label": [0] * 2}, {},

@@ -314,11 +314,11 @@ TABLE = [
     # images
     images("a broken image", lambda f: (f / "test" / "left" / "0.png").write_bytes(b"no image")) + (
         "image '{w}/images/test/left/0.png' cannot be read: cannot identify image file "
-        "'{w}/images/test/left/0.png'",
+        "'{w}/images/test/left/0.png'; a recipe may leave some out by `data.max_bad`",
     ),
     images("an image of 32 bits", lambda f: Image.new("F", (6, 6)).save(f / "test" / "left" / "1.tif")) + (
         "image '{w}/images/test/left/1.tif' cannot be read: its pixels are floating point numbers of 32 bits, "
-        "whose range is not known; save it with 8 or 16 bits",
+        "whose range is not known; save it with 8 or 16 bits; a recipe may leave some out by `data.max_bad`",
     ),
     images("a class in one split alone", lambda f: (f / "test" / "left").rename(f / "test" / "lefd")) + (
         "class folder '{w}/images/test/lefd' is in no other split (did you mean 'left'?); rename it, remove it, "

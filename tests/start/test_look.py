@@ -189,15 +189,43 @@ def test_a_saved_model_of_transformers_is_named_as_a_folder(folder):
     assert recipe_of(found, folder / "recipes")["model"]["name"] == "../bert"
 
 
-def test_candidates_are_files_and_models_with_weights(folder):
+SCALE = {"preprocessing": {"scale": 0.00392157}}
+OWN = {"preprocessing": {"from_model": True}}
+ONNX, FUNCTION = {"source": "onnx", "name": "small.onnx"}, {"source": "python", "name": "models.py:small"}
+WEIGHTS = {"weights": "w.safetensors"}
+TIMM = {"source": "timm", "name": "resnet10t", **WEIGHTS, "arguments": {}}
+
+
+@pytest.mark.parametrize(
+    ("options", "of_functions"),
+    [({"pixels": "0-1"}, SCALE), ({"pixels": "0-255"}, {}), ({"model": "timm/resnet18"}, {})],
+    ids=["0-1", "0-255", "a backbone that states its own"],
+)
+def test_candidates_get_the_pixels_that_they_were_trained_on(folder, options, of_functions):
+    """A model of timm states its own; functions and files get those that the user names."""
     pictures(folder / "p", "ab")
     for name in ("small.onnx", "w.safetensors"):
         (folder / name).write_bytes(b"")
-    found = look("p", pixels="0-1", candidates=["small.onnx", "models.py:small=w.safetensors"])
+    given = ["small.onnx", "models.py:small=w.safetensors", "timm/resnet10t=w.safetensors"]
+    model = {"weights": "w.safetensors"} if "model" in options else {}
+    found = look("p", **options, **model, candidates=given)
     assert recipe_of(found, folder)["dynamic_exit"]["tiny_saver"]["candidates"] == [
-        {"source": "onnx", "name": "small.onnx"},
-        {"source": "python", "name": "models.py:small", "weights": "w.safetensors", "stage": "small_2"},
+        ONNX | of_functions,
+        FUNCTION | WEIGHTS | of_functions | {"stage": "small_2"},
+        TIMM | OWN,
     ]
+    assert [line for line in found.lines if line.startswith("note: ")] == [
+        f"note: candidate '{name}' gets pixels of 0 to 255, as the files hold them; if it was trained on others, set "
+        "its `preprocessing`"
+        for name in ("small", "small")
+        if "model" in options
+    ]
+
+
+def test_candidates_of_arrays_have_no_pixels(folder):
+    np.savez(folder / "a.npz", x=np.random.default_rng(0).normal(size=(20, 1, 9)), y=np.arange(20) % 4)
+    found = look("a.npz", candidates=["models.py:small"])
+    assert recipe_of(found, folder)["dynamic_exit"]["tiny_saver"]["candidates"] == [FUNCTION]
 
 
 REFUSED = [

@@ -36,7 +36,8 @@ _Splits = Annotated[str | None, typer.Option(help="train=NAME,calibration=NAME,t
 _TextColumn = Annotated[str | None, typer.Option(help="column of texts; default: found")]
 _LabelColumn = Annotated[str | None, typer.Option(help="column of labels; default: found")]
 _Pixels = Annotated[
-    str | None, typer.Option(help="range that file.py:function was trained on: 0-255, 0-1, -1-1 or imagenet")
+    str | None,
+    typer.Option(help="pixels that functions and .onnx candidates were trained on: 0-255, 0-1, -1-1 or imagenet"),
 ]
 _Size = Annotated[str | None, typer.Option(help="side of pictures in pixels, or height,width; default: the model's")]
 _Seed = Annotated[int, typer.Option(min=0, help="of the recipe; draws the splits")]

@@ -114,8 +114,8 @@ class ImageDecoder:
     def _leave_out(self, file: ImageFile, error: DataError) -> None:
         self._bad[str(file)] = str(error)
         if len(self._bad) > self.max_bad:
-            more = f"; it is one of more than `max_bad: {self.max_bad}`" if self.max_bad else ""
-            raise DataError(f"{error}{more}")
+            more = f"it is one of more than `max_bad: {self.max_bad}`"
+            raise DataError(f"{error}; {more if self.max_bad else 'a recipe may leave some out by `data.max_bad`'}")
 
     def __call__(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Decode the images of a split, each split once.
@@ -186,10 +186,9 @@ class ImageDecoder:
     def _note_all(self) -> None:
         count = sum(len(files) for files in self.files.values())
         if self.form.resizing is not None:
-            known = len(self._sizes)
-            self.note(
-                f"images have {known} sizes, such as {self._sizes[0]} and {self._sizes[-1]}: {self.form.resizing}"
-            )
+            first, *others = self._sizes
+            sizes = f"{len(self._sizes)} sizes, such as {first} and {others[-1]}" if others else f"the size {first}"
+            self.note(f"images have {sizes}: {self.form.resizing}")
         if self._bad:
             self.note(f"{len(self._bad)} of {count} images were left out: {next(iter(self._bad.values()))}")
         if self._rotated:

@@ -30,7 +30,8 @@ class Request:
         splits: As ``train=a,calibration=b,test=c``; None finds them.
         text_column: None finds it.
         label_column: None finds it.
-        pixels: Range of pixels that a model of the user's was trained on; None asks if it matters.
+        pixels: Range of pixels that a model of the user's, and candidates that are none of timm or Hugging Face, were
+            trained on; None asks if it matters.
         size: Side of the images in pixels, or ``height,width``; None asks if it matters.
     """
 
@@ -54,12 +55,14 @@ class Found:
         data: The data.
         preprocessing: What is done to images.
         candidates: Entries of the recipe.
+        notes: What the user should look at, one sentence each.
     """
 
     model: FoundModel
     data: FoundData
     preprocessing: Mapping[str, Any]
     candidates: Sequence[Mapping[str, Any]]
+    notes: Sequence[str] = ()
 
     @property
     def lines(self) -> list[str]:
@@ -70,7 +73,7 @@ class Found:
             f"data: {self.data.described}",
             f"splits: {self.data.splits.described}",
         ]
-        return lines + [f"note: {note}" for note in self.data.notes]
+        return lines + [f"note: {note}" for note in (*self.data.notes, *self.notes)]
 
 
 def look_at(request: Request, ask: Ask = refuse_to_guess) -> Found:
@@ -87,7 +90,26 @@ def look_at(request: Request, ask: Ask = refuse_to_guess) -> Found:
     model = find_model(request.model, request.weights)
     model = _fit_classes(model, data, request.weights)
     preprocessing = _preprocessing(request, model, data, ask) if data.holds == "images" else {}
-    return Found(model, data, preprocessing, _with_own_names([find_candidate(each) for each in request.candidates]))
+    candidates = [find_candidate(each) for each in request.candidates]
+    of_images = [_of_candidate(each, preprocessing) if data.holds == "images" else {} for each in candidates]
+    unknown = [each.short_name for each, steps in zip(candidates, of_images, strict=True) if steps is None]
+    entries = [
+        {**each.stanza, **({"preprocessing": steps} if steps else {})}
+        for each, steps in zip(candidates, of_images, strict=True)
+    ]
+    notes = [
+        f"candidate '{name}' gets pixels of 0 to 255, as the files hold them; if it was trained on others, set its "
+        "`preprocessing`"
+        for name in unknown
+    ]
+    return Found(model, data, preprocessing, _with_own_names(entries), notes)
+
+
+def _of_candidate(candidate: FoundModel, backbone: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the preprocessing of a candidate: its own, else the backbone's; None if neither is known."""
+    if candidate.states_pixels:
+        return {"from_model": True}
+    return None if "from_model" in backbone else backbone
 
 
 def _with_own_names(candidates: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

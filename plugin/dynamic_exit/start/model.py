@@ -89,8 +89,8 @@ def find_model(name: str, weights: str | None) -> FoundModel:
     return FoundModel({"source": "transformers", "name": name, **given}, f"{name} of Hugging Face", None, None, True)
 
 
-def find_candidate(name: str) -> dict[str, Any]:
-    """Return the entry of a recipe's `candidates` for a small model.
+def find_candidate(name: str) -> FoundModel:
+    """Find out where a small model comes from: as `find_model`, or an .onnx file; ``=FILE`` behind it names weights.
 
     Raises:
         ModelError: There is no such model.
@@ -98,9 +98,9 @@ def find_candidate(name: str) -> dict[str, Any]:
     if name.endswith(".onnx"):
         if not Path(name).expanduser().is_file():
             raise ModelError(f"candidate '{name}' does not exist; check the path")
-        return {"source": "onnx", "name": name}
+        return FoundModel({"source": "onnx", "name": name}, f"the ONNX file {name}")
     name, _, weights = name.partition("=")
-    return dict(find_model(name, weights or None).stanza)
+    return find_model(name, weights or None)
 
 
 def _from_function(name: str, given: Mapping[str, str]) -> FoundModel:
