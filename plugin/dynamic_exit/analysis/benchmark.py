@@ -9,12 +9,14 @@ import numpy as np
 
 from ..artifact.folder import MODEL_FILE, POINTS_FILE
 from ..artifact.manifest import CONFIG_FILE, Manifest, read_manifest
-from ..chain.names import FINAL, HIDDEN
+from ..chain.names import FINAL
 from ..chain.walk import Runnable, chain_steps, walk
+from ..cost import ExitCost, chain_cost
 from ..errors import DataError, ExportError
 from ..guarantee.drop_checks import standard_error
 from ..points.operating_point import BACKBONE, OperatingPoint, OperatingPoints, point_thresholds
 from ..recipe.target_registry import DEFAULT_TARGET, TARGETS, TargetKind
+from ..records.stage_table import exit_cost
 from ..report.descriptions import Benchmark, BenchmarkRow
 from ..runtime.stages import FLOAT, NamedPart
 from ..targets.base import Feeds
@@ -234,20 +236,15 @@ def ideal_seconds(
     Returns:
         Seconds per sample.
     """
-    stages: list[tuple[str, list[NamedPart]]] = [(part.name, [part]) for part in chain.savers]
-    begun = 0  # first segment that no stage so far has run
-    for part, behind in chain.exits:
-        stages.append((part.name, [*chain.segments[begun : behind + 1], part]))
-        begun = behind + 1
-    stages.append((FINAL, list(chain.segments[begun:])))
-    total, reaching, waiting = 0.0, 1.0, 0.0
-    for name, parts in stages:
-        on = name in used or name == FINAL
-        waiting += sum(seconds[part.name] for part in parts if on or part.output_kind == HIDDEN)
-        if on:  # segments before an exit that is off run with those behind it
-            total, waiting = total + reaching * waiting, 0.0
-            reaching -= exit_rates.get(name, 0.0)
-    return total
+    costs = chain_cost(
+        {part.name: seconds[part.name] for part in chain.savers},
+        [seconds[part.name] for part in chain.segments],
+        {part.name: ExitCost(place, seconds[part.name]) for part, place in chain.exits},
+        unit="seconds",
+    )
+    stages = [name for name in chain.stages if name in used] + [FINAL]
+    own, prefix = (np.array([each[name] for name in stages]) for each in (costs.own, costs.prefix))
+    return float(exit_cost(own, prefix) @ [exit_rates.get(name, 0.0) for name in stages])
 
 
 def _part_feeds(parts: BenchmarkParts, batch: Feeds) -> dict[str, Feeds]:

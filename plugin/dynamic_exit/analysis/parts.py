@@ -16,6 +16,7 @@ from ..artifact.manifest import Manifest
 from ..artifact.runner import LoadPart, SegmentsRunner, open_runner
 from ..chain.names import HIDDEN
 from ..chain.spec import by_role
+from ..chain.thresholds import STAGE_OFF
 from ..chain.walk import Runnable, chain_steps, walk
 from ..errors import ExportError
 from ..onnx.links import without_links
@@ -157,7 +158,7 @@ def file_parts(folder: Path, manifest: Manifest | None, open_model: OpenModel) -
         segments=[part for role, part in float_parts.items() if role.startswith("segment")],
         exits=[(float_parts[f"exit{place}"], index) for place, (_, index) in enumerate(shipped.exits)],
     )
-    dynamic = stitch(in_float, inputs, classes, [np.inf] * len(shipped.stages), {})
+    dynamic = stitch(in_float, inputs, classes, [STAGE_OFF] * len(shipped.stages), {})
     return OpenedParts([opened(in_float, dynamic), opened(shipped, file)], twin, note)
 
 

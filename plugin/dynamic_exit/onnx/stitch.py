@@ -15,6 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..chain.names import FINAL, HIDDEN, LOGITS, MEMORY
+from ..chain.thresholds import STAGE_OFF
 from ..errors import ExportError, first_line
 from .external_data import for_onnx
 from .graph_builder import GraphBuilder
@@ -80,7 +81,7 @@ class _Stitcher:
         main, count = self.main, len(self.chain.stages)
         main.add("Shape", self.inputs[0].name, start=0, end=1, out=_ALL)
         if count:
-            on = main.add("Less", "thresholds", main.constant(np.inf, np.float32), out="stages_on")
+            on = main.add("Less", "thresholds", main.constant(STAGE_OFF, np.float32), out="stages_on")
             sizes = main.constant([1] * count, np.int64)
             for source, parts in (("thresholds", "threshold"), (on, "on")):
                 names = [f"{parts}_{index}" for index in range(count)]
@@ -89,7 +90,7 @@ class _Stitcher:
         for position in filter(self.readers.get, self.readers):
             limits = main.add("Gather", "thresholds", main.constant(self.readers[position], np.int64), axis=0)
             least = main.add("ReduceMin", limits, main.constant([0], np.int64), keepdims=0)
-            main.add("Less", least, main.constant(np.inf, np.float32), out=f"tap_on_{position}")
+            main.add("Less", least, main.constant(STAGE_OFF, np.float32), out=f"tap_on_{position}")
 
     def _backbone(self, index: int, state: _State) -> _State:
         """Add all that follows the savers in one branch, which costs one comparison if no row remains."""
@@ -297,8 +298,7 @@ def _length(block: GraphBuilder, state: _State) -> str:
 
 def _width(tap: Part) -> int:
     """Return the number of features of a tap."""
-    (width,) = tap.output_shape
-    return int(width)
+    return int(tap.output_shape[0])
 
 
 def _else_shape(shape: Sequence[int | str]) -> list[int | str]:

@@ -10,6 +10,12 @@ import numpy as np
 Stages = tuple[int, ...]
 
 
+def exit_cost(own_cost: np.ndarray, prefix_cost: np.ndarray) -> np.ndarray:
+    """Return what a sample costs that exits at each stage in use, the final last: float64 (m,), as both arguments."""
+    costs: np.ndarray = np.cumsum(own_cost) + prefix_cost
+    return costs
+
+
 @dataclass(frozen=True, eq=False)
 class StageTable:
     """The S stages of a chain in order: savers, exits by position, final.
@@ -124,7 +130,7 @@ class StageTable:
         A sample pays the own cost of all stages up to its exit and the prefix cost of the stage where it exits.
         """
         chain = [*stages, self.final]
-        return np.cumsum(self.own_cost[chain]) + self.prefix_cost[chain]
+        return exit_cost(self.own_cost[chain], self.prefix_cost[chain])
 
     def extensions(self, stages: Stages) -> Iterator[Stages]:
         """Yield every valid chain with one stage more.

@@ -124,7 +124,4 @@ def _front(records: Records, fuse: Evidence) -> list[Point]:
 
 def _consensus(records: Records) -> np.ndarray:
     """int64 (N,): the class with the largest mean probability over all stages."""
-    total = np.zeros((len(records), 1 + int(records.topk_classes.max())))
-    for classes, probabilities in zip(records.topk_classes, records.topk_probabilities, strict=True):
-        total[np.arange(len(records))[:, None], classes] += probabilities
-    return total.argmax(axis=1).astype(np.int64)
+    return Evidence("mean").on(records).search(tuple(range(len(records.stages))))[0]

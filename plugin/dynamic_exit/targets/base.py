@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..artifact.manifest import Manifest
-from ..chain.names import HIDDEN
+from ..chain.walk import Runnable, Step, chain_steps, walk
 from ..core import distributed
 from ..core.batching import DEFAULT_BATCH_SIZE, batches
 from ..core.cache import Cache
@@ -226,17 +226,22 @@ class Exporter(ABC, Generic[PartT]):
             ExportError: A segment cannot be exported or quantized.
         """
         stages: list[Stage] = []
-        hidden = np.empty(0, np.float32)
-        for index, segment in enumerate(backbone.segments):
-            names = segment.input_names
-            feeds, name = None, f"segment{index}"
-            if quantize and self.quantization is not None:
-                feeds = {name: hidden if name == HIDDEN else self.calibration[name] for name in names}
-                hidden = _run_segment(segment, [torch.from_numpy(feeds[name]) for name in names])
-            request = ExportRequest(name, segment, names, segment.output_kind, segment.example_inputs, feeds)
-            stage = self.export_stage(request)
-            stages.append(stage)
-            logger.info(f"segment {index + 1} of {len(backbone.segments)}: {stage.macs / 1e6:.2f} M multiply-adds")
+        count, calibrated = len(backbone.segments), quantize and self.quantization is not None
+
+        def export(step: Step, part: Runnable, arguments: Sequence[np.ndarray]) -> np.ndarray | None:
+            segment, names = backbone.segments[step.place], part.input_names
+            feeds = dict(zip(names, arguments, strict=True)) if calibrated else None
+            request = ExportRequest(
+                f"segment{step.place}", segment, names, segment.output_kind, segment.example_inputs, feeds
+            )
+            stages.append(self.export_stage(request))
+            logger.info(f"segment {step.place + 1} of {count}: {stages[-1].macs / 1e6:.2f} M multiply-adds")
+            if not calibrated or len(stages) == count:
+                return None
+            return _run_segment(segment, [*map(torch.from_numpy, arguments)])
+
+        segments = [Runnable(segment, segment.input_names) for segment in backbone.segments]
+        walk(chain_steps((), segments, (), {}), self.calibration, call=export)
         return stages
 
     def export_saver(

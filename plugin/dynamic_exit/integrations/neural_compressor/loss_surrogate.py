@@ -10,7 +10,7 @@ import numpy as np
 
 from ...chain.evaluation import evaluate
 from ...chain.evidence import Evidence
-from ...chain.thresholds import Configuration
+from ...chain.thresholds import STAGE_OFF, Configuration
 from ...errors import OperatingPointError
 from ...records import Records
 
@@ -139,8 +139,8 @@ def _neighbors(around: Sequence[float]) -> Iterator[Thresholds]:
     """The points that differ in one or two thresholds, each moved up, down, on or off."""
     steps = [
         _FIRST_THRESHOLDS
-        if value == np.inf
-        else (*(1 - (1 - value) * step for step in _STEPS if (1 - value) * step < 1), np.inf)
+        if value == STAGE_OFF
+        else (*(1 - (1 - value) * step for step in _STEPS if (1 - value) * step < 1), STAGE_OFF)
         for value in around
     ]
     for count in (1, 2):
