@@ -30,6 +30,7 @@ FLOORS = (
     "data",
     "report",
     "artifact",
+    "card",
     "targets",
     "candidates",
     "pipeline",

@@ -45,6 +45,14 @@ def plain(tmp_path_factory):
     return ran(tmp_path_factory.mktemp("float"), **changes)
 
 
+def test_the_code_of_the_card_runs_in_the_folder(int8, monkeypatch, capsys):
+    folder = int8[1].folder
+    monkeypatch.chdir(folder)
+    exec((folder / "README.md").read_text().split("```python\n")[1].split("```")[0], {})  # noqa: S102
+    assert "tokenizer(" in (folder / "README.md").read_text()
+    assert capsys.readouterr().out.startswith("['")
+
+
 def opened(result):
     session = onnxruntime.InferenceSession(str(result.folder / "model.onnx"), providers=["CPUExecutionProvider"])
     return session, json.loads(session.get_modelmeta().custom_metadata_map["stages"])

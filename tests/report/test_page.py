@@ -1,14 +1,10 @@
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import tiny
-import yaml
 
 from dynamic_exit import load_runner
-from dynamic_exit.artifact.manifest import TEXT, Manifest
-from dynamic_exit.artifact.model_card import model_card
-from dynamic_exit.core.processor import instruction_set
+from dynamic_exit.card import model_card
 from dynamic_exit.modeling import DynamicExitModelConfig
 from dynamic_exit.points.operating_point import Baseline, OperatingPoints
 from dynamic_exit.report.metrics import Metrics
@@ -177,54 +173,3 @@ def test_names_are_escaped():
     page = Tables(report_page("<script>alert(1)</script>", points, Metrics.model_validate(metrics)))
     assert page.title == "<script>alert(1)</script>, dynamic"
     assert page.tables[0][1][0] == "<b>&"
-
-
-def test_the_card_holds_the_table_and_its_own_header(ran):
-    text = (ran.folder / "README.md").read_text()
-    _, front, body = text.split("---\n", 2)
-    assert yaml.safe_load(front)["pipeline_tag"] == "image-classification"
-    table = metrics_table(ran.result.metrics)
-    first, by_class = body.split("Accuracy by class")
-    lines = [line for line in first.splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert cells[0] == [cell.strip() for cell in table.header]
-    assert cells[2:] == table.rows
-    assert f'set_operating_point("{ran.result.points.names[0]}")' in body
-    config = DynamicExitModelConfig.from_pretrained(ran.folder)
-    assert text == model_card("models.py:backbone", config.manifest, ran.result.points, ran.result.metrics)
-
-
-def test_the_card_says_which_runtime_and_processor_its_figures_are_for(ran):
-    config, metrics = DynamicExitModelConfig.from_pretrained(ran.folder), ran.result.metrics
-    assert metrics.timing.oldest_runtime == "1.18"
-    assert "onnxruntime (1.18 or newer" in (Path(__file__).parents[2] / "README.md").read_text()
-    assert metrics.timing.instruction_set == instruction_set()
-    timing = {"machine": "x86_64", "instruction_set": "AVX2", "oldest_runtime": "1.18"}
-    older = {"machine": "x86_64", "instruction_set": "", "oldest_runtime": ""}
-    needs = "It needs onnxruntime 1.18 or newer. The processor was x86_64 with AVX2: on another one times differ"
-    measured = "; `dynamic-exit evaluate` measures it."
-    for numerics, values, said in (
-        ("int8", timing, f"\n\n{needs}, and int8 may answer otherwise there{measured}\n"),
-        ("float", timing, f"\n\n{needs}{measured}\n"),
-        ("int8", older, "half the distance of the quartiles.\n"),
-    ):
-        manifest = config.manifest.model_copy(update={"numerics": numerics})
-        changed = metrics.model_copy(
-            update={
-                "timing": metrics.timing.model_copy(update=values),
-                "notes": [],
-                "class_names": [],
-                "class_samples": [],
-            }
-        )
-        assert model_card("net", manifest, ran.result.points, changed).endswith(said)
-
-
-def test_the_card_of_text_and_of_segments_shows_how_to_call_them(ran):
-    inputs = [{"name": name, "dtype": "int64", "shape": ["length"]} for name in ("input_ids", "attention_mask")]
-    manifest = Manifest(task=TEXT, inputs=inputs, chain=None, stages=(), layout="segments", target="onnxruntime")
-    text = model_card("words", manifest, ran.result.points, ran.result.metrics)
-    assert "\npipeline_tag: text-classification\n" in text
-    assert "import DynamicExitModelForSequenceClassification\n" in text
-    assert "answer = model(input_ids=input_ids, attention_mask=attention_mask)  # " in text
-    assert "half the distance of the quartiles; times are those of the same stages in one file.\n" in text

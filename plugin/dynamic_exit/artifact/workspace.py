@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from ..core import distributed
@@ -18,7 +19,6 @@ from ..report.page import report_page
 from ..sources.tokenizer import save_tokenizer, text_decoder
 from .folder import POINTS_FILE, RECIPE_FILE
 from .manifest import IMAGES, Manifest
-from .model_card import model_card
 from .model_config import DynamicExitModelConfig
 from .output_folder import OutputFolder
 from .output_lock import OutputLock
@@ -128,7 +128,14 @@ class Workspace:
         """Remove the temporary folder, on machines without the main process."""
         shutil.rmtree(self.partial, ignore_errors=True)
 
-    def finish(self, run_inputs: RunInputs, manifest: Manifest, points: OperatingPoints, metrics: Metrics) -> Path:
+    def finish(
+        self,
+        run_inputs: RunInputs,
+        manifest: Manifest,
+        points: OperatingPoints,
+        metrics: Metrics,
+        card: Callable[[Manifest], str],
+    ) -> Path:
         """Write all other files, remove the training state, and rename the folder.
 
         Args:
@@ -136,6 +143,7 @@ class Workspace:
             manifest: Of the model, whose files are already written.
             points: The operating points.
             metrics: All measurements.
+            card: Returns the model card of the finished manifest.
 
         Returns:
             The output folder.
@@ -157,7 +165,7 @@ class Workspace:
         (self.partial / RECIPE_FILE).write_text(recipe_text(recipe, directory), encoding="utf-8")
         title = Path(recipe.model.name).name
         (self.partial / "report.html").write_text(report_page(title, points, metrics), encoding="utf-8")
-        (self.partial / "README.md").write_text(model_card(title, manifest, points, metrics), encoding="utf-8")
+        (self.partial / "README.md").write_text(card(manifest), encoding="utf-8")
         shutil.rmtree(self.work)
         self._log.end()
         self.output.complete()

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from torch import nn
 
+from ..artifact.manifest import Manifest
 from ..artifact.workspace import Workspace
 from ..candidates.pool import CandidatePool
+from ..card import dataset_name, model_card
 from ..core import distributed
 from ..core.cache import Cache
 from ..core.logging import Step, log_step, silenced
@@ -24,6 +26,7 @@ from ..points.operating_point import OperatingPoints
 from ..recipe.recipe import Recipe
 from ..records import Records
 from ..report.metrics import Metrics
+from ..sources.models.base import find_origin
 from ..targets.base import Target
 from ..targets.measure import measure
 from .ending import drop_unreached
@@ -245,7 +248,13 @@ def _finish(
         finished = FinishedModel(stages, points, agreements, measured, written_chain.test, replacement)
         metrics = collect_metrics(recorded, finished, search, time.perf_counter() - started)
         metrics = metrics.model_copy(update={"inputs": inputs})
-        return Result(workspace.finish(build.run_inputs, manifest, points, metrics), points, metrics)
+        card = partial(_card, build.run_inputs.recipe, points, metrics)
+        return Result(workspace.finish(build.run_inputs, manifest, points, metrics, card), points, metrics)
+
+
+def _card(recipe: Recipe, points: OperatingPoints, metrics: Metrics, manifest: Manifest) -> str:
+    title, dataset = Path(recipe.model.name).name, dataset_name(recipe.data.path)
+    return model_card(title, manifest, points, metrics, find_origin(recipe.model), dataset)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from torch import nn
 
 from ...errors import ModelError
 from ...passes import MODEL_SOURCES, ModelSource
+from .origin import Origin
 
 Source = TypeVar("Source", bound=ModelSource)
 
@@ -108,6 +109,10 @@ class ModelBuilder(ABC, Generic[Source]):
         """Return the name or folder of the model's own tokenizer, as transformers loads it; None if it has none."""
         return None
 
+    def find_origin(self) -> Origin:
+        """Return where the model's own weights come from, as far as is known without the network."""
+        return Origin()
+
     def explain_untrained(self) -> str | None:
         """Return a note for a backbone with random weights; None, the default, refuses it."""
         return None
@@ -115,6 +120,11 @@ class ModelBuilder(ABC, Generic[Source]):
     def fingerprint(self) -> str:
         """Return what changes with the code that builds the model, besides the model; it is a part of cache keys."""
         return ""
+
+
+def find_origin(source: ModelSource) -> Origin:
+    """Return where the weights of a model come from; nothing is known of those that `weights` names."""
+    return Origin() if source.weights else find_builder(source).find_origin()
 
 
 def find_builder(source: ModelSource) -> ModelBuilder[ModelSource]:

@@ -11,6 +11,7 @@ from torch import nn
 from ...errors import ModelError, first_line, nearest
 from ...passes import ModelKind, ModelSource
 from .base import BuiltModel, ModelBuilder, NativePreprocessing
+from .origin import Origin, read_origin
 
 # what the name of one model with its weights begins with, and that of a model of timm on the hub
 _LOCAL, _HUB_OWNER = "local-dir:", "timm/"
@@ -85,6 +86,18 @@ class TimmBuilder(ModelBuilder[ModelSource]):
             f"the backbone '{self.source.name}' has no trained weights, so that its answers are random; give "
             "`weights`, or `pretrained: true` in its `arguments`"
         )
+
+    def find_origin(self) -> Origin:
+        """Return the name on the hub and the licence of the pretrained configuration, or of the model's card."""
+        import timm
+
+        name = self.source.name
+        if name.startswith(_WITH_WEIGHTS):
+            return read_origin(re.sub(r"^(local-dir|hf[-_]hub):", "", name))
+        config = timm.get_pretrained_cfg(name.removeprefix(_HUB_OWNER))
+        if config is None or not self._arguments.get("pretrained"):
+            return Origin()
+        return Origin(license=config.license or "", base_model=str(config.hf_hub_id or ""))
 
 
 KIND = ModelKind(ModelSource, TimmBuilder)

@@ -11,6 +11,7 @@ from ...graph import check_configuration
 from ...passes import ModelKind, ModelSource
 from .base import BuiltModel, ModelBuilder, NativePreprocessing, read_class_names
 from .files import match_paths
+from .origin import Origin, read_origin
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -103,6 +104,10 @@ class TransformersBuilder(ModelBuilder[ModelSource]):
     def find_tokenizer(self) -> str | None:
         """Return the model's name, as the tokenizer stands beside it."""
         return self.source.name
+
+    def find_origin(self) -> Origin:
+        """Return the name on the hub, and the licence that the model's card states."""
+        return read_origin(self.source.name)
 
 
 KIND = ModelKind(ModelSource, TransformersBuilder)
