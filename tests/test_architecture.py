@@ -20,6 +20,7 @@ FLOORS = (
     "graph",
     "cost",
     "guarantee",
+    "monitoring",
     "search",
     "tuning",
     "runtime",

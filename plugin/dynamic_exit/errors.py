@@ -105,3 +105,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean '{close[0]}'?"
     return f"known are: {', '.join(known)}" if known else "nothing is known here"
+
+
+class MonitorError(DynamicExitError):
+    """A monitor's state or reference that cannot be used, or answers that do not fit it."""

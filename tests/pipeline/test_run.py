@@ -16,7 +16,7 @@ from dynamic_exit.records import Records
 
 FILES = {
     "README.md", "config.json", "metrics.json", "model.onnx", "operating_points.json", "recipe.yaml", "records.npz",
-    "examples.json", "report.html", "run.log",
+    "examples.json", "reference.json", "report.html", "run.log",
 }  # fmt: skip
 
 

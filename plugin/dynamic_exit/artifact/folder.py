@@ -33,6 +33,7 @@ PATTERNS = (
     "metrics.json",
     RECIPE_FILE,
     "records.npz",
+    "reference.json",
     "examples.json",
     "report.html",
     "README.md",

@@ -10,6 +10,7 @@ from ..core import distributed
 from ..core.logging import logging_to
 from ..data.run_inputs import RunInputs
 from ..errors import OutputError
+from ..monitoring.reference import REFERENCE_FILE, Reference
 from ..points.operating_point import OperatingPoints
 from ..recipe.yaml_io import recipe_text
 from ..records import Records
@@ -119,6 +120,10 @@ class Workspace:
     def save_points(self, points: OperatingPoints) -> None:
         """Write the operating points."""
         points.write(self.partial / POINTS_FILE)
+
+    def save_reference(self, reference: Reference) -> None:
+        """Write what live traffic is compared with."""
+        reference.write(self.partial / REFERENCE_FILE)
 
     def save(self, records: Records) -> None:
         """Write the records early, so that a later failure does not lose them."""

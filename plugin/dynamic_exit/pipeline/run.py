@@ -22,6 +22,7 @@ from ..core.process_state import preserve_process_state
 from ..data.run_inputs import RunInputs
 from ..data.split import Split
 from ..errors import DynamicExitError
+from ..monitoring.reference import Reference
 from ..points.operating_point import OperatingPoints
 from ..recipe.recipe import Recipe
 from ..records import Records
@@ -237,6 +238,7 @@ def _finish(
         with log_step(logger, FILE) as step:
             model = target.assemble(stages, points, build.run_inputs)
             workspace.save_points(points)
+            workspace.save_reference(Reference.of(written_chain.test, points, build.run_inputs.classes))
             manifest = model.write(workspace.partial)
             agreements = model.verify(workspace.partial, manifest)
             step.found = "answers as its model does"

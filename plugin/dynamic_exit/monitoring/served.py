@@ -1,0 +1,76 @@
+"""A loaded model that is watched while it serves."""
+
+import logging
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..errors import MonitorError
+from .monitor import Monitor, SwitchableModel
+
+logger = logging.getLogger(__name__)
+
+
+class ServedModel(SwitchableModel, Protocol):
+    """A model as `load_runner` and `from_pretrained` return it."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return answers that have logits, exit_index and confidence."""
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """float32 (S,): the current thresholds."""
+
+
+class MonitoredModel:
+    """Calls a model, and shows its answers to a monitor.
+
+    Some calls are answered by the backbone as well, so that a monitor knows how often both agree without any label.
+
+    Args:
+        model: As `load_runner` and `from_pretrained` return it.
+        monitor: Watches it, and may switch its operating point.
+        check_share: Share of calls that the backbone answers too, in 0..1.
+        seed: Decides which.
+
+    Raises:
+        MonitorError: The share is none, or the monitor is of another model.
+    """
+
+    def __init__(self, model: ServedModel, monitor: Monitor, check_share: float = 0.01, seed: int = 0):
+        if not 0 <= check_share <= 1:
+            raise MonitorError(f"check_share must be in 0..1, such as 0.01; got {check_share}")
+        stages = (*getattr(model, "stages", monitor.reference.stages[:-1]), monitor.reference.stages[-1])
+        if stages != monitor.reference.stages:
+            raise MonitorError(
+                f"the monitor is for the stages {', '.join(monitor.reference.stages)}, the model has "
+                f"{', '.join(stages)}; read the reference of its own folder"
+            )
+        self.model, self.monitor, self.check_share = model, monitor, check_share
+        self._random = np.random.default_rng(seed)
+        monitor.attach(model)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the model answers.
+
+        Args:
+            *args: As the model takes them.
+            **kwargs: As the model takes them; answers at a caller's own thresholds are not watched.
+        """
+        if kwargs.get("thresholds") is not None:
+            return self.model(*args, **kwargs)
+        point = self.model.operating_point.name
+        answers = self.model(*args, **kwargs)
+        if self.model.operating_point.name != point:
+            return answers  # switched meanwhile: by which of both it was answered is unknown
+        classes = np.asarray(answers.logits).argmax(axis=1)
+        self.monitor.observe(point, np.asarray(answers.exit_index), np.asarray(answers.confidence), classes)
+        if self.check_share and self._random.random() < self.check_share:
+            never = np.full(len(self.model.thresholds), np.inf, dtype=np.float32)
+            backbone = self.model(*args, **kwargs, thresholds=never)
+            self.monitor.observe_agreement(point, classes, np.asarray(backbone.logits).argmax(axis=1))
+        return answers
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what else the model has."""
+        return getattr(self.model, name)

@@ -1,0 +1,31 @@
+"""The file of a monitor's state."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..core.atomic_write import atomic_write
+from ..errors import MonitorError, first_line
+
+TYPE, VERSION = "dynamic_exit.monitor", 1
+
+
+def write_state(path: str | Path, state: dict[str, Any]) -> None:
+    """Write a state as JSON, whole or not at all."""
+    with atomic_write(path) as file:
+        file.write(json.dumps({"_type": TYPE, "_version": VERSION, **state}).encode())
+
+
+def read_state(path: str | Path) -> dict[str, Any]:
+    """Read what `write_state` wrote.
+
+    Raises:
+        MonitorError: It is missing, or no such file.
+    """
+    try:
+        state = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise MonitorError(f"state '{path}' cannot be read: {first_line(error)}; begin without it") from error
+    if not isinstance(state, dict) or (state.get("_type"), state.get("_version")) != (TYPE, VERSION):
+        raise MonitorError(f"'{path}' is no state of a monitor of version {VERSION}; begin without it")
+    return state
