@@ -4,8 +4,8 @@ import pytest
 import tiny
 
 from dynamic_exit.analysis.plan import plan
+from dynamic_exit.analysis.plan_tables import duration, plan_lines, plan_tables
 from dynamic_exit.recipe import read_recipe
-from dynamic_exit.report.plan import duration, plan_lines, plan_tables
 
 # convolutions of 3 x 3 on 36 places, and the linear layer
 MULTIPLY_ADDS = 36 * 9 * (1 * 2 + 2 * 4 + 4 * 8 + 8 * 8) + 4 * 8 * 3

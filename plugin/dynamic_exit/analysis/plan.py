@@ -23,7 +23,7 @@ from ..pipeline.backbone import cut_backbone
 from ..pipeline.inputs import load_run_inputs
 from ..pipeline.static_passes import apply_static_passes
 from ..recipe.recipe import Recipe
-from ..report.plan import (
+from .plan_tables import (
     CandidatePlan,
     HeadPlan,
     Plan,

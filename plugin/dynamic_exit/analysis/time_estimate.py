@@ -17,8 +17,8 @@ from ..passes.tiny_saver.makers import TrainedMakerStanza
 from ..passes.training import as_model_input
 from ..pipeline.steps import BACKBONE, EXITS, FIGURES, FILE, POINTS, RECORDS, SAVERS, STATIC, STATIC_SEARCH
 from ..recipe.recipe import Recipe
-from ..report.plan import StepPlan
 from ..targets.stage_costs import TIME_LIMIT
+from .plan_tables import StepPlan
 
 # the steps of a plan, as a run calls them; one step of a plan is two of a run
 _STEPS = {

@@ -16,13 +16,13 @@ from ..recipe.yaml_io import recipe_text
 from ..records import Records
 from ..report.examples import EXAMPLES_FILE, show_samples, write_examples
 from ..report.metrics import METRICS_FILE, Metrics
-from ..report.page import report_page
 from ..sources.tokenizer import save_tokenizer, text_decoder
 from .folder import POINTS_FILE, RECIPE_FILE
 from .manifest import IMAGES, Manifest
 from .model_config import DynamicExitModelConfig
 from .output_folder import OutputFolder
 from .output_lock import OutputLock
+from .report_file import write_report
 from .run_log import LOG_FILE, RunLog
 
 logger = logging.getLogger(__name__)
@@ -137,7 +137,6 @@ class Workspace:
         self,
         run_inputs: RunInputs,
         manifest: Manifest,
-        points: OperatingPoints,
         metrics: Metrics,
         card: Callable[[Manifest], str],
     ) -> Path:
@@ -146,7 +145,6 @@ class Workspace:
         Args:
             run_inputs: The recipe and its samples.
             manifest: Of the model, whose files are already written.
-            points: The operating points.
             metrics: All measurements.
             card: Returns the model card of the finished manifest.
 
@@ -168,8 +166,7 @@ class Workspace:
         self._save_examples(run_inputs, metrics)
         directory = self.output.directory
         (self.partial / RECIPE_FILE).write_text(recipe_text(recipe, directory), encoding="utf-8")
-        title = Path(recipe.model.name).name
-        (self.partial / "report.html").write_text(report_page(title, points, metrics), encoding="utf-8")
+        write_report(self.partial)
         (self.partial / "README.md").write_text(card(manifest), encoding="utf-8")
         shutil.rmtree(self.work)
         self._log.end()

@@ -188,6 +188,6 @@ def _nothing(record: logging.LogRecord) -> bool:
 
 def _duration(seconds: float) -> str:
     """Format seconds as `plan` does, short ones more finely."""
-    from ..report.plan import duration
+    from ..analysis.plan_tables import duration
 
     return f"{seconds:.1f} s" if seconds < 9.95 else duration(seconds)

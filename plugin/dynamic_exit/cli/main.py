@@ -15,7 +15,7 @@ from ..core.batching import DEFAULT_BATCH_SIZE
 from ..core.launcher import is_rank_zero
 from ..core.process_state import preserve_process_state
 from ..errors import DynamicExitError, RecipeError, nearest
-from . import start
+from . import reporting, start
 from .garbage import rare_searches
 from .options import (
     Folder,
@@ -98,6 +98,8 @@ def _command(
 
 app.command()(start.compress)
 app.command()(start.init)
+app.command()(reporting.report)
+app.command()(reporting.compare)
 
 
 @app.command()
@@ -150,7 +152,7 @@ def plan(
 ) -> None:
     """Show what a recipe would run, with shapes, costs and estimated times; nothing but the cache is written."""
     from ..analysis.plan import plan as plan_recipe
-    from ..report.plan import plan_lines, plan_tables
+    from ..analysis.plan_tables import plan_lines, plan_tables
 
     with terminal_log(quiet, verbose):
         found = plan_recipe(load_recipe(recipe, override))

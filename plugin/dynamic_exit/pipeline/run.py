@@ -251,7 +251,7 @@ def _finish(
         metrics = collect_metrics(recorded, finished, search, time.perf_counter() - started)
         metrics = metrics.model_copy(update={"inputs": inputs})
         card = partial(_card, build.run_inputs.recipe, points, metrics)
-        return Result(workspace.finish(build.run_inputs, manifest, points, metrics, card), points, metrics)
+        return Result(workspace.finish(build.run_inputs, manifest, metrics, card), points, metrics)
 
 
 def _card(recipe: Recipe, points: OperatingPoints, metrics: Metrics, manifest: Manifest) -> str:

@@ -139,7 +139,7 @@ def choose_examples(test: Records, point: OperatingPoint, count: int) -> list[Ex
     lost = ~correct & (backbone == labels) & (found.exit_index < len(test.stages) - 1)
     kinds = {
         "early": (early & correct, -found.confidence),
-        "late": (last & ~early, found.confidence),
+        "late": (last & ~early & ~lost, found.confidence),
         "lost": (lost, -found.confidence),
     }
     return [

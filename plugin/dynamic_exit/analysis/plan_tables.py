@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
-from .tables import Table
+from ..report.tables import Table
 
 
 class HeadPlan(TypedDict):
