@@ -1,3 +1,7 @@
+from collection_hooks import pytest_collection, pytest_runtest_teardown  # noqa: F401  # first: it turns searches off
+
+# isort: split
+
 import dataclasses
 import subprocess
 import sys
@@ -6,7 +10,6 @@ from pathlib import Path
 
 import filelock
 import pytest
-from collection_hooks import pytest_collection, pytest_runtest_teardown  # noqa: F401  # pytest finds them here
 from fast_timing import fast_timing
 from outside_data import DATA, VARIABLE
 from workers import shared_folder

@@ -2,10 +2,9 @@
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import fork_server
 import pytest
 import torch
 from outside_data import DATA, needs
@@ -21,10 +20,12 @@ pytestmark = needs("cifar10", "CIFAR-10")
 
 
 def test_the_benchmark_prunes_to_its_goal_and_saves_what_it_made(tmp_path):
-    command = [sys.executable, ROOT / "integration_tests" / "benchmarks" / "pruning.py", "--threads", "1"]
+    path = ROOT / "integration_tests" / "benchmarks" / "pruning.py"
+    script = f"import runpy; runpy.run_path({str(path)!r}, run_name='__main__')"
     options = ["--set", f"data.splits={FEW}", "--set", "pruning.fine_tune.epochs=1", "--save", tmp_path / "pruned"]
     surroundings = {**os.environ, "DYNAMIC_EXIT_DATA": str(DATA)}
-    done = subprocess.run([*command, *options], capture_output=True, text=True, env=surroundings, check=True)
+    done = fork_server.run(script, "--threads", "1", *options, environment=surroundings)
+    assert done.returncode == 0, done.stderr
     before, after, fewer = re.search(r"(\S+) M before, (\S+) M after, (\S+)% fewer", done.stdout).groups()
     assert (float(before), float(fewer) >= 40) == (125.5, True)
     resnet = load_function(f"{ROOT / 'recipes' / 'cifar10' / 'models.py'}:resnet")

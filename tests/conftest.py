@@ -1,3 +1,7 @@
+from collection_hooks import pytest_collection, pytest_runtest_teardown  # noqa: F401  # first: it turns searches off
+
+# isort: split
+
 import dataclasses
 import json
 import os
@@ -8,7 +12,6 @@ import filelock
 import pytest
 import tiny
 import torch
-from collection_hooks import pytest_collection, pytest_runtest_teardown  # noqa: F401  # pytest finds them here
 from fast_timing import fast_timing
 from log_lines import log_lines
 from workers import shared_folder
