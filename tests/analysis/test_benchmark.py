@@ -7,23 +7,18 @@ import pytest
 import tiny
 
 from dynamic_exit.analysis.benchmark import benchmark_folder, ideal_seconds
+from dynamic_exit.chain.spec import ChainSpec, StageSpec
 from dynamic_exit.errors import DataError, ExportError, OperatingPointError
-from dynamic_exit.onnx.model_parts import ModelParts
-from dynamic_exit.onnx.part import Part
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe import read_recipe
 
-
-def part(name, output_kind="hidden"):
-    return Part(name, None, (), output_kind)
-
-
-CHAIN = ModelParts(
-    [part("a", "logits"), part("b", "logits")],
-    [part("s0"), part("s1"), part("s2"), part("s3", "logits")],
-    [(part("e", "logits"), 0), (part("f", "logits"), 0), (part("g", "logits"), 2)],
+PLACES = {"a": -1, "b": -1, "e": 0, "f": 0, "g": 2}
+CHAIN = ChainSpec(
+    inputs=("x",),
+    segments=(("x",), *(("hidden",),) * 3),
+    stages=tuple(StageSpec(name=name, position=place, inputs=("x",)) for name, place in PLACES.items()),
 )
-SECONDS = {"a": 1, "b": 2, "s0": 10, "s1": 20, "s2": 30, "s3": 40, "e": 3, "f": 4, "g": 5}
+SECONDS = {"a": 1, "b": 2, "segment0": 10, "segment1": 20, "segment2": 30, "segment3": 40, "e": 3, "f": 4, "g": 5}
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,10 @@ def rename(config):
     config["chain"]["stages"][0]["name"] = "other"
 
 
+def move_tap(config):
+    config["chain"]["taps"] = [{"position": 0, "inputs": ["hidden"]}]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -63,6 +67,20 @@ def test_a_manifest_that_says_something_else_than_the_file_is_refused(change, me
         inspect_folder(folder)
     assert message in str(refused.value) and "\n" not in str(refused.value)
     assert str(refused.value).endswith("; export it anew")
+
+
+def test_stages_that_do_not_fit_the_files_are_refused_by_who_loads(ran, ran_segments, tmp_path):
+    for name, of, change, message in (
+        ("single", ran, rename, "config.json names the stages other, "),
+        ("segments", ran_segments, move_tap, "does not fit the files beside it: exit "),
+    ):
+        folder = shutil.copytree(of.folder, tmp_path / name)
+        config = json.loads((folder / "config.json").read_text())
+        change(config)
+        (folder / "config.json").write_text(json.dumps(config))
+        for load in (DynamicExitModelForImageClassification.from_pretrained, load_runner):
+            with pytest.raises(ExportError, match=message):
+                load(folder)
 
 
 def test_a_file_without_a_manifest_says_what_it_is(ran, tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 from ..artifact.folder import MODEL_FILE, POINTS_FILE
 from ..artifact.manifest import CONFIG_FILE, Manifest, read_manifest
 from ..chain.names import FINAL
+from ..chain.spec import ChainSpec
 from ..chain.walk import Runnable, chain_steps, walk
 from ..cost import ExitCost, chain_cost
 from ..errors import DataError, ExportError
@@ -18,10 +19,10 @@ from ..points.operating_point import BACKBONE, OperatingPoint, OperatingPoints, 
 from ..recipe.target_registry import DEFAULT_TARGET, TARGETS, TargetKind
 from ..records.stage_table import exit_cost
 from ..report.descriptions import Benchmark, BenchmarkRow
-from ..runtime.stages import FLOAT, NamedPart
+from ..runtime.stages import FLOAT
 from ..targets.base import Feeds
 from ..targets.measure import Variant, answer, make_call, time_calls, timed_slices
-from .parts import BenchmarkParts, PartChain, file_parts, runner_parts, segment_parts
+from .parts import BenchmarkParts, file_parts, runner_parts, segment_parts
 
 #: Samples in one call that are timed.
 BATCH_SIZES = (1, 8, 64)
@@ -40,7 +41,7 @@ class _Model:
         """Return what answers at a point; for None the backbone alone."""
         if point is None:
             return Variant(self.parts.static)
-        return Variant(self.parts.dynamic, point_thresholds(point, self.parts.chain.stages))
+        return Variant(self.parts.dynamic, point_thresholds(point, self.parts.chain.names))
 
 
 def benchmark_folder(
@@ -168,7 +169,7 @@ class _Table:
 
     def add_row(self, model: _Model, point: OperatingPoint | None) -> None:
         """Add a row without its times; for None it is the backbone alone."""
-        stages = (*model.parts.chain.stages, FINAL)
+        stages = (*model.parts.chain.names, FINAL)
         logits, exits = answer(model.variant(point), self.feeds, len(stages) - 1)
         known = self.labels >= 0
         accuracy = float((logits.argmax(1) == self.labels)[known].mean()) if known.any() else None
@@ -223,7 +224,7 @@ def _part_key(name: str, model: _Model) -> str:
 
 
 def ideal_seconds(
-    chain: PartChain, used: set[str], exit_rates: Mapping[str, float], seconds: Mapping[str, float]
+    chain: ChainSpec, used: set[str], exit_rates: Mapping[str, float], seconds: Mapping[str, float]
 ) -> float:
     """Return the mean time of a sample if nothing but the stages that it needs took time.
 
@@ -231,18 +232,18 @@ def ideal_seconds(
         chain: The parts of the model.
         used: Names of the stages that are on.
         exit_rates: Share of samples that each stage answers, ``final`` included.
-        seconds: Per sample, by part.
+        seconds: Per sample, by stage; of segments by role.
 
     Returns:
         Seconds per sample.
     """
     costs = chain_cost(
-        {part.name: seconds[part.name] for part in chain.savers},
-        [seconds[part.name] for part in chain.segments],
-        {part.name: ExitCost(place, seconds[part.name]) for part, place in chain.exits},
+        {stage.name: seconds[stage.name] for stage in chain.savers},
+        [seconds[f"segment{place}"] for place in range(len(chain.segments))],
+        {stage.name: ExitCost(stage.position, seconds[stage.name]) for stage in chain.exits},
         unit="seconds",
     )
-    stages = [name for name in chain.stages if name in used] + [FINAL]
+    stages = [name for name in chain.names if name in used] + [FINAL]
     own, prefix = (np.array([each[name] for name in stages]) for each in (costs.own, costs.prefix))
     return float(exit_cost(own, prefix) @ [exit_rates.get(name, 0.0) for name in stages])
 
@@ -251,15 +252,16 @@ def _part_feeds(parts: BenchmarkParts, batch: Feeds) -> dict[str, Feeds]:
     """Return what each part takes when a whole batch reaches it."""
     feeds: dict[str, Feeds] = {}
 
-    def part(named: NamedPart) -> Runnable:
+    def part(name: str, input_names: Sequence[str]) -> Runnable:
         def run(*arguments: np.ndarray) -> np.ndarray:
-            feeds[named.name] = dict(zip(named.input_names, arguments, strict=True))
-            return parts.sessions[named.name].run(None, feeds[named.name])[0]
+            feeds[name] = dict(zip(input_names, arguments, strict=True))
+            return parts.sessions[name].run(None, feeds[name])[0]
 
-        return Runnable(run, named.input_names)
+        return Runnable(run, input_names)
 
     chain = parts.chain
-    savers = [(saver.name, part(saver)) for saver in chain.savers]
-    exits = [(head.name, place, part(head)) for head, place in chain.exits]
-    walk(chain_steps(savers, [part(segment) for segment in chain.segments], exits, {}), batch)
+    savers = [(stage.name, part(stage.name, stage.inputs)) for stage in chain.savers]
+    segments = [part(f"segment{place}", names) for place, names in enumerate(chain.segments)]
+    exits = [(stage.name, stage.position, part(stage.name, stage.inputs)) for stage in chain.exits]
+    walk(chain_steps(savers, segments, exits, {}), batch)
     return feeds

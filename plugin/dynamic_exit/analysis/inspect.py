@@ -5,7 +5,7 @@ from pathlib import Path
 
 import onnx
 
-from ..artifact.file_metadata import file_chain
+from ..artifact.file_metadata import file_chain, read_metadata
 from ..artifact.folder import MODEL_FILE, POINTS_FILE, STAGES_FOLDER
 from ..artifact.input_specs import describe_proto
 from ..artifact.manifest import CONFIG_FILE, Manifest, infer_task, read_manifest
@@ -86,7 +86,7 @@ def _read_file(path: Path) -> Manifest:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf raises classes of its own
         raise ExportError(f"'{path}' is no ONNX file; export it anew") from error
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    metadata = read_metadata(model)
     if "stages" not in metadata:
         raise ExportError(f"'{path}' has no metadata 'stages'; it is no dynamic model")
     inputs = tuple(describe_proto(value) for value in model.graph.input if value.name != "thresholds")

@@ -3,19 +3,21 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import onnx
 import torch
 from torch import nn
 
+from ..artifact.file_metadata import file_chain, read_metadata
 from ..artifact.file_runner import Runner
 from ..artifact.folder import MODEL_FILE, POINTS_FILE, check_files
+from ..artifact.input_specs import describe_proto
 from ..artifact.manifest import Manifest
 from ..artifact.runner import LoadPart, SegmentsRunner, open_runner
 from ..chain.names import HIDDEN
-from ..chain.spec import by_role
+from ..chain.spec import ChainSpec, by_role
 from ..chain.thresholds import STAGE_OFF
 from ..chain.walk import Runnable, chain_steps, walk
 from ..errors import ExportError
@@ -25,7 +27,6 @@ from ..onnx.part import Part
 from ..onnx.session import PartSession
 from ..onnx.stitch import stitch
 from ..onnx.unstitch import static_model, unstitch
-from ..runtime.stages import NamedPart
 from ..targets.base import Feeds, Session
 from ..targets.float_twin import PartTransform, Twin, find_twin
 from ..targets.torch import TorchSession
@@ -34,61 +35,18 @@ from ..targets.torch import TorchSession
 OpenModel = Callable[[onnx.ModelProto], Session]
 
 
-class PartChain(Protocol):
-    """The parts of a model in the order in which they run, as `onnx.stitch.ModelParts` holds them."""
-
-    @property
-    def savers(self) -> Sequence[NamedPart]:
-        """Savers in chain order."""
-
-    @property
-    def segments(self) -> Sequence[NamedPart]:
-        """Segments of the backbone, in order."""
-
-    @property
-    def exits(self) -> Sequence[tuple[NamedPart, int]]:
-        """Exit heads, each with the index of the segment after which it stands, by position."""
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """Names of the stages before the final, in the order of thresholds."""
-
-
-@dataclass(frozen=True)
-class _PartNames:
-    """A part of which only the names are known; a `NamedPart`."""
-
-    name: str
-    input_names: tuple[str, ...]
-    output_kind: str
-
-
-@dataclass(frozen=True)
-class _NamedChain:
-    """A chain of such parts; a `PartChain`."""
-
-    savers: Sequence[_PartNames]
-    segments: Sequence[_PartNames]
-    exits: Sequence[tuple[_PartNames, int]]
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """Names of the stages before the final, in the order of thresholds."""
-        return (*(part.name for part in self.savers), *(part.name for part, _ in self.exits))
-
-
 @dataclass(frozen=True)
 class BenchmarkParts:
     """A model as the benchmark runs it.
 
     Attributes:
-        chain: Its parts.
+        chain: Its parts, without taps.
         static: Runs the backbone alone.
         dynamic: Runs the dynamic model.
-        sessions: Run one part each, by name.
+        sessions: Run one part each: by the name of its stage, segments by their role.
     """
 
-    chain: PartChain
+    chain: ChainSpec
     static: Session
     dynamic: Session
     sessions: Mapping[str, Session]
@@ -141,11 +99,14 @@ def file_parts(folder: Path, manifest: Manifest | None, open_model: OpenModel) -
     inputs = [value for value in file.graph.input if value.name != "thresholds"]
     classes = file.graph.output[0].type.tensor_type.shape.dim[1].dim_value
 
-    def opened(chain: ModelParts, dynamic: onnx.ModelProto) -> BenchmarkParts:
-        parts = [*chain.savers, *chain.segments, *(part for part, _ in chain.exits)]
-        static = open_model(static_model(chain.segments, inputs))
-        sessions = {part.name: open_model(part.proto) for part in parts}
-        return BenchmarkParts(chain, static, open_model(dynamic), sessions)
+    chain = file_chain(read_metadata(file), [describe_proto(value) for value in inputs])
+    assert chain is not None, "a file that is taken apart describes its chain"
+
+    def opened(parts: ModelParts, dynamic: onnx.ModelProto) -> BenchmarkParts:
+        named = {part.name: part for part in (*parts.savers, *(part for part, _ in parts.exits))}
+        named |= by_role(parts.segments, (), ())
+        sessions = {name: open_model(part.proto) for name, part in named.items()}
+        return BenchmarkParts(chain, open_model(static_model(parts.segments, inputs)), open_model(dynamic), sessions)
 
     roles = by_role(shipped.segments, shipped.savers, (part for part, _ in shipped.exits))
     twin, note = find_twin(folder, manifest, roles)
@@ -215,21 +176,9 @@ def _benchmark_parts(folder: Path, manifest: Manifest, runner: SegmentsRunner, s
     if manifest.chain is None or manifest.chain.taps:
         raise ExportError(f"'{folder}' has exits of a sequence network, which are not timed; train others")
     model, carried = runner.model, [*manifest.inputs, {"name": HIDDEN, "shape": []}]
-    last = f"segment{len(model.segments) - 1}"
-    segments = {f"segment{place}": each for place, each in enumerate(model.segments)}
-    modules = segments | {name: model.stage_module(name) for name in model.chain}
-    parts = {
-        name: _PartNames(name, _input_names(each), HIDDEN if name in segments and name != last else "logits")
-        for name, each in modules.items()
-    }
-    positions = dict(zip(model.chain, model.positions, strict=True))
-    chain = _NamedChain(
-        [parts[name] for name, place in positions.items() if place < 0],
-        [parts[name] for name in segments],
-        [(parts[name], place) for name, place in positions.items() if place >= 0],
-    )
+    modules = by_role(model.segments, (), ()) | {name: model.stage_module(name) for name in model.chain}
     sessions = {name: TorchSession.of_module(each, _input_names(each), carried) for name, each in modules.items()}
-    return BenchmarkParts(chain, static, TorchSession.of_runner(runner), sessions)
+    return BenchmarkParts(manifest.chain, static, TorchSession.of_runner(runner), sessions)
 
 
 def _segments_runner(runner: Runner) -> SegmentsRunner:

@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..chain.spec import BEFORE_ALL, ChainSpec
 from ..errors import ExportError, first_line
 from .manifest import InputSpec, Manifest
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def complete(manifest: Manifest, metadata: Mapping[str, str], inputs: Sequence[InputSpec]) -> Manifest:
@@ -24,6 +27,11 @@ def complete(manifest: Manifest, metadata: Mapping[str, str], inputs: Sequence[I
     if manifest.chain is None:
         given |= {"chain": file_chain(metadata, inputs), "default": json.loads(metadata.get("default", "null"))}
     return manifest.model_copy(update=given) if given else manifest
+
+
+def read_metadata(model: "onnx.ModelProto") -> dict[str, str]:
+    """Return the metadata of a file, as JSON."""
+    return {entry.key: entry.value for entry in model.metadata_props}
 
 
 def file_chain(metadata: Mapping[str, str], inputs: Sequence[InputSpec]) -> ChainSpec | None:

@@ -42,14 +42,13 @@ def load_chain(folder: Path, spec: ChainSpec, files: Mapping[str, str], load_par
         if role not in files:
             raise ExportError(f"'{folder / CONFIG_FILE}' names no file for the part '{role}'; export it anew")
     loaded = {role: load_part(folder / files[role], names) for role, names in spec.roles.items()}
-    stages = {kind: [stage for stage in spec.stages if stage.kind == kind] for kind in ("saver", "exit")}
     taps = {tap.position: loaded[f"tap{index}"] for index, tap in enumerate(spec.taps)}
     try:
         return DynamicExitModel(
             [loaded[f"segment{place}"] for place in range(len(spec.segments))],
             input_names=spec.inputs,
-            savers={stage.name: loaded[f"saver{index}"] for index, stage in enumerate(stages["saver"])},
-            exits={stage.name: (stage.position, loaded[f"exit{i}"]) for i, stage in enumerate(stages["exit"])},
+            savers={stage.name: loaded[f"saver{index}"] for index, stage in enumerate(spec.savers)},
+            exits={stage.name: (stage.position, loaded[f"exit{i}"]) for i, stage in enumerate(spec.exits)},
             taps=taps,
             fuse=spec.fuse,
         )

@@ -108,11 +108,21 @@ class ChainSpec(_Spec):
         return tuple(stage.name for stage in self.stages)
 
     @property
+    def savers(self) -> tuple[StageSpec, ...]:
+        """The savers, in the order in which they run."""
+        return tuple(stage for stage in self.stages if stage.kind == "saver")
+
+    @property
+    def exits(self) -> tuple[StageSpec, ...]:
+        """The exits, by position."""
+        return tuple(stage for stage in self.stages if stage.kind == "exit")
+
+    @property
     def requires(self) -> dict[str, str]:
         """Exit -> the saver that must run wherever the exit is in use, for exits that read the last saver's tap."""
         if not any(tap.position == BEFORE_ALL for tap in self.taps):
             return {}
-        base = [stage.name for stage in self.stages if stage.kind == "saver"][-1]
+        base = self.savers[-1].name
         return {stage.name: base for stage in self.stages if MEMORY in stage.inputs}
 
     @property
@@ -123,5 +133,5 @@ class ChainSpec(_Spec):
     @property
     def roles(self) -> dict[str, tuple[str, ...]]:
         """Role of every part -> names of its inputs."""
-        savers, exits = ([each.inputs for each in self.stages if each.kind == kind] for kind in ("saver", "exit"))
+        savers, exits = ((each.inputs for each in stages) for stages in (self.savers, self.exits))
         return by_role(self.segments, savers, exits, (tap.inputs for tap in self.taps))

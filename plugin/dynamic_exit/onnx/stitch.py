@@ -309,7 +309,7 @@ def stitch(
     chain: ModelParts,
     inputs: Sequence[onnx.ValueInfoProto],
     classes: int,
-    thresholds: Sequence[float],
+    thresholds: Sequence[float] | np.ndarray,
     metadata: Mapping[str, object],
     limit: int | None = None,
 ) -> onnx.ModelProto:

@@ -79,7 +79,7 @@ def stitch_file(
     )
     metadata = {**manifest.metadata(), "operating_points": points.model_dump(mode="json", by_alias=True)}
     thresholds = point_thresholds(points.by_name(manifest.default or BACKBONE), model_parts.stages)
-    return stitch(model_parts, inputs, len(manifest.labels), thresholds.tolist(), metadata)
+    return stitch(model_parts, inputs, len(manifest.labels), thresholds, metadata)
 
 
 def input_protos(stages: StageSet) -> list[onnx.ValueInfoProto]:

@@ -1,7 +1,6 @@
 """Texts in CSV, TSV or JSON lines: a file, or a folder with a file for each split."""
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from ...data.text_files import TextRows, is_text_file, read_text
@@ -54,8 +53,3 @@ def _stanza(columns: Columns, files: list[TextRows]) -> dict[str, Any]:
 
 def _name(label: Any) -> str:
     return label.strip() if isinstance(label, str) else str(label)
-
-
-def first_text_file(path: Path) -> Path | None:
-    """Return the first text file of a folder; None without one."""
-    return next((each for each in sorted(path.iterdir()) if is_text_file(each)), None)
