@@ -91,7 +91,7 @@ BROKEN = {
     "text": (b"no image", "cannot identify image file"),
     "cut short": (whole_png()[:-40], "truncated"),
     "cut within its head": (whole_png()[:20], "Truncated File Read"),
-    "huge text in it": (png_with_text(2**26), "[Tt]oo large"),
+    "huge text in it": (png_with_text(2**21), "[Tt]oo large"),
     "a pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "pointer of Git LFS"),
     "floats of 32 bits": (None, "its pixels are floating point numbers of 32 bits"),
 }
