@@ -86,6 +86,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start) / 1024)
 """
 
 
+@pytest.mark.slow
 def test_a_pass_over_a_large_file_takes_the_memory_of_a_block(tmp_path):
     with open(tmp_path / "a.npy", "wb+") as file:
         write_blocks(file, (np.full((1000, 2**15), i, np.uint8) for i in range(10)), 10_000)

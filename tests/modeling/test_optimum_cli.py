@@ -53,6 +53,7 @@ def test_without_arguments_it_lists_the_commands(optimum):
     assert "dynamic-exit" in optimum("--help")[1]
 
 
+@pytest.mark.slow
 def test_a_wheel_brings_it_and_hides_nothing_of_optimum(tmp_path):
     """Optimum's folders are namespaces: an `__init__.py` of ours in them would hide the real ones."""
     source = tmp_path / "source"

@@ -322,6 +322,7 @@ def test_a_pass_that_is_set_from_outside_goes_before_quantization(tmp_path):
     assert off.quantization is None and list(off.static_passes) == ["pruning"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "loaded"),
     [({"quantization": None}, []), ({}, ["neural_compressor", "onnxruntime.quantization"])],

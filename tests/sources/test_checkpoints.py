@@ -327,6 +327,7 @@ def test_an_onnx_file_of_one_logit(tmp_path):
     np.testing.assert_allclose(found(INPUTS)[:, 1].detach(), (INPUTS @ torch.tensor([1.0, 2.0])) / 2)
 
 
+@pytest.mark.slow
 def test_a_run_serves_a_binary_model_of_one_logit(tmp_path, command):
     """Its answers are those of the model: class 1 where the logit is positive."""
     tiny.build(tmp_path, quantization=None, dynamic_exit__tiny_saver=None,
