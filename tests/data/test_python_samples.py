@@ -63,6 +63,7 @@ TAKEN = {
     "sparse": "x, y = tensors(name); return x.to_sparse(), y",
     "nested": "x, y = tensors(name); return torch.nested.nested_tensor(list(x)), y",
     "half": "x, y = tensors(name); return x.half(), y",
+    "half labels": "x, y = tensors(name); return x, y.half()",
     "double": "x, y = tensors(name); return x.double(), y.to(torch.uint8)",
     "labels of one column": "x, y = tensors(name); return x, y[:, None]",
     "labels of one column in numpy": "x, y = arrays(name); return x, y[:, None].astype(np.float64)",

@@ -181,6 +181,8 @@ TABLE = [
      "split 'test' has label 3 of sample 2, the model only classes 0 to 2; map the labels"),
     ("names of other classes", {}, npz(labels=np.full(150, "up")),
      "split 'test' has the label 'up' in sample 0, which is no class; known are: left, middle, right"),
+    ("names that are no text", {}, npz(labels=np.full(150, b"\xff")),
+     "split 'test' has the label '\\xff' in sample 0, which is no class; known are: left, middle, right"),
     ("names in one split and numbers in another", {}, npz(labels=np.full(150, "left")),
      "split 'train' has the label '2' in sample 0, a number, and the label 'left' elsewhere, which is the name "
      "of a class; give names alone or numbers alone"),
@@ -255,6 +257,9 @@ TABLE = [
         "text file '{w}/texts/train.csv' cannot be read: unexpected end of data in the row that begins in line "
         "2; repair it",
     ),
+    texts("a null character", ".csv", "text,label\nfi\0lm,1\n") + (
+        "text file '{w}/texts/train.csv' has a null character in line 2; save it as text in UTF-8",
+    ),
     texts("another encoding", ".csv", "text,label\ncafé,1\n".encode("latin-1")) + (
         "text file '{w}/texts/train.csv' cannot be read: 'utf-8' codec can't decode byte 0xe9 in position 14: "
         "invalid continuation byte; save it as UTF-8",
@@ -319,6 +324,10 @@ TABLE = [
     images("an image of 32 bits", lambda f: Image.new("F", (6, 6)).save(f / "test" / "left" / "1.tif")) + (
         "image '{w}/images/test/left/1.tif' cannot be read: its pixels are floating point numbers of 32 bits, "
         "whose range is not known; save it with 8 or 16 bits; a recipe may leave some out by `data.max_bad`",
+    ),
+    images("an image in Lab", lambda f: Image.new("LAB", (6, 6)).save(f / "test" / "left" / "1.tif")) + (
+        "image '{w}/images/test/left/1.tif' cannot be read: its colors are those of CIE Lab; save it as RGB; a "
+        "recipe may leave some out by `data.max_bad`",
     ),
     images("a class in one split alone", lambda f: (f / "test" / "left").rename(f / "test" / "lefd")) + (
         "class folder '{w}/images/test/lefd' is in no other split (did you mean 'left'?); rename it, remove it, "
@@ -385,6 +394,23 @@ TABLE = [
     ),
     model("a model for two samples", "net = Net(); net.forward = lambda x: x.reshape(2, 36)[:, :3]; return net") + (
         "the backbone takes 2 samples, but not 8: shape '[2, 36]' is invalid for input of size 288",
+    ),
+    model("a model with a softmax", "return nn.Sequential(Net(), nn.Softmax(1))") + (
+        "the backbone gives probabilities where logits are wanted; leave its softmax out",
+    ),
+    *(
+        model(name, f"net = Net(); old = net.forward; net.forward = lambda x: old({body}); return net") + (
+            "the backbone answers the same samples otherwise when asked again; keep dropout, random numbers and "
+            "counters out of its evaluation mode",
+        )
+        for name, body in {
+            "a model that drops out in use": "nn.functional.dropout(x, 0.3)",
+            "a model of random numbers": "x + torch.rand_like(x)",
+            "a model that counts": "setattr(net, 'calls', vars(net).get('calls', 0) + 1) or net.calls * x",
+        }.items()
+    ),
+    model("a model in TorchScript", "return torch.jit.trace(Net(), torch.ones(2, 1, 6, 6))") + (
+        "model '{w}/net.py:make' is TorchScript, which cannot be exported; give the module that it was made of",
     ),
     ("weights that are a pointer", {"model__weights": "w.safetensors"},
      file("w.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"),

@@ -191,9 +191,9 @@ def half_own(folder, dtype):
     return ModelSource(source="python", name=f"{folder}/m.py:make"), twin, torch.ones(2, 2)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize("make", [half_bert, half_file, half_own])
-def test_half_precision_is_loaded_in_float32_and_said_once(tmp_path, make, dtype):
+def test_other_precision_is_loaded_in_float32_and_said_once(tmp_path, make, dtype):
     source, twin, inputs = make(tmp_path, dtype)
     notes = []
     loaded = load_model(source, note=notes.append)

@@ -47,6 +47,7 @@ def check_samples(
     if numbers.shape != (count,) or not _are_whole(numbers):
         got = f"got {numbers.dtype} {list(numbers.shape)} for {count} samples{_explain_objective(numbers, count)}"
         raise DataError(f"split '{split}' must have one whole number as label for each sample; {got}")
+    numbers = numbers.astype(np.float64) if numbers.dtype == np.float16 else numbers  # whose range is too small
     most = np.iinfo(np.int64).max
     whole = np.where(numbers > most, 0, numbers).astype(np.int64)
     whole[numbers > most] = most  # what is no class must not turn into one, or negative

@@ -127,7 +127,7 @@ def encode_label_names(
         return None  # labels of another shape are refused later
     positions = [(split, row) for split, array in labels.items() for row in range(len(array))]
     flat = [label for array in labels.values() for label in array.tolist()]
-    flat = [label.decode() if isinstance(label, bytes) else label for label in flat]
+    flat = [label.decode(errors="backslashreplace") if isinstance(label, bytes) else label for label in flat]
 
     def locate(index: int) -> tuple[str, str]:
         split, row = positions[index]

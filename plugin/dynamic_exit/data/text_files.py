@@ -224,6 +224,8 @@ def _text(text: Any, column: str | int, line: int, path: Path) -> str:
         hint = "leave the line out" if text is None else "write it as a string"
         said = f"has {json.dumps(text)} as '{column}' in line {line}, which is no text; {hint}"
         raise DataError(f"text file '{path}' {said}")
+    if "\0" in text:
+        raise DataError(f"text file '{path}' has a null character in line {line}; save it as text in UTF-8")
     try:
         text.encode()
     except UnicodeEncodeError as error:  # JSON can name the halves of a pair of UTF-16

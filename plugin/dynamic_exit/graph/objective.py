@@ -136,7 +136,8 @@ def check_logits(name: str, classifier: Classifier, example: tuple[Tensor, ...])
         The logits (N, C), all finite.
 
     Raises:
-        ModelError: It refuses the example, its logits are not finite or not (N, C), or it ends in a sigmoid.
+        ModelError: It refuses the example, its logits are not finite or not (N, C), it ends in a sigmoid or a softmax,
+            or it answers otherwise when asked again.
     """
     try:
         logits = answer_without_sigmoid(classifier, example, name)
@@ -150,4 +151,13 @@ def check_logits(name: str, classifier: Classifier, example: tuple[Tensor, ...])
         raise ModelError(f"{name} must give a row of logits for each sample; got {len(logits)} for {len(example[0])}")
     if not torch.isfinite(logits).all():
         raise ModelError(f"{name} gives NaN or infinite logits; check its weights and preprocessing")
+    if logits.shape[1] > 1 and (logits >= 0).all() and torch.allclose(logits.float().sum(1), torch.ones(1)):
+        raise ModelError(f"{name} gives probabilities where logits are wanted; leave its softmax out")
+    with torch.no_grad():
+        again = classifier(*example)
+    if not torch.allclose(logits, again, rtol=1e-3, atol=1e-3 * float(logits.abs().max())):
+        raise ModelError(
+            f"{name} answers the same samples otherwise when asked again; keep dropout, random numbers and counters "
+            "out of its evaluation mode"
+        )
     return logits

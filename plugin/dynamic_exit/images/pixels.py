@@ -45,8 +45,10 @@ def decode_image(image: Image.Image) -> DecodedImage:
         The image; `convert` brings it into the channels that are needed.
 
     Raises:
-        DataError: Its pixels have 32 bits, whose range is unknown.
+        DataError: Its pixels have 32 bits, whose range is unknown, or colors of CIE Lab, which Pillow does not convert.
     """
+    if image.mode == "LAB":
+        raise DataError("its colors are those of CIE Lab; save it as RGB")
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     white = _find_white(image)  # before pixels are loaded: Pillow drops the file's format when it rotates them
     image = ImageOps.exif_transpose(image)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ...errors import ModelError, RecipeError
+from ...errors import RecipeError
 from ...graph import Classifier, check_logits, with_two_logits
 from ...onnx.classifier import OnnxClassifier
 from ...passes import ModelSource
@@ -102,8 +102,6 @@ def load_candidate(
             candidate.model.check(*(steps(tensor) if steps is not None else tensor for tensor in inputs))
     candidate = with_two_logits(candidate, inputs, name, log_note)
     logits = check_logits(name, candidate, inputs)
-    if logits.shape[1] > 1 and (logits >= 0).all() and torch.allclose(logits.float().sum(1), torch.ones(1)):
-        raise ModelError(f"{name} gives probabilities where logits are wanted; leave its softmax out")
     own = find_model_labels(source, candidate.model)
     if isinstance(classes, int) and sorted(own or ()) == sorted(served):
         classes = served or classes

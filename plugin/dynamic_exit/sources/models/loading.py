@@ -50,6 +50,7 @@ def load_model(
     """
     note = note or log_note
     if model is not None:
+        _refuse_script(model, source.name)
         check_objective(model, f"model '{source.name}'")
         check_on_cpu(model, f"model '{source.name}'")
         model = _in_float32(model, source.name, note, copied=True)
@@ -60,6 +61,7 @@ def load_model(
     module, untrained, keyword = _build(source, seed)
     if not isinstance(module, nn.Module):
         raise ModelError(f"model '{source.name}' must be a torch.nn.Module; got {type(module).__name__}")
+    _refuse_script(module, source.name)
     check_objective(module, f"model '{source.name}'")
     if source.weights:
         found = load_weights(module, Path(source.weights), source.name, source.weights_key)
@@ -95,12 +97,21 @@ def _build(source: ModelSource, seed: int | None) -> BuiltModel:
     return built
 
 
+def _refuse_script(model: nn.Module, name: str) -> None:
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelError(
+            f"model '{name}' is TorchScript, which cannot be exported; give the module that it was made of"
+        )
+
+
 def _in_float32(model: nn.Module, name: str, note: Callable[[str], None], copied: bool = False) -> nn.Module:
-    """Bring a model of half precision, which CPUs and exporters know less well, to float32; a given one as a copy."""
-    half = {tensor.dtype for tensor in (*model.parameters(), *model.buffers())} & {torch.float16, torch.bfloat16}
-    if not half:
+    """Bring a model of half or double precision, which inputs do not have, to float32; a given one as a copy."""
+    other = {tensor.dtype for tensor in (*model.parameters(), *model.buffers())} & {torch.float16, torch.bfloat16}
+    # buffers may be in double precision on purpose
+    other |= {tensor.dtype for tensor in model.parameters()} & {torch.float64}
+    if not other:
         return model
-    kinds = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in half))
+    kinds = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in other))
     note(f"model '{name}' is stored in {kinds}; it is used in float32")
     return (copy.deepcopy(model) if copied else model).float()
 
