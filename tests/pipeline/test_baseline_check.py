@@ -267,7 +267,7 @@ def test_what_is_no_image_has_no_range():
 def test_a_recipe_tells_it_before_any_work(tmp_path, log_lines):
     (tmp_path / "m.py").write_text(
         "import torch\nfrom torch import nn\n\n\nclass Ones(nn.Module):\n    def forward(self, x):\n"
-        "        return x.flatten(1)[:, :3] * 0 + torch.tensor([0.0, 1.0, 0.0])\n\n\ndef make(): return Ones()\n"
+        "        return x.flatten(1)[:, :3] * 0 + torch.tensor([0.0, 2.0, 0.0])\n\n\ndef make(): return Ones()\n"
     )
     recipe = parse_recipe(
         {
