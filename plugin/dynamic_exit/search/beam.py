@@ -18,8 +18,6 @@ from .outcomes import ApproximateOutcomes, OutcomeCache
 from .table import Table, grid_for
 from .targets import CountTarget, count_target
 
-# a longer chain must save this share more to be kept
-_MIN_IMPROVEMENT = 1e-4
 # samples that many chains are evaluated on, then the best of them
 _SCREEN_ROWS = 3_000
 _ROWS = 12_000
@@ -98,8 +96,7 @@ class Beam:
         keep: set[Stages] = set()
         for goal, ranked in enumerate(rank({stages: scores[stages] for stages in longer}, width)):
             bound = min(scores[stages][goal][0] for stages in scores if stages not in longer)
-            limit = bound - _MIN_IMPROVEMENT * abs(bound)
-            keep.update(s for s in ranked if length == 1 or scores[s][goal][0] < limit)
+            keep.update(s for s in ranked if length == 1 or scores[s][goal][0] < bound)
         return sorted(keep)
 
     def _improve(self, moved: set[Stages], targets: list[list[CountTarget]], scores: _Scores) -> bool:

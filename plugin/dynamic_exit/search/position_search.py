@@ -15,9 +15,10 @@ from ..chain.evidence import RecordedEvidence
 from ..records.stage_table import Stages
 from .table import quantile_thresholds
 
+# utilities are rounded, so that sweeps may go round in circles
 _MAX_SWEEPS = 12
-# sums of utilities stay below this
-_MAX_SUM = 2.0**61
+# sums of utilities, and differences of such sums, fit into integers
+_MAX_SUM = np.iinfo(np.int64).max / 4
 
 #: Which stage of a group is in use, and the index of its threshold in the grid.
 Option = tuple[int, int]

@@ -27,10 +27,9 @@ from .tradeoff import TradeoffPath
 # chains are few if all their tables together are not larger than this
 _EXHAUSTIVE_CELLS = 1 << 21
 _PATH_POINTS = 40
-_ANY_COST = 1e6
+_FILL_ROWS = 8_000
 # so many chains of the beam get a full fit, all goals together, but not fewer per goal than the beam is wide
 _MAX_BEAM_CHAINS = 32
-_FILL_ROWS = 8_000
 # so many of the best chains restart from so many points of the grid, up to so many stages times samples
 _SPREAD_CHAINS = 3
 _SPREAD_STARTS = 12
@@ -117,7 +116,9 @@ class Search:
 
     def most_accurate(self) -> Solution:
         """Search for the most correct answers at any cost."""
-        anything = Goal(budget=_ANY_COST)
+        # no chain costs more than all stages together
+        dearest = self.table.exit_cost(tuple(range(len(self.table) - 1))).sum() / self.records.baseline_cost
+        anything = Goal(budget=float(dearest))
         (best,) = self._fit([count_target(self.outcomes, anything)], self._proposals([anything]))
         return best or self._backbone_alone()
 

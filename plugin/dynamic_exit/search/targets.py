@@ -7,10 +7,9 @@ import numpy as np
 from ..points.goal import Goal
 from .outcomes import OutcomeCache
 
-#: Costs within this share of each other are equal up to the order of additions.
-COST_TOLERANCE = 1e-12
-# a drop of half a point of 2,000 samples is 10 samples, not 9.999..., and sums of weights round as well
-_ROUNDING = 1e-9
+#: Counts and costs within this share of each other are equal up to rounding: a drop of half a point of 2,000 samples is
+#: 10 samples, not 9.999..., and the order in which costs are added up does not matter.
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class CountTarget:
     @property
     def cost_limit(self) -> float:
         """The largest total cost that meets the target, with room for rounding; infinite where cost is minimized."""
-        return np.inf if self.cost is None else self.cost * (1 + COST_TOLERANCE)
+        return np.inf if self.cost is None else self.cost * (1 + ROUNDING)
 
     def key(self, correct: float, cost: float) -> tuple[float, float]:
         """Return what to minimize, as a pair; the first is infinite where the target is missed."""
@@ -69,5 +68,5 @@ def count_target(outcomes: OutcomeCache, goal: Goal) -> CountTarget:
         return CountTarget(cost=goal.budget * outcomes.records.baseline_cost * samples)
     least = outcomes.baseline_correct - goal.allowed_drop * samples
     if outcomes.is_counted:
-        return CountTarget(correct=float(np.ceil(least - _ROUNDING)))
-    return CountTarget(correct=float(least - _ROUNDING * samples))
+        return CountTarget(correct=float(np.ceil(least - ROUNDING)))
+    return CountTarget(correct=float(least - ROUNDING * samples))

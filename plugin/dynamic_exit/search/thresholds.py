@@ -5,22 +5,20 @@ samples sorted by confidence; that of two thresholds is a two-dimensional one. B
 """
 
 import functools
+import itertools
 
 import numpy as np
 
 from .outcomes import ChainOutcomes
 from .table import TABLE_CELLS, Table, distinct, grid_for, quantile_thresholds, thresholds_between
-from .targets import CountTarget, Fit
+from .targets import ROUNDING, CountTarget, Fit
 
 # for longer chains a table is too coarse to improve on a good start
 _MAX_TABLE_STAGES = 4
-_MAX_ROUNDS = 8
 # each step away from a threshold is so many times as wide as the one before
 _STEP_GROWTH = 1.2
 # with so few samples all thresholds between them are tried
 _MAX_DENSE_SAMPLES = 64
-# a move must improve by this share to count
-_MIN_IMPROVEMENT = 1e-6
 
 
 def score(chain: ChainOutcomes, thresholds: np.ndarray) -> Fit:
@@ -74,14 +72,13 @@ def rough_fits(
     return fits, exhaustive
 
 
-def polish(chain: ChainOutcomes, target: CountTarget, start: Fit, rounds: int = _MAX_ROUNDS) -> Fit:
+def polish(chain: ChainOutcomes, target: CountTarget, start: Fit) -> Fit:
     """Move one and two thresholds at a time until no move helps.
 
     Args:
         chain: Outcomes of the chain, m >= 1 stages.
         target: The target; if ``start`` misses it, moves come nearer to it first.
         start: Where to start.
-        rounds: How often every pair is moved, at most.
 
     Returns:
         Thresholds at least as good.
@@ -90,10 +87,10 @@ def polish(chain: ChainOutcomes, target: CountTarget, start: Fit, rounds: int = 
     places = range(len(chain.stages))
     moves: list[tuple[int, int | None]] = [(a, b) for a in places for b in places if a < b] or [(0, None)]
     quiet = 0
-    for move in range(rounds * len(moves)):
-        moved = _move(chain, target, best, *moves[move % len(moves)])
+    for move in itertools.cycle(moves):
+        moved = _move(chain, target, best, *move)
         now, (value, tie) = target.fit_key(best), target.fit_key(moved)
-        better = value < now[0] - _MIN_IMPROVEMENT * abs(now[0]) or (value <= now[0] and tie < now[1])
+        better = value < now[0] - ROUNDING * abs(now[0]) or (value <= now[0] and tie < now[1])
         quiet = 0 if better else quiet + 1
         best = moved if better else best
         if quiet >= len(moves):
@@ -237,7 +234,7 @@ def _near_thresholds(values: np.ndarray, current: np.float32, dense: bool = Fals
     return distinct(np.sort(np.append(thresholds_between(ordered, places), np.float32(current))))
 
 
-@functools.lru_cache(1024)
+@functools.cache
 def _steps(samples: int) -> np.ndarray:
     powers = np.arange(np.ceil(np.log(samples) / np.log(_STEP_GROWTH)) + 1)
     steps = np.unique(np.round(_STEP_GROWTH**powers)).astype(np.int64)
