@@ -37,6 +37,7 @@ FLOORS = (
     "pipeline",
     "modeling",
     "analysis",
+    "tracking",
     "integrations",
     "start",
     "cli",
