@@ -32,8 +32,14 @@ def run_inputs():
 
 
 def test_the_folder_is_complete(demo):
+    of_samples = ("examples.json", "reference.json")
     wanted = "model.onnx config.json operating_points.json metrics.json recipe.yaml records.npz report.html README.md"
-    assert {path.name for path in demo.folder.iterdir()} == {*wanted.split(), "preprocessor_config.json", "run.log"}
+    assert {path.name for path in demo.folder.iterdir()} == {
+        *wanted.split(),
+        *of_samples,
+        "preprocessor_config.json",
+        "run.log",
+    }
 
 
 def test_half_a_point_allowed_keeps_accuracy_and_saves_most_of_the_cost(rows):

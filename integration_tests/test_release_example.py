@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
+from documents import ROOT
 
 from dynamic_exit.cli.main import main
 

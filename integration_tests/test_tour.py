@@ -6,7 +6,7 @@ import json
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
-from conftest import ROOT
+from documents import ROOT
 from matplotlib.figure import Figure
 
 NOTEBOOK = ROOT / "recipes" / "examples" / "tour.ipynb"

@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -25,10 +26,15 @@ def _start(width, *arguments):
     command = [sys.executable, "-m", "dynamic_exit", *map(str, arguments)]
     process = subprocess.Popen(
         command, stdin=inside, stdout=inside, stderr=inside, env=environment, start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=_own_terminal,
     )  # fmt: skip
     os.close(inside)
     return process, terminal
+
+
+def _own_terminal():
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts in the background
 
 
 def _read(terminal, until):
