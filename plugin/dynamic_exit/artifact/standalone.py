@@ -28,7 +28,7 @@ class Answers(NamedTuple):
     Attributes:
         logits: float32 (N, C).
         exit_index: int64 (N,): index of the stage that answered; the final stage is the last.
-        confidence: float32 (N,): probability of the predicted class, in 0..1.
+        confidence: float32 (N,) in 0..1: how sure the answer is, by the rule of the operating point.
     """
 
     logits: np.ndarray

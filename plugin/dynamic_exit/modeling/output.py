@@ -15,7 +15,7 @@ class DynamicExitOutput(ImageClassifierOutput, SequenceClassifierOutput):
         loss: Always None, as `hidden_states` and `attentions` are.
         logits: float32 (N, C).
         exit_index: int64 (N,): index of the stage that answered; the final stage is the last.
-        confidence: float32 (N,): probability of the predicted class, in 0..1.
+        confidence: float32 (N,) in 0..1: how sure the answer is, by the rule of the operating point.
     """
 
     logits: torch.Tensor | np.ndarray | None = None  # type: ignore[assignment]  # numpy for those who give numpy

@@ -73,4 +73,6 @@ class MonitoredModel:
 
     def __getattr__(self, name: str) -> Any:
         """Return what else the model has."""
+        if name == "model":  # of a copy that is not filled yet
+            raise AttributeError(name)
         return getattr(self.model, name)
