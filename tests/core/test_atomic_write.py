@@ -95,3 +95,14 @@ def test_what_cannot_be_written_is_known_beforehand(tmp_path):
             check_writable(place)
         with pytest.raises(error), atomic_write(place):
             pass
+
+
+def test_an_interrupt_once_the_file_is_there_is_an_interrupt(tmp_path, monkeypatch):
+    def replace(source, path):
+        os.replace(source, path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dynamic_exit.core.atomic_write._replace", replace)
+    with pytest.raises(KeyboardInterrupt), atomic_write(tmp_path / "file") as file:
+        file.write(b"whole")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"whole"]
