@@ -25,6 +25,16 @@ return [...document.querySelectorAll("body *")]
 VIOLATIONS = (
     "return axe.run().then((found) => found.violations.map((each) => [each.impact, each.id, each.nodes[0].html]))"
 )
+# the milliseconds after which the page was loaded, once it is
+LOADED_AFTER = """
+return new Promise((tell) => {
+  const look = () => {
+    const { loadEventStart } = performance.getEntriesByType("navigation")[0];
+    if (loadEventStart) tell(loadEventStart); else setTimeout(look, 5);
+  };
+  look();
+});
+"""
 LONG = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
 
 
@@ -71,11 +81,11 @@ def test_pages_open_at_once_without_a_request_or_an_error(window, pages):
         opened = []
         for _ in range(5):  # the fastest counts: other work takes the processor at times
             open_page(window, path)
-            opened.append(window.run("return performance.getEntriesByType('navigation')[0].loadEventStart"))
+            opened.append(window.run(LOADED_AFTER))
             asked = [url for url in window.requests() if not url.startswith("data:")]
             assert asked == [path.resolve().as_uri()]
             assert window.log("browser") == []
-        assert 0 < min(opened) < OPENS_IN, path.name
+        assert min(opened) < OPENS_IN, path.name
 
 
 @pytest.mark.parametrize("width", WIDTHS)
