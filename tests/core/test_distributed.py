@@ -25,7 +25,8 @@ def seen(tmp_path_factory):
         env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    seen = json.loads(done.stdout.splitlines()[-1])
+    return [{**each, "threads": json.loads((folder / f"threads{each['rank']}.json").read_text())} for each in seen]
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,12 @@ def test_tensors_are_added_up_or_shared(seen):
     for each in seen:
         assert each["added"] == [[6.0, 6.0], [6.0, 6.0]]
         assert each["shared"] == [[1, 1, 1], [0.5]]
+
+
+def test_no_thread_of_a_group_outlives_it(seen):
+    """One that still runs while the interpreter ends may abort the process."""
+    for each in seen:
+        assert not [name for name in each["threads"] if "gloo" in name]
 
 
 def test_what_fails_in_one_process_fails_in_all(seen):

@@ -1,6 +1,8 @@
 """What `test_parallel` runs on several processes; the main one prints what came of it as JSON."""
 
+import atexit
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -111,6 +113,12 @@ def everything(folder):
     }  # fmt: skip
 
 
+def note_threads(folder):
+    """Write down the names of the threads that still run, where the system tells."""
+    names = [task.joinpath("comm").read_text().strip() for task in Path("/proc/self/task").glob("*")]
+    (folder / f"threads{os.environ['RANK']}.json").write_text(json.dumps(names))
+
+
 def main(folder):
     """Run everything in every process, and gather what it saw."""
     with distributed.processes():
@@ -135,4 +143,5 @@ def main(folder):
 
 
 if __name__ == "__main__":
+    atexit.register(note_threads, Path(sys.argv[1]))  # runs after what registers later
     main(Path(sys.argv[1]))

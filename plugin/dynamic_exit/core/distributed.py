@@ -181,6 +181,8 @@ def _is_joined() -> bool:
 
 @functools.cache
 def _state() -> "PartialState":
+    # torch's optimizers import this later, and defaults of its functions would keep a group of then from ending
+    import torch._dynamo
     from accelerate import PartialState
 
     forced = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
@@ -190,6 +192,7 @@ def _state() -> "PartialState":
 
 def _destroy_groups() -> None:
     """End the threads of the groups: a process that exits with them running may abort after its work is done."""
+    _gloo_group.cache_clear()  # a group's threads end with its last reference
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
