@@ -17,7 +17,8 @@ from log_lines import log_lines
 from workers import shared_folder
 
 from dynamic_exit.cli.main import main
-from dynamic_exit.pipeline.run import Result, run
+from dynamic_exit.pipeline.result import Result
+from dynamic_exit.pipeline.run import run
 from dynamic_exit.points.operating_point import OperatingPoints
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.report.metrics import Metrics

@@ -31,6 +31,7 @@ FLOORS = (
     "data",
     "report",
     "artifact",
+    "output",
     "card",
     "targets",
     "candidates",

@@ -32,7 +32,7 @@ def _loggers() -> dict[str, str]:
 
 def _finders() -> list[str]:
     """All but this package's own: of modules beside a recipe's files, and of Neural Compressor's until it is loaded."""
-    own = ("dynamic_exit.core.user_modules", "dynamic_exit.core.import_hook")
+    own = ("dynamic_exit.core.user_modules", "dynamic_exit.integrations.import_hook")
     others = [each for each in sys.meta_path if type(each).__module__ not in own]
     return [getattr(each, "__name__", type(each).__name__) for each in others]
 

@@ -20,7 +20,7 @@ def finders():
     return [type(each).__module__ for each in sys.meta_path if "hook" in type(each).__module__]
 
 def awaited():
-    from dynamic_exit.core import import_hook
+    from dynamic_exit.integrations import import_hook
     return [name for name in import_hook._callbacks if name.startswith("neural_compressor")]
 """
 
@@ -42,7 +42,7 @@ assert sys.meta_path[1:] == before
 print(finders())
 """
     fresh = subprocess.run([sys.executable, "-c", HELPERS + script], capture_output=True, text=True, check=True)
-    assert fresh.stdout.strip() == "['dynamic_exit.core.import_hook']"
+    assert fresh.stdout.strip() == "['dynamic_exit.integrations.import_hook']"
 
 
 @pytest.mark.parametrize(

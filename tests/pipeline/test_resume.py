@@ -1,12 +1,16 @@
 """A run that is interrupted while it trains exits goes on, and gives what an uninterrupted one gives."""
 
+import os
 import shutil
+import signal
+from pathlib import Path
 
 import pytest
 import tiny
+from fork_server import end_with
 from log_lines import log_lines, log_to
 
-from dynamic_exit.errors import PassError
+from dynamic_exit.errors import OutputError, PassError
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.points.operating_point import OperatingPoints
 from dynamic_exit.recipe import read_recipe
@@ -79,6 +83,42 @@ def test_a_run_that_failed_after_training_goes_on_with_other_goals(world, tmp_pa
         result = run(into(world, tmp_path / "out"), resume=True)
     assert "exits: training continues after epoch 6" in said
     assert result.points == OperatingPoints.read(world[1] / "operating_points.json")
+
+
+def killed(recipe, name):
+    """Go on with a run in a copy of this process, which is killed as a file or folder of a name takes its place."""
+    pid = os.fork()
+    if pid == 0:
+        replace = os.replace
+
+        def kill_at(source, target):
+            if Path(target).name == name:
+                os.kill(os.getpid(), signal.SIGKILL)
+            replace(source, target)
+
+        os.replace = kill_at
+        end_with(lambda: run(recipe, resume=True))
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+
+def test_a_run_that_is_killed_again_and_again_writes_what_an_undisturbed_one_writes(world, tmp_path):
+    recipe, partial = into(world, tmp_path / "out"), tmp_path / "out.partial"
+    interrupted(recipe, "stages in use")  # torch trains in no copy of a process that has trained
+    for name in ("records.npz", ".work", "out"):
+        assert killed(recipe, name), name
+        assert not (tmp_path / "out").exists() and partial.is_dir()
+    assert not (partial / "work").exists(), "all is written"
+    for message in ("", f"'{tmp_path}/out' is written and whole: nothing is left to do"):
+        with log_lines() as said:
+            result = run(recipe, resume=True)
+        assert said == [message] * bool(message), "nothing is made again"
+        assert result.folder == tmp_path / "out" and result.points == OperatingPoints.read(world[1] / SAME[0])
+    for name in SAME:
+        assert (tmp_path / "out" / name).read_bytes() == (world[1] / name).read_bytes(), name
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in world[1].iterdir()}
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+    with pytest.raises(OutputError, match="is not empty; choose another one or empty it"):
+        run(into(world, tmp_path / "out", seed=9), resume=True)
 
 
 def test_without_resume_a_run_starts_anew(world, stopped, tmp_path):

@@ -254,4 +254,4 @@ def test_a_failure_after_the_records_keeps_them_and_says_where(tmp_path):
     assert not (tmp_path / "out").exists()
     assert sorted(path.name for path in partial.iterdir()) == ["records.npz", "run.log", "work"]
     assert len(Records.read(partial / "records.npz")) == tiny.SIZES["calibration"]
-    assert (partial / "run.log").read_text().endswith(f" ERROR   dynamic_exit.artifact.run_log: {refused.value}\n")
+    assert (partial / "run.log").read_text().endswith(f" ERROR   dynamic_exit.output.run_log: {refused.value}\n")

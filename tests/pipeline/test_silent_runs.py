@@ -13,11 +13,11 @@ import tiny
 import torch
 from torch import nn
 
-from dynamic_exit.artifact.output_lock import OutputLock
 from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.errors import OutputError, VerificationError
 from dynamic_exit.guarantee.drop_checks import check_drops
 from dynamic_exit.onnx.verification import LOGIT_TOLERANCE, assert_equivalent, compare
+from dynamic_exit.output.lock import OutputLock
 from dynamic_exit.points.goal import Goal
 from dynamic_exit.points.operating_point import Baseline, OperatingPoint, OperatingPoints
 from dynamic_exit.records import Records, StageTable
@@ -422,7 +422,7 @@ def test_a_lock_that_somebody_removed_is_not_taken_from_the_next(tmp_path):
 
 
 def test_a_lock_that_does_not_say_whose_it_is_is_respected(tmp_path, monkeypatch):
-    from dynamic_exit.artifact import output_lock
+    from dynamic_exit.output import lock as output_lock
 
     monkeypatch.setattr(output_lock, "_SECONDS_BETWEEN", 0.001)
     lock = OutputLock(tmp_path / "out")

@@ -1,4 +1,4 @@
-"""The written folder: its manifest, files, checksums and lock, and the runners that load it.
+"""The written folder: its manifest, files and checksums, and the runners that load it.
 
 `standalone`, `manifest`, `switch`, `file_runner`, `inputs` and `folder` import neither torch, transformers nor onnx.
 """
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from .saved_model import load_model, save_model
     from .standalone import DynamicExitRunner, load_runner
     from .switch import OperatingPointSwitch
-    from .workspace import Workspace
 
 __all__ = [
     "DynamicExitImageProcessor",
@@ -25,7 +24,6 @@ __all__ = [
     "InputSpec",
     "Manifest",
     "OperatingPointSwitch",
-    "Workspace",
     "check_files",
     "checksum",
     "copy_files",
@@ -50,6 +48,5 @@ __getattr__, __dir__ = lazy_exports(
         "saved_model": ("load_model", "save_model"),
         "standalone": ("DynamicExitRunner", "load_runner"),
         "switch": ("OperatingPointSwitch",),
-        "workspace": ("Workspace",),
     },
 )

@@ -14,7 +14,7 @@ from .options import check_guarantee_option, exit_if_unmet
 from .render import print_candidates, print_figures, print_static_search
 
 if TYPE_CHECKING:
-    from ..pipeline.run import Result
+    from ..pipeline.result import Result
     from ..recipe.recipe import Recipe
 
 
@@ -44,8 +44,8 @@ def run_and_print(recipe: "Recipe", console: Console, options: RunOptions) -> No
         DynamicExitError: The run cannot be done.
         typer.Exit: With code 3, a requirement is not met.
     """
-    from ..artifact.workspace import explain_resume
     from ..guarantee.drop_checks import describe_unmet_requirements
+    from ..output.workspace import explain_resume
     from ..pipeline.run import run
     from ..pipeline.steps import list_steps
     from ..pipeline.unchanged import find_unchanged

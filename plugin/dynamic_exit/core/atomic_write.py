@@ -11,13 +11,14 @@ from typing import IO
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def atomic_write(path: str | os.PathLike[str], flush: bool = True) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path` that replaces it once it is complete; a failed write leaves no trace.
 
     Links are followed. Devices and pipes are written to; they cannot be replaced.
 
     Args:
         path: The file to write or replace; its folder must exist.
+        flush: Whether it is on the disk before it has its name, so that a power cut leaves it whole, too.
 
     Yields:
         The temporary file, open for bytes.
@@ -35,13 +36,35 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:
             yield file
+            if flush:
+                file.flush()
+                os.fsync(file.fileno())
             file.close()
             os.chmod(file.name, 0o644)
             _replace(file.name, path)
+            if flush:
+                sync(path.parent)
         except BaseException:
             with suppress(FileNotFoundError):  # an interrupt may come once it has replaced the other
                 os.unlink(file.name)
             raise
+
+
+def sync(place: str | os.PathLike[str]) -> None:
+    """Wait until a file, or the names in a folder, are on the disk; file systems that cannot say so are left alone."""
+    if os.name != "nt":  # which opens no folders
+        number = os.open(place, os.O_RDONLY)
+        try:
+            with suppress(OSError):
+                os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def sync_tree(folder: Path) -> None:
+    """Wait until all files in a folder, and their names, are on the disk."""
+    for place in (*folder.rglob("*"), folder):
+        sync(place)
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

@@ -25,8 +25,9 @@ from .mapped_arrays import open_mapped, write_blocks
 
 logger = logging.getLogger(__name__)
 _warn_once = functools.cache(logger.warning)
-# seconds after its last use that an array, which may take gigabytes, is removed when another is written
-_ARRAY_LIFE = 30 * 24 * 3600
+# seconds after its last use that an array, which may take gigabytes, is removed when another is written, and that a
+# hidden file is, which a killed process was writing
+_ARRAY_LIFE, _HIDDEN_LIFE = 30 * 24 * 3600, 24 * 3600
 
 
 class _MakeError(Exception):
@@ -161,7 +162,7 @@ class Cache:
             path = self._path(key).with_suffix(path.suffix)  # perhaps in a temporary folder by now
             path.parent.mkdir(parents=True, exist_ok=True)
             self._remove_old_arrays()
-            with atomic_write(path) as file:
+            with atomic_write(path, flush=False) as file:
                 write_blocks(file, _carry_errors(make), rows)
         except OSError as error:
             self._use_temporary(error)
@@ -173,9 +174,13 @@ class Cache:
         return open_mapped(path)
 
     def _remove_old_arrays(self) -> None:
-        """Remove arrays that were not used for long; processes that have one open keep it."""
-        oldest = time.time() - _ARRAY_LIFE
-        for path in self.directory.glob("??/*.npy"):
+        """Remove arrays that were not used for long, which who has one open keeps, and what was cut short."""
+        oldest, hidden = time.time() - _ARRAY_LIFE, time.time() - _HIDDEN_LIFE
+        for path in self.directory.glob("??/.*"):
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < hidden:
+                    path.unlink()
+        for path in self.directory.glob("??/[!.]*.npy"):
             entry = path.with_suffix(".zip")
             with contextlib.suppress(OSError):  # another process may have removed it, another user may own it
                 if max(each.stat().st_mtime for each in (path, entry) if each.is_file()) < oldest:

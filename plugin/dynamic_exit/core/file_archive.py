@@ -43,7 +43,7 @@ def unpack_files(content: bytes) -> dict[str, bytes]:
 
 
 def write_archive(path: str | os.PathLike[str], key: str, files: Mapping[str, bytes]) -> None:
-    """Write an uncompressed zip archive with a manifest of sha256 sums, whole or not at all.
+    """Write an uncompressed zip archive with a manifest of sha256 sums; `read_archive` notices one that is cut short.
 
     Args:
         path: Where it is written; its folder must exist.
@@ -53,7 +53,7 @@ def write_archive(path: str | os.PathLike[str], key: str, files: Mapping[str, by
     Raises:
         OSError: It cannot be written.
     """
-    with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
+    with atomic_write(path, flush=False) as file, zipfile.ZipFile(file, "w") as archive:
         archive.writestr(_MANIFEST, json.dumps(_manifest(key, files)))
         for name, content in files.items():
             archive.writestr(name, content)

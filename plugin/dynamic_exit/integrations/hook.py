@@ -1,6 +1,6 @@
 """Registers with Neural Compressor and transformers as soon as those are imported."""
 
-from ..core.import_hook import after_import
+from .import_hook import after_import
 
 #: The module of Neural Compressor whose import registers the algorithms for torch models.
 TARGET = "neural_compressor.torch.quantization"

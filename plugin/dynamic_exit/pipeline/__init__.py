@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .inputs import load_run_inputs
     from .metrics import Metrics, metrics_schema
     from .points import tune_points
-    from .run import Result
+    from .result import Result
     from .savers import add_savers
     from .stages import Build, RecordedBuild, export_backbone, record_split
     from .static_passes import apply_static_passes
@@ -44,7 +44,7 @@ __getattr__, __dir__ = lazy_exports(
         "inputs": ("load_run_inputs",),
         "metrics": ("Metrics", "metrics_schema"),
         "points": ("tune_points",),
-        "run": ("Result",),
+        "result": ("Result",),
         "savers": ("add_savers",),
         "stages": ("Build", "RecordedBuild", "export_backbone", "record_split"),
         "static_passes": ("apply_static_passes",),

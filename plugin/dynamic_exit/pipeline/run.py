@@ -1,18 +1,15 @@
 """Runs a recipe: static passes, savers, exits, records, thresholds, files, verification, figures, folder."""
 
 import contextlib
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from torch import nn
 
 from ..artifact.manifest import Manifest
-from ..artifact.workspace import Workspace
 from ..candidates.pool import CandidatePool
 from ..card import dataset_name, model_card
 from ..core import distributed
@@ -23,6 +20,7 @@ from ..data.run_inputs import RunInputs
 from ..data.split import Split
 from ..errors import DynamicExitError
 from ..monitoring.reference import Reference
+from ..output.workspace import Workspace
 from ..points.operating_point import OperatingPoints
 from ..recipe.recipe import Recipe
 from ..records import Records
@@ -37,6 +35,7 @@ from .inputs import load_run_inputs
 from .metrics import FinishedModel, collect_metrics
 from .points import judged, tune_points
 from .replacement import replace_backbone
+from .result import OPTIONAL_AS_BYTES, Result
 from .savers import add_savers
 from .stages import RecordedBuild, add_costs, export_backbone, record_split
 from .static_passes import apply_static_passes
@@ -56,40 +55,9 @@ from .steps import (
     STATIC_SEARCH,
     RunProgress,
 )
+from .unchanged import find_resumed
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, repr=False)
-class Result:
-    """What a run has made.
-
-    Attributes:
-        folder: Where it was written.
-        points: The operating points.
-        metrics: Everything measured, as in ``metrics.json``.
-    """
-
-    folder: Path
-    points: OperatingPoints
-    metrics: Metrics
-
-    def __repr__(self) -> str:
-        """Return folder and points, no other figures."""
-        return f"Result({str(self.folder)!r}, {self.points!r})"
-
-    def _repr_html_(self) -> str:
-        return self.metrics._repr_html_()
-
-    def to_bytes(self) -> bytes:
-        """Return it as JSON, for other processes."""
-        return json.dumps([str(self.folder), self.points.to_json(), self.metrics.to_dict()]).encode()
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> "Result":
-        """Return what `to_bytes` took."""
-        folder, points, metrics = json.loads(content)
-        return cls(Path(folder), OperatingPoints.from_json(points), Metrics.model_validate(metrics))
 
 
 @preserve_process_state()
@@ -111,7 +79,7 @@ def run(
         model: A classifier to use in place of the recipe's.
         splits: Samples to use in place of the recipe's.
         progress: Follows the run; None logs how far the work on candidates is.
-        resume: Go on where an interrupted run of this recipe stopped training exits; the result is the same.
+        resume: Go on where an interrupted run of this recipe stopped; the result is the same.
         overwrite: Replace what an earlier run has written to the output, once this run is done.
 
     Returns:
@@ -121,9 +89,12 @@ def run(
         DynamicExitError: One sentence on what cannot be done and why.
     """
     started = time.perf_counter()
-    with distributed.processes(), _helpers_silenced(), Workspace(recipe.export.directory, overwrite) as workspace:
+    place = (recipe.export.directory, overwrite, resume)
+    with distributed.processes(), _helpers_silenced(), Workspace(*place) as workspace:
         given = model is not None or splits is not None
         inputs = None if given else distributed.run_on_main(lambda: fingerprint_inputs(recipe))
+        if resume and (found := distributed.run_on_main(lambda: find_resumed(workspace, inputs), *OPTIONAL_AS_BYTES)):
+            return found
         with log_step(logger, LOAD) as step:
             run_inputs = distributed.run_on_all(lambda: load_run_inputs(recipe, model, splits))
             step.found = _describe_inputs(run_inputs)

@@ -14,9 +14,9 @@ import yaml
 
 from ..artifact.folder import POINTS_FILE, RECIPE_FILE
 from ..artifact.manifest import Manifest, read_manifest
-from ..artifact.run_log import LOG_FILE
 from ..artifact.standalone import load_runner
 from ..errors import InputError
+from ..output.run_log import LOG_FILE
 from ..points.operating_point import OperatingPoints
 from ..report.metrics import METRICS_FILE, Metrics
 

@@ -3,12 +3,13 @@
 import errno
 import os
 import shutil
+import signal
 
 import pytest
 
-from dynamic_exit.artifact.output_folder import OutputFolder
-from dynamic_exit.artifact.workspace import Workspace, explain_resume
 from dynamic_exit.errors import DataError, OutputError
+from dynamic_exit.output.folder import OutputFolder
+from dynamic_exit.output.workspace import Workspace, explain_resume
 
 
 def write(directory, overwrite=False, name="config.json"):
@@ -168,3 +169,96 @@ def test_a_disk_that_fills_up_ends_a_run_with_a_sentence(tmp_path):
             assert str(error.value) == (
                 "'/disk/file' cannot be written: No space left on device; make room there or choose another place"
             )
+
+
+def finish(directory, ready, kill_at=None):
+    """Put a written folder in its place; in a process of its own where it is to be killed at its n-th move or removal.
+
+    Returns:
+        Whether it was killed.
+    """
+    output = OutputFolder.locate(directory, overwrite=True)
+    ready(output)
+    if kill_at is None:
+        output.complete()
+        return False
+    pid = os.fork()
+    if pid == 0:
+        left = [kill_at]
+
+        def killing(function):
+            def call(*arguments, **options):
+                if left[0] == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                left[0] -= 1
+                return function(*arguments, **options)
+
+            return call
+
+        for name in ("replace", "mkdir", "rmdir", "unlink"):
+            setattr(os, name, killing(getattr(os, name)))
+        shutil.copyfile = killing(shutil.copyfile)
+        output.complete()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+
+def fill_partial(output):
+    (output.partial / "stages").mkdir(parents=True)
+    for name in ("config.json", "run.log", "stages/final.onnx"):
+        (output.partial / name).write_text("new")
+
+
+def turns_out_mounted(monkeypatch, folder):
+    replace = os.replace
+
+    def busy(source, target):
+        if folder / "out" in (source, target):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(source))
+        replace(source, target)
+
+    monkeypatch.setattr("os.replace", busy)
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize(
+    "kind", [lambda *_: None, mounted, turns_out_mounted], ids=["renamed", "mounted", "another disk"]
+)
+def test_whenever_a_run_is_killed_while_it_takes_its_place_the_output_is_the_old_or_the_new_one(
+    tmp_path, monkeypatch, kind, there
+):
+    outcomes = set()
+    for moment in range(40):
+        folder = tmp_path / str(moment)
+        out = folder / "out"
+        out.mkdir(parents=True)
+        old = ["config.json", "model.onnx"] * there
+        for name in old:
+            (out / name).write_text("old")
+        kind(monkeypatch, folder)
+        killed = finish(out, fill_partial, moment)
+        if (out / "config.json").is_file():  # what loads is whole: a configuration stands beside what it names
+            kept = "old" if (out / "config.json").read_text() == "old" else "new"
+            assert {"model.onnx"} <= {*os.listdir(out)} if kept == "old" else {*WHOLE[:3]} <= {*os.listdir(out)}
+        output = OutputFolder.locate(out, overwrite=True)
+        output.settle()
+        assert output.is_settled
+        found = [name for name in content(out) if not name.startswith(".")]
+        assert found in (old, WHOLE)
+        assert {(out / name).read_text() for name in found if name != "stages"} <= {"old" if found == old else "new"}
+        if found == old:
+            assert (output.partial / "stages" / "final.onnx").read_text() == "new", "the new one can still be had"
+            output.complete()
+            assert [name for name in content(out) if not name.startswith(".")] == WHOLE
+        outcomes.add(found == WHOLE)
+        monkeypatch.undo()
+        if not killed:
+            break
+    assert outcomes == {True, False}
+
+
+def test_what_a_killed_run_began_to_replace_is_back_before_the_next_one_looks(tmp_path, ran):
+    shutil.copytree(ran.folder, tmp_path / ".out.replaced")
+    with pytest.raises(OutputError, match=r"^output folder '.*out' is not empty; choose another one or empty it$"):
+        Workspace(tmp_path / "out").__enter__()
+    assert content(tmp_path / "out") == content(ran.folder) and not (tmp_path / ".out.replaced").exists()

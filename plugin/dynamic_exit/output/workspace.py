@@ -2,11 +2,17 @@
 
 import contextlib
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from ..artifact.folder import POINTS_FILE, RECIPE_FILE
+from ..artifact.manifest import CONFIG_FILE, IMAGES, Manifest
+from ..artifact.model_config import DynamicExitModelConfig
+from ..artifact.report_file import write_report
 from ..core import distributed
+from ..core.atomic_write import sync_tree
 from ..core.logging import logging_to
 from ..data.run_inputs import RunInputs
 from ..errors import OutputError
@@ -17,18 +23,14 @@ from ..records import Records
 from ..report.examples import EXAMPLES_FILE, show_samples, write_examples
 from ..report.metrics import METRICS_FILE, Metrics
 from ..sources.tokenizer import save_tokenizer, text_decoder
-from .folder import POINTS_FILE, RECIPE_FILE
-from .manifest import IMAGES, Manifest
-from .model_config import DynamicExitModelConfig
-from .output_folder import OutputFolder
-from .output_lock import OutputLock
-from .report_file import write_report
+from .folder import OutputFolder
+from .lock import OutputLock
 from .run_log import LOG_FILE, RunLog
 
 logger = logging.getLogger(__name__)
 
-# in the folder until it is complete: features and checkpoints of a training
-_WORK = "work"
+# in the folder until all else is written: features and checkpoints of a training; and while these are removed
+_WORK, _REMOVED_WORK = "work", ".work"
 
 
 class Workspace:
@@ -37,13 +39,15 @@ class Workspace:
     Args:
         directory: The output folder; it must be empty or not exist.
         overwrite: Whether it may hold a model that a run has written, which is replaced at the end.
+        resume: Whether it may be the result of this run already, as `pipeline.run` finds out.
 
     Raises:
         OutputError: The output is not empty, or cannot be created.
     """
 
-    def __init__(self, directory: str | Path, overwrite: bool = False):
-        place, inside = distributed.run_on_main(lambda: _locate(directory, overwrite))
+    def __init__(self, directory: str | Path, overwrite: bool = False, resume: bool = False):
+        place, inside = distributed.run_on_main(lambda: _locate(directory, overwrite, resume))
+        self._resume = resume
         self.output = OutputFolder(Path(place), inside, overwrite)
         self.partial = self.output.partial
         self.work = self.partial / _WORK
@@ -65,7 +69,8 @@ class Workspace:
     def _acquire(self) -> None:
         lock = OutputLock(self.output.directory, self.output.inside)
         try:
-            self.output.check()
+            self.output.settle()
+            self.output.check(self._resume)
         except BaseException:
             lock.release()
             raise
@@ -157,7 +162,7 @@ class Workspace:
             manifest = manifest.model_copy(update={"tokenizer_files": tuple(tokenizer_files)})
         DynamicExitModelConfig.of(manifest).save_pretrained(self.partial)
         if manifest.task == IMAGES:
-            from .image_processor import write_image_processor
+            from ..artifact.image_processor import write_image_processor
 
             calibration = run_inputs.splits["calibration"]
             images, form = next(iter(calibration.inputs.values())), calibration.image_format
@@ -168,10 +173,21 @@ class Workspace:
         (self.partial / RECIPE_FILE).write_text(recipe_text(recipe, directory), encoding="utf-8")
         write_report(self.partial)
         (self.partial / "README.md").write_text(card(manifest), encoding="utf-8")
-        shutil.rmtree(self.work)
         self._log.end()
+        sync_tree(self.partial)
+        os.replace(self.work, self.partial / _REMOVED_WORK)  # from here on all is written, and nothing made again
+        return self.complete()
+
+    @property
+    def is_written(self) -> bool:
+        """Whether a run was killed that had written all files, and had only to rename their folder."""
+        return (self.partial / CONFIG_FILE).is_file() and not self.work.exists()
+
+    def complete(self) -> Path:
+        """Put what is written in the output's place, and return that."""
+        shutil.rmtree(self.partial / _REMOVED_WORK, ignore_errors=True)
         self.output.complete()
-        return directory
+        return self.output.directory
 
     def _save_examples(self, run_inputs: RunInputs, metrics: Metrics) -> None:
         """Write what the samples look like that the report shows."""
@@ -182,9 +198,9 @@ class Workspace:
             write_examples(self.partial / EXAMPLES_FILE, shown)
 
 
-def _locate(directory: str | Path, overwrite: bool) -> tuple[str, bool]:
+def _locate(directory: str | Path, overwrite: bool, resume: bool) -> tuple[str, bool]:
     output = OutputFolder.locate(directory, overwrite)
-    output.check()
+    output.check(resume)
     return str(output.directory), output.inside
 
 

@@ -3,9 +3,9 @@ import re
 
 import pytest
 
-from dynamic_exit.artifact.run_log import LOG_FILE, RunLog
-from dynamic_exit.artifact.workspace import Workspace
 from dynamic_exit.errors import PassError
+from dynamic_exit.output.run_log import LOG_FILE, RunLog
+from dynamic_exit.output.workspace import Workspace
 
 logger = logging.getLogger("dynamic_exit.some.module")
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}"
@@ -36,7 +36,7 @@ def test_a_log_holds_every_line_from_the_first_on_and_why_a_run_ended(tmp_path):
     assert lines(tmp_path / "out.partial" / LOG_FILE) == [
         ("INFO", f"{logger.name}:", "one begins"),
         ("DEBUG", f"{logger.name}:", "one takes a while"),
-        ("ERROR", "dynamic_exit.artifact.run_log:", "pass 'a' failed; try 'b'"),
+        ("ERROR", "dynamic_exit.output.run_log:", "pass 'a' failed; try 'b'"),
     ]
 
 
