@@ -1,5 +1,6 @@
 import json
 import logging
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -152,6 +153,40 @@ def like_backbone(reference):
     point = reference.point("backbone")
     edges = np.array([point.edges[0] - 1e-6, *point.edges]) + 1e-9
     return np.repeat(len(reference.stages) - edges, point.counts).astype(np.float32)
+
+
+def test_a_callback_may_wait_for_what_other_threads_ask(reference, traffic):
+    asked = []
+
+    def ask(alarm):
+        thread = threading.Thread(target=lambda: asked.append(monitor.status().alarms[0] == alarm), daemon=True)
+        thread.start()
+        thread.join(30)
+
+    monitor = Monitor(reference, on_alarm=ask)
+    monitor.observe("bold", *traffic(2000, 1, hard=0.5))
+    assert asked and asked[0]
+
+
+def test_a_restart_stays_at_the_fallback_until_it_is_quiet(reference, traffic, tmp_path):
+    first, folder = Monitor(reference, fallback="backbone", level=0.02, seed=3, recovery=1000), tmp_path
+    first.attach(Switchable())
+    first.observe("bold", *traffic(3000, 1, hard=0.5))
+    first.save(folder / "state.json")
+    reference.write(folder / "reference.json")
+    again, model = Monitor.resume(folder, folder / "state.json", recovery=1000), Switchable()
+    assert (again.level, again.fallback) == (0.02, "backbone") and again.status() == first.status()
+    again.attach(model)
+    assert model.operating_point.name == "backbone" == again.status().fallback
+    sure = np.random.default_rng(0).choice(like_backbone(reference), size=1000)
+    again.observe("backbone", np.full(1000, len(reference.stages) - 1), sure)
+    assert again.status().fallback is None and model.names == ["bold", "backbone", "bold"]
+    other, untouched = Monitor.resume(folder, folder / "state.json", fallback=None), Switchable()
+    other.attach(untouched)
+    assert other.status().fallback is None and untouched.names == ["bold"]
+    (folder / "state.json").write_text('{"_type": "dynamic_exit.monitor", "_version": 1}')
+    with pytest.raises(MonitorError, match="is not whole: 'model'; begin without it"):
+        Monitor.resume(folder, folder / "state.json")
 
 
 def test_what_callbacks_raise_and_points_that_are_gone_are_logged(reference, traffic, caplog):

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +12,9 @@ import numpy as np
 
 from ..errors import MonitorError, OperatingPointError, first_line
 from .conformal import Bets
-from .reference import REFERENCE_FILE, PointReference, Reference
-from .state import read_state, write_state
+from .explain import answer_totals, explain, reference_counts
+from .reference import REFERENCE_FILE, Reference
+from .state import read_options, read_state, write_state
 from .status import Alarm, MonitorStatus
 from .watch import Watch
 
@@ -65,7 +66,7 @@ class Monitor:
         level: The probability of a false alarm over its whole life, in (0, 1); restarts share it.
         fallback: Name of a safer operating point, to which an attached model is switched by an alarm; None: it is left.
         recovery: Answers without another alarm after which an alarm is over, and the model goes back to its point.
-        on_alarm: Called with each alarm; what it raises is logged.
+        on_alarm: Called with each alarm, by the thread that observes and holding no lock; what it raises is logged.
         seed: Breaks ties between answers.
 
     Raises:
@@ -95,12 +96,13 @@ class Monitor:
         self._points = {point.name: point for point in reference.points}
         self._requests = self._invalid = self._quiet = self._starts = 0
         self._alarms: list[Alarm] = []
+        self._untold: deque[Alarm] = deque()
         self._moved, self._origin = False, None
         self._arrived: list[tuple[str, np.ndarray, np.ndarray, np.ndarray | None]] = []
         self._arrived_count = 0
         self._waiting: dict[str, list[_Block]] = {kind: [] for kind in SHARES}
         self._watches = {
-            kind: Watch(_counts(reference, kind), _BETS[kind], share * level / 2, seed + number)
+            kind: Watch(reference_counts(reference, kind), _BETS[kind], share * level / 2, seed + number)
             for number, (kind, share) in enumerate(SHARES.items())
         }
         self._observed = dict.fromkeys(SHARES, 0)
@@ -118,6 +120,22 @@ class Monitor:
             MonitorError: The folder has no reference, or an option is wrong.
         """
         return cls(Reference.read(Path(folder) / REFERENCE_FILE), **options)
+
+    @classmethod
+    def resume(cls, folder: str | Path, state: str | Path, **options: Any) -> Self:
+        """Return a monitor that goes on from a state that `save` wrote, with the level, seed and fallback of then.
+
+        Args:
+            folder: A folder that ``dynamic-exit run`` wrote.
+            state: The file.
+            **options: As for the class.
+
+        Raises:
+            MonitorError: The state is missing, no state, or that of another model; or an option is wrong.
+        """
+        monitor = cls.read(folder, **{**read_options(state), **options})
+        monitor.load(state)
+        return monitor
 
     def observe(
         self, point: str, exit_index: np.ndarray, confidence: np.ndarray, classes: np.ndarray | None = None
@@ -148,6 +166,7 @@ class Monitor:
                 self._arrived_count += len(exits)
                 if self._arrived_count >= _BLOCK:
                     self._absorb()
+        self._tell()
 
     def _absorb(self) -> None:
         """Check what has arrived, and let it wait for full blocks."""
@@ -197,10 +216,20 @@ class Monitor:
             self._observed[kind] += len(bad)
             if point in self._watches[kind].references and len(bad):
                 self._take(kind, _Block(point, bad.astype(np.int64)), _BLOCK // 8)
+        self._tell()
 
     def attach(self, model: SwitchableModel) -> None:
-        """Switch this model to the fallback by an alarm, and back."""
-        self._model = model
+        """Switch this model to the fallback by an alarm, and back; at once if an alarm is on from before a restart."""
+        with self._lock:
+            self._model = model
+            self._stay_at_fallback()
+
+    def _stay_at_fallback(self) -> None:
+        """After a restart a model is where it begins, whatever was before."""
+        if self.fallback is None:
+            self._origin = None
+        elif self._origin is not None and self._model is not None:
+            self._switch(self.fallback)
 
     def _take(self, kind: str, block: _Block, size: int) -> None:
         """Let answers wait until they fill a block of one operating point, then look at them."""
@@ -223,22 +252,13 @@ class Monitor:
         block, size = _Block(point, *joined), size or len(joined[0])
         waiting[:] = [block.part(slice(size, None))] if len(block.values) > size else []
         watch, block = self._watches[kind], block.part(slice(size))
-        watch.observe(point, block.values, self._totals(kind, block))
+        totals = answer_totals(self._points[point], kind, block.values, block.exits, block.sure)
+        watch.observe(point, block.values, totals)
         if watch.fires:
             self._fire(kind)
 
-    def _totals(self, kind: str, block: _Block) -> np.ndarray:
-        """Return what tells how answers moved: counts by stage and confidences, by class, or good ones and all."""
-        if kind == "exits":
-            counts = np.bincount(block.exits, minlength=len(self.reference.stages))
-            return np.append(counts, block.sure.sum(dtype=np.float64))
-        counts = np.bincount(
-            block.values, minlength=len(self._points[block.point].classes if kind == "classes" else "01")
-        )
-        return counts if kind == "classes" else np.array([counts[0], counts.sum()])
-
     def _fire(self, kind: str) -> None:
-        alarm = self._explain(kind, self._watches[kind].since_change())
+        alarm = explain(self.reference, kind, self._watches[kind].since_change(), self._requests)
         self._alarms.append(alarm)
         self._moved, self._quiet = True, 0
         self._restart()
@@ -248,6 +268,15 @@ class Monitor:
             self._origin = model.operating_point.name
             self._switch(self.fallback)
         if self._on_alarm is not None:
+            self._untold.append(alarm)
+
+    def _tell(self) -> None:
+        """Call back with new alarms; no lock is held, so that the callback may take its time, or ask the monitor."""
+        while self._untold and self._on_alarm is not None:
+            try:
+                alarm = self._untold.popleft()
+            except IndexError:  # another thread has told it
+                return
             try:
                 self._on_alarm(alarm)
             except Exception:  # a callback of the user's must not end what it watches
@@ -278,41 +307,13 @@ class Monitor:
             watch.restart(self.level * SHARES[kind] * part)
             self._waiting[kind].clear()
 
-    def _explain(self, kind: str, totals: dict[str, np.ndarray]) -> Alarm:
-        """Say what has moved, at the operating point that most answers since the change were given at."""
-        point = max(totals, key=lambda name: totals[name].sum())
-        known, found = self._points[point], totals[point]
-        if kind == "exits":
-            answers, confidence = int(found[:-1].sum()), found[-1] / found[:-1].sum()
-            rates, expected = found[:-1] / answers, np.array(known.exits) / known.samples
-            stage = int(np.abs(rates - expected).argmax())
-            before, after = float(expected[stage]), float(rates[stage])
-            what = (
-                f"'{self.reference.stages[stage]}' answers {after:.1%} of samples, {before:.1%} of test samples; the "
-                f"mean confidence is {confidence:.3f}, there {known.confidence:.3f}"
-            )
-        elif kind == "classes":
-            answers = int(found.sum())
-            rates, expected = found / answers, np.array(known.classes) / known.samples
-            moved = int(np.abs(rates - expected).argmax())
-            before, after = float(expected[moved]), float(rates[moved])
-            what = f"class {moved} is {after:.1%} of answers, {before:.1%} on test samples"
-        else:
-            answers, good = int(found[1]), float(found[0])
-            counts = _counts(self.reference, kind)[point]
-            before, after = float(counts[0] / counts.sum()), good / answers
-            noun = "are the backbone's" if kind == "agreement" else "are right"
-            what = f"{after:.1%} of answers {noun}, {before:.1%} on test samples"
-        message = f"live traffic has moved, over about the last {answers} answers at '{point}': {what}"
-        return Alarm(kind, self._requests, answers, time.time(), before, after, message)
-
     def status(self) -> MonitorStatus:
         """Return what is known so far; the evidence is of whole blocks of answers."""
         with self._lock:
             self._absorb()
             totals = [total for _, total in self._watches["exits"].recent]
             exits = np.sum(totals, axis=0)[:-1] if totals else np.zeros(len(self.reference.stages))
-            return MonitorStatus(
+            status = MonitorStatus(
                 requests=self._requests,
                 invalid=self._invalid,
                 checked=self._observed["agreement"],
@@ -326,6 +327,8 @@ class Monitor:
                 alarms=tuple(self._alarms),
                 fallback=self.fallback if self._origin is not None else None,
             )
+        self._tell()
+        return status
 
     def save(self, path: str | Path) -> None:
         """Write its state as JSON, from which `load` goes on."""
@@ -333,6 +336,7 @@ class Monitor:
             self._absorb()
             state = {
                 "model": self._identity,
+                "fallback": self.fallback,
                 "numbers": [self._requests, self._invalid, self._quiet, self._starts],
                 "moved": self._moved,
                 "origin": self._origin,
@@ -344,6 +348,7 @@ class Monitor:
                     for kind, blocks in self._waiting.items()
                 },
             }
+        self._tell()
         write_state(path, state)
 
     def load(self, path: str | Path) -> None:
@@ -386,15 +391,4 @@ class Monitor:
         self._requests, self._invalid, self._quiet, self._starts = requests, invalid, quiet, starts
         self._moved, self._origin = bool(state["moved"]), state["origin"]
         self._waiting, self._alarms, self._observed = waiting, alarms, observed
-
-
-def _counts(reference: Reference, kind: str) -> dict[str, np.ndarray]:
-    """Return the reference counts of what is watched, from good values to bad, by operating point."""
-
-    def of(point: PointReference) -> tuple[int, ...]:
-        if kind in ("exits", "classes"):
-            return point.counts if kind == "exits" else point.classes
-        total, good = (point.samples, point.agreeing) if kind == "agreement" else (point.labelled, point.correct)
-        return good, total - good
-
-    return {point.name: np.asarray(of(point)) for point in reference.points if point.labelled or kind != "accuracy"}
+        self._stay_at_fallback()

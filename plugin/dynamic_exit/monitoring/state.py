@@ -29,3 +29,18 @@ def read_state(path: str | Path) -> dict[str, Any]:
     if not isinstance(state, dict) or (state.get("_type"), state.get("_version")) != (TYPE, VERSION):
         raise MonitorError(f"'{path}' is no state of a monitor of version {VERSION}; begin without it")
     return state
+
+
+def read_options(path: str | Path) -> dict[str, Any]:
+    """Read the options of the monitor that wrote a state, by name.
+
+    Raises:
+        MonitorError: It is missing, no such file, or holds none.
+    """
+    state = read_state(path)
+    try:
+        _, level, seed = state["model"]
+        options = {"level": float(level), "seed": int(seed), "fallback": state.get("fallback")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise MonitorError(f"state '{path}' is not whole: {first_line(error)}; begin without it") from error
+    return {name: value for name, value in options.items() if value is not None}
