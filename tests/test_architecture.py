@@ -33,6 +33,7 @@ FLOORS = (
     "artifact",
     "output",
     "card",
+    "dashboard",
     "targets",
     "candidates",
     "pipeline",

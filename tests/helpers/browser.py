@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,7 +50,13 @@ class Browser:
         self._send("DELETE", "")
 
     def open(self, page: Path) -> None:
+        """Open a page, and wait until all of it is there: the driver alone returns before that now and then."""
+        self.run("window.isLeft = true")
         self._send("POST", "/url", {"url": page.resolve().as_uri()})
+        end = time.monotonic() + _PATIENCE
+        while not self.run("return !window.isLeft && performance.getEntriesByType('navigation')[0].loadEventEnd > 0"):
+            assert time.monotonic() < end, f"{page} has not been loaded"
+            time.sleep(0.01)
 
     def run(self, script: str, *arguments: Any) -> Any:
         """Run a script and return what it returns, or what its promise comes to."""

@@ -15,7 +15,7 @@ from ..core.batching import DEFAULT_BATCH_SIZE
 from ..core.launcher import is_rank_zero
 from ..core.process_state import preserve_process_state
 from ..errors import DynamicExitError, RecipeError, nearest
-from . import reporting, start
+from . import monitoring, reporting, start
 from .garbage import rare_searches
 from .options import (
     Folder,
@@ -100,6 +100,7 @@ app.command()(start.compress)
 app.command()(start.init)
 app.command()(reporting.report)
 app.command()(reporting.compare)
+app.command()(monitoring.monitor)
 
 
 @app.command()

@@ -38,7 +38,7 @@ class MonitorStatus:
         labelled: Number of answers that were compared with labels.
         evidence: By what is watched: the logarithm of the capital against the reference, divided by that of what makes
             it fire; 1 or more is an alarm.
-        exit_rates: Share of recent answers by stage, at the current operating point.
+        exit_rates: Share of recent answers by stage, since the last alarm; all 0 where there are none.
         moved: Whether an alarm is on.
         alarms: All alarms so far.
         fallback: Name of the safer operating point that the model was switched to; None if it was not.
