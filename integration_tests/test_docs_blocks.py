@@ -48,6 +48,8 @@ BASE = {
 TUTORIAL = "docs/tutorials/own-model.md"
 TEXT = "docs/how-to/text.md"
 PASSES = "docs/how-to/neural-compressor.md"
+#: Runs in test_serve_page.py, against a server.
+SERVE = "docs/how-to/serve.md"
 #: Pages whose blocks run in other files, in a distribution of their own.
 ELSEWHERE = {
     "docs/how-to/extend.md": "test_extend.py",
@@ -179,7 +181,7 @@ def check_recipe(values: dict, folder: Path) -> None:
     parse_recipe({**BASE, **values, "dynamic_exit": dynamic}, folder)
 
 
-PLAIN = [page for page in documents.WRITTEN if page not in {TUTORIAL, TEXT, PASSES, *ELSEWHERE, "README.md"}]
+PLAIN = [page for page in documents.WRITTEN if page not in {TUTORIAL, TEXT, PASSES, SERVE, *ELSEWHERE, "README.md"}]
 
 
 @pytest.mark.parametrize("page", [page for page in PLAIN if documents.blocks(page)])
@@ -228,6 +230,10 @@ def test_blocks_that_run_elsewhere_are_run_there():
         for block in documents.blocks(page):
             assert (block.language, block.title is not None) in {("python", True), ("toml", False), ("yaml", False)}
         assert page in source_of(file)
+
+
+def test_the_page_of_the_server_is_run_with_one():
+    assert SERVE in source_of("test_serve_page.py")
 
 
 def test_only_known_blocks_are_not_run():

@@ -38,6 +38,7 @@ FLOORS = (
     "candidates",
     "pipeline",
     "modeling",
+    "serving",
     "analysis",
     "tracking",
     "integrations",

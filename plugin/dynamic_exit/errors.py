@@ -109,3 +109,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 class MonitorError(DynamicExitError):
     """A monitor's state or reference that cannot be used, or answers that do not fit it."""
+
+
+class ServingError(DynamicExitError):
+    """A server that cannot start: something is not installed, or its port cannot be had."""

@@ -58,6 +58,11 @@ class DynamicExitRunner(Reopens):
         self.stages, self.input_names = runner.stages, runner.input_names
         self.labels, self.operating_points = runner.manifest.labels, operating_points
 
+    @property
+    def manifest(self) -> Manifest:
+        """What the folder says of its model."""
+        return self._manifest
+
     def __call__(self, *inputs: np.ndarray, thresholds: Sequence[float] | None = None, **named: np.ndarray) -> Answers:
         """Classify a batch.
 

@@ -15,7 +15,7 @@ from ..core.batching import DEFAULT_BATCH_SIZE
 from ..core.launcher import is_rank_zero
 from ..core.process_state import preserve_process_state
 from ..errors import DynamicExitError, RecipeError, nearest
-from . import monitoring, reporting, start
+from . import monitoring, reporting, serving, start
 from .garbage import rare_searches
 from .options import (
     Folder,
@@ -101,6 +101,7 @@ app.command()(start.init)
 app.command()(reporting.report)
 app.command()(reporting.compare)
 app.command()(monitoring.monitor)
+app.command()(serving.serve)
 
 
 @app.command()

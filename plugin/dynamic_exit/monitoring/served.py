@@ -63,13 +63,24 @@ class MonitoredModel:
         answers = self.model(*args, **kwargs)
         if self.model.operating_point.name != point:
             return answers  # switched meanwhile: by which of both it was answered is unknown
+        self.watch(point, answers, *args, **kwargs)
+        return answers
+
+    def watch(self, point: str, answers: Any, *args: Any, **kwargs: Any) -> None:
+        """Show the monitor answers of the model that were given at a known operating point.
+
+        Args:
+            point: Its name.
+            answers: They have logits, exit_index and confidence.
+            *args: What was answered, as the model takes it.
+            **kwargs: The same, by name.
+        """
         classes = np.asarray(answers.logits).argmax(axis=1)
         self.monitor.observe(point, np.asarray(answers.exit_index), np.asarray(answers.confidence), classes)
         if self.check_share and self._random.random() < self.check_share:
             never = np.full(len(self.model.thresholds), np.inf, dtype=np.float32)
             backbone = self.model(*args, **kwargs, thresholds=never)
             self.monitor.observe_agreement(point, classes, np.asarray(backbone.logits).argmax(axis=1))
-        return answers
 
     def __getattr__(self, name: str) -> Any:
         """Return what else the model has."""

@@ -1,0 +1,29 @@
+"""An HTTP server for a written folder, in one process: the Open Inference Protocol, pictures and texts, Prometheus.
+
+It needs the extra `serving`; pictures and texts need the extra `serve` too.
+"""
+
+from typing import TYPE_CHECKING
+
+from ..core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from .app import create_app
+    from .batch_queue import BatchQueue
+    from .model import Answered, ServedFolder
+    from .options import ServingOptions
+    from .server import serve
+
+__all__ = ["Answered", "BatchQueue", "ServedFolder", "ServingOptions", "create_app", "serve"]
+
+# on first use: Starlette and uvicorn are no dependency of the package
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "app": ("create_app",),
+        "batch_queue": ("BatchQueue",),
+        "model": ("Answered", "ServedFolder"),
+        "options": ("ServingOptions",),
+        "server": ("serve",),
+    },
+)

@@ -1,0 +1,86 @@
+"""Figures of a server for Prometheus."""
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from .model import Answered, ServedFolder
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class ServingMetrics:
+    """Counts requests, rows and batches of one model.
+
+    Args:
+        model: The model.
+        waiting: Returns the number of rows that wait.
+
+    Attributes:
+        registry: What ``/metrics`` shows.
+        in_flight: Requests that are read, wait or are answered.
+    """
+
+    def __init__(self, model: ServedFolder, waiting: Callable[[], int]):
+        self.registry = registry = CollectorRegistry()
+        self._model, self._stages = model, model.stages
+        self._requests = Counter(
+            "dynamic_exit_server_requests",
+            "Requests by status of HTTP; 499: the client hung up",
+            ["endpoint", "code"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "dynamic_exit_server_request_seconds",
+            "Seconds from the arrival of a request to its answer",
+            ["endpoint"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._rows = Counter(
+            "dynamic_exit_server_rows",
+            "Rows by the stage that answered",
+            ["operating_point", "stage"],
+            registry=registry,
+        )
+        self._batch_rows = Histogram(
+            "dynamic_exit_server_batch_rows", "Rows answered in one call", buckets=_ROWS, registry=registry
+        )
+        self._batch_seconds = Histogram(
+            "dynamic_exit_server_batch_seconds", "Seconds of one call", buckets=_SECONDS, registry=registry
+        )
+        self.in_flight = Gauge(
+            "dynamic_exit_server_requests_in_flight", "Requests that are read, wait or are answered", registry=registry
+        )
+        Gauge("dynamic_exit_server_rows_waiting", "Rows that wait", registry=registry).set_function(waiting)
+        point = Gauge(
+            "dynamic_exit_server_operating_point", "1 for the current one", ["operating_point"], registry=registry
+        )
+        for name in model.point_names:
+            point.labels(name).set_function(functools.partial(self._is_at, name))
+        prometheus_client.ProcessCollector(registry=registry)
+        if model.monitor is not None:
+            from ..monitoring.prometheus import MonitorCollector
+
+            registry.register(MonitorCollector(model.monitor, model.name))
+
+    def _is_at(self, point: str) -> float:
+        return float(self._model.operating_point.name == point)
+
+    def count_request(self, endpoint: str, code: int, seconds: float) -> None:
+        """Count a request that has ended."""
+        self._requests.labels(endpoint, str(code)).inc()
+        self._seconds.labels(endpoint).observe(seconds)
+
+    def count_batch(self, answered: Answered, seconds: float) -> None:
+        """Count a batch that was answered."""
+        self._batch_rows.observe(len(answered.exit_index))
+        self._batch_seconds.observe(seconds)
+        counts = np.bincount(answered.exit_index, minlength=len(self._stages))
+        for stage, count in zip(self._stages, counts.tolist(), strict=True):
+            if count:
+                self._rows.labels(answered.point, stage).inc(count)

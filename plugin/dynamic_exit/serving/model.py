@@ -1,0 +1,179 @@
+"""The model of a folder as a server holds it: it answers batches and says at which operating point."""
+
+import functools
+from collections.abc import Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..artifact.folder import PROCESSOR_FILE
+from ..artifact.inputs import check_inputs
+from ..artifact.manifest import CONFIG_FILE, InputSpec
+from ..artifact.standalone import load_runner
+from ..chain.names import FINAL
+from ..core.hashing import file_fingerprint
+from ..errors import ExportError, first_line
+from ..monitoring import Monitor, MonitoredModel
+from ..points.operating_point import BACKBONE, OperatingPoint, point_thresholds
+from .refusals import RequestError, bad_request
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+class Answered(NamedTuple):
+    """Answers of the model.
+
+    Attributes:
+        logits: float32 (N, C).
+        exit_index: int64 (N,): index of the stage that answered; the final stage is the last.
+        confidence: float32 (N,) in 0..1.
+        point: Name of the operating point that all rows were answered at.
+    """
+
+    logits: np.ndarray
+    exit_index: np.ndarray
+    confidence: np.ndarray
+    point: str
+
+    def part(self, rows: slice) -> "Answered":
+        """Return some of the answers."""
+        return Answered(self.logits[rows], self.exit_index[rows], self.confidence[rows], self.point)
+
+
+class ServedFolder:
+    """A loaded folder; safe from any thread.
+
+    Args:
+        folder: A folder that ``dynamic-exit run`` wrote.
+        name: Name of the model in addresses; None is the folder's own.
+        operating_point: Name of the initial point; None is the folder's default.
+        threads: Threads within an operator; None leaves it to onnxruntime.
+        monitored: Whether a monitor watches the answers.
+
+    Attributes:
+        inputs: The model's inputs.
+        labels: Class names in the order of the logits.
+        stages: Names of all stages, the one that ends the chain included.
+        monitor: None if there is none.
+
+    Raises:
+        DynamicExitError: As for `load_runner`, or the folder has no reference for a monitor.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str | None = None,
+        operating_point: str | None = None,
+        threads: int | None = None,
+        monitored: bool = False,
+    ):
+        self.folder = folder
+        # first, so that a folder that is swapped while it is read is noticed later
+        self.stamp = self._stamp() if folder.is_dir() else {}
+        options = None if threads is None else _session_options(threads)
+        self._runner = load_runner(folder, operating_point, session_options=options)
+        self.name = name or folder.resolve().name
+        if not self.name or "/" in self.name:
+            raise ExportError(f"'{self.name}' cannot name a model in an address; give another --name")
+        manifest = self._runner.manifest
+        self.inputs, self.max_tokens = manifest.inputs, manifest.max_tokens
+        self.target, self.tokenizer_files = manifest.target, manifest.tokenizer_files
+        self.labels = manifest.labels
+        points = self._runner.operating_points
+        self.stages = (*self._runner.stages, points.last_stage or FINAL)
+        self.point_names = (*points.names, *([] if points.last_stage else [BACKBONE]))
+        self._thresholds = functools.cache(
+            lambda point: point_thresholds(points.by_name(point), self._runner.stages).tolist()
+        )
+        self.monitor = Monitor.read(folder) if monitored else None
+        self._watched = None if self.monitor is None else MonitoredModel(self._runner, self.monitor)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.labels)
+
+    @property
+    def operating_point(self) -> OperatingPoint:
+        """The current operating point."""
+        return self._runner.operating_point
+
+    def set_operating_point(self, **goal: str | float) -> OperatingPoint:
+        """Switch as `DynamicExitRunner.set_operating_point` does; batches that have begun end at their own point."""
+        return self._runner.set_operating_point(**goal)  # type: ignore[arg-type]  # pydantic checked the types
+
+    def check(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Check the inputs of one request and convert them to the model's types.
+
+        Raises:
+            InputError: As for `check_inputs`.
+            RequestError: An input is empty, or a whole number does not fit the model's type.
+        """
+        for spec in self.inputs:
+            array, wanted = inputs.get(spec["name"]), np.dtype(spec["dtype"])
+            if array is not None and not array.size:
+                raise bad_request(f"input '{spec['name']}' of shape {list(array.shape)} is empty")
+            if array is not None and array.dtype.kind in "iu" and wanted.kind in "iu":
+                limits = np.iinfo(wanted)
+                if array.min() < limits.min or array.max() > limits.max:
+                    raise bad_request(f"input '{spec['name']}' has numbers that do not fit the model's type {wanted}")
+        return check_inputs(inputs, [spec["name"] for spec in self.inputs], self.inputs, self.max_tokens)
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> Answered:
+        """Answer a batch, all of it at one operating point.
+
+        Args:
+            feeds: What `check` returned.
+
+        Raises:
+            RequestError: The runtime refuses values of this batch.
+        """
+        point = self.operating_point.name  # another thread may switch meanwhile: name and thresholds are of one
+        try:
+            answers = self._runner(**feeds, thresholds=self._thresholds(point))
+        except Exception as error:
+            if type(error).__name__ == "InvalidArgument":  # of onnxruntime, such as a token that is in no table
+                raise bad_request(f"the model cannot take these values: {first_line(error)}") from error
+            raise
+        if self._watched is not None:
+            self._watched.watch(point, answers, **feeds)
+        return Answered(answers.logits, answers.exit_index, answers.confidence, point)
+
+    def check_unchanged(self) -> None:
+        """Check that files of the folder that are read late belong to the model that was loaded.
+
+        Raises:
+            RequestError: They have changed since.
+        """
+        if self._stamp() != self.stamp:
+            raise RequestError(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                f"folder '{self.folder.name}' has changed since the server loaded it; restart the server",
+            )
+
+    def _stamp(self) -> dict[str, str]:
+        files = (self.folder / name for name in (CONFIG_FILE, PROCESSOR_FILE, "tokenizer.json"))
+        return {file.name: file_fingerprint(file) for file in files if file.is_file()}
+
+
+def shape_of(spec: InputSpec) -> list[int]:
+    """Return the shape of an input as the protocol writes it, with -1 for what is free."""
+    return [-1, *(side if isinstance(side, int) else -1 for side in spec["shape"])]
+
+
+def is_finite(answered: Answered) -> bool:
+    """Whether all numbers of answers can be written as JSON."""
+    return bool(np.isfinite(answered.logits).all() and np.isfinite(answered.confidence).all())
+
+
+def _session_options(threads: int) -> "onnxruntime.SessionOptions":
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    return options

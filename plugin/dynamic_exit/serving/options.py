@@ -1,0 +1,30 @@
+"""What a server takes at once, for how long, and who may switch it."""
+
+from dataclasses import dataclass
+
+#: Environment variable that holds the token; a command line would show it to every user of the machine.
+TOKEN_VARIABLE = "DYNAMIC_EXIT_TOKEN"
+MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True)
+class ServingOptions:
+    """Limits of a server, and its token.
+
+    Attributes:
+        max_batch: Rows of several requests that are answered in one call; a request that has more is answered alone.
+        max_delay: Seconds that a request waits for others; at 0 what arrived while the model was busy goes together.
+        max_rows: Rows of one request.
+        max_body: Bytes of one request.
+        max_requests: Requests that are read, wait or are answered at the same time; further ones get the status 429.
+        timeout: Seconds from the arrival of a request to its answer, the loading of a processor not counted.
+        token: Who knows it may switch the operating point; None: nobody may.
+    """
+
+    max_batch: int = 64
+    max_delay: float = 0.0
+    max_rows: int = 1024
+    max_body: int = 16 * MEGABYTE
+    max_requests: int = 64
+    timeout: float = 30.0
+    token: str | None = None

@@ -1,0 +1,35 @@
+"""uvicorn as it runs the application."""
+
+import sys
+
+import uvicorn
+
+from .app import create_app
+from .model import ServedFolder
+from .options import ServingOptions
+
+# seconds beyond the time-out of requests that clients have to read their last answers
+_READING_SECONDS = 5
+# a model's thread that wants the interpreter back would wait for 5 ms until the event loop lets go of it
+_SWITCH_SECONDS = 0.0005
+
+
+def make_server(model: ServedFolder, options: ServingOptions) -> uvicorn.Server:
+    """Return a server that is not started; it stops on a signal, or once `should_exit` is set, when all is answered.
+
+    Args:
+        model: The model.
+        options: Limits and token.
+    """
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    config = uvicorn.Config(
+        create_app(model, options),
+        log_config=None,
+        access_log=False,
+        ws="none",
+        lifespan="on",
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(options.timeout) + _READING_SECONDS,
+    )
+    return uvicorn.Server(config)

@@ -1,0 +1,69 @@
+"""The command `serve` before it serves; what it answers is in tests/serving and integration_tests/test_serve_page.py."""
+
+import json
+import shutil
+import socket
+import sys
+
+import pytest
+
+from dynamic_exit.artifact import checksum
+
+
+def test_a_port_in_use_is_named(ran, command):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, out, err = command("serve", ran.folder, "--port", port)
+    assert (code, out) == (2, "")
+    assert err == (
+        f"dynamic-exit: cannot listen at 127.0.0.1:{port}: Address already in use (while attempting to bind on address "
+        f"('127.0.0.1', {port})); give another --port, or 0 for any that is free\n"
+    )
+
+
+@pytest.mark.parametrize("module", ["uvicorn", "starlette.applications", "prometheus_client"])
+def test_without_its_extra_it_says_which(ran, command, monkeypatch, module):
+    for name in [*sys.modules]:
+        if name.startswith("dynamic_exit.serving"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    code, _, err = command("serve", ran.folder, "--port", 0)
+    assert code == 2
+    assert err == f"dynamic-exit: serving needs {module}, which is not installed; install the extra `serving`\n"
+
+
+def test_what_the_runtime_refuses_is_told_in_its_words(ran, command, tmp_path):
+    folder = tmp_path / "broken"
+    shutil.copytree(ran.folder, folder)
+    (folder / "model.onnx").write_bytes(b"no model")
+    config = json.loads((folder / "config.json").read_text())
+    config["checksums"]["model.onnx"] = checksum(folder / "model.onnx")
+    (folder / "config.json").write_text(json.dumps(config))
+    code, _, err = command("serve", folder, "--port", 0)
+    assert code == 2 and err.count("\n") == 1
+    assert err.startswith("dynamic-exit: onnxruntime refuses the model: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--operating-point", "frugl"), "there is no operating point 'frugl'; "),
+        (("--name", "a/b"), "'a/b' cannot name a model in an address; give another --name"),
+        (("--host", "999.1.1.1"), "cannot listen at 999.1.1.1:0: "),
+    ],
+)
+def test_options_that_cannot_be_are_refused(ran, command, options, message):
+    code, _, err = command("serve", ran.folder, "--port", 0, *options)
+    assert code == 2 and err.startswith(f"dynamic-exit: {message}") and err.count("\n") == 1
+
+
+def test_an_empty_token_is_refused(ran, command, monkeypatch):
+    monkeypatch.setenv("DYNAMIC_EXIT_TOKEN", "")
+    code, _, err = command("serve", ran.folder, "--port", 0)
+    assert code == 2
+    assert err == "dynamic-exit: DYNAMIC_EXIT_TOKEN is set and empty; give it a token, or unset it\n"
+
+
+def test_a_missing_folder_is_named(command, tmp_path):
+    code, _, err = command("serve", tmp_path / "none", "--port", 0)
+    assert code == 2 and "does not exist; give a folder that `dynamic-exit run` wrote" in err
