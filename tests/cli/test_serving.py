@@ -1,4 +1,4 @@
-"""The command `serve` before it serves; what it answers is in tests/serving and integration_tests/test_serve_page.py."""
+"""The command `serve` before it serves; what it answers is tested in tests/serving."""
 
 import json
 import shutil

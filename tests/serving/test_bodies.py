@@ -5,7 +5,6 @@ import shutil
 
 import numpy as np
 import pytest
-import tiny
 from http_server import running
 from PIL import Image
 

@@ -10,6 +10,8 @@ from .options import ServingOptions
 
 # seconds beyond the time-out of requests that clients have to read their last answers
 _READING_SECONDS = 5
+# longer than clients keep connections that they do not use, so that it is not the server who closes one in use
+_IDLE_SECONDS = 75
 # a model's thread that wants the interpreter back would wait for 5 ms until the event loop lets go of it
 _SWITCH_SECONDS = 0.0005
 
@@ -30,6 +32,7 @@ def make_server(model: ServedFolder, options: ServingOptions) -> uvicorn.Server:
         lifespan="on",
         proxy_headers=False,
         server_header=False,
+        timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=int(options.timeout) + _READING_SECONDS,
     )
     return uvicorn.Server(config)
