@@ -10,6 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 #: Colors of plots, each a name of the page's style sheet: it knows what they are in the light, in the dark, on paper.
@@ -18,6 +19,9 @@ COLORS = {name: f"#0000{index:02x}" for index, name in enumerate(("ink", "muted"
 PALETTE = tuple(COLORS[name] for name in "abcdef")
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
+    # each figure says which it has
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,
     "text.parse_math": False,  # names may hold dollars
     "font.size": 11,
     "axes.titlesize": 11,
@@ -37,6 +41,8 @@ _STYLE: dict[Any, Any] = {
     "legend.columnspacing": 0.9,
     "lines.solid_capstyle": "round",
 }
+# of which SVG is made
+_POINTS_PER_INCH = 72
 _MARK = "mark:"
 _VARIABLES = {color: f"var(--{name})" for name, color in COLORS.items()}
 
@@ -79,6 +85,13 @@ def figure_svg(figure: Figure, title: str, marks: Mapping[int, Mark] | None = No
         title: What it shows, for those who do not see it.
         marks: By the index of `mark_id`.
     """
+    FigureCanvasSVG(figure)
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        # before anything is written, or matplotlib draws all of it a first time to do this
+        figure.dpi = _POINTS_PER_INCH
+        layout.execute(figure)
+        figure.set_layout_engine(None)
     file = io.BytesIO()
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     root = ElementTree.fromstring(file.getvalue())

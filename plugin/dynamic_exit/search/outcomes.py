@@ -51,8 +51,9 @@ class ChainOutcomes:
         """Return how many of some rising thresholds each sample is above at a stage: int64 (N,)."""
         order = self.order[place]
         staying = np.searchsorted(self.confidence[place], grid, side="right", sorter=order)
-        bins = np.empty(self.samples, dtype=np.int64)
-        bins[order] = np.repeat(np.arange(len(grid) + 1), np.diff(np.concatenate([[0], staying, [self.samples]])))
+        bins, ends = np.empty(self.samples, dtype=np.int64), np.empty(len(grid) + 2, dtype=np.int64)
+        ends[0], ends[1:-1], ends[-1] = 0, staying, self.samples
+        bins[order] = np.repeat(np.arange(len(grid) + 1), ends[1:] - ends[:-1])
         return bins
 
     def take(self, rows: np.ndarray) -> "ChainOutcomes":

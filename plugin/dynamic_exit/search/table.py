@@ -42,12 +42,13 @@ def thresholds_between(values: np.ndarray, places: np.ndarray | None = None) -> 
         last = np.searchsorted(values, values[-1])
         steps = distinct(np.minimum(ends, last)) if last else ends[:0]
     low, high = values[steps - 1], values[steps]
-    middle = ((low.astype(np.float64) + high) / 2).astype(np.float32)
+    found = np.empty(len(steps) + 2, dtype=np.float32)
+    found[1:-1] = np.add(low, high, dtype=np.float64) / 2
     # rounding may land on the upper neighbor, which then would not exit
-    middle = np.where(middle >= high, low, middle)
-    lowest, highest = values[0] if len(values) else 0.0, values[-1] if len(values) else 1.0
-    first = np.float32(0.0 if lowest > 0 else -1.0)
-    return np.concatenate([[first], middle, [max(np.float32(1.0), highest)]]).astype(np.float32)
+    np.copyto(found[1:-1], low, where=found[1:-1] >= high)
+    lowest, highest = (values[0], values[-1]) if len(values) else (0.0, 1.0)
+    found[0], found[-1] = 0.0 if lowest > 0 else -1.0, max(1.0, highest)
+    return found
 
 
 def quantile_thresholds(values: np.ndarray, count: int) -> np.ndarray:
@@ -86,27 +87,24 @@ class Table:
                 flat = flat * (self.shape[stage] + 1) + chain.bins(stage, grids[stage])
                 sizes.append(self.shape[stage] + 1)
             cells = int(np.prod(sizes, dtype=np.int64))
-            count = np.bincount(flat, minlength=cells).reshape(sizes)
-            correct = _total(flat, chain.correct[stage], cells).reshape(sizes)
-            shape = (*self.shape[: stage + 1], *[1] * (last - stage - 1))
-            self.correct += _summed(correct, stage).reshape(shape)
-            self.cost += chain.cost[stage] * _summed(count, stage).reshape(shape)
-        self._order = np.argsort(self.cost, axis=None, kind="stable")
-        self._best = np.maximum.accumulate(self.correct.ravel()[self._order])
+            # one pass adds up both: complex numbers are added part by part
+            both = np.empty(cells, dtype=np.complex128)
+            both.real, both.imag = np.bincount(flat, chain.correct[stage], cells), np.bincount(flat, minlength=cells)
+            both = _summed(both.reshape(sizes), stage)
+            both = both.reshape((*self.shape[: stage + 1], *[1] * (last - stage - 1)))
+            self.correct += both.real
+            self.cost += chain.cost[stage] * both.imag
 
     def fit(self, target: CountTarget) -> Fit | None:
         """Return the best thresholds for a target, or None if no combination on the grid meets it."""
         if target.correct is not None:
-            place = int(np.searchsorted(self._best, target.correct, side="left"))
-            if place == len(self._best):
-                return None
+            meets = self.correct >= target.correct
         else:
-            costs = self.cost.ravel()[self._order]
-            within = int(np.searchsorted(costs, target.cost_limit, side="right"))
-            if within == 0:
-                return None
-            place = int(np.searchsorted(self._best, self._best[within - 1], side="left"))
-        return self._at(int(self._order[place]))
+            meets = self.cost <= target.cost_limit
+            meets &= self.correct == self.correct.max(initial=-np.inf, where=meets)
+        # of the best ones the cheapest, the first if there are several
+        place = int(np.where(meets, self.cost, np.inf).argmin())
+        return self._at(place) if meets.flat[place] else None
 
     def nearest(self, target: CountTarget) -> Fit | None:
         """Return the thresholds that come nearest to a target that none meets."""
@@ -132,13 +130,6 @@ class Table:
         where = np.unravel_index(cell, self.shape) if self.shape else ()
         thresholds = np.array([grid[i] for grid, i in zip(self.grids, where, strict=True)], dtype=np.float32)
         return Fit(thresholds, float(self.correct.flat[cell]), float(self.cost.flat[cell]))
-
-
-def _total(cell: np.ndarray, worth: np.ndarray, cells: int) -> np.ndarray:
-    # what answers are worth together, by cell
-    if worth.dtype == bool:
-        return np.bincount(cell[worth], minlength=cells)
-    return np.bincount(cell, worth, minlength=cells)
 
 
 def _summed(counts: np.ndarray, stage: int) -> np.ndarray:

@@ -6,11 +6,12 @@ samples sorted by confidence; that of two thresholds is a two-dimensional one. B
 
 import functools
 import itertools
+import math
 
 import numpy as np
 
 from .outcomes import ChainOutcomes
-from .table import TABLE_CELLS, Table, distinct, grid_for, quantile_thresholds, thresholds_between
+from .table import TABLE_CELLS, Table, grid_for, quantile_thresholds, thresholds_between
 from .targets import ROUNDING, CountTarget, Fit
 
 # for longer chains a table is too coarse to improve on a good start
@@ -196,7 +197,7 @@ def _counts_near(
 
     # what becomes of the samples that stay at a: between a and b they may exit whatever b does
     until = len(chain.stages) if b is None else b
-    between = first_leaving(leaves[a + 1 : until, reached]) + a + 1
+    between = first_leaving(leaves[a + 1 : until].take(reached, axis=1)) + a + 1
     fixed = slice(None) if b is None else np.flatnonzero(between != until)
     staying, correct_staying = along_a(slice(None)), along_a(slice(None), chain.correct[a, reached])
     correct = base_correct + correct_staying[-1] - correct_staying[:-1]
@@ -210,32 +211,43 @@ def _counts_near(
     rows = reached[on]
     grid_b = _near_thresholds(chain.confidence[b, rows], now.thresholds[b])
     shape = size_a, len(grid_b) + 1
+    cells = shape[0] * shape[1]
     flat = bins_a[on] * shape[1] + chain.bins(b, grid_b)[rows]
 
-    def over_both(weights: np.ndarray | None = None) -> np.ndarray:
-        # of the samples that stay at each pair; the last column is of all that stay at a
-        counts = np.bincount(flat, weights, minlength=shape[0] * shape[1]).reshape(shape)
-        return np.cumsum(np.cumsum(counts, axis=0)[:-1], axis=1)
-
-    rest, correct_b = first_leaving(leaves[b + 1 :, rows]) + b + 1, chain.correct[b, rows]
-    gain = over_both(np.subtract(chain.correct[rest, rows], correct_b, dtype=np.float64))[:, :-1]
-    correct, staying = (correct + along_a(on, correct_b)[:-1])[:, None] + gain, over_both()
-    cost = cost[:, None] + chain.cost[b] * (staying[:, -1:] - staying[:, :-1])
-    cost += over_both(chain.cost[rest])[:, :-1]
+    rest, correct_b = first_leaving(leaves[b + 1 :].take(rows, axis=1)) + b + 1, chain.correct[b, rows]
+    # of the samples that stay at each pair; the last column is of all that stay at a
+    staying = _over_both(np.bincount(flat, minlength=cells).reshape(shape))
+    # one pass adds up both: complex numbers are added part by part
+    both = np.empty(shape, dtype=np.complex128)
+    gained = np.subtract(chain.correct[rest, rows], correct_b, dtype=np.float64)
+    both.real = np.bincount(flat, gained, cells).reshape(shape)
+    both.imag = np.bincount(flat, chain.cost[rest], cells).reshape(shape)
+    both = _over_both(both)[:, :-1]
+    correct = (correct + along_a(on, correct_b)[:-1])[:, None] + both.real
+    cost = cost[:, None] + chain.cost[b] * (staying[:, -1:] - staying[:, :-1]) + both.imag
     return grid_a, grid_b, correct, cost
+
+
+def _over_both(counts: np.ndarray) -> np.ndarray:
+    # of counts by bins of a and b, those of the samples that are in these bins or lower ones
+    return np.cumsum(np.cumsum(counts, axis=0)[:-1], axis=1)
 
 
 def _near_thresholds(values: np.ndarray, current: np.float32, dense: bool = False) -> np.ndarray:
     # rising: the current one, every sample near it, ever wider steps further away; all distinct ones if dense
     ordered, places = np.sort(values), None
     if not dense and len(ordered) > _MAX_DENSE_SAMPLES:
-        places = np.searchsorted(ordered, current, side="right") + _steps(len(ordered))
+        places = ordered.searchsorted(current, side="right") + _steps(math.ceil(math.log(len(ordered), _STEP_GROWTH)))
         places = places[(places > 0) & (places < len(ordered))]
-    return distinct(np.sort(np.append(thresholds_between(ordered, places), np.float32(current))))
+    between = thresholds_between(ordered, places)
+    place = between.searchsorted(current)
+    if place < len(between) and between[place] == current:
+        return between
+    return np.concatenate([between[:place], [current], between[place:]], dtype=np.float32)
 
 
 @functools.cache
-def _steps(samples: int) -> np.ndarray:
-    powers = np.arange(np.ceil(np.log(samples) / np.log(_STEP_GROWTH)) + 1)
-    steps = np.unique(np.round(_STEP_GROWTH**powers)).astype(np.int64)
+def _steps(count: int) -> np.ndarray:
+    # rising: 0, and steps to both sides of which each is so many times as wide as the one before
+    steps = np.unique(np.round(_STEP_GROWTH ** np.arange(count + 1.0))).astype(np.int64)
     return np.concatenate([-steps[::-1], [0], steps])
