@@ -1,6 +1,8 @@
+import json
 import logging
 
 import pytest
+import tiny
 
 from dynamic_exit.cli.terminal import terminal_log
 from dynamic_exit.core import signals
@@ -67,3 +69,13 @@ def test_a_handler_that_a_library_adds_meanwhile_prints_nothing_twice(capsys):
         logging.getLogger("dynamic_exit.pipeline").info("once")
     logging.getLogger().removeHandler(late)
     assert capsys.readouterr().err.splitlines() == ["once"]
+
+
+def test_what_code_of_the_user_prints_is_kept_off_stdout(command, tmp_path):
+    recipe = tiny.build(tmp_path, data__source="python", data__path="own.py:load")
+    body = f"print('reading', name); found = np.load(f'{tmp_path}/data/{{name}}.npz')"
+    code = f"import numpy as np\n\n\ndef load(name):\n    {body}\n    return found['inputs'], found['labels']\n"
+    (tmp_path / "own.py").write_text(code)
+    code, out, err = command("validate", recipe, "--json")
+    assert (code, json.loads(out)["data"]["path"]) == (0, f"{tmp_path}/own.py:load")
+    assert [line for line in err.splitlines() if "reading" in line] == [f"reading {split}" for split in tiny.SIZES]

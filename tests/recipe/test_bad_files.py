@@ -393,7 +393,8 @@ TABLE = [
         "the backbone must give a row of logits for each sample; got 1 for 2",
     ),
     model("a model for two samples", "net = Net(); net.forward = lambda x: x.reshape(2, 36)[:, :3]; return net") + (
-        "the backbone takes 2 samples, but not 8: shape '[2, 36]' is invalid for input of size 288",
+        "the backbone takes 2 samples, but not 8: shape '[2, 36]' is invalid for input of size 288; let it take "
+        "any number, or repair line 13 of 'net.py'",
     ),
     model("a model with a softmax", "return nn.Sequential(Net(), nn.Softmax(1))") + (
         "the backbone gives probabilities where logits are wanted; leave its softmax out",

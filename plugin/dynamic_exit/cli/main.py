@@ -1,5 +1,6 @@
 """The command `dynamic-exit`."""
 
+import errno
 import json
 import os
 import sys
@@ -33,9 +34,13 @@ from .options import (
 )
 from .render import print_table
 from .running import RunOptions, run_and_print
-from .terminal import encodable_output, terminal_log
+from .terminal import encodable_output, prints_on_stderr, terminal_log
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+# what the system says of places that a user named, wherever they are looked at first
+_PLACE_ERRORS = {
+    getattr(errno, name) for name in "EACCES EPERM ENAMETOOLONG ELOOP ENOTDIR EROFS ENOSPC EDQUOT EIO".split()
+}
 # seconds that other processes leave the main one to report the same error, whereupon the launcher ends them
 _MAIN_PROCESS_SECONDS = 5.0
 
@@ -68,6 +73,11 @@ def _run(arguments: Sequence[str] | None, name: str) -> int:
             time.sleep(_MAIN_PROCESS_SECONDS)
             process = f", process {os.environ['RANK']}"
         print(f"dynamic-exit{process}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is None or error.errno not in _PLACE_ERRORS:
+            raise
+        print(f"dynamic-exit: '{error.filename}' cannot be used: {error.strerror}; check the path", file=sys.stderr)
         return 2
     except typer.Abort:
         return 130
@@ -156,7 +166,7 @@ def plan(
     from ..analysis.plan import plan as plan_recipe
     from ..analysis.plan_tables import plan_lines, plan_tables
 
-    with terminal_log(quiet, verbose):
+    with terminal_log(quiet, verbose), prints_on_stderr():
         found = plan_recipe(load_recipe(recipe, override))
     if as_json:
         print(json.dumps(found, indent=2))
@@ -181,7 +191,7 @@ def evaluate(
     from ..analysis.evaluate import evaluate_folder
     from ..report.tables import Table, percent
 
-    with terminal_log(quiet, verbose):
+    with terminal_log(quiet, verbose), prints_on_stderr():
         rows = evaluate_folder(folder, data, operating_point, batch_size)
     if as_json:
         print(json.dumps(rows, indent=2))
@@ -214,7 +224,7 @@ def benchmark(
     from ..data.split import UNNAMED
     from ..report.tables import benchmark_tables
 
-    with terminal_log(quiet, verbose):
+    with terminal_log(quiet, verbose), prints_on_stderr():
         split = load_samples(data or folder / "recipe.yaml", folder)
         found = benchmark_folder(
             folder,

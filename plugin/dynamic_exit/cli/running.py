@@ -12,6 +12,7 @@ from ..core import signals
 from ..core.launcher import is_rank_zero
 from .options import check_guarantee_option, exit_if_unmet
 from .render import print_candidates, print_figures, print_static_search
+from .terminal import prints_on_stderr
 
 if TYPE_CHECKING:
     from ..pipeline.result import Result
@@ -58,7 +59,8 @@ def run_and_print(recipe: "Recipe", console: Console, options: RunOptions) -> No
     if unchanged is None:
         advice = partial(explain_resume, recipe.export.directory, overwrite)
         plain = options.quiet or options.verbose or not is_rank_zero()
-        with signals.advise_on_interrupt(advice), live_view(console, list_steps(recipe), plain) as progress:
+        steps = list_steps(recipe)
+        with signals.advise_on_interrupt(advice), prints_on_stderr(), live_view(console, steps, plain) as progress:
             result = run(recipe, progress=progress, resume=options.resume, overwrite=overwrite)
     else:
         result = unchanged

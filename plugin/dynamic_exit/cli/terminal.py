@@ -75,6 +75,13 @@ def encodable_output() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def prints_on_stderr() -> Iterator[None]:
+    """Let what code of the user prints go to stderr: stdout holds what scripts read."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+@contextlib.contextmanager
 def terminal_log(quiet: bool = False, verbose: bool = False) -> Iterator[Console]:
     """Print the package's log on stderr while a command runs; of several processes, the main one does.
 

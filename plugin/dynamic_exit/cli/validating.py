@@ -9,6 +9,8 @@ from typing import Any
 
 import typer
 
+from .terminal import prints_on_stderr
+
 
 def print_validation(path: Path, overrides: Mapping[str, Any], as_json: bool) -> None:
     """Check a recipe and print what was found.
@@ -23,7 +25,8 @@ def print_validation(path: Path, overrides: Mapping[str, Any], as_json: bool) ->
     """
     from ..analysis.validate import validate
 
-    found = validate(path, overrides)
+    with prints_on_stderr():
+        found = validate(path, overrides)
     if found.recipe is None or found.run_inputs is None:
         if as_json:
             print(json.dumps({"faults": [asdict(fault) for fault in found.faults]}, indent=2))

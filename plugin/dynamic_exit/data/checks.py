@@ -64,7 +64,9 @@ def _explain_objective(labels: np.ndarray, count: int) -> str:
 
 def _are_whole(labels: np.ndarray) -> bool:
     """Whether all labels are whole numbers of any type, or booleans."""
-    return labels.dtype.kind in "biu" or (labels.dtype.kind == "f" and bool((labels == labels // 1).all()))
+    return labels.dtype.kind in "biu" or (
+        labels.dtype.kind == "f" and bool((labels == np.floor(labels)).all() and np.isfinite(labels).all())
+    )
 
 
 def _check_input(name: str, values: ArrayLike, split: str) -> np.ndarray:
@@ -73,7 +75,8 @@ def _check_input(name: str, values: ArrayLike, split: str) -> np.ndarray:
         raise DataError(f"{what} has a name that no input may have; call it as the model's forward does")
     array = to_array(values, what)
     if array.dtype in (np.float16, np.float64):
-        array = array.astype(np.float32)
+        with np.errstate(over="ignore"):  # infinity is refused below
+            array = array.astype(np.float32)
     numbers = array.dtype.kind in "iuf" or (array.dtype == bool and name != UNNAMED)
     if not (numbers and array.ndim >= 2):
         raise DataError(f"{what} must hold numbers of shape (N, ...); got {array.dtype} {list(array.shape)}")

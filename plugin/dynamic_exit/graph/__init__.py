@@ -5,6 +5,7 @@ from .capture import capture, free_layout
 from .classifier import Classifier
 from .cuts import Cut, find_cuts
 from .export import export_program
+from .failures import FORWARD_ERRORS, explain_forward_failure
 from .logits import find_logits
 from .modes import evaluation_mode
 from .objective import answer_without_sigmoid, check_configuration, check_logits, check_objective
@@ -16,6 +17,7 @@ from .split import Segment, SegmentSequence, select_cuts, split
 from .text_length import find_max_tokens
 
 __all__ = [
+    "FORWARD_ERRORS",
     "Backbone",
     "Classifier",
     "Cut",
@@ -30,6 +32,7 @@ __all__ = [
     "check_objective",
     "constants_follow",
     "evaluation_mode",
+    "explain_forward_failure",
     "export_program",
     "find_cuts",
     "find_logits",

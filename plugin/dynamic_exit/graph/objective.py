@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..errors import ModelError, first_line
+from ..errors import DynamicExitError, ModelError
 from .classifier import Classifier
+from .failures import FORWARD_ERRORS, explain_forward_failure
 
 aten = torch.ops.aten
 _SINGLE_LABEL = "and early exits answer with one class a sample; give a single-label classifier"
@@ -136,26 +137,32 @@ def check_logits(name: str, classifier: Classifier, example: tuple[Tensor, ...])
         The logits (N, C), all finite.
 
     Raises:
-        ModelError: It refuses the example, its logits are not finite or not (N, C), it ends in a sigmoid or a softmax,
-            or it answers otherwise when asked again.
+        ModelError: It refuses the example, its logits are not finite or not (N, C), C above 0, it ends in a sigmoid or a
+            softmax, or it answers otherwise when asked again.
     """
     try:
         logits = answer_without_sigmoid(classifier, example, name)
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        with torch.no_grad():
+            again = classifier(*example)
+    except DynamicExitError:
+        raise
+    except FORWARD_ERRORS as error:
         shapes = " and ".join(str(list(tensor.shape)) for tensor in example)
         hint = "set `data.text.max_length`" if classifier.input_names else "set its `preprocessing`"
-        raise ModelError(f"{name} refuses inputs of shape {shapes}: {first_line(error)}; {hint}") from error
+        raise ModelError(f"{name} refuses inputs of shape {shapes}: {explain_forward_failure(error, hint)}") from error
     if logits.dim() != 2:
         raise ModelError(f"{name} must give logits (N, C); got the shape {list(logits.shape)}")
+    if logits.shape[1] == 0:
+        raise ModelError(f"{name} must give logits (N, C); got none for any class")
     if len(logits) != len(example[0]):
         raise ModelError(f"{name} must give a row of logits for each sample; got {len(logits)} for {len(example[0])}")
     if not torch.isfinite(logits).all():
         raise ModelError(f"{name} gives NaN or infinite logits; check its weights and preprocessing")
     if logits.shape[1] > 1 and (logits >= 0).all() and torch.allclose(logits.float().sum(1), torch.ones(1)):
         raise ModelError(f"{name} gives probabilities where logits are wanted; leave its softmax out")
-    with torch.no_grad():
-        again = classifier(*example)
-    if not torch.allclose(logits, again, rtol=1e-3, atol=1e-3 * float(logits.abs().max())):
+    if logits.shape != again.shape or not torch.allclose(
+        logits, again, rtol=1e-3, atol=1e-3 * float(logits.abs().max())
+    ):
         raise ModelError(
             f"{name} answers the same samples otherwise when asked again; keep dropout, random numbers and counters "
             "out of its evaluation mode"

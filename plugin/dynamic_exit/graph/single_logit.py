@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from .classifier import Classifier
+from .failures import FORWARD_ERRORS
 from .logits import find_single_logit
 from .objective import find_producer, is_sigmoid
 
@@ -52,7 +53,7 @@ def with_two_logits(
     """
     try:
         answer, producer = find_producer(lambda: find_single_logit(classifier.answer(*inputs), len(inputs[0])))
-    except Exception:  # whatever it is, `check_logits` says it next
+    except FORWARD_ERRORS:  # whatever it is, `check_logits` says it next
         return classifier
     if answer is None or classifier.class_order is not None or classifier.logits is not None:
         return classifier

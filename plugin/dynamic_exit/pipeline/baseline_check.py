@@ -7,8 +7,8 @@ import numpy as np
 from ..core.batching import run_in_batches
 from ..core.chance import is_commonest, is_more_accurate, no_better_than_commonest
 from ..data.split import Split
-from ..errors import ModelError, first_line
-from ..graph import Classifier
+from ..errors import DynamicExitError, ModelError
+from ..graph import FORWARD_ERRORS, Classifier, explain_forward_failure
 from .pixel_range import propose_preprocessing
 
 # samples that are run: at first, at most, at most by class if there are many classes, and at most in all
@@ -74,8 +74,11 @@ def _answers(backbone: Classifier, split: Split, rows: np.ndarray) -> np.ndarray
         few = split.take(rows[start : start + _BATCH_SIZE])
         try:
             answers = run_in_batches(backbone, backbone.select(few.tensors)).argmax(1).numpy()
-        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-            raise ModelError(f"the backbone takes 2 samples, but not {len(few)}: {first_line(error)}") from error
+        except DynamicExitError:
+            raise
+        except FORWARD_ERRORS as error:
+            reason = explain_forward_failure(error, "let it take any number")
+            raise ModelError(f"the backbone takes 2 samples, but not {len(few)}: {reason}") from error
         found.append(answers)
     return np.concatenate(found)
 

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -117,7 +118,21 @@ def _read(path: Path) -> object:
             raise ModelError(
                 f"weights '{path}' are no torch file of plain tensors; save the model's state_dict"
             ) from None
-        raise ModelError(f"weights '{path}' cannot be read: {pointer_hint(path) or first_line(error)}") from error
+        raise ModelError(f"weights '{path}' cannot be read: {_reason(path, error)}") from error
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Say why a file cannot be read; torch speaks of the insides of its own reader."""
+    if hint := pointer_hint(path):
+        return hint
+    remedy = "save the model's state_dict with safetensors or torch.save"
+    if zipfile.is_zipfile(path):
+        return f"it is an archive that torch did not write; {remedy}"
+    if path.stat().st_size == 0:
+        return f"it is empty; {remedy}"
+    if path.suffix == ".safetensors":
+        return f"{first_line(error)}; copy or save it anew"
+    return f"it is cut short, or no file of torch; {remedy}"
 
 
 def _states(content: object, name: str) -> dict[str, State]:

@@ -50,7 +50,7 @@ def load_model(
     """
     note = note or log_note
     if model is not None:
-        _refuse_script(model, source.name)
+        _set_to_evaluation(model, source.name)
         check_objective(model, f"model '{source.name}'")
         check_on_cpu(model, f"model '{source.name}'")
         model = _in_float32(model, source.name, note, copied=True)
@@ -61,7 +61,7 @@ def load_model(
     module, untrained, keyword = _build(source, seed)
     if not isinstance(module, nn.Module):
         raise ModelError(f"model '{source.name}' must be a torch.nn.Module; got {type(module).__name__}")
-    _refuse_script(module, source.name)
+    _set_to_evaluation(module, source.name)
     check_objective(module, f"model '{source.name}'")
     if source.weights:
         found = load_weights(module, Path(source.weights), source.name, source.weights_key)
@@ -69,7 +69,7 @@ def load_model(
         if found:
             note(found)
     module = _in_float32(module, source.name, note)
-    check_on_cpu(module.eval(), f"model '{source.name}'")
+    check_on_cpu(module, f"model '{source.name}'")
     if names is not None:
         keywords = _select_keywords(source.name, module, names)
     else:
@@ -97,11 +97,19 @@ def _build(source: ModelSource, seed: int | None) -> BuiltModel:
     return built
 
 
-def _refuse_script(model: nn.Module, name: str) -> None:
+def _set_to_evaluation(model: nn.Module, name: str) -> None:
+    """Set a module to evaluation mode, which modules that were made of others may refuse."""
     if isinstance(model, torch.jit.ScriptModule):
         raise ModelError(
             f"model '{name}' is TorchScript, which cannot be exported; give the module that it was made of"
         )
+    try:
+        model.eval()
+    except Exception as error:  # such as that of modules that torch.export made
+        reason = first_line(error).rstrip(".")
+        raise ModelError(
+            f"model '{name}' refuses evaluation mode: {reason}; give the module that it was made of"
+        ) from error
 
 
 def _in_float32(model: nn.Module, name: str, note: Callable[[str], None], copied: bool = False) -> nn.Module:

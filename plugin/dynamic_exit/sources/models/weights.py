@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...core.process_state import preserve_process_state
 from ...errors import ModelError
@@ -73,9 +73,9 @@ def load_weights(model: nn.Module, path: Path, name: str, key: str | None = None
         if in_model != in_file:
             difference = f"'{weight}' is {_shape(in_file)} in the file and {_shape(in_model)} in the model"
             raise ModelError(f"{unfit}: {difference}; {_remedy(weight, in_file, in_model, list(expected))}")
-        if weight in state and (state[weight].is_meta or state[weight].is_complex() > expected[weight].is_complex()):
-            kind = "holds no values" if state[weight].is_meta else "holds complex numbers"
-            raise ModelError(f"{unfit}: '{weight}' {kind}; save the weights of a model in use")
+        content = weight in state and _unusable(state[weight], expected[weight])
+        if content:
+            raise ModelError(f"{unfit}: '{weight}' holds {content}; save the weights of a model in use")
     model.load_state_dict({weight: value.to_dense() if value.is_sparse else value for weight, value in state.items()})
     return note
 
@@ -88,6 +88,17 @@ def _remedy(
     if is_last and in_file and in_model and in_file[1:] == in_model[1:]:
         return f"give it {in_file[0]} classes in its `arguments` (timm calls them `num_classes`)"
     return "check its `arguments`"
+
+
+def _unusable(given: Tensor, expected: Tensor) -> str | None:
+    """Say what a tensor of a file holds where that cannot stand for a weight."""
+    kinds = {
+        "no values": given.is_meta,
+        "complex numbers": given.is_complex() > expected.is_complex(),
+        "quantized numbers": given.is_quantized > expected.is_quantized,
+        "whole numbers": expected.is_floating_point() and not (given.is_floating_point() or given.is_quantized),
+    }
+    return next((kind for kind, found in kinds.items() if found), None)
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
