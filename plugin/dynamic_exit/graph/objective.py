@@ -137,8 +137,8 @@ def check_logits(name: str, classifier: Classifier, example: tuple[Tensor, ...])
         The logits (N, C), all finite.
 
     Raises:
-        ModelError: It refuses the example, its logits are not finite or not (N, C), C above 0, it ends in a sigmoid or a
-            softmax, or it answers otherwise when asked again.
+        ModelError: It refuses the example, its logits are not finite or not (N, C), C above 0, it ends in a sigmoid or
+            a softmax, or it answers otherwise when asked again.
     """
     try:
         logits = answer_without_sigmoid(classifier, example, name)
