@@ -257,7 +257,6 @@ def test_an_empty_stanza_runs_from_start_to_folder(recipe, tmp_path):
         "dynamic_exit.tiny_saver": {"candidates": [{"make": "auto", "shares": [0.995]}]},
         "dynamic_exit.tuning.points": [{"max_accuracy_drop": 0.0}, {"max_accuracy_drop": 0.05}],
         "export.directory": str(tmp_path / "made"),
-        "dynamic_exit.cache.directory": str(tmp_path / "cache"),
     }
     result = run(read_recipe(recipe, values))
     made = [row.stage for row in result.metrics.candidates]
@@ -284,7 +283,6 @@ def test_savers_for_text_answer_in_the_folder_as_in_the_report(tmp_path):
         "dynamic_exit.tiny_saver": {"candidates": candidates},
         "dynamic_exit.early_exit": None,
         "dynamic_exit.tuning.points": [{"max_accuracy_drop": 0.2}],
-        "dynamic_exit.cache.directory": str(tmp_path / "cache"),
     }
     recipe = read_recipe(sentences.build(tmp_path), overrides)
     result = run(recipe)

@@ -10,6 +10,9 @@ from garbage import imports_kept
 # until all is collected
 gc.disable()
 
+# new objects before the young are searched, and searches of each age before one of the next: exports make millions
+# and hardly any garbage; the command asks for fewer still
+_SELDOM = 2_000, 15, 15
 # a large library brings hundreds of modules
 _MANY = 30
 _imported = 0
@@ -20,6 +23,7 @@ def pytest_collection():
     """Collect all tests, and with them import nearly all that there is."""
     with imports_kept():
         found = yield
+    gc.set_threshold(*_SELDOM)
     _imported_much()
     # or some libraries report leaks when the interpreter clears everything
     atexit.register(gc.unfreeze)

@@ -46,6 +46,7 @@ def test_an_image_gives_what_its_array_gives(folder, caplog, monkeypatch):
     assert classify.model is model
 
 
+@pytest.mark.parametrize("folder", ["pixels"], indirect=True)  # which of them it is, no import hangs on
 def test_image_processors_are_imported_with_the_first_one(folder):
     script = """
 import sys

@@ -9,10 +9,12 @@ from dynamic_exit.modeling import DynamicExitModelForImageClassification
 CODE = """
 import numpy as np
 from dynamic_exit import DynamicExitModelForImageClassification
-model = DynamicExitModelForImageClassification.from_pretrained(sys.argv[1])
-for name in model.operating_points.names:
-    model.set_operating_point(name)
-    np.save(sys.argv[3] + "/" + name + ".npy", model(np.load(sys.argv[2])).logits)
+inputs, place, *folders = sys.argv[1:]
+for index, folder in enumerate(folders):
+    model = DynamicExitModelForImageClassification.from_pretrained(folder)
+    for name in model.operating_points.names:
+        model.set_operating_point(name)
+        np.save(f"{place}/{index}-{name}.npy", model(np.load(inputs)).logits)
 print(*(name for name in ("neural_compressor", "timm", "torch_pruning", "matplotlib") if name in sys.modules))
 """
 
@@ -22,9 +24,10 @@ def test_the_classes_need_no_more_than_the_extra_serve(ran, ran_segments, ran_to
     place.mkdir()
     environment, (inputs, _) = environments.link("serve", place), tiny.samples("test")
     np.save(tmp_path / "inputs.npy", inputs)
-    for made in (ran, ran_segments, ran_torch):
-        assert environments.run(environment, CODE, made.folder, tmp_path / "inputs.npy", tmp_path) == [""]
-        model = DynamicExitModelForImageClassification.from_pretrained(made.folder)
+    folders = [made.folder for made in (ran, ran_segments, ran_torch)]
+    assert environments.run(environment, CODE, tmp_path / "inputs.npy", tmp_path, *folders) == [""]
+    for index, folder in enumerate(folders):
+        model = DynamicExitModelForImageClassification.from_pretrained(folder)
         for name in model.operating_points.names:
             model.set_operating_point(name)
-            assert np.array_equal(np.load(tmp_path / f"{name}.npy"), model(inputs).logits)
+            assert np.array_equal(np.load(tmp_path / f"{index}-{name}.npy"), model(inputs).logits)
