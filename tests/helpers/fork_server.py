@@ -21,7 +21,10 @@ from garbage import imports_kept
 #: What others install, and Neural Compressor and this package import in any order.
 TORCH = ("onnxscript.function_libs.torch_lib.ops", "torch._dynamo", "torch.export._trace", "torch.onnx")
 #: What the command imports until a recipe has run.
-RUN = ("dynamic_exit.cli.main", "dynamic_exit.pipeline.run", "short_command", *TORCH)
+RUN = (
+    *("dynamic_exit.cli.main", "dynamic_exit.pipeline.run", "dynamic_exit.artifact.image_processor"),
+    *("scipy.stats", "fast_timing", "short_command", *TORCH),
+)
 COMMAND = "import short_command; short_command.run()"
 
 
