@@ -3,7 +3,8 @@
 FOLDER is one that `dynamic-exit run` wrote; inputs are bytes at random (seed 0), or those of `--data FILE.npy`.
 Without `--soak`: 8 clients, in a process of their own, send binary tensors of so many rows to `dynamic-exit serve`, in
 turn with calls of the same file in one process at the same batch size, by 8 threads and by one. Medians over rounds and
-half the distance of their quartiles; the bar is 85 % of the throughput. `--serve threads=1 max-delay=2` passes options.
+half the distance of their quartiles; the bar is 85 % of the throughput. Beside other work the processor time, in which
+that of the clients counts too, tells more than the rate. `--serve max-delay=2 max-batch=32` passes options.
 With `--soak N`: N requests by 8 clients while a ninth switches operating points all the time. Every answer is compared
 with that of one thread at the point that it names; lost and wrong answers are counted, and the memory of the server is
 read after a tenth of them and at the end.
@@ -20,12 +21,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import onnxruntime
 
 from dynamic_exit import load_runner
 from dynamic_exit.serving.tensors import datatype_of
@@ -64,6 +67,11 @@ class Server:
         text = Path(f"/proc/{self._process.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) / 1000  # type: ignore[index]
 
+    def seconds(self) -> float:
+        """Processor time that it has taken."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def stop(self) -> int:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait()
@@ -90,19 +98,19 @@ class Sender:
         return answer.status, content[:length].decode(), content[length:]
 
 
-def in_turn(ask: Callable[[int], object], seconds: float) -> float:
-    """Let 8 threads ask for a while; returns requests a second."""
-    counts, ends = [0] * CLIENTS, time.perf_counter() + seconds
+def in_turn(ask: Callable[[int], object], seconds: float, workers: int = CLIENTS) -> tuple[int, float, float]:
+    """Let threads ask for a while; returns how often they did, in how many seconds, and of how much processor time."""
+    counts, ends = [0] * workers, time.perf_counter() + seconds
 
     def work(client: int) -> None:
         while time.perf_counter() < ends:
             ask(client)
             counts[client] += 1
 
-    began = time.perf_counter()
-    with ThreadPoolExecutor(CLIENTS) as pool:
-        list(pool.map(work, range(CLIENTS)))
-    return sum(counts) / (time.perf_counter() - began)
+    began, spent = time.perf_counter(), time.process_time()
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(work, range(workers)))
+    return sum(counts), time.perf_counter() - began, time.process_time() - spent
 
 
 def clients(port: int, name: str, batches: list[np.ndarray], orders: "object", results: "object") -> None:
@@ -118,40 +126,57 @@ def clients(port: int, name: str, batches: list[np.ndarray], orders: "object", r
         results.put(in_turn(ask, SECONDS))  # type: ignore[attr-defined]
 
 
-def throughput(folder: Path, samples: np.ndarray, sizes: list[int], rounds: int, options: list[str]) -> None:
-    """Print requests a second over HTTP and in process, round about."""
-    server = Server(folder, *options)
+class _Taken(NamedTuple):
+    """What one way of asking took for a while: samples a second, and milliseconds of processor time a sample."""
+
+    rate: float
+    processor: float
+
+
+def throughput(
+    folder: Path, samples: np.ndarray, sizes: list[int], rounds: int, threads: int, options: list[str]
+) -> None:
+    """Print what samples take over HTTP and in process, round about."""
+    server = Server(folder, "--threads", str(threads), *options)
     print(f"started in {server.started_in:.2f} s")
-    runner, context = load_runner(folder), get_context("spawn")
+    session_options = onnxruntime.SessionOptions()
+    session_options.intra_op_num_threads = threads
+    runner, context = load_runner(folder, session_options=session_options), get_context("spawn")
     orders, results = context.Queue(), context.Queue()
     batches = [np.roll(samples, -97 * place, axis=0)[: max(sizes)] for place in range(CLIENTS)]
-    name = runner.input_names[0]
-    process = context.Process(target=clients, args=(server.port, name, batches, orders, results))
+    process = context.Process(target=clients, args=(server.port, runner.input_names[0], batches, orders, results))
     process.start()
-    for size in sizes:
-        found: dict[str, list[float]] = {"http": [], "8 threads": [], "1 thread": []}
-        for _ in range(rounds):
-            orders.put(size)
-            found["http"].append(results.get(timeout=60 + SECONDS) * size)
+    try:
+        for size in sizes:
             parts = [batch[:size] for batch in batches]
-            found["8 threads"].append(in_turn(lambda client, parts=parts: runner(parts[client]), SECONDS) * size)
-            calls, ends = 0, time.perf_counter() + SECONDS
-            while time.perf_counter() < ends:
-                runner(parts[calls % CLIENTS])
-                calls += 1
-            found["1 thread"].append(calls * size / SECONDS)
-        shares = {
-            key: [a / b for a, b in zip(found["http"], found[key], strict=True)] for key in found if key != "http"
-        }
-        for key, values in found.items():
-            print(f"{size:4} rows, {key:9}: {_middle(values, 0)} samples a second", end="")
-            print(f"; HTTP is {_middle(shares[key], 3)} of it" if key in shares else "")
-    orders.put(None)
-    process.join()
-    server.stop()
+            found: dict[str, list[_Taken]] = {"HTTP": [], "8 threads": [], "1 thread": []}
+            for _ in range(rounds):
+                before = server.seconds()
+                orders.put(size)
+                count, seconds, clients_seconds = results.get(timeout=60 + SECONDS)
+                spent = server.seconds() - before + clients_seconds
+                found["HTTP"].append(_Taken(count * size / seconds, 1000 * spent / count / size))
+                for name, workers in (("8 threads", CLIENTS), ("1 thread", 1)):
+                    count, seconds, spent = in_turn(lambda client, parts=parts: runner(parts[client]), SECONDS, workers)
+                    found[name].append(_Taken(count * size / seconds, 1000 * spent / count / size))
+            for name, taken in found.items():
+                rates, times = zip(*taken, strict=True)
+                line = (
+                    f"{size:4} rows, {name:9}: {_middle(rates, 0)} a second, {_middle(times, 3)} ms of processor time"
+                )
+                if name != "HTTP":
+                    shares = [http.rate / each.rate for http, each in zip(found["HTTP"], taken, strict=True)]
+                    less = [each.processor / http.processor for http, each in zip(found["HTTP"], taken, strict=True)]
+                    line += f"; HTTP reaches {_middle(shares, 3)} of it, by processor time {_middle(less, 3)}"
+                print(line, flush=True)
+        orders.put(None)
+        process.join()
+    finally:
+        process.terminate()
+        server.stop()
 
 
-def _middle(values: list[float], digits: int) -> str:
+def _middle(values: Sequence[float], digits: int) -> str:
     low, middle, high = statistics.quantiles(values, n=4)
     return f"{middle:.{digits}f} ± {(high - low) / 2:.{digits}f}"
 
@@ -237,14 +262,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=1, help="within an operator, on both sides")
     parser.add_argument("--soak", type=int)
-    parser.add_argument("--serve", nargs="*", default=[], help="options of serve, without their dashes: threads=1")
+    parser.add_argument("--serve", nargs="*", default=[], help="options of serve, without their dashes: max-delay=2")
     arguments = parser.parse_args()
     samples = np.load(arguments.data) if arguments.data else draw(arguments.folder)
     options = [part for each in arguments.serve for part in (f"--{each.partition('=')[0]}", each.partition("=")[2])]
     if arguments.soak:
         sys.exit(not soak(arguments.folder, samples, arguments.soak, options))
-    throughput(arguments.folder, samples, arguments.rows, arguments.rounds, options)
+    throughput(arguments.folder, samples, arguments.rows, arguments.rounds, arguments.threads, options)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dynamic_exit import load_runner
 from dynamic_exit.serving import ServedFolder
+from dynamic_exit.serving.server import listen
 
 TOKEN = "knock knock"
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
@@ -227,6 +228,13 @@ def test_a_wrong_token_switches_nothing(client, header):
     reply = client.call("PUT", "/operating-point", {"name": "frugal"}, {"Authorization": header})
     assert reply.status == 401 and reply.headers["www-authenticate"] == "Bearer"
     assert client.call("GET", "/operating-point").json == before
+
+
+def test_parts_of_an_answer_wait_for_no_acknowledgement():
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_prometheus_reads_requests_rows_stages_points_and_the_monitor(client, alone):

@@ -50,9 +50,12 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise ServingError(
             f"cannot listen at {host}:{port}: {reason}; give another --port, or 0 for any that is free"
         ) from error
+    # connections inherit it; asyncio sets it only where it made the socket, and answers of two parts would wait for 40 ms
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
