@@ -50,6 +50,7 @@ class Server:
             "0",
             "--name",
             "model",
+            "--quiet",
             *options,
         ]
         began = time.perf_counter()

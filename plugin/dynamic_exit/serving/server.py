@@ -56,6 +56,6 @@ def listen(host: str, port: int) -> socket.socket:
         raise ServingError(
             f"cannot listen at {host}:{port}: {reason}; give another --port, or 0 for any that is free"
         ) from error
-    # connections inherit it; asyncio sets it only for sockets that it made, and answers in two parts would wait for 40 ms
+    # connections inherit it; asyncio sets it for its own sockets alone, and answers in two parts would wait for 40 ms
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
