@@ -10,7 +10,7 @@ from dynamic_exit.modeling import DynamicExitModelConfig
 from dynamic_exit.points.operating_point import Baseline, OperatingPoint, OperatingPoints
 from dynamic_exit.points.parts import Guarantee
 from dynamic_exit.report.flow import flow_rows
-from dynamic_exit.report.metrics import Metrics
+from dynamic_exit.report.metrics import LatencyFigures, Metrics
 from dynamic_exit.report.page import report_page
 from dynamic_exit.report.summary import key_figures, verdict
 from dynamic_exit.report.tables import candidates_table, class_table, metrics_table, percent
@@ -132,6 +132,21 @@ def test_the_report_of_a_run_holds_its_figures(ran):
     assert alone.keys() == {"saver2", "block1:linear", "block3:linear", "final"}
     assert f"{tiny.SIZES['test']} test samples" in text
     assert f"{tiny.SIZES['calibration']} calibration samples" in text
+
+
+def test_savers_alone_stand_in_the_plots_of_times(ran):
+    metrics = ran.result.metrics
+    assert [*metrics.saver_seconds] == ["saver2"]
+    assert metrics.saver_seconds["saver2"].keys() == metrics.rows[0].seconds_per_sample.keys()
+    times = {
+        size: LatencyFigures(median=seconds, low=0, high=0, rounds=1)
+        for size, seconds in {"1": 1e-3, "64": 2e-4}.items()
+    }
+    (saver,) = [each for each in metrics.reliability if each.stage == "saver2"]
+    alike = saver.model_copy(update={"accuracy": metrics.rows[0].accuracy})  # within what plots show, whatever it is
+    page = changed(ran, saver_seconds={"saver2": times}, reliability=[alike])
+    for seconds in ("1000.0", "200.0"):
+        assert f"saver2 alone: accuracy {alike.accuracy:.1%} at {seconds} µs per sample" in page
 
 
 def test_accuracies_by_class_are_in_metrics_report_and_card(ran):

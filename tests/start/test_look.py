@@ -193,6 +193,21 @@ SCALE = {"preprocessing": {"scale": 0.00392157}}
 OWN = {"preprocessing": {"from_model": True}}
 ONNX, FUNCTION = {"source": "onnx", "name": "small.onnx"}, {"source": "python", "name": "models.py:small"}
 WEIGHTS = {"weights": "w.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "noted"),
+    [((8, 9), {}, True), ((8, 9), {"size": "8,9"}, False), ((300, 9), {}, False), ((8, 9), {"pixels": "0-1"}, False)],
+    ids=["small images", "another size", "images of one large side", "pixels of the user's"],
+)
+def test_images_that_a_model_of_timm_has_enlarged_are_told(folder, size, options, noted):
+    pictures(folder / "p", "ab", size=size)
+    save_file({"fc.weight": torch.zeros(2, 512)}, folder / "w.safetensors")
+    notes = look("p", "timm/resnet18", weights="w.safetensors", **options).notes
+    said = "images of 8 x 9 at most are enlarged to the 224 x 224 that the model's configuration states; if it was"
+    assert [note.startswith(said) for note in notes] == [True] * noted
+
+
 TIMM = {"source": "timm", "name": "resnet10t", **WEIGHTS, "arguments": {}}
 
 
@@ -214,7 +229,7 @@ def test_candidates_get_the_pixels_that_they_were_trained_on(folder, options, of
         FUNCTION | WEIGHTS | of_functions | {"stage": "small_2"},
         TIMM | OWN,
     ]
-    assert [line for line in found.lines if line.startswith("note: ")] == [
+    assert [line for line in found.lines if line.startswith("note: candidate ")] == [
         f"note: candidate '{name}' gets pixels of 0 to 255, as the files hold them; if it was trained on others, set "
         "its `preprocessing`"
         for name in ("small", "small")

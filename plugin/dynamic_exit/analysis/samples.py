@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..artifact.folder import RECIPE_FILE
-from ..artifact.manifest import IMAGES, TEXT, read_manifest
+from ..artifact.manifest import IMAGES, TEXT, Manifest, read_manifest
 from ..data.checks import check_samples
 from ..data.loading import encode_label_names, load_splits
 from ..data.npz_source import read_npz
@@ -40,29 +40,29 @@ def load_samples(data: Path, folder: Path) -> Split:
     Raises:
         DataError: They cannot be read, or have classes that the model does not have.
     """
+    manifest = read_manifest(folder)
+    served = partial(_served_format, folder, manifest)
     if data.suffix == ".npz":
         samples: dict[str, Samples] = {"data": read_npz(data)}
         found = encode_label_names(samples, lambda: None)
         split = Split("data", *check_samples(*samples["data"], split="data"), found)
     elif data.suffix in (".yaml", ".yml"):
         recipe = read_recipe(data)
-        cache, served = recipe.dynamic_exit.cache.open(), partial(_served_format, folder)
-        reading = ImageReading(served, cache)
+        reading = ImageReading(served, recipe.dynamic_exit.cache.open())
         split = load_splits(recipe.data, recipe.seed, recipe.model, note=_log, images=reading)["test"]
     elif data.is_dir() or is_text_file(data):
-        split = _load_path(data, folder)
+        split = _load_path(data, folder, manifest, ImageReading(served))
     else:
         raise DataError(
             f"data '{data}' must be an .npz file with inputs and labels, a text file ({', '.join(ENDINGS)}), a folder "
             "of class folders with images, or a recipe"
         )
     names = split.class_names
-    return split if names is None else _match_classes(split, names, read_manifest(folder).labels)
+    return split if names is None else _match_classes(split, names, manifest.labels)
 
 
-def _load_path(data: Path, folder: Path) -> Split:
+def _load_path(data: Path, folder: Path, manifest: Manifest, images: ImageReading) -> Split:
     """Load a text file, or a folder of class folders."""
-    manifest = read_manifest(folder)
     kind, task = ("imagefolder", IMAGES) if data.is_dir() else ("text", TEXT)
     if manifest.task != task:
         raise DataError(f"data '{data}' is for {task}, the model in '{folder}' for {manifest.task}")
@@ -73,7 +73,7 @@ def _load_path(data: Path, folder: Path) -> Split:
     found = DATA_SOURCES.find(kind)
     known = ClassNames(manifest.labels, from_recipe=False) if kind == "text" else None
     # named twice: of one folder alone, no class could be in another one
-    request = ReadRequest([name, name], None, lambda: known, _log, ImageReading(partial(_served_format, folder)))
+    request = ReadRequest([name, name], None, lambda: known, _log, images)
     read: SplitReader = found.make(found.stanza.model_validate(values), request)
     names = getattr(read, "class_names", None)
     inputs, labels = read(name)
@@ -95,11 +95,11 @@ def _log(line: str) -> None:
     logger.info(f"note: {line}")
 
 
-def _served_format(folder: Path, size: tuple[int, int] | None) -> ImageFormat:
+def _served_format(folder: Path, manifest: Manifest, size: tuple[int, int] | None) -> ImageFormat:
     """Return the form in which a written folder takes images, whatever their size."""
     from ..artifact.image_processor import read_resizing
 
-    shape = next((each["shape"] for each in read_manifest(folder).inputs or [] if len(each["shape"]) == 3), [3])
+    shape = next((each["shape"] for each in manifest.inputs or [] if len(each["shape"]) == 3), [3])
     return ImageFormat(1 if shape[0] == 1 else 3, read_resizing(folder))
 
 

@@ -16,25 +16,23 @@ from ..core.batching import DEFAULT_BATCH_SIZE
 from ..core.launcher import is_rank_zero
 from ..core.process_state import preserve_process_state
 from ..errors import DynamicExitError, RecipeError, nearest
-from . import monitoring, reporting, serving, start
+from . import monitoring, reporting, serving, start, tuning
 from .garbage import rare_searches
+from .option_groups import takes_groups
 from .options import (
     Folder,
     Json,
     Override,
-    Quiet,
+    Progress,
     RecipeFile,
-    RequireDrop,
-    RequireGuarantee,
-    Verbose,
-    check_guarantee_option,
-    exit_if_unmet,
+    Requirements,
+    Resume,
     load_recipe,
     read_overrides,
 )
 from .render import print_table
 from .running import RunOptions, run_and_print
-from .terminal import encodable_output, prints_on_stderr, terminal_log
+from .terminal import encodable_output, prints_on_stderr
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 # what the system says of places that a user named, wherever they are looked at first
@@ -106,8 +104,8 @@ def _command(
     """Trained classifiers spend less on easy inputs."""
 
 
-app.command()(start.compress)
-app.command()(start.init)
+app.command()(takes_groups(start.compress))
+app.command()(takes_groups(start.init))
 app.command()(reporting.report)
 app.command()(reporting.compare)
 app.command()(monitoring.monitor)
@@ -115,58 +113,59 @@ app.command()(serving.serve)
 
 
 @app.command()
+@takes_groups
 def run(
     recipe: RecipeFile,
+    *,
     output: Annotated[
         Path | None, typer.Option(help="folder to write, instead of the recipe's", envvar="DYNAMIC_EXIT_OUTPUT")
     ] = None,
     override: Override = None,
-    resume: Annotated[bool, typer.Option("--resume", help="continue an interrupted run")] = False,
+    resume: Resume = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace what an earlier run wrote there")] = False,
     if_changed: Annotated[
         bool, typer.Option("--if-changed", help="only if something it was made of has changed; then as --overwrite")
     ] = False,
-    require_drop: RequireDrop = False,
-    require_guarantee: RequireGuarantee = False,
+    required: Requirements,
     as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    progress: Progress,
 ) -> None:
     """Run a recipe and write the served model's folder."""
-    with terminal_log(quiet, verbose) as console:
+    with progress.log() as console:
         loaded = load_recipe(recipe, override, output)
-        how = RunOptions(resume, overwrite, require_drop, require_guarantee, as_json, quiet, verbose, if_changed)
-        run_and_print(loaded, console, how)
+        run_and_print(loaded, console, RunOptions(resume, overwrite, required, as_json, progress, if_changed))
 
 
 @app.command()
+@takes_groups
 def validate(
     recipe: RecipeFile,
+    *,
     override: Override = None,
     as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    progress: Progress,
 ) -> None:
     """Find every fault of a recipe, its models and its data, without running it."""
     from .validating import print_validation
 
-    with terminal_log(quiet, verbose):
+    with progress.log():
         print_validation(recipe, read_overrides(override), as_json)
 
 
 @app.command()
+@takes_groups
 def plan(
     recipe: RecipeFile,
+    *,
     override: Override = None,
     as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    progress: Progress,
 ) -> None:
     """Show what a recipe would run, with shapes, costs and estimated times; nothing but the cache is written."""
     from ..analysis.plan import plan as plan_recipe
     from ..analysis.plan_tables import plan_lines, plan_tables
 
-    with terminal_log(quiet, verbose), prints_on_stderr():
+    with progress.log(), prints_on_stderr():
         found = plan_recipe(load_recipe(recipe, override))
     if as_json:
         print(json.dumps(found, indent=2))
@@ -178,20 +177,21 @@ def plan(
 
 
 @app.command()
+@takes_groups
 def evaluate(
     folder: Folder,
+    *,
     data: Annotated[Path, typer.Option(help=".npz, text file, folder of class folders, or a recipe (its test split)")],
     operating_point: Annotated[str | None, typer.Option(help="name; default: all")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="samples in one call")] = DEFAULT_BATCH_SIZE,
     as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    progress: Progress,
 ) -> None:
     """Measure accuracy and exit rates of a written model on other samples."""
     from ..analysis.evaluate import evaluate_folder
     from ..report.tables import Table, percent
 
-    with terminal_log(quiet, verbose), prints_on_stderr():
+    with progress.log(), prints_on_stderr():
         rows = evaluate_folder(folder, data, operating_point, batch_size)
     if as_json:
         print(json.dumps(rows, indent=2))
@@ -208,15 +208,16 @@ def evaluate(
 
 
 @app.command()
+@takes_groups
 def benchmark(
     folder: Folder,
+    *,
     data: Annotated[Path | None, typer.Option(help="as for evaluate; default: its own recipe")] = None,
     operating_point: Annotated[list[str] | None, typer.Option(help="name; default: all")] = None,
     batch_size: Annotated[list[int] | None, typer.Option(min=1, help="samples in one call; default: 1, 8, 64")] = None,
     threads: Annotated[int, typer.Option(min=1, help="threads within an operator")] = 1,
     as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    progress: Progress,
 ) -> None:
     """Time a written model against its backbone, in float and int8, and against the ideal."""
     from ..analysis.benchmark import BATCH_SIZES, benchmark_folder
@@ -224,7 +225,7 @@ def benchmark(
     from ..data.split import UNNAMED
     from ..report.tables import benchmark_tables
 
-    with terminal_log(quiet, verbose), prints_on_stderr():
+    with progress.log(), prints_on_stderr():
         split = load_samples(data or folder / "recipe.yaml", folder)
         found = benchmark_folder(
             folder,
@@ -270,77 +271,7 @@ def inspect(folder: Folder, as_json: Json = False) -> None:
     print_table(folder_table(found))
 
 
-@app.command()
-def tune(
-    records: Annotated[Path, typer.Argument(help="records.npz")],
-    output: Annotated[Path, typer.Option(help="operating_points.json to write")],
-    max_accuracy_drop: Annotated[list[float] | None, typer.Option(help="allowed drop, 0.005 is half a point")] = None,
-    guarantee: Annotated[float | None, typer.Option(help="probability with which the allowed drop must hold")] = None,
-    max_class_drop: Annotated[float | None, typer.Option(help="largest drop of any class, or group of records")] = None,
-    risk: Annotated[str, typer.Option(help="accuracy, top_5, balanced_accuracy, agreement, a file")] = "accuracy",
-    max_risk_increase: Annotated[list[float] | None, typer.Option(help="allowed increase of another risk")] = None,
-    max_savers: Annotated[int | None, typer.Option(help="maximum number of savers in a chain")] = None,
-    fuse: Annotated[str, typer.Option(help="auto, none, mean or product: how stages answer together")] = "auto",
-    confidence: Annotated[
-        str, typer.Option(help="auto, top1, margin or learned: what says how sure they are")
-    ] = "auto",
-    search_fraction: Annotated[float, typer.Option(help="fraction of the samples to search on")] = 0.5,
-    seed: Annotated[int, typer.Option(help="decides how the samples are split")] = 0,
-    report: Annotated[Path | None, typer.Option(help="records of other samples that figures are to come from")] = None,
-    unlabelled: Annotated[
-        Path | None, typer.Option(help="records of further samples to search, without labels")
-    ] = None,
-    plot: Annotated[Path | None, typer.Option(help="plot of the trade-off to write, such as front.png")] = None,
-    require_drop: RequireDrop = False,
-    require_guarantee: RequireGuarantee = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
-    """Find operating points for records, and report them on samples that were not searched."""
-    from ..chain.evidence import Evidence
-    from ..guarantee.drop_checks import check_drops, describe_unmet_requirements
-    from ..points.goal_limits import allowed_drops
-    from ..records import Records, part_records
-    from ..records.risk import parse_risk
-    from ..report.tables import tuned_points_table
-    from ..search.options import SearchOptions
-    from ..tuning.optimizer import DEFAULT_DROPS, tune_file
-
-    check_guarantee_option(require_guarantee, guarantee, "as --guarantee")
-    drops = allowed_drops(risk, max_accuracy_drop, max_risk_increase) or DEFAULT_DROPS
-    if plot is not None:
-        from ..report.front import check_plot, plot_search
-
-        check_plot(plot)
-    with terminal_log(quiet, verbose):
-        table, others = Records.read(records), Records.read(report) if report else None
-        judged_by = parse_risk(risk, max(each.classes for each in (table, others) if each))
-        further = Records.read(unlabelled) if unlabelled else None
-        options = SearchOptions(Evidence(fuse, confidence), max_savers, seed, risk=judged_by, unlabelled=further)
-        points = tune_file(
-            table,
-            output,
-            options,
-            max_accuracy_drops=drops,
-            guarantee=guarantee,
-            max_class_drop=max_class_drop,
-            search_fraction=search_fraction,
-            report=others,
-        )
-        parts = part_records(table, search_fraction, guarantee is not None, seed, others)
-        if plot is not None:
-            plot_search(parts, points, plot, options)
-        judged = check_drops(points, parts.reported.with_risk(judged_by.fit(parts.reported)))
-    exceeding = [each for each in judged if each.exceeds_allowed_drop]
-    for warning in (*points.warnings, *(each.warning for each in exceeding)):
-        print(f"dynamic-exit: {warning}", file=sys.stderr)
-    if as_json:
-        print(points.to_json(), end="")
-    else:
-        print_table(tuned_points_table(points, judged))
-    exceeding_names = [each.name for each in exceeding if require_drop]
-    exit_if_unmet(describe_unmet_requirements(points, exceeding=exceeding_names, guarantee=require_guarantee))
+app.command()(takes_groups(tuning.tune))
 
 
 @app.command()

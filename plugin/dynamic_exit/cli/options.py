@@ -2,31 +2,53 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
+from rich.console import Console
 
 from ..errors import RecipeError
+from .terminal import terminal_log
 
 if TYPE_CHECKING:
     from ..recipe.recipe import Recipe
 
 RecipeFile = Annotated[Path, typer.Argument(help="recipe in YAML")]
 Folder = Annotated[Path, typer.Argument(help="folder that `run` wrote")]
-RequireDrop = Annotated[
-    bool, typer.Option("--require-drop", help="exit with code 3 if test samples contradict an allowed drop")
-]
-RequireGuarantee = Annotated[
-    bool, typer.Option("--require-guarantee", help="exit with code 3 if a point lacks the guarantee that was asked for")
-]
 Override = Annotated[
     list[str] | None, typer.Option("--set", help="key=value, with a dotted key", envvar="DYNAMIC_EXIT_SET")
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for a script")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="print only warnings and errors on stderr")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="print details on stderr, too, with logger names")]
+Resume = Annotated[bool, typer.Option("--resume", help="continue an interrupted run")]
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What must hold, or the command exits with code 3 once all is written."""
+
+    require_drop: Annotated[
+        bool, typer.Option("--require-drop", help="exit with code 3 if test samples contradict an allowed drop")
+    ] = False
+    require_guarantee: Annotated[
+        bool,
+        typer.Option("--require-guarantee", help="exit with code 3 if a point lacks the guarantee that was asked for"),
+    ] = False
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How much is said on stderr."""
+
+    quiet: Annotated[bool, typer.Option("--quiet", help="print only warnings and errors on stderr")] = False
+    verbose: Annotated[bool, typer.Option("--verbose", help="print details on stderr, too, with logger names")] = False
+
+    def log(self) -> AbstractContextManager[Console]:
+        """Print the package's log on stderr meanwhile; yields its console."""
+        return terminal_log(self.quiet, self.verbose)
 
 
 def check_guarantee_option(required: bool, guarantee: float | None, where: str) -> None:

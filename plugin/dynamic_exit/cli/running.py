@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ..core import signals
 from ..core.launcher import is_rank_zero
-from .options import check_guarantee_option, exit_if_unmet
+from .options import Progress, Requirements, check_guarantee_option, exit_if_unmet
 from .render import print_candidates, print_figures, print_static_search
 from .terminal import prints_on_stderr
 
@@ -25,11 +25,9 @@ class RunOptions:
 
     resume: bool
     overwrite: bool
-    require_drop: bool
-    require_guarantee: bool
+    required: Requirements
     as_json: bool
-    quiet: bool
-    verbose: bool
+    progress: Progress
     if_changed: bool = False
 
 
@@ -52,13 +50,13 @@ def run_and_print(recipe: "Recipe", console: Console, options: RunOptions) -> No
     from ..pipeline.unchanged import find_unchanged
     from .live import live_view
 
-    tuning = recipe.dynamic_exit.tuning
-    check_guarantee_option(options.require_guarantee, tuning.guarantee, "as dynamic_exit.tuning.guarantee")
+    tuning, required = recipe.dynamic_exit.tuning, options.required
+    check_guarantee_option(required.require_guarantee, tuning.guarantee, "as dynamic_exit.tuning.guarantee")
     overwrite = options.overwrite or options.if_changed
     unchanged = find_unchanged(recipe) if options.if_changed else None
     if unchanged is None:
         advice = partial(explain_resume, recipe.export.directory, overwrite)
-        plain = options.quiet or options.verbose or not is_rank_zero()
+        plain = options.progress.quiet or options.progress.verbose or not is_rank_zero()
         steps = list_steps(recipe)
         with signals.advise_on_interrupt(advice), prints_on_stderr(), live_view(console, steps, plain) as progress:
             result = run(recipe, progress=progress, resume=options.resume, overwrite=overwrite)
@@ -71,14 +69,14 @@ def run_and_print(recipe: "Recipe", console: Console, options: RunOptions) -> No
     else:
         print(f"{os.path.relpath(result.folder)} is up to date: nothing that it was made of has changed")
     contradicted = [row.name for row in result.metrics.rows if row.contradicted]
-    required = options.require_drop or options.require_guarantee
+    anything = required.require_drop or required.require_guarantee
     exit_if_unmet(
         describe_unmet_requirements(
             result.points,
-            exceeding=contradicted if options.require_drop else [],
-            guarantee=options.require_guarantee,
+            exceeding=contradicted if required.require_drop else [],
+            guarantee=required.require_guarantee,
             samples_differ=result.metrics.samples_differ,
-            required=[goal.point_name for goal in tuning.goals] if required else [],
+            required=[goal.point_name for goal in tuning.goals] if anything else [],
         )
     )
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,66 +12,72 @@ import yaml
 
 from ..core.atomic_write import atomic_write
 from ..errors import OutputError, RecipeError
-from .options import Json, Quiet, RequireDrop, RequireGuarantee, Verbose, load_recipe
+from .options import Json, Progress, Requirements, Resume, load_recipe
 from .running import RunOptions, run_and_print
-from .terminal import terminal_log
 
 if TYPE_CHECKING:
     from ..start import Question, Request
 
 logger = logging.getLogger(__name__)
 
-_Model = Annotated[str, typer.Option(help="timm/NAME, a name or folder of Hugging Face, or file.py:function")]
-_Data = Annotated[
-    str, typer.Option(help="folder of class folders, text file, .npz, dataset of Hugging Face, or file.py:function")
-]
-_Weights = Annotated[str | None, typer.Option(help="file of the model's weights")]
-_Candidate = Annotated[
-    list[str] | None, typer.Option(help="small model for a saver, as NAME or NAME=WEIGHTS; default: made here")
-]
-_Drop = Annotated[float, typer.Option(help="accuracy that may be lost, 0.005 is half a point")]
-_Target = Annotated[str, typer.Option(help="what runs the model")]
-_Output = Annotated[Path | None, typer.Option(help="folder that the run writes; default: MODEL-dynamic")]
-_RecipePath = Annotated[Path | None, typer.Option("--recipe", help="file to write; default: OUTPUT.yaml")]
-_Splits = Annotated[str | None, typer.Option(help="train=NAME,calibration=NAME,test=NAME; default: found or drawn")]
-_TextColumn = Annotated[str | None, typer.Option(help="column of texts; default: found")]
-_LabelColumn = Annotated[str | None, typer.Option(help="column of labels; default: found")]
-_Pixels = Annotated[
-    str | None,
-    typer.Option(help="pixels that functions and .onnx candidates were trained on: 0-255, 0-1, -1-1 or imagenet"),
-]
-_Size = Annotated[str | None, typer.Option(help="side of pictures in pixels, or height,width; default: the model's")]
-_Seed = Annotated[int, typer.Option(min=0, help="of the recipe; draws the splits")]
+
+@dataclass(frozen=True)
+class StartOptions:
+    """What a recipe is started from, and where it goes."""
+
+    model: Annotated[str, typer.Option(help="timm/NAME, a name or folder of Hugging Face, or file.py:function")]
+    data: Annotated[
+        str, typer.Option(help="folder of class folders, text file, .npz, dataset of Hugging Face, or file.py:function")
+    ]
+    weights: Annotated[str | None, typer.Option(help="file of the model's weights")] = None
+    candidate: Annotated[
+        list[str] | None, typer.Option(help="small model for a saver, as NAME or NAME=WEIGHTS; default: made here")
+    ] = None
+    max_accuracy_drop: Annotated[float, typer.Option(help="accuracy that may be lost, 0.005 is half a point")] = 0.005
+    target: Annotated[str, typer.Option(help="what runs the model")] = "onnxruntime"
+    output: Annotated[Path | None, typer.Option(help="folder that the run writes; default: MODEL-dynamic")] = None
+    recipe: Annotated[Path | None, typer.Option(help="file to write; default: OUTPUT.yaml")] = None
+    splits: Annotated[
+        str | None, typer.Option(help="train=NAME,calibration=NAME,test=NAME; default: found or drawn")
+    ] = None
+    text_column: Annotated[str | None, typer.Option(help="column of texts; default: found")] = None
+    label_column: Annotated[str | None, typer.Option(help="column of labels; default: found")] = None
+    pixels: Annotated[
+        str | None,
+        typer.Option(help="pixels that functions and .onnx candidates were trained on: 0-255, 0-1, -1-1 or imagenet"),
+    ] = None
+    size: Annotated[
+        str | None, typer.Option(help="side of pictures in pixels, or height,width; default: the model's")
+    ] = None
+    seed: Annotated[int, typer.Option(min=0, help="of the recipe; draws the splits")] = 0
+
+    def request(self) -> "Request":
+        """Return what is looked at."""
+        from ..start import Request
+
+        return Request(
+            self.model,
+            self.data,
+            self.weights,
+            self.candidate or (),
+            self.splits,
+            self.text_column,
+            self.label_column,
+            self.pixels,
+            self.size,
+        )
+
+
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace the recipe, and what an earlier run wrote")]
 
 
-def init(
-    model: _Model,
-    data: _Data,
-    weights: _Weights = None,
-    candidate: _Candidate = None,
-    max_accuracy_drop: _Drop = 0.005,
-    target: _Target = "onnxruntime",
-    output: _Output = None,
-    recipe: _RecipePath = None,
-    splits: _Splits = None,
-    text_column: _TextColumn = None,
-    label_column: _LabelColumn = None,
-    pixels: _Pixels = None,
-    size: _Size = None,
-    seed: _Seed = 0,
-    overwrite: _Overwrite = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
+def init(start: StartOptions, *, overwrite: _Overwrite = False, progress: Progress) -> None:
     """Look at a model and at data, and write a recipe with comments that runs as it is."""
     from ..recipe.json_schema import schema_text
-    from ..start import Request
     from ..start.recipe_text import SCHEMA_FILE
 
-    with terminal_log(quiet, verbose):
-        request = Request(model, data, weights, candidate or (), splits, text_column, label_column, pixels, size)
-        file = _write_recipe(request, recipe, output, (max_accuracy_drop, target, seed), overwrite, with_schema=True)
+    with progress.log():
+        file = _write_recipe(start, overwrite, with_schema=True)
         schema = file.parent / SCHEMA_FILE
         with atomic_write(schema) as part:
             part.write(schema_text().encode())
@@ -78,54 +85,26 @@ def init(
 
 
 def compress(
-    model: _Model,
-    data: _Data,
-    weights: _Weights = None,
-    candidate: _Candidate = None,
-    max_accuracy_drop: _Drop = 0.005,
-    target: _Target = "onnxruntime",
-    output: _Output = None,
-    recipe: _RecipePath = None,
-    splits: _Splits = None,
-    text_column: _TextColumn = None,
-    label_column: _LabelColumn = None,
-    pixels: _Pixels = None,
-    size: _Size = None,
-    seed: _Seed = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="continue an interrupted run")] = False,
+    start: StartOptions,
+    *,
+    resume: Resume = False,
     overwrite: _Overwrite = False,
-    require_drop: RequireDrop = False,
-    require_guarantee: RequireGuarantee = False,
+    required: Requirements,
     as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    progress: Progress,
 ) -> None:
     """Look at a model and at data, write the recipe that suits them, and run it."""
-    from ..start import Request
-
-    with terminal_log(quiet, verbose) as console:
-        request = Request(model, data, weights, candidate or (), splits, text_column, label_column, pixels, size)
-        file = _write_recipe(request, recipe, output, (max_accuracy_drop, target, seed), overwrite)
+    with progress.log() as console:
+        file = _write_recipe(start, overwrite)
         logger.info(f"wrote {_shown(file)}, the recipe that runs now")
-        options = RunOptions(resume, overwrite, require_drop, require_guarantee, as_json, quiet, verbose)
-        run_and_print(load_recipe(file, None), console, options)
+        run_and_print(load_recipe(file, None), console, RunOptions(resume, overwrite, required, as_json, progress))
 
 
-def _write_recipe(
-    request: "Request",
-    file: Path | None,
-    output: Path | None,
-    wanted: tuple[float, str, int],
-    overwrite: bool,
-    with_schema: bool = False,
-) -> Path:
+def _write_recipe(start: StartOptions, overwrite: bool, with_schema: bool = False) -> Path:
     """Look, say what was found, and write the recipe.
 
     Args:
-        request: Model and data.
-        file: Where to; None stands beside the output.
-        output: Folder of the run; None is called like the model.
-        wanted: Accuracy drop, target and seed.
+        start: Options of the command.
         overwrite: Whether another recipe may be replaced.
         with_schema: Whether it points editors to its schema.
 
@@ -139,13 +118,14 @@ def _write_recipe(
     from ..start import look_at, refuse_to_guess, starting_recipe
 
     in_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    found = look_at(request, _ask if in_terminal else refuse_to_guess)
+    found = look_at(start.request(), _ask if in_terminal else refuse_to_guess)
     for line in found.lines:
         logger.info(line)
-    drop, target, seed = wanted
-    output = output or Path(f"{found.model.short_name}-dynamic")
-    file = file or output.parent / f"{output.name}.yaml"
-    text = starting_recipe(found, file=file, output=output, drop=drop, target=target, seed=seed)
+    output = start.output or Path(f"{found.model.short_name}-dynamic")
+    file = start.recipe or output.parent / f"{output.name}.yaml"
+    text = starting_recipe(
+        found, file=file, output=output, drop=start.max_accuracy_drop, target=start.target, seed=start.seed
+    )
     if not with_schema:
         text = text.partition("\n")[2]
     parse_recipe(yaml.safe_load(text), file.absolute().parent)  # before anything is written

@@ -89,6 +89,7 @@ def collect_metrics(
         samples={key: len(samples) for key, samples in run_inputs.splits.items()},
         rows=_with_errors(rows, checks, goal_checks),
         timing=measured.timing,
+        saver_seconds=measured.saver_seconds,
         sizes=measured.sizes,
         target=run_inputs.recipe.export.target,
         backbone_numerics=model.stages.numerics,

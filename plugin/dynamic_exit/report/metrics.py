@@ -262,6 +262,7 @@ class Metrics(Figures):
         static_search: What it found; None if there was none.
         baseline_cost: Of the backbone alone, per sample, in the unit of the operating points.
         stages: Every stage alone.
+        saver_seconds: Seconds per sample where one saver answers all test samples, by its name and batch size.
         multiply_adds: Of every stage in use.
         verification: Agreement by file.
         seconds: What the whole run took.
@@ -293,6 +294,7 @@ class Metrics(Figures):
     static_search: StaticSearchFigures | None = None
     baseline_cost: float = 1.0
     stages: list[StageFigures] = []
+    saver_seconds: dict[str, dict[str, LatencyFigures]] = {}
     multiply_adds: StageMacs | None = None
     verification: dict[str, VerificationFigures] = {}
     seconds: float = 0.0

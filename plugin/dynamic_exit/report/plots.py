@@ -57,6 +57,11 @@ def time_plot(points: OperatingPoints, metrics: Metrics, batch: str) -> str:
         return row.seconds_per_sample[batch].median * 1e6
 
     spots = _row_spots(points, metrics, seconds, "{:.1f} µs per sample")
+    for each in metrics.reliability:
+        if each.stage in metrics.saver_seconds:
+            median = metrics.saver_seconds[each.stage][batch].median * 1e6
+            text = f"{each.stage} alone: accuracy {each.accuracy:.1%} at {median:.1f} µs per sample"
+            spots.append(_Spot(median, each.accuracy, text, "single model"))
     label = f"µs per sample, batch {batch}"
     return _front_plot(f"time{batch}", f"Accuracy against time at batch {batch}", label, spots, points, metrics)
 

@@ -97,12 +97,26 @@ def look_at(request: Request, ask: Ask = refuse_to_guess) -> Found:
         {**each.stanza, **({"preprocessing": steps} if steps else {})}
         for each, steps in zip(candidates, of_images, strict=True)
     ]
-    notes = [
+    notes = _enlarged(model, data, preprocessing) + [
         f"candidate '{name}' gets pixels of 0 to 255, as the files hold them; if it was trained on others, set its "
         "`preprocessing`"
         for name in unknown
     ]
     return Found(model, data, preprocessing, _with_own_names(entries), notes)
+
+
+def _enlarged(model: FoundModel, data: FoundData, preprocessing: Mapping[str, Any]) -> list[str]:
+    """Note that all images are smaller than those that the model states, as it may have been trained on small ones."""
+    if model.size is None or not data.sizes or preprocessing.get("from_model") is None or "size" in preprocessing:
+        return []
+    height, width = (max(sides) for sides in zip(*data.sizes, strict=True))
+    if height >= model.size[0] or width >= model.size[1]:
+        return []
+    wanted = " x ".join(map(str, model.size))
+    return [
+        f"images of {height} x {width} at most are enlarged to the {wanted} that the model's configuration states; if "
+        f"it was trained on others, give --size, such as {height},{width}"
+    ]
 
 
 def _of_candidate(candidate: FoundModel, backbone: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -128,7 +142,8 @@ def _fit_classes(model: FoundModel, data: FoundData, weights: str | None) -> Fou
     if model.class_count is None or data.class_count is None:
         if weights and model.stanza["source"] == "timm" and model.class_count is None and data.class_count:
             arguments = {**model.stanza.get("arguments", {}), "num_classes": data.class_count}
-            return FoundModel({**model.stanza, "arguments": arguments}, model.described, data.class_count, None, True)
+            stanza = {**model.stanza, "arguments": arguments}
+            return FoundModel(stanza, model.described, data.class_count, None, True, model.size)
         return model
     named = data.source != "npz"
     if data.class_count > model.class_count or (named and data.class_count < model.class_count):

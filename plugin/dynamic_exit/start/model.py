@@ -23,6 +23,7 @@ class FoundModel:
         class_count: Number of its classes; None if unknown before it is built.
         channels: Channels of the images that it takes; None if unknown.
         states_pixels: Whether it states the size and range of the images that it was trained on.
+        size: Height and width of these images; None if they are not known before it is built.
     """
 
     stanza: Mapping[str, Any]
@@ -30,6 +31,7 @@ class FoundModel:
     class_count: int | None = None
     channels: int | None = None
     states_pixels: bool = False
+    size: tuple[int, int] | None = None
 
     @property
     def short_name(self) -> str:
@@ -127,6 +129,7 @@ def _from_folder(name: str, folder: Path, given: Mapping[str, str]) -> FoundMode
             config.get("num_classes"),
             None,
             True,
+            _size(config.get("pretrained_cfg", config)),
         )
     if config.get("model_type") == "dynamic_exit":
         raise ModelError(f"model folder '{name}' holds a dynamic model already; give the model that it was made of")
@@ -153,10 +156,11 @@ def _from_timm(name: str, given: Mapping[str, str], weights: str | None) -> Foun
     if name.startswith(_TIMM[1:]):
         return FoundModel(stanza, f"timm's {known}", None, None, True)
     config = timm.get_pretrained_cfg(known, allow_unregistered=True)
+    size = _size(config.to_dict()) if config else None
     if weights is None:
         stanza["arguments"] = {"pretrained": True}
         classes = config.num_classes if config else None
-        return FoundModel(stanza, f"timm's {known} with its own weights", classes, 3, True)
+        return FoundModel(stanza, f"timm's {known} with its own weights", classes, 3, True, size)
     shapes = _read_shapes(Path(weights).expanduser())
     heads, first = _first(config and config.classifier), _first(config and config.first_conv)
     head, stem = shapes.find(heads) if heads else None, shapes.find(first) if first else None
@@ -164,7 +168,13 @@ def _from_timm(name: str, given: Mapping[str, str], weights: str | None) -> Foun
     stanza["arguments"] = {"num_classes": classes} if classes else {}
     if channels not in (None, 3):
         stanza["arguments"]["in_chans"] = channels
-    return FoundModel(stanza, f"timm's {known} with the weights {weights}", classes, channels, True)
+    return FoundModel(stanza, f"timm's {known} with the weights {weights}", classes, channels, True, size)
+
+
+def _size(config: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return the height and width that a configuration of timm states."""
+    size = config.get("input_size")
+    return (int(size[-2]), int(size[-1])) if size else None
 
 
 def _first(names: object) -> str | None:

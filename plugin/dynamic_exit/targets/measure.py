@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..chain.thresholds import ALWAYS_EXIT, Configuration
 from ..core.batching import named_batches
 from ..core.processor import instruction_set
 from ..cost import ROUND_SECONDS, Latency, measure_latency
@@ -38,11 +39,13 @@ class Measured:
     Attributes:
         rows: The backbone alone in float, as exported if that differs, or what is in its place, and every operating
             point; of a file with a `last_stage`, the backbone in float and every point.
+        saver_seconds: Of each saver in the file, where it answers all samples, by its name and batch size.
         timing: How times were measured.
         sizes: Of the backbone alone, of the file, and of its parts together.
     """
 
     rows: list[PointFigures]
+    saver_seconds: dict[str, dict[str, LatencyFigures]]
     timing: Timing
     sizes: FileSizes
 
@@ -68,8 +71,11 @@ def measure(
         variants[alone] = Variant(shipped.session, point_thresholds(points.backbone, chain))
     for point in points.points:
         variants[point.name] = Variant(shipped.session, point_thresholds(point, chain))
-    seconds = time_variants(variants, feeds, sorted({1, tuning.batch_size}), tuning.threads)
-    rows, base = [], seconds[f"backbone, {FLOAT}"]
+    alone = _savers_alone(stages, shipped.session)
+    # a point may be called as a saver is
+    timed = {**{f"row {key}": each for key, each in variants.items()}, **alone}
+    seconds = time_variants(timed, feeds, sorted({1, tuning.batch_size}), tuning.threads)
+    rows, base = [], seconds[f"row backbone, {FLOAT}"]
     for key, variant in variants.items():
         point = points.by_name(key) if key in points.names else points.backbone
         logits, exits = answer(variant, feeds, len(chain))
@@ -78,10 +84,8 @@ def measure(
                 name=key,
                 accuracy=float((logits.argmax(1) == split.labels).mean()),
                 cost_ratio=point.cost_ratio,
-                seconds_per_sample={
-                    str(size): LatencyFigures(**latency._asdict()) for size, latency in seconds[key].items()
-                },
-                speed_up={str(size): base[size].median / each.median for size, each in seconds[key].items()},
+                seconds_per_sample=_figures(seconds[f"row {key}"]),
+                speed_up={str(size): base[size].median / each.median for size, each in seconds[f"row {key}"].items()},
                 exit_rates={name: float((exits == i).mean()) for i, name in enumerate((*chain, "final"))},
                 class_accuracy=_by_class(logits.argmax(1) == split.labels, split.labels, run_inputs.classes),
             )
@@ -96,7 +100,20 @@ def measure(
         "without waits for a processor; low and high: quartiles",
     )
     parts = sum(stage.part.size for stage in stages.all_stages)
-    return Measured(rows, timing, FileSizes(static=static.size, model=shipped.size, parts=parts))
+    saver_seconds = {name: _figures(seconds[f"saver {name}"]) for name in stages.savers}
+    return Measured(rows, saver_seconds, timing, FileSizes(static=static.size, model=shipped.size, parts=parts))
+
+
+def _savers_alone(stages: StageSet, session: Session) -> dict[str, Variant]:
+    """Return each saver as it answers every sample, as ``saver NAME``."""
+    return {
+        f"saver {name}": Variant(session, Configuration(((name, ALWAYS_EXIT),)).as_array(stages.chain))
+        for name in stages.savers
+    }
+
+
+def _figures(seconds: Mapping[int, Latency]) -> dict[str, LatencyFigures]:
+    return {str(size): LatencyFigures(**latency._asdict()) for size, latency in seconds.items()}
 
 
 def _by_class(correct: np.ndarray, labels: np.ndarray, classes: int) -> list[float | None]:
