@@ -5,6 +5,7 @@ import tiny
 import torch
 
 from dynamic_exit.analysis.time_estimate import estimate_steps, keep_estimate
+from dynamic_exit.passes.tiny_saver.makers import TrainedMakerStanza, choose_makers
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.pipeline.steps import list_steps
 from dynamic_exit.recipe import read_recipe
@@ -50,6 +51,15 @@ def test_longer_trainings_take_longer(tmp_path, step):
         run_inputs = loaded(tmp_path, seed=77, dynamic_exit__early_exit__training__epochs=epochs, **changes)
         found.append(estimate_steps(run_inputs)[step])
     assert found[1] > 10 * found[0]
+
+
+def test_savers_of_makers_that_the_inputs_choose_are_trained_too(tmp_path):
+    """A recipe that asks for any saver names no maker: what is made is found out from the inputs."""
+    run_inputs = loaded(tmp_path, seed=77, dynamic_exit__tiny_saver={})
+    makers = choose_makers(run_inputs.recipe.dynamic_exit.tiny_saver.makers, run_inputs.example)
+    trained = [each for each in makers if isinstance(each, TrainedMakerStanza)]
+    steps = sum(len(each.shares) * each.schedule(tiny.SIZES["train"]).steps for each in trained)
+    assert estimate_steps(run_inputs)["savers"] > 0.01 * steps > 1
 
 
 def test_a_search_over_static_choices_is_one_step(tmp_path):

@@ -1,5 +1,6 @@
 """Candidates without trained weights, or no better than chance, are never chosen, and it is said why."""
 
+import functools
 import warnings
 
 import numpy as np
@@ -270,6 +271,21 @@ def test_a_recipe_of_nothing_else_is_refused(recipe, code):
     with pytest.raises(ModelError) as refused:
         Trial(recipe, Cache(None), candidates=[candidate(code, "drawn"), candidate(code, "new_head")])
     assert str(refused.value) == said
+
+
+@pytest.mark.parametrize("exits", [None, {"count": 1}])
+def test_where_the_recipe_names_no_candidate_and_none_can_be_made_exits_do_without(tmp_path, exits):
+    path = tiny.build(tmp_path, quantization=None, dynamic_exit__early_exit=exits)
+    left_out = "'convnet_0.0001' is left out: no saver of maker 'convnet' fits 0.0001 of the backbone's cost"
+    made = functools.partial(Trial, path, Cache(None), candidates=[{"make": "auto", "shares": [0.0001]}])
+    if exits is None:
+        with pytest.raises(ModelError, match=f"no candidate of `tiny_saver` can be used, {left_out}"):
+            made()
+        return
+    trial = made()
+    (note,) = trial.pool.notes
+    assert note.startswith(f"there is no saver, exits alone: none that is made here suits, {left_out}")
+    assert (list(trial.stages.savers), [row.chosen for row in trial.rows.values()]) == ([], [False])
 
 
 @pytest.mark.parametrize(("selection", "name"), [("single", "zeros"), ("chain", "fixed_head")])

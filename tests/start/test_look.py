@@ -195,6 +195,28 @@ ONNX, FUNCTION = {"source": "onnx", "name": "small.onnx"}, {"source": "python", 
 WEIGHTS = {"weights": "w.safetensors"}
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_of_images_are_those_of_the_first_convolution_wherever_its_weights_stand(folder, channels):
+    """Files sort weights by name: `body` stands before `stem`."""
+    model = nn.ModuleDict({"body": nn.Conv2d(8, 8, 3), "stem": nn.Conv2d(channels, 8, 3)})
+    save_file(model.state_dict(), folder / "w.safetensors")
+    pictures(folder / "p", "ab")
+    found = look("p", weights="w.safetensors", pixels="-1-1")
+    assert found.preprocessing == {"scale": 0.00392157, "mean": [0.5] * channels, "std": [0.5] * channels}
+
+
+def test_labels_of_arrays_may_be_called_label(folder):
+    labels = np.arange(30) % 3
+    np.savez(folder / "a.npz", x=np.random.default_rng(0).normal(size=(30, 1, 5)).astype("float32"), label=labels)
+    data = parse_recipe(recipe_of(look("a.npz"), folder), folder).data
+    assert sorted(np.concatenate([each.labels for each in load_splits(data, 3).values()])) == sorted(labels)
+    np.savez(folder / "a.npz", x=labels, classes=labels)
+    with pytest.raises(
+        DynamicExitError, match=r"no array of labels \(labels, label, y; or y_train and so on\); it has x"
+    ):
+        look("a.npz")
+
+
 @pytest.mark.parametrize(
     ("size", "options", "noted"),
     [((8, 9), {}, True), ((8, 9), {"size": "8,9"}, False), ((300, 9), {}, False), ((8, 9), {"pixels": "0-1"}, False)],

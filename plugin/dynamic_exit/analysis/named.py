@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+from ..data.npz_names import LABELS
 from ..data.slices import parse_slice
 from ..data.text_files import find_file
 from ..errors import DataError, nearest
@@ -162,7 +163,7 @@ def _missing_split(source: DataSource, path: Path, name: str) -> str | None:
         except (OSError, zipfile.BadZipFile):
             return f"data file '{path}' is no .npz file of plain numbers; write it with numpy.savez"
         ending = f"_{name}" if name else ""
-        if not any(f"{label}{ending}" in arrays for label in ("labels", "y")):
+        if not any(f"{label}{ending}" in arrays for label in LABELS):
             return f"data file '{path}' has no array 'labels{ending}'; it has {', '.join(arrays)}"
     return None
 

@@ -12,8 +12,7 @@ from ..data.run_inputs import RunInputs
 from ..passes import PruningStanza
 from ..passes.early_exit import EarlyExitStanza
 from ..passes.quantization import int8_options
-from ..passes.tiny_saver import TinySaverStanza
-from ..passes.tiny_saver.makers import TrainedMakerStanza
+from ..passes.tiny_saver.makers import MakerStanza, TrainedMakerStanza, choose_makers
 from ..passes.training import as_model_input
 from ..pipeline.steps import BACKBONE, EXITS, FIGURES, FILE, POINTS, RECORDS, SAVERS, STATIC, STATIC_SEARCH
 from ..recipe.recipe import Recipe
@@ -84,7 +83,8 @@ def _guess(run_inputs: RunInputs) -> dict[str, float]:
     exits, points = dynamic.early_exit, len(dynamic.tuning.goals)
     found[BACKBONE] = _EXPORT * (1 + _cuts(exits)) + quantized
     if dynamic.tiny_saver:
-        found[SAVERS] = _savers(dynamic.tiny_saver, train, sizes["calibration"], answer)
+        makers = choose_makers(dynamic.tiny_saver.makers, run_inputs.example)
+        found[SAVERS] = _savers(len(dynamic.tiny_saver.models), makers, train, sizes["calibration"], answer)
     if exits:
         found[EXITS] = train * exits.training.views * answer + exits.training.epochs * train * 2e-5
     found[RECORDS] = recorded * answer
@@ -100,10 +100,10 @@ def _cuts(exits: EarlyExitStanza | None) -> int:
     return exits.count if isinstance(exits.positions, str) else len(exits.positions)
 
 
-def _savers(stanza: TinySaverStanza, train: int, calibration: int, answer: float) -> float:
+def _savers(models: int, makers: Sequence[MakerStanza], train: int, calibration: int, answer: float) -> float:
     """Return the seconds to run the candidates, and to make those that are made."""
-    seconds = len(stanza.models) * (_EXPORT + 0.2 * calibration * answer) + calibration * answer
-    for maker in stanza.makers:
+    seconds = models * (_EXPORT + 0.2 * calibration * answer) + calibration * answer
+    for maker in makers:
         if not isinstance(maker, TrainedMakerStanza):  # such as convolutions that are not trained: seconds
             continue
         schedule = maker.schedule(train)

@@ -73,12 +73,12 @@ def select_candidates(pool: CandidatePool, stages: StageSet, target: Exporter) -
         target: Exports and quantizes.
 
     Raises:
-        ModelError: No candidate remains.
+        ModelError: No candidate remains of those that the recipe names, or of those that are made without exits.
     """
     started = time.perf_counter()
     evaluation = CandidateEvaluation(pool, stages, target)
     evaluation.run()
-    table = evaluation.choose()
+    table = evaluation.choose() if len(evaluation.answers) > 1 else []
     if pool.stanza.fine_tune:
         table = evaluation.fine_tune(table)
     table += pool.skipped

@@ -12,7 +12,7 @@ from ..cost import count_macs
 from ..data.run_inputs import RunInputs
 from ..errors import DynamicExitError, ModelError
 from ..passes.tiny_saver import FINE_TUNED_SUFFIX, Candidate, Shortlist, TinySaverStanza, skipped_candidate
-from ..passes.tiny_saver.makers import choose_makers
+from ..passes.tiny_saver.makers import AUTO, choose_makers
 from .progress import Progress, ProgressLog
 from .survey import CandidateSpec, survey_candidate
 
@@ -79,11 +79,20 @@ class CandidatePool:
         logger.warning(sentence)
 
     def check_not_empty(self, remaining: Sized) -> None:
-        """Refuse a pool of which nothing remains."""
-        if not remaining:
-            first = (self._untrained or self.skipped)[0]
-            problem = f"no candidate of `tiny_saver` can be used, '{first.stage}' is {first.why}"
-            raise ModelError(f"{problem}; {_TRAIN if self._untrained else 'give others'}")
+        """Refuse a pool of which nothing remains; one that names no candidate gives way to exits."""
+        if remaining:
+            return
+        first = (self._untrained or self.skipped)[0]
+        if self.run_inputs.recipe.dynamic_exit.early_exit and self._names_none:
+            self.note(f"there is no saver, exits alone: none that is made here suits, '{first.stage}' is {first.why}")
+            return
+        problem = f"no candidate of `tiny_saver` can be used, '{first.stage}' is {first.why}"
+        raise ModelError(f"{problem}; {_TRAIN if self._untrained else 'give others'}")
+
+    @property
+    def _names_none(self) -> bool:
+        """Whether the recipe leaves open what candidates are."""
+        return not self.stanza.models and all(maker.make == AUTO for maker in self.stanza.makers)
 
     def note_trained_first(self, name: str, reason: str) -> None:
         """Note that a candidate is trained before the selection, and why."""

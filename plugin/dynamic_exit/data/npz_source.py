@@ -8,6 +8,7 @@ from numpy.lib.npyio import NpzFile
 
 from ..errors import DataError
 from ..recipe.data import DataKind, DataSource
+from .npz_names import INPUTS, LABELS
 from .reader import ReadRequest, SplitReader, find_path
 from .split import UNNAMED
 
@@ -17,9 +18,9 @@ def read_npz(
 ) -> tuple[np.ndarray | dict[str, np.ndarray], np.ndarray]:
     """Read inputs and labels of a split.
 
-    The labels are the array ``labels`` or ``y``; a single input is ``inputs``, ``images`` or ``x``. Without such an
-    input, all other arrays are inputs, under the names by which models take them. In a file with several splits all
-    names end in ``_name``, such as ``x_train``.
+    The labels are the array ``labels``, ``label`` or ``y``; a single input is ``inputs``, ``images`` or ``x``. Without
+    such an input, all other arrays are inputs, under the names by which models take them. In a file with several splits
+    all names end in ``_name``, such as ``x_train``.
 
     Args:
         path: A file, or a folder that holds a file per split.
@@ -46,9 +47,9 @@ def _select_arrays(
     arrays: NpzFile, path: Path, ending: str, groups: str | None
 ) -> tuple[np.ndarray | dict[str, np.ndarray], np.ndarray]:
     ours = {key.removesuffix(ending): key for key in arrays if key.endswith(ending)}
-    label = next((kind for kind in ("labels", "y") if kind in ours), None)
-    only = next((kind for kind in ("inputs", "images", "x") if kind in ours), None)
-    named = {} if only else {kind: key for kind, key in ours.items() if kind not in ("labels", "y")}
+    label = next((kind for kind in LABELS if kind in ours), None)
+    only = next((kind for kind in INPUTS if kind in ours), None)
+    named = {} if only else {kind: key for kind, key in ours.items() if kind not in LABELS}
     if not (only or named) or not label:
         missing = "labels" if only or named else "inputs"
         raise DataError(f"data file '{path}' has no array '{missing}{ending}'; it has {', '.join(arrays)}")

@@ -55,8 +55,9 @@ class _Shapes:
 
     @property
     def channels(self) -> int | None:
-        """Channels of the input of the first convolution."""
-        return next((shape[1] for shape in self.by_name.values() if len(shape) == 4), None)
+        """Channels of images, as some convolution takes so many; files do not say which one comes first."""
+        taken = {shape[1] for shape in self.by_name.values() if len(shape) == 4}
+        return next((channels for channels in (3, 1) if channels in taken), None)
 
 
 def find_model(name: str, weights: str | None) -> FoundModel:

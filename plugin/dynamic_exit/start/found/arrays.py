@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from ...data.npz_names import INPUTS, LABELS
 from ...errors import DataError, first_line
 from ..splits import check_counts
 from .base import DataRequest, FoundData, Holds
-
-_LABELS, _INPUTS = ("labels", "y"), ("inputs", "images", "x")
 
 
 def find_arrays(request: DataRequest) -> FoundData | None:
@@ -55,14 +54,11 @@ def _read_all(path: Path) -> dict[str, np.ndarray]:
 def _parts(arrays: dict[str, np.ndarray], where: str) -> dict[str, dict[str, np.ndarray]]:
     """Group the arrays of a file by split: the endings of the arrays of labels."""
     endings = [
-        name.removeprefix(label)
-        for name in arrays
-        for label in _LABELS
-        if name == label or name.startswith(f"{label}_")
+        name.removeprefix(label) for name in arrays for label in LABELS if name == label or name.startswith(f"{label}_")
     ]
     if not endings:
         raise DataError(
-            f"'{where}' has no array of labels (labels or y, or y_train and so on); it has {', '.join(arrays)}"
+            f"'{where}' has no array of labels ({', '.join(LABELS)}; or y_train and so on); it has {', '.join(arrays)}"
         )
     return {
         ending.removeprefix("_"): {
@@ -73,7 +69,7 @@ def _parts(arrays: dict[str, np.ndarray], where: str) -> dict[str, dict[str, np.
 
 
 def _labels(arrays: dict[str, np.ndarray], name: str, where: str) -> np.ndarray:
-    found = next((arrays[each] for each in _LABELS if each in arrays), None)
+    found = next((arrays[each] for each in LABELS if each in arrays), None)
     if found is None or not found.size:
         what = "no array 'labels'" if found is None else "no samples"
         raise DataError(f"'{where}' has {what} in split '{name}'; it has {', '.join(arrays)}")
@@ -81,8 +77,8 @@ def _labels(arrays: dict[str, np.ndarray], name: str, where: str) -> np.ndarray:
 
 
 def _inputs(arrays: dict[str, np.ndarray], where: str) -> np.ndarray:
-    found = next((arrays[each] for each in _INPUTS if each in arrays), None)
-    others = [each for name, each in arrays.items() if name not in _LABELS]
+    found = next((arrays[each] for each in INPUTS if each in arrays), None)
+    others = [each for name, each in arrays.items() if name not in LABELS]
     if found is None and not others:
         raise DataError(f"'{where}' has no array 'inputs'; it has {', '.join(arrays)}")
     return others[0] if found is None else found
