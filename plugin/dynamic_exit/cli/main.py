@@ -109,7 +109,7 @@ app.command()(takes_groups(start.init))
 app.command()(reporting.report)
 app.command()(reporting.compare)
 app.command()(monitoring.monitor)
-app.command()(serving.serve)
+app.command()(takes_groups(serving.serve))
 
 
 @app.command()

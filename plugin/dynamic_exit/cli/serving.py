@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 from ..errors import ServingError
-from .options import Folder, Quiet, Verbose
-from .terminal import terminal_log
+from .options import Folder, Progress
 
 
 def serve(
     folder: Folder,
+    *,
     host: Annotated[str, typer.Option(help="name or address to listen at; 0.0.0.0 is open to others")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free")] = 8000,
     name: Annotated[str | None, typer.Option(help="name of the model in addresses; default: the folder's")] = None,
@@ -26,8 +26,7 @@ def serve(
     timeout: Annotated[float, typer.Option(min=0.001, help="seconds until a request must be answered")] = 30.0,
     threads: Annotated[int | None, typer.Option(min=1, help="threads within an operator; default: all cores")] = None,
     monitor: Annotated[bool, typer.Option("--monitor", help="watch whether traffic is like the test samples")] = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    progress: Progress,
 ) -> None:
     """Serve a written model over HTTP (Open Inference Protocol, pictures and texts, Prometheus), in this process."""
     from ..serving.options import MEGABYTE, TOKEN_VARIABLE, ServingOptions
@@ -40,5 +39,5 @@ def serve(
         max_batch, max_delay / 1000, max_rows, int(max_body * MEGABYTE), max_requests, timeout, token
     )
     loading = {"name": name, "operating_point": operating_point, "threads": threads, "monitored": monitor}
-    with terminal_log(quiet, verbose):
+    with progress.log():
         serve_folder(folder, host, port, options, **loading)
