@@ -71,9 +71,9 @@ def measure(
         variants[alone] = Variant(shipped.session, point_thresholds(points.backbone, chain))
     for point in points.points:
         variants[point.name] = Variant(shipped.session, point_thresholds(point, chain))
-    alone = _savers_alone(stages, shipped.session)
+    savers = _savers_alone(stages, shipped.session)
     # a point may be called as a saver is
-    timed = {**{f"row {key}": each for key, each in variants.items()}, **alone}
+    timed = {**{f"row {key}": each for key, each in variants.items()}, **savers}
     seconds = time_variants(timed, feeds, sorted({1, tuning.batch_size}), tuning.threads)
     rows, base = [], seconds[f"row backbone, {FLOAT}"]
     for key, variant in variants.items():
