@@ -16,9 +16,9 @@ TRADES = (1e-9, 0.05, 0.5, 2.0, 1e9)
 
 def configuration(records, path, options) -> Configuration:
     used = [
-        (records.stages[group[head]], float(line.grids[head][place]))
-        for group, line, (head, place) in zip(path.groups, path.searches, options, strict=True)
-        if head >= 0
+        (records.stages[group[option[0]]], float(line.threshold(option)))
+        for group, line, option in zip(path.groups, path.searches, options, strict=True)
+        if option != OFF
     ]
     return Configuration(tuple(used), "none")
 
@@ -29,7 +29,10 @@ def worth(records, path, options, multiplier) -> float:
 
 
 def choices(line):
-    return [OFF, *((head, place) for head, grid in enumerate(line.grids) for place in range(len(grid)))]
+    found = [OFF]
+    for head, sure in enumerate(line.confidence):
+        found += [line.option(head, threshold) for threshold in (np.float32(-1), *np.unique(sure))]
+    return found
 
 
 @pytest.mark.parametrize("multiplier", TRADES)
@@ -77,11 +80,12 @@ def test_an_option_that_is_as_good_as_the_best_remains():
 
 def test_thresholds_on_all_samples_part_the_same_samples():
     records = random_records(5, 60, 1, ties=True)
-    room = np.empty(3 * 61, dtype=np.int64)
-    line = PositionSearch(Evidence("none").on(records), (0,), slice(None), 62, room)
+    line = PositionSearch(Evidence("none").on(records), (0,), slice(None), np.empty(3 * 61, dtype=np.int64))
     confidence = records.topk_probabilities[0, :, 0]
     for threshold in [*np.unique(confidence), np.float32(-1), np.float32(1)]:
-        assert (line.leaves(line.option(threshold)) == (confidence > threshold)).all()
+        option = line.option(0, threshold)
+        assert (line.leaves(option) == (confidence > threshold)).all()
+        assert (line.leaves(option) == (confidence > line.threshold(option))).all()
     assert not line.leaves(OFF).any()
 
 

@@ -152,6 +152,18 @@ class StageTable:
             if self.is_valid_chain(chain):
                 yield chain
 
+    def exchanges(self, stages: Stages) -> Iterator[Stages]:
+        """Yield every valid chain with one stage less, or with another one in its place.
+
+        Args:
+            stages: The chain.
+        """
+        for stage in stages:
+            rest = tuple(s for s in stages if s != stage)
+            if self.is_valid_chain(rest):
+                yield rest
+                yield from self.extensions(rest)
+
     def longer(self, layer: Iterable[Stages]) -> list[Stages]:
         """Return every valid chain with one stage more than a chain of a layer, sorted."""
         return sorted({chain for stages in layer for chain in self.extensions(stages)})

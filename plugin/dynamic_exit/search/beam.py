@@ -5,7 +5,7 @@ samples first and only the better ones on more (successive halving, arXiv 1502.0
 best chains are exchanged and dropped.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -73,7 +73,7 @@ class Beam:
                 break
         for _ in range(_MAX_EXCHANGES):
             best = {stages for ranked in rank(scores, self.options.beam_width) for stages in ranked}
-            moved = {chain for stages in best for chain in self._exchanges(stages)} - set(scores)
+            moved = {chain for stages in best for chain in self.table.exchanges(stages)} - set(scores)
             if not moved or not self._improve(moved, targets, scores):
                 break
         return [[stages for stages in ranked if stages] for ranked in rank(scores, most)]
@@ -103,14 +103,6 @@ class Beam:
         before = [scores[ranked[0]][goal] for goal, ranked in enumerate(rank(scores, 1))]
         self._evaluate(moved, targets, scores)
         return any(scores[r[0]][goal] < before[goal] for goal, r in enumerate(rank(scores, 1)))
-
-    def _exchanges(self, stages: Stages) -> Iterator[Stages]:
-        for stage in stages:
-            rest = tuple(s for s in stages if s != stage)
-            if not self.table.is_valid_chain(rest):
-                continue
-            yield rest
-            yield from self.table.extensions(rest)
 
 
 def shortlist(records: Records, goals: Sequence[Goal], options: SearchOptions) -> Records:

@@ -13,14 +13,16 @@ import numpy as np
 
 from ..chain.evidence import RecordedEvidence
 from ..records.stage_table import Stages
-from .table import quantile_thresholds
+from .table import thresholds_between
 
 # utilities are rounded, so that sweeps may go round in circles
 _MAX_SWEEPS = 12
 # sums of utilities, and differences of such sums, fit into integers
-_MAX_SUM = np.iinfo(np.int64).max / 4
+_MAX_SUM = np.iinfo(np.int64).max // 4
+# stages of a group are compared at so many thresholds
+_PLACES = 256
 
-#: Which stage of a group is in use, and the index of its threshold in the grid.
+#: Which stage of a group is in use, and how many samples, the least sure ones, stay there.
 Option = tuple[int, int]
 #: No stage of the group is in use.
 OFF: Option = (-1, -1)
@@ -41,6 +43,10 @@ class TradeoffPoint:
     options: tuple[Option, ...]
     correct: float
     cost: float
+
+    def advantage(self, other: "TradeoffPoint") -> float:
+        """Return how many correct answers another point is better at this point's multiplier."""
+        return (other.correct - self.correct) - self.multiplier * (other.cost - self.cost)
 
 
 @dataclass(frozen=True)
@@ -74,17 +80,11 @@ class PositionSearch:
         recorded: All samples, of which every stage answers alone.
         stages: Indices of the group's stages, of which at most one is in use.
         rows: Selects the samples to search on, a slice or integers (n,).
-        count: At most so many thresholds per stage, at least 2; all distinct ones if they are fewer.
         scratch: int64, at least 3 H (n + 1); memory that groups share: allocating it costs more than the sums.
     """
 
     def __init__(
-        self,
-        recorded: RecordedEvidence,
-        stages: Stages,
-        rows: np.ndarray | slice,
-        count: int,
-        scratch: np.ndarray,
+        self, recorded: RecordedEvidence, stages: Stages, rows: np.ndarray | slice, scratch: np.ndarray
     ) -> None:
         self.stages, records = stages, recorded.records
         self.own = records.own_cost[list(stages)] / records.baseline_cost
@@ -93,25 +93,31 @@ class PositionSearch:
         self.confidence = np.stack([sure for _, sure in answers])
         pairs = zip(stages, answers, strict=True)
         self.correct = np.stack([recorded.worth((stage,), classes, rows) for stage, (classes, _) in pairs])
-        self.grids = [quantile_thresholds(row, count) for row in self.confidence]
         samples = self.confidence.shape[1]
         # the gain of staying depends on the sample, on whether the stage is correct, and on its prefix alone
         self.prefixes, which = np.unique(self.prefix, return_inverse=True)
         self.table = scratch[: 2 * len(self.prefixes) * samples + 1]
-        # per stage: nothing, then its samples from the least sure on; and how many of them stay at each threshold
+        # per stage: nothing, then its samples from the least sure on
         self.index = np.full((len(stages), samples + 1), len(self.table) - 1)
-        self.staying = np.full((len(stages), max(len(grid) for grid in self.grids)), samples)
-        for head, grid in enumerate(self.grids):
-            order = np.argsort(self.confidence[head])
+        self.ordered = np.empty_like(self.confidence)
+        # where no threshold fits in: between samples of equal confidence
+        self.ties: list[np.ndarray] = []
+        self.places = np.full((len(stages), min(_PLACES, samples + 1)), samples)
+        for head, sure in enumerate(self.confidence):
+            order = np.argsort(sure)
             self.index[head, 1:] = order + samples * (2 * which[head] + self.correct[head, order])
-            self.staying[head, : len(grid)] = np.searchsorted(self.confidence[head, order], grid, side="right")
-            self.staying[head] += head * (samples + 1)
+            self.ordered[head] = sure[order]
+            equal = self.ordered[head, 1:] == self.ordered[head, :-1]
+            self.ties.append(1 + np.flatnonzero(equal))
+            able = np.concatenate([[0], 1 + np.flatnonzero(~equal), [samples]])
+            even = np.round(np.linspace(0, len(able) - 1, self.places.shape[1])).astype(np.int64)
+            self.places[head] = able[even] + head * (samples + 1)
         self.sums = scratch[-self.index.size :].reshape(self.index.shape)
 
     def best(
         self, value: np.ndarray, paid: np.ndarray | int, reached: np.ndarray, utility: Utility, now: Option
     ) -> Option:
-        """Find the best option with all other groups fixed.
+        """Find the best option with all other groups fixed: of the best stage on a grid, the best of all thresholds.
 
         Args:
             value: int64 (n,); utility of each sample that stays, except for what is ``paid``.
@@ -131,25 +137,36 @@ class PositionSearch:
         self.table[-1] = 0
         np.take(self.table, self.index, out=self.sums, mode="clip")
         np.cumsum(self.sums, axis=1, out=self.sums)
-        # gain of each threshold over no stage here, where all samples stay and none pays for it
-        gains = self.sums.take(self.staying)
-        gains -= gains[:, -1:] + (utility.of(self.own) * np.count_nonzero(reached))[:, None]
-        best = max(gains.max(), 0)
-        if best == (0 if now == OFF else gains[now]):
+        # what each stage must gain over no stage here, where all samples stay and none pays for it
+        least = self.sums[:, -1] + utility.of(self.own) * np.count_nonzero(reached)
+        gain_now = 0 if now == OFF else self.sums[now] - least[now[0]]
+        head = int((self.sums.take(self.places).max(axis=1) - least).argmax())
+        sums = self.sums[head]
+        sums[self.ties[head]] = -_MAX_SUM
+        place = int(sums.argmax())
+        gain = sums[place] - least[head]
+        if max(gain, 0) <= gain_now:
             return now
-        head, place = divmod(int(gains.argmax()), gains.shape[1])
-        return (head, place) if best > 0 else OFF
+        return (head, place) if gain > 0 else OFF
 
-    def option(self, threshold: np.float32) -> Option:
-        """Return the option of the only stage, among all distinct thresholds, at which the same samples exit."""
-        return 0, int(np.searchsorted(self.staying[0], np.count_nonzero(self.confidence[0] <= threshold)))
+    def option(self, head: int, threshold: np.float32) -> Option:
+        """Return the option of a stage at which the same samples exit as at a threshold."""
+        return head, int(np.searchsorted(self.ordered[head], threshold, side="right"))
+
+    def threshold(self, option: Option) -> np.float32:
+        """Return the threshold of an option that is not `OFF`."""
+        head, staying = option
+        near = thresholds_between(self.ordered[head, max(staying - 1, 0) : staying + 1])
+        # the first is for none that stay, the last for all
+        return np.float32(near[min(staying, 1)])
 
     def leaves(self, option: Option) -> np.ndarray:
         """Return which samples exit with an option, whether they come here or not: bool (n,)."""
-        head, place = option
-        if option == OFF:
-            return np.zeros(self.confidence.shape[1], dtype=bool)
-        return self.confidence[head] > self.grids[head][place]
+        head, staying = option
+        if option == OFF or not staying:
+            return np.full(self.confidence.shape[1], option != OFF)
+        leaves: np.ndarray = self.confidence[head] > self.ordered[head, staying - 1]
+        return leaves
 
 
 def coordinate_ascent(
@@ -188,8 +205,11 @@ def coordinate_ascent(
                 searched[g] = list(options)
             head = options[g][0]
             if head >= 0:
-                here = utility.correct * group.correct[head] + (paid - utility.of(group.prefix[head]))
-                np.copyto(value, here, where=leaves[g])
+                gain = utility.correct * group.correct[head] + (paid - utility.of(group.prefix[head]))
+                # a masked copy would take three times as long
+                gain -= value
+                gain *= leaves[g]
+                value += gain
                 paid = paid + utility.of(group.own[head])
         if options == before:
             break

@@ -1,7 +1,8 @@
 """Which stages to use, and their thresholds, for each of several goals.
 
 If chains are few, all of them are fitted. Without fused evidence, chains come from the front of a `TradeoffPath`. Else
-they come from a beam search. Wherever they come from, their thresholds are then fitted to the goal itself.
+they come from a beam search. Wherever they come from, their thresholds are then fitted to the goal itself; on a path,
+single stages of the best are added, dropped and swapped while that helps.
 """
 
 import functools
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..chain.thresholds import Configuration
+from ..chain.thresholds import NEVER_EXIT, Configuration
 from ..points.goal import Goal
 from ..records import Records
 from ..records.splits import subsample
@@ -190,10 +191,37 @@ class Search:
                 found = Solution(found.stages, polish(self.outcomes.chain(found.stages), target, found.fit))
             tried.append((found, exact or len(found.stages) < 2))
         tried.sort(key=lambda item: target.fit_key(item[0].fit))
-        if self.options.restarts > 0:
+        if self._thorough:
             best_few = tried[:_SPREAD_CHAINS]
             tried[:_SPREAD_CHAINS] = [(f if exact else self._restart(target, f), exact) for f, exact in best_few]
-        return _best(target, [found for found, _ in tried])
+        best = _best(target, [found for found, _ in tried])
+        return self._exchange(target, best) if best is not None and self._has_path and self._thorough else best
+
+    def _exchange(self, target: CountTarget, best: Solution) -> Solution:
+        # add, drop and swap stages while that helps; which of these chains are worth a fit, some samples say
+        while True:
+            now = score(self._some.chain(best.stages), best.fit.thresholds)
+            aim = CountTarget(correct=now.correct) if target.correct is not None else CountTarget(cost=now.cost)
+            known = dict(zip(best.stages, best.fit.thresholds, strict=True))
+            rough = []
+            for stages in {*self.table.exchanges(best.stages), *self.table.extensions(best.stages)} - {()}:
+                start = np.array([known.get(stage, NEVER_EXIT) for stage in stages], dtype=np.float32)
+                chain = self._some.chain(stages)
+                rough.append((aim.fit_key(fit := relax(chain, aim, score(chain, start))), stages, fit.thresholds))
+            rough.sort(key=lambda item: item[:2])
+            tried = [best]
+            for _, stages, thresholds in rough[:_SPREAD_CHAINS]:
+                chain = self.outcomes.chain(stages)
+                tried.append(Solution(stages, polish(chain, target, score(chain, thresholds))))
+            found = _best(target, tried)
+            if found is None or found is best:
+                return best
+            best = found
+
+    @functools.cached_property
+    def _some(self) -> OutcomeCache:
+        rows = subsample(len(self.records), _FILL_ROWS, self.options.seed)
+        return OutcomeCache(self.records.take(rows), self.options.fuse)
 
     def _restart(self, target: CountTarget, found: Solution) -> Solution:
         chain, fit = self.outcomes.chain(found.stages), found.fit
@@ -202,6 +230,10 @@ class Search:
         if self._cheap:
             fit = restart(chain, target, fit, self.options.restarts, self.options.seed)
         return Solution(found.stages, fit)
+
+    @property
+    def _thorough(self) -> bool:
+        return self.options.restarts > 0
 
     @property
     def _cheap(self) -> bool:
@@ -213,7 +245,7 @@ class Search:
 
     @property
     def _size(self) -> float:
-        return len(self.records) * len(self.table) if self.options.restarts > 0 else np.inf
+        return len(self.records) * len(self.table) if self._thorough else np.inf
 
     def _proposals(self, goals: Sequence[Goal]) -> list[list[Proposal]]:
         # per goal, the chains worth a full fit, the backbone alone among them
@@ -236,7 +268,10 @@ class Search:
             best = min(range(len(found)), key=keys.__getitem__)
             near = [solution for solution in found[max(0, best - 2) : best + 3] if solution.stages]
             starts = [Proposal(each.stages, tuple(each.fit.thresholds.tolist())) for each in near]
-            pools.append([Proposal(()), *starts])
+            singles = [
+                Proposal((stage,)) for stage in range(self.outcomes.final) if self.table.is_valid_chain((stage,))
+            ]
+            pools.append([Proposal(()), *singles, *starts])
         return pools
 
     def _path_solutions(self, points: int) -> list[Solution]:

@@ -1,9 +1,10 @@
 """The whole front at once, for chains without fused evidence: line searches at a sweep of multipliers.
 
 Multipliers (correct answers per cost) are chosen where the front found so far has its widest gap. Each is solved on
-some of the samples; the thresholds are then set on all.
+some of the samples; stages and thresholds are then set on all.
 """
 
+import functools
 import heapq
 from collections.abc import Sequence
 
@@ -16,9 +17,8 @@ from .outcomes import OutcomeCache
 from .position_search import OFF, Option, PositionSearch, TradeoffPoint, coordinate_ascent
 from .targets import Fit
 
-_BINS = 256
-# positions, heads and rough thresholds are found on so many samples, the thresholds then set on all
-_COARSE_ROWS = 10_000
+# rough solutions are found on so many samples
+_COARSE_ROWS = 3_000
 # gaps so much smaller than an even share of the front hide nothing
 _SMALL_GAP = 1 / 8
 # a point must lie above the chord of its neighbors by this share of one sample to count as new
@@ -38,12 +38,19 @@ class TradeoffPath:
         self.recorded, self.records = outcomes.recorded, outcomes.records
         self.groups = _groups(self.records, tuple(range(outcomes.final)) if stages is None else stages)
         rows = subsample(len(self.records), _COARSE_ROWS, seed)
-        scratch = np.empty(3 * max(map(len, self.groups), default=0) * (len(rows) + 1), dtype=np.int64)
-        self.searches = [PositionSearch(self.recorded, each, rows, _BINS, scratch) for each in self.groups]
+        self.searches = self._searches(rows)
         self.all_correct = self.records.final_worth
         self.final_correct = self.all_correct[rows]
-        self._exact_searches: dict[int, PositionSearch] = {}
-        self._exact_scratch = np.empty(3 * (len(self.records) + 1), dtype=np.int64)
+
+    def _searches(self, rows: np.ndarray | slice) -> list[PositionSearch]:
+        samples = np.arange(len(self.records))[rows].size
+        scratch = np.empty(3 * max(map(len, self.groups), default=0) * (samples + 1), dtype=np.int64)
+        return [PositionSearch(self.recorded, each, rows, scratch) for each in self.groups]
+
+    @functools.cached_property
+    def exact_searches(self) -> list[PositionSearch]:
+        """The groups on all samples."""
+        return self._searches(slice(None))
 
     def front(self, points: int) -> list[tuple[Stages, Fit]]:
         """Find a front.
@@ -54,9 +61,14 @@ class TradeoffPath:
         Returns:
             Chains with exact thresholds and their counts on all samples, none dominated, from cheap to expensive.
         """
-        fitted = [self.exact(point) for point in self.convex_front(points)]
+        found = [self.exact(point) for point in self.convex_front(points)]
+        # what a start led to on all samples may be worse than what another multiplier's start led to
+        for place, point in enumerate(found):
+            best = max(found, key=point.advantage)
+            if point.advantage(best) > _MIN_RISE:
+                found[place] = self._on_all_samples(point.multiplier, best.options)
         front: list[tuple[Stages, Fit]] = []
-        for stages, fit in sorted(fitted, key=lambda found: (found[1].cost, -found[1].correct)):
+        for stages, fit in sorted(map(self._fitted, found), key=lambda found: (found[1].cost, -found[1].correct)):
             if not front or fit.correct > front[-1][1].correct:
                 front.append((stages, fit))
         return front
@@ -100,32 +112,30 @@ class TradeoffPath:
         points = [coordinate_ascent(self.searches, self.final_correct, multiplier, start) for start in starts]
         return max(points, key=lambda point: point.correct - multiplier * point.cost)
 
-    def exact(self, point: TradeoffPoint) -> tuple[Stages, Fit]:
-        """Set the thresholds of a point on all samples: one more sweep over the stages in use, all confidences.
+    def exact(self, point: TradeoffPoint) -> TradeoffPoint:
+        """Set stages and thresholds of a point on all samples: one more sweep over all stages and all confidences.
 
         Args:
             point: A point of the coarse samples.
 
         Returns:
-            Its stages, and their thresholds with the counts on all samples (cost in the records' unit).
+            Its options and counts on all samples.
         """
-        searches, options = [], []
-        for group, coarse, (head, place) in zip(self.groups, self.searches, point.options, strict=True):
-            if head >= 0:
-                searches.append(self._exact_search(group[head]))
-                options.append(searches[-1].option(coarse.grids[head][place]))
-        fine = coordinate_ascent(searches, self.all_correct, point.multiplier, options, sweeps=1)
-        used = [(search, place) for search, (head, place) in zip(searches, fine.options, strict=True) if head >= 0]
-        thresholds = np.array([search.grids[0][place] for search, place in used], dtype=np.float32)
-        fit = Fit(thresholds, fine.correct, fine.cost * self.records.baseline_cost)
-        return tuple(search.stages[0] for search, _ in used), fit
+        start = [
+            OFF if option == OFF else fine.option(option[0], coarse.threshold(option))
+            for fine, coarse, option in zip(self.exact_searches, self.searches, point.options, strict=True)
+        ]
+        return self._on_all_samples(point.multiplier, start)
 
-    def _exact_search(self, stage: int) -> PositionSearch:
-        if stage not in self._exact_searches:
-            rows, count = slice(None), len(self.records) + 2
-            search = PositionSearch(self.recorded, (stage,), rows, count, self._exact_scratch)
-            self._exact_searches[stage] = search
-        return self._exact_searches[stage]
+    def _on_all_samples(self, multiplier: float, start: Sequence[Option]) -> TradeoffPoint:
+        return coordinate_ascent(self.exact_searches, self.all_correct, multiplier, start, sweeps=1)
+
+    def _fitted(self, point: TradeoffPoint) -> tuple[Stages, Fit]:
+        # the stages of a point on all samples, and their thresholds with their counts (cost in the records' unit)
+        used = [pair for pair in zip(self.exact_searches, point.options, strict=True) if pair[1] != OFF]
+        thresholds = np.array([search.threshold(option) for search, option in used], dtype=np.float32)
+        fit = Fit(thresholds, point.correct, point.cost * self.records.baseline_cost)
+        return tuple(search.stages[head] for search, (head, _) in used), fit
 
 
 def _gap(low: TradeoffPoint, high: TradeoffPoint) -> float:
