@@ -113,12 +113,28 @@ def test_broken_json_is_refused(copy):
         (np.full((2, 1, 6, 6), "x"), "input 'input' must be of type float32; got <U1"),
         (np.zeros((2, 1, 6, 6), complex), "input 'input' must be of type float32; got complex128"),
         (np.array([None]), "input 'input' must be of type float32; got object"),
+        (
+            torch.ones(2, 1, 6, 6).to_sparse(),
+            "input 'input' cannot be made an array: can't convert Sparse layout tensor to numpy. Use Tensor.to_dense() "
+            "first; give it as one dense array",
+        ),
+        (
+            torch.ones(2, 1, 6, 6, device="meta"),
+            "input 'input' cannot be made an array: Cannot copy out of meta tensor; no data; give it as one dense "
+            "array",
+        ),
     ],
+    ids=["text", "complex", "objects", "sparse", "meta"],
 )
 def test_what_is_no_number_is_refused(ran, wrong, message):
     with pytest.raises(ExportError) as refused:
         Model.from_pretrained(ran.folder)(wrong)
     assert str(refused.value) == message
+
+
+def test_rows_of_several_lengths_are_refused(ran):
+    with pytest.raises(ValueError, match=r"^input 'input' cannot be made an array: .*; give it as one dense array$"):
+        Model.from_pretrained(ran.folder)([[1.0, 2.0], [3.0]])
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64, torch.int32])

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Union
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 from .manifest import InputSpec
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def check_inputs(
     sizes: dict[str, tuple[int, str]] = {}
     for spec in specs:
         name = spec["name"]
-        feeds[name] = _convert(name, as_array(inputs[name]), np.dtype(spec["dtype"]))
+        feeds[name] = _convert(name, as_array(name, inputs[name]), np.dtype(spec["dtype"]))
         _check_shape(name, feeds[name].shape, ["batch", *spec["shape"]], sizes)
         if max_tokens is not None and _is_text(spec) and feeds[name].shape[1] > max_tokens:
             raise InputError(
@@ -55,12 +55,24 @@ def _is_text(spec: InputSpec) -> bool:
     return len(spec["shape"]) == 1 and isinstance(spec["shape"][0], str) and np.dtype(spec["dtype"]).kind in "biu"
 
 
-def as_array(value: Values) -> np.ndarray:
-    """Convert a tensor or sequence to an array on the CPU."""
-    if isinstance(value, np.ndarray) or not hasattr(value, "detach"):  # without importing torch
-        return np.asarray(value)
-    tensor = value.detach().cpu()
-    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+def as_array(name: str, value: Values) -> np.ndarray:
+    """Convert a tensor or sequence to an array on the CPU.
+
+    Args:
+        name: Of the input, for the message.
+        value: What a caller gave.
+
+    Raises:
+        InputError: It has rows of several lengths, or is a sparse, quantized or meta tensor.
+    """
+    try:
+        if isinstance(value, np.ndarray) or not hasattr(value, "detach"):  # without importing torch
+            return np.asarray(value)
+        tensor = value.detach().cpu()
+        return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+    except (ValueError, TypeError, RuntimeError) as error:
+        reason = first_line(error).rstrip(".!")
+        raise InputError(f"input '{name}' cannot be made an array: {reason}; give it as one dense array") from error
 
 
 def _convert(name: str, array: np.ndarray, want: np.dtype) -> np.ndarray:

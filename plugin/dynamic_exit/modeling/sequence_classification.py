@@ -62,10 +62,10 @@ class DynamicExitModelForSequenceClassification(DynamicExitClassifier):
         if "token_type_ids" not in self.input_names:
             given.pop("token_type_ids", None)
         if "attention_mask" in given and "attention_mask" not in self.input_names:
-            if not as_array(given.pop("attention_mask")).all():
+            if not as_array("attention_mask", given.pop("attention_mask")).all():
                 raise InputError("the model takes no attention_mask, and some tokens are masked; give them unpadded")
         if "input_ids" in given:
             for name, fill in (("attention_mask", 1), ("token_type_ids", 0)):
                 if name in self.input_names:
-                    given.setdefault(name, np.full(as_array(given["input_ids"]).shape, fill, np.int64))
+                    given.setdefault(name, np.full(as_array("input_ids", given["input_ids"]).shape, fill, np.int64))
         return self._answer(given, thresholds, return_dict)
