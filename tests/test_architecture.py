@@ -12,6 +12,7 @@ PACKAGE = Path(dynamic_exit.__file__).parent
 FLOORS = (
     "errors",
     "core",
+    "trust",
     "images",
     "records",
     "chain",

@@ -59,6 +59,10 @@ class MissingFileError(ExportError, FileNotFoundError):
     """A served folder or one of its files that is not there, or cannot be downloaded."""
 
 
+class SignatureError(ExportError):
+    """A folder that is not signed, or holds something else than what was signed; or a key that cannot be used."""
+
+
 class InputError(ExportError, ValueError):
     """An input, a provider or another value that a served model does not take."""
 

@@ -55,13 +55,14 @@ def test_the_commands_take_it(folder, command):
 
 @pytest.mark.parametrize("kind", ["hub cache", "hard links"])
 def test_weights_behind_links_answer_in_every_command(folder, command, tmp_path, kind):
-    linked = tmp_path / "linked"
-    linked.mkdir()
+    linked, blobs = tmp_path / "models--a--b" / "snapshots" / "abc", tmp_path / "models--a--b" / "blobs"
+    linked.mkdir(parents=True)
+    blobs.mkdir()
     for number, file in enumerate(sorted(folder.iterdir())):
-        blob = tmp_path / f"{number:040x}"
+        blob = blobs / f"{number:040x}"
         shutil.copy(file, blob)
         if kind == "hub cache":
-            (linked / file.name).symlink_to(f"../{blob.name}")
+            (linked / file.name).symlink_to(f"../../blobs/{blob.name}")
         else:
             os.link(blob, linked / file.name)
     model = Model.from_pretrained(linked)

@@ -1,11 +1,11 @@
 """What an ONNX file says of itself in its metadata: a copy of the manifest, for users without this package."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..chain.spec import BEFORE_ALL, ChainSpec
 from ..errors import ExportError, first_line
+from ..trust.json_file import parse_json
 from .manifest import InputSpec, Manifest
 
 if TYPE_CHECKING:
@@ -25,8 +25,15 @@ def complete(manifest: Manifest, metadata: Mapping[str, str], inputs: Sequence[I
     """
     given: dict[str, Any] = {} if manifest.inputs else {"inputs": tuple(inputs)}
     if manifest.chain is None:
-        given |= {"chain": file_chain(metadata, inputs), "default": json.loads(metadata.get("default", "null"))}
+        given |= {"chain": file_chain(metadata, inputs), "default": _default(metadata)}
     return manifest.model_copy(update=given) if given else manifest
+
+
+def _default(metadata: Mapping[str, str]) -> Any:
+    try:
+        return parse_json(metadata.get("default", "null"))
+    except ValueError as error:
+        raise ExportError(f"the file's metadata 'default' break the format: {error}; export it anew") from error
 
 
 def read_metadata(model: "onnx.ModelProto") -> dict[str, str]:
@@ -47,7 +54,7 @@ def file_chain(metadata: Mapping[str, str], inputs: Sequence[InputSpec]) -> Chai
     if "chain" not in metadata:
         return None
     try:
-        parts = json.loads(metadata["chain"])
+        parts = parse_json(metadata["chain"])
         stages = [{**each, "behind": BEFORE_ALL} for each in parts["savers"]] + parts["exits"]
         # files of older versions name the rule alone
         parameters = {key: parts[key] for key in ("confidence", "powers", "gates") if key in parts}

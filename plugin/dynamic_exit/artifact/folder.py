@@ -1,9 +1,9 @@
 """The folder of a dynamic model: its files, their checksums, and how it is found, downloaded and copied."""
 
 import glob
-import json
 import os
 import re
+import zipfile
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, TypedDict
 from ..core.atomic_write import atomic_write
 from ..core.hashing import file_fingerprint
 from ..errors import ExportError, MissingFileError, WriteError, first_line
+from ..trust.archives import check_archive
+from ..trust.json_file import read_json
+from ..trust.onnx_file import check_onnx, check_place
+from ..trust.signature import SIGNATURE_FILE, signed_names
 from .manifest import CONFIG_FILE, MODEL_TYPE, missing_file
 
 if TYPE_CHECKING:
@@ -107,8 +111,9 @@ def find_folder(
         )
         try:
             places = [(place / CONFIG_FILE).as_posix() for place in _upwards(Path(subfolder), subfolder)]
-            first = Path(get(revision=revision, allow_patterns=places))
-            names = [*PATTERNS, *_listed(find_config(first / subfolder, subfolder))]
+            first = Path(get(revision=revision, allow_patterns=[*places, prefix + SIGNATURE_FILE]))
+            signed = check_inside(first / subfolder, signed_names(first / subfolder))
+            names = [*PATTERNS, SIGNATURE_FILE, *signed, *_listed(find_config(first / subfolder, subfolder))]
             # pinned to the same commit, in case of a newer one since
             folder = Path(get(revision=first.name, allow_patterns=[*places, *(prefix + name for name in names)]))
         except ExportError:
@@ -133,7 +138,7 @@ def _upwards(folder: Path, subfolder: str) -> list[Path]:
 def _listed(folder: Path) -> list[str]:
     """Return the tokenizer files that a folder's configuration lists; one that cannot be read is refused later."""
     try:
-        names = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("tokenizer_files")
+        names = read_json(folder / CONFIG_FILE).get("tokenizer_files")
     except (OSError, ValueError, AttributeError):
         return []
     return check_inside(folder, names if isinstance(names, list) else [])
@@ -145,11 +150,14 @@ def check_inside(folder: str | os.PathLike[str], names: Iterable[str]) -> list[s
     Raises:
         ExportError: A file is outside.
     """
+    names = [*names]
     for name in names:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
+        try:
+            check_place(Path(folder), name)
+        except ValueError as error:
             config = Path(folder, CONFIG_FILE)
-            raise ExportError(f"'{config}' names the file '{name}', which lies outside of its folder")
-    return [*names]
+            raise ExportError(f"'{config}' names the file '{name}', which lies outside of its folder") from error
+    return names
 
 
 def find_config(folder: Path, subfolder: str = "") -> Path:
@@ -183,7 +191,8 @@ def read_config(place: str | os.PathLike[str]) -> "DynamicExitModelConfig":
     if not file.is_file():
         raise missing_file(path, CONFIG_FILE)
     try:
-        config = AutoConfig.from_pretrained(path)
+        read_json(file)  # transformers bounds neither sizes nor depths
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ExportError(f"'{file}' cannot be read: {first_line(error)}; export it anew") from error
     if not isinstance(config, DynamicExitModelConfig):
@@ -202,6 +211,7 @@ def check_files(folder: Path, checksums: Mapping[str, str], needed: Iterable[str
     Raises:
         ExportError: A file is missing or altered.
     """
+    needed = [*needed]
     for name in check_inside(folder, (*needed, *checksums)):
         if not (folder / name).is_file():
             raise missing_file(folder, name)
@@ -211,6 +221,22 @@ def check_files(folder: Path, checksums: Mapping[str, str], needed: Iterable[str
                 f"'{folder / name}' is not the file that was exported: its checksum differs from that in config.json; "
                 "download or export it anew"
             )
+    for name in dict.fromkeys((*needed, *checksums)):
+        check_content(folder / name)
+
+
+def check_content(path: Path) -> None:
+    """Look through a file of a folder before anything opens it that allocates what the file asks for.
+
+    Raises:
+        ExportError: It is cut short, or asks for far more than it holds.
+    """
+    check = {".onnx": check_onnx, ".pt2": check_archive}.get(path.suffix)
+    try:
+        if check:
+            check(path)
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise ExportError(f"'{path}' cannot be used: {first_line(error)}; download or export it anew") from error
 
 
 def checksum(path: str | os.PathLike[str]) -> str:
@@ -234,6 +260,7 @@ def copy_files(source: Path, target: Path, tokenizer_files: Iterable[str] = ()) 
     """
     patterns = (*PATTERNS, *map(glob.escape, check_inside(source, tokenizer_files)))
     for path in sorted({found for pattern in patterns for found in source.glob(pattern)}):
+        check_inside(source, [path.relative_to(source).as_posix()])  # a link may lead to what is nobody else's business
         place = target / path.relative_to(source)
         if place.resolve() == path.resolve():
             continue

@@ -1,6 +1,5 @@
 """The image processor of a written folder: it prepares images for the model as the recipe did."""
 
-import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,9 @@ finally:
     _torch.setLevel(_level)
 
 from ..core.mapped_arrays import value_range  # noqa: E402
+from ..errors import ExportError, first_line  # noqa: E402
 from ..images import ImageFormat, Resizing, decode_image, to_pixels  # noqa: E402
+from ..trust.json_file import read_json  # noqa: E402
 from .model_config import DynamicExitModelConfig  # noqa: E402
 
 if TYPE_CHECKING:
@@ -95,7 +96,14 @@ def write_image_processor(
 
 
 def read_resizing(folder: Path) -> Resizing | None:
-    """Return how a written folder resizes images; None if all were of one size."""
+    """Return how a written folder resizes images; None if all were of one size.
+
+    Raises:
+        ExportError: The file breaks the format.
+    """
     path = folder / "preprocessor_config.json"
-    given = json.loads(path.read_text(encoding="utf-8")).get(_RESIZING) if path.is_file() else None
-    return None if given is None else Resizing.from_json(given)
+    try:
+        given = read_json(path).get(_RESIZING) if path.is_file() else None
+        return None if given is None else Resizing.from_json(given)
+    except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
+        raise ExportError(f"'{path}' cannot be read: {first_line(error)}; export the folder anew") from error

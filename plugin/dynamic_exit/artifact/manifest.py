@@ -1,6 +1,5 @@
 """The manifest of a written folder (`config.json`), read without transformers: what the folder's own classes go by."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ from ..chain.evidence import Evidence
 from ..chain.spec import ChainSpec
 from ..errors import ExportError, MissingFileError, first_line
 from ..recipe.target_registry import DEFAULT_TARGET, TARGETS
+from ..trust.json_file import read_json
 from .version1 import upgrade
 
 CONFIG_FILE = "config.json"
@@ -126,6 +126,7 @@ def parse_manifest(values: Mapping[str, Any]) -> Manifest:
         ExportError: A newer version, an unknown layout or target, or it breaks the format.
     """
     version = values.get("_version", 1)
+    _check_shape(values)
     check_format(version, values.get("layout", "single"), values.get("target", DEFAULT_TARGET))
     values = upgrade(values) if version == 1 else values
     chain = values.get("chain")
@@ -139,6 +140,27 @@ def parse_manifest(values: Mapping[str, Any]) -> Manifest:
         raise ExportError(f"{CONFIG_FILE} breaks the format at `{where}`: {first['msg']}; export it anew") from error
 
 
+def _check_shape(values: Mapping[str, Any]) -> None:
+    """Check what is looked into before the schema is.
+
+    Raises:
+        ExportError: A value is of another kind.
+    """
+    chain = values.get("chain") or {}
+    lists = {
+        "chain.stages": chain.get("stages") if isinstance(chain, Mapping) else None,
+        "inputs": values.get("inputs"),
+    }
+    for where, each in lists.items():
+        if each is not None and not (isinstance(each, list | tuple) and all(isinstance(one, Mapping) for one in each)):
+            raise ExportError(
+                f"{CONFIG_FILE} breaks the format at `{where}`: it must be a list of objects; export it anew"
+            )
+    for key in ("layout", "target"):
+        if not isinstance(values.get(key, ""), str):
+            raise ExportError(f"{CONFIG_FILE} breaks the format at `{key}`: it must be a name; export it anew")
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read a folder's configuration.
 
@@ -149,7 +171,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise missing_file(folder, CONFIG_FILE)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
     except (OSError, ValueError) as error:
         raise ExportError(f"'{path}' cannot be read: {first_line(error)}; export it anew") from error
     kind = values.get("model_type") if isinstance(values, dict) else None
@@ -181,7 +203,7 @@ def check_format(version: object, layout: str, target: str) -> None:
 
 def infer_task(inputs: Sequence[InputSpec]) -> str:
     """Infer the task of a model from its inputs: text if it takes token indices, else images."""
-    return TEXT if any(each["name"] == "input_ids" for each in inputs) else IMAGES
+    return TEXT if any(each.get("name") == "input_ids" for each in inputs) else IMAGES
 
 
 def missing_file(folder: Path, name: str) -> MissingFileError:

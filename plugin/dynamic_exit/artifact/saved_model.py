@@ -17,6 +17,7 @@ from ..errors import ExportError, OutputError, first_line
 from ..graph import export_program
 from ..runtime.archive import pack, unpack
 from ..runtime.model import DynamicExitModel
+from ..trust.json_file import read_json
 from .folder import check_files
 from .input_specs import describe_tensor
 from .layout import with_files
@@ -153,6 +154,6 @@ def load_model(folder: str | Path) -> DynamicExitModel:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (OSError, ValueError) as error:
         raise ExportError(f"'{path}' cannot be read: {first_line(error)}; save the model anew") from error

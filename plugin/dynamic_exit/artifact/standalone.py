@@ -11,6 +11,7 @@ from ..errors import ExportError, InputError
 from ..onnx.inference import CPU, open_file
 from ..points.operating_point import OperatingPoints
 from ..recipe.target_registry import DEFAULT_TARGET
+from ..trust.signature import Key, as_option, verify_folder
 from .file_runner import FileRunner, Runner
 from .folder import MODEL_FILE, POINTS_FILE, check_files, missing_folder
 from .inputs import check_inputs
@@ -98,6 +99,7 @@ def load_runner(
     provider: str | None = None,
     session_options: "onnxruntime.SessionOptions | None" = None,
     device: str | None = None,
+    public_key: Key | None = None,
 ) -> DynamicExitRunner:
     """Load a folder that ``dynamic-exit run`` wrote, without torch or transformers.
 
@@ -107,6 +109,7 @@ def load_runner(
         provider: Execution provider of onnxruntime; None is ``CPUExecutionProvider``.
         session_options: Further options of onnxruntime.
         device: OpenVINO's name of a device, for folders of the target openvino; None is ``CPU``.
+        public_key: Of the author, a PEM file: its path or its content; the folder must then be signed by it.
 
     Returns:
         The model.
@@ -115,12 +118,15 @@ def load_runner(
         MissingFileError: The folder or one of its files is missing.
         ExportError: The folder is altered or of a newer version, needs what is not installed, or is for another
             runtime than an option.
+        SignatureError: It is not signed by `public_key`, or holds something else than what was signed.
         InputError: The provider or the device is not on this machine.
         OperatingPointError: The operating point is unknown.
     """
     path = Path(folder)
     if not path.is_dir():
         raise missing_folder(folder)
+    if public_key is not None:
+        verify_folder(path, public_key)
     manifest = read_manifest(path)
     options = {"provider": provider, "session_options": session_options, "device": device}
     given = {name: value for name, value in options.items() if value is not None}
@@ -131,7 +137,7 @@ def load_runner(
     else:
         runner = _open_with_torch(path, manifest, given)
     model = DynamicExitRunner(runner, OperatingPoints.read(path / POINTS_FILE), operating_point)
-    model._opening = Opening(load_runner, (path.absolute(),), given)
+    model._opening = Opening(load_runner, (path.absolute(),), {**given, **as_option(public_key)})
     return model
 
 

@@ -65,9 +65,12 @@ def check_thresholds(values: Sequence[float], chain: Sequence[str]) -> list[floa
         chain: Names of the stages before the final.
 
     Raises:
-        OperatingPointError: There are more or fewer thresholds than stages, or one of them is NaN.
+        OperatingPointError: There are more or fewer thresholds than stages, or one of them is NaN or no number.
     """
-    values = [float(value) for value in values]
+    try:
+        values = [float(value) for value in values]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise OperatingPointError(f"thresholds must be a list of numbers; got {str(values)[:80]}") from error
     if len(values) != len(chain):
         raise OperatingPointError(
             f"{len(values)} thresholds came in for a chain of {len(chain)}; give one for each of "

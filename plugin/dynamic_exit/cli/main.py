@@ -16,7 +16,7 @@ from ..core.batching import DEFAULT_BATCH_SIZE
 from ..core.launcher import is_rank_zero
 from ..core.process_state import preserve_process_state
 from ..errors import DynamicExitError, RecipeError, nearest
-from . import monitoring, reporting, serving, start, tuning
+from . import monitoring, reporting, serving, signing, start, tuning
 from .garbage import rare_searches
 from .option_groups import takes_groups
 from .options import (
@@ -110,6 +110,8 @@ app.command()(reporting.report)
 app.command()(reporting.compare)
 app.command()(monitoring.monitor)
 app.command()(takes_groups(serving.serve))
+app.command()(signing.sign)
+app.command()(signing.verify)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from numpy.lib.npyio import NpzFile
 
 from ..errors import DataError
 from ..recipe.data import DataKind, DataSource
+from ..trust.archives import check_archive
 from .npz_names import INPUTS, LABELS
 from .reader import ReadRequest, SplitReader, find_path
 from .split import UNNAMED
@@ -35,6 +36,7 @@ def read_npz(
     if not path.is_file():
         raise DataError(f"data file '{path}' does not exist; check the path and the names of the splits")
     try:
+        check_archive(path)
         with np.load(path, allow_pickle=False) as arrays:
             return _select_arrays(arrays, path, f"_{name}" if name else "", groups)
     except DataError:

@@ -21,6 +21,7 @@ from ..artifact.runner import open_runner
 from ..artifact.switch import OperatingPointSwitch
 from ..errors import InputError, WriteError, first_line
 from ..points.operating_point import OperatingPoints
+from ..trust.signature import as_option, verify_folder
 from .attributes import ClassifierAttributes, split_extras
 from .options import (
     LoadingOptions,
@@ -138,6 +139,8 @@ class DynamicExitClassifier(ClassifierAttributes, OptimizedModel):
                 - ``use_io_binding``, ``dtype``: change nothing; a warning says so where something else is asked for
                   than what is done anyway.
                 - ``trust_remote_code``: ignored: no code of a folder is executed.
+                - ``public_key``: of the author, a PEM file: its path or its content; the folder must then be signed
+                  by it.
 
         Returns:
             The model.
@@ -147,6 +150,7 @@ class DynamicExitClassifier(ClassifierAttributes, OptimizedModel):
             InputError: An option has a wrong value, or the folder is for another class.
             MissingFileError: The folder or a file of it is missing.
             ExportError: The folder is altered or of a newer version, or an option is for another target.
+            SignatureError: The folder is not signed by `public_key`, or holds something else than what was signed.
             ModelError: A stage cannot be compiled.
             OperatingPointError: The operating point is unknown.
             DynamicExitError: With `export`: the model cannot be compressed.
@@ -162,6 +166,8 @@ class DynamicExitClassifier(ClassifierAttributes, OptimizedModel):
             raise InputError("a recipe came in without export=True; add it, or leave the recipe out")
         else:
             folder = find_folder(model_id, **hub)
+        if (key := given.get("public_key")) is not None:
+            verify_folder(folder, key)
         config = load_config(config, folder, hub.get("subfolder", ""))
         if config.task != cls.task:
             raise InputError(f"'{folder}' is for {config.task}, {cls.__name__} is for {cls.task}; use the other class")
@@ -179,6 +185,7 @@ class DynamicExitClassifier(ClassifierAttributes, OptimizedModel):
             temporary, place = [*temporary, place], place.name
         kept = {name: value for name, value in given.items() if name in ("provider", "providers", "provider_options")}
         kept |= {name: given[name] for name in ("session_options", "device", "compile") if name in given}
+        kept |= as_option(given.get("public_key"))
         if place is not None:
             self.model_save_dir = kept["model_save_dir"] = Path(place)
         self._temporary = temporary

@@ -15,6 +15,7 @@ from ..artifact.manifest import Manifest
 from ..artifact.model_config import DynamicExitModelConfig
 from ..errors import ArgumentError, InputError, MissingFileError, nearest
 from ..onnx.inference import CPU
+from ..trust.signature import Key
 
 Place = str | os.PathLike[str]
 _NAMED = ("config", "export", "recipe", "operating_point")
@@ -36,6 +37,7 @@ class LoadingOptions(HubOptions, total=False):
     model_save_dir: "Place | tempfile.TemporaryDirectory[str] | None"
     dtype: torch.dtype | str | None
     trust_remote_code: bool | None
+    public_key: Key | None
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

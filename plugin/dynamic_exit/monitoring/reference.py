@@ -15,6 +15,7 @@ from ..core.hashing import digest
 from ..errors import MonitorError, first_line
 from ..points.operating_point import BACKBONE, OperatingPoints
 from ..records import Records
+from ..trust.json_file import read_json
 
 #: The file in the folder of a model.
 REFERENCE_FILE = "reference.json"
@@ -173,7 +174,7 @@ class Reference(BaseModel):
             MonitorError: It is missing, or no such file.
         """
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            values = read_json(path)
         except FileNotFoundError:
             raise MonitorError(
                 f"'{path}' is missing, which live traffic is compared with; run the recipe anew"

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..core.atomic_write import atomic_write
 from ..errors import MonitorError, first_line
+from ..trust.json_file import read_json
 
 TYPE, VERSION = "dynamic_exit.monitor", 1
 
@@ -23,7 +24,7 @@ def read_state(path: str | Path) -> dict[str, Any]:
         MonitorError: It is missing, or no such file.
     """
     try:
-        state = json.loads(Path(path).read_text(encoding="utf-8"))
+        state = read_json(path)
     except (OSError, ValueError, RecursionError) as error:
         raise MonitorError(f"state '{path}' cannot be read: {first_line(error)}; begin without it") from error
     if not isinstance(state, dict) or (state.get("_type"), state.get("_version")) != (TYPE, VERSION):

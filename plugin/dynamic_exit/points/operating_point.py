@@ -5,7 +5,6 @@ import math
 import os
 from collections.abc import Sequence
 from numbers import Real
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -20,6 +19,7 @@ from ..chain.thresholds import Configuration
 from ..core.atomic_write import atomic_write, check_writable
 from ..errors import OperatingPointError
 from ..records import Records
+from ..trust.json_file import parse_json, read_text
 from .display import PointsDisplay
 from .goal import Goal
 from .goal_limits import explain_excessive_budget, explain_excessive_drop
@@ -216,8 +216,8 @@ class OperatingPoints(PointsDisplay, FileModel):
             OperatingPointError: The file is missing, is not JSON, is of a newer version or breaks the format.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = read_text(path)
+        except (OSError, ValueError) as error:
             raise OperatingPointError(f"cannot read the operating points '{path}': {error}") from error
         return cls.from_json(text, source=str(path))
 
@@ -236,7 +236,7 @@ class OperatingPoints(PointsDisplay, FileModel):
             OperatingPointError: As ``read``.
         """
         try:
-            content = json.loads(text, parse_constant=no_constant)
+            content = parse_json(text, no_constant)
         except ValueError as error:
             raise OperatingPointError(
                 f"'{source}' is not JSON ({error}); write it with OperatingPoints.write"

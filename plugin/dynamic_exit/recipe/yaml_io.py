@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from ..errors import RecipeError
 from ..passes import explain, third_party_passes_installed
 from ..passes.quantization.config import known_algorithms
+from ..trust.downloads import check_no_code
 from .document import read_document
 from .recipe import Recipe
 from .static_passes import in_written_order, with_passes
@@ -44,21 +45,26 @@ def parse_recipe(values: object, base: Path) -> Recipe:
     return recipe
 
 
-def read_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+def read_recipe(
+    path: str | Path, overrides: Mapping[str, Any] | None = None, *, trust_remote_code: bool = False
+) -> Recipe:
     """Read and validate a recipe file.
 
     Args:
         path: YAML file; paths in it are relative to its folder.
         overrides: Dotted key -> value, applied before validation, such as
             ``{"dynamic_exit.tuning.cost": "latency"}``.
+        trust_remote_code: Whether a recipe in a folder that was downloaded from the hub may name code.
 
     Returns:
         The recipe, with absolute paths.
 
     Raises:
-        RecipeError: The file is missing, not YAML, or not a valid recipe.
+        RecipeError: The file is missing, not YAML, not a valid recipe, or was downloaded and names code.
     """
     values = read_stanzas(path)
+    if not trust_remote_code:
+        check_no_code(path, values)
     if isinstance(values, dict):
         order = list(values)
         for key, value in (overrides or {}).items() if values else ():

@@ -1,6 +1,7 @@
 """Read the arrays of a records file, memory-mapped if they are stored uncompressed."""
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -8,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from ..errors import RecordsError
+from ..trust.archives import check_archive
 
 #: The name in files of `Records.requires`.
 REQUIRES = "needs"
@@ -32,6 +34,7 @@ def read_arrays(path: Path, names: Sequence[str], mmap: bool) -> dict[str, np.nd
     if not path.is_file():
         raise RecordsError(f"there is no records file '{path}'; check the path")
     try:
+        check_archive(path)
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             wanted = [name for name in names if name not in OPTIONAL or name in members]
@@ -39,7 +42,7 @@ def read_arrays(path: Path, names: Sequence[str], mmap: bool) -> dict[str, np.nd
             if missing:
                 raise RecordsError(f"'{path}' lacks the array '{missing[0]}'; a records file holds {', '.join(wanted)}")
             return {name: _read_array(path, archive, members[name], mmap) for name in wanted}
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError, SyntaxError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, OSError, ValueError, EOFError, SyntaxError) as error:
         raise RecordsError(
             f"'{path}' is not a records file ({error}); write it with Records.write or numpy.savez"
         ) from error

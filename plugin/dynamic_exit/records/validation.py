@@ -153,8 +153,9 @@ def check_answers(records: "Records") -> None:
         raise RecordsError(f"'labels' must be classes from 0, or -1 where unknown; got {labels.min()}")
     groups = records.groups
     if groups is not None and (len(groups) != len(labels) or groups.min() < 0):
+        least = groups.min() if len(groups) else 0
         raise RecordsError(
-            f"'groups' must give each of {len(labels)} samples a group from 0; got {len(groups)} from {groups.min()}"
+            f"'groups' must give each of {len(labels)} samples a group from 0; got {len(groups)} from {least}"
         )
     for start in range(0, len(labels), CHUNK_ROWS):
         rows = slice(start, start + CHUNK_ROWS)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..core.atomic_write import atomic_write
 from ..errors import ExportError
+from ..trust.json_file import read_json
 from .figures import ExampleFigures
 
 EXAMPLES_FILE = "examples.json"
@@ -102,7 +103,7 @@ def read_examples(path: str | os.PathLike[str]) -> dict[int, Shown]:
     if not Path(path).is_file():
         return {}
     try:
-        content: Any = json.loads(Path(path).read_text(encoding="utf-8"))
+        content: Any = read_json(path)
         if content["_type"] != TYPE or content["_version"] != VERSION:
             raise ValueError("another type or version")
         return {int(row): cast(Shown, each) for row, each in content["samples"].items()}

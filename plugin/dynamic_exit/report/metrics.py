@@ -2,7 +2,6 @@
 
 import json
 import os
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
@@ -10,6 +9,7 @@ from pydantic import Field, ValidationError
 from ..core.atomic_write import atomic_write
 from ..errors import ExportError
 from ..records.display import html_table
+from ..trust.json_file import read_json
 from .figures import (
     Environment,
     ExampleFigures,
@@ -348,7 +348,7 @@ class Metrics(Figures):
             ExportError: It is missing, of a newer version, or breaks the format.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = read_json(path)
             version = content["_version"] if "_version" in content else VERSION
         except (OSError, ValueError, TypeError) as error:
             raise ExportError(f"'{path}' holds no metrics; export the folder anew") from error

@@ -43,7 +43,7 @@ def load_tokenizer(source: DataSource, model: ModelSource | None) -> "PreTrained
     if Path(name).is_absolute() and not any(Path(name).glob("*token*")) and not any(Path(name).glob("vocab*")):
         raise DataError(f"folder '{name}' holds no tokenizer; save one there, or name another in `data.text.tokenizer`")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # the hub, the disk and each tokenizer raise classes of their own
         reason = first_line(error)
         raise DataError(

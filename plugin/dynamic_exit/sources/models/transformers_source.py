@@ -35,7 +35,7 @@ class TransformersBuilder(ModelBuilder[ModelSource]):
         if Path(name).is_absolute() and not Path(name).is_dir():
             raise ModelError(f"model folder '{name}' does not exist; check the path")
         try:
-            config = transformers.AutoConfig.from_pretrained(name)
+            config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=self._trusted)
             load = getattr(transformers, _auto_class(config)).from_pretrained
             model, info = load(name, **{**self.source.arguments, "output_loading_info": True})
         except Exception as error:  # the hub, the disk and the constructor all raise classes of their own
@@ -43,12 +43,17 @@ class TransformersBuilder(ModelBuilder[ModelSource]):
         untrained = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
         return BuiltModel(model, tuple(sorted(untrained)), str(model.main_input_name))
 
+    @property
+    def _trusted(self) -> bool:
+        """Whether the recipe lets code of the hub run; transformers would ask on a terminal."""
+        return bool(self.source.arguments.get("trust_remote_code", False))
+
     def check(self) -> None:
         """Refuse a configuration for multi-label classification or regression."""
         from transformers import AutoConfig
 
         try:
-            config = AutoConfig.from_pretrained(self.source.name)
+            config = AutoConfig.from_pretrained(self.source.name, trust_remote_code=self._trusted)
         except Exception:  # loading the model reports it
             return
         for key in ("num_labels", "problem_type"):
@@ -97,7 +102,7 @@ class TransformersBuilder(ModelBuilder[ModelSource]):
 
         name = self.source.name
         try:
-            return read_class_names(AutoConfig.from_pretrained(name))
+            return read_class_names(AutoConfig.from_pretrained(name, trust_remote_code=self._trusted))
         except Exception as error:  # the hub and the disk raise classes of their own
             raise DataError(f"the classes of model '{name}' cannot be read: {first_line(error)}") from error
 
