@@ -1,11 +1,15 @@
 """Runs the application under uvicorn until a signal ends it."""
 
 import socket
+import sys
 from pathlib import Path
 
 from ..core import signals
 from ..errors import ServingError, first_line
 from .options import ServingOptions
+
+# a model's thread that wants the interpreter back would wait for 5 ms until the event loop lets go of it
+_SWITCH_SECONDS = 0.0005
 
 
 def serve(folder: Path, host: str, port: int, options: ServingOptions, **loading: object) -> None:
@@ -38,6 +42,7 @@ def serve(folder: Path, host: str, port: int, options: ServingOptions, **loading
         print(
             f"serving '{model.name}' at http://{shown}:{bound}, at the point '{model.operating_point.name}'", flush=True
         )
+        sys.setswitchinterval(_SWITCH_SECONDS)  # this process does nothing else
         with signals.advise_on_interrupt(lambda: "stopped; all requests that were accepted have been answered"):
             server.run(sockets=[listener])
 

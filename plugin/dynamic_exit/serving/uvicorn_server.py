@@ -1,7 +1,5 @@
 """uvicorn as it runs the application."""
 
-import sys
-
 import uvicorn
 
 from .app import create_app
@@ -12,8 +10,6 @@ from .options import ServingOptions
 _READING_SECONDS = 5
 # longer than clients keep connections that they do not use, so that it is not the server who closes one in use
 _IDLE_SECONDS = 75
-# a model's thread that wants the interpreter back would wait for 5 ms until the event loop lets go of it
-_SWITCH_SECONDS = 0.0005
 
 
 def make_server(model: ServedFolder, options: ServingOptions) -> uvicorn.Server:
@@ -23,7 +19,6 @@ def make_server(model: ServedFolder, options: ServingOptions) -> uvicorn.Server:
         model: The model.
         options: Limits and token.
     """
-    sys.setswitchinterval(_SWITCH_SECONDS)
     config = uvicorn.Config(
         create_app(model, options),
         log_config=None,
