@@ -5,6 +5,7 @@ import shutil
 import socket
 import sys
 
+import onnx
 import pytest
 
 from dynamic_exit.artifact import checksum
@@ -35,7 +36,9 @@ def test_without_its_extra_it_says_which(ran, command, monkeypatch, module):
 def test_what_the_runtime_refuses_is_told_in_its_words(ran, command, tmp_path):
     folder = tmp_path / "broken"
     shutil.copytree(ran.folder, folder)
-    (folder / "model.onnx").write_bytes(b"no model")
+    model = onnx.load(folder / "model.onnx")
+    model.graph.node[0].op_type = "Unheard"
+    onnx.save(model, folder / "model.onnx")
     config = json.loads((folder / "config.json").read_text())
     config["checksums"]["model.onnx"] = checksum(folder / "model.onnx")
     (folder / "config.json").write_text(json.dumps(config))
