@@ -3,6 +3,7 @@ import pytest
 from dynamic_exit.errors import RecipeError
 from dynamic_exit.onnx.quantize import QuantizationOptions
 from dynamic_exit.passes.quantization import check_algorithms, int8_options
+from dynamic_exit.passes.quantization.config import ONNX_CHOICES, ONNX_DEFAULTS, known_algorithms
 
 
 @pytest.mark.parametrize("stanza", [None, {}])
@@ -89,6 +90,11 @@ def test_refusals(stanza, message):
     with pytest.raises(RecipeError) as refused:
         int8_options(stanza)
     assert str(refused.value) == message
+
+
+def test_what_is_checked_without_neural_compressor_is_what_it_says():
+    known = known_algorithms()
+    assert {name: known[name] for name in ONNX_CHOICES} == ONNX_DEFAULTS
 
 
 def test_parameters_of_other_algorithms_are_known_too():

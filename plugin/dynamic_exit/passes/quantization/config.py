@@ -28,6 +28,41 @@ ONNX_CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     "rtn": {"dtype": ("int",), "bits": (4, 8), "use_sym": (True, False), "group_size": (16, 32, 64, 128, 256)},
 }
 
+#: Parameters of the algorithms that ONNX files may have, with Neural Compressor's defaults. Recipes that name no others
+#: are checked without importing it, which takes seconds and 100 MB.
+ONNX_DEFAULTS: dict[str, dict[str, Any]] = {
+    "static_quant": {
+        **{key: choices[0] for key, choices in STATIC_CHOICES.items()},
+        "excluded_precisions": [],
+        "white_list": "*",
+        "model_info": None,
+    },
+    "pt2e_dynamic_quant": {
+        **{key: choices[0] for key, choices in STATIC_CHOICES.items()},
+        "w_granularity": "per_tensor",
+        "act_algo": "kl",
+        "white_list": "*",
+    },
+    "rtn": {
+        "dtype": "int",
+        "bits": 4,
+        "use_sym": True,
+        "group_size": 32,
+        "group_dim": 1,
+        "use_full_range": False,
+        "use_mse_search": False,
+        "use_layer_wise": True,
+        "model_path": "",
+        "use_double_quant": False,
+        "double_quant_dtype": "int",
+        "double_quant_bits": 8,
+        "double_quant_use_sym": False,
+        "double_quant_group_size": 256,
+        "quant_lm_head": False,
+        "white_list": "*",
+    },
+}
+
 
 def known_algorithms() -> dict[str, dict[str, Any]]:
     """Return Neural Compressor's torch algorithms: name -> parameter -> default value."""
@@ -58,8 +93,8 @@ def check_algorithms(stanza: Mapping[str, Mapping[str, Any] | None], *, several:
     """
     if not several and len(stanza) != 1:
         raise RecipeError(f"key 'quantization' must name one algorithm; got {len(stanza)}: {', '.join(stanza)}")
-    if not stanza:
-        return  # without Neural Compressor, which takes seconds and 100 MB
+    if all(name in ONNX_DEFAULTS and {*(given or {})} <= {*ONNX_DEFAULTS[name]} for name, given in stanza.items()):
+        return
     algorithms = known_algorithms()
     for name, parameters in stanza.items():
         if name not in algorithms:
@@ -110,7 +145,7 @@ def _onnx_options(name: str, parameters: Mapping[str, Any]) -> "QuantizationOpti
         raise RecipeError(
             f"key 'quantization.{name}' cannot be exported to ONNX; use {' or '.join(map(repr, ONNX_CHOICES))}"
         )
-    defaults = known_algorithms()[name]
+    defaults = ONNX_DEFAULTS[name]
     values, choices = {**defaults, **parameters}, ONNX_CHOICES[name]
     check_choices(name, values, choices, "ONNX")
     for key in defaults.keys() - choices.keys():
