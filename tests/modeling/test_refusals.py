@@ -10,6 +10,7 @@ import tiny
 import torch
 
 from dynamic_exit import DynamicExitModelForImageClassification as Model
+from dynamic_exit import load_runner
 from dynamic_exit.artifact.folder import checksum
 from dynamic_exit.errors import DynamicExitError, ExportError, OperatingPointError, OutputError
 
@@ -37,6 +38,26 @@ def test_a_place_that_cannot_be_written_is_refused(ran, tmp_path, place):
         str(refused.value),
     )
     assert (tmp_path / "file").read_text() == "here already"
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (None, "a folder is named by text or a path; got None of type NoneType"),
+        (3, "a folder is named by text or a path; got 3 of type int"),
+        (["a"], "a folder is named by text or a path; got ['a'] of type list"),
+        ("a" * 5000, f"'{'a' * 60}' cannot name a folder: File name too long; give another name"),
+        ("a\0b", "'a\0b' cannot name a folder: embedded null byte; give another name"),
+    ],
+    ids=["none", "number", "list", "long", "null character"],
+)
+def test_what_names_no_folder_is_refused(ran, place, message):
+    saved = Model.from_pretrained(ran.folder)
+    for call in (Model.from_pretrained, load_runner, saved.save_pretrained):
+        with pytest.raises(ExportError) as refused:
+            call(place)
+        assert str(refused.value) == message
+        assert isinstance(refused.value, TypeError) == (not isinstance(place, str))
 
 
 def test_one_flipped_bit_is_noticed(copy):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from ..core.atomic_write import atomic_write
 from ..core.hashing import file_fingerprint
-from ..errors import ExportError, MissingFileError, WriteError, first_line
+from ..errors import ArgumentError, ExportError, MissingFileError, WriteError, first_line
 from ..trust.archives import check_archive
 from ..trust.json_file import read_json
 from ..trust.onnx_file import check_onnx, check_place
@@ -92,9 +92,10 @@ def find_folder(
         The folder.
 
     Raises:
+        ArgumentError: `model_id` is neither text nor a path.
         MissingFileError: The folder does not exist, or cannot be downloaded.
     """
-    folder = Path(model_id)
+    folder = as_path(model_id)
     if not folder.is_dir():
         if folder.is_absolute() or str(model_id).startswith(".") or str(model_id).count("/") != 1:
             raise missing_folder(model_id)
@@ -123,6 +124,26 @@ def find_folder(
     if not (folder / subfolder).is_dir():
         raise missing_file(folder / subfolder, CONFIG_FILE)
     return folder / subfolder
+
+
+def as_path(place: object) -> Path:
+    """Return a folder that a caller names as a path, whether it is there or not.
+
+    Raises:
+        ArgumentError: It is neither text nor a path.
+        ExportError: No file system takes such a name.
+    """
+    if not isinstance(place, str | os.PathLike):
+        raise ArgumentError(f"a folder is named by text or a path; got {place!r:.60} of type {type(place).__name__}")
+    path = Path(place)
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # who needs it says so
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise ExportError(f"'{str(path)[:60]}' cannot name a folder: {reason}; give another name") from error
+    return path
 
 
 def missing_folder(folder: str | os.PathLike[str]) -> MissingFileError:
@@ -297,9 +318,11 @@ def make_folder(directory: str | os.PathLike[str]) -> Path:
     """Create a folder if it does not exist, and check that it is writable.
 
     Raises:
+        ArgumentError: It is neither text nor a path.
+        ExportError: No file system takes such a name.
         WriteError: It cannot be created or written.
     """
-    folder = Path(directory)
+    folder = as_path(directory)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(folder / ".writable"):

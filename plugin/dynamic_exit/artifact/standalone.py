@@ -13,7 +13,7 @@ from ..points.operating_point import OperatingPoints
 from ..recipe.target_registry import DEFAULT_TARGET
 from ..trust.signature import Key, as_option, verify_folder
 from .file_runner import FileRunner, Runner
-from .folder import MODEL_FILE, POINTS_FILE, check_files, missing_folder
+from .folder import MODEL_FILE, POINTS_FILE, as_path, check_files, missing_folder
 from .inputs import check_inputs
 from .manifest import Manifest, read_manifest
 from .reopening import Opening, Reopens
@@ -115,6 +115,7 @@ def load_runner(
         The model.
 
     Raises:
+        ArgumentError: `folder` is neither text nor a path.
         MissingFileError: The folder or one of its files is missing.
         ExportError: The folder is altered or of a newer version, needs what is not installed, or is for another
             runtime than an option.
@@ -122,7 +123,7 @@ def load_runner(
         InputError: The provider or the device is not on this machine.
         OperatingPointError: The operating point is unknown.
     """
-    path = Path(folder)
+    path = as_path(folder)
     if not path.is_dir():
         raise missing_folder(folder)
     if public_key is not None:
