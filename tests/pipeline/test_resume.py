@@ -1,13 +1,11 @@
 """A run that is interrupted while it trains exits goes on, and gives what an uninterrupted one gives."""
 
-import os
 import shutil
 import signal
-from pathlib import Path
 
+import fork_server
 import pytest
 import tiny
-from fork_server import end_with
 from log_lines import log_lines, log_to
 
 from dynamic_exit.errors import OutputError, PassError
@@ -85,27 +83,36 @@ def test_a_run_that_failed_after_training_goes_on_with_other_goals(world, tmp_pa
     assert result.points == OperatingPoints.read(world[1] / "operating_points.json")
 
 
-def killed(recipe, name):
-    """Go on with a run in a copy of this process, which is killed as a file or folder of a name takes its place."""
-    pid = os.fork()
-    if pid == 0:
-        replace = os.replace
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from dynamic_exit.pipeline.run import run
+from dynamic_exit.recipe import read_recipe
 
-        def kill_at(source, target):
-            if Path(target).name == name:
-                os.kill(os.getpid(), signal.SIGKILL)
-            replace(source, target)
+recipe, folder, name = sys.argv[1:]
+replace = os.replace
 
-        os.replace = kill_at
-        end_with(lambda: run(recipe, resume=True))
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+def kill_at(source, target):
+    if Path(target).name == name:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+
+os.replace = kill_at
+run(read_recipe(recipe, {"export.directory": folder}), resume=True)
+"""
+
+
+def killed(world, folder, name):
+    """Go on with a run in a process that is killed as a file or folder of a name takes its place."""
+    done = fork_server.run(KILLED, world[0], folder, name)
+    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def test_a_run_that_is_killed_again_and_again_writes_what_an_undisturbed_one_writes(world, tmp_path):
     recipe, partial = into(world, tmp_path / "out"), tmp_path / "out.partial"
-    interrupted(recipe, "stages in use")  # torch trains in no copy of a process that has trained
+    interrupted(recipe, "stages in use")
     for name in ("records.npz", ".work", "out"):
-        assert killed(recipe, name), name
+        killed(world, tmp_path / "out", name)
         assert not (tmp_path / "out").exists() and partial.is_dir()
     assert not (partial / "work").exists(), "all is written"
     for message in ("", f"'{tmp_path}/out' is written and whole: nothing is left to do"):
