@@ -10,8 +10,8 @@ from http import HTTPStatus
 from typing import Any
 
 import prometheus_client
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic import BaseModel, ConfigDict
+from pydantic_core import to_json
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -26,7 +26,7 @@ from .metrics import ServingMetrics
 from .model import Answered, ServedFolder, shape_of
 from .options import TOKEN_VARIABLE, ServingOptions
 from .protocol import LENGTH_HEADER, VERSION, metadata, parse_request, write_answer
-from .refusals import ClientGone, RequestError, bad_request
+from .refusals import ClientGone, RequestError, bad_request, parse_body
 
 logger = logging.getLogger(__name__)
 
@@ -262,14 +262,7 @@ class _Server:
     async def _switch(self, request: Request) -> Response:
         self._check_token(request)
         body = await self._read_body(request, time.monotonic() + self._options.timeout)
-        try:
-            goal = _Goal.model_validate(from_json(body, allow_inf_nan=False))
-        except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(map(str, first["loc"])) or "its top"
-            raise bad_request(f"the body is wrong at {where[:80]}: {first['msg']}") from None
-        except ValueError as error:
-            raise bad_request(f"the body is no JSON: {error}") from None
+        goal = parse_body(_Goal, body, "the body", "is wrong")
         try:
             point = self._model.set_operating_point(**goal.model_dump(exclude_none=True))
         except OperatingPointError as error:

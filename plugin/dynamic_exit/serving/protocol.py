@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import from_json as parse_json
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
 from ..errors import nearest
 from .model import Answered, is_finite
-from .refusals import bad_request
+from .refusals import bad_request, parse_body
 from .tensors import datatype_of, from_bytes, from_json
 
 #: Header that says how many bytes of a body are JSON; tensors in binary follow them.
@@ -84,7 +83,7 @@ def parse_request(body: bytes, header_length: str | None, max_rows: int) -> Infe
             raise bad_request(f"the header {LENGTH_HEADER} must be a number of bytes")
         if (length := int(header_length)) > len(body):
             raise bad_request(f"the header {LENGTH_HEADER} says {length} bytes of JSON, and the body has {len(body)}")
-    request = _read(body[:length])
+    request = parse_body(_Request, body[:length], "the request", "breaks the protocol")
     inputs: dict[str, np.ndarray] = {}
     binary, place = memoryview(body), length
     for tensor in request.inputs:
@@ -107,17 +106,6 @@ def parse_request(body: bytes, header_length: str | None, max_rows: int) -> Infe
     if place != len(body):
         raise bad_request(f"{len(body) - place} bytes follow the last binary tensor; give binary_data_size for each")
     return InferenceRequest(request.id, inputs, _wanted(request))
-
-
-def _read(text: bytes) -> _Request:
-    try:
-        return _Request.model_validate(parse_json(text, allow_inf_nan=False))
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "its top"
-        raise bad_request(f"the request breaks the protocol at {where[:80]}: {first['msg']}") from None
-    except ValueError as error:
-        raise bad_request(f"the request is no JSON: {error}") from None
 
 
 def _wanted(request: _Request) -> dict[str, bool]:
