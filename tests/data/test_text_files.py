@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import sentences
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
+from transformers import PreTrainedTokenizerFast
 
 from dynamic_exit.data.checks import check_samples, resolve_overlaps
 from dynamic_exit.data.loading import load_splits
@@ -144,6 +146,15 @@ def test_what_cannot_be_tokenized_is_refused(folder, tmp_path):
     assert "has no token to fill texts up with" in refusal(folder, data__text={"tokenizer": str(tmp_path / "unfilled")})
 
 
+def test_a_tokenizer_that_knows_no_word_is_refused(folder, tmp_path):
+    few = Tokenizer(models.WordLevel({"[UNK]": 0, "[PAD]": 1}, unk_token="[UNK]"))
+    few.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=few, unk_token="[UNK]", pad_token="[PAD]").save_pretrained(tmp_path)
+    said = refusal(folder, data__text={"columns": {"text": "sentence"}, "tokenizer": str(tmp_path)})
+    assert said.startswith(f"the tokenizer '{tmp_path}' knows few of the words in text file '{folder}/texts/")
+    assert "different texts it makes 7, most tokens being '[UNK]' (2 tokens are known); save the one" in said
+
+
 def test_stanzas_of_text_that_contradict_themselves_are_refused(folder):
     for changes, message in (
         ({"data__source": "npz"}, "holds `text`, which is for `source: text`, not for `source: npz`"),
@@ -230,6 +241,26 @@ def test_a_model_gets_what_its_forward_names(names, expected):
         return
     model = load_model(source, names, Both())
     assert model.input_names == model.keywords == expected
+
+
+def test_one_input_fits_a_model_of_one_whatever_its_name(tmp_path):
+    """A `Sequential` calls its input `input`; users call their arrays after what they hold."""
+    series = np.random.default_rng(0).random((60, 1, 8), np.float32)
+    np.savez(tmp_path / "beats.npz", series=series, label=np.arange(60) % 2)
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(8, 2))\n"
+    )
+    parts = {"train": "[:60%]", "calibration": "[60%:80%]", "test": "[80%:]"}
+    recipe = {
+        "model": {"source": "python", "name": "net.py:net"},
+        "data": {"source": "npz", "path": "beats.npz", "splits": parts},
+        "dynamic_exit": {"early_exit": {}, "tuning": {"max_accuracy_drop": 0.01}},
+        "export": {"directory": "out"},
+    }
+    inputs = load_run_inputs(parse_recipe(recipe, tmp_path))
+    assert list(inputs.example) == ["input"] and not inputs.by_name
+    assert [len(split.inputs["input"]) for split in inputs.splits.values()] == [36, 12, 12]
+    assert list(Split("test", {"series": IDS}, np.zeros(3, int)).feeds(["input"])) == ["input"]
 
 
 def test_a_misspelt_input_is_refused(folder, tmp_path):

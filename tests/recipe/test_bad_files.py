@@ -189,8 +189,10 @@ TABLE = [
     ("a reserved name", {}, npz(inputs=None, logits=np.ones((150, 1, 6, 6), np.float32)),
      "split 'test', input 'logits', has a name that no input may have; call it as the model's forward does"),
     ("an input that the model does not take", {}, lambda f: [
-        np.savez(f / "data" / f"{s}.npz", image=tiny.samples(s)[0], labels=tiny.samples(s)[1]) for s in SPLITS],
-     "model '{w}/models.py:backbone' needs the input 'input'; the data hold image"),
+        np.savez(f / "data" / f"{s}.npz", image=images, site=labels[:, None], labels=labels)
+        for s in SPLITS for images, labels in [tiny.samples(s)]],
+     "model '{w}/models.py:backbone' needs the input 'input'; the data hold image, site; rename one of them, and "
+     "leave out what is no input"),
     ("larger images", {}, lambda f: [
         np.savez(f / "data" / f"{s}.npz", inputs=np.random.default_rng(i).random((9, 3, 6, 6)), labels=np.arange(9) % 3)
         for i, s in enumerate(SPLITS)],

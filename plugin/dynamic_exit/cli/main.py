@@ -224,14 +224,13 @@ def benchmark(
     """Time a written model against its backbone, in float and int8, and against the ideal."""
     from ..analysis.benchmark import BATCH_SIZES, benchmark_folder
     from ..analysis.samples import load_samples
-    from ..data.split import UNNAMED
     from ..report.tables import benchmark_tables
 
     with progress.log(), prints_on_stderr():
         split = load_samples(data or folder / "recipe.yaml", folder)
         found = benchmark_folder(
             folder,
-            split.inputs if split.by_name else split.inputs[UNNAMED],
+            split.inputs if len(split.inputs) > 1 else next(iter(split.inputs.values())),
             split.labels,
             operating_points=operating_point,
             batch_sizes=batch_size or BATCH_SIZES,

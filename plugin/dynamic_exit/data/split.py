@@ -59,13 +59,13 @@ class Split:
         )
 
     def feeds(self, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Return the inputs that a model takes, by the model's names for them.
+        """Return the inputs that a model takes, by the model's names for them; one input fits one of any name.
 
         Raises:
             DataError: An input is missing.
         """
-        if not self.by_name and len(names) == 1:
-            return {names[0]: self.inputs[UNNAMED]}
+        if len(names) == len(self.inputs) == 1:
+            return {names[0]: next(iter(self.inputs.values()))}
         for name in names:
             if name not in self.inputs:
                 known = ", ".join(self.inputs) if self.by_name else "one without a name"

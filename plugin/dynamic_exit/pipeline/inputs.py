@@ -79,12 +79,12 @@ def load_run_inputs(
     calibration = loaded["calibration"]
     if len(calibration) < 2:
         raise DataError("split 'calibration' has 1 sample; give it at least 2")
-    by_name = calibration.by_name
-    names = tuple(calibration.inputs) if by_name else None
+    names = tuple(calibration.inputs) if calibration.by_name else None
     backbone = early.classifier
     if backbone is None:
         from_bytes = has_uint8_images(calibration.inputs)
         backbone = load_model(recipe.model, names, model, recipe.seed, from_bytes, notes.append)
+    by_name = backbone.input_names is not None
     notes += filter(None, [check_trained(recipe.model, backbone)])
     few = {name: tensor[:2] for name, tensor in calibration.tensors.items()}
     backbone = with_two_logits(backbone, backbone.select(few), "the backbone", notes.append)

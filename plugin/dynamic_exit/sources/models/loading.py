@@ -34,8 +34,8 @@ def load_model(
 
     Args:
         source: The stanza.
-        names: Names of the inputs; the model receives those that its ``forward`` takes. None if there is a single
-            input without a name.
+        names: Names of the inputs; the model receives those that its ``forward`` takes. A single one for a ``forward``
+            that needs one of another name is taken by position. None if there is a single input without a name.
         model: Used as it is, in place of the one that the stanza names.
         seed: Decides the weights that no file provides; None leaves them to torch's own generator.
         from_bytes: Whether pixels are in 0..255.
@@ -54,7 +54,7 @@ def load_model(
         check_objective(model, f"model '{source.name}'")
         check_on_cpu(model, f"model '{source.name}'")
         model = _in_float32(model, source.name, note, copied=True)
-        keywords = None if names is None else _select_keywords(source.name, model, names)
+        keywords = _select_keywords(source.name, model, names) if names else None
         requested = source.preprocessing != type(source.preprocessing)()
         steps = make_preprocessing(source, model, from_bytes) if requested else None
         return Classifier(model, keywords=keywords, input_names=keywords, preprocessing=steps).eval()
@@ -70,14 +70,11 @@ def load_model(
             note(found)
     module = _in_float32(module, source.name, note)
     check_on_cpu(module, f"model '{source.name}'")
-    if names is not None:
-        keywords = _select_keywords(source.name, module, names)
-    else:
-        keywords = [keyword] if keyword else None
+    selected = _select_keywords(source.name, module, names) if names else None
     return Classifier(
         module,
-        keywords=keywords,
-        input_names=names and keywords,
+        keywords=selected or ([keyword] if keyword else None),
+        input_names=selected,
         preprocessing=make_preprocessing(source, module, from_bytes),
         untrained=untrained,
     )
@@ -134,14 +131,20 @@ def has_uint8_images(inputs: Mapping[str, Tensor | np.ndarray]) -> bool:
     return any(str(array.dtype).endswith("uint8") and array.ndim == 4 for array in inputs.values())
 
 
-def _select_keywords(name: str, model: nn.Module, names: Sequence[str]) -> list[str]:
-    """Return the named inputs that a model takes, in their order."""
+def _select_keywords(name: str, model: nn.Module, names: Sequence[str]) -> list[str] | None:
+    """Return the named inputs that a model takes, in their order; None if it takes a single one by position."""
     if isinstance(model, OnnxClassifier):
         raise ModelError(f"model '{name}' is an ONNX file of one input, the data hold {', '.join(names)}; leave it out")
     parameters = find_input_parameters(model)
-    for key, parameter in parameters.items():
-        if parameter.default is parameter.empty and key not in names:
-            raise ModelError(f"model '{name}' needs the input '{key}'; the data hold {', '.join(names)}")
+    needed = [key for key, parameter in parameters.items() if parameter.default is parameter.empty]
+    if len(names) == len(needed) == 1 and names[0] not in parameters:
+        return None  # one input for one place: what the data call it does not matter
+    for key in needed:
+        if key not in names:
+            raise ModelError(
+                f"model '{name}' needs the input '{key}'; the data hold {', '.join(names)}; rename one of them, and "
+                "leave out what is no input"
+            )
     signature = inspect.signature(model.forward).parameters.values()
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature)
     keywords = [each for each in names if each in parameters] or [each for each in names if takes_any]
