@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from dynamic_exit.recipe import Columns, DataSource
 from dynamic_exit.sources.class_names import ClassNames
 from dynamic_exit.sources.labels import find_model_labels
 from dynamic_exit.sources.tokenizer import save_tokenizer
+from dynamic_exit.start.found.columns import find_columns
 
 NUMBERED = {"text": 0, "label": 1}
 
@@ -122,10 +124,46 @@ def test_a_mark_of_byte_order_is_no_text(tmp_path, name, text, columns, encoding
     assert (rows.texts, rows.labels) == ((["a", "b"],), ["1", "0"])
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
-def test_another_encoding_is_named(tmp_path, encoding):
+def test_another_encoding_is_named(tmp_path):
     with pytest.raises(DataError, match=r"a.csv' cannot be read: 'utf-8' codec can't decode .*; save it as UTF-8$"):
-        read_text(write(tmp_path / "a.csv", "text,label\ncafé,1\n", encoding), Columns())
+        read_text(write(tmp_path / "a.csv", "text,label\ncafé,1\n", "latin-1"), Columns())
+
+
+def archive(text):
+    with io.BytesIO() as file:
+        with zipfile.ZipFile(file, "w") as parts:
+            parts.writestr("xl/workbook.xml", text)
+        return file.getvalue()
+
+
+FOREIGN = {
+    "Excel": (archive, "it is a ZIP archive, as Excel workbooks are; save it as CSV in UTF-8"),
+    "old Excel": (
+        lambda _: bytes.fromhex("d0cf11e0a1b11ae1"),
+        "it is a workbook of an old Excel; save it as CSV in UTF-8",
+    ),
+    "Parquet": (
+        lambda text: b"PAR1" + text.encode() + b"PAR1",
+        "it is a Parquet file; read it with `source: datasets`, or save it as CSV",
+    ),
+    "UTF-16": (lambda text: text.encode("utf-16"), "it is in UTF-16; save it as UTF-8"),
+    "gzip": (lambda text: gzip.compress(text.encode()), "it is packed by gzip; end its name in .gz"),
+    "Git LFS": (
+        lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+        "it is a pointer of Git LFS, not the file itself; run `git lfs pull`",
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "said"), FOREIGN.values(), ids=FOREIGN)
+@pytest.mark.parametrize(
+    "read", [lambda path: read_text(path, Columns()), lambda path: find_columns(path, None, None, None)]
+)
+def test_what_only_ends_like_a_text_file_is_told(tmp_path, content, said, read):
+    (tmp_path / "a.csv").write_bytes(content("text,label\nfilm,1\n"))
+    with pytest.raises(DataError) as refused:
+        read(tmp_path / "a.csv")
+    assert str(refused.value) == f"text file '{tmp_path / 'a.csv'}' cannot be read: {said}"
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "A.CSV", "a.csv.gz"])

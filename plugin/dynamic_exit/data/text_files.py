@@ -1,7 +1,6 @@
 """Files of labeled text in CSV, TSV or JSON lines, read strictly, with line numbers for messages."""
 
 import csv
-import gzip
 import json
 import math
 import sys
@@ -14,6 +13,7 @@ from typing import Any, TextIO
 
 from ..errors import DataError, first_line, nearest
 from ..recipe.data import Columns
+from .open_text import open_text
 
 #: Endings of text files, each with an optional ``.gz``.
 ENDINGS = (".csv", ".tsv", ".jsonl")
@@ -100,9 +100,7 @@ def read_text(path: Path, columns: Columns, drop_missing: bool = False, groups: 
     grouped: list[Any] = []
     dropped, longest = 0, csv.field_size_limit(sys.maxsize)  # of all readers in the process, so it is set back
     try:
-        # utf-8-sig: programs on Windows write a byte order mark, which would become part of the first cell
-        packed = path.suffix.lower() == ".gz"
-        with (gzip.open if packed else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
+        with open_text(path) as file:
             for line, row in _rows(file, ending, columns, path):
                 cells = [_cell(row, each, line, path) for each in (*text_columns, columns.label)]
                 if drop_missing and any(map(is_missing, cells)):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
 from ..artifact.manifest import Manifest
@@ -25,6 +26,7 @@ from ..points.operating_point import OperatingPoints
 from ..recipe.recipe import Recipe
 from ..records import Records
 from ..report.metrics import Metrics
+from ..runtime.recorder import KEPT_CLASSES
 from ..sources.models.base import find_origin
 from ..targets.base import Target
 from ..targets.measure import measure
@@ -58,6 +60,9 @@ from .steps import (
 from .unchanged import find_resumed
 
 logger = logging.getLogger(__name__)
+
+# bytes of card, report, figures, log and what is trained, of a small run
+_DOCUMENTS = 1_000_000
 
 
 @preserve_process_state()
@@ -114,11 +119,13 @@ def run(
 
 
 def _least_bytes(run_inputs: RunInputs) -> int:
-    """Return how many bytes are written at least: the backbone's weights, or what passes may leave of them."""
+    """Return how many bytes are written at least: weights, or what passes may leave of them, records and documents."""
     recipe, model = run_inputs.recipe, run_inputs.backbone
-    size = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
-    smaller = recipe.quantization or recipe.static_passes or recipe.dynamic_exit.tuning.static_search
-    return size // 16 if smaller else size
+    weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+    if recipe.quantization or recipe.static_passes or recipe.dynamic_exit.tuning.static_search:
+        weights //= 16
+    recorded = len(run_inputs.splits["calibration"].labels) * min(KEPT_CLASSES, run_inputs.classes)
+    return weights + recorded * np.dtype(np.float32).itemsize + _DOCUMENTS
 
 
 def _helpers_silenced() -> contextlib.AbstractContextManager[None]:

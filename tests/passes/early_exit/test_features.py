@@ -85,7 +85,7 @@ def test_a_file_gives_the_same_and_runs_the_backbone_once(segments, images, tmp_
     file = cached(source, tmp_path)
     assert file.columns == 4 + 4 * 9 + 3
     assert (tmp_path / "features.f16").stat().st_size == file.bytes == SAMPLES * (4 + 36 + 3) * 2
-    assert log_lines[0].startswith("features: 50 samples x 1 views x 43 values, 0.00 GB in '")
+    assert log_lines[0].startswith("features: 50 samples x 1 views x 43 values, 0.0 MB in '")
     seen = segments[0].seen
     for epoch in range(3):
         same(file.batch(ROWS, epoch), source.batch(ROWS, epoch), 1e-3)  # one float16 step: other batches, other sums
@@ -159,12 +159,12 @@ def test_no_room_is_refused_before_anything_is_filled(segments, images, tmp_path
     with pytest.raises(PassError) as refused:
         cached(source, tmp_path, limit=1000)
     assert str(refused.value) == (
-        "the features of the training split take 0.00 GB, more than the `cache_limit` of 0.00 GB; raise it, set "
+        "the features of the training split take 0.0 MB, more than the `cache_limit` of 1e-06 GB; raise it, set "
         "`cache: none`, or take fewer views, positions or samples"
     )
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    with pytest.raises(PassError, match=r"' has 0\.00 GB left; make room or set `cache: none`$"):
+    with pytest.raises(PassError, match=r"' has 0\.0 MB left; make room or set `cache: none`$"):
         cached(source, tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert segments[0].seen < SAMPLES

@@ -187,7 +187,7 @@ class CachedFeatures:
         self._starts = torch.randint(views, (live.samples,), generator=torch.Generator().manual_seed(seed))
         self._path, self._probe = Path(path), live.probe()
         self._bytes_read = 0
-        size = f"{self.samples} samples x {views} views x {self.columns} values, {self.bytes / 1e9:.2f} GB"
+        size = f"{self.samples} samples x {views} views x {self.columns} values, {self.bytes / 1e6:,.1f} MB"
         description = self._describe(live, seed)
         if self._is_filled(description):
             logger.info(f"features: taken from '{path}' ({size})")
@@ -258,16 +258,16 @@ class CachedFeatures:
     def _check_room(self, limit: float) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.unlink(missing_ok=True)
-        needs = f"the features of the training split take {self.bytes / 1e9:.2f} GB"
+        needs = f"the features of the training split take {self.bytes / 1e6:,.1f} MB"
         if self.bytes > limit:
             raise PassError(
-                f"{needs}, more than the `cache_limit` of {limit / 1e9:.2f} GB; raise it, set `cache: none`, or take "
+                f"{needs}, more than the `cache_limit` of {limit / 1e9:g} GB; raise it, set `cache: none`, or take "
                 "fewer views, positions or samples"
             )
         free = shutil.disk_usage(self._path.parent).free
         if self.bytes > free:
             raise PassError(
-                f"{needs}, '{self._path.parent}' has {free / 1e9:.2f} GB left; make room or set `cache: none`"
+                f"{needs}, '{self._path.parent}' has {free / 1e6:,.1f} MB left; make room or set `cache: none`"
             )
 
     def _fill(self, live: LiveFeatures, batch_size: int) -> None:

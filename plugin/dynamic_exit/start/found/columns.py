@@ -1,13 +1,13 @@
 """Which columns of a text file hold the text and the label."""
 
 import csv
-import gzip
 import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...data.open_text import open_text
 from ...errors import DataError, first_line
 from ...recipe.data import Columns
 from ..questions import Ask, Question
@@ -78,8 +78,7 @@ def _repeats(values: Sequence[Any]) -> bool:
 def _read(path: Path) -> _Columns:
     """Read the first rows, by column: its name, or its number without a header."""
     try:
-        packed = path.suffix.lower() == ".gz"
-        with (gzip.open if packed else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
+        with open_text(path) as file:
             lines = list(itertools.islice((line for line in file if line.strip()), _ROWS))
         if ".jsonl" in path.name.lower():
             objects = [json.loads(line) for line in lines]
