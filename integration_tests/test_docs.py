@@ -18,7 +18,7 @@ from dynamic_exit.recipe import Recipe
 
 PACKAGE = ROOT / "plugin" / "dynamic_exit"
 #: Paths in documents begin with one of these.
-FOLDERS = ("plugin", "tests", "integration_tests", "docs", "recipes", ".github")
+FOLDERS = ("plugin", "tests", "integration_tests", "docs", "recipes", "requirements", ".github")
 OUTLINE = [
     "Install", "Sixty seconds", "Use the model", "Your own model", "How it works", "Works with", "What always holds",
     "Documentation", "Contribute, cite, license",
