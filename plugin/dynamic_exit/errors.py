@@ -79,6 +79,14 @@ class WriteError(OutputError, OSError):
     """A copy or an upload of a served model that cannot be written."""
 
 
+class MonitorError(DynamicExitError):
+    """A monitor's state or reference that cannot be used, or answers that do not fit it."""
+
+
+class ServingError(DynamicExitError):
+    """A server that cannot start: something is not installed, or its port cannot be had."""
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of what an error says, or its type where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -109,11 +117,3 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean '{close[0]}'?"
     return f"known are: {', '.join(known)}" if known else "nothing is known here"
-
-
-class MonitorError(DynamicExitError):
-    """A monitor's state or reference that cannot be used, or answers that do not fit it."""
-
-
-class ServingError(DynamicExitError):
-    """A server that cannot start: something is not installed, or its port cannot be had."""

@@ -10,7 +10,6 @@ import shutil
 
 import neural_compressor.torch.quantization  # noqa: F401  its import logs to stderr, which the tests compare
 import numpy as np
-import pytest
 import sentences
 import tiny
 import torch
@@ -438,13 +437,6 @@ TABLE = [
      file("m.py", "import nowhere_at_all\n"),
      "'{w}/m.py' cannot be imported: No module named 'nowhere_at_all'; repair it"),
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("built")
-    tiny.build(folder)
-    return folder
 
 
 @rows(TABLE)

@@ -132,13 +132,6 @@ TABLE = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("built")
-    tiny.build(folder)
-    return folder
-
-
 @rows(TABLE)
 def test_refused(built, tmp_path, command, changes, change, message):
     assert_refused(command, "validate", shutil.copytree(built, tmp_path / "world"), changes, change, message)

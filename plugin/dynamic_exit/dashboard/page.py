@@ -3,16 +3,9 @@
 from datetime import UTC, datetime
 
 from ..monitoring.reference import Reference
-from ..monitoring.status import MonitorStatus
+from ..monitoring.status import MEANINGS, MonitorStatus
 from ..report.page import TEMPLATES
 from ..report.tables import Table
-
-_WATCHED = {
-    "exits": "where samples leave, and how sure answers are",
-    "classes": "which classes are answered",
-    "agreement": "how often answers are the backbone's",
-    "accuracy": "how often answers are right",
-}
 
 
 def monitor_verdict(status: MonitorStatus) -> str:
@@ -28,7 +21,7 @@ def monitor_verdict(status: MonitorStatus) -> str:
 def watched_table(status: MonitorStatus) -> Table:
     """Return the evidence and the alarms by what is watched."""
     counts = {kind: sum(alarm.kind == kind for alarm in status.alarms) for kind in status.evidence}
-    rows = [[_WATCHED[kind], f"{share:.2f}", str(counts[kind])] for kind, share in status.evidence.items()]
+    rows = [[MEANINGS[kind], f"{share:.2f}", str(counts[kind])] for kind, share in status.evidence.items()]
     return Table(["watched", "evidence, 1 is an alarm", "alarms"], rows)
 
 

@@ -2,14 +2,21 @@
 
 from dataclasses import dataclass
 
+#: What is watched, in words.
+MEANINGS = {
+    "exits": "where samples leave, and how sure answers are",
+    "classes": "which classes are answered",
+    "agreement": "how often answers are the backbone's",
+    "accuracy": "how often answers are right",
+}
+
 
 @dataclass(frozen=True)
 class Alarm:
     """Live traffic has moved.
 
     Attributes:
-        kind: ``exits``: where samples leave and how sure the answers are; ``classes``: which classes are answered;
-            ``agreement``: how often the answers are the backbone's; ``accuracy``: how often they are right.
+        kind: What is watched, a key of `MEANINGS`.
         request: Number of answers that had been observed when it was noticed.
         answers: About how many of them came after the change, of those that are still remembered.
         time: Seconds since the epoch when it was noticed, by the machine's clock.
