@@ -156,6 +156,18 @@ def test_drop_refuses_to_empty_a_split():
         resolve_overlaps(make(train=[1, 2], calibration=[3], test=[1, 2]), "drop")
 
 
+def test_samples_that_differ_late_alone_are_no_copies():
+    """Copies are looked for among samples whose beginnings and middles are alike, as white borders of images are."""
+    images = np.zeros((6, 3, 40, 40), np.uint8)
+    images[:, -1, -1, -1] = [1, 2, 3, 4, 1, 6]
+    splits = {
+        key: Split(key, {UNNAMED: images[rows]}, np.zeros(2, np.int64))
+        for key, rows in (("train", slice(0, 2)), ("calibration", slice(2, 4)), ("test", slice(4, 6)))
+    }
+    kept = resolve_overlaps(splits, "drop")
+    assert [kept[key].inputs[UNNAMED][:, -1, -1, -1].tolist() for key in splits] == [[2], [3, 4], [1, 6]]
+
+
 @settings(max_examples=30, deadline=None)
 @given(lists=st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True), min_size=3, max_size=3))
 def test_overlaps_are_found_like_by_sets(lists):

@@ -1,18 +1,22 @@
 """Checks on samples and splits."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..core.batching import DEFAULT_BATCH_SIZE, batches
+from ..core.batching import DEFAULT_BATCH_SIZE
+from ..core.memory_pages import release_pages
 from ..errors import DataError
 from .arrays import to_array, to_labels
 from .split import UNLABELLED, UNNAMED, Split
 
 # names that the exported model uses for values of its own
 _RESERVED = ("hidden", "logits", "memory", "thresholds")
+# bytes of a sample that are read to see whether it may be a copy, at its beginning and in its middle
+_PIECE = 512
 
 
 def check_samples(
@@ -111,10 +115,11 @@ def resolve_overlaps(splits: dict[str, Split], duplicates: str = "refuse") -> di
         DataError: Splits overlap, or one is empty without its duplicates.
     """
     seen: dict[bytes, tuple[str, int]] = {}
+    suspects = _find_suspects(splits)
     for key in [key for key in ("test", "calibration", "train", UNLABELLED) if key in splits]:
         split = splits[key]
-        digests = [_hash_sample(row) for row in _rows(split)]
-        shared = [i for i, digest in enumerate(digests) if digest in seen]
+        digests = {i: _hash_sample(row) for i, row in _rows(split, suspects[key])}
+        shared = [i for i, digest in digests.items() if digest in seen]
         if shared and duplicates == "refuse":
             other, row = seen[digests[shared[0]]]
             raise DataError(
@@ -126,13 +131,33 @@ def resolve_overlaps(splits: dict[str, Split], duplicates: str = "refuse") -> di
             if not len(keep):
                 raise DataError(f"split '{key}' is empty once its copies of other splits are dropped; give it others")
             splits[key] = split.take(keep)
-        seen.update({digest: (key, i) for i, digest in enumerate(digests) if digest not in seen})
+        for i, digest in digests.items():
+            seen.setdefault(digest, (key, i))
     return splits
 
 
-def _rows(split: Split) -> Iterator[tuple[np.ndarray, ...]]:
-    for batch in batches([*split.inputs.values()], DEFAULT_BATCH_SIZE):
-        yield from zip(*batch, strict=True)
+def _find_suspects(splits: Mapping[str, Split]) -> dict[str, list[int]]:
+    """Return the samples of each split of which a piece is also in another split: only these are read in full."""
+    pieces = {key: [_hash_piece(row) for _, row in _rows(split, range(len(split)))] for key, split in splits.items()}
+    holders = Counter(piece for each in pieces.values() for piece in {*each})
+    return {key: [i for i, piece in enumerate(each) if holders[piece] > 1] for key, each in pieces.items()}
+
+
+def _hash_piece(arrays: Sequence[np.ndarray]) -> int:
+    """Hash the beginning and the middle of a sample."""
+    pieces = []
+    for array in arrays:
+        values, count = array.reshape(-1), max(1, _PIECE // array.itemsize)
+        middle = array.size // 2
+        pieces += [values[:count].tobytes(), values[middle : middle + count].tobytes()]
+    return hash(tuple(pieces))
+
+
+def _rows(split: Split, rows: Sequence[int]) -> Iterator[tuple[int, tuple[np.ndarray, ...]]]:
+    for count, i in enumerate(rows, start=1):
+        yield i, tuple(array[i] for array in split.inputs.values())
+        if count % DEFAULT_BATCH_SIZE == 0:
+            release_pages()
 
 
 def _hash_sample(arrays: Sequence[np.ndarray]) -> bytes:
