@@ -102,6 +102,28 @@ def test_answers_are_those_of_the_folder_in_this_process(client, alone):
         assert np.array_equal(found[name], getattr(expected, name))
 
 
+def in_binary(client, rows):
+    """Ask with bytes, in which NaN can be said."""
+    head = tensor("input", rows) | {"parameters": {"binary_data_size": rows.nbytes}}
+    del head["data"]
+    text = json.dumps({"inputs": [head], "parameters": {"binary_data_output": True}}).encode()
+    return client.infer(text + rows.tobytes(), {"Inference-Header-Content-Length": str(len(text))})
+
+
+def test_numbers_that_are_not_finite_are_refused_or_reported_as_configured(client, ran):
+    rows = ROWS[:4].copy()
+    rows[2, 0, 0, 0] = np.nan
+    refused = in_binary(client, rows)
+    assert refused.status == 400 and "input 'input' holds NaN or infinity, first in row 2" in refused.json["error"]
+    assert in_binary(client, ROWS[:4]).status == 200
+    with running(ServedFolder(ran.folder, "tiny", non_finite="report")) as other:
+        reply = in_binary(other.client, rows)
+        assert reply.status == 200, reply.body
+        start = int(reply.headers["inference-header-content-length"])
+        logits = np.frombuffer(reply.body[start : start + 48], "<f4")
+        assert np.isnan(logits.reshape(4, 3)).all(axis=1).tolist() == [False, False, True, False]
+
+
 def test_tritons_client_gets_the_same_answers_in_json_and_in_binary(client, alone):
     triton = pytest.importorskip("tritonclient.http", reason="tritonclient[http] is not installed")
     other = triton.InferenceServerClient(f"127.0.0.1:{client.port}")

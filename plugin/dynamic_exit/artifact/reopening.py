@@ -8,6 +8,7 @@ from typing import Any, Self
 from ..core.forks import keep_forever, tell_in_forks
 from ..errors import ExportError
 from .file_runner import Runner
+from .non_finite import DEFAULT, NonFinite
 from .switch import SwitchesOperatingPoints
 
 
@@ -31,10 +32,11 @@ def _reopen(opening: Opening, point: str) -> Any:
 
 
 class Reopens(SwitchesOperatingPoints):
-    """What users see of a loaded model that can be copied, pickled and forked; loading sets `_opening`."""
+    """What users see of a loaded model that can be copied, pickled and forked; loading sets its private names."""
 
     _runner: Runner
     _opening: Opening | None = None
+    _non_finite: NonFinite = DEFAULT
     _left_parent = False
 
     def _start(self, runner: Runner) -> None:

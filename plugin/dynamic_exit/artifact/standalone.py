@@ -16,6 +16,7 @@ from .file_runner import FileRunner, Runner
 from .folder import MODEL_FILE, POINTS_FILE, as_path, check_files, missing_folder
 from .inputs import check_inputs
 from .manifest import Manifest, read_manifest
+from .non_finite import DEFAULT, NonFinite, answer, check_choice
 from .reopening import Opening, Reopens
 from .switch import OperatingPointSwitch
 
@@ -76,7 +77,8 @@ class DynamicExitRunner(Reopens):
             The answers.
 
         Raises:
-            InputError: An input is missing, unknown, passed twice, or of a wrong shape or dtype.
+            InputError: An input is missing, unknown, passed twice, of a wrong shape or dtype, or not finite, unless the
+                model was loaded with ``non_finite="report"``.
             OperatingPointError: The number of thresholds is wrong, or one is NaN.
         """
         if len(inputs) > len(self.input_names):
@@ -89,7 +91,7 @@ class DynamicExitRunner(Reopens):
         manifest = self._manifest
         feeds = check_inputs({**positional, **named}, self.input_names, manifest.inputs, manifest.max_tokens)
         chosen = self._switch.active[1] if thresholds is None else self._switch.check(thresholds)
-        return Answers(*runner.run(feeds, chosen))
+        return Answers(*answer(runner, feeds, chosen, self._non_finite))
 
 
 def load_runner(
@@ -100,6 +102,7 @@ def load_runner(
     session_options: "onnxruntime.SessionOptions | None" = None,
     device: str | None = None,
     public_key: Key | None = None,
+    non_finite: NonFinite = DEFAULT,
 ) -> DynamicExitRunner:
     """Load a folder that ``dynamic-exit run`` wrote, without torch or transformers.
 
@@ -110,12 +113,14 @@ def load_runner(
         session_options: Further options of onnxruntime.
         device: OpenVINO's name of a device, for folders of the target openvino; None is ``CPU``.
         public_key: Of the author, a PEM file: its path or its content; the folder must then be signed by it.
+        non_finite: ``refuse``: inputs that hold NaN or infinity, and answers that are NaN, are errors; ``report``: such
+            rows have logits and confidence of NaN and the exit index of the last stage.
 
     Returns:
         The model.
 
     Raises:
-        ArgumentError: `folder` is neither text nor a path.
+        ArgumentError: `folder` is neither text nor a path, or `non_finite` is neither of both.
         MissingFileError: The folder or one of its files is missing.
         ExportError: The folder is altered or of a newer version, needs what is not installed, or is for another
             runtime than an option.
@@ -123,6 +128,7 @@ def load_runner(
         InputError: The provider or the device is not on this machine.
         OperatingPointError: The operating point is unknown.
     """
+    check_choice(non_finite)
     path = as_path(folder)
     if not path.is_dir():
         raise missing_folder(folder)
@@ -138,7 +144,9 @@ def load_runner(
     else:
         runner = _open_with_torch(path, manifest, given)
     model = DynamicExitRunner(runner, OperatingPoints.read(path / POINTS_FILE), operating_point)
-    model._opening = Opening(load_runner, (path.absolute(),), {**given, **as_option(public_key)})
+    model._non_finite = non_finite
+    again = {**given, **as_option(public_key), "non_finite": non_finite}
+    model._opening = Opening(load_runner, (path.absolute(),), again)
     return model
 
 

@@ -26,6 +26,9 @@ def serve(
     timeout: Annotated[float, typer.Option(min=0.001, help="seconds until a request must be answered")] = 30.0,
     threads: Annotated[int | None, typer.Option(min=1, help="threads within an operator; default: all cores")] = None,
     monitor: Annotated[bool, typer.Option("--monitor", help="watch whether traffic is like the test samples")] = False,
+    non_finite: Annotated[
+        str, typer.Option(help="NaN or infinity in an input: refuse, or report as NaN in the answer")
+    ] = "refuse",
     progress: Progress,
 ) -> None:
     """Serve a written model over HTTP (Open Inference Protocol, pictures and texts, Prometheus), in this process."""
@@ -39,5 +42,6 @@ def serve(
         max_batch, max_delay / 1000, max_rows, int(max_body * MEGABYTE), max_requests, timeout, token
     )
     loading = {"name": name, "operating_point": operating_point, "threads": threads, "monitored": monitor}
+    loading["non_finite"] = non_finite
     with progress.log():
         serve_folder(folder, host, port, options, **loading)

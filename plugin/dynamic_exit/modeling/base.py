@@ -16,6 +16,7 @@ from ..artifact.folder import PATTERNS, POINTS_FILE, cannot_write, check_inside,
 from ..artifact.inputs import Values, check_inputs
 from ..artifact.manifest import CONFIG_FILE
 from ..artifact.model_config import DynamicExitModelConfig
+from ..artifact.non_finite import DEFAULT, answer
 from ..artifact.reopening import Opening
 from ..artifact.runner import open_runner
 from ..artifact.switch import OperatingPointSwitch
@@ -93,12 +94,12 @@ class DynamicExitClassifier(ClassifierAttributes, OptimizedModel):
         runner = self._current_runner() if self._left_parent else self._runner
         feeds = check_inputs(inputs, self.input_names, self._manifest.inputs, self._manifest.max_tokens)
         chosen = self._switch.active[1] if thresholds is None else self._switch.check(thresholds)
-        answer: tuple[Values, ...] = runner.run(feeds, chosen)
+        answered: tuple[Values, ...] = answer(runner, feeds, chosen, self._non_finite)
         if isinstance(inputs[self.input_names[0]], torch.Tensor):
-            answer = tuple(torch.from_numpy(value) for value in answer)
+            answered = tuple(torch.from_numpy(value) for value in answered)
         if return_dict is False:
-            return answer
-        logits, exit_index, confidence = answer
+            return answered
+        logits, exit_index, confidence = answered
         return DynamicExitOutput(logits=logits, exit_index=exit_index, confidence=confidence)
 
     @classmethod
@@ -141,6 +142,8 @@ class DynamicExitClassifier(ClassifierAttributes, OptimizedModel):
                 - ``trust_remote_code``: ignored: no code of a folder is executed.
                 - ``public_key``: of the author, a PEM file: its path or its content; the folder must then be signed
                   by it.
+                - ``non_finite``: ``refuse``, as by default: inputs that hold NaN or infinity, and answers that are NaN,
+                  are errors; ``report``: such rows have logits and confidence of NaN and the last exit index.
 
         Returns:
             The model.
@@ -186,6 +189,7 @@ class DynamicExitClassifier(ClassifierAttributes, OptimizedModel):
         kept = {name: value for name, value in given.items() if name in ("provider", "providers", "provider_options")}
         kept |= {name: given[name] for name in ("session_options", "device", "compile") if name in given}
         kept |= as_option(given.get("public_key"))
+        kept["non_finite"] = self._non_finite = given.get("non_finite", DEFAULT)
         if place is not None:
             self.model_save_dir = kept["model_save_dir"] = Path(place)
         self._temporary = temporary

@@ -13,6 +13,7 @@ import torch
 from ..artifact.folder import MODEL_FILE, HubOptions, find_config, read_config
 from ..artifact.manifest import Manifest
 from ..artifact.model_config import DynamicExitModelConfig
+from ..artifact.non_finite import DEFAULT, NonFinite, check_choice
 from ..errors import ArgumentError, InputError, MissingFileError, nearest
 from ..onnx.inference import CPU
 from ..trust.signature import Key
@@ -38,6 +39,7 @@ class LoadingOptions(HubOptions, total=False):
     dtype: torch.dtype | str | None
     trust_remote_code: bool | None
     public_key: Key | None
+    non_finite: NonFinite | None
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -51,7 +53,7 @@ def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Check the names and the simple values of options; return those that are given, without what transformers adds.
 
     Raises:
-        ArgumentError: An option is not known, or of a wrong type.
+        ArgumentError: An option is not known, of a wrong type, or `non_finite` is neither of its values.
         InputError: `dtype` is none.
     """
     known = LoadingOptions.__optional_keys__
@@ -59,6 +61,7 @@ def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
         if name not in known and not name.startswith("_") and name not in _OF_AUTO_CLASSES:
             raise ArgumentError(f"from_pretrained has no argument '{name}'; {nearest(name, [*known, *_NAMED])}")
     given = {name: value for name, value in options.items() if name in known and value is not None}
+    check_choice(given.get("non_finite", DEFAULT))
     binding = given.get("use_io_binding", False)
     if not isinstance(binding, bool):
         raise ArgumentError(f"use_io_binding must be True, False or None; got {binding!r}")

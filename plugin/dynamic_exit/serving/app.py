@@ -25,7 +25,7 @@ from .bodies import BodyReader
 from .metrics import ServingMetrics
 from .model import Answered, ServedFolder, shape_of
 from .options import TOKEN_VARIABLE, ServingOptions
-from .protocol import LENGTH_HEADER, VERSION, metadata, parse_request, write_answer
+from .protocol import LENGTH_HEADER, VERSION, check_finite, metadata, parse_request, write_answer
 from .refusals import ClientGone, RequestError, bad_request, parse_body
 
 logger = logging.getLogger(__name__)
@@ -184,6 +184,7 @@ class _Server:
             feeds = await run_in_threadpool(self._bodies.read, kind, body)
             until += time.monotonic() - began  # the first body loads the processor
             answered = await self._answer(request, feeds, until)
+        check_finite(answered)
         labels, stages = self._model.labels, self._model.stages
         rows = zip(answered.logits.argmax(1).tolist(), answered.exit_index, answered.confidence.tolist(), strict=True)
         predictions = [

@@ -11,6 +11,7 @@ import numpy as np
 from ..artifact.folder import PROCESSOR_FILE
 from ..artifact.inputs import check_inputs
 from ..artifact.manifest import CONFIG_FILE, InputSpec
+from ..artifact.non_finite import DEFAULT, NonFinite, refuse_non_finite
 from ..artifact.standalone import load_runner
 from ..chain.names import FINAL
 from ..core.hashing import file_fingerprint
@@ -52,6 +53,7 @@ class ServedFolder:
         operating_point: Name of the initial point; None is the folder's default.
         threads: Threads within an operator; None leaves it to onnxruntime.
         monitored: Whether a monitor watches the answers.
+        non_finite: What is done where an input or an answer is not finite, as for `load_runner`.
 
     Attributes:
         inputs: The model's inputs.
@@ -70,12 +72,14 @@ class ServedFolder:
         operating_point: str | None = None,
         threads: int | None = None,
         monitored: bool = False,
+        non_finite: NonFinite = DEFAULT,
     ):
         self.folder = folder
         # first, so that a folder that is swapped while it is read is noticed later
         self.stamp = self._stamp() if folder.is_dir() else {}
         options = None if threads is None else _session_options(threads)
-        self._runner = load_runner(folder, operating_point, session_options=options)
+        self._runner = load_runner(folder, operating_point, session_options=options, non_finite=non_finite)
+        self._refuses = non_finite == DEFAULT
         self.name = name or folder.resolve().name
         if not self.name or "/" in self.name:
             raise ExportError(f"'{self.name}' cannot name a model in an address; give another --name")
@@ -110,7 +114,7 @@ class ServedFolder:
         """Check the inputs of one request and convert them to the model's types.
 
         Raises:
-            InputError: As for `check_inputs`.
+            InputError: As for `check_inputs`, or an input holds NaN or infinity and is refused.
             RequestError: An input is empty, or a whole number does not fit the model's type.
         """
         for spec in self.inputs:
@@ -121,7 +125,10 @@ class ServedFolder:
                 limits = np.iinfo(wanted)
                 if array.min() < limits.min or array.max() > limits.max:
                     raise bad_request(f"input '{spec['name']}' has numbers that do not fit the model's type {wanted}")
-        return check_inputs(inputs, [spec["name"] for spec in self.inputs], self.inputs, self.max_tokens)
+        feeds = check_inputs(inputs, [spec["name"] for spec in self.inputs], self.inputs, self.max_tokens)
+        if self._refuses:
+            refuse_non_finite(feeds)
+        return feeds
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> Answered:
         """Answer a batch, all of it at one operating point.

@@ -155,15 +155,25 @@ def write_answer(model: str, request: InferenceRequest, answered: Answered) -> t
         else:
             output["data"] = array.ravel().tolist()
         outputs.append(output)
-    if not all(request.outputs.values()) and not is_finite(answered):
-        raise bad_request(
-            "an answer is not a finite number, which JSON cannot say; check the inputs, or ask for binary"
-        )
+    if not all(request.outputs.values()):
+        check_finite(answered)
     head = {"model_name": model, "model_version": VERSION, "parameters": {"operating_point": answered.point}}
     if request.id is not None:
         head["id"] = request.id
     text = to_json({**head, "outputs": outputs})
     return b"".join((text, *binary)), len(text) if binary else None
+
+
+def check_finite(answered: Answered) -> None:
+    """Check that answers can be written as JSON.
+
+    Raises:
+        RequestError: A number is not finite.
+    """
+    if not is_finite(answered):
+        raise bad_request(
+            "an answer is not a finite number, which JSON cannot say; check the inputs, or ask for binary"
+        )
 
 
 def metadata(model: str, target: str, inputs: Sequence[tuple[str, str, list[int]]], classes: int) -> dict[str, Any]:
