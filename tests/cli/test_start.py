@@ -55,6 +55,23 @@ def test_init_writes_a_recipe_that_is_valid_as_it_is_and_points_editors_to_its_s
     assert command("validate", "small.yaml")[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("target", "algorithms"),
+    [
+        ("onnxruntime", {"static_quant": {}, "pt2e_dynamic_quant": {}}),
+        ("openvino", {"static_quant": {}, "pt2e_dynamic_quant": {}}),
+        ("torch", None),
+    ],
+)
+def test_eight_bits_are_measured_beside_float_or_left_out(folder, command, target, algorithms):
+    """A single algorithm would be taken however slow it is, and eager torch gains no time by any."""
+    code, _, err = command("init", *GIVEN[:6], "--target", target)
+    assert code == 0, err
+    recipe = read_recipe(folder / "backbone-dynamic.yaml")
+    assert recipe.quantization == algorithms
+    assert ("# quantization: {static_quant: {}}" in (folder / "backbone-dynamic.yaml").read_text()) == (not algorithms)
+
+
 def test_another_recipe_is_replaced_only_if_wanted(folder, command):
     (folder / "mine.yaml").write_text("model: mine\n")
     message = "'mine.yaml' is there already; give --overwrite to replace it, or --recipe for another file"

@@ -11,7 +11,8 @@ from ..errors import RecipeError
 from ..recipe.target_registry import TARGETS
 from .look import Found
 
-_QUANTIZATION: dict[str, Any] = {"static_quant": {}}
+# several: the run measures them beside float, which a single one would replace unmeasured
+_QUANTIZATION: dict[str, Any] = {"static_quant": {}, "pt2e_dynamic_quant": {}}
 SCHEMA_FILE = "recipe.schema.json"
 
 
@@ -104,8 +105,9 @@ def _quantization(target: str) -> list[str]:
     try:
         TARGETS.find(target).check_quantization(_QUANTIZATION)
     except RecipeError:
-        return []
-    return ["quantization:  # Neural Compressor's; kept only where it is faster", "  static_quant: {}", ""]
+        return ["# quantization: {static_quant: {}}  # 8 bits, which save time where `export.compile` is true", ""]
+    lines = [f"  {name}: {_scalar(options)}" for name, options in _QUANTIZATION.items()]
+    return ["quantization:  # each is measured beside float; the fastest that keeps accuracy is taken", *lines, ""]
 
 
 def _scalar(value: object) -> str:
