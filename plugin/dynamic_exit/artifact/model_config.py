@@ -2,9 +2,12 @@
 
 from typing import Any, Self
 
-from transformers import AutoConfig, PretrainedConfig
-
 from .manifest import MODEL_TYPE, VERSION, InputSpec, Manifest, check_format, infer_task, parse_manifest
+from .transformers_models import import_models
+
+import_models()
+
+from transformers import AutoConfig, PretrainedConfig  # noqa: E402  # the models first
 
 
 class DynamicExitModelConfig(PretrainedConfig):

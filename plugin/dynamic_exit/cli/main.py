@@ -13,11 +13,11 @@ import typer
 
 from ..core import signals
 from ..core.batching import DEFAULT_BATCH_SIZE
+from ..core.garbage import rare_searches
 from ..core.launcher import is_rank_zero
 from ..core.process_state import preserve_process_state
 from ..errors import DynamicExitError, RecipeError, nearest
 from . import monitoring, reporting, serving, signing, start, tuning
-from .garbage import rare_searches
 from .option_groups import takes_groups
 from .options import (
     Folder,

@@ -3,12 +3,15 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ..artifact.model_config import DynamicExitModelConfig
-from .auto import AutoDynamicExitModel
-from .base import DynamicExitClassifier
-from .image_classification import DynamicExitModelForImageClassification
-from .output import DynamicExitOutput
-from .sequence_classification import DynamicExitModelForSequenceClassification
+from ..core.garbage import rare_searches
+
+with rare_searches():
+    from ..artifact.model_config import DynamicExitModelConfig
+    from .auto import AutoDynamicExitModel
+    from .base import DynamicExitClassifier
+    from .image_classification import DynamicExitModelForImageClassification
+    from .output import DynamicExitOutput
+    from .sequence_classification import DynamicExitModelForSequenceClassification
 
 if TYPE_CHECKING:
     from ..artifact.image_processor import DynamicExitImageProcessor

@@ -2,7 +2,7 @@ import gc
 
 import pytest
 
-from dynamic_exit.cli.garbage import rare_searches
+from dynamic_exit.core.garbage import rare_searches
 
 
 def test_searches_are_rarer_in_the_block_alone_and_still_find_cycles():
