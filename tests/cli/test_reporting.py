@@ -96,7 +96,7 @@ CHANGES = [
     ({"samples": {"test": 7}}, "'a' and 'b' were measured on different data (150 and 7 test samples)"),
     ({"class_names": ["x", "y", "z"]}, "'a' and 'b' were measured on different data (other labels or classes)"),
     ({"test": None}, "whether 'a' and 'b' have the same test samples is unknown"),
-    ({"baseline_cost": 3e6}, "costs are over each run's own backbone, and the backbones differ in multiply-adds: a "),
+    ({"baseline_cost": 3e6}, "costs are over each run's own backbone, and the backbones differ in multiply-adds: 'a' "),
     (
         {"timing": {"runtime": "other 1", "threads": 1, "measure": "m"}},
         "times were taken with different processors and",

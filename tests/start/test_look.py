@@ -94,6 +94,17 @@ def test_folders_of_classes_may_be_called_like_splits_if_they_hold_pictures(fold
     assert look("p", pixels="0-1").data.splits.names["train"] == "[:60%]"
 
 
+def test_names_may_hold_spaces_quotes_and_any_letters(folder):
+    names = ["кошка рыжая", "犬 いぬ", "قطة", "a: b & <c> #1", "it's"]
+    pictures(folder / "мои фото", names)
+    found = look("мои фото", pixels="0-1")
+    assert found.lines[1].startswith("data: 30 pictures (8 x 8) of 5 classes (")
+    source = parse_recipe(recipe_of(found, folder), folder).data
+    splits = load_splits(source, 0)
+    assert splits["test"].class_names == tuple(sorted(names))
+    assert [len(split) for split in splits.values()] == [18, 6, 6]
+
+
 def test_splits_of_other_names_are_named_by_the_user(folder):
     for name in ("one", "two", "three"):
         pictures(folder / "p" / name, "ab")

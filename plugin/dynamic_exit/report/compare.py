@@ -57,7 +57,7 @@ def _cost_note(runs: Sequence[ComparedRun]) -> str | None:
         return "some runs count multiply-adds and some measure seconds: their costs cannot be compared"
     costs = {run.name: run.metrics.baseline_cost for run in runs}
     if units == {"macs"} and len({f"{cost:.4g}" for cost in costs.values()}) > 1:
-        listed = ", ".join(f"{name} {cost / 1e6:.4g} M" for name, cost in costs.items())
+        listed = ", ".join(f"'{name}' {cost / 1e6:.4g} M" for name, cost in costs.items())
         return f"costs are over each run's own backbone, and the backbones differ in multiply-adds: {listed}"
     return None
 
