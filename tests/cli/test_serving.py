@@ -53,6 +53,12 @@ def test_what_the_runtime_refuses_is_told_in_its_words(ran, command, tmp_path):
         (("--operating-point", "frugl"), "there is no operating point 'frugl'; "),
         (("--name", "a/b"), "'a/b' cannot name a model in an address; give another --name"),
         (("--host", "999.1.1.1"), "cannot listen at 999.1.1.1:0: "),
+        (("--p99", "50"), "--p99 takes a duration above 0 with its unit, such as 50ms or 0.5s; got '50'"),
+        (("--p99", "0ms"), "--p99 takes a duration above 0 with its unit, such as 50ms or 0.5s; got '0ms'"),
+        (("--lowest-point", "frugal"), "--lowest-point limits what load may choose; give a latency goal as --p99"),
+        (("--p99", "1s", "--operating-point", "frugal"), "with --p99 load chooses the operating point; leave --op"),
+        (("--p99", "1s", "--lowest-point", "frugl"), "there is no operating point 'frugl' to be the lowest; known"),
+        (("--p99", "50ms", "--max-delay", "40"), "a delay of 40 ms leaves hardly any time within a goal of 50 ms; g"),
     ],
 )
 def test_options_that_cannot_be_are_refused(ran, command, options, message):

@@ -104,6 +104,23 @@ def test_closing_answers_all_that_waits_and_takes_no_more(model):
         queue.submit({"x": np.ones((1, 1))})
 
 
+def test_a_limit_is_asked_before_each_batch_for_how_many_rows_go_together(model):
+    asked = []
+
+    def limit(rows, waited):
+        asked.append(rows)
+        assert waited >= 0
+        return (8, 2, 3, 1)[len(asked) - 1]
+
+    queue = BatchQueue(model, max_batch=8, limit=limit)
+    occupied(model, queue)
+    answers = [queue.submit({"x": np.full((1, 1), number)}) for number in range(6)]
+    model.gate.set()
+    assert [answer.result(60).logits.item() for answer in answers] == [0, 2, 4, 6, 8, 10]
+    queue.close()
+    assert model.calls == [1, 2, 3, 1] and asked == [1, 6, 4, 1]
+
+
 def test_a_delay_ends_as_soon_as_a_batch_is_full(model):
     queue = BatchQueue(model, max_batch=2, max_delay=3600)
     answers = [queue.submit({"x": np.ones((1, 1))}) for _ in range(2)]

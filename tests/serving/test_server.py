@@ -15,6 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dynamic_exit import load_runner
 from dynamic_exit.serving import ServedFolder
+from dynamic_exit.serving.controller import LoadController
+from dynamic_exit.serving.gears import make_gear, read_point_times
 from dynamic_exit.serving.server import listen
 
 TOKEN = "knock knock"
@@ -250,6 +252,64 @@ def test_a_wrong_token_switches_nothing(client, header):
     reply = client.call("PUT", "/operating-point", {"name": "frugal"}, {"Authorization": header})
     assert reply.status == 401 and reply.headers["www-authenticate"] == "Bearer"
     assert client.call("GET", "/operating-point").json == before
+
+
+@pytest.mark.parametrize(("goal", "place"), [(3600.0, 0), (1e-6, -1)], ids=["easy", "impossible"])
+def test_load_chooses_the_point_and_nobody_else(ran, alone, goal, place):
+    points = [point.name for point in alone.operating_points.available]
+    with running(ServedFolder(ran.folder, "tiny"), p99=goal, token=TOKEN) as server:
+        answered_at = server.client.infer(request(ROWS[:3])).json["parameters"]["operating_point"]
+        figures = server.client.figures()
+        gears = carried(figures)
+        assert answered_at == gears[place] and {*gears} <= {*points}
+        assert sample(figures, "dynamic_exit_server_operating_point", operating_point=answered_at) == 1
+        assert sample(figures, "dynamic_exit_server_goal_seconds") == goal
+        assert sample(figures, "dynamic_exit_server_slowness") > 0
+        shifts = sample(figures, "dynamic_exit_server_shifts_total", reason="rate")
+        assert shifts == (len(gears) > 1 and place == -1)
+        refused = server.client.call("PUT", "/operating-point", {"name": "frugal"}, AUTHORIZED)
+        assert refused.status == 409
+        assert refused.json["error"] == (
+            "this server chooses operating points by load, so that nobody else may; start it without --p99"
+        )
+
+
+def carried(text):
+    """Points that a controller may take, from accurate to fast."""
+    (family,) = (each for each in text_string_to_metric_families(text) if each.name.endswith("_carried_rows"))
+    return [each.labels["operating_point"] for each in family.samples]
+
+
+class Restless(LoadController):
+    """Takes another gear for every batch."""
+
+    def choose(self, now, rows, waited):
+        self._place = (self._place + 1) % len(self._gears)
+        return self.gear._replace(batch=4)
+
+
+class RestlessFolder(ServedFolder):
+    def load_controller(self, p99, options):
+        times = read_point_times(self.folder, self._points)
+        return Restless([make_gear(each, p99, 4) for each in times], p99, p99, 4)
+
+
+def test_however_often_load_switches_each_request_is_answered_once_and_at_one_point(ran, alone):
+    rows = [ROWS[place : place + 1 + place % 3] for place in range(40)]
+    expected = {}
+    for point in alone.operating_points.available:
+        alone.set_operating_point(point.name)
+        expected[point.name] = [alone(each) for each in rows]
+    alone.set_operating_point(alone.manifest.default)
+    with running(RestlessFolder(ran.folder, "tiny"), p99=60.0) as server, ThreadPoolExecutor(4) as pool:
+        replies = [*pool.map(lambda each: server.client.infer(request(each)), rows)]
+        answered = sample(server.client.figures(), "dynamic_exit_server_rows_total")
+    points = [reply.json["parameters"]["operating_point"] for reply in replies]
+    assert answered == sum(map(len, rows)) and {*points} == {*expected}
+    for place, (reply, point) in enumerate(zip(replies, points, strict=True)):
+        found = read(reply)
+        assert np.array_equal(found["exit_index"], expected[point][place].exit_index)
+        assert np.allclose(found["logits"], expected[point][place].logits, atol=1e-4)
 
 
 def test_parts_of_an_answer_wait_for_no_acknowledgement():

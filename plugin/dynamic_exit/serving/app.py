@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Response]]
 # bodies above this are taken apart in a thread, so that others are not kept waiting meanwhile
 _LARGE_BODY = 100_000
+# endpoints whose seconds a latency goal is about
+_ANSWERING = ("infer", "classify")
 # seconds between looks at whether a client whose request waits is still there
 _LOOK_AFTER = 0.25
 _CLIENT_GONE = 499
@@ -64,7 +66,8 @@ class _Server:
     def __init__(self, model: ServedFolder, options: ServingOptions):
         self._model, self._options = model, options
         self._queue: BatchQueue | None = None
-        self._metrics = ServingMetrics(model, lambda: 0 if self._queue is None else self._queue.rows)
+        self._controller = None if options.p99 is None else model.load_controller(options.p99, options)
+        self._metrics = ServingMetrics(model, lambda: 0 if self._queue is None else self._queue.rows, self._controller)
         self._bodies = BodyReader(model, options.max_rows)
         self._requests = 0
         of_model = "/v2/models/{model}"
@@ -87,15 +90,27 @@ class _Server:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        self._queue = BatchQueue(self._run, self._options.max_batch, self._options.max_delay)
+        self._queue = BatchQueue(self._run, self._options.max_batch, self._options.max_delay, self._choose_point)
         yield
         await run_in_threadpool(self._queue.close)
         self._queue = None
 
+    def _choose_point(self, rows: int, waited: float) -> int:
+        """Switch to the point of the next batch if load decides; returns how many rows go together in it."""
+        if self._controller is None:
+            return self._options.max_batch
+        gear = self._controller.choose(time.monotonic(), rows, waited)
+        if gear.point != self._model.operating_point.name:
+            self._model.set_operating_point(name=gear.point)
+        return gear.batch
+
     def _run(self, feeds: Feeds) -> Answered:
         began = time.perf_counter()
         answered = self._model.run(feeds)
-        self._metrics.count_batch(answered, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        self._metrics.count_batch(answered, seconds)
+        if self._controller is not None:
+            self._controller.finished(len(answered.exit_index), seconds)
         return answered
 
     def _endpoint(self, name: str, handler: Handler) -> Handler:
@@ -114,7 +129,10 @@ class _Server:
             except Exception:
                 logger.exception("a request ended in an error")
                 response = _refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the server has an error; its log says which")
-            self._metrics.count_request(name, response.status_code, time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            self._metrics.count_request(name, response.status_code, seconds)
+            if self._controller is not None and name in _ANSWERING and response.status_code == HTTPStatus.OK:
+                self._controller.answered(time.monotonic(), seconds)
             return response
 
         return handle
@@ -241,6 +259,8 @@ class _Server:
         """Wait for the answer to checked inputs, unless the client hangs up or the time is over."""
         if self._queue is None:
             raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, "the server stops; send the request to another one")
+        if self._controller is not None:
+            self._controller.arrived(time.monotonic(), len(next(iter(feeds.values()))))
         answer = asyncio.wrap_future(self._queue.submit(feeds))
         while True:
             left = until - time.monotonic()
@@ -262,6 +282,11 @@ class _Server:
 
     async def _switch(self, request: Request) -> Response:
         self._check_token(request)
+        if self._controller is not None:
+            raise RequestError(
+                HTTPStatus.CONFLICT,
+                "this server chooses operating points by load, so that nobody else may; start it without --p99",
+            )
         body = await self._read_body(request, time.monotonic() + self._options.timeout)
         goal = parse_body(_Goal, body, "the body", "is wrong")
         try:

@@ -29,10 +29,19 @@ class BatchQueue:
         run: Answers a batch.
         max_batch: Rows of several requests in one batch; a request that has more is answered alone.
         max_delay: Seconds that the oldest request waits for others.
+        limit: Called before each batch, with the rows that wait and the seconds that the oldest has waited: returns how
+            many rows of several requests go together this time.
     """
 
-    def __init__(self, run: Callable[[Feeds], Answered], max_batch: int = 64, max_delay: float = 0.0):
+    def __init__(
+        self,
+        run: Callable[[Feeds], Answered],
+        max_batch: int = 64,
+        max_delay: float = 0.0,
+        limit: Callable[[int, float], int] | None = None,
+    ):
         self._run, self._max_batch, self._max_delay = run, max_batch, max_delay
+        self._limit = limit or (lambda rows, waited: max_batch)
         self._waiting: deque[_Waiting] = deque()
         self._changed = threading.Condition()
         self._closing = False
@@ -92,9 +101,11 @@ class BatchQueue:
                 if (left := until - time.monotonic()) <= 0:
                     break
                 self._changed.wait(left)
+            waiting = sum(each.rows for each in self._waiting)
+            most = self._limit(waiting, time.monotonic() - self._waiting[0].since)
             taken, kept, rows = [self._waiting[0]], [], self._waiting[0].rows
             for each in list(self._waiting)[1:]:
-                if each.kind == taken[0].kind and rows + each.rows <= self._max_batch:
+                if each.kind == taken[0].kind and rows + each.rows <= most:
                     taken.append(each)
                     rows += each.rows
                 else:

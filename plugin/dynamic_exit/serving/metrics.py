@@ -1,16 +1,44 @@
 """Figures of a server for Prometheus."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
+from .controller import LoadController
 from .model import Answered, ServedFolder
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class ControllerCollector(Collector):
+    """Shows what a controller knows and has decided."""
+
+    def __init__(self, controller: LoadController):
+        self._controller = controller
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield its figures."""
+        known, prefix = self._controller, "dynamic_exit_server"
+        yield GaugeMetricFamily(f"{prefix}_goal_seconds", "Seconds that 99 % of requests may take", value=known.goal)
+        yield GaugeMetricFamily(f"{prefix}_arriving_rows", "Rows a second that arrived of late", value=known.rate)
+        what = "Seconds of batches over those that the run measured"
+        yield GaugeMetricFamily(f"{prefix}_slowness", what, value=known.slowness)
+        what = "Rows a second up to which an operating point keeps the goal"
+        carried = GaugeMetricFamily(f"{prefix}_carried_rows", what, labels=["operating_point"])
+        for gear in known.gears:
+            carried.add_metric([gear.point], gear.rows_per_second)
+        yield carried
+        what = "Choices of an operating point by load, by what asked for it"
+        shifts = CounterMetricFamily(f"{prefix}_shifts", what, labels=["operating_point", "reason"])
+        for (point, reason), count in known.shifts.copy().items():
+            shifts.add_metric([point, reason], count)
+        yield shifts
 
 
 class ServingMetrics:
@@ -19,13 +47,14 @@ class ServingMetrics:
     Args:
         model: The model.
         waiting: Returns the number of rows that wait.
+        controller: What chooses operating points by load; None if nothing does.
 
     Attributes:
         registry: What ``/metrics`` shows.
         in_flight: Requests that are read, wait or are answered.
     """
 
-    def __init__(self, model: ServedFolder, waiting: Callable[[], int]):
+    def __init__(self, model: ServedFolder, waiting: Callable[[], int], controller: LoadController | None = None):
         self.registry = registry = CollectorRegistry()
         self._model, self._stages = model, model.stages
         self._requests = Counter(
@@ -62,6 +91,8 @@ class ServingMetrics:
         )
         for name in model.point_names:
             point.labels(name).set_function(functools.partial(self._is_at, name))
+        if controller is not None:
+            registry.register(ControllerCollector(controller))
         prometheus_client.ProcessCollector(registry=registry)
         if model.monitor is not None:
             from ..monitoring.prometheus import MonitorCollector

@@ -1,6 +1,7 @@
 """The model of a folder as a server holds it: it answers batches and says at which operating point."""
 
 import functools
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
@@ -18,10 +19,16 @@ from ..core.hashing import file_fingerprint
 from ..errors import ExportError, first_line
 from ..monitoring import Monitor, MonitoredModel
 from ..points.operating_point import BACKBONE, OperatingPoint, point_thresholds
+from .controller import LoadController
+from .gears import gear_table, planned_seconds, read_point_times
+from .options import ServingOptions
 from .refusals import RequestError, bad_request
 
 if TYPE_CHECKING:
     import onnxruntime
+
+
+logger = logging.getLogger(__name__)
 
 
 class Answered(NamedTuple):
@@ -94,6 +101,7 @@ class ServedFolder:
             lambda point: point_thresholds(points.by_name(point), self._runner.stages).tolist()
         )
         self.monitor = Monitor.read(folder) if monitored else None
+        self._points = points
         self._watched = None if self.monitor is None else MonitoredModel(self._runner, self.monitor)
 
     @property
@@ -109,6 +117,30 @@ class ServedFolder:
     def set_operating_point(self, **goal: str | float) -> OperatingPoint:
         """Switch as `DynamicExitRunner.set_operating_point` does; batches that have begun end at their own point."""
         return self._runner.set_operating_point(**goal)  # type: ignore[arg-type]  # pydantic checked the types
+
+    def load_controller(self, p99: float, options: ServingOptions) -> LoadController:
+        """Return what chooses the points of this model by load.
+
+        Args:
+            p99: Seconds that 99 % of the requests of any second may take.
+            options: Limits of the server.
+
+        Raises:
+            ServingError: The folder has no times, the lowest point is unknown, or the delay leaves hardly any time.
+        """
+        times, max_batch = read_point_times(self.folder, self._points), options.max_batch
+        gears = gear_table(times, p99, max_batch, options.max_delay, options.lowest_point)
+        for gear in gears:
+            logger.info(f"'{gear.point}' up to {gear.rows_per_second:.0f} rows a second, in batches of {gear.batch}")
+        slowest = 1000 * gears[-1].times.batch_seconds(1)
+        if not gears[-1].rows_per_second:
+            logger.warning(
+                f"a goal of {1000 * p99:g} ms cannot be kept by the times of the run: '{gears[-1].point}', the fastest "
+                f"point that is allowed, takes {slowest:.3g} ms for one row; allow a lower point, or more time"
+            )
+        elif len(gears) == 1:
+            logger.warning(f"'{gears[0].point}' is the only point to choose; allow a lower one for more load")
+        return LoadController(gears, p99, planned_seconds(p99, options.max_delay), max_batch)
 
     def check(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Check the inputs of one request and convert them to the model's types.

@@ -18,6 +18,9 @@ class ServingOptions:
         max_body: Bytes of one request.
         max_requests: Requests that are read, wait or are answered at the same time; further ones get the status 429.
         timeout: Seconds from the arrival of a request to its answer, the loading of a processor not counted.
+        p99: Seconds that 99 % of the requests of any second may take: the server chooses operating points by load, and
+            nobody else switches it. None: no such goal.
+        lowest_point: Name of a point; with `p99`, no less accurate one is chosen. None allows all.
         token: Who knows it may switch the operating point; None: nobody may.
     """
 
@@ -27,4 +30,6 @@ class ServingOptions:
     max_body: int = 16 * MEGABYTE
     max_requests: int = 64
     timeout: float = 30.0
+    p99: float | None = None
+    lowest_point: str | None = None
     token: str | None = None
