@@ -258,6 +258,8 @@ def test_a_wrong_token_switches_nothing(client, header):
 def test_load_chooses_the_point_and_nobody_else(ran, alone, goal, place):
     points = [point.name for point in alone.operating_points.available]
     with running(ServedFolder(ran.folder, "tiny"), p99=goal, token=TOKEN) as server:
+        first = server.client.call("GET", "/operating-point").json["operating_point"]
+        assert first == carried(server.client.figures())[0], "before load is known the most accurate"
         answered_at = server.client.infer(request(ROWS[:3])).json["parameters"]["operating_point"]
         figures = server.client.figures()
         gears = carried(figures)

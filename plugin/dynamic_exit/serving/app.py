@@ -67,6 +67,8 @@ class _Server:
         self._model, self._options = model, options
         self._queue: BatchQueue | None = None
         self._controller = None if options.p99 is None else model.load_controller(options.p99, options)
+        if self._controller is not None:
+            model.set_operating_point(name=self._controller.gear.point)
         self._metrics = ServingMetrics(model, lambda: 0 if self._queue is None else self._queue.rows, self._controller)
         self._bodies = BodyReader(model, options.max_rows)
         self._requests = 0
