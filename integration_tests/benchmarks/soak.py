@@ -83,9 +83,9 @@ class Soak:
         self._points = (*points.names, *([] if points.last_stage else ["backbone"]))
         self._expected = [self._replay(point) for point in self._points]
         assert self._expected[0] != self._expected[-1], "all points answer alike, so that a mix-up could not be seen"
-        self._seconds = np.zeros(requests)
+        self._seconds = np.full(requests, np.nan)  # pages of zeros would be taken later, and look like a leak
         self._numbers = itertools.count()  # which is atomic
-        self._history = [0, 0]
+        self._history = bytearray(2)  # one byte a switch
         self._faults: list[str] = []
         self._megabytes: list[float] = []
         self._over = threading.Event()
