@@ -12,6 +12,7 @@ from transformers import AutoConfig, BaseImageProcessor, pipeline
 from transformers.image_processing_utils import BatchFeature
 
 from dynamic_exit import DynamicExitModelForImageClassification as Model
+from dynamic_exit.artifact.folder import checksum
 from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.errors import ExportError, OperatingPointError
 from dynamic_exit.modeling import DynamicExitModelConfig
@@ -231,19 +232,19 @@ def test_files_of_something_else_are_refused(copy):
     onnx.save(model, copy / "model.onnx")
     with pytest.raises(ExportError, match="model.onnx' is not the file that was exported: its checksum differs"):
         Model.from_pretrained(copy)
-    edit(copy / "config.json", checksums={})
+    edit(copy / "config.json", checksums={"model.onnx": checksum(copy / "model.onnx")})
     with pytest.raises(
         ExportError, match="^model.onnx holds no dynamic model: it has no metadata 'stages'; export it anew$"
     ):
         Model.from_pretrained(copy)
     (copy / "model.onnx").write_bytes(b"no protobuf at all")
-    edit(copy / "config.json", checksums={})
+    edit(copy / "config.json", checksums={"model.onnx": checksum(copy / "model.onnx")})
     with pytest.raises(ExportError, match="model.onnx' cannot be used: it is cut short, or no ONNX file; download or"):
         Model.from_pretrained(copy)
 
 
 def test_a_folder_that_says_the_least_answers_the_same(copy, model):
-    edit(copy / "config.json", checksums={}, inputs=[], stages=[])
+    edit(copy / "config.json", inputs=[], stages=[])
     least = Model.from_pretrained(copy)
     assert np.array_equal(least(INPUTS[:9]).logits, model(INPUTS[:9]).logits)
     with pytest.raises(ExportError, match=r"must be of shape \(batch, 1, 6, 6\); got \(9, 1, 5, 6\)"):

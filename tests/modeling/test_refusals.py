@@ -84,9 +84,20 @@ def test_a_folder_of_before_there_were_checksums_loads(ran, copy):
         copy / "config.json",
         lambda c: [c.pop(key) for key in ("_version", "checksums", "layout", "task", "chain", "default", "files")],
     )
-    model = Model.from_pretrained(copy)
+    with pytest.warns(UserWarning, match="is of version 1 and has no checksum of 'model.onnx': an altered file is not"):
+        model = Model.from_pretrained(copy)
     assert (model.config.layout, model.config.task) == ("single", "image-classification")
     assert np.array_equal(model(INPUTS).logits, Model.from_pretrained(ran.folder)(INPUTS).logits)
+
+
+@pytest.mark.parametrize("load", [Model.from_pretrained, load_runner])
+def test_a_folder_that_has_lost_its_checksums_is_refused(copy, load):
+    """Who exchanges a model could leave them out otherwise."""
+    rewrite(copy / "config.json", lambda c: c.update(checksums={}))
+    with pytest.raises(
+        ExportError, match="config.json' has no checksum of 'model.onnx', so that nobody can tell whether"
+    ):
+        load(copy)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,16 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import local_hub
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from dynamic_exit.trust.signature import sign_folder
 
 #: Run in a process of its own: huggingface_hub reads the hub's address on import.
 SCRIPT = """
@@ -40,6 +45,7 @@ def refused(*arguments, **options):
         Model.from_pretrained(*arguments, **options)
     except ExportError as error:
         return str(error)
+    return "not refused"
 
 said["without token"] = refused("me/tiny", cache_dir=f"{place}/other", token=False)
 said["never downloaded"] = refused("me/other", **offline)
@@ -48,15 +54,40 @@ try:
     model.push_to_hub(f"{place}/saved", "me/tiny", token="hf_of_somebody_else")
 except OutputError as error:
     said["not allowed"] = str(error)
+signed = {"subfolder": "v1", "public_key": f"{place}/public.pem", **there}
+ours = Model.from_pretrained("me/signed", **signed)
+said["signed"] = bool(np.array_equal(ours(images).logits, Model.from_pretrained(folder)(images).logits))
+said["changed"] = refused("me/changed", **signed)
+said["configured from above"] = refused("me/above", **signed)
 print(json.dumps(said))
 """
+
+
+def signed_repositories(folder, key):
+    """Repositories with a signed subfolder: as it is, with another file, and with its configuration above it."""
+    sign_folder(folder, key)
+    whole = below(folder)
+    changed = {**whole, "v1/operating_points.json": whole["v1/operating_points.json"] + b" "}
+    config = (folder / "config.json").read_bytes()
+    (folder / "config.json").unlink()
+    sign_folder(folder, key)
+    files = {"me/signed": whole, "me/changed": changed, "me/above": {**below(folder), "config.json": config}}
+    return {name: [(str(place) * 40, content)] for place, (name, content) in enumerate(files.items(), 1)}
+
+
+def below(folder):
+    return {f"v1/{path.name}": path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 @pytest.fixture(scope="module")
 def story(ran, tmp_path_factory):
     """What the script saw, and the hub afterwards."""
     place = tmp_path_factory.mktemp("upload")
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (place / "public.pem").write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     with local_hub.serve() as hub:
+        hub.commits |= signed_repositories(shutil.copytree(ran.folder, place / "signed"), secret)
         settings = {"HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(place), "HF_HUB_DISABLE_XET": "1"}
         done = subprocess.run(
             [sys.executable, "-c", SCRIPT, ran.folder, place, local_hub.TOKEN],
@@ -97,3 +128,10 @@ def test_what_is_refused_is_one_sentence(story):
     assert "/nowhere' has no config.json; it is no complete dynamic model, export it" in said["no such subfolder"]
     assert said["not allowed"].startswith(f"'{place}/saved' cannot be uploaded to 'me/tiny': ")
     assert "\n" not in said["not allowed"]
+
+
+def test_a_signed_subfolder_loads_and_nothing_above_it_takes_part(story):
+    said, _, _ = story
+    assert said["signed"]
+    assert "operating_points.json' is not the file that was signed; get it anew" in said["changed"]
+    assert "/v1' has no config.json; it is no complete dynamic model" in said["configured from above"]

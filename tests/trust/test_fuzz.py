@@ -8,6 +8,7 @@ from fuzzing import Cases
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from dynamic_exit import load_runner
 from dynamic_exit.artifact.manifest import read_manifest
 from dynamic_exit.errors import DynamicExitError, ExportError, OperatingPointError, RecordsError
 from dynamic_exit.records import Records
@@ -61,6 +62,26 @@ def test_a_configuration_of_other_kinds_of_values_is_refused_by_their_place(ran,
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ExportError, match=f"^config.json breaks the format at `{place}`: it must be a "):
         read_manifest(tmp_path)
+
+
+def test_a_chain_with_none_for_stages_is_refused(ran, tmp_path):
+    config = json.loads((ran.folder / "config.json").read_text())
+    config["chain"]["stages"] = None
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ExportError, match="^config.json breaks the format at `chain.stages`: "):
+        read_manifest(tmp_path)
+
+
+def test_a_model_of_other_inputs_is_refused(ran, tmp_path):
+    for name in ("operating_points.json", "model.onnx"):
+        (tmp_path / name).write_bytes((ran.folder / name).read_bytes())
+    config = json.loads((ran.folder / "config.json").read_text())
+    config["inputs"][0]["name"] = "../x"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        ExportError, match=r"^config.json names the inputs ../x, the model takes input; export it anew$"
+    ):
+        load_runner(tmp_path)
 
 
 @pytest.mark.parametrize("thresholds", [3, ["x"], [None], [10**400], object()])

@@ -92,7 +92,7 @@ def file_parts(folder: Path, manifest: Manifest | None, open_model: OpenModel) -
         ExportError: It cannot be read.
     """
     if manifest is not None:
-        check_files(folder, manifest.checksums, [MODEL_FILE, POINTS_FILE])
+        check_files(folder, manifest, [MODEL_FILE, POINTS_FILE])
     with without_links(folder / MODEL_FILE) as path:
         file = onnx.load(path)
     shipped = unstitch(file)
@@ -136,7 +136,7 @@ def segment_parts(folder: Path, manifest: Manifest, open_model: OpenModel) -> Op
     Raises:
         ExportError: It cannot be read, or has exits of a sequence network.
     """
-    check_files(folder, manifest.checksums, [POINTS_FILE, *manifest.files.values()])
+    check_files(folder, manifest, [POINTS_FILE, *manifest.files.values()])
     names = manifest.chain.roles if manifest.chain else {}
     parts = {}
     for role in names:

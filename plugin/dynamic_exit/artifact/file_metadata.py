@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ..chain.spec import BEFORE_ALL, ChainSpec
 from ..errors import ExportError, first_line
 from ..trust.json_file import parse_json
-from .manifest import InputSpec, Manifest
+from .manifest import CONFIG_FILE, InputSpec, Manifest
 
 if TYPE_CHECKING:
     import onnx
@@ -21,8 +21,14 @@ def complete(manifest: Manifest, metadata: Mapping[str, str], inputs: Sequence[I
         inputs: Of the file.
 
     Raises:
-        ExportError: They describe no chain.
+        ExportError: They describe no chain, or the inputs are others than the file's.
     """
+    own, named = {each["name"] for each in inputs}, {each["name"] for each in manifest.inputs}
+    if named and named != own:
+        raise ExportError(
+            f"{CONFIG_FILE} names the inputs {', '.join(sorted(named))}, the model takes {', '.join(sorted(own))}; "
+            "export it anew"
+        )
     given: dict[str, Any] = {} if manifest.inputs else {"inputs": tuple(inputs)}
     if manifest.chain is None:
         given |= {"chain": file_chain(metadata, inputs), "default": _default(metadata)}

@@ -3,8 +3,9 @@
 import glob
 import os
 import re
+import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
@@ -16,7 +17,7 @@ from ..trust.archives import check_archive
 from ..trust.json_file import read_json
 from ..trust.onnx_file import check_onnx, check_place
 from ..trust.signature import SIGNATURE_FILE, signed_names
-from .manifest import CONFIG_FILE, MODEL_TYPE, missing_file
+from .manifest import CONFIG_FILE, MODEL_TYPE, Manifest, missing_file
 
 if TYPE_CHECKING:
     from .model_config import DynamicExitModelConfig
@@ -212,27 +213,42 @@ def read_config(place: str | os.PathLike[str]) -> "DynamicExitModelConfig":
     if not file.is_file():
         raise missing_file(path, CONFIG_FILE)
     try:
-        read_json(file)  # transformers bounds neither sizes nor depths
+        values = read_json(file)  # transformers bounds neither sizes nor depths
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ExportError(f"'{file}' cannot be read: {first_line(error)}; export it anew") from error
     if not isinstance(config, DynamicExitModelConfig):
         raise ExportError(f"'{path}' holds a model of type '{config.model_type}'; give one of type '{MODEL_TYPE}'")
+    config.format_version = values.get("_version", 1)  # as `parse_manifest` takes it, not that of a new one
     return config
 
 
-def check_files(folder: Path, checksums: Mapping[str, str], needed: Iterable[str]) -> None:
+def check_files(folder: Path, manifest: Manifest, needed: Iterable[str]) -> None:
     """Check that no file of a folder is missing or altered.
+
+    Warns where a folder of version 1 has no checksums, as its first writers left them out.
 
     Args:
         folder: The folder.
-        checksums: File name -> its checksum, from `checksum`.
+        manifest: Its manifest.
         needed: Names of further files that must exist.
 
     Raises:
-        ExportError: A file is missing or altered.
+        ExportError: A file is missing or altered, or a model has no checksum though the version of the folder has.
     """
-    needed = [*needed]
+    needed, checksums = [*needed], manifest.checksums
+    unchecked = [name for name in needed if name not in checksums and name != POINTS_FILE]
+    if unchecked and manifest.version > 1:
+        raise ExportError(
+            f"'{folder / CONFIG_FILE}' has no checksum of '{unchecked[0]}', so that nobody can tell whether it is the "
+            "file that was exported; download or export it anew"
+        )
+    if unchecked:
+        warnings.warn(
+            f"'{folder}' is of version 1 and has no checksum of '{unchecked[0]}': an altered file is not noticed; "
+            "export it anew",
+            stacklevel=2,
+        )
     for name in check_inside(folder, (*needed, *checksums)):
         if not (folder / name).is_file():
             raise missing_file(folder, name)

@@ -130,7 +130,7 @@ def parse_manifest(values: Mapping[str, Any]) -> Manifest:
     check_format(version, values.get("layout", "single"), values.get("target", DEFAULT_TARGET))
     values = upgrade(values) if version == 1 else values
     chain = values.get("chain")
-    names = [stage.get("name") for stage in chain.get("stages", ())] if isinstance(chain, Mapping) else []
+    names = [stage.get("name") for stage in chain.get("stages") or ()] if isinstance(chain, Mapping) else []
     inputs = values.get("inputs") or ()
     try:
         return Manifest.model_validate({"stages": names, "task": infer_task(inputs), **values, "_version": version})

@@ -105,7 +105,7 @@ def open_runner(folder: Path, manifest: Manifest, **options: object) -> Runner:
     for name in given:
         if name not in kind.loading:
             raise ExportError(f"'{folder}' is for {manifest.target}, {_whose_option(name)}")
-    check_files(folder, manifest.checksums, [POINTS_FILE, *manifest.files.values()])
+    check_files(folder, manifest, [POINTS_FILE, *manifest.files.values()])
     return cast(Runner, kind.open(folder, manifest, given))
 
 

@@ -146,7 +146,7 @@ def load_model(folder: str | Path) -> DynamicExitModel:
         if manifest.chain is None or manifest.thresholds is None:
             raise ExportError(f"'{folder}' holds no dynamic model that was saved from memory; load it with its class")
         spec, files, thresholds = manifest.chain, manifest.files, manifest.thresholds
-        check_files(folder, manifest.checksums, files.values())
+        check_files(folder, manifest, files.values())
     model = load_chain(folder, spec, files, unpack)
     model.set_thresholds(thresholds)
     return model

@@ -138,7 +138,7 @@ def load_runner(
     options = {"provider": provider, "session_options": session_options, "device": device}
     given = {name: value for name, value in options.items() if value is not None}
     if manifest.layout == "single" and manifest.target == DEFAULT_TARGET and device is None:
-        check_files(path, manifest.checksums, [MODEL_FILE, POINTS_FILE])
+        check_files(path, manifest, [MODEL_FILE, POINTS_FILE])
         session = open_file(str(path / MODEL_FILE), providers=[provider or CPU], options=session_options)
         runner: Runner = FileRunner(session, manifest)
     else:

@@ -171,6 +171,7 @@ class DynamicExitClassifier(ClassifierAttributes, OptimizedModel):
             folder = find_folder(model_id, **hub)
         if (key := given.get("public_key")) is not None:
             verify_folder(folder, key)
+            config = config or folder  # one above the subfolder is not signed
         config = load_config(config, folder, hub.get("subfolder", ""))
         if config.task != cls.task:
             raise InputError(f"'{folder}' is for {config.task}, {cls.__name__} is for {cls.task}; use the other class")

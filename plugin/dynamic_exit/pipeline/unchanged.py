@@ -49,6 +49,6 @@ def _find_whole(folder: Path, inputs: str | None) -> Result | None:
     with contextlib.suppress(DynamicExitError, OSError, ValueError):
         metrics = Metrics.read(folder / METRICS_FILE)
         if metrics.inputs is not None and metrics.inputs == inputs:
-            check_files(folder, read_manifest(folder).checksums, [])
+            check_files(folder, read_manifest(folder), [])
             return Result(folder, OperatingPoints.read(folder / POINTS_FILE), metrics)
     return None

@@ -91,7 +91,7 @@ def load(folder: str | Path) -> DynamicExitModel | StaticModel | DynamicExitClas
         return load_model(folder)
     if manifest.chain is None or manifest.stages or (folder / POINTS_FILE).exists():
         return AutoDynamicExitModel.from_pretrained(folder)
-    check_files(folder, manifest.checksums, manifest.files.values())
+    check_files(folder, manifest, manifest.files.values())
     return StaticModel(unpack(folder / manifest.files[_PART], None).body)
 
 
