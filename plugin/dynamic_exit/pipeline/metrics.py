@@ -30,6 +30,7 @@ from ..report.tables import static_pass_notes
 from ..runtime.stages import StageSet
 from ..targets.measure import Measured
 from ..targets.stage_costs import stage_macs
+from ..targets.unsaved_time import unsaved_time
 from .replacement import Replacement
 from .stages import RecordedBuild
 from .static_passes import static_pass_effect
@@ -80,6 +81,7 @@ def collect_metrics(
     if model.replacement:  # all costs are over that of what answers last, and the first row is the backbone
         backbone_ratio = model.replacement.backbone_cost / points.baseline.cost
         rows = [rows[0].model_copy(update={"cost_ratio": backbone_ratio}), *rows[1:]]
+    rows = _with_errors(rows, checks, goal_checks)
     macs, shift = stage_macs(model.stages), find_shift(calibration, test)
     split = run_inputs.splits["test"]
     labels, shown = split.labels, run_inputs.recipe.report.samples
@@ -87,7 +89,7 @@ def collect_metrics(
     return Metrics(
         seed=run_inputs.recipe.seed,
         samples={key: len(samples) for key, samples in run_inputs.splits.items()},
-        rows=_with_errors(rows, checks, goal_checks),
+        rows=rows,
         timing=measured.timing,
         saver_seconds=measured.saver_seconds,
         sizes=measured.sizes,
@@ -98,6 +100,7 @@ def collect_metrics(
             *(each.warning for each in goal_checks if each.exceeds_allowed_drop),
             *class_losses(points.points, model.test, test.topk_classes[-1, :, 0], run_inputs.labels),
             *filter(None, [shift and shift.warning, better_alone(calibration, test), end]),
+            *filter(None, [unsaved_time(rows) if calibration.cost_unit == "macs" else None]),
             *static_pass_notes(effect),
         ],
         static_passes=effect,
