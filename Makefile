@@ -27,10 +27,13 @@ TOOLS := build/tools/bin
 RELEASED := build/released/bin
 LOCK := $(TOOLS)/uv pip compile --quiet --generate-hashes --no-annotate --no-emit-index-url --constraints constraints.txt \
 	--custom-compile-command "make lock" --python-version 3.11.9 --python-platform x86_64-manylinux_2_28
+# an extra's list alone: the package itself is installed without dependencies beside it
+SERVING := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["serving"], sep="\n")
 
 lock: $(TOOLS)/installed
 	$(LOCK) pyproject.toml --extra dev --extra docs --output-file requirements/ci.txt
 	$(LOCK) pyproject.toml --output-file requirements/released.txt
+	$(TOOLS)/python -c '$(SERVING)' | $(LOCK) - --output-file requirements/serving.txt
 	$(LOCK) requirements/tools.in --output-file requirements/tools.txt
 
 licences: $(RELEASED)/installed

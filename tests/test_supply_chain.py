@@ -4,12 +4,13 @@ import re
 import tomllib
 from pathlib import Path
 
+import environments
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCKS = ("ci", "released", "tools")
+LOCKS = ("ci", "released", "serving", "tools")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 OWN = "neural-compressor-dynamic-exit"
 
@@ -62,6 +63,13 @@ def test_files_with_hashes_hold_the_tested_versions(lock, extras):
     assert needed <= {*locked}, "run `make lock`"
     if lock == "ci":
         assert {*tested} == {*locked}, "run `make lock`"
+
+
+def test_the_image_of_the_server_gets_the_tested_versions_and_no_more():
+    tested, locked = versions_of("constraints.txt"), versions_of("requirements/serving.txt")
+    assert {name: version for name, version in locked.items() if tested.get(name) != version} == {}
+    needed = {canonicalize_name(each) for each in environments.requirements(environments.extra("serving"))}
+    assert needed == {*locked}, "run `make lock`"
 
 
 @pytest.mark.parametrize("lock", LOCKS)

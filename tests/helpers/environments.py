@@ -7,6 +7,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 import dynamic_exit
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
@@ -29,8 +31,8 @@ def requirements(names: list[str]) -> dict[str, importlib.metadata.Distribution]
             found[name] = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:  # of another platform or Python
             continue
-        needs = [need for need in found[name].requires or () if "extra ==" not in need]
-        waiting += [re.match(r"[\w.-]+", need)[0].lower() for need in needs]
+        needs = map(Requirement, found[name].requires or ())
+        waiting += [need.name.lower() for need in needs if not need.marker or need.marker.evaluate({"extra": ""})]
     return found
 
 

@@ -20,6 +20,7 @@ from dynamic_exit.onnx.part import Part
 from dynamic_exit.onnx.session import open_session
 from dynamic_exit.onnx.stitch import stitch
 from dynamic_exit.records import Records
+from dynamic_exit.serving import write_triton_model
 
 INPUTS, _ = tiny.samples("test")
 
@@ -176,3 +177,9 @@ def test_a_configuration_of_something_else_is_refused(copy, change, message):
     edit(copy, change)
     with pytest.raises(DynamicExitError, match=message):
         Model.from_pretrained(copy)
+
+
+def test_triton_takes_one_file_alone(ran_segments, tmp_path):
+    with pytest.raises(ExportError, match="layout: segments; Triton takes one file"):
+        write_triton_model(ran_segments.folder, tmp_path / "models", "tiny")
+    assert not (tmp_path / "models").exists()

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from .model import Answered, ServedFolder
     from .options import ServingOptions
     from .server import serve
+    from .triton import write_triton_model
 
-__all__ = ["Answered", "BatchQueue", "ServedFolder", "ServingOptions", "create_app", "serve"]
+__all__ = ["Answered", "BatchQueue", "ServedFolder", "ServingOptions", "create_app", "serve", "write_triton_model"]
 
 # on first use: Starlette and uvicorn are no dependency of the package
 __getattr__, __dir__ = lazy_exports(
@@ -25,5 +26,6 @@ __getattr__, __dir__ = lazy_exports(
         "model": ("Answered", "ServedFolder"),
         "options": ("ServingOptions",),
         "server": ("serve",),
+        "triton": ("write_triton_model",),
     },
 )
