@@ -36,7 +36,9 @@ class EvaluationRow(TypedDict):
     accuracy_standard_error: float
 
 
-def evaluate_folder(folder: Path, data: Path, operating_point: str | None, batch_size: int) -> list[EvaluationRow]:
+def evaluate_folder(
+    folder: Path, data: Path, operating_point: str | None, batch_size: int, trust_remote_code: bool = False
+) -> list[EvaluationRow]:
     """Measure a written model on samples.
 
     Args:
@@ -44,6 +46,7 @@ def evaluate_folder(folder: Path, data: Path, operating_point: str | None, batch
         data: As for `load_samples`.
         operating_point: Name of one point; None for the backbone and all points.
         batch_size: Samples in one call.
+        trust_remote_code: As for `load_samples`.
 
     Returns:
         One row for each point.
@@ -52,7 +55,7 @@ def evaluate_folder(folder: Path, data: Path, operating_point: str | None, batch
         DynamicExitError: The folder, the data or the point cannot be used.
     """
     model = AutoDynamicExitModel.from_pretrained(folder)
-    split = load_samples(data, folder)
+    split = load_samples(data, folder, trust_remote_code)
     check_same_format({"data": split})
     check_labels({"data": split}, len(model.config.manifest.labels), None)
     feeds = split.feeds(model.input_names)

@@ -25,7 +25,7 @@ from ..sources.class_names import ClassNames
 logger = logging.getLogger(__name__)
 
 
-def load_samples(data: Path, folder: Path) -> Split:
+def load_samples(data: Path, folder: Path, trust_remote_code: bool = False) -> Split:
     """Load samples to evaluate a written model on.
 
     Args:
@@ -33,12 +33,14 @@ def load_samples(data: Path, folder: Path) -> Split:
             test split is used.
         folder: Written by a run: labels that are names are matched to those of its model, text is read as its recipe
             says, with its tokenizer.
+        trust_remote_code: Whether a recipe in a folder that was downloaded from the hub may name code.
 
     Returns:
         The samples.
 
     Raises:
         DataError: They cannot be read, or have classes that the model does not have.
+        RecipeError: The recipe is not valid, or was downloaded and names code.
     """
     manifest = read_manifest(folder)
     served = partial(_served_format, folder, manifest)
@@ -47,7 +49,7 @@ def load_samples(data: Path, folder: Path) -> Split:
         found = encode_label_names(samples, lambda: None)
         split = Split("data", *check_samples(*samples["data"], split="data"), found)
     elif data.suffix in (".yaml", ".yml"):
-        recipe = read_recipe(data)
+        recipe = read_recipe(data, trust_remote_code=trust_remote_code)
         reading = ImageReading(served, recipe.dynamic_exit.cache.open())
         split = load_splits(recipe.data, recipe.seed, recipe.model, note=_log, images=reading)["test"]
     elif data.is_dir() or is_text_file(data):

@@ -27,6 +27,7 @@ from .options import (
     RecipeFile,
     Requirements,
     Resume,
+    TrustRemoteCode,
     load_recipe,
     read_overrides,
 )
@@ -186,6 +187,7 @@ def evaluate(
     data: Annotated[Path, typer.Option(help=".npz, text file, folder of class folders, or a recipe (its test split)")],
     operating_point: Annotated[str | None, typer.Option(help="name; default: all")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="samples in one call")] = DEFAULT_BATCH_SIZE,
+    trust_remote_code: TrustRemoteCode = False,
     as_json: Json = False,
     progress: Progress,
 ) -> None:
@@ -194,7 +196,7 @@ def evaluate(
     from ..report.tables import Table, percent
 
     with progress.log(), prints_on_stderr():
-        rows = evaluate_folder(folder, data, operating_point, batch_size)
+        rows = evaluate_folder(folder, data, operating_point, batch_size, trust_remote_code)
     if as_json:
         print(json.dumps(rows, indent=2))
         return
@@ -218,6 +220,7 @@ def benchmark(
     operating_point: Annotated[list[str] | None, typer.Option(help="name; default: all")] = None,
     batch_size: Annotated[list[int] | None, typer.Option(min=1, help="samples in one call; default: 1, 8, 64")] = None,
     threads: Annotated[int, typer.Option(min=1, help="threads within an operator")] = 1,
+    trust_remote_code: TrustRemoteCode = False,
     as_json: Json = False,
     progress: Progress,
 ) -> None:
@@ -227,7 +230,7 @@ def benchmark(
     from ..report.tables import benchmark_tables
 
     with progress.log(), prints_on_stderr():
-        split = load_samples(data or folder / "recipe.yaml", folder)
+        split = load_samples(data or folder / "recipe.yaml", folder, trust_remote_code)
         found = benchmark_folder(
             folder,
             split.inputs if len(split.inputs) > 1 else next(iter(split.inputs.values())),

@@ -23,6 +23,9 @@ Override = Annotated[
     list[str] | None, typer.Option("--set", help="key=value, with a dotted key", envvar="DYNAMIC_EXIT_SET")
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for a script")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="run code that a downloaded recipe names; read it first")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="continue an interrupted run")]
 
 

@@ -11,6 +11,7 @@ from ..errors import ExportError, RecipeError
 from ..pipeline.run import run
 from ..recipe.recipe import Recipe
 from ..recipe.yaml_io import parse_recipe, read_stanzas
+from ..trust.downloads import check_no_code
 
 _TASKS = {"imagefolder": IMAGES, "text": TEXT}
 
@@ -40,7 +41,7 @@ def export_pretrained(
 
     Raises:
         ExportError: The recipe is missing.
-        RecipeError: The recipe names another model, or an option is not supported.
+        RecipeError: The recipe names another model, was downloaded and names code, or an option is not supported.
         DynamicExitError: The model cannot be compressed.
     """
     if recipe is None:
@@ -57,6 +58,7 @@ def export_pretrained(
         values, base = dict(recipe), Path.cwd()
     else:
         values, base = read_stanzas(recipe), Path(recipe).parent
+        check_no_code(recipe, values)
     if not isinstance(values, Mapping):
         raise RecipeError("the recipe must be a mapping of stanzas; it needs at least data and dynamic_exit")
     model = {"source": "transformers", "name": name, **_stanza(values, "model")}

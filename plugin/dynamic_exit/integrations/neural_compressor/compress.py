@@ -17,6 +17,7 @@ from ...modeling.auto import AutoDynamicExitModel
 from ...modeling.base import DynamicExitClassifier
 from ...pipeline.run import run
 from ...recipe.yaml_io import parse_recipe, read_stanzas
+from ...trust.downloads import check_no_code
 from .calibration import record_calibration
 from .calibration_source import memory_stanzas
 from .evaluator import Evaluator, check_tolerable_loss
@@ -152,8 +153,12 @@ def _prepare_recipe(model: nn.Module, recipe: Any, data: Data | None) -> Callabl
         if set(data) != {"train", "calibration", "test"}:
             raise RecipeError(f"data must hold train, calibration and test; got {', '.join(data) or 'nothing'}")
         splits = resolve_overlaps({key: Split(key, *check_samples(*data[key], split=key)) for key in data})
-    stanzas: object = recipe if isinstance(recipe, Mapping) else read_stanzas(recipe)
-    base = Path.cwd() if isinstance(recipe, Mapping) else Path(recipe).parent
+    stanzas: object
+    if isinstance(recipe, Mapping):
+        stanzas, base = recipe, Path.cwd()
+    else:
+        stanzas, base = read_stanzas(recipe), Path(recipe).parent
+        check_no_code(recipe, stanzas)
     if stanzas and isinstance(stanzas, Mapping):
         given = memory_stanzas(model)
         stanzas = {**{key: given[key] for key in ("model", *(["data"] if splits else []))}, **stanzas}
