@@ -41,6 +41,7 @@ FLOORS = (
     "modeling",
     "serving",
     "analysis",
+    "prediction",
     "tracking",
     "integrations",
     "start",

@@ -21,6 +21,7 @@ LIGHT = (
     "sources",
     "data",
     "artifact",
+    "prediction",
     "integrations",
     "cli",
 )

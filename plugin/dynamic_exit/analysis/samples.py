@@ -71,7 +71,7 @@ def _load_path(data: Path, folder: Path, manifest: Manifest, images: ImageReadin
     place, name = str(data.absolute().parent), data.name
     values = {"source": kind, "path": place, "splits": {"train": name, "calibration": name, "test": name}}
     if kind == "text":
-        values |= {"path": str(data.absolute()), "text": {**_text_options(folder), "tokenizer": str(folder.absolute())}}
+        values |= {"path": str(data.absolute()), "text": {**text_options(folder), "tokenizer": str(folder.absolute())}}
     found = DATA_SOURCES.find(kind)
     known = ClassNames(manifest.labels, from_recipe=False) if kind == "text" else None
     # named twice: of one folder alone, no class could be in another one
@@ -82,8 +82,8 @@ def _load_path(data: Path, folder: Path, manifest: Manifest, images: ImageReadin
     return Split("data", *check_samples(inputs, labels, "data"), names and tuple(names))
 
 
-def _text_options(folder: Path) -> dict[str, object]:
-    """Return how the written recipe reads text; empty if it is not there, or reads none."""
+def text_options(folder: Path) -> dict[str, object]:
+    """Return how the recipe in a written folder reads text; empty if it is not there, or reads none."""
     try:
         stanzas = read_stanzas(folder / RECIPE_FILE)
     except RecipeError:

@@ -17,7 +17,7 @@ from ..core.garbage import rare_searches
 from ..core.launcher import is_rank_zero
 from ..core.process_state import preserve_process_state
 from ..errors import DynamicExitError, RecipeError, nearest
-from . import monitoring, reporting, serving, signing, start, tuning
+from . import monitoring, predicting, reporting, serving, signing, start, tuning
 from .option_groups import takes_groups
 from .options import (
     Folder,
@@ -111,6 +111,7 @@ app.command()(reporting.report)
 app.command()(reporting.compare)
 app.command()(monitoring.monitor)
 app.command()(takes_groups(serving.serve))
+app.command()(takes_groups(predicting.predict))
 app.command()(signing.sign)
 app.command()(signing.verify)
 

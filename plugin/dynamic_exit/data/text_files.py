@@ -6,7 +6,8 @@ import math
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -90,44 +91,64 @@ def read_text(path: Path, columns: Columns, drop_missing: bool = False, groups: 
         DataError: It cannot be read, lacks a column or has one twice, its rows differ in width, or a text is not a
             string.
     """
-    ending = _ending(path)
-    if ending is None:
-        raise DataError(f"text file '{path}' must end in {', '.join(ENDINGS)}, with or without .gz")
     text_columns = [each for each in (columns.text, columns.pair) if each is not None]
+    wanted = [*text_columns, columns.label, *([] if groups is None else [groups])]
     texts: list[list[str]] = []
     labels: list[Any] = []
     lines: list[int] = []
     grouped: list[Any] = []
-    dropped, longest = 0, csv.field_size_limit(sys.maxsize)  # of all readers in the process, so it is set back
+    dropped, end = 0, len(text_columns) + 1
+    with closing(stream_cells(path, wanted)) as rows:
+        for line, cells in rows:
+            if drop_missing and any(map(is_missing, cells[:end])):
+                dropped += 1
+                continue
+            texts.append([as_text(cell, each, line, path) for cell, each in zip(cells, text_columns, strict=False)])
+            labels.append(cells[end - 1])
+            lines.append(line)
+            grouped += cells[end:]
+    if not lines:
+        raise DataError(f"text file '{path}' holds no samples")
+    return TextRows(path, tuple(map(list, zip(*texts, strict=True))), labels, lines, dropped, grouped)
+
+
+def stream_cells(
+    path: Path, columns: Sequence[str | int], option: str = "`data.text.columns`"
+) -> Generator[tuple[int, list[Any]], None, None]:
+    """Read some columns of a text file, row by row.
+
+    Args:
+        path: As for `read_text`.
+        columns: Names alone, or numbers alone; at least one.
+        option: Where columns are named, for messages.
+
+    Yields:
+        The line number, from 1, where a row begins, and its cells in the order of `columns`.
+
+    Raises:
+        DataError: As for `read_text`.
+    """
+    ending = _ending(path)
+    if ending is None:
+        raise DataError(f"text file '{path}' must end in {', '.join(ENDINGS)}, with or without .gz")
+    longest = csv.field_size_limit(sys.maxsize)  # of all readers in the process, so it is set back
     try:
         with open_text(path) as file:
-            for line, row in _rows(file, ending, columns, path):
-                cells = [_cell(row, each, line, path) for each in (*text_columns, columns.label)]
-                if drop_missing and any(map(is_missing, cells)):
-                    dropped += 1
-                    continue
-                texts.append([_text(cell, each, line, path) for cell, each in zip(cells, text_columns, strict=False)])
-                labels.append(cells[-1])
-                lines.append(line)
-                if groups is not None:
-                    grouped.append(_cell(row, groups, line, path))
+            for line, row in _rows(file, ending, isinstance(columns[0], str), path, option):
+                yield line, [_cell(row, each, line, path, option) for each in columns]
     except UnicodeDecodeError as error:
         raise DataError(f"text file '{path}' cannot be read: {error}; save it as UTF-8") from error
     except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
         raise DataError(f"text file '{path}' cannot be read: {first_line(error)}; repair it") from error
     finally:
         csv.field_size_limit(longest)
-    if not lines:
-        raise DataError(f"text file '{path}' holds no samples")
-    return TextRows(path, tuple(map(list, zip(*texts, strict=True))), labels, lines, dropped, grouped)
 
 
-def _rows(file: TextIO, ending: str, columns: Columns, path: Path) -> Iterator[tuple[int, _Row]]:
+def _rows(file: TextIO, ending: str, named: bool, path: Path, option: str) -> Iterator[tuple[int, _Row]]:
     """Yield each row with the line number where it begins."""
-    named = isinstance(columns.text, str)
     if ending == ".jsonl":
         if not named:
-            raise DataError(f"text file '{path}' has keys, no numbered columns; name the keys in `data.text.columns`")
+            raise DataError(f"text file '{path}' has keys, no numbered columns; name the keys in {option}")
         yield from _objects(file, path)
         return
     if ending == ".tsv":  # tabs need no quotes, and quotes are part of the text
@@ -205,19 +226,21 @@ def _check_unique(names: Sequence[str], path: Path, line: int | None = None) -> 
         raise DataError(f"text file '{path}' has the {where}; keep one, or rename the other")
 
 
-def _cell(row: Any, column: str | int, line: int, path: Path) -> Any:
+def _cell(row: Any, column: str | int, line: int, path: Path, option: str) -> Any:
     if isinstance(row, Mapping) and column in row:
         return row[column]
     if isinstance(row, list) and isinstance(column, int) and column < len(row):
         return row[column]
     known = ", ".join(row) if isinstance(row, Mapping) else f"{len(row)} columns" if isinstance(row, list) else "none"
-    raise DataError(
-        f"text file '{path}' has no column '{column}' in line {line} (there: {known}); set `data.text.columns`"
-    )
+    raise DataError(f"text file '{path}' has no column '{column}' in line {line} (there: {known}); set {option}")
 
 
-def _text(text: Any, column: str | int, line: int, path: Path) -> str:
-    """Return a text; other values of JSON are refused, since converting them would change the text."""
+def as_text(text: Any, column: str | int, line: int, path: Path) -> str:
+    """Return a text; other values of JSON are refused, since converting them would change the text.
+
+    Raises:
+        DataError: It is no text, or holds what no text in UTF-8 can hold.
+    """
     if not isinstance(text, str):
         hint = "leave the line out" if text is None else "write it as a string"
         said = f"has {json.dumps(text)} as '{column}' in line {line}, which is no text; {hint}"

@@ -4,12 +4,12 @@ import io
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
 
 import numpy as np
 from pydantic_core import from_json as parse_json
 
 from ..artifact.folder import PROCESSOR_FILE
+from ..artifact.preparation import TextPreparation, load_image_preparation
 from ..errors import DataError, first_line
 from .model import ServedFolder
 from .refusals import RequestError, bad_request
@@ -73,13 +73,7 @@ class BodyReader:
     def _load_image_processor(self) -> Callable[[str, bytes], dict[str, np.ndarray]]:
         from PIL import Image
 
-        from ..artifact.image_processor import DynamicExitImageProcessor
-        from ..images import decode_image
-
-        # isort: split
-        from transformers import AutoImageProcessor  # after ours, which keeps its import quiet
-
-        processor = AutoImageProcessor.from_pretrained(self._model.folder)
+        to_pixels = load_image_preparation(self._model.folder)
         (spec,) = self._model.inputs
 
         def prepare(kind: str, body: bytes) -> dict[str, np.ndarray]:
@@ -93,9 +87,7 @@ class BodyReader:
                             f"the picture has {image.width} x {image.height} pixels; this server takes {MAX_PIXELS}",
                         )
                     image.load()
-                    own = isinstance(processor, DynamicExitImageProcessor)  # which decodes as the recipe did
-                    decoded = image if own else decode_image(image).image.convert("RGB")
-                    pixels = processor(decoded, return_tensors="np")["pixel_values"]
+                    return {spec["name"]: to_pixels(image)}
             except RequestError:
                 raise
             except DataError as error:
@@ -103,26 +95,18 @@ class BodyReader:
             except Exception as error:  # Pillow's readers raise various errors
                 known = ", ".join(_FORMATS)
                 raise bad_request(f"the body is no picture that can be read; known are {known}") from error
-            return {spec["name"]: np.asarray(pixels)}
 
         return prepare
 
     def _load_tokenizer(self) -> Callable[[str, bytes], dict[str, np.ndarray]]:
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(self._model.folder)
-        names = {spec["name"] for spec in self._model.inputs}
-        fixed = next(spec["shape"][0] for spec in self._model.inputs if spec["name"] == "input_ids")
-        padding: dict[str, Any] = {"padding": True}
-        if isinstance(fixed, int):
-            padding = {"padding": "max_length", "max_length": fixed}
+        prepare_texts = TextPreparation(self._model.folder, self._model.inputs, self._model.max_tokens)
 
         def prepare(kind: str, body: bytes) -> dict[str, np.ndarray]:
-            encoded = tokenizer(self._texts(kind, body), return_tensors="np", **padding)
-            limit = fixed if isinstance(fixed, int) else self._model.max_tokens
-            if limit is not None and (longest := encoded["input_ids"].shape[1]) > limit:
+            tokens = prepare_texts.tokenize(self._texts(kind, body))
+            limit, longest = prepare_texts.limit, max(map(len, tokens["input_ids"]))
+            if limit is not None and longest > limit:
                 raise bad_request(f"a text has {longest} tokens, and the model takes at most {limit}; shorten it")
-            return {name: np.asarray(value) for name, value in encoded.items() if name in names}
+            return prepare_texts.pad(tokens)
 
         return prepare
 
