@@ -2,12 +2,16 @@
 
 import documents
 import numpy as np
+import pytest
 import sentences  # noqa: E402  (the world of words lies beside the other tests)
 import tiny  # noqa: E402
 from http_server import running
+from pyarrow import parquet
 from transformers import pipeline
 
 from dynamic_exit import DynamicExitModelForSequenceClassification, load_runner
+from dynamic_exit.errors import DataError
+from dynamic_exit.prediction import PredictionOptions, predict
 from dynamic_exit.serving import ServedFolder
 
 
@@ -48,3 +52,37 @@ def test_text_goes_in_and_the_measured_accuracy_comes_out(tmp_path):
             (b"x", "image/png", 415),
         ):
             assert server.client.call("POST", "/classify", body, {"Content-Type": kind}).status == status
+    check_predictions(tmp_path, tmp_path / "kept", texts)
+
+
+def check_predictions(path, folder, texts):
+    """Texts in files are answered as those in memory; files that cannot be used are refused with nothing written."""
+    output, alone = path / "out.parquet", load_runner(folder)
+    summary = predict(folder, path / "texts" / "dev.jsonl", output, PredictionOptions(shard_rows=100, batch_size=100))
+    found = parquet.ParquetFile(output).read().to_pydict()
+    labels, stages = [], []
+    for start in range(0, len(texts), 100):
+        encoded = sentences.tokenizer()(list(texts[start : start + 100]), padding=True, return_tensors="np")
+        answers = alone(**{name: encoded[name] for name in alone.input_names})
+        labels += answers.logits.argmax(1).tolist()
+        stages += [(*alone.stages, "final")[index] for index in answers.exit_index]
+    assert (summary.rows, found["key"]) == (len(texts), list(range(len(texts))))
+    assert (found["label_index"], found["stage"]) == (labels, stages)
+    (path / "plain.csv").write_text("\n".join(texts[:7]) + "\n")
+    options = PredictionOptions(columns=(0,), overwrite=True)
+    assert predict(folder, path / "plain.csv", output, options).rows == 7
+    assert parquet.ParquetFile(output).read()["label_index"].to_pylist() == labels[:7]
+    (path / "long.jsonl").write_text(f'{{"sentence": "{"nice " * 500}"}}\n')
+    assert predict(folder, path / "long.jsonl", output, PredictionOptions(overwrite=True)).rows == 1, "it is cut"
+    (path / "workbook.csv").write_bytes(b"PK\x03\x04rest")
+    (path / "empty.csv").write_text("sentence\n")
+    (path / "null.jsonl").write_text('{"sentence": "nice"}\n{"sentence": null}\n')
+    for name, columns, said in (
+        ("workbook.csv", None, "it is a ZIP archive, as Excel workbooks are; save it as CSV in UTF-8$"),
+        ("empty.csv", None, "^the data hold no rows; there is nothing to answer$"),
+        ("null.jsonl", None, "has null as 'sentence' in line 2, which is no text; leave the line out$"),
+        ("null.jsonl", ("review",), r"has no column 'review' in line 1 \(there: sentence\); set --column$"),
+    ):
+        with pytest.raises(DataError, match=said):
+            predict(folder, path / name, path / "none", PredictionOptions(columns=columns))
+        assert not (path / "none").exists()

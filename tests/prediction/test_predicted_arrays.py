@@ -13,7 +13,7 @@ import tiny
 from pyarrow import parquet
 
 from dynamic_exit import load_runner
-from dynamic_exit.errors import DataError, DynamicExitError, OutputError
+from dynamic_exit.errors import ArgumentError, DataError, DynamicExitError, OutputError
 from dynamic_exit.prediction import PredictionOptions, predict
 
 COLUMNS = ["key", "prediction", "label_index", "confidence", "stage", "error"]
@@ -266,6 +266,12 @@ def test_data_of_another_kind_are_refused(ran, tmp_path, command, name, said):
     code, _, err = command("predict", ran.folder, tmp_path / name, "--output", tmp_path / "out.parquet")
     assert code == 2
     assert err.startswith("dynamic-exit: " + said.format(d=tmp_path / name, f=ran.folder)), err
+
+
+def test_numbers_that_are_too_small_are_refused():
+    for options in ({"batch_size": 0}, {"shard_rows": 0}, {"max_bad": -1}):
+        with pytest.raises(ArgumentError, match=f"^{next(iter(options))} must be at least "):
+            PredictionOptions(**options)
 
 
 def test_columns_are_names_or_numbers(ran, data, tmp_path, command):

@@ -1,4 +1,4 @@
-"""Pictures in folders, answered through the folder's own processor; texts are in integration_tests/test_text_served.py."""
+"""Pictures in folders, answered through the folder's own processor (texts: integration_tests/test_text_served.py)."""
 
 import shutil
 
@@ -48,9 +48,9 @@ def pictures(tmp_path):
 
 def test_nested_pictures_are_answered_as_their_pixels_are(folder, pictures, tmp_path, command):
     data, pixels = pictures
-    code, _, err = command("predict", folder, data, "--output", tmp_path / "out.parquet", "--batch-size", 4)
+    code, _, err = command("predict", folder, data, "--output", tmp_path / "out.parquet")
     assert code == 0, err
-    assert f"note: 1 files that are no pictures are left out, such as '{data}/labels.csv'" in err
+    assert f"note: left out is '{data}/labels.csv', which is no picture" in err
     found = parquet.ParquetFile(tmp_path / "out.parquet").read().to_pydict()
     assert found["key"] == ["a.png", "b/c.png", "b/d/e.png", "b.png", "linked/f.png", "z z/ü.png"]
     runner = load_runner(folder)

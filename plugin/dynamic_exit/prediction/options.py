@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ..core.batching import DEFAULT_BATCH_SIZE
+from ..errors import ArgumentError
 
 #: Rows in a shard: what an interrupted run loses at most.
 SHARD_ROWS = 10_000
@@ -19,6 +20,9 @@ class PredictionOptions:
         max_bad: Rows that may be left without an answer, as no input can be made of them or it is not finite.
         columns: Columns of a text, and of a second one that belongs to it; None are those of the folder's recipe.
         overwrite: Whether a finished output is replaced, and parts of another run are removed.
+
+    Raises:
+        ArgumentError: A number is too small.
     """
 
     operating_point: str | None = None
@@ -27,6 +31,11 @@ class PredictionOptions:
     max_bad: int = 0
     columns: tuple[str | int, ...] | None = None
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("shard_rows", 1), ("max_bad", 0)):
+            if (value := getattr(self, name)) < least:
+                raise ArgumentError(f"{name} must be at least {least}; got {value}")
 
 
 #: What holds where nothing is said.

@@ -72,7 +72,9 @@ class PictureRows:
             stamps.append(f"{_key(paths[-1])} {stat.st_size} {stat.st_mtime_ns}" if stat else _key(paths[-1]))
         if not paths:
             raise DataError(f"folder '{self._folder}' holds no pictures; check the path")
-        if others:
+        if len(others) == 1:
+            logger.info(f"note: left out is '{others[0]}', which is no picture")
+        elif others:
             logger.info(f"note: {len(others)} files that are no pictures are left out, such as '{others[0]}'")
         return paths, digest(stamps)
 
