@@ -77,7 +77,10 @@ def check_predictions(path, folder, texts):
     (path / "workbook.csv").write_bytes(b"PK\x03\x04rest")
     (path / "empty.csv").write_text("sentence\n")
     (path / "null.jsonl").write_text('{"sentence": "nice"}\n{"sentence": null}\n')
+    tokens = {name: np.full((2, 5), 1 + 998 * (name == "input_ids")) for name in alone.input_names}
+    np.savez(path / "tokens.npz", **tokens)
     for name, columns, said in (
+        ("tokens.npz", None, "^the model cannot take the values of rows 0 to 1: "),
         ("workbook.csv", None, "it is a ZIP archive, as Excel workbooks are; save it as CSV in UTF-8$"),
         ("empty.csv", None, "^the data hold no rows; there is nothing to answer$"),
         ("null.jsonl", None, "has null as 'sentence' in line 2, which is no text; leave the line out$"),

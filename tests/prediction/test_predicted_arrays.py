@@ -5,6 +5,7 @@ import re
 import resource
 import shutil
 import signal
+import sys
 
 import fork_server
 import numpy as np
@@ -281,3 +282,9 @@ def test_columns_are_names_or_numbers(ran, data, tmp_path, command):
     ):
         code, _, err = command("predict", ran.folder, data, "--output", tmp_path / "out", *given)
         assert (code, err) == (2, f"dynamic-exit: {said}\n")
+
+
+def test_without_pyarrow_the_extra_is_named(ran, data, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(OutputError, match="^predictions are written by pyarrow, .*; install the extra `datasets`$"):
+        predict(ran.folder, data, tmp_path / "out.parquet")

@@ -16,11 +16,11 @@ import numpy as np
 
 from ..artifact.folder import POINTS_FILE, PROCESSOR_FILE
 from ..artifact.manifest import CONFIG_FILE
-from ..artifact.standalone import DynamicExitRunner, load_runner
+from ..artifact.standalone import Answers, DynamicExitRunner, load_runner
 from ..chain.names import FINAL
 from ..core import signals
 from ..core.hashing import digest, file_fingerprint
-from ..errors import DataError, OutputError
+from ..errors import DataError, OutputError, first_line
 from .options import DEFAULTS, PredictionOptions
 from .rows import Row, RowRequest, RowSource, open_rows
 from .shards import Shards
@@ -168,7 +168,7 @@ class _Prediction:
         labels, stages = np.zeros(len(batch), np.int64), np.zeros(len(batch), np.int64)
         confidence = np.zeros(len(batch), np.float32)
         if len(places):
-            logits, stages[places], confidence[places] = self._model(thresholds=None, **prepared.inputs)
+            logits, stages[places], confidence[places] = self._run(batch, prepared.inputs)
             labels[places] = logits.argmax(axis=1)
         for place in np.flatnonzero(np.isnan(confidence)).tolist():
             errors[place] = f"row {batch[place].key}: {_NOT_FINITE}"
@@ -177,6 +177,17 @@ class _Prediction:
             self._summary.bad += 1
             self._check_bad(error)
         return self._table(batch, labels, stages, confidence, errors)
+
+    def _run(self, batch: Sequence[Row], inputs: dict[str, np.ndarray]) -> Answers:
+        """Call the model on the inputs of a batch."""
+        try:
+            return self._model(thresholds=None, **inputs)
+        except Exception as error:
+            if type(error).__name__ != "InvalidArgument":  # of onnxruntime, such as a token that is in no table
+                raise
+            raise DataError(
+                f"the model cannot take the values of rows {batch[0].key} to {batch[-1].key}: {first_line(error)}"
+            ) from error
 
     def _check_bad(self, said: str) -> None:
         """Refuse one bad row too many."""
