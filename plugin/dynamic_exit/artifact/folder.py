@@ -237,6 +237,7 @@ def check_files(folder: Path, manifest: Manifest, needed: Iterable[str]) -> None
         ExportError: A file is missing or altered, or a model has no checksum though the version of the folder has.
     """
     needed, checksums = [*needed], manifest.checksums
+    names = check_inside(folder, (*needed, *checksums))
     unchecked = [name for name in needed if name not in checksums and name != POINTS_FILE]
     if unchecked and manifest.version > 1:
         raise ExportError(
@@ -249,7 +250,7 @@ def check_files(folder: Path, manifest: Manifest, needed: Iterable[str]) -> None
             "export it anew",
             stacklevel=2,
         )
-    for name in check_inside(folder, (*needed, *checksums)):
+    for name in names:
         if not (folder / name).is_file():
             raise missing_file(folder, name)
     for name, expected in checksums.items():
@@ -258,7 +259,7 @@ def check_files(folder: Path, manifest: Manifest, needed: Iterable[str]) -> None
                 f"'{folder / name}' is not the file that was exported: its checksum differs from that in config.json; "
                 "download or export it anew"
             )
-    for name in dict.fromkeys((*needed, *checksums)):
+    for name in dict.fromkeys(names):
         check_content(folder / name)
 
 
