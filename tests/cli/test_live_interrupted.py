@@ -20,6 +20,9 @@ def _start(width, *arguments):
     """Run the command in a terminal of its own; return its process and the terminal's other end."""
     terminal, inside = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    flags = termios.tcgetattr(inside)
+    flags[3] |= termios.NOFLSH  # else Ctrl-C drops what is written and not read yet, in the middle of a frame
+    termios.tcsetattr(inside, termios.TCSANOW, flags)
     environment = {**os.environ, "PYTHONPATH": str(PLUGIN), "OMP_NUM_THREADS": "1", "TERM": "xterm"}
     for name in ("NO_COLOR", "COLUMNS"):
         environment.pop(name, None)
