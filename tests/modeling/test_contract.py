@@ -210,6 +210,11 @@ MISSING = "folder '/nowhere/at/all' does not exist; give a folder that `dynamic-
         (lambda m: m(labels=IDS), ValueError, "the model takes the inputs input_ids, attention_mask; got none"),
         (lambda m: m(IDS, thresholds=[0.1, 0.2]), ValueError, ""),
         (lambda m: m.set_operating_point("x"), ValueError, "there is no operating point 'x'; known are: "),
+        (
+            lambda m: m.set_operating_point(max_acuracy_drop=0.01),
+            TypeError,
+            "set_operating_point has no argument 'max_acuracy_drop'; did you mean 'max_accuracy_drop'?",
+        ),
         (lambda m: m.to("cuda"), ValueError, "device 'cuda' cannot be chosen here; load the model with provider="),
         (lambda m: m.to(0), ValueError, "device '0' cannot be chosen here; load the model with provider="),
         (lambda m: m.to(device=torch.device("cuda", 1)), ValueError, "device 'cuda:1' cannot be chosen here; "),

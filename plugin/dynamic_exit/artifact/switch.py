@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..chain.thresholds import check_thresholds
-from ..errors import ExportError, OperatingPointError
+from ..errors import ArgumentError, ExportError, OperatingPointError, nearest
 from ..points.operating_point import BACKBONE, OperatingPoint, OperatingPoints, point_thresholds
 from .file_runner import Runner
 from .manifest import CONFIG_FILE
@@ -98,7 +98,12 @@ class SwitchesOperatingPoints:
         return self._switch.active[1].copy()
 
     def set_operating_point(
-        self, name: str | None = None, *, max_accuracy_drop: float | None = None, budget: float | None = None
+        self,
+        name: str | None = None,
+        *,
+        max_accuracy_drop: float | None = None,
+        budget: float | None = None,
+        **unknown: object,
     ) -> OperatingPoint:
         """Switch to another operating point, without reloading; safe while other threads call the model.
 
@@ -107,11 +112,16 @@ class SwitchesOperatingPoints:
             max_accuracy_drop: Chooses the cheapest point that was tuned for at most this drop (a share), else the
                 cheapest with a guarantee for at most this drop. Drops measured for the report do not count.
             budget: Chooses the most accurate point whose measured cost is at most this share of the backbone's.
+            **unknown: Refused by name.
 
         Returns:
             The new operating point.
 
         Raises:
+            ArgumentError: An argument is unknown.
             OperatingPointError: Not exactly one argument, or no point satisfies it.
         """
+        for each in unknown:
+            known = ("name", "max_accuracy_drop", "budget")
+            raise ArgumentError(f"set_operating_point has no argument '{each}'; {nearest(each, known)}")
         return self._switch.set(name, max_accuracy_drop=max_accuracy_drop, budget=budget)
