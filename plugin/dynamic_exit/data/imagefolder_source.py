@@ -8,14 +8,13 @@ import numpy as np
 
 from ..errors import DataError, nearest
 from ..images import ImageDecoder, ImageFile, ImageReading, is_image_name
+from ..images.ignored import IGNORED_PREFIXES
 from ..recipe.data import DataKind, DataSource
 from ..sources.class_names import ClassNames, sort_class_names
 from ..sources.spelling import Note, unify_names
 from .groups import refuse_groups
 from .reader import ReadRequest, SplitReader, find_path
 
-# prefixes of folders that operating systems and tools create
-_IGNORED_PREFIXES = (".", "@")
 _WHAT = "class folder"
 
 
@@ -96,7 +95,7 @@ class ImageFolderReader:
         hidden = {each.name for name in folders for each in (self.path / name).iterdir() if each.is_dir()}
         hidden -= {each for classes in folders.values() for found in classes.values() for each in found}
         empty = set().union(*folders.values()) - every - set(known.names if known else ())
-        kinds = {f"which begin with {' or '.join(_IGNORED_PREFIXES)}": hidden, "which are empty": empty}
+        kinds = {f"which begin with {' or '.join(IGNORED_PREFIXES)}": hidden, "which are empty": empty}
         skipped = [f"{', '.join(sorted(names))}, {why}" for why, names in kinds.items() if names]
         if skipped:
             self.note(f"no classes are the folders {'; '.join(skipped)}")
@@ -110,7 +109,7 @@ class ImageFolderReader:
 def _folders(path: Path, known: ClassNames | None) -> list[str]:
     """List the folders that may be classes."""
     names = sorted(entry.name for entry in path.iterdir() if entry.is_dir()) if path.is_dir() else []
-    return [name for name in names if not name.startswith(_IGNORED_PREFIXES) or (known and name in known.names)]
+    return [name for name in names if not name.startswith(IGNORED_PREFIXES) or (known and name in known.names)]
 
 
 def _group_by_class(

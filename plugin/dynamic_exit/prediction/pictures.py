@@ -14,13 +14,12 @@ from ..artifact.preparation import load_image_preparation
 from ..core.batching import map_in_threads
 from ..core.hashing import digest
 from ..errors import DataError, first_line
+from ..images.ignored import IGNORED_PREFIXES
 from .rows import Prepared, Row, RowRequest, RowSource, check_task, missing_package
 
 logger = logging.getLogger(__name__)
 
 WHAT = "a folder of pictures"
-# prefixes of folders that operating systems and tools create, and of hidden files
-_IGNORED_PREFIXES = (".", "@")
 
 
 def takes(data: Path) -> bool:
@@ -116,7 +115,7 @@ def _walk(folder: Path | str) -> Iterator[os.DirEntry[str]]:
         if entry.is_dir():
             # a link to a folder that it lies in would never end; what is there is listed already
             loops = entry.is_symlink() and Path(folder).resolve().is_relative_to(Path(entry.path).resolve())
-            if not (loops or entry.name.startswith(_IGNORED_PREFIXES)):
+            if not (loops or entry.name.startswith(IGNORED_PREFIXES)):
                 yield from _walk(entry.path)
         elif entry.is_file() or not os.path.exists(entry.path):  # a pipe would be waited for
             yield entry

@@ -6,10 +6,10 @@ from pathlib import Path
 from ...errors import DataError
 from ...images import ImageFile, is_image_name
 from ...images.files import read_size
+from ...images.ignored import IGNORED_PREFIXES
 from ..splits import check_counts, is_split_name
 from .base import DataRequest, FoundData
 
-_IGNORED_PREFIXES = (".", "@")
 # pictures whose sizes are looked at, spread over all
 _LOOKED_AT = 200
 
@@ -54,7 +54,7 @@ def find_images(request: DataRequest) -> FoundData | None:
 
 def _folders(path: Path) -> list[str]:
     names = sorted(each.name for each in path.iterdir() if each.is_dir()) if path.is_dir() else []
-    return [name for name in names if not name.startswith(_IGNORED_PREFIXES)]
+    return [name for name in names if not name.startswith(IGNORED_PREFIXES)]
 
 
 def _looks_like_splits(path: Path, folders: list[str]) -> bool:
