@@ -1,18 +1,23 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from instances import savers
+from instances import random_records, savers
 
 from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.errors import RecordsError
 from dynamic_exit.learning.posterior import learn_posterior
 from dynamic_exit.points.goal import Goal
+from dynamic_exit.points.goal_limits import goals_from_drops
 from dynamic_exit.records import Records, StageTable
 from dynamic_exit.records.risk import parse_risk
 from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.search.solver import Search
-from dynamic_exit.tuning.few_labels import settle_labels
+from dynamic_exit.tuning.few_labels import settle_labels, unused_warnings
 from dynamic_exit.tuning.optimizer import tune
+
+GOALS = [Goal(max_accuracy_drop=0.01)]
 
 
 def test_one_stage_that_is_calibrated_is_its_own_posterior():
@@ -85,3 +90,36 @@ def test_samples_without_labels_take_part_and_their_labels_do_not():
     assert made[0] == made[1] != made[2]
     with pytest.raises(RecordsError, match="the unlabelled records are of another chain: their stages are"):
         tune(records, other, goals, SearchOptions("none", unlabelled=savers(1, 100, count=2)))
+
+
+def test_what_samples_without_labels_join_keeps_its_risk_and_needs_no_groups():
+    records, further = savers(0, 500)._replace(groups=np.arange(500) % 2), savers(1, 100)
+    balanced = parse_risk("balanced_accuracy", 10).fit(records)
+    judged = learn_posterior(records.with_risk(balanced), further)
+    assert judged.risk is balanced and len(judged) == 600
+
+
+@pytest.mark.parametrize(
+    ("samples", "risk", "most", "reason"),
+    [
+        (600, "agreement", None, "the risk agreement needs no labels"),
+        (600, "accuracy", 0.05, "what classes or groups lose is counted on labels"),
+        (399, "accuracy", None, "400 samples with labels are needed to learn from, 399 are searched"),
+    ],
+)
+def test_samples_without_labels_that_take_no_part_are_told(samples, risk, most, reason):
+    options = SearchOptions("none", risk=parse_risk(risk, 10), unlabelled=savers(1, 50))
+    goals = goals_from_drops([0.01], risk, most)
+    warnings = tune(savers(0, samples), savers(2, 600), goals, options).warnings
+    assert f"the 50 samples without labels take no part in the search: {reason}" in warnings
+    assert unused_warnings(savers(0, samples), goals, replace(options, unlabelled=None), options) == []
+
+
+def test_many_labels_leave_little_noise_to_lower():
+    records = random_records(0, 20_001, 1)
+    (said,) = unused_warnings(records, GOALS, SearchOptions(unlabelled=records), SearchOptions(posterior=False))
+    assert said.endswith("with 20001 labels, of which 20000 are many, there is little noise to lower")
+    few, options = records.take(slice(500)), SearchOptions(unlabelled=records)
+    (said,) = unused_warnings(few, GOALS, options, SearchOptions(posterior=False))
+    assert said.endswith("on labels that are held out, labels alone are cheaper")
+    assert unused_warnings(few, GOALS, options, replace(options, posterior=True)) == []

@@ -1,5 +1,7 @@
 """Evidence that the user leaves open: the better one is found, ties stay plain, and what records lack is told."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from instances import savers
@@ -73,6 +75,19 @@ def test_records_that_keep_too_few_classes_are_told_with_how_many():
             "combine by mean and top1"
         )
     assert settle_evidence(few, GOALS, OPEN).fuse == Evidence("mean")
+
+
+def test_a_rule_is_not_searched_with_classes_that_other_records_lack():
+    full = savers(0, 300)
+    few = Records(**{**vars(full), "topk_classes": full.topk_classes[:, :, :3],
+                     "topk_probabilities": full.topk_probabilities[:, :, :3]})  # fmt: skip
+    product = Evidence("product", "margin")
+    for given, more in (((full, few), {}), ((full, full), {"unlabelled": few})):
+        with pytest.raises(TuningError, match="looks at the 5 most likely classes of a stage, the records keep 3"):
+            tune(*given, GOALS, SearchOptions(product, **more))
+        assert tune(*given, GOALS, replace(OPEN, **more)).points[0].fuse == "mean"
+    with pytest.raises(TuningError, match="the records keep 3"):
+        tune(full, full, GOALS, SearchOptions(product), guarantee_records=few, guarantee=0.9)
 
 
 def test_all_points_of_a_tuning_share_the_evidence_and_hold_the_powers_of_their_stages():

@@ -16,7 +16,7 @@ from dynamic_exit.records import Records
 from dynamic_exit.records.risk import parse_risk
 from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.search.table import thresholds_between
-from dynamic_exit.tuning.optimizer import optimize, tune
+from dynamic_exit.tuning.optimizer import front, optimize, tune
 
 LOSS = np.array([[0, 0.3, 1, 1], [0.1, 0, 0.5, 1], [1, 1, 0, 0.2], [0.7, 0.4, 0.1, 0]]).tolist()
 RISKS = ["top_2", "balanced_accuracy", "agreement", LOSS]
@@ -160,6 +160,32 @@ def test_classes_with_too_few_samples_are_told():
     made = tune(some, records, goals_from_drops([0.05], max_class_drop=0.05), SearchOptions("none"))
     (note,) = [each for each in made.warnings if "too few to show" in each]
     assert note.startswith("2 classes (0, 1) have fewer than 20 of the samples searched, too few to show")
+
+
+@pytest.mark.parametrize("absent", [3, 9])
+def test_a_class_without_samples_is_told_and_has_no_guarantee(absent):
+    records, other = savers(0, 2_000, count=1), savers(1, 2_000, count=1)
+    without = records.take(np.flatnonzero(records.labels != absent))
+    goals = goals_from_drops([0.05], max_class_drop=0.1)
+    said = f"class {absent} has none of the samples searched, and is not limited at all"
+    made = tune(without, other, goals, SearchOptions("none"), guarantee_records=without, guarantee=0.9)
+    assert made.warnings == (said, f"accuracy-drop-5%: no guarantee, no calibration sample is of class {absent}")
+    assert made.points[0].guarantee is None
+    made = tune(without, other, goals, SearchOptions("none"), guarantee_records=other, guarantee=0.9)
+    assert made.warnings[0] == said
+    # groups are those that samples have
+    halves = [each._replace(groups=np.arange(len(each)) % 2) for each in (without, other)]
+    assert tune(*halves, goals, SearchOptions("none"), guarantee_records=halves[1], guarantee=0.9).points[0].guarantee
+
+
+def test_the_risk_of_the_options_judges_records_that_none_judges_yet():
+    records, risk = savers(0, 300, count=1), parse_risk((0.1 - 0.1 * np.eye(10)).tolist(), 10)
+    options, goals = SearchOptions("none", risk=risk), [Goal(max_risk_increase=0.02)]
+    assert optimize(records, goals, options) == optimize(records.with_risk(risk), goals, options)
+    assert front(records, 5, options) == front(records.with_risk(risk), 5, options)
+    assert optimize(records, goals, options, crossfit=False) != optimize(
+        records, goals, SearchOptions("none"), crossfit=False
+    )
 
 
 def test_a_guarantee_may_be_relative_to_another_model():

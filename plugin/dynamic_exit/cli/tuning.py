@@ -64,8 +64,8 @@ def tune(
         check_plot(plot)
     with progress.log():
         table, others = Records.read(records), Records.read(search.report) if search.report else None
-        risk = parse_risk(goals.risk, max(each.classes for each in (table, others) if each))
         further = Records.read(search.unlabelled) if search.unlabelled else None
+        risk = parse_risk(goals.risk, max(each.classes for each in (table, others, further) if each))
         evidence = Evidence(search.fuse, search.confidence)
         options = SearchOptions(evidence, search.max_savers, search.seed, risk=risk, unlabelled=further)
         points = tune_file(

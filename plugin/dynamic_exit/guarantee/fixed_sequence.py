@@ -105,7 +105,9 @@ def _limits(
     yield _Limit("", allowed, count_losses(records, configuration), expected.discordance, scale)
     if max_class_drop is not None:
         what, found = "class" if records.groups is None else "group", group_losses(records, configuration)
-        for group in sorted({*found, *expected.by_group}):
+        # a class that no sample is of may lose anything; which groups there are, samples alone say
+        classes = range(records.classes) if records.groups is None else ()
+        for group in sorted({*found, *expected.by_group, *classes}):
             losses = Losses.of(found.get(group, np.empty(0)))
             share = expected.by_group.get(group, DISCORDANCE)
             yield _Limit(f" of {what} {group}", max_class_drop, losses, share, 1.0)

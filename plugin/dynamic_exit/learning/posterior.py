@@ -5,6 +5,8 @@ stages say of the sample, has much less of it, and does not need the label: a lo
 weight each, fitted by maximum likelihood (a conditional logit) on the samples that have labels.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..records import Records
@@ -29,7 +31,8 @@ def learn_posterior(records: Records, further: Records | None = None) -> Records
         further: Samples of the same stages whose labels are not looked at, joined to the others.
 
     Returns:
-        Records of all samples; evaluations of them are estimates.
+        Records of all samples, judged as the first; without groups where there are further ones. Evaluations of them are
+        estimates.
     """
     labels = np.asarray(records.labels)
     classes, features = _likely_classes(records)
@@ -38,7 +41,9 @@ def learn_posterior(records: Records, further: Records | None = None) -> Records
     if further is not None:
         more, more_features = _likely_classes(further)
         classes, features = np.concatenate([classes, more]), np.concatenate([features, more_features])
-        records = Records.join([records, further], along="samples")
+        # groups are for limits, which are counted on labels
+        parts = [each if each.groups is None else replace(each, groups=None) for each in (records, further)]
+        records = Records.join(parts, along="samples").with_risk(records.risk)
     return records.with_posterior(classes, _probabilities(features, weights).astype(np.float32))
 
 

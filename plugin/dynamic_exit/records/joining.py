@@ -1,11 +1,27 @@
-"""Records joined along samples or along stages."""
+"""Records joined along samples or along stages, and made alike in how many classes they keep."""
 
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ..errors import RecordsError
 from .records import Records
+
+logger = logging.getLogger(__name__)
+
+
+def keep_as_many(records: Records, kept: int) -> Records:
+    """Return records that keep no more than so many classes: evidence of more would not be that of others."""
+    if records.kept <= kept:
+        return records
+    logger.info(f"searched with {kept} of {records.kept} kept classes, as many as all records keep")
+    return replace(
+        records,
+        topk_classes=records.topk_classes[:, :, :kept],
+        topk_probabilities=records.topk_probabilities[:, :, :kept],
+    )
 
 
 def join_samples(parts: Sequence[Records]) -> Records:

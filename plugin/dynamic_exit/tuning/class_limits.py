@@ -102,24 +102,40 @@ class ClassLimits:
                 self._known += self._fit(stages, chain, goal.allowed_drop, spare)
         return [self._cheapest(goal.allowed_drop, spare) for goal, spare in zip(goals, caution, strict=True)]
 
-    def shortage(self) -> str | None:
-        """Say which groups have too few samples to show that they lose little; None if all have enough.
+    def shortages(self) -> list[str]:
+        """Say which classes or groups have no sample, and which too few to show that they lose little.
 
         A group of n samples of which none is lost may lose 1 / n by the standard error of one more.
+
+        Returns:
+            At most one sentence of each kind.
         """
-        counts = np.bincount(self._groups)
-        few = np.flatnonzero(CAUTION / self._sizes > self.most)
-        if self.most == 0 or not len(few):
-            return None
-        what = ("class", "classes") if self.records.groups is None else ("group", "groups")
-        names = ", ".join(map(str, few[:5])) + (", ..." if len(few) > 5 else "")
-        have = f"{what[0]} {names} has" if len(few) == 1 else f"{len(few)} {what[1]} ({names}) have"
-        absent = int((counts[few] == 0).sum())
-        return (
-            f"{have} fewer than {int(np.ceil(CAUTION / self.most))} of the samples searched, too few to show that they "
-            f"lose at most {100 * self.most:g} points"
-            + (f"; {absent} of them have none, and are not limited at all" if absent else "")
-        )
+        # classes that no sample is of are known by the answers, groups are not
+        classes = self.records.classes if self.records.groups is None else 0
+        counts = np.bincount(self._groups, minlength=classes)
+        absent, few = counts == 0, (counts > 0) & (CAUTION > self.most * counts) & (self.most > 0)
+        found = []
+        if absent.any():
+            named, many = self._named(absent), absent.sum() > 1
+            found.append(
+                f"{named} {'have' if many else 'has'} none of the samples searched, and {'are' if many else 'is'} not "
+                "limited at all"
+            )
+        if few.any():
+            found.append(
+                f"{self._named(few)} {'have' if few.sum() > 1 else 'has'} fewer than "
+                f"{int(np.ceil(CAUTION / self.most))} of the samples searched, too few to show that they lose at most "
+                f"{100 * self.most:g} points"
+            )
+        return found
+
+    def _named(self, which: np.ndarray) -> str:
+        """Return "class 3" or "2 classes (3, 9)" for the groups of a mask (G,)."""
+        places = np.flatnonzero(which)
+        one, several = ("class", "classes") if self.records.groups is None else ("group", "groups")
+        if len(places) == 1:
+            return f"{one} {places[0]}"
+        return f"{len(places)} {several} ({', '.join(map(str, places[:5]))}{', ...' if len(places) > 5 else ''})"
 
     def _add_chains(self, goals: Sequence[Goal]) -> None:
         error = np.sqrt(_DISCORDANCE / len(self.records))

@@ -35,17 +35,45 @@ def settle_labels(records: Records, goals: Sequence[Goal], options: SearchOption
     """
     if options.posterior is not None:
         return options
-    labels = int((np.asarray(records.labels) >= 0).sum())
-    able = (
-        _MIN_SAMPLES <= labels <= _MAX_SAMPLES
-        and len(records.stages) > 1
-        and options.risk.needs_labels
-        and records.reference is None
-        and all(goal.max_class_drop is None for goal in goals)
-    )
+    able = not _obstacle(records, goals, options)
     probable, exact = replace(options, posterior=True, unlabelled=None), replace(options, posterior=False)
     posterior = able and compare(records, goals, exact, probable).likely >= 0
     if able:
         further = "" if options.unlabelled is None else f" and {len(options.unlabelled)} samples without labels"
         logger.info(f"searched: {'what all stages say' + further if posterior else 'labels'}")
     return replace(options, posterior=posterior)
+
+
+def unused_warnings(
+    records: Records, goals: Sequence[Goal], options: SearchOptions, settled: SearchOptions
+) -> list[str]:
+    """Return why samples without labels that were given take no part, at most one sentence.
+
+    Args:
+        records: The samples to search on.
+        goals: What to reach.
+        options: Of the search, as given.
+        settled: What `settle_labels` made of them.
+    """
+    if options.unlabelled is None or settled.posterior:
+        return []
+    reason = _obstacle(records, goals, options) or "on labels that are held out, labels alone are cheaper"
+    return [f"the {len(options.unlabelled)} samples without labels take no part in the search: {reason}"]
+
+
+def _obstacle(records: Records, goals: Sequence[Goal], options: SearchOptions) -> str:
+    """Return why probabilities cannot stand in for labels; empty if they can."""
+    labels = int((np.asarray(records.labels) >= 0).sum())
+    if not options.risk.needs_labels:
+        return f"the risk {options.risk.name} needs no labels"
+    if any(goal.max_class_drop is not None for goal in goals):
+        return "what classes or groups lose is counted on labels"
+    if records.reference is not None:
+        return "drops are relative to another model"
+    if len(records.stages) < 2:
+        return "there is one stage alone"
+    if labels < _MIN_SAMPLES:
+        return f"{_MIN_SAMPLES} samples with labels are needed to learn from, {labels} are searched"
+    if labels > _MAX_SAMPLES:
+        return f"with {labels} labels, of which {_MAX_SAMPLES} are many, there is little noise to lower"
+    return ""

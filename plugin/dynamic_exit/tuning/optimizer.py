@@ -14,6 +14,7 @@ from ..points.goal_limits import goals_from_drops
 from ..points.operating_point import OperatingPoint, OperatingPoints
 from ..points.parts import Baseline
 from ..records import Records
+from ..records.joining import keep_as_many
 from ..records.splits import check_same_chain, check_tunable, part_records
 from ..search.beam import shortlist
 from ..search.options import SearchOptions
@@ -22,7 +23,7 @@ from .choice import Choice, run_with_margin, shortage_warnings
 from .class_limits import CAUTION, ClassLimits
 from .evidence_choice import settle_evidence, unlearned_warnings
 from .exit_selection import drop_unhelpful_exits
-from .few_labels import settle_labels
+from .few_labels import settle_labels, unused_warnings
 from .optimism import estimate_optimism
 
 DEFAULT_DROPS = (0.0, 0.005, 0.01)
@@ -52,10 +53,18 @@ def optimize(
         TuningError: No configuration meets a goal.
     """
     if crossfit:
-        return [choice.configuration for choice in _search(records, goals, options).choices]
+        return [choice.configuration for choice in _search(_judged(records, options), goals, options).choices]
+    records = _judged(records, options)
     options = settle_evidence(records, goals, options)
     search = Search(shortlist(records, goals, options), options)
     return [choice.configuration for choice in _reach(search, goals, [0.0] * len(goals))]
+
+
+def _judged(records: Records, options: SearchOptions) -> Records:
+    """Return records judged by the risk of the options, as they are if they are judged by one already."""
+    if records.risk.name != SearchOptions.risk.name:
+        return records
+    return records.with_risk(options.risk.fit(records))
 
 
 @dataclass(frozen=True)
@@ -64,18 +73,23 @@ class _CrossfitSearch:
     optimism: list[float]
     choices: list[Choice]
     limits: ClassLimits | None
+    warnings: list[str]
 
 
 def _search(records: Records, goals: Sequence[Goal], options: SearchOptions) -> _CrossfitSearch:
+    given = options
     options = settle_evidence(records, goals, options)
     records = shortlist(records, goals, options)
     records = drop_unhelpful_exits(records, goals, options)
     options = settle_labels(records, goals, options)
+    warnings = unused_warnings(records, goals, given, options)
     search = Search(options.samples_of(records), options)
     optimism = estimate_optimism(records, goals, options)
     choices = _reach(search, goals, optimism)
     limits = _class_limits(search, goals)
-    return _CrossfitSearch(search, optimism, _limited(limits, goals, choices) if limits else choices, limits)
+    choices = _limited(limits, goals, choices) if limits else choices
+    warnings += shortage_warnings(search, goals, choices)
+    return _CrossfitSearch(search, optimism, choices, limits, warnings + (limits.shortages() if limits else []))
 
 
 def _class_limits(search: Search, goals: Sequence[Goal]) -> ClassLimits | None:
@@ -125,6 +139,7 @@ def front(records: Records, points: int = 50, options: SearchOptions = DEFAULT_O
     """
     if points < 2:
         raise TuningError(f"a front has at least 2 points; got {points}")
+    records = _judged(records, options)
     options = settle_evidence(records, goals_from_drops(DEFAULT_DROPS), options)
     search = Search(records, options)
     return [search.configuration(found) for found in search.front(points)]
@@ -164,13 +179,13 @@ def tune(
     check_tunable(search_records)
     if options.unlabelled is not None:
         check_same_chain(search_records, options.unlabelled, "the unlabelled records")
+    others = filter(None, (options.unlabelled, guarantee_records, report_records))
+    search_records = keep_as_many(search_records, min(each.kept for each in others))
     risk = options.risk.fit(search_records)
     search_records = search_records.with_risk(risk)
     found = _search(search_records, goals, options)
     certificates = [Certificate(choice.configuration, None, "") for choice in found.choices]
-    warnings = unlearned_warnings(search_records, options.fuse)
-    warnings += shortage_warnings(found.search, goals, found.choices)
-    warnings += filter(None, [found.limits.shortage()] if found.limits else [])
+    warnings = unlearned_warnings(search_records, options.fuse) + found.warnings
     places = [place for place, goal in enumerate(goals) if goal.budget is None]
     if guarantee is not None and guarantee_records is not None and places:
         plain = [found.choices[place].configuration for place in places]
