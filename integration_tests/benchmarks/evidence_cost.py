@@ -3,7 +3,7 @@
     python integration_tests/benchmarks/evidence_cost.py [--batch 64] [--rounds 30] [--time-limit 60]
 
 Random weights, seed 0, one thread, processor time: for each chain of a saver and a backbone its two stages are timed in
-turn with the nodes that make evidence and confidence of their logits, softmax included, as `onnx/stitch.py` writes them.
+turn with the nodes that make evidence and confidence of their logits, softmax included, as in a stitched file.
 The columns are medians: milliseconds of both stages' evidence for a whole batch, its share of both stages' time, and
 the share of the saver's evidence in the saver's own time, which is all that a sample pays that leaves there.
 Bar: 2 % of the stages' time at batch 64.

@@ -31,8 +31,8 @@ def learn_posterior(records: Records, further: Records | None = None) -> Records
         further: Samples of the same stages whose labels are not looked at, joined to the others.
 
     Returns:
-        Records of all samples, judged as the first; without groups where there are further ones. Evaluations of them are
-        estimates.
+        Records of all samples, judged as the first, without groups where there are further ones. Evaluations of them
+        are estimates.
     """
     labels = np.asarray(records.labels)
     classes, features = _likely_classes(records)
