@@ -164,6 +164,7 @@ def test_a_run_keeps_groups_in_its_records_and_limits_them(tmp_path):
     path = tiny.build(
         tmp_path,
         data__groups="site",
+        data__splits__unlabelled="unlabelled",
         quantization=None,
         dynamic_exit__early_exit=None,
         dynamic_exit__tuning={"max_accuracy_drop": 0.1, "max_class_drop": 0.1},
@@ -172,11 +173,14 @@ def test_a_run_keeps_groups_in_its_records_and_limits_them(tmp_path):
         inputs, labels = tiny.samples(split)
         site = np.where(np.arange(len(labels)) % 3, "day", "night")
         np.savez(tmp_path / "data" / f"{split}.npz", inputs=inputs, labels=labels, site=site)
+    inputs, labels = tiny.draw(90, 7)
+    np.savez(tmp_path / "data" / "unlabelled.npz", inputs=inputs, labels=labels, site=np.full(90, "day"))
     run(read_recipe(path))
     records = Records.read(tmp_path / "out" / "records.npz")
     assert np.array_equal(records.groups, (np.arange(len(records)) % 3 == 0).astype(np.int64))
     said = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "groups of samples by &#39;site&#39;: 0 is &#39;day&#39;, 1 is &#39;night&#39;" in said
+    assert "the 90 samples without labels take no part in the search: what classes or groups lose is counted" in said
     goal = json.loads((tmp_path / "out" / "metrics.json").read_text())["rows"][-1]["goal"]
     assert (
         goal["limited"].startswith("group ") and goal["limited_drop"] <= 0.1 + 2 * goal["limited_drop_standard_error"]

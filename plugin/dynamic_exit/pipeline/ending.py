@@ -25,9 +25,13 @@ def end_at(recorded: RecordedBuild, name: str, before: Sequence[str]) -> Recorde
         name: As for `StageSet.end_at`.
         before: Names of the stages that remain before it.
     """
-    build, *splits = recorded
-    shorter = [_records(records, name, before) for records in splits]
-    return RecordedBuild(replace(build, stages=build.stages.end_at(name, before)), *shorter)
+    build, calibration, test, unlabelled = recorded
+    return RecordedBuild(
+        replace(build, stages=build.stages.end_at(name, before)),
+        _records(calibration, name, before),
+        _records(test, name, before),
+        None if unlabelled is None else _records(unlabelled, name, before),
+    )
 
 
 def _records(records: Records, name: str, before: Sequence[str]) -> Records:
@@ -63,7 +67,7 @@ def drop_unreached(recorded: RecordedBuild, points: OperatingPoints) -> tuple[Re
         The model that ends at that stage, and the points with their figures on the test samples there, relative to the
         whole backbone; both unchanged if some sample gets to the end, or the chain cannot end where none goes on.
     """
-    build, calibration, test = recorded
+    build, calibration, test, _ = recorded
     rates = [evaluate(calibration, point.configuration).exit_rates for point in points.points]
     left = [max(each.get(stage, 0.0) for each in rates) for stage in calibration.stages]
     last = max(index for index, rate in enumerate(left) if rate > 0)

@@ -72,7 +72,7 @@ def collect_metrics(
         search: The static search that found it; None if there was none.
         seconds: What the run took so far.
     """
-    build, calibration, test = recorded
+    build, calibration, test, _ = recorded
     run_inputs, points, measured = build.run_inputs, model.points, model.measured
     effect = None if search else static_pass_effect(run_inputs)
     checks = check_drops(points, model.test, reference=test.topk_classes[-1, :, 0] == test.labelled_truth)

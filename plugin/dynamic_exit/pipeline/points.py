@@ -16,9 +16,10 @@ def judged(recorded: RecordedBuild) -> RecordedBuild:
     Raises:
         TuningError: As `risk_of`.
     """
-    build, calibration, test = recorded
-    risk = risk_of(build.run_inputs.recipe, build.run_inputs.classes)
-    return RecordedBuild(build, *(records.with_risk(risk.fit(records)) for records in (calibration, test)))
+    inputs = recorded.build.run_inputs
+    risk = risk_of(inputs.recipe, inputs.classes)
+    calibration, test = (records.with_risk(risk.fit(records)) for records in (recorded.calibration, recorded.test))
+    return recorded._replace(calibration=calibration, test=test)
 
 
 def tune_points(recorded: RecordedBuild, reference: StaticSearchResult | Replacement | None = None) -> OperatingPoints:
@@ -34,7 +35,7 @@ def tune_points(recorded: RecordedBuild, reference: StaticSearchResult | Replace
     Raises:
         TuningError: A goal is out of reach, or there are too few samples.
     """
-    build, calibration, test = recorded
+    build, calibration, test, unlabelled = recorded
     recipe = build.run_inputs.recipe
     tuning, proof = recipe.dynamic_exit.tuning, None
     if tuning.guarantee is not None:
@@ -51,7 +52,7 @@ def tune_points(recorded: RecordedBuild, reference: StaticSearchResult | Replace
         calibration,
         test,
         goals,
-        SearchOptions(recipe.dynamic_exit.evidence, seed=recipe.seed, risk=test.risk),
+        SearchOptions(recipe.dynamic_exit.evidence, seed=recipe.seed, risk=test.risk, unlabelled=unlabelled),
         guarantee_records=proof,
         guarantee=tuning.guarantee,
     )

@@ -53,7 +53,7 @@ def replace_backbone(recorded: RecordedBuild) -> tuple[RecordedBuild, Replacemen
         The model without the backbone and its exits, behind the savers that are cheaper than the one in its place; and
         what was replaced. The same model and None if no saver is good enough.
     """
-    build, calibration, test = recorded
+    build, calibration, test, _ = recorded
     name = best_alone(calibration)
     if name is None:
         logger.info("no saver is right as often as the backbone on calibration samples: it stays")

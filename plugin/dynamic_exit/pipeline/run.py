@@ -18,7 +18,7 @@ from ..core.cache import Cache
 from ..core.logging import Step, log_step, silenced
 from ..core.process_state import preserve_process_state
 from ..data.run_inputs import RunInputs
-from ..data.split import Split
+from ..data.split import UNLABELLED, Split
 from ..errors import DynamicExitError
 from ..monitoring.reference import Reference
 from ..output.workspace import Workspace
@@ -171,10 +171,17 @@ def _build(
         build = add_costs(build, cache)
         step.found = f"in {build.costs.unit}"
     with log_step(logger, RECORDS) as step:
-        recorded = RecordedBuild(build, record_split(build, "calibration"), record_split(build, "test"))
-        samples = len(recorded.calibration.labels) + len(recorded.test.labels)
-        step.found = f"{samples:,} samples of {len(recorded.test.stages)} stages"
+        records = [record_split(build, split) for split in recorded_splits(run_inputs, pool)]
+        recorded = RecordedBuild(build, *records)
+        step.found = f"{sum(map(len, records)):,} samples of {len(recorded.test.stages)} stages"
     return recorded, None
+
+
+def recorded_splits(run_inputs: RunInputs, pool: CandidatePool | None) -> list[str]:
+    """Return the splits to make records of, in the order of `RecordedBuild`."""
+    # savers that are made know the unlabelled samples by heart
+    further = UNLABELLED in run_inputs.splits and not (pool and pool.makers)
+    return ["calibration", "test", *([UNLABELLED] if further else [])]
 
 
 def _step(name: str, taken: bool) -> contextlib.AbstractContextManager[Step]:

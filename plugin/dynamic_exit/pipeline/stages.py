@@ -59,11 +59,14 @@ class RecordedBuild(NamedTuple):
         build: The model.
         calibration: Records of the calibration split, which thresholds are searched on.
         test: Records of the test split, which figures are reported from.
+        unlabelled: Records of the unlabelled split, which thresholds are searched on too; None if there is none, or if
+            savers were made with it.
     """
 
     build: Build
     calibration: Records
     test: Records
+    unlabelled: Records | None = None
 
 
 def export_backbone(

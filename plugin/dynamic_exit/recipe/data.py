@@ -20,7 +20,9 @@ class Splits(Stanza):
     calibration: str = Field(description="int8 ranges, choice of savers, thresholds")
     test: str = Field(description="every reported figure; nothing else sees it")
     unlabelled: str | None = Field(
-        None, description="further samples for making savers, whose labels are not looked at; the backbone answers them"
+        None,
+        description="further samples, whose labels are not looked at: savers are made with them, or, where none are "
+        "made, thresholds searched",
     )
 
     @property
