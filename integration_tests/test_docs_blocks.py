@@ -36,6 +36,7 @@ NOT_RUN = {
     "docs/how-to/trust.md": 2,
     "docs/how-to/pretraining.md": 1,
     "docs/how-to/report.md": 1,
+    "docs/how-to/scale-out.md": 1,
     "docs/how-to/serving.md": 2,
     "docs/how-to/several-processes.md": 2,
     "docs/how-to/supply-chain.md": 4,
@@ -53,6 +54,8 @@ TEXT = "docs/how-to/text.md"
 PASSES = "docs/how-to/neural-compressor.md"
 #: Runs in test_serve_page.py, against a server.
 SERVE = "docs/how-to/serve.md"
+#: Runs in tests/serving: its command on a cluster in test_ray.py, its file in test_deployment.py.
+SCALE_OUT = "docs/how-to/scale-out.md"
 #: Pages whose blocks run in other files, in a distribution of their own.
 ELSEWHERE = {
     "docs/how-to/extend.md": "test_extend.py",
@@ -184,7 +187,11 @@ def check_recipe(values: dict, folder: Path) -> None:
     parse_recipe({**BASE, **values, "dynamic_exit": dynamic}, folder)
 
 
-PLAIN = [page for page in documents.WRITTEN if page not in {TUTORIAL, TEXT, PASSES, SERVE, *ELSEWHERE, "README.md"}]
+PLAIN = [
+    page
+    for page in documents.WRITTEN
+    if page not in {TUTORIAL, TEXT, PASSES, SERVE, SCALE_OUT, *ELSEWHERE, "README.md"}
+]
 
 
 @pytest.mark.parametrize("page", [page for page in PLAIN if documents.blocks(page)])
@@ -237,6 +244,8 @@ def test_blocks_that_run_elsewhere_are_run_there():
 
 def test_the_page_of_the_server_is_run_with_one():
     assert SERVE in source_of("test_serve_page.py")
+    for name in ("test_ray.py", "test_deployment.py"):
+        assert SCALE_OUT in source_of(f"../tests/serving/{name}")
 
 
 def test_only_known_blocks_are_not_run():

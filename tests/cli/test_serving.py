@@ -22,15 +22,24 @@ def test_a_port_in_use_is_named(ran, command):
     )
 
 
-@pytest.mark.parametrize("module", ["uvicorn", "starlette.applications", "prometheus_client"])
-def test_without_its_extra_it_says_which(ran, command, monkeypatch, module):
+@pytest.mark.parametrize(
+    ("module", "what", "extra", "options"),
+    [
+        ("uvicorn", "serving", "serving", ()),
+        ("starlette.applications", "serving", "serving", ()),
+        ("prometheus_client", "serving", "serving", ()),
+        ("ray", "--ray", "ray", ("--ray",)),
+    ],
+    ids=["uvicorn", "starlette", "prometheus", "ray"],
+)
+def test_without_its_extra_it_says_which(ran, command, monkeypatch, module, what, extra, options):
     for name in [*sys.modules]:
         if name.startswith("dynamic_exit.serving"):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
-    code, _, err = command("serve", ran.folder, "--port", 0)
+    code, _, err = command("serve", ran.folder, "--port", 0, *options)
     assert code == 2
-    assert err == f"dynamic-exit: serving needs {module}, which is not installed; install the extra `serving`\n"
+    assert err == f"dynamic-exit: {what} needs {module}, which is not installed; install the extra `{extra}`\n"
 
 
 def test_what_the_runtime_refuses_is_told_in_its_words(ran, command, tmp_path):
@@ -58,6 +67,10 @@ def test_what_the_runtime_refuses_is_told_in_its_words(ran, command, tmp_path):
         (("--lowest-point", "frugal"), "--lowest-point limits what load may choose; give a latency goal as --p99"),
         (("--p99", "1s", "--operating-point", "frugal"), "with --p99 load chooses the operating point; leave --op"),
         (("--p99", "1s", "--lowest-point", "frugl"), "there is no operating point 'frugl' to be the lowest; known"),
+        (("--replicas", "2"), "--replicas are of Ray Serve; add --ray, as without it one process answers"),
+        (("--ray", "--replicas", "4-1"), "--replicas takes a number such as 2, or the fewest and the most such as 1-4"),
+        (("--ray", "--replicas", "two"), "--replicas takes a number such as 2, or the fewest and the most such as 1-4"),
+        (("--ray", "--monitor"), "--monitor watches the answers of one process; leave it out with --ray"),
         (("--p99", "50ms", "--max-delay", "40"), "a delay of 40 ms leaves hardly any time within a goal of 50 ms; g"),
     ],
 )

@@ -1,5 +1,6 @@
 """The deployment files of recipes/examples/deploy, held against the command, the server and the lock file."""
 
+import ast
 import json
 import re
 import shlex
@@ -8,21 +9,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+import documents
 import pytest
 import typer.main
 import yaml
 from commands import begun
 from http_server import running
+from pydantic import ValidationError
 
 from dynamic_exit.cli.main import app
 from dynamic_exit.serving import ServedFolder, ServingOptions
-from dynamic_exit.serving.options import TOKEN_VARIABLE
+from dynamic_exit.serving.deployed_folder import DeployedFolder
+from dynamic_exit.serving.options import READING_SECONDS, TOKEN_VARIABLE
 from dynamic_exit.serving.uvicorn_server import make_server
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "recipes/examples/deploy"
 #: Where KServe mounts what is at STORAGE_URI.
 KSERVE_MOUNT = "/mnt/models"
+SCALE_OUT = "docs/how-to/scale-out.md"
 
 
 def instructions():
@@ -53,6 +58,10 @@ def kubernetes():
 
 def kserve():
     return yaml.safe_load((DEPLOY / "kserve.yaml").read_text())
+
+
+def rayservice():
+    return yaml.safe_load((DEPLOY / "rayservice.yaml").read_text())
 
 
 def pods():
@@ -182,3 +191,50 @@ def test_kserve_is_told_what_the_server_takes():
     assert {"name": "PROTOCOL", "value": "v2"} in container["env"]
     options = ServingOptions()
     assert (predictor["containerConcurrency"], predictor["timeout"]) == (options.max_requests, options.timeout)
+
+
+def test_the_rayservice_holds_together():
+    service = rayservice()
+    assert (service["apiVersion"], service["kind"]) == ("ray.io/v1", "RayService")
+    config, cluster = yaml.safe_load(service["spec"]["serveConfigV2"]), service["spec"]["rayClusterConfig"]
+    (application,) = config["applications"]
+    module, function = application["import_path"].split(":")
+    tree = ast.parse((ROOT / "plugin" / f"{module.replace('.', '/')}.py").read_text())
+    assert function in {each.name for each in tree.body if isinstance(each, ast.FunctionDef)}
+    deployed = DeployedFolder(**application["args"])
+    assert deployed.name == service["metadata"]["name"] == application["name"]
+    head, (workers,) = cluster["headGroupSpec"], cluster["workerGroupSpecs"]
+    assert head["rayStartParams"]["num-cpus"] == "0", "replicas are for workers"
+    assert (workers["minReplicas"], workers["maxReplicas"]) == (deployed.min_replicas, deployed.max_replicas)
+    assert workers["template"]["spec"]["terminationGracePeriodSeconds"] > deployed.options.timeout + READING_SECONDS
+    for group, threads in ((head, 1), (workers, deployed.threads)):
+        pod = group["template"]["spec"]
+        (container,) = pod["containers"]
+        assert container["resources"]["limits"] == container["resources"]["requests"]
+        assert container["resources"]["limits"]["cpu"] == str(threads)
+        assert {"name": "serve", "containerPort": config["http_options"]["port"]} in container["ports"]
+        values = {each["name"]: each.get("value") for each in container["env"]}
+        assert values == {"RAY_USAGE_STATS_ENABLED": "0", "ORT_DISABLE_TELEMETRY": "1", TOKEN_VARIABLE: None}
+        (mount,), (volume,) = container["volumeMounts"], pod["volumes"]
+        assert mount == {"name": volume["name"], "mountPath": deployed.folder, "readOnly": True}
+        rights = {**pod["securityContext"], **container["securityContext"]}
+        assert rights["runAsNonRoot"] and rights["allowPrivilegeEscalation"] is False
+        assert rights["capabilities"] == {"drop": ["ALL"]} and rights["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+def test_a_configuration_of_ray_is_as_the_page_shows_it_and_checked():
+    (shown,) = (block.code for block in documents.blocks(SCALE_OUT) if block.language == "yaml")
+    (application,) = yaml.safe_load(shown)["applications"]
+    config = yaml.safe_load(rayservice()["spec"]["serveConfigV2"])
+    assert application.keys() == config["applications"][0].keys()
+    assert application["import_path"] == config["applications"][0]["import_path"]
+    assert DeployedFolder(**application["args"]).max_replicas == 4
+    assert DeployedFolder(folder="/model", options={"max_requests": 9}).options.max_requests == 9
+    for wrong in (
+        {"replicas": 2},
+        {"min_replicas": 3, "max_replicas": 2},
+        {"threads": 0},
+        {"options": {"max_rowz": 1}},
+    ):
+        with pytest.raises(ValidationError):
+            DeployedFolder(folder="/model", **wrong)

@@ -68,27 +68,67 @@ class Limits:
     timeout: Annotated[float, typer.Option(min=0.001, help="seconds until a request must be answered")] = 30.0
 
 
+@dataclass(frozen=True)
+class Replicas:
+    """How many servers there are."""
+
+    ray: Annotated[
+        bool, typer.Option("--ray", help="serve on Ray Serve: on the cluster in RAY_ADDRESS, else on this machine")
+    ] = False
+    replicas: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N or MIN-MAX",
+            help="with --ray: servers at one address, of one processor each unless --threads says more; default: 1",
+        ),
+    ] = None
+
+    def check(self, monitor: bool) -> None:
+        """Raise `ServingError` if they contradict each other, or `monitor`."""
+        if self.replicas is not None and not self.ray:
+            raise ServingError("--replicas are of Ray Serve; add --ray, as without it one process answers")
+        if self.ray and monitor:
+            raise ServingError("--monitor watches the answers of one process; leave it out with --ray")
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The fewest and the most."""
+        text = "1" if self.replicas is None else self.replicas
+        found = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", text)
+        fewest, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+        if not 1 <= fewest <= most:
+            raise ServingError(
+                f"--replicas takes a number such as 2, or the fewest and the most such as 1-4; got '{text}'"
+            )
+        return fewest, most
+
+
 def serve(
     folder: Folder,
     *,
     place: Place,
     points: PointOptions,
     limits: Limits,
-    threads: Annotated[int | None, typer.Option(min=1, help="threads within an operator; default: all cores")] = None,
+    replicas: Replicas,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="threads within an operator; default: all cores, with --ray 1")
+    ] = None,
     monitor: Annotated[bool, typer.Option("--monitor", help="watch whether traffic is like the test samples")] = False,
     non_finite: Annotated[
         str, typer.Option(help="NaN or infinity in an input: refuse, or report as NaN in the answer")
     ] = "refuse",
     progress: Progress,
 ) -> None:
-    """Serve a written model over HTTP (Open Inference Protocol, pictures and texts, Prometheus), in this process."""
+    """Serve a written model over HTTP (Open Inference Protocol, pictures and texts, Prometheus), here or on Ray."""
     from ..serving.options import MEGABYTE, TOKEN_VARIABLE, ServingOptions
+    from ..serving.ray_server import serve_on_ray
     from ..serving.server import serve as serve_folder
 
     token = os.environ.get(TOKEN_VARIABLE)
     if token is not None and not token.strip():
         raise ServingError(f"{TOKEN_VARIABLE} is set and empty; give it a token, or unset it")
     points.check()
+    replicas.check(monitor)
     options = ServingOptions(
         max_batch=limits.max_batch,
         max_delay=limits.max_delay / 1000,
@@ -104,8 +144,10 @@ def serve(
         "name": place.name,
         "operating_point": points.operating_point,
         "threads": threads,
-        "monitored": monitor,
         "non_finite": non_finite,
     }
     with progress.log():
-        serve_folder(folder, place.host, place.port, options, **loading)
+        if replicas.ray:
+            serve_on_ray(folder, place.host, place.port, options, replicas.bounds, **loading)
+        else:
+            serve_folder(folder, place.host, place.port, options, **loading, monitored=monitor)

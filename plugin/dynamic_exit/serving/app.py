@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 import prometheus_client
 from pydantic import BaseModel, ConfigDict
@@ -50,21 +50,32 @@ class _Goal(BaseModel):
     budget: float | None = None
 
 
-def create_app(model: ServedFolder, options: ServingOptions | None = None) -> Starlette:
+class Peers(Protocol):
+    """All servers of one model, where it has several that answer at one address."""
+
+    async def switch(self, name: str) -> None:
+        """Let all of them answer at an operating point; returns when they do."""
+
+    def count_batch(self, answered: Answered, seconds: float) -> None:
+        """Count a batch that this server answered."""
+
+
+def create_app(model: ServedFolder, options: ServingOptions | None = None, peers: Peers | None = None) -> Starlette:
     """Return the application that serves a model, for any ASGI server.
 
     Args:
         model: The model.
         options: Its limits and its token; None takes the defaults.
+        peers: Reaches all servers of the model; None: this is the only one.
     """
-    return _Server(model, options or ServingOptions()).app
+    return _Server(model, options or ServingOptions(), peers).app
 
 
 class _Server:
     """Handles requests for one model."""
 
-    def __init__(self, model: ServedFolder, options: ServingOptions):
-        self._model, self._options = model, options
+    def __init__(self, model: ServedFolder, options: ServingOptions, peers: Peers | None):
+        self._model, self._options, self._peers = model, options, peers
         self._queue: BatchQueue | None = None
         self._controller = None if options.p99 is None else model.load_controller(options.p99, options)
         if self._controller is not None:
@@ -111,6 +122,8 @@ class _Server:
         answered = self._model.run(feeds)
         seconds = time.perf_counter() - began
         self._metrics.count_batch(answered, seconds)
+        if self._peers is not None:
+            self._peers.count_batch(answered, seconds)
         if self._controller is not None:
             self._controller.finished(len(answered.exit_index), seconds)
         return answered
@@ -145,6 +158,11 @@ class _Server:
         return _refusal(HTTPStatus(error.status_code), message)
 
     async def _show_metrics(self, request: Request) -> Response:
+        if self._peers is not None:
+            return _refusal(
+                HTTPStatus.NOT_IMPLEMENTED,
+                "one of several replicas would answer here, with figures of its own; those of all are in Ray's metrics",
+            )
         text = await run_in_threadpool(prometheus_client.generate_latest, self._metrics.registry)
         return Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
@@ -264,20 +282,21 @@ class _Server:
         if self._controller is not None:
             self._controller.arrived(time.monotonic(), len(next(iter(feeds.values()))))
         answer = asyncio.wrap_future(self._queue.submit(feeds))
-        while True:
-            left = until - time.monotonic()
-            done, _ = await asyncio.wait([answer], timeout=max(0.0, min(left, _LOOK_AFTER)))
-            if done:
-                return answer.result()
-            if await request.is_disconnected():
-                answer.cancel()
-                raise ClientGone
-            if left <= _LOOK_AFTER:
-                answer.cancel()
-                raise RequestError(
-                    HTTPStatus.GATEWAY_TIMEOUT,
-                    f"no answer was there within {self._options.timeout:g} s; try again later",
-                )
+        try:
+            while True:
+                left = until - time.monotonic()
+                done, _ = await asyncio.wait([answer], timeout=max(0.0, min(left, _LOOK_AFTER)))
+                if done:
+                    return answer.result()
+                if await request.is_disconnected():
+                    raise ClientGone
+                if left <= _LOOK_AFTER:
+                    raise RequestError(
+                        HTTPStatus.GATEWAY_TIMEOUT,
+                        f"no answer was there within {self._options.timeout:g} s; try again later",
+                    )
+        finally:
+            answer.cancel()  # also where the server cancels this task; does nothing to one that is done
 
     async def _show_point(self, request: Request) -> Response:
         return _json({"operating_point": self._model.operating_point.name, "known": self._model.point_names})
@@ -295,6 +314,8 @@ class _Server:
             point = self._model.set_operating_point(**goal.model_dump(exclude_none=True))
         except OperatingPointError as error:
             raise bad_request(str(error)) from error
+        if self._peers is not None:
+            await self._peers.switch(point.name)
         logger.info(f"switched to the operating point '{point.name}'")
         return await self._show_point(request)
 

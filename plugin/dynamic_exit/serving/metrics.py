@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -13,7 +12,11 @@ from .controller import LoadController
 from .model import Answered, ServedFolder
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+#: Figures of batches: name, description, and bounds of histograms; every server of a model counts them.
+ROWS = ("dynamic_exit_server_rows", "Rows by the stage that answered")
+BATCH_ROWS = ("dynamic_exit_server_batch_rows", "Rows answered in one call", _COUNTS)
+BATCH_SECONDS = ("dynamic_exit_server_batch_seconds", "Seconds of one call", _SECONDS)
 
 
 class ControllerCollector(Collector):
@@ -56,7 +59,7 @@ class ServingMetrics:
 
     def __init__(self, model: ServedFolder, waiting: Callable[[], int], controller: LoadController | None = None):
         self.registry = registry = CollectorRegistry()
-        self._model, self._stages = model, model.stages
+        self._model = model
         self._requests = Counter(
             "dynamic_exit_server_requests",
             "Requests by status of HTTP; 499: the client hung up",
@@ -70,17 +73,10 @@ class ServingMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
-        self._rows = Counter(
-            "dynamic_exit_server_rows",
-            "Rows by the stage that answered",
-            ["operating_point", "stage"],
-            registry=registry,
-        )
-        self._batch_rows = Histogram(
-            "dynamic_exit_server_batch_rows", "Rows answered in one call", buckets=_ROWS, registry=registry
-        )
-        self._batch_seconds = Histogram(
-            "dynamic_exit_server_batch_seconds", "Seconds of one call", buckets=_SECONDS, registry=registry
+        self._rows = Counter(*ROWS, ["operating_point", "stage"], registry=registry)
+        self._batch_rows, self._batch_seconds = (
+            Histogram(name, description, buckets=bounds, registry=registry)
+            for name, description, bounds in (BATCH_ROWS, BATCH_SECONDS)
         )
         self.in_flight = Gauge(
             "dynamic_exit_server_requests_in_flight", "Requests that are read, wait or are answered", registry=registry
@@ -111,7 +107,5 @@ class ServingMetrics:
         """Count a batch that was answered."""
         self._batch_rows.observe(len(answered.exit_index))
         self._batch_seconds.observe(seconds)
-        counts = np.bincount(answered.exit_index, minlength=len(self._stages))
-        for stage, count in zip(self._stages, counts.tolist(), strict=True):
-            if count:
-                self._rows.labels(answered.point, stage).inc(count)
+        for stage, count in self._model.count_stages(answered).items():
+            self._rows.labels(answered.point, stage).inc(count)

@@ -182,6 +182,11 @@ class ServedFolder:
             self._watched.watch(point, answers, **feeds)
         return Answered(answers.logits, answers.exit_index, answers.confidence, point)
 
+    def count_stages(self, answered: Answered) -> dict[str, int]:
+        """Return how many rows each stage answered, of those that answered any."""
+        counts = np.bincount(answered.exit_index, minlength=len(self.stages)).tolist()
+        return {stage: count for stage, count in zip(self.stages, counts, strict=True) if count}
+
     def check_unchanged(self) -> None:
         """Check that files of the folder that are read late belong to the model that was loaded.
 

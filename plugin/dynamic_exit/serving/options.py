@@ -1,10 +1,14 @@
 """What a server takes at once, for how long, and who may switch it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 #: Environment variable that holds the token; a command line would show it to every user of the machine.
 TOKEN_VARIABLE = "DYNAMIC_EXIT_TOKEN"
 MEGABYTE = 1_000_000
+#: Seconds beyond the time-out of requests that clients have to read their last answers.
+READING_SECONDS = 5
+#: Seconds for which an unused connection stays, longer than with clients: a server must not close one that is used.
+IDLE_SECONDS = 75
 
 
 @dataclass(frozen=True)
@@ -32,4 +36,4 @@ class ServingOptions:
     timeout: float = 30.0
     p99: float | None = None
     lowest_point: str | None = None
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)

@@ -2,7 +2,9 @@
 
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..core import signals
 from ..errors import ServingError, first_line
@@ -37,14 +39,23 @@ def serve(folder: Path, host: str, port: int, options: ServingOptions, **loading
     with listen(host, port) as listener:
         model = ServedFolder(folder, **loading)  # type: ignore[arg-type]  # passed on
         server = make_server(model, options)
-        address, bound = listener.getsockname()[:2]
-        shown = f"[{address}]" if ":" in address else address
-        print(
-            f"serving '{model.name}' at http://{shown}:{bound}, at the point '{model.operating_point.name}'", flush=True
-        )
+        announce(model.name, listener.getsockname(), model.operating_point.name)
         sys.setswitchinterval(_SWITCH_SECONDS)  # this process does nothing else
         with signals.advise_on_interrupt(lambda: "stopped; all requests that were accepted have been answered"):
             server.run(sockets=[listener])
+
+
+def announce(name: str, address: Sequence[Any], point: str) -> None:
+    """Print where a model is served.
+
+    Args:
+        name: Of the model.
+        address: Of a socket: host and port first.
+        point: Name of its operating point.
+    """
+    host, port = address[:2]
+    shown = f"[{host}]" if ":" in host else host
+    print(f"serving '{name}' at http://{shown}:{port}, at the point '{point}'", flush=True)
 
 
 def listen(host: str, port: int) -> socket.socket:

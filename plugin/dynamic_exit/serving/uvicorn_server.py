@@ -4,12 +4,7 @@ import uvicorn
 
 from .app import create_app
 from .model import ServedFolder
-from .options import ServingOptions
-
-# seconds beyond the time-out of requests that clients have to read their last answers
-_READING_SECONDS = 5
-# longer than clients keep connections that they do not use, so that it is not the server who closes one in use
-_IDLE_SECONDS = 75
+from .options import IDLE_SECONDS, READING_SECONDS, ServingOptions
 
 
 def make_server(model: ServedFolder, options: ServingOptions) -> uvicorn.Server:
@@ -27,7 +22,7 @@ def make_server(model: ServedFolder, options: ServingOptions) -> uvicorn.Server:
         lifespan="on",
         proxy_headers=False,
         server_header=False,
-        timeout_keep_alive=_IDLE_SECONDS,
-        timeout_graceful_shutdown=int(options.timeout) + _READING_SECONDS,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=int(options.timeout) + READING_SECONDS,
     )
     return uvicorn.Server(config)
