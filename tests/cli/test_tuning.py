@@ -51,6 +51,15 @@ def test_a_function_is_the_risk_and_every_group_is_limited(tune):
     assert code == 0 and (held.max_risk_increase, held.max_class_drop, held.samples) == (0.03, 0.1, 400)
 
 
+def test_the_table_says_what_is_lost_of_the_risk_and_by_group(tune, command):
+    options = "--risk", "losses.py:far", "--max-risk-increase", 0.03, "--max-class-drop", 0.1, "--fuse", "none"
+    (point,) = tune(*options)[1].points
+    header, row = command("tune", "records.npz", "--output", "points.json", *options)[1].splitlines()
+    assert "loss of losses.py:far" in header and header.endswith("lost most")
+    assert f"{100 * point.risk.increase:.2f} ± " in row and "group " in row
+    assert f": {100 * point.largest_class_drop:.2f} ± " in row.rpartition("group")[2]
+
+
 def test_a_guarantee_that_is_missing_ends_with_code_3(tune):
     options = "--max-accuracy-drop", 0.01, "--max-class-drop", 0.001, "--fuse", "none"
     code, points, err = tune(*options, "--guarantee", 0.99, "--require-guarantee")

@@ -182,6 +182,9 @@ def test_a_run_keeps_groups_in_its_records_and_limits_them(tmp_path):
     assert "groups of samples by &#39;site&#39;: 0 is &#39;day&#39;, 1 is &#39;night&#39;" in said
     assert "the 90 samples without labels take no part in the search: what classes or groups lose is counted" in said
     goal = json.loads((tmp_path / "out" / "metrics.json").read_text())["rows"][-1]["goal"]
+    lost = f"{goal['limited']}: {100 * goal['limited_drop']:.1f} ± {100 * goal['limited_drop_standard_error']:.1f} %"
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert all("lost most" in page and lost in page for page in (said, card))
     assert (
         goal["limited"].startswith("group ") and goal["limited_drop"] <= 0.1 + 2 * goal["limited_drop_standard_error"]
     )
