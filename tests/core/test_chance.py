@@ -1,6 +1,8 @@
 """Answers that are better than chance and answers that are not, by hand and against every permutation."""
 
 import itertools
+import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -120,3 +122,16 @@ def test_mcnemars_test_by_hand(wins, losses, expected):
 )
 def test_a_backbone_is_compared_with_the_commonest_class(answers, truth, expected):
     assert no_better_than_commonest(answers, truth) == expected
+
+
+@pytest.mark.parametrize("losses", [0, 1, 7, 60])
+@pytest.mark.parametrize("level", [CANDIDATE_LEVEL, BACKBONE_LEVEL])
+def test_the_fewest_wins_that_are_enough_are_those_of_exact_arithmetic(losses, level):
+    def enough(wins):
+        as_extreme = sum(math.comb(wins + losses, heads) for heads in range(losses + 1))
+        return as_extreme <= Fraction(level) * 2 ** (wins + losses)
+
+    fewest = next(wins for wins in itertools.count(losses + int(1.5 * losses**0.5)) if enough(wins))
+    for wins in (fewest - 1, fewest):
+        correct = np.repeat([True, False], [wins, losses])
+        assert is_more_accurate(correct, ~correct, level) is (wins == fewest)

@@ -10,7 +10,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, gammaln
 
 Classes = NDArray[np.integer]
 Hits = NDArray[np.bool_]
@@ -85,7 +84,7 @@ def is_more_accurate(correct: Hits, other: Hits, level: float) -> bool:
         level: Significance level, in (0, 1).
     """
     wins, losses = int((correct & ~other).sum()), int((other & ~correct).sum())
-    return wins > losses and bool(bdtr(losses, wins + losses, 0.5) <= level)
+    return wins > losses and _at_most(losses, wins + losses) <= level
 
 
 def can_tell(truth: Classes) -> bool:
@@ -96,7 +95,19 @@ def can_tell(truth: Classes) -> bool:
     """
     counts = np.bincount(truth[truth >= 0])
     # the share of all assignments of the correct answers that are correct on every sample
-    return bool(gammaln(counts + 1).sum() - gammaln(counts.sum() + 1) <= math.log(CANDIDATE_LEVEL))
+    share = sum(map(_log_factorial, counts.tolist())) - _log_factorial(int(counts.sum()))
+    return share <= math.log(CANDIDATE_LEVEL)
+
+
+def _log_factorial(number: int) -> float:
+    return math.lgamma(number + 1)
+
+
+def _at_most(heads: int, tosses: int) -> float:
+    """Return the probability of at most so many heads in some tosses of a fair coin; scipy is slow to import."""
+    number = np.arange(1, heads + 1)
+    logs = np.concatenate([[0.0], np.log((tosses - number + 1) / number).cumsum()])
+    return float(np.exp(logs - tosses * math.log(2)).sum())
 
 
 def _beats_permutations(answers: Classes, truth: Classes, hits: int) -> bool:

@@ -1,7 +1,6 @@
 """Scores as probabilities: the scale that fits held-out scores best."""
 
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional
 
@@ -19,6 +18,8 @@ def fit_factor(scores: Tensor, labels: Tensor) -> float:
         scores: float64 (N, classes) of samples that the scores were not fitted to.
         labels: int64 (N,).
     """
+    from scipy.optimize import minimize_scalar  # slow to import, and a list of makers imports this one
+
     smoothing = scores.shape[1] / (scores.shape[1] - 1) / (len(labels) + 2)
 
     def loss(exponent: float) -> float:
