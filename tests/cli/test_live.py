@@ -12,7 +12,7 @@ from screen import show
 
 from dynamic_exit.cli.live import live_view
 from dynamic_exit.cli.terminal import encodable_output, terminal_log
-from dynamic_exit.core.logging import log_step
+from dynamic_exit.core.logging import Part, log_step
 from dynamic_exit.pipeline.steps import list_steps
 from dynamic_exit.recipe import read_recipe
 
@@ -60,6 +60,17 @@ def run(view):
         step.found = "none saves anything out of 2 candidates"
     with log_step(logger, "operating points"):
         pass
+
+
+def test_what_a_training_tells_of_itself_counts_for_the_time_left(monkeypatch):
+    def work(view):
+        with log_step(logger, "savers"):
+            view.left.expect({"savers": 3000.0}, {"savers": {"": 1000.0, "a": 2000.0}})
+            view.left.begin("savers")
+            logger.info("a: epoch 9 of 10", extra={"part": Part("a", 0.9)})
+            assert view.left.seconds() == pytest.approx(200, abs=30)
+
+    drawn(monkeypatch, work)
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])

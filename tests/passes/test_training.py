@@ -7,6 +7,7 @@ import torch
 from log_lines import log_lines
 from torch import nn
 
+from dynamic_exit.core.logging import Part
 from dynamic_exit.passes.training import LabeledInputs, TrainingRun, UnlabeledInputs, train
 
 
@@ -59,6 +60,13 @@ def test_what_is_no_classifier_has_no_accuracy_and_its_last_loss_is_returned():
         loss = train(model, UnlabeledInputs((inputs,)), loss_of, Options(epochs=3), TrainingRun(0, "it"))
     assert loss == 3
     assert "epoch 3 of 3: loss 3.0000" in lines
+
+
+def test_each_epoch_tells_how_far_the_training_is(caplog):
+    run = TrainingRun(0, "it", log_prefix="convnet_0.1: ")
+    with caplog.at_level("INFO", "dynamic_exit"):
+        train(nn.Linear(4, 4), UnlabeledInputs((torch.ones(8, 4),)), lambda output, *_: output.mean(), Options(2), run)
+    assert [record.part for record in caplog.records] == [Part("convnet_0.1", 0.5), Part("convnet_0.1", 1.0)]
 
 
 def test_sgd_follows_gradients_as_long_as_they_are():

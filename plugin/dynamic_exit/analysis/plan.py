@@ -70,7 +70,7 @@ def plan(recipe: Recipe) -> Plan:
     steps, made = estimate.steps(), estimate.made
     search = _static_search(recipe, estimate) if recipe.choices else None
     planned = _rounded(steps)
-    keep_estimate(recipe, search["steps"] if search else planned)
+    keep_estimate(recipe, search["steps"] if search else planned, {} if search else estimate.trainings)
     return {
         "splits": {key: len(split) for key, split in run_inputs.splits.items()},
         "static": [{"pass": name, **stanza.model_dump(mode="json")} for name, stanza in recipe.static_passes.items()],

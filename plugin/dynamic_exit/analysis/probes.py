@@ -10,17 +10,15 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from ..candidates.making import MakingPlan, list_makings, plan_making
+from ..candidates.making import MakingPlan, plan_makings
 from ..candidates.pool import CandidatePool
 from ..candidates.survey import CandidateSpec
-from ..candidates.teacher import training_samples
 from ..core import distributed
 from ..core.batching import DEFAULT_BATCH_SIZE, named_batches
 from ..core.logging import silenced
-from ..cost import ROUND_SECONDS, count_macs
+from ..cost import ROUND_SECONDS
 from ..data.run_inputs import RunInputs
-from ..data.split import UNLABELLED
-from ..errors import PassError
+from ..data.split import UNLABELLED, Split
 from ..graph import Classifier
 from ..graph.backbone import Backbone
 from ..onnx.export import export_part
@@ -31,7 +29,6 @@ from ..passes import PruningStanza
 from ..passes.early_exit import EarlyExitStanza, ExitTraining, FrozenBackbone, TrainingSamples, attach_exits
 from ..passes.quantization import int8_options
 from ..passes.tiny_saver import FineTuneStanza
-from ..passes.tiny_saver.makers import MakerTask
 from ..passes.training import as_model_input
 from ..points.goal import Goal
 from ..recipe.static_choices import StaticChoice
@@ -130,20 +127,7 @@ class Estimate:
 
     def _training_step(self, model: Classifier, batch_size: int, teacher: Classifier | None = None) -> float:
         """Seconds of one step that trains a copy of a model, with the answers of a teacher if there is one."""
-        trained, split = copy.deepcopy(model), self.original.splits["train"]
-        batch = [as_model_input(tensor[:batch_size]) for tensor in trained.select(split.tensors)]
-        truth = torch.from_numpy(split.labels[:batch_size]).clamp(min=0)
-        trained.requires_grad_(True)
-        if not any(True for _ in trained.parameters()):
-            return 0.0  # nothing to train, as a run will say
-
-        def step() -> None:
-            if teacher is not None:
-                with torch.no_grad():
-                    teacher(*batch)
-            functional.cross_entropy(trained(*batch), truth).backward()
-
-        return _seconds(step)
+        return _seconds(training_step(model, self.original.splits["train"], batch_size, teacher))
 
     @cached_property
     def _whole(self) -> Whole:
@@ -241,33 +225,27 @@ class Estimate:
 
     def _making(self) -> float:
         """Seconds to answer the views of the training split, to train savers, and to run these."""
-        plans = self.made
-        if not plans:
+        if not self.made:
             return 0.0
         samples = self.sizes["train"] + self.sizes.get(UNLABELLED, 0)
-        teaching = self._forward * samples * max(plan.views for plan in plans)
-        training = sum(
-            plan.steps[0] * self._training_step(plan.spec.load(), plan.steps[1]) for plan in plans if plan.steps[0]
-        )
-        return teaching + training + self._candidates([plan.spec for plan in plans])
+        teaching = self._forward * samples * max(plan.views for plan in self.made)
+        running = self._candidates([plan.spec for plan in self.made])
+        return teaching + sum(self.trainings.values()) + running
+
+    @cached_property
+    def trainings(self) -> dict[str, float]:
+        """Seconds of the training of each saver that is made, by name."""
+        trained = [plan for plan in self.made if plan.steps[0]]
+        return {
+            plan.spec.name: plan.steps[0] * self._training_step(plan.spec.load(), plan.steps[1]) for plan in trained
+        }
 
     @cached_property
     def made(self) -> list[MakingPlan]:
         """What makers would make, by multiply-adds; what fits no share, or twice, is left out."""
         if self.pool is None:
             return []
-        run_inputs = self.run_inputs
-        task = MakerTask(training_samples(run_inputs).tensors, run_inputs.classes, run_inputs.backbone)
-        macs = count_macs(run_inputs.backbone, run_inputs.backbone.select(run_inputs.example))
-        plans: dict[tuple[str, float], MakingPlan] = {}
-        for making in list_makings(self.pool.makers):
-            try:
-                plan = plan_making(making, task, macs, run_inputs.example)
-            except PassError as error:
-                self.pool.skip(making.name, str(error))
-                continue
-            plans.setdefault((making.stanza.make, plan.spec.macs), plan)
-        return [*plans.values()]
+        return plan_makings(self.run_inputs, self.pool.makers, self.pool.skip)
 
     def _exits(self, stanza: EarlyExitStanza) -> float:
         """Seconds to train exits: features of all samples, then epochs; patience may end them earlier."""
@@ -312,6 +290,32 @@ class Estimate:
         compared = 2 * 2 * (points + 1) * self.sizes["test"] * self._forward
         a_round = (points + _TIMED_BACKBONES) * max(_SAMPLES_IN_A_ROUND * self._forward, 2 * ROUND_SECONDS)
         return compared + min(ROUNDS * a_round, 2 * TIME_LIMIT + a_round)
+
+
+def training_step(
+    model: Classifier, split: Split, batch_size: int, teacher: Classifier | None = None
+) -> Callable[[], object]:
+    """Return a call that takes one step of training, but for the optimizer's, with a copy of a model.
+
+    Args:
+        model: As it is given; a copy is trained.
+        split: Samples.
+        batch_size: Of which so many are used at most.
+        teacher: Answers them, too, if there is one.
+    """
+    trained = copy.deepcopy(model)
+    batch = [as_model_input(tensor[:batch_size]) for tensor in trained.select(split.tensors)]
+    truth = torch.from_numpy(split.labels[:batch_size]).clamp(min=0)
+    trained.requires_grad_(True)
+
+    def step() -> None:
+        if teacher is not None:
+            with torch.no_grad():
+                teacher(*batch)
+        functional.cross_entropy(trained(*batch), truth).backward()
+
+    # without parameters there is nothing to train, as a run will say
+    return step if any(True for _ in trained.parameters()) else lambda: None
 
 
 def _probed(specs: Sequence[CandidateSpec]) -> list[CandidateSpec]:

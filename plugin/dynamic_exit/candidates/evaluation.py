@@ -345,13 +345,18 @@ class CandidateEvaluation:
         key = digest("answers", self.common, fingerprint, input_names)
         found = key in self.cache
         what = f"records of {'the backbone' if name == 'final' else name}"
+
+        def follow(share: float) -> None:
+            if not pool.makers:  # most of the time goes into trainings otherwise, whose work is not known here
+                pool.progress(what, (self.done + share * work) / total)
+
         answers = record(
             self.cache,
             key,
             name,
             run,
             [pool.inputs[each] for each in input_names],
-            lambda share: pool.progress(what, (self.done + share * work) / total),
+            follow,
             self.target.workers(),
         )
         self.answers[name], self.done = answers, self.done + work

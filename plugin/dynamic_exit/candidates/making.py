@@ -23,7 +23,7 @@ from ..graph import Classifier
 from ..passes.tiny_saver.makers import MAKERS, Architecture, MakerStanza, MakerTask, SaverMaker, Teaching
 from ..passes.training import TrainingRun
 from .survey import CandidateSpec
-from .teacher import TeacherAnswers
+from .teacher import TeacherAnswers, training_samples
 
 logger = logging.getLogger(__name__)
 
@@ -230,6 +230,30 @@ def plan_making(making: Making, task: MakerTask, backbone_macs: float, example: 
     best = family[index]
     spec = CandidateSpec(making.name, lambda: build(best), making.name, macs_of(best), maker.input_names)
     return MakingPlan(spec, maker.training_steps(len(next(iter(task.inputs.values())))), maker.views_taught)
+
+
+def plan_makings(
+    run_inputs: RunInputs, makers: Sequence[MakerStanza], note: Callable[[str, str], None] = lambda name, why: None
+) -> list[MakingPlan]:
+    """Return what makers would make, each maker's cheapest first, without training it.
+
+    Args:
+        run_inputs: The backbone, and the samples.
+        makers: Their stanzas; `auto` is resolved.
+        note: Receives the name of what fits no share, and why; what is the same as for a smaller share is left out
+            silently.
+    """
+    task = MakerTask(training_samples(run_inputs).tensors, run_inputs.classes, run_inputs.backbone)
+    macs = count_macs(run_inputs.backbone, run_inputs.backbone.select(run_inputs.example))
+    plans: dict[tuple[str, float], MakingPlan] = {}
+    for making in list_makings(makers):
+        try:
+            plan = plan_making(making, task, macs, run_inputs.example)
+        except PassError as error:
+            note(making.name, str(error))
+            continue
+        plans.setdefault((making.stanza.make, plan.spec.macs), plan)
+    return [*plans.values()]
 
 
 def _classifier(model: nn.Module, maker: SaverMaker) -> Classifier:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..core import signals
-from ..core.logging import Step, logging_to, package_logger
+from ..core.logging import Part, Step, logging_to, package_logger
 from .terminal import TerminalHandler
 from .time_left import TimeLeft
 
@@ -62,7 +62,7 @@ class LiveView(logging.Handler):
 
         self._pause = is_measuring
         try:
-            self.left.expect(estimate_steps(run_inputs))
+            self.left.expect(*estimate_steps(run_inputs))
         except Exception as error:  # a model that cannot answer is refused by the run, in its own words
             logger.debug(f"no estimate of the time left: {error}")
 
@@ -80,6 +80,9 @@ class LiveView(logging.Handler):
             return
         signals.raise_if_interrupted()
         step: Step | None = getattr(record, "step", None)
+        part: Part | None = getattr(record, "part", None)
+        if part is not None:
+            self.left.advance_part(part.name, part.fraction)
         if step is not None and step.seconds is None:
             self.left.begin(step.name)
             self._detail = ""

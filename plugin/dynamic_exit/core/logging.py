@@ -68,6 +68,19 @@ class Step:
     seconds: float | None = None
 
 
+@dataclass(frozen=True)
+class Part:
+    """How far a part of the running step is: the attribute `part` of a log record.
+
+    Attributes:
+        name: What is done.
+        fraction: Of it that is done, in 0..1.
+    """
+
+    name: str
+    fraction: float
+
+
 @contextlib.contextmanager
 def log_step(logger: logging.Logger, name: str) -> Iterator[Step]:
     """Log that a step begins, as DEBUG, and what it found in how many seconds, as INFO; not the end of one that fails.

@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.optim.optimizer import ParamsT
 
 from ..core import distributed
+from ..core.logging import Part
 from ..core.memory_pages import release_pages
 from ..core.placement import device_of, is_fast_in_bfloat16, repeatable_on
 from ..errors import PassError, first_line
@@ -170,7 +171,8 @@ def train(
                 if samples.truth is not None:
                     correct += int((output.argmax(dim=1).to(samples.truth.device) == samples.truth[rows]).sum())
             accuracy = "" if samples.truth is None else f", accuracy {correct / count:.1%}"
-            logger.info(f"{run.log_prefix}epoch {epoch} of {options.epochs}: loss {losses / count:.4f}{accuracy}")
+            line = f"{run.log_prefix}epoch {epoch} of {options.epochs}: loss {losses / count:.4f}{accuracy}"
+            logger.info(line, extra={"part": Part(run.log_prefix.removesuffix(": "), epoch / options.epochs)})
             if run.watch is not None and run.watch(epoch, model):
                 break
     model.to(given).eval()
