@@ -1,7 +1,7 @@
 """The command `predict`."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -40,22 +40,29 @@ class TextColumns:
         return tuple(int(each) if each.isdecimal() else each for each in given)
 
 
+@dataclass(frozen=True)
+class Answering:
+    """How rows are answered and kept."""
+
+    operating_point: Annotated[str | None, typer.Option(help="name; default: the folder's")] = None
+    batch_size: Annotated[int, typer.Option(min=1, help="rows in one call")] = DEFAULT_BATCH_SIZE
+    shard_rows: Annotated[
+        int, typer.Option(min=1, help="rows in a shard, which an interrupted run need not answer again")
+    ] = SHARD_ROWS
+    max_bad: Annotated[int, typer.Option(min=0, help="rows that may have no answer, such as broken pictures")] = 0
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="replace what is there, and begin anew where it was made of other things"),
+    ] = False
+
+
 def predict(
     folder: Folder,
     data: Annotated[Path, typer.Argument(help="folder of pictures, text file or .npz; labels are not read")],
     *,
     output: Annotated[Path, typer.Option(help="one file if it ends in .parquet, else a folder of shards")],
-    operating_point: Annotated[str | None, typer.Option(help="name; default: the folder's")] = None,
     columns: TextColumns,
-    batch_size: Annotated[int, typer.Option(min=1, help="rows in one call")] = DEFAULT_BATCH_SIZE,
-    shard_rows: Annotated[
-        int, typer.Option(min=1, help="rows in a shard, which an interrupted run need not answer again")
-    ] = SHARD_ROWS,
-    max_bad: Annotated[int, typer.Option(min=0, help="rows that may have no answer, such as broken pictures")] = 0,
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="replace what is there, and begin anew where it was made of other things"),
-    ] = False,
+    answering: Answering,
     as_json: Json = False,
     progress: Progress,
 ) -> None:
@@ -63,14 +70,7 @@ def predict(
     from ..prediction import PredictionOptions
     from ..prediction import predict as predict_rows
 
-    options = PredictionOptions(
-        operating_point=operating_point,
-        batch_size=batch_size,
-        shard_rows=shard_rows,
-        max_bad=max_bad,
-        columns=columns.names(),
-        overwrite=overwrite,
-    )
+    options = PredictionOptions(columns=columns.names(), **asdict(answering))
     with progress.log(), prints_on_stderr():
         found = predict_rows(folder, data, output, options)
     if as_json:
