@@ -33,6 +33,7 @@ NOT_RUN = {
     "README.md": 1,
     "docs/how-to/deploy.md": 3,
     "docs/how-to/openvino.md": 2,
+    "docs/how-to/other-runtimes.md": 1,
     "docs/how-to/trust.md": 2,
     "docs/how-to/pretraining.md": 1,
     "docs/how-to/report.md": 1,

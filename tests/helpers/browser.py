@@ -49,10 +49,10 @@ class Browser:
     def close(self) -> None:
         self._send("DELETE", "")
 
-    def open(self, page: Path) -> None:
-        """Open a page, and wait until all of it is there: the driver alone returns before that now and then."""
+    def open(self, page: Path | str) -> None:
+        """Open a page by its file or address, and wait until all of it is there: the driver alone may return before."""
         self.run("window.isLeft = true")
-        self._send("POST", "/url", {"url": page.resolve().as_uri()})
+        self._send("POST", "/url", {"url": page if isinstance(page, str) else page.resolve().as_uri()})
         end = time.monotonic() + _PATIENCE
         while not self.run("return !window.isLeft && performance.getEntriesByType('navigation')[0].loadEventEnd > 0"):
             assert time.monotonic() < end, f"{page} has not been loaded"
