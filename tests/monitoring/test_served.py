@@ -9,7 +9,7 @@ import tiny
 
 from dynamic_exit import DynamicExitModelForImageClassification, load_runner
 from dynamic_exit.errors import MonitorError
-from dynamic_exit.monitoring import Monitor, MonitoredModel, Reference
+from dynamic_exit.monitoring import Adaptation, Monitor, MonitoredModel, Reference
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +69,70 @@ def test_monitors_need_no_torch(ran):
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+@pytest.fixture(scope="module")
+def adapted(ran_float, samples):
+    """A model that faded images were shown to until its thresholds were re-tuned, and what its answers were from."""
+    monitor = Monitor.read(ran_float.folder, adaptation=Adaptation(0.8, samples=100))
+    watched, seen = MonitoredModel(load_runner(ran_float.folder), monitor, check_share=1), []
+    for start in range(0, 4000, 50):
+        seen.append(watched.in_use[0])
+        watched(samples[start : start + 50] * np.float32(0.3))
+    return watched, seen
+
+
+def test_the_backbone_answers_until_thresholds_are_re_tuned_and_they_keep_the_promise(adapted, samples):
+    watched, seen = adapted
+    assert list(dict.fromkeys(seen)) == [seen[0], "backbone", "adapted"] and watched.operating_point.name == "backbone"
+    fresh = tiny.draw(2000, 12)[0] * np.float32(0.3)
+    of_backbone = watched.model(fresh).logits.argmax(axis=1)
+    answers = watched.model(fresh, thresholds=watched.in_use[1])
+    assert np.mean(answers.logits.argmax(axis=1) == of_backbone) >= 0.8
+    assert np.mean(answers.exit_index < len(watched.stages)) > 0.2, "samples leave early again"
+    status = watched.monitor.status()
+    assert status.adaptation.thresholds and status.adaptation.changes and status.fallback == "backbone"
+    # nothing but the thresholds has changed
+    assert np.array_equal(watched(fresh[:40]).logits, answers.logits[:40])
+
+
+def test_re_tuned_thresholds_answer_after_a_restart_until_the_model_is_switched_by_hand(adapted, ran_float, tmp_path):
+    watched, _ = adapted
+    watched.monitor.save(tmp_path / "state.json")
+    monitor = Monitor.resume(ran_float.folder, tmp_path / "state.json")
+    again = MonitoredModel(load_runner(ran_float.folder), monitor, check_share=0.5)
+    name, thresholds = again.in_use
+    assert name == "adapted" and np.array_equal(thresholds, watched.in_use[1])
+    assert monitor.status() == watched.monitor.status()
+    assert monitor.adaptation.undo() and monitor.adaptation.changes == watched.monitor.adaptation.changes + 1
+    again.set_operating_point("backbone")
+    assert again.in_use == ("backbone", None) and not monitor.status().moved and not monitor.adaptation.on
+    # a monitor that re-tunes nothing takes the state too
+    plain = MonitoredModel(
+        load_runner(ran_float.folder), Monitor.resume(ran_float.folder, tmp_path / "state.json", adaptation=None)
+    )
+    assert plain.in_use == ("backbone", None)
+
+
+def test_stages_are_asked_for_their_own_answers(adapted, ran_float, samples):
+    """What the adaptation is shown of a call is what each stage answers to it."""
+    watched, _ = adapted
+    shown = []
+    watched.monitor.adaptation.observe, kept = lambda *each: shown.append(each), watched.monitor.adaptation.observe
+    try:
+        watched(samples[:60])
+    finally:
+        watched.monitor.adaptation.observe = kept
+    (classes, confidence, backbone) = shown[0]
+    assert np.array_equal(backbone, watched.model(samples[:60]).logits.argmax(axis=1))
+    chain = np.float32([0.4] * len(watched.stages))
+    answers = watched.model(samples[:60], thresholds=np.where(np.isinf(watched.in_use[1]), np.inf, chain))
+    leaves = np.column_stack([confidence > 0.4, np.ones(60, bool)]).argmax(axis=1)
+    assert np.array_equal(classes[np.arange(60), leaves], answers.logits.argmax(axis=1))
+
+
+def test_adapting_needs_the_backbone_and_calls_that_are_checked(ran):
+    with pytest.raises(MonitorError, match="with an adaptation the fallback is the backbone; leave out the fallback"):
+        Monitor.read(ran.folder, adaptation=Adaptation(), fallback=ran.result.points.names[0])
+    with pytest.raises(MonitorError, match="re-tuned on calls that are checked; give a check_share, such as 0.01"):
+        MonitoredModel(load_runner(ran.folder), Monitor.read(ran.folder, adaptation=Adaptation()), check_share=0)

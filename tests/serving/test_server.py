@@ -14,7 +14,7 @@ from http_server import PATIENCE, running, tensor, until
 from prometheus_client.parser import text_string_to_metric_families
 
 from dynamic_exit import load_runner
-from dynamic_exit.serving import ServedFolder
+from dynamic_exit.serving import ServedFolder, WatchOptions
 from dynamic_exit.serving.controller import LoadController
 from dynamic_exit.serving.gears import make_gear, read_point_times
 from dynamic_exit.serving.server import listen
@@ -28,7 +28,7 @@ LIMITS = {"max_body": 200_000, "max_rows": 150, "token": TOKEN}
 @pytest.fixture(scope="module")
 def server(ran):
     """A server that all tests of this module share."""
-    with running(ServedFolder(ran.folder, "tiny", monitored=True), **LIMITS) as started:
+    with running(ServedFolder(ran.folder, "tiny", watching=WatchOptions()), **LIMITS) as started:
         yield started
 
 

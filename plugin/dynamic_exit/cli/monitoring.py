@@ -20,7 +20,7 @@ def monitor(
 ) -> None:
     """Show what the monitor of a served model has found: its alarms, evidence and exit rates."""
     from ..artifact.report_file import run_title, write_page
-    from ..dashboard import alarms_table, monitor_page, monitor_verdict, rates_table, watched_table
+    from ..dashboard import alarms_table, changes_table, monitor_page, monitor_verdict, rates_table, watched_table
     from ..monitoring import Monitor
 
     watched = Monitor.resume(folder, state)
@@ -30,7 +30,7 @@ def monitor(
         print(json.dumps(asdict(status), indent=2))
         return
     print(monitor_verdict(status))
-    for table in (watched_table(status), rates_table(reference, status), alarms_table(status)):
+    for table in (watched_table(status), rates_table(reference, status), alarms_table(status), changes_table(status)):
         if table.rows:
             print()
             print_table(table)

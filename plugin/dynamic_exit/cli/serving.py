@@ -3,12 +3,16 @@
 import os
 import re
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import ServingError
 from .options import Folder, Progress
+
+if TYPE_CHECKING:
+    from ..serving.options import WatchOptions
 
 
 def _read_seconds(text: str) -> float:
@@ -103,6 +107,47 @@ class Replicas:
         return fewest, most
 
 
+@dataclass(frozen=True)
+class Watching:
+    """Whether traffic is watched, and what is done where it has moved."""
+
+    monitor: Annotated[bool, typer.Option("--monitor", help="watch whether traffic is like the test samples")] = False
+    check_share: Annotated[
+        float | None, typer.Option(min=0, max=1, help="share of batches that the backbone answers too; default: 0.01")
+    ] = None
+    adapt: Annotated[
+        bool,
+        typer.Option("--adapt", help="re-tune thresholds where traffic has moved; until then the backbone answers"),
+    ] = False
+    agreement: Annotated[
+        float | None,
+        typer.Option(help="with --adapt: share of answers that must be the backbone's; default: as on test samples"),
+    ] = None
+    monitor_state: Annotated[
+        Path | None, typer.Option(help="JSON that the monitor goes on from if it exists, and keeps")
+    ] = None
+
+    def options(self) -> "WatchOptions | None":
+        """Return how answers are watched; None if they are not.
+
+        Raises:
+            ServingError: They contradict each other.
+        """
+        from ..serving.options import WatchOptions
+
+        given = {
+            "--check-share": self.check_share is not None,
+            "--adapt": self.adapt,
+            "--monitor-state": self.monitor_state is not None,
+        }
+        if not self.monitor and any(given.values()):
+            raise ServingError(f"{next(name for name in given if given[name])} is of the monitor; give --monitor too")
+        if self.agreement is not None and not self.adapt:
+            raise ServingError("--agreement is what re-tuned thresholds must keep; give --adapt too")
+        share = WatchOptions.check_share if self.check_share is None else self.check_share
+        return WatchOptions(share, self.adapt, self.agreement, self.monitor_state) if self.monitor else None
+
+
 def serve(
     folder: Folder,
     *,
@@ -110,10 +155,10 @@ def serve(
     points: PointOptions,
     limits: Limits,
     replicas: Replicas,
+    watching: Watching,
     threads: Annotated[
         int | None, typer.Option(min=1, help="threads within an operator; default: all cores, with --ray 1")
     ] = None,
-    monitor: Annotated[bool, typer.Option("--monitor", help="watch whether traffic is like the test samples")] = False,
     non_finite: Annotated[
         str, typer.Option(help="NaN or infinity in an input: refuse, or report as NaN in the answer")
     ] = "refuse",
@@ -128,7 +173,10 @@ def serve(
     if token is not None and not token.strip():
         raise ServingError(f"{TOKEN_VARIABLE} is set and empty; give it a token, or unset it")
     points.check()
-    replicas.check(monitor)
+    replicas.check(watching.monitor)
+    watched = watching.options()
+    if watching.adapt and points.p99 is not None:
+        raise ServingError("--p99 and --adapt would both choose what answers; leave one of them out")
     options = ServingOptions(
         max_batch=limits.max_batch,
         max_delay=limits.max_delay / 1000,
@@ -150,4 +198,4 @@ def serve(
         if replicas.ray:
             serve_on_ray(folder, place.host, place.port, options, replicas.bounds, **loading)
         else:
-            serve_folder(folder, place.host, place.port, options, **loading, monitored=monitor)
+            serve_folder(folder, place.host, place.port, options, **loading, watching=watched)

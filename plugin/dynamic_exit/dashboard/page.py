@@ -14,6 +14,8 @@ def monitor_verdict(status: MonitorStatus) -> str:
         before = f"; of {len(status.alarms)} earlier alarms none is on" if status.alarms else ""
         return f"Nothing says that live traffic is not like the test samples, over {status.requests} answers{before}."
     fallen = f"; the model serves at '{status.fallback}' meanwhile" if status.fallback else ""
+    if status.adaptation and status.adaptation.thresholds:
+        fallen = "; re-tuned thresholds answer meanwhile"
     message = status.alarms[-1].message
     return f"{message[0].upper()}{message[1:]}{fallen}."
 
@@ -44,6 +46,16 @@ def alarms_table(status: MonitorStatus) -> Table:
     return Table(["UTC", "answers", "watched", "what has moved"], rows)
 
 
+def changes_table(status: MonitorStatus) -> Table:
+    """Return all changes of re-tuned thresholds, the newest first."""
+    changes = status.adaptation.changes if status.adaptation else ()
+    rows = [
+        [f"{datetime.fromtimestamp(each.time, UTC):%Y-%m-%d %H:%M}", str(each.checked), each.message]
+        for each in reversed(changes)
+    ]
+    return Table(["UTC", "checked", "what has changed"], rows)
+
+
 def monitor_page(title: str, reference: Reference, status: MonitorStatus) -> str:
     """Return the state as HTML: one file that asks for nothing else."""
     return TEMPLATES.get_template("monitor.html.jinja").render(
@@ -53,4 +65,5 @@ def monitor_page(title: str, reference: Reference, status: MonitorStatus) -> str
         watched=watched_table(status),
         rates=rates_table(reference, status),
         alarms=alarms_table(status),
+        changes=changes_table(status),
     )

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 
 #: The expected share of samples that only one of backbone and configuration answers correctly, if nothing is known.
 DISCORDANCE = 0.05
@@ -113,7 +112,7 @@ class BettingTest:
             The logarithm; if the true drop exceeds the allowed one, the expectation of its exponential is at most 1.
         """
         factors = np.log1p(self.bets[:, None] * (self.allowed - losses.values))
-        return float(logsumexp(factors @ losses.counts, b=_STAKES))
+        return float(np.logaddexp.reduce(factors @ losses.counts + np.log(_STAKES)))
 
     def passes(self, losses: Losses) -> bool:
         """Return whether these losses reject ``true drop > allowed`` at level ``1 - probability``."""

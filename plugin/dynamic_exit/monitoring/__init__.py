@@ -1,14 +1,20 @@
 """Live traffic of a served model: is it still like the samples that its operating points were reported on."""
 
-from .monitor import SHARES, Monitor, SwitchableModel
+from .adaptation import ADAPTED, Adaptation
+from .blocks import SwitchableModel
+from .monitor import SHARES, Monitor
 from .reference import REFERENCE_FILE, PointReference, Reference
 from .served import MonitoredModel, ServedModel
-from .status import Alarm, MonitorStatus
+from .status import AdaptationStatus, Alarm, Change, MonitorStatus
 
 __all__ = [
+    "ADAPTED",
     "REFERENCE_FILE",
     "SHARES",
+    "Adaptation",
+    "AdaptationStatus",
     "Alarm",
+    "Change",
     "Monitor",
     "MonitorStatus",
     "MonitoredModel",

@@ -6,11 +6,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 
 from ..errors import MonitorError, OperatingPointError, first_line
+from ..points.operating_point import BACKBONE
+from .adaptation import Adaptation
+from .blocks import Block, SwitchableModel
 from .conformal import Bets
 from .explain import answer_totals, explain, reference_counts
 from .reference import REFERENCE_FILE, Reference
@@ -27,33 +30,6 @@ _BETS: dict[str, Bets] = {"exits": "shape", "classes": "mix", "agreement": "incr
 _BLOCK = 128
 
 
-class SwitchableModel(Protocol):
-    """What a monitor needs of a loaded model; those of `load_runner` and `from_pretrained` have it."""
-
-    @property
-    def operating_point(self) -> Any:
-        """The current operating point."""
-
-    def set_operating_point(self, name: str) -> Any:
-        """Switch to another operating point."""
-
-
-class _Block(NamedTuple):
-    """Answers at one operating point that wait to be looked at: what is watched of them, their stages and confidences.
-
-    Only where samples leave is told by stages and confidences; of all else both are empty.
-    """
-
-    point: str
-    values: np.ndarray
-    exits: np.ndarray = np.zeros(0, np.int64)
-    sure: np.ndarray = np.zeros(0, np.float32)
-
-    def part(self, rows: slice) -> "_Block":
-        """Return some of the answers."""
-        return _Block(self.point, *(array[rows] for array in self[1:]))
-
-
 class Monitor:
     """Watches whether live traffic is like the test samples that operating points were reported on.
 
@@ -68,9 +44,12 @@ class Monitor:
         recovery: Answers without another alarm after which an alarm is over, and the model goes back to its point.
         on_alarm: Called with each alarm, by the thread that observes and holding no lock; what it raises is logged.
         seed: Breaks ties between answers.
+        adaptation: Re-tunes thresholds after an alarm; until they are certified, and wherever none are, an attached
+            model falls back to the backbone, and it does not go back by itself. It is of this monitor alone.
 
     Raises:
-        MonitorError: The level is none, the fallback is unknown, or `recovery` is not positive.
+        MonitorError: The level is none, the fallback is unknown, or is not the backbone where thresholds are re-tuned,
+            or `recovery` is not positive.
     """
 
     def __init__(
@@ -82,16 +61,19 @@ class Monitor:
         recovery: int = 5_000,
         on_alarm: Callable[[Alarm], None] | None = None,
         seed: int = 0,
+        adaptation: Adaptation | None = None,
     ):
         if not 0 < level < 1:
             raise MonitorError(f"the level must be between 0 and 1, such as 0.01; got {level}")
         if recovery < 1:
             raise MonitorError(f"recovery must be a number of answers, at least 1; got {recovery}")
+        if adaptation is not None and (fallback := fallback or BACKBONE) != BACKBONE:
+            raise MonitorError(f"with an adaptation the fallback is the backbone; leave out the fallback '{fallback}'")
         if fallback is not None and reference.point(fallback) is None:
             known = ", ".join(point.name for point in reference.points)
             raise MonitorError(f"there is no operating point '{fallback}' to fall back to; there are {known}")
         self.reference, self.level, self.fallback, self.recovery = reference, level, fallback, recovery
-        self._on_alarm, self._seed = on_alarm, seed
+        self._on_alarm, self._seed, self.adaptation = on_alarm, seed, adaptation
         self._lock = threading.RLock()
         self._points = {point.name: point for point in reference.points}
         self._requests = self._invalid = self._quiet = self._starts = 0
@@ -100,7 +82,7 @@ class Monitor:
         self._moved, self._origin = False, None
         self._arrived: list[tuple[str, np.ndarray, np.ndarray, np.ndarray | None]] = []
         self._arrived_count = 0
-        self._waiting: dict[str, list[_Block]] = {kind: [] for kind in SHARES}
+        self._waiting: dict[str, list[Block]] = {kind: [] for kind in SHARES}
         self._watches = {
             kind: Watch(reference_counts(reference, kind), _BETS[kind], share * level / 2, seed + number)
             for number, (kind, share) in enumerate(SHARES.items())
@@ -183,9 +165,9 @@ class Monitor:
                 raise MonitorError(f"got {what} {odd}, and the model has {count}; observe the answers of its own model")
         finite, alarms = np.isfinite(sure), len(self._alarms)
         self._invalid += int((~finite).sum())
-        block = _Block(known.name, known.part(exits, sure), exits.astype(np.int64), np.where(finite, sure, 0))
+        block = Block(known.name, known.part(exits, sure), exits.astype(np.int64), np.where(finite, sure, 0))
         self._take("exits", block, _BLOCK)
-        self._take("classes", _Block(known.name, classes), _BLOCK)
+        self._take("classes", Block(known.name, classes), _BLOCK)
         if alarms == len(self._alarms) and (self._origin is None or known.name == self.fallback):
             self._settle(len(exits))
 
@@ -215,7 +197,7 @@ class Monitor:
         with self._lock:
             self._observed[kind] += len(bad)
             if point in self._watches[kind].references and len(bad):
-                self._take(kind, _Block(point, bad.astype(np.int64)), _BLOCK // 8)
+                self._take(kind, Block(point, bad.astype(np.int64)), _BLOCK // 8)
         self._tell()
 
     def attach(self, model: SwitchableModel) -> None:
@@ -231,7 +213,7 @@ class Monitor:
         elif self._origin is not None and self._model is not None:
             self._switch(self.fallback)
 
-    def _take(self, kind: str, block: _Block, size: int) -> None:
+    def _take(self, kind: str, block: Block, size: int) -> None:
         """Let answers wait until they fill a block of one operating point, then look at them."""
         waiting = self._waiting[kind]
         if not len(block.values):
@@ -249,7 +231,7 @@ class Monitor:
             return
         arrays = zip(*(each[1:] for each in waiting), strict=True)
         point, joined = waiting[0].point, [each[0] if len(each) == 1 else np.concatenate(each) for each in arrays]
-        block, size = _Block(point, *joined), size or len(joined[0])
+        block, size = Block(point, *joined), size or len(joined[0])
         waiting[:] = [block.part(slice(size, None))] if len(block.values) > size else []
         watch, block = self._watches[kind], block.part(slice(size))
         totals = answer_totals(self._points[point], kind, block.values, block.exits, block.sure)
@@ -265,10 +247,28 @@ class Monitor:
         logger.warning(alarm.message)
         model = self._model
         if self.fallback is not None and model is not None and self._origin is None:
-            self._origin = model.operating_point.name
+            self._origin = origin = str(model.operating_point.name)
+            if self.adaptation is not None:
+                self._adapt(self.adaptation, origin, model.thresholds)
             self._switch(self.fallback)
         if self._on_alarm is not None:
             self._untold.append(alarm)
+
+    def _adapt(self, adaptation: Adaptation, point: str, thresholds: np.ndarray) -> None:
+        """Re-tune the thresholds of the point that was in use."""
+        if (known := self._points.get(point)) is not None:
+            adaptation.begin(
+                self.reference.stages[:-1], thresholds, known.agreeing / known.samples, self.reference.costs
+            )
+
+    def release(self) -> None:
+        """End an alarm for which the model is at the fallback, as it was switched to another point by hand."""
+        with self._lock:
+            if self._origin is not None:
+                self._origin, self._moved = None, False
+                if self.adaptation is not None:
+                    self.adaptation.end("the model was switched by hand")
+                self._restart()
 
     def _tell(self) -> None:
         """Call back with new alarms; no lock is held, so that the callback may take its time, or ask the monitor."""
@@ -292,6 +292,8 @@ class Monitor:
     def _settle(self, answers: int) -> None:
         """End an alarm that has been quiet for long enough."""
         self._quiet += answers
+        if self.adaptation is not None and self.adaptation.on:
+            return
         if self._moved and self._quiet >= self.recovery:
             self._moved = False
             if self._origin is not None:
@@ -306,6 +308,11 @@ class Monitor:
         for kind, watch in self._watches.items():
             watch.restart(self.level * SHARES[kind] * part)
             self._waiting[kind].clear()
+
+    @property
+    def events(self) -> int:
+        """The number of alarms, and of changes of what was adapted, so far."""
+        return len(self._alarms) + (0 if self.adaptation is None else self.adaptation.changes)
 
     def status(self) -> MonitorStatus:
         """Return what is known so far; the evidence is of whole blocks of answers."""
@@ -326,6 +333,7 @@ class Monitor:
                 moved=self._moved,
                 alarms=tuple(self._alarms),
                 fallback=self.fallback if self._origin is not None else None,
+                adaptation=None if self.adaptation is None else self.adaptation.status(),
             )
         self._tell()
         return status
@@ -343,10 +351,8 @@ class Monitor:
                 "observed": self._observed,
                 "alarms": [asdict(alarm) for alarm in self._alarms],
                 "watches": {kind: watch.to_dict() for kind, watch in self._watches.items()},
-                "waiting": {
-                    kind: [[each.point, *(array.tolist() for array in each[1:])] for each in blocks]
-                    for kind, blocks in self._waiting.items()
-                },
+                "waiting": {kind: [each.to_list() for each in blocks] for kind, blocks in self._waiting.items()},
+                "adaptation": None if self.adaptation is None else self.adaptation.to_dict(),
             }
         self._tell()
         write_state(path, state)
@@ -374,20 +380,14 @@ class Monitor:
         return [self.reference.fingerprint, self.level, self._seed]
 
     def _restore(self, state: dict[str, Any]) -> None:
-        waiting = {
-            kind: [
-                _Block(
-                    str(point), np.asarray(values, np.int64), np.asarray(exits, np.int64), np.asarray(sure, np.float32)
-                )
-                for point, values, exits, sure in state["waiting"][kind]
-            ]
-            for kind in SHARES
-        }
+        waiting = {kind: [Block.from_list(each) for each in state["waiting"][kind]] for kind in SHARES}
         alarms = [Alarm(**alarm) for alarm in state["alarms"]]
         requests, invalid, quiet, starts = map(int, state["numbers"])
         observed = {kind: int(state["observed"][kind]) for kind in SHARES}
         for kind, watch in self._watches.items():
             watch.restore(state["watches"][kind])
+        if self.adaptation is not None and state.get("adaptation") is not None:
+            self.adaptation.restore(state["adaptation"])
         self._requests, self._invalid, self._quiet, self._starts = requests, invalid, quiet, starts
         self._moved, self._origin = bool(state["moved"]), state["origin"]
         self._waiting, self._alarms, self._observed = waiting, alarms, observed

@@ -28,6 +28,8 @@ class MonitorCollector(Collector):
             "checked_answers": ("Answers compared with the backbone's", status.checked),
             "labelled_answers": ("Answers compared with labels", status.labelled),
         }
+        if status.adaptation is not None:
+            counters["adaptations"] = ("Changes of re-tuned thresholds", len(status.adaptation.changes))
         for name, (text, value) in counters.items():
             family = CounterMetricFamily(f"dynamic_exit_{name}", text, labels=["model"])
             family.add_metric([self._model], value)
@@ -49,6 +51,8 @@ class MonitorCollector(Collector):
             "moved": ("Whether an alarm is on", status.moved),
             "fallen_back": ("Whether the model is at its fallback", status.fallback is not None),
         }
+        if status.adaptation is not None:
+            states["adapted"] = ("Whether re-tuned thresholds answer", status.adaptation.thresholds is not None)
         for name, (text, on) in states.items():
             gauge = GaugeMetricFamily(f"dynamic_exit_{name}", text, labels=["model"])
             gauge.add_metric([self._model], float(on))

@@ -2,10 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..chain.evaluation import evaluate
 from ..chain.evidence import Evidence
@@ -117,12 +117,16 @@ class Reference(BaseModel):
     Attributes:
         stages: Names of the stages of the file, the final last.
         points: The operating points, and the backbone alone.
+        own_costs: Of the stages themselves, over the backbone's; empty in files of earlier versions.
+        prefix_costs: Of the backbone up to each stage, over that of the whole backbone; empty likewise.
     """
 
     model_config = ConfigDict(frozen=True)
 
     stages: tuple[str, ...]
     points: tuple[PointReference, ...]
+    own_costs: tuple[Annotated[float, Field(ge=0)], ...] = ()
+    prefix_costs: tuple[Annotated[float, Field(ge=0)], ...] = ()
 
     @model_validator(mode="after")
     def _check_points(self) -> Self:
@@ -133,12 +137,19 @@ class Reference(BaseModel):
             raise ValueError("points must count samples by stage")
         if len({len(point.classes) for point in self.points}) > 1:
             raise ValueError("points must count samples by the same classes")
+        if not len(self.own_costs) == len(self.prefix_costs) in (0, len(self.stages)):
+            raise ValueError("there must be costs of all stages, or of none")
         return self
 
     @property
     def fingerprint(self) -> str:
         """A hash of its content."""
-        return digest(self.model_dump_json())
+        return digest(self.model_dump_json(exclude_defaults=True))
+
+    @property
+    def costs(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Own costs of all stages, and of the backbone before each, float64 (S,); None: unknown."""
+        return (np.array(self.own_costs), np.array(self.prefix_costs)) if self.own_costs else None
 
     def point(self, name: str) -> PointReference | None:
         """Return the samples at a point; None if it is unknown."""
@@ -158,7 +169,13 @@ class Reference(BaseModel):
         found = [PointReference.of(point.name, kept, point.configuration, classes) for point in points.points]
         if BACKBONE not in points.names and points.last_stage is None:
             found.append(PointReference.of(BACKBONE, kept, Configuration((), Evidence("none")), classes))
-        return cls(stages=kept.stages, points=tuple(found))
+        table = kept.stage_table
+        return cls(
+            stages=kept.stages,
+            points=tuple(found),
+            own_costs=tuple((table.own_cost / table.baseline_cost).tolist()),
+            prefix_costs=tuple((table.prefix_cost / table.baseline_cost).tolist()),
+        )
 
     def write(self, path: str | Path) -> None:
         """Write it as JSON."""

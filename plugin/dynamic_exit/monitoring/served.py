@@ -5,8 +5,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..chain.thresholds import ALWAYS_EXIT
 from ..errors import MonitorError
-from .monitor import Monitor, SwitchableModel
+from .adaptation import ADAPTED, Adaptation
+from .blocks import SwitchableModel
+from .monitor import Monitor
 
 logger = logging.getLogger(__name__)
 
@@ -17,10 +20,6 @@ class ServedModel(SwitchableModel, Protocol):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return answers that have logits, exit_index and confidence."""
 
-    @property
-    def thresholds(self) -> np.ndarray:
-        """float32 (S,): the current thresholds."""
-
 
 class MonitoredModel:
     """Calls a model, and shows its answers to a monitor.
@@ -30,16 +29,19 @@ class MonitoredModel:
     Args:
         model: As `load_runner` and `from_pretrained` return it.
         monitor: Watches it, and may switch its operating point.
-        check_share: Share of calls that the backbone answers too, in 0..1.
+        check_share: Share of calls that the backbone answers too, in 0..1; each stage as well where thresholds are
+            re-tuned.
         seed: Decides which.
 
     Raises:
-        MonitorError: The share is none, or the monitor is of another model.
+        MonitorError: The share is none, or 0 where thresholds are to be re-tuned, or the monitor is of another model.
     """
 
     def __init__(self, model: ServedModel, monitor: Monitor, check_share: float = 0.01, seed: int = 0):
         if not 0 <= check_share <= 1:
             raise MonitorError(f"check_share must be in 0..1, such as 0.01; got {check_share}")
+        if not check_share and monitor.adaptation is not None:
+            raise MonitorError("thresholds are re-tuned on calls that are checked; give a check_share, such as 0.01")
         stages = (*getattr(model, "stages", monitor.reference.stages[:-1]), monitor.reference.stages[-1])
         if stages != monitor.reference.stages:
             raise MonitorError(
@@ -59,12 +61,28 @@ class MonitoredModel:
         """
         if kwargs.get("thresholds") is not None:
             return self.model(*args, **kwargs)
-        point = self.model.operating_point.name
-        answers = self.model(*args, **kwargs)
-        if self.model.operating_point.name != point:
-            return answers  # switched meanwhile: by which of both it was answered is unknown
+        point, thresholds = self.in_use
+        if thresholds is not None:
+            answers = self.model(*args, **kwargs, thresholds=thresholds)
+        else:
+            answers = self.model(*args, **kwargs)
+            if self.model.operating_point.name != point:
+                return answers  # switched meanwhile: by which of both it was answered is unknown
         self.watch(point, answers, *args, **kwargs)
         return answers
+
+    @property
+    def in_use(self) -> tuple[str, np.ndarray | None]:
+        """The name of the current operating point; or ``adapted`` and its thresholds, float32 (S,)."""
+        point, adaptation = self.model.operating_point.name, self.monitor.adaptation
+        adapted = adaptation.thresholds if adaptation is not None and point == self.monitor.fallback else None
+        return (point, None) if adapted is None else (ADAPTED, adapted)
+
+    def set_operating_point(self, *args: Any, **kwargs: Any) -> Any:
+        """Switch as the model does; the fallback of an alarm, and what was adapted, end."""
+        point = self.model.set_operating_point(*args, **kwargs)
+        self.monitor.release()
+        return point
 
     def watch(self, point: str, answers: Any, *args: Any, **kwargs: Any) -> None:
         """Show the monitor answers of the model that were given at a known operating point.
@@ -80,7 +98,21 @@ class MonitoredModel:
         if self.check_share and self._random.random() < self.check_share:
             never = np.full(len(self.model.thresholds), np.inf, dtype=np.float32)
             backbone = self.model(*args, **kwargs, thresholds=never)
-            self.monitor.observe_agreement(point, classes, np.asarray(backbone.logits).argmax(axis=1))
+            wanted = np.asarray(backbone.logits).argmax(axis=1)
+            self.monitor.observe_agreement(point, classes, wanted)
+            if self.monitor.adaptation is not None:
+                self._ask_stages(self.monitor.adaptation, wanted, *args, **kwargs)
+
+    def _ask_stages(self, adaptation: Adaptation, backbone: np.ndarray, *args: Any, **kwargs: Any) -> None:
+        """Show the adaptation what each stage in use would answer, and the end of their chain."""
+        classes, confidence = [], []
+        for stage, thresholds in adaptation.probes:
+            answers = self.model(*args, **kwargs, thresholds=thresholds)
+            sure, left = np.asarray(answers.confidence), np.asarray(answers.exit_index) == stage
+            classes.append(np.asarray(answers.logits).argmax(axis=1))
+            confidence.append(np.where(left & np.isfinite(sure), sure, ALWAYS_EXIT))
+        if classes:
+            adaptation.observe(np.column_stack(classes), np.column_stack(confidence[:-1]), backbone)
 
     def __getattr__(self, name: str) -> Any:
         """Return what else the model has."""

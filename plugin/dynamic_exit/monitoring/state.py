@@ -7,6 +7,7 @@ from typing import Any
 from ..core.atomic_write import atomic_write
 from ..errors import MonitorError, first_line
 from ..trust.json_file import read_json
+from .adaptation import Adaptation
 
 TYPE, VERSION = "dynamic_exit.monitor", 1
 
@@ -41,7 +42,10 @@ def read_options(path: str | Path) -> dict[str, Any]:
     state = read_state(path)
     try:
         _, level, seed = state["model"]
-        options = {"level": float(level), "seed": int(seed), "fallback": state.get("fallback")}
+        options: dict[str, Any] = {"level": float(level), "seed": int(seed), "fallback": state.get("fallback")}
+        if state.get("adaptation") is not None:
+            agreement, probability, samples = state["adaptation"]["options"]
+            options["adaptation"] = Adaptation(agreement, probability=probability, samples=samples)
     except (KeyError, TypeError, ValueError) as error:
         raise MonitorError(f"state '{path}' is not whole: {first_line(error)}; begin without it") from error
     return {name: value for name, value in options.items() if value is not None}

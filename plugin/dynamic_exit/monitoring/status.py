@@ -35,6 +35,42 @@ class Alarm:
 
 
 @dataclass(frozen=True)
+class Change:
+    """Thresholds that traffic which has moved is answered at have changed.
+
+    Attributes:
+        checked: Number of answers that had been compared with the backbone's since the first alarm.
+        time: Seconds since the epoch, by the machine's clock.
+        thresholds: By stage in use; None: the backbone answers.
+        message: What has changed, and why.
+    """
+
+    checked: int
+    time: float
+    thresholds: dict[str, float] | None
+    message: str
+
+
+@dataclass(frozen=True)
+class AdaptationStatus:
+    """What is known of thresholds that are re-tuned.
+
+    Attributes:
+        on: Whether traffic has moved, so that the backbone answers, or adapted thresholds do.
+        promised: The share of answers that must be the backbone's, in 0..1; 0 before the first alarm.
+        checked: Number of answers that were compared with the backbone's while it was on.
+        thresholds: Those in use, by stage; None while the backbone answers, or the operating point does.
+        changes: All changes so far.
+    """
+
+    on: bool
+    promised: float
+    checked: int
+    thresholds: dict[str, float] | None
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
 class MonitorStatus:
     """What a monitor knows.
 
@@ -49,6 +85,7 @@ class MonitorStatus:
         moved: Whether an alarm is on.
         alarms: All alarms so far.
         fallback: Name of the safer operating point that the model was switched to; None if it was not.
+        adaptation: What is known of thresholds that are re-tuned; None where nothing is.
     """
 
     requests: int
@@ -60,3 +97,4 @@ class MonitorStatus:
     moved: bool
     alarms: tuple[Alarm, ...]
     fallback: str | None
+    adaptation: AdaptationStatus | None = None

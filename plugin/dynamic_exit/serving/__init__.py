@@ -11,11 +11,20 @@ if TYPE_CHECKING:
     from .app import create_app
     from .batch_queue import BatchQueue
     from .model import Answered, ServedFolder
-    from .options import ServingOptions
+    from .options import ServingOptions, WatchOptions
     from .server import serve
     from .triton import write_triton_model
 
-__all__ = ["Answered", "BatchQueue", "ServedFolder", "ServingOptions", "create_app", "serve", "write_triton_model"]
+__all__ = [
+    "Answered",
+    "BatchQueue",
+    "ServedFolder",
+    "ServingOptions",
+    "WatchOptions",
+    "create_app",
+    "serve",
+    "write_triton_model",
+]
 
 # on first use: Starlette and uvicorn are no dependency of the package
 __getattr__, __dir__ = lazy_exports(
@@ -24,7 +33,7 @@ __getattr__, __dir__ = lazy_exports(
         "app": ("create_app",),
         "batch_queue": ("BatchQueue",),
         "model": ("Answered", "ServedFolder"),
-        "options": ("ServingOptions",),
+        "options": ("ServingOptions", "WatchOptions"),
         "server": ("serve",),
         "triton": ("write_triton_model",),
     },

@@ -299,7 +299,7 @@ class _Server:
             answer.cancel()  # also where the server cancels this task; does nothing to one that is done
 
     async def _show_point(self, request: Request) -> Response:
-        return _json({"operating_point": self._model.operating_point.name, "known": self._model.point_names})
+        return _json({"operating_point": self._model.point_in_use, "known": self._model.point_names})
 
     async def _switch(self, request: Request) -> Response:
         self._check_token(request)

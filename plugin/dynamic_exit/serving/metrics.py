@@ -85,7 +85,7 @@ class ServingMetrics:
         point = Gauge(
             "dynamic_exit_server_operating_point", "1 for the current one", ["operating_point"], registry=registry
         )
-        for name in model.point_names:
+        for name in model.shown_points:
             point.labels(name).set_function(functools.partial(self._is_at, name))
         if controller is not None:
             registry.register(ControllerCollector(controller))
@@ -96,7 +96,7 @@ class ServingMetrics:
             registry.register(MonitorCollector(model.monitor, model.name))
 
     def _is_at(self, point: str) -> float:
-        return float(self._model.operating_point.name == point)
+        return float(self._model.point_in_use == point)
 
     def count_request(self, endpoint: str, code: int, seconds: float) -> None:
         """Count a request that has ended."""

@@ -17,12 +17,13 @@ from ..artifact.standalone import load_runner
 from ..chain.names import FINAL
 from ..core.hashing import file_fingerprint
 from ..errors import ExportError, first_line
-from ..monitoring import Monitor, MonitoredModel
+from ..monitoring import ADAPTED
 from ..points.operating_point import BACKBONE, OperatingPoint, point_thresholds
 from .controller import LoadController
 from .gears import gear_table, planned_seconds, read_point_times
-from .options import ServingOptions
+from .options import ServingOptions, WatchOptions
 from .refusals import RequestError, bad_request
+from .watching import WatchedRunner
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -38,7 +39,7 @@ class Answered(NamedTuple):
         logits: float32 (N, C).
         exit_index: int64 (N,): index of the stage that answered; the final stage is the last.
         confidence: float32 (N,) in 0..1.
-        point: Name of the operating point that all rows were answered at.
+        point: Name of the operating point that all rows were answered at; ``adapted`` for re-tuned thresholds.
     """
 
     logits: np.ndarray
@@ -59,17 +60,19 @@ class ServedFolder:
         name: Name of the model in addresses; None is the folder's own.
         operating_point: Name of the initial point; None is the folder's default.
         threads: Threads within an operator; None leaves it to onnxruntime.
-        monitored: Whether a monitor watches the answers.
+        watching: How a monitor watches the answers; None: none does.
         non_finite: What is done where an input or an answer is not finite, as for `load_runner`.
 
     Attributes:
         inputs: The model's inputs.
         labels: Class names in the order of the logits.
         stages: Names of all stages, the one that ends the chain included.
+        point_names: Names of the operating points that it can be switched to.
+        shown_points: The same, and ``adapted`` where thresholds may be re-tuned.
         monitor: None if there is none.
 
     Raises:
-        DynamicExitError: As for `load_runner`, or the folder has no reference for a monitor.
+        DynamicExitError: As for `load_runner` and `WatchedRunner`.
     """
 
     def __init__(
@@ -78,7 +81,7 @@ class ServedFolder:
         name: str | None = None,
         operating_point: str | None = None,
         threads: int | None = None,
-        monitored: bool = False,
+        watching: WatchOptions | None = None,
         non_finite: NonFinite = DEFAULT,
     ):
         self.folder = folder
@@ -97,12 +100,14 @@ class ServedFolder:
         points = self._runner.operating_points
         self.stages = (*self._runner.stages, points.last_stage or FINAL)
         self.point_names = (*points.names, *([] if points.last_stage else [BACKBONE]))
+        adapts = watching is not None and watching.adapt
+        self.shown_points = (*self.point_names, *([ADAPTED] if adapts else []))
         self._thresholds = functools.cache(
             lambda point: point_thresholds(points.by_name(point), self._runner.stages).tolist()
         )
-        self.monitor = Monitor.read(folder) if monitored else None
         self._points = points
-        self._watched = None if self.monitor is None else MonitoredModel(self._runner, self.monitor)
+        self._watched = None if watching is None else WatchedRunner(self._runner, folder, watching)
+        self.monitor = None if self._watched is None else self._watched.monitor
 
     @property
     def classes(self) -> int:
@@ -116,7 +121,20 @@ class ServedFolder:
 
     def set_operating_point(self, **goal: str | float) -> OperatingPoint:
         """Switch as `DynamicExitRunner.set_operating_point` does; batches that have begun end at their own point."""
+        if self._watched is not None:
+            point: OperatingPoint = self._watched.set_operating_point(**goal)
+            return point
         return self._runner.set_operating_point(**goal)  # type: ignore[arg-type]  # pydantic checked the types
+
+    @property
+    def point_in_use(self) -> str:
+        """Name of the current operating point; ``adapted`` while re-tuned thresholds answer."""
+        return self.operating_point.name if self._watched is None else self._watched.in_use[0]
+
+    def close(self) -> None:
+        """Write what the monitor knows, where it has a file."""
+        if self._watched is not None:
+            self._watched.keep_state(now=True)
 
     def load_controller(self, p99: float, options: ServingOptions) -> LoadController:
         """Return what chooses the points of this model by load.
@@ -171,15 +189,17 @@ class ServedFolder:
         Raises:
             RequestError: The runtime refuses values of this batch.
         """
-        point = self.operating_point.name  # another thread may switch meanwhile: name and thresholds are of one
+        # another thread may switch meanwhile: name and thresholds are of one
+        point, own = (self.operating_point.name, None) if self._watched is None else self._watched.in_use
         try:
-            answers = self._runner(**feeds, thresholds=self._thresholds(point))
+            answers = self._runner(**feeds, thresholds=self._thresholds(point) if own is None else own.tolist())
         except Exception as error:
             if type(error).__name__ == "InvalidArgument":  # of onnxruntime, such as a token that is in no table
                 raise bad_request(f"the model cannot take these values: {first_line(error)}") from error
             raise
         if self._watched is not None:
             self._watched.watch(point, answers, **feeds)
+            self._watched.keep_state()
         return Answered(answers.logits, answers.exit_index, answers.confidence, point)
 
     def count_stages(self, answered: Answered) -> dict[str, int]:

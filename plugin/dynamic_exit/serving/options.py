@@ -1,6 +1,7 @@
 """What a server takes at once, for how long, and who may switch it."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 #: Environment variable that holds the token; a command line would show it to every user of the machine.
 TOKEN_VARIABLE = "DYNAMIC_EXIT_TOKEN"
@@ -37,3 +38,20 @@ class ServingOptions:
     p99: float | None = None
     lowest_point: str | None = None
     token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class WatchOptions:
+    """How a server watches its answers.
+
+    Attributes:
+        check_share: Share of batches that the backbone answers too, in 0..1.
+        adapt: Whether thresholds are re-tuned where traffic has moved; the backbone answers until they are.
+        agreement: The share of answers that must be the backbone's then, in (0, 1); None: as on test samples.
+        state: JSON that a monitor goes on from if it exists, and that is kept; None: it begins anew at each start.
+    """
+
+    check_share: float = 0.01
+    adapt: bool = False
+    agreement: float | None = None
+    state: Path | None = None

@@ -42,7 +42,10 @@ def serve(folder: Path, host: str, port: int, options: ServingOptions, **loading
         announce(model.name, listener.getsockname(), model.operating_point.name)
         sys.setswitchinterval(_SWITCH_SECONDS)  # this process does nothing else
         with signals.advise_on_interrupt(lambda: "stopped; all requests that were accepted have been answered"):
-            server.run(sockets=[listener])
+            try:
+                server.run(sockets=[listener])
+            finally:
+                model.close()
 
 
 def announce(name: str, address: Sequence[Any], point: str) -> None:
