@@ -1,27 +1,31 @@
-"""Does a monitor notice what it should: `python monitor.py false|power|cost [--streams N] [--work DIR] [--seed S]`.
+"""Does a monitor notice what it should: `python monitor.py false|power|cost [--streams N] [--work DIR] [--others ...]`.
 
 CIFAR-10's `dev` images, the resnet56 behind resnet8 and resnet20 of recipes/cifar10_resnet56.yaml, at half a point.
 false: streams of 100,000 answers that are drawn from the same samples as their reference of 2,500; how many raise an
 alarm at level 0.01. power: streams that begin with 5,000 such answers and go on with images that are noisy, blurred,
 faded, compressed or of another mix of classes, each as strong as costs about two points; how many are noticed within
-2,000 answers, by what, and after how many; labels known for a tenth. cost: microseconds an answer by batch size.
-Answers of the models are kept in DIR. $DYNAMIC_EXIT_DATA names the folder that holds cifar10/.
+2,000 answers, by what, and after how many; labels known for a tenth; what falling back to the backbone then loses over
+20,000 answers. --others sets detectors of other libraries beside it, on the same streams (detectors.py). cost:
+microseconds an answer by batch size. Answers of the models are kept in DIR. $DYNAMIC_EXIT_DATA names the folder that
+holds cifar10/.
 """
 
 import argparse
 import io
 import os
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from detectors import OTHERS, Drift
 from PIL import Image, ImageEnhance, ImageFilter
 
-from dynamic_exit.chain.evaluation import Evaluation, evaluate
-from dynamic_exit.chain.thresholds import Configuration
+from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.monitoring import Monitor, PointReference, Reference
+from dynamic_exit.monitoring.reference import scores
 from dynamic_exit.points.goal import Goal
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.records import Records, StageTable
@@ -32,6 +36,9 @@ from dynamic_exit.tuning.optimizer import optimize
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("resnet8", "resnet20", "final")
 CLASSES, REFERENCE, QUIET, WITHIN, STEP = 10, 2_500, 5_000, 2_000, 50
+IMAGES, ANSWERS, HORIZON = 5_000, 100_000, 20_000
+#: Makes a detector of the scores of a reference and a seed.
+Maker = Callable[[np.ndarray, int], Drift]
 
 
 def edited(edit: Callable[[Image.Image], Image.Image]) -> Callable[[np.ndarray], np.ndarray]:
@@ -62,37 +69,34 @@ def compressed(quality: int) -> Callable[[Image.Image], Image.Image]:
 
 SHIFTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "as before": lambda images: images,
-    "noise of 2.75 steps": noisy(2.75),
-    "blur of 0.68 pixels": edited(lambda image: image.filter(ImageFilter.GaussianBlur(0.68))),
-    "contrast of 53 %": edited(lambda image: ImageEnhance.Contrast(image).enhance(0.53)),
-    "JPEG of quality 97": edited(compressed(97)),
+    "noise of 3.75 steps": noisy(3.75),
+    "blur of 0.55 pixels": edited(lambda image: image.filter(ImageFilter.GaussianBlur(0.55))),
+    "contrast of 64 %": edited(lambda image: ImageEnhance.Contrast(image).enhance(0.64)),
+    "JPEG of quality 96": edited(compressed(96)),
 }
 #: How much more often each class comes: cats and dogs, which are mistaken for each other.
-MIX = np.array([1, 1, 1, 1.8, 1, 1.8, 1, 1, 1, 1])
+MIX = np.array([1, 1, 1, 2.75, 1, 2.75, 1, 1, 1, 1])
 
 
-def answers(work: Path) -> dict[str, Records]:
-    """Return records of `dev` for every shift, made once."""
-    data = np.load(Path(os.environ["DYNAMIC_EXIT_DATA"]) / "cifar10" / "dev.npz")
+def answers(work: Path, count: int) -> dict[str, Records]:
+    """Return records of so many images of `dev` for every shift, made once."""
+    read = np.load(Path(os.environ["DYNAMIC_EXIT_DATA"]) / "cifar10" / "dev.npz")
+    rows = np.random.default_rng(0).permutation(len(read["labels"]))[:count]
+    data = {name: read[name][rows] for name in ("images", "labels")}
     recipe = read_recipe(ROOT / "recipes" / "cifar10_resnet56.yaml")
     savers = {each.stage: each for each in recipe.dynamic_exit.tiny_saver.candidates}
     sources = {**{name: savers[name] for name in STAGES[:-1]}, "final": recipe.model}
     table = StageTable.of(STAGES, ("saver", "saver", "final"), (-1, -1, 0), (12.5, 40.6, 0), (0, 0, 125.5))
     found, models = {}, {}
     for name, shift in SHIFTS.items():
-        path = work / f"{name.replace(' ', '_')}.npz"
+        path = work / f"{name.replace(' ', '_')}_{count}.npz"
         if not path.exists():
             models = models or {stage: load_model(source) for stage, source in sources.items()}
             images = torch.from_numpy(shift(data["images"]).transpose(0, 3, 1, 2).copy()).float()
             made = []
-            for stage, model in models.items():
-                steps = sources[stage].preprocessing
-                mean, deviation = (
-                    torch.tensor(each or 0.0).view(1, -1, 1, 1) for each in (steps.mean, steps.std or 1.0)
-                )
-                ready = (images * (steps.scale or 1.0) - mean) / deviation
+            for model in models.values():  # each brings its preprocessing
                 with torch.no_grad():
-                    made.append(torch.cat([model(batch) for batch in ready.split(256)]).softmax(1).numpy())
+                    made.append(torch.cat([model(batch) for batch in images.split(256)]).softmax(1).numpy())
             work.mkdir(parents=True, exist_ok=True)
             Records.from_probabilities(data["labels"], table, made).write(path)
         found[name] = Records.read(path)
@@ -102,8 +106,8 @@ def answers(work: Path) -> dict[str, Records]:
 class Streams:
     """Draws streams of answers, with their labels."""
 
-    def __init__(self, work: Path):
-        records = answers(work)
+    def __init__(self, work: Path, images: int = IMAGES):
+        self.records = records = answers(work, images)
         self.clean = records["as before"]
         (self.configuration,) = optimize(self.clean, [Goal(max_accuracy_drop=0.005)], SearchOptions("mean"))
         self.evaluations = {name: evaluate(each, self.configuration) for name, each in records.items()}
@@ -111,70 +115,105 @@ class Streams:
         mix = MIX[self.labels] / MIX[self.labels].sum()
         even = np.full(len(mix), 1 / len(mix))
         self.kinds = {name: (each, even) for name, each in self.evaluations.items()}
-        self.kinds["cats and dogs x 1.8"] = (self.evaluations["as before"], mix)
+        self.kinds["cats and dogs x 2.75"] = (self.evaluations["as before"], mix)
 
-    def monitor(self, random: np.random.Generator, configuration: Configuration) -> Monitor:
-        """Return a monitor whose reference was drawn from the clean samples."""
-        drawn = self.clean.take(random.integers(len(self.clean), size=REFERENCE))
-        point = PointReference.of("point", drawn, configuration, CLASSES)
-        return Monitor(Reference(stages=STAGES, points=(point,)), seed=int(random.integers(1 << 30)))
+    def reference(self, random: np.random.Generator) -> Records:
+        """Return samples that were drawn from the clean ones."""
+        return self.clean.take(random.integers(len(self.clean), size=REFERENCE))
 
-    def observe(self, monitor: Monitor, kind: str, count: int, random: np.random.Generator, labelled: float) -> None:
-        """Show a monitor so many answers of a kind, a share of them with labels."""
-        found, shares = self.kinds[kind]
-        rows = random.choice(len(shares), size=count, p=shares)
-        monitor.observe("point", found.exit_index[rows], found.confidence[rows], found.prediction[rows])
-        known = rows[random.random(count) < labelled]
-        monitor.observe_labels("point", found.prediction[known], self.labels[known])
+    def monitor(self, drawn: Records, seed: int) -> Monitor:
+        """Return a monitor with a reference."""
+        point = PointReference.of("point", drawn, self.configuration, CLASSES)
+        return Monitor(Reference(stages=STAGES, points=(point,)), seed=seed)
 
-    def drop(self, kind: str) -> float:
-        """Return by how much the accuracy of a kind lies below that of clean samples."""
+    def fires(
+        self, phases: Sequence[tuple[str, int]], others: Mapping[str, Maker], seed: Sequence[int]
+    ) -> dict[str, tuple[int, str]]:
+        """Return after how many answers of a stream the monitor and other detectors fire, those that do.
 
-        def accuracy(found: Evaluation, shares: np.ndarray) -> float:
-            return float(shares @ (found.prediction == self.labels))
+        Args:
+            phases: Kinds of answers, and how many come of each; a tenth is labelled.
+            others: What makes the other detectors.
+            seed: Of the stream.
+        """
+        random, fired, seen = np.random.default_rng(seed), dict[str, tuple[int, str]](), 0
+        drawn = self.reference(random)
+        monitor = self.monitor(drawn, int(random.integers(1 << 30)))
+        found = evaluate(drawn, self.configuration)
+        ranks = scores(found.exit_index, found.confidence)
+        looking = {name: make(ranks, int(seed[-1])) for name, make in others.items()}
+        for kind, count in phases:
+            found, shares = self.kinds[kind]
+            for _ in range(count // STEP):
+                seen += STEP
+                rows = random.choice(len(shares), size=STEP, p=shares)
+                known = rows[random.random(STEP) < 0.1]
+                if "monitor" not in fired:
+                    monitor.observe("point", found.exit_index[rows], found.confidence[rows], found.prediction[rows])
+                    monitor.observe_labels("point", found.prediction[known], self.labels[known])
+                    if alarms := monitor.status().alarms:
+                        fired["monitor"] = seen, alarms[0].kind
+                ranks = scores(found.exit_index[rows], found.confidence[rows])
+                wrong = (found.prediction[known] != self.labels[known]).astype(int)
+                for name, detector in looking.items():
+                    if name not in fired and detector.look(ranks, wrong):
+                        fired[name] = seen, ""
+                if len(fired) > len(others):
+                    return fired
+        return fired
 
-        return accuracy(*self.kinds["as before"]) - accuracy(*self.kinds[kind])
+    def drop(self, kind: str, backbone: bool = False) -> float:
+        """Return by how much the accuracy of a kind, or the backbone's on it, lies below that of clean samples."""
+
+        def accuracy(name: str, of_backbone: bool) -> float:
+            found, shares = self.kinds[name]
+            records = self.records.get(name, self.clean)
+            answered = records.topk_classes[-1, :, 0] if of_backbone else found.prediction
+            return float(shares @ (answered == self.labels))
+
+        return accuracy("as before", of_backbone=False) - accuracy(kind, backbone)
 
 
-def false_alarms(streams: Streams, count: int, seed: int) -> None:
+def false_alarms(streams: Streams, count: int, seed: int, others: Mapping[str, Maker]) -> None:
     """Print how many streams without a change raise an alarm."""
-    random, fired = np.random.default_rng(seed), 0
+    fired = dict.fromkeys(["monitor", *others], 0)
     for number in range(count):
-        monitor = streams.monitor(random, streams.configuration)
-        for _ in range(20):
-            streams.observe(monitor, "as before", 5_000, random, labelled=0.1)
-        fired += bool(monitor.status().alarms)
-        if (number + 1) % 100 == 0:
-            print(f"{fired} of {number + 1} streams of 100,000 answers raised an alarm", flush=True)
-    print(f"false alarms: {fired} of {count} streams of 100,000 answers at level 0.01: {fired / count:.2%}")
+        for name in streams.fires([("as before", ANSWERS)], others, (seed, number)):
+            fired[name] += 1
+        if (number + 1) % 100 == 0 or number + 1 == count:
+            told = ", ".join(f"{name} {times} ({times / (number + 1):.1%})" for name, times in fired.items())
+            print(
+                f"of {number + 1} streams of {ANSWERS} answers without a change there was an alarm in: {told}",
+                flush=True,
+            )
 
 
-def power(streams: Streams, count: int, seed: int) -> None:
-    """Print how soon each shift is noticed."""
+def power(streams: Streams, count: int, seed: int, others: Mapping[str, Maker]) -> None:
+    """Print how soon each shift is noticed, and what the fallback saves of what staying would lose."""
     for kind in streams.kinds:
-        random, delays, causes = np.random.default_rng(seed), [], dict[str, int]()
-        for _ in range(count):
-            monitor = streams.monitor(random, streams.configuration)
-            streams.observe(monitor, "as before", QUIET, random, labelled=0.1)
-            for step in range(WITHIN // STEP):
-                streams.observe(monitor, kind, STEP, random, labelled=0.1)
-                if alarms := monitor.status().alarms:
-                    delays.append((step + 1) * STEP)
-                    causes[alarms[0].kind] = causes.get(alarms[0].kind, 0) + 1
-                    break
-        middle = f"{np.median(delays):.0f} answers" if delays else "-"
-        print(
-            f"{kind:20} {streams.drop(kind):6.2%} less accurate: noticed in {len(delays) / count:4.0%} of {count} "
-            f"streams within {WITHIN}, median {middle}; by {causes or '-'}",
-            flush=True,
-        )
+        phases = [("as before", QUIET), (kind, WITHIN)]
+        found = [streams.fires(phases, others, (seed, number)) for number in range(count)]
+        staying, backbone = streams.drop(kind), streams.drop(kind, backbone=True)
+        print(f"{kind}: {staying:.2%} less accurate, the backbone there {backbone:.2%}")
+        for name in ("monitor", *others):
+            fired = [each[name] for each in found if name in each]
+            delays, early = [at - QUIET for at, _ in fired if at > QUIET], sum(at <= QUIET for at, _ in fired)
+            middle = f"{np.median(delays):.0f} answers" if delays else "-"
+            told = (
+                f"  {name:18} noticed in {len(delays):3} of {count} within {WITHIN}, median {middle}; early in {early}"
+            )
+            if name == "monitor":
+                share = (sum(delays) + HORIZON * (count - len(delays))) / (HORIZON * count)  # until it falls back
+                told += f"; by {dict(Counter(cause for at, cause in fired if at > QUIET))}"
+                told += f"; with the fallback {share * staying + (1 - share) * backbone:.2%} lost over {HORIZON}"
+            print(told, flush=True)
 
 
 def cost(streams: Streams, seed: int) -> None:
     """Print what observing costs."""
     random = np.random.default_rng(seed)
     for size in (1, 8, 64):
-        monitor, found = streams.monitor(random, streams.configuration), streams.evaluations["as before"]
+        monitor, found = streams.monitor(streams.reference(random), seed), streams.evaluations["as before"]
         rows = [random.integers(len(found.exit_index), size=size) for _ in range(20_000 // size)]
         started = time.process_time()
         for each in rows:
@@ -189,14 +228,17 @@ def main() -> None:
     parser.add_argument("what", choices=("false", "power", "cost"))
     parser.add_argument("--streams", type=int)
     parser.add_argument("--work", type=Path, default=Path("build/monitor"))
+    parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--others", nargs="*", default=[], choices=OTHERS, metavar="NAME", help=", ".join(OTHERS))
     options = parser.parse_args()
+    others = {name: OTHERS[name]() for name in options.others}
     torch.set_num_threads(1)
-    streams = Streams(options.work)
+    streams = Streams(options.work, options.images)
     if options.what == "false":
-        false_alarms(streams, options.streams or 1_000, options.seed)
+        false_alarms(streams, options.streams or 1_000, options.seed, others)
     elif options.what == "power":
-        power(streams, options.streams or 100, options.seed)
+        power(streams, options.streams or 100, options.seed, others)
     else:
         cost(streams, options.seed)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dynamic_exit.dashboard import monitor_page, monitor_verdict, rates_table
-from dynamic_exit.monitoring import Monitor
+from dynamic_exit.monitoring import Adaptation, Monitor
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +66,19 @@ def test_states_and_folders_that_do_not_fit_are_refused(watched, command, tmp_pa
     assert code == 2 and "is no state of a monitor of version 1" in err
     code, _, err = command("monitor", tmp_path, state)
     assert code == 2 and "reference.json' is missing, which live traffic is compared with" in err
+
+
+def test_changes_of_re_tuned_thresholds_are_shown(watched, command, tmp_path):
+    folder, *_ = watched
+    adaptation = Adaptation(0.9, samples=100)
+    monitor = Monitor.read(folder, adaptation=adaptation)
+    chain = np.full(len(monitor.reference.stages) - 1, 0.5, np.float32)
+    adaptation.begin(monitor.reference.stages[:-1], chain, 0.9, None)
+    sure = np.random.default_rng(0).random((50, len(chain))).astype(np.float32)
+    for _ in range(8):  # the backbone's answers all of them
+        adaptation.observe(np.zeros((50, len(chain) + 1), int), sure, np.zeros(50, int))
+    monitor.save(tmp_path / "state.json")
+    code, out, err = command("monitor", folder, tmp_path / "state.json", "--output", tmp_path / "page.html")
+    told = " ".join(out.split())
+    assert (code, err) == (0, "") and "what has changed" in told and "answers since were the backbone's" in told
+    assert "<h2>Re-tuned thresholds</h2>" in (tmp_path / "page.html").read_text()

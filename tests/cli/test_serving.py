@@ -71,6 +71,12 @@ def test_what_the_runtime_refuses_is_told_in_its_words(ran, command, tmp_path):
         (("--ray", "--replicas", "4-1"), "--replicas takes a number such as 2, or the fewest and the most such as 1-4"),
         (("--ray", "--replicas", "two"), "--replicas takes a number such as 2, or the fewest and the most such as 1-4"),
         (("--ray", "--monitor"), "--monitor watches the answers of one process; leave it out with --ray"),
+        (("--adapt",), "--adapt is of the monitor; give --monitor too"),
+        (("--monitor-state", "x"), "--monitor-state is of the monitor; give --monitor too"),
+        (("--monitor", "--agreement", "0.9"), "--agreement is what re-tuned thresholds must keep; give --adapt too"),
+        (("--monitor", "--adapt", "--p99", "1s"), "--p99 and --adapt would both choose what answers; leave one of"),
+        (("--monitor", "--adapt", "--agreement", "98"), "the agreement must be a share between 0 and 1, such as 0.98"),
+        (("--monitor", "--adapt", "--check-share", "0"), "thresholds are re-tuned on calls that are checked; give a c"),
         (("--p99", "50ms", "--max-delay", "40"), "a delay of 40 ms leaves hardly any time within a goal of 50 ms; g"),
     ],
 )

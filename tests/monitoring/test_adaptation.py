@@ -1,4 +1,4 @@
-"""Thresholds that are re-tuned by agreement with the backbone: what is promised, what is certified, and the way back."""
+"""Thresholds that are re-tuned by agreement with the backbone: what is promised and certified, and the way back."""
 
 import json
 import logging
@@ -104,10 +104,12 @@ def test_changes_are_undone_one_by_one_and_nothing_is_changed_after():
     assert adaptation.status().changes[-1].message == "the backbone answers: the last change was undone"
 
 
-@pytest.mark.parametrize("calls", [0, 3, 12, 60])
-def test_a_written_state_goes_on_as_if_never_stopped(calls):
+@pytest.mark.parametrize(("calls", "ended"), [(0, False), (3, False), (12, False), (60, False), (12, True)])
+def test_a_written_state_goes_on_as_if_never_stopped(calls, ended):
     random = np.random.default_rng(4)
     whole = shown(begun(), random, calls)
+    if ended:
+        whole.end("by hand")
     state = json.loads(json.dumps(whole.to_dict(), allow_nan=False))
     again = Adaptation(0.9)
     again.restore(state)

@@ -17,3 +17,4 @@ def test_prometheus_reads_what_the_monitor_knows(ran):
     assert value("dynamic_exit_moved", {"model": "tiny"}) == 1
     assert value("dynamic_exit_fallen_back", {"model": "tiny"}) == 0
     assert value("dynamic_exit_evidence", {"model": "tiny", "kind": "accuracy"}) == 0
+    assert value("dynamic_exit_adapted", {"model": "tiny"}) is None, "nothing is re-tuned"

@@ -40,4 +40,6 @@ def test_samples_without_a_confidence_leave_at_the_end():
 
 
 def test_nothing_is_proposed_where_even_the_end_differs_too_often():
-    assert candidate_path(StageAnswers(np.full((9, 1), 0.9, np.float32), np.ones((9, 2), bool)), COSTS[:2], 0.5, 5) == []
+    assert (
+        candidate_path(StageAnswers(np.full((9, 1), 0.9, np.float32), np.ones((9, 2), bool)), COSTS[:2], 0.5, 5) == []
+    )

@@ -64,7 +64,7 @@ class Adaptation:
         self._lock = threading.RLock()
         self._checked = self._choices = self._guards = 0
         self._changes: list[Change] = []
-        self._stages: tuple[str, ...] = ()
+        self._stages: tuple[str, ...]
         self._used: list[np.ndarray] = []
         self.end()
 
@@ -78,7 +78,7 @@ class Adaptation:
             if self._used:
                 self._change([], why)
             self._chain, self._promised, self._held = np.zeros(0, np.float32), 0.0, False
-            self._costs = np.zeros(1)
+            self._stages, self._costs = (), np.zeros(1)
             self._forget()
 
     def _forget(self) -> None:
