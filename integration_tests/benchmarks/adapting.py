@@ -1,7 +1,7 @@
 """Does what traffic takes away come back: `python adapting.py [--streams N] [--share S] [--answers A] [--work DIR]`.
 
 The shifts and models of monitor.py. Each stream begins with 5,000 answers like those of its reference of 2,500 and goes
-on with A shifted ones, in calls of 50, of which a share S is checked. No label is ever shown. An alarm switches to the
+on with A shifted ones, in calls of 100, of which a share S is checked. No label is ever shown. An alarm switches to the
 backbone; thresholds are re-tuned so that as many answers are the backbone's as on the samples of the reference, with
 probability 0.95. Printed for every shift: in how many streams the configuration in use at the end keeps that promise on
 all shifted samples; what it saves of the backbone's cost there, over what the operating point saved before the shift;
@@ -23,7 +23,7 @@ from dynamic_exit.chain.thresholds import ALWAYS_EXIT, NEVER_EXIT, STAGE_OFF, Co
 from dynamic_exit.monitoring import Adaptation, Monitor, MonitoredModel, PointReference, Reference
 from dynamic_exit.records import Records
 
-CALL, LOOK = 50, 1_000
+CALL, LOOK = 100, 1_000
 
 
 class Recorded(NamedTuple):
@@ -110,8 +110,8 @@ class Outcome(NamedTuple):
 class Runs:
     """Runs streams of shifted samples."""
 
-    def __init__(self, work: Path, images: int):
-        self.streams = streams = Streams(work, images)
+    def __init__(self, work: Path, images: int, fuse: str):
+        self.streams = streams = Streams(work, images, fuse)
         names = [name for name, _ in streams.configuration.stages]
         self.clean = streams.clean.select(names)
         self.thresholds = streams.configuration.as_array(names)
@@ -171,15 +171,16 @@ def main() -> None:
     """Print a line a shift."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", type=int, default=200)
-    parser.add_argument("--share", type=float, default=0.02)
+    parser.add_argument("--share", type=float, default=0.05)
     parser.add_argument("--answers", type=int, default=100_000)
     parser.add_argument("--work", type=Path, default=Path("build/monitor"))
+    parser.add_argument("--fuse", default="none")
     parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable()
-    runs = Runs(options.work, options.images)
+    runs = Runs(options.work, options.images, options.fuse)
     agreed, saved = runs.figures("as before", runs.thresholds)
     print(f"before: {agreed:.2%} of answers are the backbone's, {saved:.1%} of its cost is saved; stages {STAGES}")
     for name in runs.streams.kinds:

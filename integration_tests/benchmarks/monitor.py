@@ -106,10 +106,10 @@ def answers(work: Path, count: int) -> dict[str, Records]:
 class Streams:
     """Draws streams of answers, with their labels."""
 
-    def __init__(self, work: Path, images: int = IMAGES):
+    def __init__(self, work: Path, images: int = IMAGES, fuse: str = "mean"):
         self.records = records = answers(work, images)
         self.clean = records["as before"]
-        (self.configuration,) = optimize(self.clean, [Goal(max_accuracy_drop=0.005)], SearchOptions("mean"))
+        (self.configuration,) = optimize(self.clean, [Goal(max_accuracy_drop=0.005)], SearchOptions(fuse))
         self.evaluations = {name: evaluate(each, self.configuration) for name, each in records.items()}
         self.labels = np.asarray(self.clean.labels)
         mix = MIX[self.labels] / MIX[self.labels].sum()

@@ -79,7 +79,8 @@ class Monitor:
         self._requests = self._invalid = self._quiet = self._starts = 0
         self._alarms: list[Alarm] = []
         self._untold: deque[Alarm] = deque()
-        self._moved, self._origin = False, None
+        self._moved = False
+        self._origin: str | None = None
         self._arrived: list[tuple[str, np.ndarray, np.ndarray, np.ndarray | None]] = []
         self._arrived_count = 0
         self._waiting: dict[str, list[Block]] = {kind: [] for kind in SHARES}
