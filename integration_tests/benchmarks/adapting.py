@@ -174,6 +174,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.05)
     parser.add_argument("--answers", type=int, default=100_000)
     parser.add_argument("--work", type=Path, default=Path("build/monitor"))
+    parser.add_argument("--kinds", nargs="*", help="of samples; default: all")
     parser.add_argument("--fuse", default="none")
     parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--seed", type=int, default=0)
@@ -183,7 +184,7 @@ def main() -> None:
     runs = Runs(options.work, options.images, options.fuse)
     agreed, saved = runs.figures("as before", runs.thresholds)
     print(f"before: {agreed:.2%} of answers are the backbone's, {saved:.1%} of its cost is saved; stages {STAGES}")
-    for name in runs.streams.kinds:
+    for name in options.kinds or runs.streams.kinds:
         random = np.random.default_rng(options.seed)
         found = [runs.stream(name, options.answers, options.share, random) for _ in range(options.streams)]
         stay, noticed = runs.figures(name, runs.thresholds), [each for each in found if each.noticed]
