@@ -49,6 +49,16 @@ def test_wide_characters_take_two_cells():
     assert fit(table, 26)[1] == [] and fit(table, 25)[1] == ["y"]
 
 
+def test_two_columns_of_names_leave_room_for_a_figure(monkeypatch):
+    rows = [["a run of a long name", f"accuracy-drop-{share}%", f"{share}7.3 ± 0.4 %", "0.5"] for share in (1, 2)]
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+    print_table(Table(["run", "operating point", "accuracy", "cost"], rows, names=2))
+    lines = re.sub(r"\x1b\[\d*m", "", terminal.getvalue()).splitlines()
+    assert max(map(len, lines)) <= 40 and lines[-1] == "left out, for a wider terminal: cost"
+    assert [line.split("  ")[-1].strip() for line in lines if "±" in line] == ["17.3 ± 0.4 %", "27.3 ± 0.4 %"]
+
+
 def test_what_an_encoding_lacks_is_written_in_plain_characters(monkeypatch):
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii", write_through=True))

@@ -74,7 +74,7 @@ def print_table(table: "Table", left: bool = False) -> None:
 
 
 def fit(table: "Table", width: int) -> "tuple[Table, list[str]]":
-    """Leave out columns, the least important first, until a table fits a width; the first two columns stay.
+    """Leave out columns, the least important first, until a table fits a width; names and one more column stay.
 
     Returns:
         What is left, and the titles of what is not.
@@ -82,7 +82,7 @@ def fit(table: "Table", width: int) -> "tuple[Table, list[str]]":
     widths = [max(map(_least_width, column)) for column in zip(table.header, *table.rows, strict=True)]
     order = list(dict.fromkeys([*table.importance, *range(len(widths))]))
     kept = list(order)
-    while len(kept) > 2 and sum(widths[i] for i in kept) + _GAP * (len(kept) - 1) > width:
+    while len(kept) > table.names + 1 and sum(widths[i] for i in kept) + _GAP * (len(kept) - 1) > width:
         kept.pop()
     columns = sorted(kept)
     dropped = [table.header[i] for i in sorted({*order} - {*kept})]

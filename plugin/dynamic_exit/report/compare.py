@@ -104,7 +104,8 @@ def comparison_table(runs: Sequence[ComparedRun]) -> Table:
     header += ["guarantee", "MB"]
     timed = [place for place, title in enumerate(header) if title == "speed-up"]
     order = [0, 1, 2, 4, *timed, 3, header.index("guarantee"), header.index("MB")]
-    return Table(header, rows, importance=(*order, *(place for place in range(len(header)) if place not in order)))
+    rest = (place for place in range(len(header)) if place not in order)
+    return Table(header, rows, importance=(*order, *rest), names=2)
 
 
 def comparison_plot(runs: Sequence[ComparedRun]) -> str:

@@ -21,12 +21,15 @@ class Table:
         rows: One cell per column.
         title: Shown above the table; may be empty.
         importance: Indices of columns, those that are kept longest where space is short first; others follow in order.
+        names: Number of the first columns that name a row; they and one more always stay, and go over several lines
+            where space is short.
     """
 
     header: list[str]
     rows: list[list[str]]
     title: str = ""
     importance: tuple[int, ...] = ()
+    names: int = 1
 
     def keep(self, columns: Sequence[int]) -> "Table":
         """Return the table with some of its columns, by index."""
