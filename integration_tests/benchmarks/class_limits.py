@@ -1,14 +1,16 @@
 """What a limit on classes keeps and costs, where a saver is sure and wrong on a rare class.
 
-    python integration_tests/benchmarks/class_limits.py [--draws 500] [--samples 8000]
+    python integration_tests/benchmarks/class_limits.py [--draws 500] [--samples 8000] [--records FILE]
 
 Two classes, 97 : 3. The saver takes half of the rare class for the common one, and is as sure of that as of two fifths
 of the others: accuracy hardly notices. Half a point of it is allowed, and two points for each class, with a guarantee
 of 90 %; SAMPLES are for the search, as many for the guarantee. Prints in how many draws no class loses more than two
-points and two standard errors on 20,000 fresh samples, how many points have a guarantee, and the mean cost.
+points and two standard errors on 20,000 fresh samples, how many points have a guarantee, and the mean cost. With the
+records of a file each draw parts them at random: a third is searched, a third tests the guarantee, a third is fresh.
 """
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 
@@ -39,13 +41,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--samples", type=int, default=8_000)
+    parser.add_argument("--records", type=Path, help="records.npz to draw from, in place of those that are made")
     given = parser.parse_args()
     fresh = drawn(np.random.default_rng(10**6), 20_000)
+    recorded = Records.read(given.records) if given.records else None
     for limit in (LIMIT, None):
         rows = []
         for seed in range(given.draws):
             random = np.random.default_rng([2, seed])
-            search, calibration = drawn(random, given.samples), drawn(random, given.samples)
+            if recorded:
+                order = np.array_split(random.permutation(len(recorded)), 3)
+                search, calibration, fresh = (recorded.take(np.sort(part)) for part in order)
+            else:
+                search, calibration = drawn(random, given.samples), drawn(random, given.samples)
             goals = goals_from_drops([DROP], max_class_drop=limit)
             options = SearchOptions("none", seed=seed, posterior=False)
             points = tune(search, fresh, goals, options, guarantee_records=calibration, guarantee=PROBABILITY)

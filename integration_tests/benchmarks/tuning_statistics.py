@@ -86,7 +86,9 @@ def _draw_set(
     random = np.random.default_rng(seed)
     order = random.permutation(len(records))
     search_records, others = records.take(order[:5000]), records.take(order[5000:])
-    goals, options = [Goal(max_accuracy_drop=drop)], SearchOptions("mean", 2, seed[0])
+    # combined answers are rarely the backbone's own, which is all that agreement asks for
+    rule = "mean" if records.risk.needs_labels else "none"
+    goals, options = [Goal(max_accuracy_drop=drop)], SearchOptions(rule, 2, seed[0])
     (plain,) = optimize(search_records, goals, options)
     search = Search(search_records, options)
     optimism = estimate_optimism(search_records, goals, options)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import tiny
-from instances import savers
+from instances import random_records, savers
 
 from dynamic_exit.candidates.pool import CandidatePool
 from dynamic_exit.core.cache import Cache
@@ -40,6 +40,18 @@ def test_thresholds_are_searched_on_samples_without_labels(tmp_path, log_lines):
     recorded = RecordedBuild(build, calibration, test, more._replace(labels=np.full(800, -1)))
     tune_points(judged(recorded))
     assert log_lines[-1] == "searched: what all stages say and 800 samples without labels"
+
+
+def test_a_function_beside_the_recipe_judges_its_points(tmp_path):
+    (tmp_path / "losses.py").write_text("def free(truth, answer):\n    return 0.1 * (truth != answer)\n")
+    tuning = {"risk": "losses.py:free", "max_risk_increase": 0.02, "points": [{"max_risk_increase": 0.0}]}
+    recipe = tiny.build(tmp_path, **PLAIN, dynamic_exit__tuning=tuning)
+    build = Build(load_run_inputs(read_recipe(recipe)), None, None, None, None)
+    records = random_records(3, 800, 2, classes=3)
+    points = tune_points(judged(RecordedBuild(build, records, records))).points
+    assert [each.name for each in points] == ["risk-increase-2%", "risk-increase-0%"]
+    assert all(each.risk.name.endswith("losses.py:free") for each in points)
+    assert points[0].risk.increase <= 0.02 < points[0].accuracy_drop, "a wrong answer costs a tenth"
 
 
 def test_a_guarantee_under_a_static_search_is_about_the_backbone_as_it_came(tmp_path):

@@ -169,6 +169,46 @@ TABLE = [
         "key 'dynamic_exit.tuning' holds `max_accuracy_drop`, but its risk is top_5; give `max_risk_increase`",
     ),
     (
+        "limit on classes in a static search",
+        {"dynamic_exit__tuning": {"max_class_drop": 0.02, "static_search": {"pruning": [0, 0.2]}}},
+        None,
+        "key 'dynamic_exit.tuning' has `static_search`, which compares accuracies, and `risk` or `max_class_drop`; "
+        "search first, then tune the recipe that was found",
+    ),
+    (
+        "another risk where the backbone is replaced",
+        {"dynamic_exit__tuning": {"risk": "agreement"}, "dynamic_exit__tiny_saver__replace_backbone": True},
+        None,
+        "the recipe has both `tiny_saver.replace_backbone`, which goes by accuracy, and `tuning.risk` or "
+        "`tuning.max_class_drop`; keep one",
+    ),
+    (
+        "static search where the backbone is replaced",
+        {"dynamic_exit__tuning": {"static_search": {}}, "dynamic_exit__tiny_saver__replace_backbone": True},
+        None,
+        "the recipe has both `tiny_saver.replace_backbone`, which drops the backbone, and `tuning.static_search`, "
+        "which searches the best form of it; keep one",
+    ),
+    (
+        "limit on classes where the chain may end early",
+        {"dynamic_exit__tuning": {"max_class_drop": 0.02}, "export__drop_unreached": True},
+        None,
+        "the recipe has both `export.drop_unreached`, which goes by accuracy, and `tuning.risk` or "
+        "`tuning.max_class_drop`; keep one",
+    ),
+    (
+        "risk of more classes than a wrong answer leaves",
+        {"dynamic_exit__tuning": {"risk": "top_3"}},
+        None,
+        "the risk 'top_3' looks at 3 of 3 classes, of which records keep 20; take top_2 or less",
+    ),
+    (
+        "matrix of costs for other classes",
+        {"dynamic_exit__tuning": {"risk": [[0, 1], [1, 0]]}},
+        None,
+        "the cost matrix is of shape (2, 2); 3 classes need 3 rows (true classes) and 3 columns (answers)",
+    ),
+    (
         "point called like the backbone",
         {"dynamic_exit__tuning__points": [{"budget": 0.5, "name": "backbone"}]},
         None,

@@ -86,8 +86,8 @@ class Recipe(StaticPasses):
         target = self.export.target
         if self.dynamic_exit.tuning.static_search is not None and not TARGETS.find(target).static_search:
             raise refuse(
-                f"holds `dynamic_exit.tuning.static_search`, which compares ONNX files, and `target: {target}`; "
-                "search for onnxruntime, then set the target in the recipe that was found"
+                "the recipe holds `dynamic_exit.tuning.static_search`, which compares ONNX files, and "
+                f"`target: {target}`; search for onnxruntime, then set the target in the recipe that was found"
             )
         return self
 
@@ -96,8 +96,8 @@ class Recipe(StaticPasses):
         saver = self.dynamic_exit.tiny_saver
         if saver and saver.replace_backbone and self.dynamic_exit.tuning.static_search is not None:
             raise refuse(
-                "has both `tiny_saver.replace_backbone`, which drops the backbone, and `tuning.static_search`, which "
-                "searches the best form of it; keep one"
+                "the recipe has both `tiny_saver.replace_backbone`, which drops the backbone, and "
+                "`tuning.static_search`, which searches the best form of it; keep one"
             )
         return self
 
@@ -111,7 +111,8 @@ class Recipe(StaticPasses):
         for key, given in ends.items():
             if given and dynamic.tuning.judges_otherwise:
                 raise refuse(
-                    f"has both `{key}`, which goes by accuracy, and `tuning.risk` or `tuning.max_class_drop`; keep one"
+                    f"the recipe has both `{key}`, which goes by accuracy, and `tuning.risk` or "
+                    "`tuning.max_class_drop`; keep one"
                 )
         return self
 
