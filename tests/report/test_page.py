@@ -267,6 +267,9 @@ def test_the_verdict_says_what_may_be_lost(ran):
     assert verdict(plain, metrics).replace("90.0%", "90%") == (
         f"{expected}nothing is guaranteed: within two standard errors it may lose 1.4 points."
     )
+    surer = row.model_copy(update={"accuracy_drop_standard_error": 0.0001})
+    nearly = metrics.model_copy(update={"rows": [metrics.rows[0], surer]})
+    assert verdict(plain, nearly).endswith("may lose 1 point."), "one as it is shown, 1.02 in full"
     kept = Guarantee(max_accuracy_drop=0.01, probability=0.95, samples=80)
     promised = point.model_copy(update={"guarantee": kept})
     assert verdict(promised, metrics).endswith("; with probability 0.95 it loses at most 1 point.")

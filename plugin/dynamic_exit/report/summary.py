@@ -85,7 +85,8 @@ def _share(share: float) -> str:
 
 
 def _points(share: float) -> str:
-    return f"{100 * share:.2g} point{'' if share == 0.01 else 's'}"
+    shown = f"{100 * share:.2g}"
+    return f"{shown} point{'' if shown == '1' else 's'}"
 
 
 def key_figures(point: OperatingPoint, points: OperatingPoints, metrics: Metrics) -> list[KeyFigure]:
