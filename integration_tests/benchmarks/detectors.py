@@ -1,18 +1,13 @@
-"""Drift detectors of River and alibi-detect, beside which monitor.py sets the monitor; the project depends on neither.
+"""Drift detectors of River, beside which monitor.py sets the monitor; the project does not depend on it.
 
 Each sees a stream of scores, by which the monitor ranks answers (a later exit is harder, and less confidence), or of
-errors where labels are known, and says whether it has ever fired. Options are the library's defaults, but for the
-expected run time that alibi-detect asks for.
+errors where labels are known, and says whether it has ever fired. Options are River's defaults.
 """
 
 import importlib
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-
-#: Answers between false alarms that alibi-detect's detectors are set to; more need as many more bootstraps.
-RUN_TIME, BOOTSTRAPS, WINDOW = 2_000, 4_000, 100
 
 
 class Drift:
@@ -33,7 +28,12 @@ class Drift:
 
 def river(name: str, module: str = "drift", errors: bool = False) -> Callable[[np.ndarray, int], Drift]:
     """Return what makes a detector of River."""
-    kind = getattr(_imported(f"river.{module}", "river"), name)
+    try:
+        kind = getattr(importlib.import_module(f"river.{module}"), name)
+    except ImportError as error:
+        raise SystemExit(
+            f"river cannot be imported ({error}): install it beside this benchmark, or leave out --others"
+        ) from error
 
     def make(reference: np.ndarray, seed: int) -> Drift:
         detector = kind(seed=seed) if name == "KSWIN" else kind()
@@ -47,40 +47,10 @@ def river(name: str, module: str = "drift", errors: bool = False) -> Callable[[n
     return make
 
 
-def alibi(name: str) -> Callable[[np.ndarray, int], Drift]:
-    """Return what makes a detector of alibi-detect, set once: on the reference of the first stream."""
-    kind, made = getattr(_imported("alibi_detect.cd", "alibi-detect"), f"{name}DriftOnline"), list[Any]()
-
-    def make(reference: np.ndarray, seed: int) -> Drift:
-        if not made:
-            np.random.seed(seed)  # noqa: NPY002  the library draws from it
-            options = {"window_sizes": [WINDOW]} if name == "CVM" else {"window_size": WINDOW, "backend": "pytorch"}
-            shown = reference.astype(np.float32)
-            shown = shown if name == "CVM" else shown[:, None]
-            made.append(kind(shown, ert=RUN_TIME, n_bootstraps=BOOTSTRAPS, verbose=False, **options))
-        made[0].reset_state()
-        return Drift(lambda value: bool(made[0].predict(np.array([value], np.float32))["data"]["is_drift"]))
-
-    return make
-
-
 #: Detectors by name; each is imported once it is asked for.
 OTHERS: dict[str, Callable[[], Callable[[np.ndarray, int], Drift]]] = {
     "river ADWIN": lambda: river("ADWIN"),
     "river KSWIN": lambda: river("KSWIN"),
     "river PageHinkley": lambda: river("PageHinkley"),
     "river DDM, labels": lambda: river("DDM", "drift.binary", errors=True),
-    "alibi CVM": lambda: alibi("CVM"),
-    "alibi MMD": lambda: alibi("MMD"),
-    "alibi LSDD": lambda: alibi("LSDD"),
 }
-
-
-def _imported(module: str, package: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise SystemExit(
-            f"{package} cannot be imported ({error}): install it into an environment of this benchmark, or name other "
-            "detectors with --others"
-        ) from error
