@@ -83,12 +83,12 @@ def pool(candidates: int, samples: int, seed: int = 0, kept: int = 5) -> Records
     )
 
 
-def best_of(records: Records, goal: Goal, chains: list[Stages], cells: int, polished: int) -> tuple[float, Stages]:
+def best_of(records: Records, goal: Goal, chains: list[Stages], polished: int) -> tuple[float, Stages]:
     """The cheapest of some chains at a goal, over the backbone's cost; the best on a grid get exact thresholds."""
     made, rough = OutcomeCache(records, "mean"), []
     wanted = count_target(made, goal)
     for stages in chains:
-        fits, _ = rough_fits(made.chain(stages), [wanted], cells=cells)
+        fits, _ = rough_fits(made.chain(stages), [wanted])
         rough.append((wanted.key(fits[0].correct, fits[0].cost), stages, fits[0]))
     rough.sort(key=lambda item: item[:2])
     found = []
@@ -102,13 +102,13 @@ def all_pairs(records: Records, goal: Goal) -> tuple[float, Stages]:
     """The best chain of up to two savers, by trying them all on all samples."""
     savers = range(len(records.stages) - 1)
     chains = [stages for size in (0, 1, 2) for stages in itertools.combinations(savers, size)]
-    return best_of(records, goal, chains, 1 << 15, 60)
+    return best_of(records, goal, chains, 60)
 
 
 def longer_search(records: Records, goal: Goal) -> tuple[float, Stages]:
     """The best chain of up to four savers by a wider beam on more samples, without a shortlist."""
     beam = Beam(records, SearchOptions(fuse="mean", max_savers=4, beam_width=400), rows=40_000, screened=6_000)
-    return best_of(records, goal, beam.best([goal], 600)[0], 1 << 17, 150)
+    return best_of(records, goal, beam.best([goal], 600)[0], 150)
 
 
 def chosen(records: Records, savers: int, crossfit: bool) -> tuple[Configuration, float]:
@@ -130,7 +130,7 @@ def compare(
     stages = tuple(records.index(stage) for stage, _ in found.stages)
     print(f"{name}, up to {savers}{', cross-fitted' if crossfit else ''}: {seconds:.1f} s, chosen {stages}", flush=True)
     start = clock()
-    cost, best = best_of(records, goal, [stages], 1 << 17, 1)[0], search(records, goal)
+    cost, best = best_of(records, goal, [stages], 1)[0], search(records, goal)
     print(
         f"    at {cost:.4f}, best {best[1]} at {best[0]:.4f} ({clock() - start:.0f} s): "
         f"{100 * (cost / best[0] - 1):+.2f} %",

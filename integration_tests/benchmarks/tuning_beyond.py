@@ -124,9 +124,7 @@ class Case:
         part = self.pool.take(np.sort(self.search[:_CHAIN_ROWS]))
         beam = Beam(
             part.records,
-            SearchOptions(
-                fuse="mean", max_savers=max(SAVERS), max_stages=max(SAVERS), beam_width=_CHAIN_BEAM, seed=self.seed
-            ),
+            SearchOptions(fuse="mean", max_savers=max(SAVERS), beam_width=_CHAIN_BEAM, seed=self.seed),
         )
         beam.levels = [MarginChains(part)]
         for ranked in beam.best(GOALS, len(self.records.stages) ** max(SAVERS)):

@@ -61,7 +61,7 @@ def test_drops_on_others_vary_less():
     for seed in range(20):
         records = savers(seed, 600).select(["saver1"])
         for posterior in drops:
-            options = SearchOptions("none", posterior=posterior, restarts=0)
+            options = SearchOptions("none", posterior=posterior, thorough=False)
             (found,) = Search(options.samples_of(records), options).configurations(goals)
             drops[posterior].append(evaluate(other, found).accuracy_drop)
     assert np.std(drops[True]) < 0.7 * np.std(drops[False])

@@ -10,7 +10,6 @@ from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.errors import OperatingPointError, RecordsError
 from dynamic_exit.points.goal import Goal
 from dynamic_exit.records import Records, StageTable
-from dynamic_exit.search import solver as search_module
 from dynamic_exit.search.dependencies import insert_saver, with_saver_always_on
 from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.search.solver import Search
@@ -123,7 +122,7 @@ def _least(made, fuse, goal):
 
 @pytest.mark.parametrize("fuse", ["none", "mean"])
 def test_long_chains_use_the_better_exits_with_their_saver(fuse, monkeypatch):
-    monkeypatch.setattr(search_module, "_EXHAUSTIVE_CELLS", 0)
+    monkeypatch.setattr(Search, "_all_chains", None)
     made = records(1, 1500)
     plain = made.select([name for name in made.stages if "sequence" not in name])
     rich, poor = Search(made, SearchOptions(fuse=fuse)), Search(plain, SearchOptions(fuse=fuse))
@@ -138,7 +137,7 @@ def test_long_chains_use_the_better_exits_with_their_saver(fuse, monkeypatch):
 
 
 def test_worse_exits_that_need_a_saver_change_nothing(monkeypatch):
-    monkeypatch.setattr(search_module, "_EXHAUSTIVE_CELLS", 0)
+    monkeypatch.setattr(Search, "_all_chains", None)
     made = records(2, 1500, needing=-0.5)
     plain = made.select([name for name in made.stages if "sequence" not in name])
     for one, two in zip(
@@ -161,7 +160,7 @@ def test_a_whole_tuning_names_the_saver():
 
 
 def test_nothing_but_exits_that_need_a_saver_can_be_searched(monkeypatch):
-    monkeypatch.setattr(search_module, "_EXHAUSTIVE_CELLS", 0)
+    monkeypatch.setattr(Search, "_all_chains", None)
     made = records(6, 400)
     alone = made.select([name for name in made.stages if "sequence" in name])
     search = Search(alone, SearchOptions(fuse="none"))

@@ -60,7 +60,9 @@ def test_points_are_in_order_whatever_the_correction_is(name, optimism):
     few = list(ORDER).index(name) % 2
     records = exits(3, 120, positions=2, heads=1) if few else savers(3, 200, count=2)
     goals = ORDER[name]
-    made = run_with_margin(Search(records, SearchOptions(fuse="none" if few else "mean", restarts=0)), goals, optimism)
+    made = run_with_margin(
+        Search(records, SearchOptions(fuse="none" if few else "mean", thorough=False)), goals, optimism
+    )
     kept = [(goal, choice.configuration) for goal, choice in zip(goals, made, strict=True) if choice is not None]
     assert len(kept) >= 3
     assert out_of_order(records, *zip(*kept, strict=True)) == []
@@ -75,7 +77,7 @@ def test_points_are_in_order_whatever_the_correction_is(name, optimism):
 def test_points_are_in_order_on_any_records(seed, allowed, optimism):
     records = random_records(seed, 20 + seed % 60, 1 + seed % 2, ties=seed % 3 == 0)
     goals = drops(*allowed)
-    made = run_with_margin(Search(records, SearchOptions(fuse="none", restarts=0)), goals, optimism[: len(goals)])
+    made = run_with_margin(Search(records, SearchOptions(fuse="none", thorough=False)), goals, optimism[: len(goals)])
     kept = [(goal, choice) for goal, choice in zip(goals, made, strict=True) if choice is not None]
     for goal, choice in kept:
         assert evaluate(records, choice.configuration).accuracy_drop <= goal.max_accuracy_drop + 1e-9
@@ -115,7 +117,7 @@ def test_budgets_are_asked_for_as_they_are():
 
 def test_a_correction_takes_at_most_half_of_what_is_saved():
     records = savers(1, 400)
-    search = Search(records, SearchOptions(fuse="none", restarts=0))
+    search = Search(records, SearchOptions(fuse="none", thorough=False))
     (plain,), (corrected,) = (run_with_margin(search, drops(0.02), [optimism]) for optimism in (0.0, 0.5))
     saved = [1 - evaluate(records, each.configuration).cost_ratio for each in (plain, corrected)]
     assert saved[0] / 2 - 1e-9 <= saved[1] <= saved[0]
@@ -124,7 +126,7 @@ def test_a_correction_takes_at_most_half_of_what_is_saved():
 
 def test_promises_are_in_order():
     records = savers(4, 1500)
-    search, calibration = Search(records, SearchOptions(fuse="none", restarts=0)), savers(5, 3000)
+    search, calibration = Search(records, SearchOptions(fuse="none", thorough=False)), savers(5, 3000)
     allowed, optimism = [0.05, 0.02, 0.03, 0.1], [0.0, 0.0, 0.01, 0.02]
     plain = [choice.configuration for choice in run_with_margin(search, drops(*allowed), optimism)]
     made = certify_boldest(search, plain, calibration, drops(*allowed), 0.9, optimism)
@@ -202,7 +204,7 @@ def test_what_is_said_where_samples_are_few(goals, choices, said):
 
 
 def test_samples_that_would_be_enough_grow_with_what_is_missing():
-    search, goals = Search(savers(1, 400), SearchOptions(fuse="none", restarts=0)), drops(0.02)
+    search, goals = Search(savers(1, 400), SearchOptions(fuse="none", thorough=False)), drops(0.02)
     needed = [run_with_margin(search, goals, [optimism])[0].samples_needed for optimism in (0.2, 0.4)]
     # twice the optimism needs 2 ** 1.5 times as many
     assert needed[0] > 400 and needed[1] / needed[0] == pytest.approx(2**1.5, rel=0.01)
@@ -226,5 +228,5 @@ def test_a_gain_out_of_reach_is_refused_beside_other_goals():
 
 def test_a_gain_out_of_reach_among_chains_that_are_many():
     # too many chains to look at all of them
-    search = Search(savers(9, 3000, count=8), SearchOptions(fuse="mean", max_savers=2, restarts=0))
+    search = Search(savers(9, 3000, count=8), SearchOptions(fuse="mean", max_savers=2, thorough=False))
     assert run_with_margin(search, drops(-0.9), [0.01]) == [None]

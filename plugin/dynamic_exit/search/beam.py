@@ -1,8 +1,7 @@
 """Which chains are worth exact thresholds: a beam search over chains, on coarse grids and a part of the samples.
 
 All pairs are evaluated while they are few enough; longer chains extend the best ones. Many chains are evaluated on few
-samples first and only the better ones on more (successive halving, arXiv 1502.07943). At the end, single stages of the
-best chains are exchanged and dropped.
+samples first and only the better ones on more (successive halving, arXiv 1502.07943).
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,20 +13,12 @@ from ..points.goal import Goal
 from ..records import Records
 from ..records.stage_table import Stages
 from .options import SearchOptions
-from .outcomes import ApproximateOutcomes, OutcomeCache
+from .outcomes import FEW_ROWS, SOME_ROWS, ApproximateOutcomes, OutcomeCache
 from .table import Table, grid_for
 from .targets import CountTarget, count_target
 
-# samples that many chains are evaluated on, then the best of them
-_SCREEN_ROWS = 3_000
-_ROWS = 12_000
-_SCREENED_CHAINS = 200
-# all pairs are evaluated up to about so many, beyond that those of the best single stages
-_MAX_PAIRS = 25_000
-# cells of the table for so many stages, the first for none; longer chains need more cells to be as fine
-_CELLS = (1, 1 << 10, 1 << 12, 1 << 13)
-_MAX_CELLS = 1 << 14
-_MAX_EXCHANGES = 3
+# of more chains than these, as many per goal go on from few samples to more
+_MANY_CHAINS = 200
 # with more savers than these, only the best are searched
 _SHORTLIST = 16
 
@@ -45,12 +36,12 @@ class Beam:
     """
 
     def __init__(
-        self, records: Records, options: SearchOptions, *, rows: int = _ROWS, screened: int = _SCREENED_CHAINS
+        self, records: Records, options: SearchOptions, *, rows: int = SOME_ROWS, screened: int = _MANY_CHAINS
     ) -> None:
         self.records, self.table, self.options, self.screened = records, options.table_of(records), options, screened
         order = np.random.default_rng(options.seed).permutation(len(records))
         # from few samples to many, each level part of the next
-        sizes = [size for size in (_SCREEN_ROWS, rows) if 2 * size < len(records) or size == rows]
+        sizes = [size for size in (FEW_ROWS, rows) if 2 * size < len(records) or size == rows]
         self.levels = [ApproximateOutcomes(records, options.fuse, np.sort(order[:size])) for size in sizes]
 
     def best(self, goals: Sequence[Goal], most: int) -> list[list[Stages]]:
@@ -66,16 +57,8 @@ class Beam:
         targets = [[count_target(level, goal) for goal in goals] for level in self.levels]
         scores: _Scores = {(): fit_all(self.levels[-1], (), targets[-1])}
         layer: list[Stages] = [()]
-        for length in range(1, self.options.max_stages + 1):
-            longer = set(self.table.longer(layer))
-            layer = self._select(self._evaluate(longer - set(scores), targets, scores), scores, length)
-            if not layer:
-                break
-        for _ in range(_MAX_EXCHANGES):
-            best = {stages for ranked in rank(scores, self.options.beam_width) for stages in ranked}
-            moved = {chain for stages in best for chain in self.table.exchanges(stages)} - set(scores)
-            if not moved or not self._improve(moved, targets, scores):
-                break
+        while layer:
+            layer = self._select(self._evaluate(set(self.table.longer(layer)), targets, scores), scores)
         return [[stages for stages in ranked if stages] for ranked in rank(scores, most)]
 
     def _evaluate(self, chains: set[Stages], targets: list[list[CountTarget]], scores: _Scores) -> set[Stages]:
@@ -88,21 +71,15 @@ class Beam:
             scores[stages] = fit_all(self.levels[-1], stages, targets[-1])
         return chains
 
-    def _select(self, longer: set[Stages], scores: _Scores, length: int) -> list[Stages]:
+    def _select(self, longer: set[Stages], scores: _Scores) -> list[Stages]:
         # one stage alone may not pay off where two do
-        width = self.options.beam_width
-        if length == 1:
-            width = max(width, 2 * _MAX_PAIRS // len(self.table))
+        alone = all(len(stages) == 1 for stages in longer)
+        width = max(self.options.beam_width, self.screened) if alone else self.options.beam_width
         keep: set[Stages] = set()
         for goal, ranked in enumerate(rank({stages: scores[stages] for stages in longer}, width)):
             bound = min(scores[stages][goal][0] for stages in scores if stages not in longer)
-            keep.update(s for s in ranked if length == 1 or scores[s][goal][0] < bound)
+            keep.update(s for s in ranked if alone or scores[s][goal][0] < bound)
         return sorted(keep)
-
-    def _improve(self, moved: set[Stages], targets: list[list[CountTarget]], scores: _Scores) -> bool:
-        before = [scores[ranked[0]][goal] for goal, ranked in enumerate(rank(scores, 1))]
-        self._evaluate(moved, targets, scores)
-        return any(scores[r[0]][goal] < before[goal] for goal, r in enumerate(rank(scores, 1)))
 
 
 def shortlist(records: Records, goals: Sequence[Goal], options: SearchOptions) -> Records:
@@ -143,8 +120,10 @@ def _in_turn(ranked: list[list[Stages]]) -> Iterable[Stages]:
 def fit_all(outcomes: OutcomeCache, stages: Stages, targets: list[CountTarget]) -> list[tuple[float, float]]:
     """Return the key of each target at the best thresholds on a coarse grid; infinite where the target is missed."""
     chain = outcomes.chain(stages)
-    cells = _CELLS[len(stages)] if len(stages) < len(_CELLS) else _MAX_CELLS
-    table = Table(chain, grid_for(chain, cells)[0])
+    grids, _ = grid_for(chain)
+    if grids is None:
+        return [(np.inf, np.inf)] * len(targets)
+    table = Table(chain, grids)
     fits = [(target, table.fit(target)) for target in targets]
     return [target.fit_key(fit) if fit is not None else (np.inf, np.inf) for target, fit in fits]
 

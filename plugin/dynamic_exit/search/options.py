@@ -21,11 +21,9 @@ class SearchOptions:
             as confidence. `AUTO` may stand for the name of either rule where whole tunings are run.
         max_savers: The largest number of savers in use; any number if None.
         seed: Decides whatever is random.
-        beam_width: How many chains of each length the beam search keeps per goal, at least.
-        max_stages: The longest chain that the beam search looks at.
-        exact_fits: How many chains per goal get exact thresholds, at least; all where that is cheap.
-        restarts: How often the best thresholds are restarted where that is cheap; 0 turns off everything that is done
-            only because it is cheap.
+        beam_width: How many chains of each length the beam search keeps per goal, and how many get exact thresholds,
+            more where that is cheap.
+        thorough: Whether the best solutions are searched further: from other starts, and with other stages.
         risk: What goals are about: how much an answer is worth.
         posterior: Whether answers are worth the probability that they are right, given all stages, in place of what
             labels say; None leaves it to whole tunings, which see whether it pays on labels held out.
@@ -38,10 +36,8 @@ class SearchOptions:
     fuse: Evidence = Evidence("mean")
     max_savers: int | None = None
     seed: int = 0
-    beam_width: int = 4
-    max_stages: int = 6
-    exact_fits: int = 12
-    restarts: int = 6
+    beam_width: int = 8
+    thorough: bool = True
     risk: Risk = Accuracy()
     posterior: bool | None = None
     unlabelled: Records | None = None
@@ -70,6 +66,6 @@ class SearchOptions:
         """Return the stages of records as a table whose chains keep the limit of savers."""
         return replace(records.stage_table, max_savers=self.max_savers)
 
-    def without_restarts(self) -> "SearchOptions":
+    def quick(self) -> "SearchOptions":
         """Return the options of a plain search, for searches that are repeated many times."""
-        return replace(self, restarts=0)
+        return replace(self, thorough=False)

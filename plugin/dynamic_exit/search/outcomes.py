@@ -12,6 +12,12 @@ from ..chain.evidence.base import Approximation
 from ..records import Records
 from ..records.stage_table import Stages
 
+#: Samples that many chains are looked at on, and some chains.
+FEW_ROWS = 3_000
+SOME_ROWS = 12_000
+# so much evidence is kept, in bytes
+_CACHED_BYTES = 1 << 29
+
 #: What moves of thresholds led to: thresholds, correct answers and cost.
 Moves = dict[Hashable, tuple[np.ndarray, float, float]]
 
@@ -67,10 +73,10 @@ class OutcomeCache:
     Args:
         records: The records to search on.
         fuse: How answers are combined.
-        memory: Bytes of evidence to cache.
+        memory: Bytes of evidence to cache, more or less; the last answers stay in any case.
     """
 
-    def __init__(self, records: Records, fuse: Evidence | str, memory: int = 1 << 29) -> None:
+    def __init__(self, records: Records, fuse: Evidence | str, memory: int = _CACHED_BYTES) -> None:
         self.records, self.recorded = records, Evidence.of(fuse).on(records)
         self.separable = self.recorded.rule.separable
         self.table = records.stage_table
@@ -78,7 +84,7 @@ class OutcomeCache:
         self.is_counted = records.is_counted
         self.baseline_correct = float(records.reference_worth.sum())
         self._answers: OrderedDict[Stages, tuple[np.ndarray, np.ndarray]] = OrderedDict()
-        self._max_answers = max(64, memory // (5 * len(records)))
+        self._max_answers = memory // (len(records) * (np.float32().nbytes + np.bool_().nbytes))
         self._moves: defaultdict[Stages, Moves] = defaultdict(dict)
 
     def chain(self, stages: Stages) -> ChainOutcomes:
@@ -95,17 +101,16 @@ class OutcomeCache:
         correct = np.stack([correct for _, correct in answers])
         return ChainOutcomes(stages, confidence, correct, self.table.exit_cost(stages), self._moves[stages])
 
-    def correct_range(self) -> tuple[float, float]:
-        """Return the correct answers of the least accurate stage and of the backbone."""
-        counts = [float(self._answer((stage,))[1].sum()) for stage in range(self.final)]
-        return min([*counts, self.baseline_correct]), self.baseline_correct
+    def least_correct(self) -> float:
+        """Return the correct answers of the least accurate stage."""
+        return min(float(self._answer((stage,))[1].sum()) for stage in range(self.final + 1))
 
     def _answer(self, seen: Stages) -> tuple[np.ndarray, np.ndarray]:
         if seen in self._answers:
             self._answers.move_to_end(seen)
             return self._answers[seen]
         answer = self._answers[seen] = self._fused(seen)
-        if len(self._answers) > self._max_answers:
+        if len(self._answers) > max(1, self._max_answers):
             self._answers.popitem(last=False)
         return answer
 

@@ -6,6 +6,7 @@ fixed. Positions are swept from the last to the first until nothing changes: coo
 (arXiv 2403.01695). Utilities are integers: their sums are exact, and an order of magnitude faster than those of floats.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,12 +16,8 @@ from ..chain.evidence import RecordedEvidence
 from ..records.stage_table import Stages
 from .table import thresholds_between
 
-# utilities are rounded, so that sweeps may go round in circles
-_MAX_SWEEPS = 12
 # sums of utilities, and differences of such sums, fit into integers
-_MAX_SUM = np.iinfo(np.int64).max // 4
-# stages of a group are compared at so many thresholds
-_PLACES = 256
+_MAX_SUM = np.iinfo(np.int64).max // 2 // 2
 
 #: Which stage of a group is in use, and how many samples, the least sure ones, stay there.
 Option = tuple[int, int]
@@ -65,7 +62,7 @@ class Utility:
     def at(cls, multiplier: float, groups: "Sequence[PositionSearch]", samples: int) -> "Utility":
         """Return the utility at a multiplier: the correct answers that one backbone run is worth."""
         most_expensive = 1 + sum(group.own.max() for group in groups)
-        correct = 2.0 ** np.floor(np.log2(_MAX_SUM / samples / (1 + multiplier * most_expensive)))
+        correct = 2 ** np.floor(np.log2(_MAX_SUM / samples / (1 + multiplier * most_expensive)))
         return cls(int(correct), multiplier * correct)
 
     def of(self, cost: np.ndarray | float) -> np.ndarray:
@@ -80,7 +77,8 @@ class PositionSearch:
         recorded: All samples, of which every stage answers alone.
         stages: Indices of the group's stages, of which at most one is in use.
         rows: Selects the samples to search on, a slice or integers (n,).
-        scratch: int64, at least 3 H (n + 1); memory that groups share: allocating it costs more than the sums.
+        scratch: int64, at least 2 H n + 1 and H (n + 1) more; memory that groups share: allocating it costs more than
+            the sums.
     """
 
     def __init__(
@@ -102,7 +100,8 @@ class PositionSearch:
         self.ordered = np.empty_like(self.confidence)
         # where no threshold fits in: between samples of equal confidence
         self.ties: list[np.ndarray] = []
-        self.places = np.full((len(stages), min(_PLACES, samples + 1)), samples)
+        # stages of a group are compared at so many thresholds
+        self.places = np.full((len(stages), 1 + math.isqrt(samples)), samples)
         for head, sure in enumerate(self.confidence):
             order = np.argsort(sure)
             self.index[head, 1:] = order + samples * (2 * which[head] + self.correct[head, order])
@@ -174,7 +173,7 @@ def coordinate_ascent(
     final_correct: np.ndarray,
     multiplier: float,
     start: Sequence[Option],
-    sweeps: int = _MAX_SWEEPS,
+    sweeps: int | None = None,
 ) -> TradeoffPoint:
     """Find options of which no change of a single one helps.
 
@@ -183,7 +182,7 @@ def coordinate_ascent(
         final_correct: bool (n,); whether the backbone is correct.
         multiplier: Correct answers that one backbone run is worth.
         start: The option to start with, per group.
-        sweeps: How often every group is searched, at most.
+        sweeps: How often every group is searched, at most; until nothing changes if None.
 
     Returns:
         The point at which nothing changes any more.
@@ -191,8 +190,11 @@ def coordinate_ascent(
     utility, options = Utility.at(multiplier, groups, len(final_correct)), list(start)
     leaves = [group.leaves(option) for group, option in zip(groups, options, strict=True)]
     searched: list[list[Option]] = [[] for _ in groups]
-    for _ in range(sweeps):
-        reached, before = _reached(leaves), list(options)
+    # utilities are rounded, so that sweeps may go round in circles
+    seen: set[tuple[Option, ...]] = set()
+    while tuple(options) not in seen and len(seen) != sweeps:
+        seen.add(tuple(options))
+        reached = _reached(leaves)
         # a sample's value from here on is value - paid; the own costs are the same for all that arrive
         value = utility.correct * final_correct - utility.of(1)
         paid: np.ndarray | int = 0
@@ -211,8 +213,6 @@ def coordinate_ascent(
                 gain *= leaves[g]
                 value += gain
                 paid = paid + utility.of(group.own[head])
-        if options == before:
-            break
     return TradeoffPoint(multiplier, tuple(options), *_count(groups, options, leaves, final_correct))
 
 

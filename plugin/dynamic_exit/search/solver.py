@@ -1,13 +1,13 @@
 """Which stages to use, and their thresholds, for each of several goals.
 
-If chains are few, all of them are fitted. Without fused evidence, chains come from the front of a `TradeoffPath`. Else
-they come from a beam search. Wherever they come from, their thresholds are then fitted to the goal itself; on a path,
-single stages of the best are added, dropped and swapped while that helps.
+If chains are few, all of them are fitted. Else they come from the front of a `TradeoffPath` where evidence is not fused
+and there are exits, and from a beam search where it is. Wherever they come from, their thresholds are then fitted to the goal
+itself; on a path, single stages of the best are added, dropped and swapped while that helps.
 """
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,28 +19,17 @@ from ..records.stage_table import Stages
 from .beam import Beam
 from .dependencies import insert_saver, with_saver_always_on
 from .options import SearchOptions
-from .outcomes import OutcomeCache
-from .table import TABLE_CELLS
+from .outcomes import FEW_ROWS, SOME_ROWS, OutcomeCache
+from .table import most_cells
 from .targets import CountTarget, Fit, count_target
-from .thresholds import polish, relax, restart, rough_fits, score, spread
+from .thresholds import polish, relax, rough_fits, score, spread
 from .tradeoff import TradeoffPath
 
-# chains are few if all their tables together are not larger than this
-_EXHAUSTIVE_CELLS = 1 << 21
+# how many points of a path are found for goals
 _PATH_POINTS = 40
-_FILL_ROWS = 8_000
-# so many chains of the beam get a full fit, all goals together, but not fewer per goal than the beam is wide
-_MAX_BEAM_CHAINS = 32
-# so many of the best chains restart from so many points of the grid, up to so many stages times samples
-_SPREAD_CHAINS = 3
-_SPREAD_STARTS = 12
-_MAX_SPREAD_SIZE = 150_000
-# up to so many stages times samples: more starts, more exact fits
-_CHEAP_SIZE = 10_000
-_EXACT_FITS_IF_CHEAP = 64
-# up to so many: all chains beside those of the path
-_TINY_SIZE = 2_000
-_EXHAUSTIVE_CELLS_IF_TINY = 1 << 25
+# where the tables of all chains hold no more cells, all are looked at; where samples times stages are so few, more
+# chains get exact thresholds than elsewhere, and from more starts
+_BUDGET = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -81,7 +70,10 @@ class Search:
         self.records, self.options, self.table = records, options, options.table_of(records)
         self.outcomes = OutcomeCache(records, options.fuse)
         self._separable = self.outcomes.separable
-        self._has_path = self._separable and self.outcomes.is_counted
+
+    @property
+    def _has_path(self) -> bool:
+        return self._separable and self.outcomes.is_counted
 
     def run(self, goals: Sequence[Goal]) -> list[Solution | None]:
         """Search for every goal.
@@ -138,14 +130,18 @@ class Search:
             Solutions of which none dominates another, from cheap to expensive.
         """
         if self._has_path and self._all_chains is None:
-            found = [*self._path_solutions(points), self._backbone_alone()]
+            goals = self._even_goals(points, self.outcomes.baseline_correct)
+            found = [*self._path_solutions(points, goals), self._backbone_alone()]
             return self._fill_gaps(undominated(found), points)
-        low, high = self.outcomes.correct_range()
-        room = max(high - low, 1) / len(self.records)
-        # more goals where little is lost, and some where accuracy is gained
-        shares = np.linspace(-0.3, 1, points)
-        goals = [Goal(max_accuracy_drop=float(room * share * abs(share))) for share in shares]
-        return undominated([solution for solution in self.run(goals) if solution is not None])
+        best = self.most_accurate()
+        solutions = self.run(self._even_goals(points, best.fit.correct))
+        return undominated([best, *(solution for solution in solutions if solution is not None)])
+
+    def _even_goals(self, points: int, most: float) -> list[Goal]:
+        # from so many correct answers down to those of the least accurate stage; more goals where little is lost
+        room = max(most - self.outcomes.least_correct(), 1)
+        drops = self.outcomes.baseline_correct - most + room * np.linspace(0, 1, points) ** 2
+        return [Goal(max_accuracy_drop=float(drop)) for drop in drops / len(self.records)]
 
     def _backbone_alone(self) -> Solution:
         return Solution((), score(self.outcomes.chain(()), np.empty(0, dtype=np.float32)))
@@ -153,7 +149,7 @@ class Search:
     def _fill_gaps(self, found: list[Solution], points: int) -> list[Solution]:
         # the points of a path lie on a convex curve; between two of them, relax the thresholds of the more accurate one
         samples = len(self.records)
-        rows = subsample(samples, _FILL_ROWS, self.options.seed)
+        rows = subsample(samples, FEW_ROWS, self.options.seed)
         new: list[Solution] = []
         for accurate, steps in _widest_gaps(found, points - len(found)):
             chain = self.outcomes.chain(accurate.stages)
@@ -177,25 +173,23 @@ class Search:
             chain = self.outcomes.chain(proposal.stages)
             fits, exact = rough_fits(chain, [targets[goal] for goal in goals], start)
             for goal, fit in zip(goals, fits, strict=True):
-                if fit is not None:
-                    rough[goal].append((Solution(proposal.stages, fit), exact))
+                rough[goal].append((Solution(proposal.stages, fit), exact))
         return [self._polish(target, solutions) for target, solutions in zip(targets, rough, strict=True)]
 
     def _polish(self, target: CountTarget, rough: list[tuple[Solution, bool]]) -> Solution | None:
-        rough.sort(key=lambda item: (target.fit_key(item[0].fit), item[0].stages))
-        # grids are coarser for longer chains, so the first is not always the best: polish more where that is cheap
-        exact_fits = max(self.options.exact_fits, _EXACT_FITS_IF_CHEAP) if self._cheap else self.options.exact_fits
-        tried = []
-        for position, (found, exact) in enumerate(rough):
-            if not exact and found.stages and position < exact_fits:
-                found = Solution(found.stages, polish(self.outcomes.chain(found.stages), target, found.fit))
-            tried.append((found, exact or len(found.stages) < 2))
-        tried.sort(key=lambda item: target.fit_key(item[0].fit))
-        if self._thorough:
-            best_few = tried[:_SPREAD_CHAINS]
-            tried[:_SPREAD_CHAINS] = [(f if exact else self._restart(target, f), exact) for f, exact in best_few]
-        best = _best(target, [found for found, _ in tried])
-        return self._exchange(target, best) if best is not None and self._has_path and self._thorough else best
+        coarse = [found for found, exact in rough if not exact]
+        coarse.sort(key=lambda found: (target.fit_key(found.fit), found.stages))
+        # grids are coarser for longer chains, so the first is not always the best; what is exact takes no place
+        width = self.options.beam_width
+        fits = max(width, self._affordable(len(self.table))) if self.options.thorough else width
+        polished = [
+            Solution(each.stages, polish(self.outcomes.chain(each.stages), target, each.fit)) for each in coarse[:fits]
+        ]
+        polished.sort(key=lambda found: target.fit_key(found.fit))
+        if self.options.thorough:
+            polished[:width] = [self._spread(target, each) for each in polished[:width]]
+        best = _best(target, [*(found for found, exact in rough if exact), *polished, *coarse[fits:]])
+        return self._exchange(target, best) if best is not None and self._has_path and self.options.thorough else best
 
     def _exchange(self, target: CountTarget, best: Solution) -> Solution:
         # add, drop and swap stages while that helps; which of these chains are worth a fit, some samples say
@@ -210,7 +204,7 @@ class Search:
                 rough.append((aim.fit_key(fit := relax(chain, aim, score(chain, start))), stages, fit.thresholds))
             rough.sort(key=lambda item: item[:2])
             tried = [best]
-            for _, stages, thresholds in rough[:_SPREAD_CHAINS]:
+            for _, stages, thresholds in rough[: self.options.beam_width]:
                 chain = self.outcomes.chain(stages)
                 tried.append(Solution(stages, polish(chain, target, score(chain, thresholds))))
             found = _best(target, tried)
@@ -220,53 +214,36 @@ class Search:
 
     @functools.cached_property
     def _some(self) -> OutcomeCache:
-        rows = subsample(len(self.records), _FILL_ROWS, self.options.seed)
+        rows = subsample(len(self.records), SOME_ROWS, self.options.seed)
         return OutcomeCache(self.records.take(rows), self.options.fuse)
 
-    def _restart(self, target: CountTarget, found: Solution) -> Solution:
-        chain, fit = self.outcomes.chain(found.stages), found.fit
-        if len(self.records) * len(found.stages) <= _MAX_SPREAD_SIZE:
-            fit = spread(chain, target, fit, _SPREAD_STARTS)
-        if self._cheap:
-            fit = restart(chain, target, fit, self.options.restarts, self.options.seed)
-        return Solution(found.stages, fit)
+    def _spread(self, target: CountTarget, found: Solution) -> Solution:
+        starts = self._affordable(len(found.stages)) // self.options.beam_width
+        if not starts:
+            return found
+        return Solution(found.stages, spread(self.outcomes.chain(found.stages), target, found.fit, starts))
 
-    @property
-    def _thorough(self) -> bool:
-        return self.options.restarts > 0
-
-    @property
-    def _cheap(self) -> bool:
-        return self._size <= _CHEAP_SIZE
-
-    @property
-    def _tiny(self) -> bool:
-        return self._size <= _TINY_SIZE
-
-    @property
-    def _size(self) -> float:
-        return len(self.records) * len(self.table) if self._thorough else np.inf
+    def _affordable(self, stages: int) -> int:
+        # how many fits of chains of so many stages the budget allows
+        return _BUDGET // (len(self.records) * stages)
 
     def _proposals(self, goals: Sequence[Goal]) -> list[list[Proposal]]:
         # per goal, the chains worth a full fit, the backbone alone among them
-        every = self._all_chains
-        pools: list[list[Proposal]] = [[] for _ in goals]
-        if self._has_path and self.table.exits and (every is None or self._tiny):
-            pools = self._path_proposals(goals)
-            every = every or []
-        if every is None:
-            return self._beam_proposals(goals)
-        return [pool + [Proposal(stages) for stages in every] for pool in pools]
+        if self._all_chains is not None:
+            return [[Proposal(stages) for stages in self._all_chains] for _ in goals]
+        if self._has_path and self.table.exits:
+            return self._path_proposals(goals)
+        return self._beam_proposals(goals)
 
     def _path_proposals(self, goals: Sequence[Goal]) -> list[list[Proposal]]:
-        found = undominated([*self._path_solutions(_PATH_POINTS), self._backbone_alone()])
+        found = undominated([*self._path_solutions(_PATH_POINTS, goals), self._backbone_alone()])
         pools = []
         for goal in goals:
             target = count_target(self.outcomes, goal)
             keys = [target.fit_key(solution.fit) for solution in found]
             # the best that meets the goal and its neighbors on the front, which may meet it with other thresholds
             best = min(range(len(found)), key=keys.__getitem__)
-            near = [solution for solution in found[max(0, best - 2) : best + 3] if solution.stages]
+            near = [solution for solution in found[max(0, best - 1) : best + 2] if solution.stages]
             starts = [Proposal(each.stages, tuple(each.fit.thresholds.tolist())) for each in near]
             singles = [
                 Proposal((stage,)) for stage in range(self.outcomes.final) if self.table.is_valid_chain((stage,))
@@ -274,9 +251,9 @@ class Search:
             pools.append([Proposal(()), *singles, *starts])
         return pools
 
-    def _path_solutions(self, points: int) -> list[Solution]:
+    def _path_solutions(self, points: int, goals: Sequence[Goal]) -> list[Solution]:
         found = []
-        for stages in self._path_stages():
+        for stages in self._path_stages(goals):
             free = tuple(s for s in stages if not self.table.required_savers((s,)))
             path = TradeoffPath(self.outcomes, free, seed=self.options.seed)
             found += [Solution(*each) for each in path.front(points)]
@@ -293,7 +270,7 @@ class Search:
             found.append(Solution(chain, score(self.outcomes.chain(chain), thresholds)))
         return found
 
-    def _path_stages(self) -> list[Stages]:
+    def _path_stages(self, goals: Sequence[Goal]) -> list[Stages]:
         # a path does not bound the number of savers: give it sets of savers that keep the bound
         savers, exits, max_savers = self.table.savers, self.table.exits, self.table.max_savers
         if max_savers is None or len(savers) <= max_savers:
@@ -301,27 +278,23 @@ class Search:
         if max_savers == 0:
             return [exits]
         names = [self.records.stages[s] for s in savers]
-        options = SearchOptions(self.options.fuse, max_savers, self.options.seed)
-        savers_only = Search(self.records.select(names), options)
-        goals = [Goal(max_accuracy_drop=drop) for drop in (0.0, 0.01, 0.03)]
+        savers_only = Search(self.records.select(names), self.options)
         best = {pool[1].stages if len(pool) > 1 else () for pool in savers_only._beam_proposals(goals)}
         return [(*(savers[s] for s in stages), *exits) for stages in sorted(best)]
 
     def _beam_proposals(self, goals: Sequence[Goal]) -> list[list[Proposal]]:
-        width = max(self.options.beam_width, _MAX_BEAM_CHAINS // len(goals))
-        beam = Beam(self.records, replace(self.options, beam_width=width))
-        return [[Proposal(()), *map(Proposal, chains)] for chains in beam.best(goals, width)]
+        best = Beam(self.records, self.options).best(goals, self.options.beam_width)
+        return [[Proposal(()), *map(Proposal, chains)] for chains in best]
 
     @functools.cached_property
     def _all_chains(self) -> list[Stages] | None:
         # all valid chains, if they are few
-        most = _EXHAUSTIVE_CELLS_IF_TINY if self._tiny else _EXHAUSTIVE_CELLS
         found: list[Stages] = [()]
         layer: list[Stages] = [()]
         while layer:
             layer = self.table.longer(layer)
             found += layer
-            if sum(min(TABLE_CELLS, (len(self.records) + 1) ** len(stages)) for stages in found) > most:
+            if sum(most_cells(len(self.records), len(stages)) for stages in found) > _BUDGET:
                 return None
         return found
 

@@ -3,16 +3,17 @@
 The counts in a table are exactly those of the runtime's ``>``, ties in confidence included.
 """
 
+import math
+
 import numpy as np
 
 from .outcomes import ChainOutcomes
 from .targets import CountTarget, Fit
 
-#: Cells of one table; more would not fit the processor's cache.
-TABLE_CELLS = 1 << 17
-_EXACT_CELLS = 1 << 20
-_MIN_CELLS = 1 << 12
-_CELLS_PER_SAMPLE = 16
+# cells of one table; more would not fit the processor's cache
+_MAX_CELLS = 1 << 17
+# a table that is finer than the samples fill costs time and fits noise
+_CELLS_PER_SAMPLE = 4
 
 
 def distinct(ordered: np.ndarray) -> np.ndarray:
@@ -49,23 +50,6 @@ def thresholds_between(values: np.ndarray, places: np.ndarray | None = None) -> 
     lowest, highest = (values[0], values[-1]) if len(values) else (0.0, 1.0)
     found[0], found[-1] = 0.0 if lowest > 0 else -1.0, max(1.0, highest)
     return found
-
-
-def quantile_thresholds(values: np.ndarray, count: int) -> np.ndarray:
-    """Return at most ``count`` thresholds that separate confidences into even shares.
-
-    Args:
-        values: float32 (n,), in any order.
-        count: At least 2.
-
-    Returns:
-        float32, strictly rising; all distinct ones if they are few enough.
-    """
-    ordered = np.sort(values)
-    different = np.count_nonzero(ordered[1:] > ordered[:-1]) + 1 if len(ordered) else 1
-    if different + 1 <= count:
-        return thresholds_between(ordered)
-    return thresholds_between(ordered, np.round(np.linspace(0, len(ordered), count)[1:-1]).astype(np.int64))
 
 
 class Table:
@@ -106,9 +90,11 @@ class Table:
         place = int(np.where(meets, self.cost, np.inf).argmin())
         return self._at(place) if meets.flat[place] else None
 
-    def nearest(self, target: CountTarget) -> Fit | None:
+    def nearest(self, target: CountTarget) -> Fit:
         """Return the thresholds that come nearest to a target that none meets."""
-        return self.fit(CountTarget(cost=np.inf) if target.correct is not None else CountTarget(correct=-np.inf))
+        found = self.fit(CountTarget(cost=np.inf) if target.correct is not None else CountTarget(correct=-np.inf))
+        assert found is not None, "every combination meets a target that asks for nothing"
+        return found
 
     def distant_fits(self, target: CountTarget, count: int) -> list[Fit]:
         """Return good thresholds that lie apart: the best ones at some thresholds of the last stage.
@@ -140,21 +126,30 @@ def _summed(counts: np.ndarray, stage: int) -> np.ndarray:
     return counts if counts.ndim == stage else staying[..., -1:] - counts
 
 
-def grid_for(chain: ChainOutcomes, cells: int = TABLE_CELLS) -> tuple[list[np.ndarray], bool]:
-    """Choose thresholds for a table.
+def most_cells(samples: int, stages: int) -> int:
+    """Return how many cells the table of a chain has at most, for so many samples and stages."""
+    every = (samples + 1) ** stages
+    return every if every <= _MAX_CELLS else min(_MAX_CELLS, _CELLS_PER_SAMPLE * samples)
+
+
+def grid_for(chain: ChainOutcomes) -> tuple[list[np.ndarray] | None, bool]:
+    """Choose thresholds for a table: all where they are few, else as many of each stage.
 
     Args:
         chain: Outcomes of the chain.
-        cells: Size of the largest table.
 
     Returns:
-        Rising thresholds per stage, and whether they are all the distinct ones, so that nothing is missed.
+        Rising thresholds per stage, None if they would be fewer than the stages, which says little; and whether they are
+        all the distinct ones, so that nothing is missed.
     """
-    stages = max(1, len(chain.stages))
-    most = int(_EXACT_CELLS ** (1 / stages))
-    every = [thresholds_between(np.sort(row)) for row in chain.confidence] if cells == TABLE_CELLS else []
-    if every and all(len(grid) <= most for grid in every):
-        return every, True
-    # a table finer than the samples fill costs time and fits noise
-    count = max(3, int(min(cells, max(_MIN_CELLS, _CELLS_PER_SAMPLE * chain.samples)) ** (1 / stages)))
-    return [quantile_thresholds(row, count) for row in chain.confidence], False
+    ordered = np.sort(chain.confidence, axis=1)
+    # a threshold between two distinct confidences, below the first and above the last
+    distinct_ones = [2 + int(np.count_nonzero(row[1:] > row[:-1])) for row in ordered]
+    if math.prod(distinct_ones) <= _MAX_CELLS:
+        return [thresholds_between(row) for row in ordered], True
+    count = int(min(_MAX_CELLS, _CELLS_PER_SAMPLE * chain.samples) ** (1 / len(ordered)))
+    if count < len(ordered):
+        return None, False
+    even = np.round(np.linspace(0, chain.samples, count)[1:-1]).astype(np.int64)
+    pairs = zip(ordered, distinct_ones, strict=True)
+    return [thresholds_between(row, None if few <= count else even) for row, few in pairs], False

@@ -10,16 +10,13 @@ import math
 
 import numpy as np
 
+from ..chain.thresholds import NEVER_EXIT
 from .outcomes import ChainOutcomes
-from .table import TABLE_CELLS, Table, grid_for, quantile_thresholds, thresholds_between
+from .table import Table, grid_for, thresholds_between
 from .targets import ROUNDING, CountTarget, Fit
 
-# for longer chains a table is too coarse to improve on a good start
-_MAX_TABLE_STAGES = 4
 # each step away from a threshold is so many times as wide as the one before
 _STEP_GROWTH = 1.2
-# with so few samples all thresholds between them are tried
-_MAX_DENSE_SAMPLES = 64
 
 
 def score(chain: ChainOutcomes, thresholds: np.ndarray) -> Fit:
@@ -43,34 +40,28 @@ def first_leaving(leaves: np.ndarray) -> np.ndarray:
 
 
 def rough_fits(
-    chain: ChainOutcomes, targets: list[CountTarget], start: np.ndarray | None = None, cells: int = TABLE_CELLS
-) -> tuple[list[Fit | None], bool]:
+    chain: ChainOutcomes, targets: list[CountTarget], start: np.ndarray | None = None
+) -> tuple[list[Fit], bool]:
     """Fit the thresholds of a chain to targets on a grid.
 
     Args:
         chain: Outcomes of the chain.
         targets: The targets.
         start: Thresholds that are tried as well, float32 (m,).
-        cells: Size of the largest table.
 
     Returns:
-        The best fit per target, the nearest if none meets it, None if there is neither table nor start; and whether
-        the grid held all distinct thresholds, so that nothing can be better.
+        The best fit per target, the nearest if none meets it; and whether the grid held all distinct thresholds, so
+        that nothing can be better.
     """
-    fits: list[Fit | None] = [None] * len(targets)
-    exhaustive = False
-    if start is None or len(chain.stages) <= _MAX_TABLE_STAGES:
-        grids, exhaustive = grid_for(chain, cells)
-        table = Table(chain, grids)
-        # where no combination on the grid meets the target, the nearest may still lead there
-        fits = [table.fit(target) or table.nearest(target) for target in targets]
-    if start is not None:
-        tried = score(chain, start)
-        for place, target in enumerate(targets):
-            now = fits[place]
-            if now is None or target.fit_key(tried) < target.fit_key(now):
-                fits[place] = tried
-    return fits, exhaustive
+    grids, exhaustive = grid_for(chain)
+    known = [] if start is None else [score(chain, start)]
+    if grids is None:
+        alone = score(chain, np.full(len(chain.stages), NEVER_EXIT, dtype=np.float32))
+        return [min([*known, alone], key=target.fit_key) for target in targets], exhaustive
+    table = Table(chain, grids)
+    # where no combination on the grid meets the target, the nearest may still lead there
+    fits = [[*known, table.fit(target) or table.nearest(target)] for target in targets]
+    return [min(each, key=target.fit_key) for each, target in zip(fits, targets, strict=True)], exhaustive
 
 
 def polish(chain: ChainOutcomes, target: CountTarget, start: Fit) -> Fit:
@@ -117,30 +108,6 @@ def relax(chain: ChainOutcomes, target: CountTarget, start: Fit) -> Fit:
     return best
 
 
-def restart(chain: ChainOutcomes, target: CountTarget, best: Fit, restarts: int, seed: int) -> Fit:
-    """Move one threshold far away and polish again, several times.
-
-    Args:
-        chain: Outcomes of the chain, m >= 1 stages.
-        target: The target.
-        best: Thresholds that no move of two improves.
-        restarts: How often.
-        seed: Decides which threshold moves where.
-
-    Returns:
-        Thresholds at least as good.
-    """
-    random = np.random.default_rng(seed)
-    for _ in range(restarts):
-        thresholds = best.thresholds.copy()
-        stage = random.integers(len(thresholds))
-        thresholds[stage] = random.choice(quantile_thresholds(chain.confidence[stage], 16))
-        found = polish(chain, target, score(chain, thresholds))
-        if target.fit_key(found) < target.fit_key(best):
-            best = found
-    return best
-
-
 def spread(chain: ChainOutcomes, target: CountTarget, best: Fit, starts: int) -> Fit:
     """Polish from thresholds that lie apart on a grid: on noisy samples the best one may be next to a worse region.
 
@@ -153,10 +120,9 @@ def spread(chain: ChainOutcomes, target: CountTarget, best: Fit, starts: int) ->
     Returns:
         Thresholds at least as good; the same for chains that are too long for a fine grid.
     """
-    if len(chain.stages) > _MAX_TABLE_STAGES:
-        return best
-    table = Table(chain, grid_for(chain)[0])
-    found = [polish(chain, target, start) for start in table.distant_fits(target, starts)]
+    grids, _ = grid_for(chain)
+    distant = [] if grids is None else Table(chain, grids).distant_fits(target, starts)
+    found = [polish(chain, target, start) for start in distant]
     return min([best, *found], key=target.fit_key)
 
 
@@ -236,8 +202,9 @@ def _over_both(counts: np.ndarray) -> np.ndarray:
 def _near_thresholds(values: np.ndarray, current: np.float32, dense: bool = False) -> np.ndarray:
     # rising: the current one, every sample near it, ever wider steps further away; all distinct ones if dense
     ordered, places = np.sort(values), None
-    if not dense and len(ordered) > _MAX_DENSE_SAMPLES:
-        places = ordered.searchsorted(current, side="right") + _steps(math.ceil(math.log(len(ordered), _STEP_GROWTH)))
+    steps = _steps(math.ceil(math.log(max(len(ordered), 1), _STEP_GROWTH)))
+    if not dense and len(ordered) > len(steps):
+        places = ordered.searchsorted(current, side="right") + steps
         places = places[(places > 0) & (places < len(ordered))]
     between = thresholds_between(ordered, places)
     place = between.searchsorted(current)

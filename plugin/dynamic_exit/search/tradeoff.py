@@ -13,16 +13,9 @@ import numpy as np
 from ..records import Records
 from ..records.splits import subsample
 from ..records.stage_table import Stages
-from .outcomes import OutcomeCache
+from .outcomes import FEW_ROWS, OutcomeCache
 from .position_search import OFF, Option, PositionSearch, TradeoffPoint, coordinate_ascent
-from .targets import Fit
-
-# rough solutions are found on so many samples
-_COARSE_ROWS = 3_000
-# gaps so much smaller than an even share of the front hide nothing
-_SMALL_GAP = 1 / 8
-# a point must lie above the chord of its neighbors by this share of one sample to count as new
-_MIN_RISE = 1e-6
+from .targets import ROUNDING, Fit
 
 
 class TradeoffPath:
@@ -37,14 +30,15 @@ class TradeoffPath:
     def __init__(self, outcomes: OutcomeCache, stages: Stages | None = None, seed: int = 0) -> None:
         self.recorded, self.records = outcomes.recorded, outcomes.records
         self.groups = _groups(self.records, tuple(range(outcomes.final)) if stages is None else stages)
-        rows = subsample(len(self.records), _COARSE_ROWS, seed)
+        rows = subsample(len(self.records), FEW_ROWS, seed)
         self.searches = self._searches(rows)
         self.all_correct = self.records.final_worth
         self.final_correct = self.all_correct[rows]
 
     def _searches(self, rows: np.ndarray | slice) -> list[PositionSearch]:
         samples = np.arange(len(self.records))[rows].size
-        scratch = np.empty(3 * max(map(len, self.groups), default=0) * (samples + 1), dtype=np.int64)
+        heads = max(map(len, self.groups), default=0)
+        scratch = np.empty(2 * heads * samples + 1 + heads * (samples + 1), dtype=np.int64)
         return [PositionSearch(self.recorded, each, rows, scratch) for each in self.groups]
 
     @functools.cached_property
@@ -65,7 +59,7 @@ class TradeoffPath:
         # what a start led to on all samples may be worse than what another multiplier's start led to
         for place, point in enumerate(found):
             best = max(found, key=point.advantage)
-            if point.advantage(best) > _MIN_RISE:
+            if point.advantage(best) > ROUNDING * len(self.records):
                 found[place] = self._on_all_samples(point.multiplier, best.options)
         front: list[tuple[Stages, Fit]] = []
         for stages, fit in sorted(map(self._fitted, found), key=lambda found: (found[1].cost, -found[1].correct)):
@@ -83,16 +77,17 @@ class TradeoffPath:
             Points on the convex front of the coarse samples.
         """
         off = [OFF] * len(self.groups)
-        expensive, cheap = self.solve(1e-9, off), self.solve(1e9, off)
+        expensive, cheap = self.solve(ROUNDING, off), self.solve(1 / ROUNDING, off)
+        # a point that lies no more above the chord of its neighbors is not new
+        rise = ROUNDING * len(self.final_correct)
         found, gaps = [cheap, expensive], [(-_gap(cheap, expensive), 0, cheap, expensive)]
-        smallest = _SMALL_GAP * _gap(cheap, expensive) / points**2
         while gaps and len(found) < points:
             gap, _, low, high = heapq.heappop(gaps)
-            if -gap <= smallest:
+            if not gap:
                 break
             multiplier = (high.correct - low.correct) / (high.cost - low.cost)
             new = self.solve(multiplier, low.options, high.options)
-            if new.correct - multiplier * new.cost <= high.correct - multiplier * high.cost + _MIN_RISE:
+            if new.advantage(high) >= -rise:
                 continue
             found.append(new)
             for place, pair in enumerate(((low, new), (new, high))):

@@ -196,5 +196,4 @@ class ClassLimits:
 
 def _fitted(weighed: ChainOutcomes, target: CountTarget, start: np.ndarray | None) -> Fit:
     (rough,), _ = rough_fits(weighed, [target], start)
-    assert rough is not None, "a table or a start gives thresholds"
     return polish(weighed, target, rough)

@@ -107,7 +107,7 @@ def compare(
     count = FOLDS if len(some) <= _FEW_SAMPLES else 2
     fold = np.random.default_rng(options.seed).permutation(len(some)) % count
     most = savers if options.max_savers is None else min(savers, options.max_savers)
-    way, other = (Way(some, replace(each, max_savers=most).without_restarts()) for each in (options, than))
+    way, other = (Way(some, replace(each, max_savers=most).quick()) for each in (options, than))
     return extra_cost(way, other, goals, [(fold != out, fold == out) for out in range(count)])
 
 

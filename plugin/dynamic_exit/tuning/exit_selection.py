@@ -35,7 +35,7 @@ def drop_unhelpful_exits(records: Records, goals: Sequence[Goal], options: Searc
     if not table.savers or not table.exits or not _MIN_SAMPLES <= len(records) <= _MAX_SAMPLES:
         return records
     savers_only = records.select([records.stages[s] for s in table.savers])
-    plain = options.without_restarts()
+    plain = options.quick()
     every = [*folds(len(records), options.seed)]
     extra = extra_cost(Way(records, plain), Way(savers_only, plain), goals, every).by_fold
     return records if extra.mean() + extra.std() / np.sqrt(FOLDS) < 0 else savers_only

@@ -6,7 +6,6 @@ asked for that much less. Both measurements are on the same samples, so most of 
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -94,7 +93,7 @@ def _finite_mean(values: np.ndarray, axis: int) -> np.ndarray:
 
 def _standard_errors(records: Records, goals: Sequence[Goal], options: SearchOptions) -> list[float]:
     # of the drop per goal: only samples on which one of backbone and dynamic model does better contribute
-    search = Search(records, replace(options.without_restarts(), exact_fits=1))
+    search = Search(records, options.quick())
     shares = [0.0] * len(goals)
     for place, found in enumerate(search.run(goals)):
         if found is not None:
@@ -109,7 +108,7 @@ def _growth(records: Records, goals: Sequence[Goal], options: SearchOptions) -> 
     for searched, held_out in folds(len(records), options.seed):
         train, held = records.take(searched), records.take(held_out)
         # as many chains as in the search itself, whose choice among them fits noise as well
-        search = Search(options.samples_of(train), options.without_restarts().learned_on(train))
+        search = Search(options.samples_of(train), options.quick().learned_on(train))
         growth.append([np.nan] * len(goals))
         for place, found in enumerate(search.run(goals)):
             configuration = search.configuration(found) if found is not None else None
