@@ -9,7 +9,7 @@ from dynamic_exit.errors import TuningError
 from dynamic_exit.learning import learn_posterior
 from dynamic_exit.points.goal import Goal
 from dynamic_exit.records import Records, StageTable
-from dynamic_exit.search.beam import Beam, fit_all, shortlist
+from dynamic_exit.search.beam import Beam, shortlist
 from dynamic_exit.search.options import SearchOptions
 from dynamic_exit.search.outcomes import ApproximateOutcomes, OutcomeCache
 from dynamic_exit.search.targets import count_target

@@ -1,8 +1,8 @@
 """Which stages to use, and their thresholds, for each of several goals.
 
 If chains are few, all of them are fitted. Else they come from the front of a `TradeoffPath` where evidence is not fused
-and there are exits, and from a beam search where it is. Wherever they come from, their thresholds are then fitted to the goal
-itself; on a path, single stages of the best are added, dropped and swapped while that helps.
+and there are exits, and from a beam search where it is. Wherever they come from, their thresholds are then fitted to
+the goal itself; on a path, single stages of the best are added, dropped and swapped while that helps.
 """
 
 import functools

@@ -139,8 +139,8 @@ def grid_for(chain: ChainOutcomes) -> tuple[list[np.ndarray] | None, bool]:
         chain: Outcomes of the chain.
 
     Returns:
-        Rising thresholds per stage, None if they would be fewer than the stages, which says little; and whether they are
-        all the distinct ones, so that nothing is missed.
+        Rising thresholds per stage, None if they would be fewer than the stages, which says little; and whether they
+        are all the distinct ones, so that nothing is missed.
     """
     ordered = np.sort(chain.confidence, axis=1)
     # a threshold between two distinct confidences, below the first and above the last

@@ -17,7 +17,7 @@ from ..records.stage_table import Stages
 from ..search.outcomes import ChainOutcomes, OutcomeCache
 from ..search.solver import Search, Solution
 from ..search.targets import CountTarget, Fit
-from ..search.thresholds import first_leaving, polish, rough_fits
+from ..search.thresholds import first_leaving, polish, rough_fits, score
 
 #: Limits hold on the samples searched with so many standard errors to spare.
 CAUTION = 1.0
@@ -39,10 +39,16 @@ class _Limited:
     Attributes:
         outcomes: By the risk of the records.
         within: (m + 1, N); by the risk within groups.
+        starts: Thresholds that the search found without limits.
     """
 
     outcomes: ChainOutcomes
     within: np.ndarray
+    starts: list[np.ndarray]
+
+    def best_start(self, target: CountTarget) -> np.ndarray:
+        """Return the start that is best for a target without limits."""
+        return min(self.starts, key=lambda thresholds: target.fit_key(score(self.outcomes, thresholds)))
 
     def weighed(self, multipliers: np.ndarray) -> ChainOutcomes:
         """Return outcomes in which samples count more: float64 (N,) >= 0."""
@@ -141,9 +147,12 @@ class ClassLimits:
         error = np.sqrt(_DISCORDANCE / len(self.records))
         drops = {max(-1.0, goal.allowed_drop - more * error) for goal in goals for more in _STRICTER}
         for found in self.search.run([goals[0].allowing(drop) for drop in sorted(drops)]):
-            if found is not None and found.stages and found.stages not in self._chains:
+            if found is None or not found.stages:
+                continue
+            if found.stages not in self._chains:
                 outcomes, within = (each.chain(found.stages) for each in (self.search.outcomes, self._within))
-                self._chains[found.stages] = _Limited(outcomes, within.correct)
+                self._chains[found.stages] = _Limited(outcomes, within.correct, [])
+            self._chains[found.stages].starts.append(found.fit.thresholds)
 
     def _cheapest(self, allowed: float, caution: float) -> Configuration | None:
         most = self.records.baseline_cost * len(self.records)
@@ -158,7 +167,9 @@ class ClassLimits:
     def _fit(self, stages: Stages, chain: _Limited, allowed: float, caution: float) -> Iterator[_Known]:
         """Yield fits of a chain; the multipliers change as long as that helps."""
         samples, sizes = len(self.records), self._sizes
-        multipliers, start = np.zeros(len(sizes)), None
+        multipliers = np.zeros(len(sizes))
+        least = float(self._final.sum()) - samples * (allowed + _ROUNDING)
+        start = chain.best_start(CountTarget(correct=least))
         limits = np.maximum(self._left(caution, np.zeros(len(sizes))), 0.0)
         for _ in range(_ROUNDS):
             by_sample = multipliers[self._groups]
@@ -194,6 +205,6 @@ class ClassLimits:
         return left
 
 
-def _fitted(weighed: ChainOutcomes, target: CountTarget, start: np.ndarray | None) -> Fit:
+def _fitted(weighed: ChainOutcomes, target: CountTarget, start: np.ndarray) -> Fit:
     (rough,), _ = rough_fits(weighed, [target], start)
     return polish(weighed, target, rough)
