@@ -20,15 +20,15 @@ from .beam import Beam
 from .dependencies import insert_saver, with_saver_always_on
 from .options import SearchOptions
 from .outcomes import FEW_ROWS, SOME_ROWS, OutcomeCache
-from .table import most_cells
+from .table import MAX_CELLS, most_cells
 from .targets import CountTarget, Fit, count_target
 from .thresholds import polish, relax, rough_fits, score, spread
 from .tradeoff import TradeoffPath
 
 # how many points of a path are found for goals
 _PATH_POINTS = 40
-# where the tables of all chains hold no more cells, all are looked at; where samples times stages are so few, more
-# chains get exact thresholds than elsewhere, and from more starts
+# samples times stages that exact thresholds are fitted to: where these are few, more chains get some, and from more
+# starts
 _BUDGET = 1 << 20
 
 
@@ -218,7 +218,8 @@ class Search:
         return OutcomeCache(self.records.take(rows), self.options.fuse)
 
     def _spread(self, target: CountTarget, found: Solution) -> Solution:
-        starts = self._affordable(len(found.stages)) // self.options.beam_width
+        width = self.options.beam_width
+        starts = min(width, self._affordable(len(found.stages)) // width)
         if not starts:
             return found
         return Solution(found.stages, spread(self.outcomes.chain(found.stages), target, found.fit, starts))
@@ -288,13 +289,13 @@ class Search:
 
     @functools.cached_property
     def _all_chains(self) -> list[Stages] | None:
-        # all valid chains, if they are few
+        # all valid chains, if one table could hold those of all
         found: list[Stages] = [()]
         layer: list[Stages] = [()]
         while layer:
             layer = self.table.longer(layer)
             found += layer
-            if sum(most_cells(len(self.records), len(stages)) for stages in found) > _BUDGET:
+            if sum(most_cells(len(self.records), len(stages)) for stages in found) > MAX_CELLS:
                 return None
         return found
 

@@ -10,8 +10,8 @@ import numpy as np
 from .outcomes import ChainOutcomes
 from .targets import CountTarget, Fit
 
-# cells of one table; more would not fit the processor's cache
-_MAX_CELLS = 1 << 17
+#: Cells of one table; more would not fit the processor's cache
+MAX_CELLS = 1 << 17
 # a table that is finer than the samples fill costs time and fits noise
 _CELLS_PER_SAMPLE = 4
 
@@ -129,7 +129,7 @@ def _summed(counts: np.ndarray, stage: int) -> np.ndarray:
 def most_cells(samples: int, stages: int) -> int:
     """Return how many cells the table of a chain has at most, for so many samples and stages."""
     every = (samples + 1) ** stages
-    return every if every <= _MAX_CELLS else min(_MAX_CELLS, _CELLS_PER_SAMPLE * samples)
+    return every if every <= MAX_CELLS else min(MAX_CELLS, _CELLS_PER_SAMPLE * samples)
 
 
 def grid_for(chain: ChainOutcomes) -> tuple[list[np.ndarray] | None, bool]:
@@ -145,9 +145,9 @@ def grid_for(chain: ChainOutcomes) -> tuple[list[np.ndarray] | None, bool]:
     ordered = np.sort(chain.confidence, axis=1)
     # a threshold between two distinct confidences, below the first and above the last
     distinct_ones = [2 + int(np.count_nonzero(row[1:] > row[:-1])) for row in ordered]
-    if math.prod(distinct_ones) <= _MAX_CELLS:
+    if math.prod(distinct_ones) <= MAX_CELLS:
         return [thresholds_between(row) for row in ordered], True
-    count = int(min(_MAX_CELLS, _CELLS_PER_SAMPLE * chain.samples) ** (1 / len(ordered)))
+    count = int(min(MAX_CELLS, _CELLS_PER_SAMPLE * chain.samples) ** (1 / len(ordered)))
     if count < len(ordered):
         return None, False
     even = np.round(np.linspace(0, chain.samples, count)[1:-1]).astype(np.int64)
