@@ -203,14 +203,14 @@ class Search:
                 chain = self._some.chain(stages)
                 rough.append((aim.fit_key(fit := relax(chain, aim, score(chain, start))), stages, fit.thresholds))
             rough.sort(key=lambda item: item[:2])
-            tried = [best]
-            for _, stages, thresholds in rough[: self.options.beam_width]:
+            for _, stages, thresholds in rough[: self.options.beam_width // 2]:
                 chain = self.outcomes.chain(stages)
-                tried.append(Solution(stages, polish(chain, target, score(chain, thresholds))))
-            found = _best(target, tried)
-            if found is None or found is best:
+                found = Solution(stages, polish(chain, target, score(chain, thresholds)))
+                if target.fit_key(found.fit) < target.fit_key(best.fit):
+                    best = found
+                    break
+            else:
                 return best
-            best = found
 
     @functools.cached_property
     def _some(self) -> OutcomeCache:
