@@ -113,7 +113,7 @@ def test_a_terminal_is_asked_until_the_answer_is_possible(monkeypatch):
 
 
 def test_the_schema_takes_every_recipe_of_the_project(command):
-    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    import jsonschema
     from documents import ROOT
 
     schema = json.loads(command("schema")[1])
