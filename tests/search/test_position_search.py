@@ -5,9 +5,9 @@ import pytest
 from instances import exits, random_records, savers
 
 from dynamic_exit.chain.evaluation import evaluate
-from dynamic_exit.chain.evidence import Evidence
 from dynamic_exit.chain.thresholds import Configuration
-from dynamic_exit.search.outcomes import OutcomeCache
+from dynamic_exit.search import position_search
+from dynamic_exit.search.outcomes import SOME_ROWS, OutcomeCache
 from dynamic_exit.search.position_search import OFF, PositionSearch, coordinate_ascent
 from dynamic_exit.search.tradeoff import TradeoffPath
 
@@ -35,8 +35,11 @@ def choices(line):
     return found
 
 
+@pytest.mark.parametrize("many", [False, True])
 @pytest.mark.parametrize("multiplier", TRADES)
-def test_no_change_of_one_group_helps(multiplier):
+def test_no_change_of_one_group_helps(multiplier, many, monkeypatch):
+    # of many samples, codes are ordered before they are looked up
+    monkeypatch.setattr(position_search, "SOME_ROWS", 0 if many else SOME_ROWS)
     for seed in range(12):
         random = np.random.default_rng(seed)
         records = random_records(seed, int(random.integers(2, 40)), 1 + seed % 4, ties=seed % 2 == 0)
@@ -62,6 +65,18 @@ def test_heads_of_one_position_may_have_different_prefixes():
         assert values[best] == pytest.approx(max(values.values()))
 
 
+def test_there_may_be_more_ways_to_leave_than_a_byte_holds():
+    records = savers(1, 60, 70)
+    path = TradeoffPath(OutcomeCache(records, "none"))
+    start = [choices(line)[index % 60] for index, line in enumerate(path.searches)]
+    found = coordinate_ascent(path.searches, path.final_correct, 0.5, start)
+    reached = worth(records, path, found.options, 0.5)
+    for group in (0, 35, 69):
+        for option in choices(path.searches[group])[::6]:
+            changed = [*found.options[:group], option, *found.options[group + 1 :]]
+            assert worth(records, path, changed, 0.5) <= reached + 1e-9
+
+
 def test_an_option_that_is_as_good_as_the_best_remains():
     records = savers(1, 50, count=1)
     # the stage answers as the backbone does and costs as much: nothing can be better
@@ -80,7 +95,7 @@ def test_an_option_that_is_as_good_as_the_best_remains():
 
 def test_thresholds_on_all_samples_part_the_same_samples():
     records = random_records(5, 60, 1, ties=True)
-    line = PositionSearch(Evidence("none").on(records), (0,), slice(None), np.empty(3 * 61, dtype=np.int64))
+    line = PositionSearch(OutcomeCache(records, "none"), (0,), slice(None), np.empty(61, dtype=np.int64))
     confidence = records.topk_probabilities[0, :, 0]
     for threshold in [*np.unique(confidence), np.float32(-1), np.float32(1)]:
         option = line.option(0, threshold)

@@ -94,7 +94,7 @@ class OutcomeCache:
             stages: Indices into the records' stages, rising, without the final.
         """
         whole = (*stages, self.final)
-        answers = [self._answer((s,) if self.separable else whole[: i + 1]) for i, s in enumerate(whole)]
+        answers = [self.answer((s,) if self.separable else whole[: i + 1]) for i, s in enumerate(whole)]
         confidence = np.empty((len(stages), len(self.records)), dtype=np.float32)
         for place in range(len(stages)):
             confidence[place] = answers[place][0]
@@ -103,9 +103,10 @@ class OutcomeCache:
 
     def least_correct(self) -> float:
         """Return the correct answers of the least accurate stage."""
-        return min(float(self._answer((stage,))[1].sum()) for stage in range(self.final + 1))
+        return min(float(self.answer((stage,))[1].sum()) for stage in range(self.final + 1))
 
-    def _answer(self, seen: Stages) -> tuple[np.ndarray, np.ndarray]:
+    def answer(self, seen: Stages) -> tuple[np.ndarray, np.ndarray]:
+        """Return how sure the evidence of some stages together is, float32 (N,), and what its answer is worth (N,)."""
         if seen in self._answers:
             self._answers.move_to_end(seen)
             return self._answers[seen]

@@ -4,6 +4,8 @@ For a multiplier (correct answers per cost) the best option of one position, whi
 the argmax of a cumulative sum over the samples that reach it in the order of their confidence, all other positions
 fixed. Positions are swept from the last to the first until nothing changes: coordinate ascent on DyCE's objective
 (arXiv 2403.01695). Utilities are integers: their sums are exact, and an order of magnitude faster than those of floats.
+Samples that leave at the same stage, right or wrong, have the same utility: they carry a small code of it, since
+numbers of a byte stay in the processor's cache while they are brought into the order of a stage.
 """
 
 import math
@@ -12,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..chain.evidence import RecordedEvidence
 from ..records.stage_table import Stages
+from .outcomes import SOME_ROWS, OutcomeCache
 from .table import thresholds_between
 
 # sums of utilities, and differences of such sums, fit into integers
@@ -74,29 +76,24 @@ class PositionSearch:
     """The stages of a group on some samples, sorted by confidence once. H stages, n samples.
 
     Args:
-        recorded: All samples, of which every stage answers alone.
+        outcomes: All samples, of which every stage answers alone.
         stages: Indices of the group's stages, of which at most one is in use.
         rows: Selects the samples to search on, a slice or integers (n,).
-        scratch: int64, at least 2 H n + 1 and H (n + 1) more; memory that groups share: allocating it costs more than
-            the sums.
+        scratch: int64, at least H (n + 1); memory that groups share: allocating it costs more than the sums.
     """
 
-    def __init__(
-        self, recorded: RecordedEvidence, stages: Stages, rows: np.ndarray | slice, scratch: np.ndarray
-    ) -> None:
-        self.stages, records = stages, recorded.records
+    def __init__(self, outcomes: OutcomeCache, stages: Stages, rows: np.ndarray | slice, scratch: np.ndarray) -> None:
+        self.stages, records = stages, outcomes.records
         self.own = records.own_cost[list(stages)] / records.baseline_cost
         self.prefix = records.prefix_cost[list(stages)] / records.baseline_cost
-        answers = [recorded.own_answers(stage, rows) for stage in stages]
-        self.confidence = np.stack([sure for _, sure in answers])
-        pairs = zip(stages, answers, strict=True)
-        self.correct = np.stack([recorded.worth((stage,), classes, rows) for stage, (classes, _) in pairs])
+        answers = [outcomes.answer((stage,)) for stage in stages]
+        self.confidence = np.stack([sure[rows] for sure, _ in answers])
+        self.correct = np.stack([correct[rows] for _, correct in answers])
         samples = self.confidence.shape[1]
-        # the gain of staying depends on the sample, on whether the stage is correct, and on its prefix alone
+        # the gain of staying depends on the fate of a sample, on whether the stage is correct, and on its prefix alone
         self.prefixes, which = np.unique(self.prefix, return_inverse=True)
-        self.table = scratch[: 2 * len(self.prefixes) * samples + 1]
-        # per stage: nothing, then its samples from the least sure on
-        self.index = np.full((len(stages), samples + 1), len(self.table) - 1)
+        # per stage: no sample, then its samples from the least sure on, as places in codes by prefix and correctness
+        self.index = np.full((len(stages), samples + 1), samples)
         self.ordered = np.empty_like(self.confidence)
         # where no threshold fits in: between samples of equal confidence
         self.ties: list[np.ndarray] = []
@@ -104,23 +101,21 @@ class PositionSearch:
         self.places = np.full((len(stages), 1 + math.isqrt(samples)), samples)
         for head, sure in enumerate(self.confidence):
             order = np.argsort(sure)
-            self.index[head, 1:] = order + samples * (2 * which[head] + self.correct[head, order])
+            self.index[head, 1:] = order + (samples + 1) * (2 * which[head] + self.correct[head, order])
             self.ordered[head] = sure[order]
             equal = self.ordered[head, 1:] == self.ordered[head, :-1]
             self.ties.append(1 + np.flatnonzero(equal))
             able = np.concatenate([[0], 1 + np.flatnonzero(~equal), [samples]])
             even = np.round(np.linspace(0, len(able) - 1, self.places.shape[1])).astype(np.int64)
             self.places[head] = able[even] + head * (samples + 1)
-        self.sums = scratch[-self.index.size :].reshape(self.index.shape)
+        self.sums = scratch[: self.index.size].reshape(self.index.shape)
 
-    def best(
-        self, value: np.ndarray, paid: np.ndarray | int, reached: np.ndarray, utility: Utility, now: Option
-    ) -> Option:
+    def best(self, values: np.ndarray, fates: np.ndarray, reached: np.ndarray, utility: Utility, now: Option) -> Option:
         """Find the best option with all other groups fixed: of the best stage on a grid, the best of all thresholds.
 
         Args:
-            value: int64 (n,); utility of each sample that stays, except for what is ``paid``.
-            paid: What every sample that stays pays in addition.
+            values: int64; the utility of each fate of samples that stay, of none the first.
+            fates: Places in ``values`` (n,), of the type of `_code_type`.
             reached: bool (n,); which samples come here.
             utility: Of correct answers and costs.
             now: The option in use; kept unless another is better.
@@ -128,13 +123,18 @@ class PositionSearch:
         Returns:
             The best option.
         """
-        here = paid - utility.of(self.prefixes)
-        staying = self.table[:-1].reshape(len(here), 2, -1)
-        np.subtract(value, here[:, None], out=staying[:, 0])
-        staying[:, 0] *= reached
-        np.subtract(staying[:, 0], utility.correct * reached, out=staying[:, 1])
-        self.table[-1] = 0
-        np.take(self.table, self.index, out=self.sums, mode="clip")
+        # what a sample gains by staying: by the stage's prefix and correctness, and by its fate; 0 does not come here
+        gains = values + utility.of(self.prefixes)[:, None, None] - utility.correct * np.arange(2)[:, None]
+        gains[:, :, 0] = 0
+        codes = np.zeros((*gains.shape[:2], len(fates) + 1), dtype=fates.dtype)
+        np.multiply(fates, reached, out=codes[0, 0, :-1])
+        starts = np.arange(0, gains.size, len(values)).astype(fates.dtype)
+        np.add(codes[0, 0], starts.reshape(*gains.shape[:2], 1), out=codes)
+        if len(fates) <= SOME_ROWS:
+            np.take(gains.take(codes), self.index, out=self.sums, mode="clip")
+        else:
+            # codes of many samples fit the processor's cache better than gains
+            np.take(gains, codes.take(self.index), out=self.sums, mode="clip")
         np.cumsum(self.sums, axis=1, out=self.sums)
         # what each stage must gain over no stage here, where all samples stay and none pays for it
         least = self.sums[:, -1] + utility.of(self.own) * np.count_nonzero(reached)
@@ -195,25 +195,33 @@ def coordinate_ascent(
     while tuple(options) not in seen and len(seen) != sweeps:
         seen.add(tuple(options))
         reached = _reached(leaves)
-        # a sample's value from here on is value - paid; the own costs are the same for all that arrive
-        value = utility.correct * final_correct - utility.of(1)
-        paid: np.ndarray | int = 0
+        # per fate, none and those of the final wrong and right first, its utility without what all pay that stay
+        values, paid = [utility.of(0), -utility.of(1), utility.correct - utility.of(1)], utility.of(0)
+        fates = np.add(final_correct, 1, dtype=_code_type(groups))
         for g in range(len(groups) - 1, -1, -1):
             group = groups[g]
             if searched[g] != options:
-                best = group.best(value, paid, reached[g], utility, options[g])
+                best = group.best(np.array(values) - paid, fates, reached[g], utility, options[g])
                 if best != options[g]:
                     options[g], leaves[g] = best, group.leaves(best)
                 searched[g] = list(options)
             head = options[g][0]
             if head >= 0:
-                gain = utility.correct * group.correct[head] + (paid - utility.of(group.prefix[head]))
+                change = np.add(group.correct[head], len(values), dtype=fates.dtype)
                 # a masked copy would take three times as long
-                gain -= value
-                gain *= leaves[g]
-                value += gain
+                change -= fates
+                change *= leaves[g]
+                fates += change
+                wrong = paid - utility.of(group.prefix[head])
+                values += [wrong, utility.correct + wrong]
                 paid = paid + utility.of(group.own[head])
     return TradeoffPoint(multiplier, tuple(options), *_count(groups, options, leaves, final_correct))
+
+
+def _code_type(groups: Sequence[PositionSearch]) -> np.dtype:
+    # of fates, none and two of each group and of the final, for stages that are wrong or right and have any prefix
+    prefixes = max((len(group.prefixes) for group in groups), default=1)
+    return np.min_scalar_type(2 * prefixes * (2 * (len(groups) + 1) + 1))
 
 
 def _reached(leaves: Sequence[np.ndarray]) -> list[np.ndarray]:

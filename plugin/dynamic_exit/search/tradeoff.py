@@ -28,7 +28,7 @@ class TradeoffPath:
     """
 
     def __init__(self, outcomes: OutcomeCache, stages: Stages | None = None, seed: int = 0) -> None:
-        self.recorded, self.records = outcomes.recorded, outcomes.records
+        self.outcomes, self.records = outcomes, outcomes.records
         self.groups = _groups(self.records, tuple(range(outcomes.final)) if stages is None else stages)
         rows = subsample(len(self.records), FEW_ROWS, seed)
         self.searches = self._searches(rows)
@@ -38,8 +38,8 @@ class TradeoffPath:
     def _searches(self, rows: np.ndarray | slice) -> list[PositionSearch]:
         samples = np.arange(len(self.records))[rows].size
         heads = max(map(len, self.groups), default=0)
-        scratch = np.empty(2 * heads * samples + 1 + heads * (samples + 1), dtype=np.int64)
-        return [PositionSearch(self.recorded, each, rows, scratch) for each in self.groups]
+        scratch = np.empty(heads * (samples + 1), dtype=np.int64)
+        return [PositionSearch(self.outcomes, each, rows, scratch) for each in self.groups]
 
     @functools.cached_property
     def exact_searches(self) -> list[PositionSearch]:

@@ -1,5 +1,6 @@
 """The largest evidence."""
 
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,8 @@ from .registry import register_confidence
 if TYPE_CHECKING:
     from torch import Tensor
 
+_FEW_CLASSES = 16
+
 
 @register_confidence("top1")
 class LargestEvidence(ConfidenceRule):
@@ -19,6 +22,12 @@ class LargestEvidence(ConfidenceRule):
     def numpy(self, evidence: np.ndarray, axis: int = 1) -> np.ndarray:
         """Return the largest."""
         return evidence.max(axis=axis)
+
+    def judge(self, evidence: np.ndarray, predicted: np.ndarray, axis: int = 1) -> np.ndarray:
+        """Return the largest."""
+        rows = np.moveaxis(evidence, axis, 0)
+        # of few classes, class by class: numpy reduces short rows four times as slowly
+        return functools.reduce(np.maximum, rows) if len(rows) <= _FEW_CLASSES else self.numpy(evidence, axis)
 
     def torch(self, evidence: "Tensor") -> "Tensor":
         """Return the largest."""
