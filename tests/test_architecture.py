@@ -37,6 +37,7 @@ FLOORS = (
     "dashboard",
     "targets",
     "candidates",
+    "checks",
     "pipeline",
     "modeling",
     "serving",

@@ -8,8 +8,7 @@ from dynamic_exit.candidates.pool import CandidatePool
 from dynamic_exit.core.cache import Cache
 from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.pipeline.points import judged, tune_points
-from dynamic_exit.pipeline.run import recorded_splits
-from dynamic_exit.pipeline.stages import Build, RecordedBuild
+from dynamic_exit.pipeline.stages import Build, RecordedBuild, recorded_splits
 from dynamic_exit.pipeline.static_search.results import Baseline, StaticSearchResult
 from dynamic_exit.points.goal import Goal
 from dynamic_exit.recipe import read_recipe

@@ -254,7 +254,7 @@ def test_a_trained_saver_that_is_no_better_is_not_kept(recipe, tmp_path):
     assert worse.table[: len(plain.table)] == plain.table
     (row,) = worse.table[len(plain.table) :]
     assert (row.stage, row.chosen, row.saving_in_chain) == ("saver2:finetuned", False, 0.0)
-    assert row.why == "the chain gets no cheaper with it"
+    assert row.why == "the chain gets no better with it"
     assert row.accuracy < worse.rows["saver2"].accuracy
     assert bits(worse.stages) == bits(plain.stages)
 

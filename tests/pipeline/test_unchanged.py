@@ -7,7 +7,7 @@ import shutil
 import pytest
 import tiny
 
-from dynamic_exit.pipeline.input_fingerprint import fingerprint_inputs
+from dynamic_exit.checks.input_fingerprint import fingerprint_inputs
 from dynamic_exit.pipeline.unchanged import find_unchanged
 from dynamic_exit.recipe import read_recipe
 

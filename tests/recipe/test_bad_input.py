@@ -59,6 +59,7 @@ def not_finite(folder):
 
 
 CANDIDATE = {"source": "python", "name": "models.py:saver", "stage": "other"}
+LARGER = {"source": "python", "name": "models.py:backbone", "stage": "larger", "arguments": {"width": 16}}
 SAVERS = "dynamic_exit__tiny_saver__candidates"
 
 # what it is called, changes of the recipe, changes of the folder, the whole message; {w} is the folder
@@ -219,6 +220,73 @@ TABLE = [
         {"dynamic_exit__tuning__points": [{"budget": 0.5, "name": "accuracy-drop-1%"}]},
         None,
         "key 'dynamic_exit.tuning' holds a point twice; give every point its own goal and name",
+    ),
+    (
+        "default point that is no point",
+        {"dynamic_exit__tuning": {"points": [{"budget": 0.5}], "default_point": "budget-5%"}},
+        None,
+        "key 'dynamic_exit.tuning' has a `default_point` 'budget-5%', which is none of its points; did you mean "
+        "'budget-50%'?",
+    ),
+    (
+        "default point without points",
+        {"dynamic_exit__tuning": {"default_point": "budget-5%"}},
+        None,
+        "key 'dynamic_exit.tuning' has a `default_point` 'budget-5%', which is none of its points; give it `points`",
+    ),
+    (
+        "default point of a static search",
+        {
+            "dynamic_exit__tuning": {
+                "points": [{"budget": 0.5}],
+                "default_point": "budget-50%",
+                "static_search": {"pruning": [0, 0.2]},
+            }
+        },
+        None,
+        "key 'dynamic_exit.tuning' has `static_search`, which chooses by `max_accuracy_drop`, and `default_point`; "
+        "keep one",
+    ),
+    (
+        "upgrade without a budget",
+        {"upgrade": {"backbones": [LARGER]}, "dynamic_exit__tuning__points": []},
+        None,
+        "the recipe has `upgrade`, whose points are budgets over what `model` costs today; give `dynamic_exit.tuning` "
+        "budgets alone, such as `points: [{budget: 1.0}]`",
+    ),
+    (
+        "upgrade with a drop",
+        {"upgrade": {"backbones": [LARGER]}},
+        None,
+        "the recipe has `upgrade`, whose points are budgets over what `model` costs today; give `dynamic_exit.tuning` "
+        "budgets alone, such as `points: [{budget: 1.0}]`",
+    ),
+    (
+        "upgrade and pruning",
+        {
+            "upgrade": {"backbones": [LARGER]},
+            "pruning": {"target_cost": 0.5},
+            "quantization": None,
+            "dynamic_exit__tuning__points": [{"budget": 1.0}],
+        },
+        None,
+        "the recipe has both `upgrade` and `pruning`; keep one",
+    ),
+    (
+        "upgrade without backbones",
+        {"upgrade": {"backbones": []}, "dynamic_exit__tuning__points": [{"budget": 1.0}]},
+        None,
+        "key 'upgrade.backbones' list should have at least 1 item after validation, not 0; got []",
+    ),
+    (
+        "backbone of an upgrade called like the model",
+        {
+            "upgrade": {"backbones": [{**LARGER, "stage": "backbone"}]},
+            "dynamic_exit__tuning__points": [{"budget": 1.0}],
+        },
+        None,
+        "two of `model`, which is a saver of every backbone of `upgrade`, these backbones and the candidates are "
+        "called 'backbone'; name each model once, or give it its own `stage`",
     ),
     (
         "nothing dynamic",

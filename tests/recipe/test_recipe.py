@@ -206,10 +206,12 @@ def test_every_default_is_written(tmp_path):
                 "fuse": "auto",
                 "confidence": "auto",
                 "points": [],
+                "default_point": None,
                 "static_search": None,
             },
             "cache": {"directory": None, "enabled": True},
         },
+        "upgrade": None,
         "export": {
             "directory": ".",
             "target": "onnxruntime",
@@ -303,6 +305,11 @@ def test_anchors_and_merges_are_read(tmp_path):
             {"max_accuracy_drop": 0.0, "points": [{"max_accuracy_drop": 0.1}]},
             [(0.0, None), (0.1, None)],
             "accuracy-drop-0%",
+        ),
+        (
+            {"points": [{"max_accuracy_drop": 0.1}, {"budget": 0.5}], "default_point": "budget-50%"},
+            [(0.1, None), (None, 0.5)],
+            "budget-50%",
         ),
     ],
 )

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from dynamic_exit.chain.evaluation import evaluate
+from dynamic_exit.output.environment import current_environment
 from dynamic_exit.points.operating_point import Baseline, OperatingPoint, OperatingPoints
 from dynamic_exit.records import Records
 from dynamic_exit.records.stage_table import StageTable
 from dynamic_exit.report.details import CONFIDENCE_BINS, choose_examples, fingerprint_test, sample_details
-from dynamic_exit.report.environment import current_environment
 
 STAGES = StageTable(
     ("small", "final"), ("saver", "final"), np.array([-1, 0]), np.array([1.0, 0.0]), np.array([0, 10.0])

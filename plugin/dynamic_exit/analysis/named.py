@@ -22,6 +22,8 @@ _FOLDER = "local-dir:"
 def find_missing(recipe: Recipe) -> Iterator[tuple[Steps, str]]:
     """Yield what a recipe names and is not there: steps to its key, and a sentence."""
     yield from _check_model(recipe.model, ("model",))
+    for index, backbone in enumerate(recipe.upgrade.backbones if recipe.upgrade else ()):
+        yield from _check_model(backbone, ("upgrade", "backbones", index))
     saver = recipe.dynamic_exit.tiny_saver
     for index, candidate in enumerate(saver.candidates if saver else ()):
         if isinstance(candidate, ModelSource):

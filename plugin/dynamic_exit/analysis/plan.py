@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from ..candidates.backbones import survey_backbones
 from ..candidates.making import MakingPlan
 from ..candidates.pool import CandidatePool
 from ..candidates.survey import CandidateSpec
@@ -34,6 +35,9 @@ from .plan_tables import (
 from .probes import Estimate
 from .time_estimate import keep_estimate
 
+# steps of a plan that a run takes for one of the backbones of `upgrade` alone
+_ONCE = ("search thresholds", "prove and measure the file")
+
 
 @preserve_process_state()
 def plan(recipe: Recipe) -> Plan:
@@ -50,11 +54,14 @@ def plan(recipe: Recipe) -> Plan:
         ``backbone``, ``positions`` (cuts in use), ``candidates`` (those that are made among them), ``memory`` (bytes of
         the samples, and of what makers keep beside them), ``process`` (bytes of models and libraries, as planning took
         them), ``disk`` (bytes of samples in mapped files), ``left_out``, ``steps`` with their estimated ``seconds``,
-        and ``static_search``, None if there is none.
+        ``static_search``, None if there is none, and ``upgrade``, its backbones. Of a recipe with `upgrade` all else is
+        that of the largest backbone, and the steps are those of all chains together.
 
     Raises:
         DynamicExitError: One sentence on what cannot be done and why.
     """
+    if recipe.upgrade:
+        return _plan_upgrade(recipe)
     cache = Cache(None)
     original = run_inputs = load_run_inputs(recipe)
     run_inputs.log_notes()
@@ -92,7 +99,28 @@ def plan(recipe: Recipe) -> Plan:
         "steps": planned,
         "seconds": round(sum(steps.values()), 1),
         "static_search": search,
+        "upgrade": [],
     }
+
+
+def _plan_upgrade(recipe: Recipe) -> Plan:
+    """Plan the chain of every backbone of `upgrade`."""
+    run_inputs = load_run_inputs(recipe)
+    today = count_macs(run_inputs.backbone, run_inputs.backbone.select(run_inputs.example))
+    surveyed = sorted(survey_backbones(run_inputs, Cache(None)), key=lambda pair: pair[1].macs)
+    plans = [plan(recipe.upgraded(source)) for source, _ in surveyed]
+    seconds = dict[str, float]()
+    for row in (row for each in plans for row in each["steps"] if row["step"] not in _ONCE):
+        seconds[row["step"]] = seconds.get(row["step"], 0.0) + row["seconds"]
+    seconds |= {row["step"]: row["seconds"] for row in plans[-1]["steps"] if row["step"] in _ONCE}
+    steps = _rounded(seconds)
+    keep_estimate(recipe, steps, {})
+    found = plans[-1]
+    found["steps"], found["seconds"] = steps, round(sum(seconds.values()), 1)
+    found["upgrade"] = [
+        {"backbone": spec.name, "multiply_adds": spec.macs, "ratio": spec.macs / today} for _, spec in surveyed
+    ]
+    return found
 
 
 def _rounded(steps: Mapping[str, float]) -> list[StepPlan]:

@@ -74,6 +74,14 @@ class StaticSearchPlan(TypedDict):
     seconds_at_most: float
 
 
+class UpgradePlan(TypedDict):
+    """A backbone of `upgrade`: its multiply-adds, and those over the model's of today."""
+
+    backbone: str
+    multiply_adds: float
+    ratio: float
+
+
 class Plan(TypedDict):
     """What a recipe would run; see `plan`."""
 
@@ -90,6 +98,7 @@ class Plan(TypedDict):
     steps: list[StepPlan]
     seconds: float
     static_search: StaticSearchPlan | None
+    upgrade: list[UpgradePlan]
 
 
 def plan_tables(plan: Plan) -> list[Table]:
@@ -126,6 +135,9 @@ def plan_tables(plan: Plan) -> list[Table]:
         search = plan["static_search"]
         rows = [[choice["pruning"], choice["quantization"]] for choice in search["choices"]]
         tables.append(Table(["pruning", "quantization"], rows, f"{search['variants']} static choices"))
+    if plan["upgrade"]:
+        rows = [[row["backbone"], _amount(row["multiply_adds"]), f"{row['ratio']:.3g}"] for row in plan["upgrade"]]
+        tables.append(Table(["backbone", "multiply-adds", "over the model of today"], rows, "backbones of `upgrade`"))
     return [*tables, _steps(plan)]
 
 

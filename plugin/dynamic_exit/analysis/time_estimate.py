@@ -18,7 +18,7 @@ from ..passes.early_exit import EarlyExitStanza
 from ..passes.quantization import int8_options
 from ..passes.tiny_saver.makers import choose_makers
 from ..passes.training import as_model_input
-from ..pipeline.steps import BACKBONE, EXITS, FIGURES, FILE, POINTS, RECORDS, SAVERS, STATIC, STATIC_SEARCH
+from ..pipeline.steps import BACKBONE, EXITS, FIGURES, FILE, POINTS, RECORDS, SAVERS, STATIC, STATIC_SEARCH, UPGRADE
 from ..recipe.recipe import Recipe
 from ..targets.stage_costs import TIME_LIMIT
 from .plan_tables import StepPlan
@@ -80,9 +80,9 @@ def estimate_steps(run_inputs: RunInputs) -> TimeEstimate:
         for name, seconds in planned["steps"].items():
             found[_STEPS.get(name, STATIC)] += seconds
         found[FIGURES] = found[FILE] = found[FILE] / 2
-    if recipe.choices:
+    if recipe.choices or recipe.upgrade:
         made = (STATIC, BACKBONE, SAVERS, EXITS, RECORDS)
-        found[STATIC_SEARCH] = sum(found.pop(name, 0.0) for name in made)
+        found[STATIC_SEARCH if recipe.choices else UPGRADE] = sum(found.pop(name, 0.0) for name in made)
     if SAVERS not in found or not trainings:
         return TimeEstimate(found, {})
     rest = max(0.0, found[SAVERS] - sum(trainings.values()))
@@ -120,7 +120,7 @@ def _guess(run_inputs: RunInputs) -> tuple[dict[str, float], dict[str, float]]:
     found[POINTS] = _SEARCH
     found[FILE] = 4 * (points + 1) * sizes["test"] * answer + _EXPORT
     found[FIGURES] = min(2 * TIME_LIMIT, 60 * 640 * (points + 2) * answer)
-    times = max(1, len(recipe.choices))
+    times = max(1, len(recipe.choices), len(recipe.upgrade.backbones) if recipe.upgrade else 0)
     return {name: seconds * times for name, seconds in found.items()}, trainings
 
 

@@ -70,6 +70,7 @@ def _depends(steps: Steps, replaced: Steps) -> bool:
 
 def _load(recipe: "Recipe", fault: Any) -> Validation:
     """Load model and data; where the data fail, the model is tried alone."""
+    from ..candidates.backbones import survey_backbones
     from ..candidates.pool import CandidatePool
     from ..core.cache import Cache
     from ..pipeline.inputs import load_run_inputs
@@ -77,7 +78,10 @@ def _load(recipe: "Recipe", fault: Any) -> Validation:
     try:
         run_inputs = load_run_inputs(recipe)
         run_inputs.log_notes()
-        pool = CandidatePool.of(run_inputs, Cache(None))
+        cache = Cache(None)
+        sources = [source for source, _ in survey_backbones(run_inputs, cache)] if recipe.upgrade else []
+        chains = [load_run_inputs(recipe.upgraded(source)) for source in sources] or [run_inputs]
+        pool = [CandidatePool.of(each, cache) for each in chains][-1]
     except DynamicExitError as error:
         further = _try_model(recipe) if isinstance(error, DataError) else ()
         faults = [fault(each) for each in (error, *further)]

@@ -23,7 +23,7 @@ from ..passes.tiny_saver import (
     FINE_TUNED_SUFFIX,
     Candidate,
     Shortlist,
-    chain_ratio,
+    chain_badness,
     evaluate_alone,
     select_savers,
     skipped_candidate,
@@ -135,7 +135,7 @@ class CandidateEvaluation:
         )
         self.search_options = SearchOptions(recipe.dynamic_exit.plain_evidence, stanza.max_savers, recipe.seed)
         # what `select_savers` takes besides records
-        self.rule = (self.search_options, self.tuning.max_accuracy_drop, stanza.selection)
+        self.rule = (self.search_options, self.tuning.saver_goal, stanza.selection)
 
     def run(self) -> None:
         """Record the backbone, then the candidates from cheap to expensive; untrained ones are trained first."""
@@ -167,7 +167,7 @@ class CandidateEvaluation:
         return [Candidate(**row) for row in rows]
 
     def fine_tune(self, table: list[Candidate]) -> list[Candidate]:
-        """Train the chosen savers for their role and choose again; kept only if the chain gets cheaper."""
+        """Train the chosen savers for their role and choose again; kept only if the chain gets better."""
         chosen = [row.stage for row in table if row.chosen]
         to_train = [name for name in chosen if name not in self.made and not name.endswith(FINE_TUNED_SUFFIX)]
         if not to_train:
@@ -176,13 +176,15 @@ class CandidateEvaluation:
             self._fine_tune(name)
         again, records = self.choose(), self._records()
         chains = (chosen, [row.stage for row in again if row.chosen])
-        before, after = distributed.run_on_main(lambda: [chain_ratio(records, names, *self.rule) for names in chains])
+        before, after = distributed.run_on_main(lambda: [chain_badness(records, names, *self.rule) for names in chains])
         kept = "kept" if after < before else "not kept"
-        logger.info(f"savers fine-tuned: the chain costs {after:.4f} of the backbone, {before:.4f} without; {kept}")
+        single, budget = self.shortlist.single, self.tuning.saver_goal.budget
+        shown = f"costs {after:.4f} of the backbone" if single or budget is None else f"is wrong on {after:.4f}"
+        logger.info(f"savers fine-tuned: the chain {shown}, {before:.4f} without; {kept}")
         if after < before:
             return again
         known = {row.stage for row in table}
-        why = "the chain gets no cheaper with it"
+        why = "the chain gets no better with it"
         added = [row for row in again if row.stage not in known]
         return table + [dataclasses.replace(row, saving_in_chain=0.0, chosen=False, why=why) for row in added]
 

@@ -26,6 +26,7 @@ class Evaluation:
         baseline_accuracy: 0..1; accuracy of the backbone alone.
         cost: Mean per sample, in the unit of the records.
         cost_ratio: Cost over the backbone's.
+        cost_ratio_error: Standard error of that mean.
         exit_rates: Share of samples that exit at each stage in use and at the final; they sum to 1.
         exit_index: int64 (N,); index of the stage where each sample exits.
         prediction: int64 (N,); the predicted class.
@@ -38,6 +39,7 @@ class Evaluation:
     baseline_accuracy: float
     cost: float
     cost_ratio: float
+    cost_ratio_error: float
     exit_rates: dict[str, float]
     exit_index: np.ndarray
     prediction: np.ndarray
@@ -106,6 +108,7 @@ def evaluate(records: Records, configuration: Configuration) -> Evaluation:
         baseline_accuracy=float((records.topk_classes[-1, :, 0] == truth).mean()),
         cost=cost,
         cost_ratio=cost / records.baseline_cost,
+        cost_ratio_error=float(np.sqrt(rates @ (paid - cost) ** 2 / samples)) / records.baseline_cost,
         exit_rates={records.stages[stage]: float(rate) for stage, rate in zip(stages, rates, strict=True)},
         exit_index=exit_index,
         prediction=prediction,

@@ -27,6 +27,15 @@ def print_static_search(metrics: "Metrics") -> None:
         print(f"{static_search_summary(metrics.static_search)}\n")
 
 
+def print_upgrade(metrics: "Metrics") -> None:
+    """Print the backbones of an upgrade, if there was one."""
+    from ..report.tables import upgrade_table
+
+    if metrics.upgrade:
+        print_table(upgrade_table(metrics.upgrade))
+        print()
+
+
 def print_candidates(metrics: "Metrics") -> None:
     """Print the table of candidates for savers, if there are any."""
     from ..report.tables import candidates_table

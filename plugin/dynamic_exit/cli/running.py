@@ -11,7 +11,7 @@ from rich.console import Console
 from ..core import signals
 from ..core.launcher import is_rank_zero
 from .options import Progress, Requirements, check_guarantee_option, exit_if_unmet
-from .render import print_candidates, print_figures, print_static_search
+from .render import print_candidates, print_figures, print_static_search, print_upgrade
 from .terminal import prints_on_stderr
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def run_and_print(recipe: "Recipe", console: Console, options: RunOptions) -> No
     else:
         print(f"{os.path.relpath(result.folder)} is up to date: nothing that it was made of has changed")
     contradicted = [row.name for row in result.metrics.rows if row.contradicted]
+    upgraded = result.metrics.upgrade.points if result.metrics.upgrade else []
     anything = required.require_drop or required.require_guarantee
     exit_if_unmet(
         describe_unmet_requirements(
@@ -76,7 +77,8 @@ def run_and_print(recipe: "Recipe", console: Console, options: RunOptions) -> No
             exceeding=contradicted if required.require_drop else [],
             guarantee=required.require_guarantee,
             samples_differ=result.metrics.samples_differ,
-            required=[goal.point_name for goal in tuning.goals] if anything else [],
+            required=[goal.point_name for goal in recipe.point_goals] if anything else [],
+            unpromised=[each.name for each in upgraded if each.guarantee is None],
         )
     )
 
@@ -86,6 +88,7 @@ def _print(result: "Result", as_json: bool) -> None:
         print(json.dumps({"folder": str(result.folder), **result.metrics.to_dict()}, indent=2))
         return
     print_static_search(result.metrics)
+    print_upgrade(result.metrics)
     print_candidates(result.metrics)
     print_figures(result.metrics)
     for note in result.metrics.notes:

@@ -203,6 +203,7 @@ def describe_unmet_requirements(
     guarantee: bool = False,
     samples_differ: bool = False,
     required: Sequence[str] = (),
+    unpromised: Sequence[str] = (),
 ) -> str:
     """Describe in one sentence which requirements were missed; empty if all were met.
 
@@ -212,13 +213,17 @@ def describe_unmet_requirements(
         guarantee: Whether every point that allows a drop must have a guarantee.
         samples_differ: Whether test samples differ from those that guarantees are about.
         required: Names of points that must exist.
+        unpromised: Names of further points without a guarantee, which is about another model than the backbone.
     """
     with_drop = [point for point in points.points if point.goal and point.goal.budget is None]
     promised = [point.name for point in with_drop if point.guarantee is not None]
     unmet = {
         "not reached: ": [name for name in required if name not in points.names],
         "more than the allowed drop lost on the test samples: ": list(exceeding),
-        "no guarantee: ": [point.name for point in with_drop if guarantee and point.name not in promised],
+        "no guarantee: ": [
+            *(point.name for point in with_drop if guarantee and point.name not in promised),
+            *(unpromised if guarantee else ()),
+        ],
         "a guarantee for other samples than the test samples: ": promised if guarantee and samples_differ else [],
     }
     described = "; ".join(what + ", ".join(names) for what, names in unmet.items() if names)

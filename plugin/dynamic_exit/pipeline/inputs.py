@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from torch import nn
 
+from ..checks import check_backbone, explain_range_mismatch
 from ..data.checks import check_labels, check_same_format
 from ..data.loading import load_splits
 from ..data.run_inputs import RunInputs
@@ -21,8 +22,6 @@ from ..sources.models.image_format import find_image_format
 from ..sources.models.loading import find_input_parameters, has_uint8_images, load_model
 from ..sources.models.weights import check_trained
 from ..sources.spelling import Note
-from .baseline_check import check_backbone
-from .pixel_range import explain_range_mismatch
 from .risk import risk_of
 
 

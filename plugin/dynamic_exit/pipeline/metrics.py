@@ -11,10 +11,10 @@ from ..chain.thresholds import ALWAYS_EXIT, NEVER_EXIT, Configuration
 from ..guarantee.drop_checks import DropCheck, check_drops, standard_error
 from ..guarantee.sample_shift import find_shift
 from ..onnx.verification import Agreement
+from ..output.environment import current_environment
 from ..points.operating_point import OperatingPoints
 from ..records import Records
 from ..report.details import fingerprint_test, sample_details
-from ..report.environment import current_environment
 from ..report.metrics import (
     CandidateFigures,
     GoalFigures,
@@ -35,6 +35,7 @@ from .replacement import Replacement
 from .stages import RecordedBuild
 from .static_passes import static_pass_effect
 from .static_search.results import StaticSearchResult
+from .upgrade.result import UpgradeResult
 from .verdict import better_alone, class_losses, unreached
 
 __all__ = ["FinishedModel", "Metrics", "collect_metrics", "metrics_schema"]
@@ -62,18 +63,23 @@ class FinishedModel:
 
 
 def collect_metrics(
-    recorded: RecordedBuild, model: FinishedModel, search: StaticSearchResult | None, seconds: float
+    recorded: RecordedBuild,
+    model: FinishedModel,
+    found: StaticSearchResult | UpgradeResult | None,
+    seconds: float,
 ) -> Metrics:
     """Put together everything that a run measured.
 
     Args:
         recorded: All stages that were made, and their records.
         model: The finished model.
-        search: The static search that found it; None if there was none.
+        found: The static search or upgrade that found it; None if there was none.
         seconds: What the run took so far.
     """
     build, calibration, test, _ = recorded
     run_inputs, points, measured = build.run_inputs, model.points, model.measured
+    search = found if isinstance(found, StaticSearchResult) else None
+    upgrade = found.figures(recorded, points) if isinstance(found, UpgradeResult) else None
     effect = None if search else static_pass_effect(run_inputs)
     checks = check_drops(points, model.test, reference=test.topk_classes[-1, :, 0] == test.labelled_truth)
     reference, rows = search or model.replacement, measured.rows
@@ -96,6 +102,7 @@ def collect_metrics(
         target=run_inputs.recipe.export.target,
         backbone_numerics=model.stages.numerics,
         notes=[
+            *(each.verdict for each in (upgrade.points if upgrade else ())),
             *(*run_inputs.notes, *build.notes, *points.warnings),
             *(each.warning for each in goal_checks if each.exceeds_allowed_drop),
             *class_losses(points.points, model.test, test.topk_classes[-1, :, 0], run_inputs.labels),
@@ -114,6 +121,7 @@ def collect_metrics(
         ],
         candidates_seconds=round(build.candidates_seconds, 1),
         static_search=search.figures(points, goal_checks) if search else None,
+        upgrade=upgrade,
         baseline_cost=model.replacement.backbone_cost if model.replacement else points.baseline.cost,
         stages=_stages_alone(calibration),
         multiply_adds=StageMacs(own=dict(macs.own), prefix=dict(macs.prefix)),

@@ -13,13 +13,14 @@ from torch import nn
 from ..artifact.manifest import Manifest
 from ..candidates.pool import CandidatePool
 from ..card import dataset_name, model_card
+from ..checks.input_fingerprint import fingerprint_inputs
 from ..core import distributed
 from ..core.cache import Cache
 from ..core.logging import Step, log_step, silenced
 from ..core.process_state import preserve_process_state
 from ..data.run_inputs import RunInputs
-from ..data.split import UNLABELLED, Split
-from ..errors import DynamicExitError
+from ..data.split import Split
+from ..errors import DynamicExitError, RecipeError
 from ..monitoring.reference import Reference
 from ..output.workspace import Workspace
 from ..points.operating_point import OperatingPoints
@@ -32,14 +33,13 @@ from ..targets.base import Target
 from ..targets.measure import measure
 from .ending import drop_unreached
 from .exits import add_exits
-from .input_fingerprint import fingerprint_inputs
 from .inputs import load_run_inputs
 from .metrics import FinishedModel, collect_metrics
 from .points import judged, tune_points
 from .replacement import replace_backbone
 from .result import OPTIONAL_AS_BYTES, Result
 from .savers import add_savers
-from .stages import RecordedBuild, add_costs, export_backbone, record_split
+from .stages import RecordedBuild, add_costs, export_backbone, record_split, recorded_splits
 from .static_passes import apply_static_passes
 from .static_search.results import StaticSearchResult
 from .static_search.search import search_static
@@ -55,9 +55,11 @@ from .steps import (
     SAVERS,
     STATIC,
     STATIC_SEARCH,
+    UPGRADE,
     RunProgress,
 )
 from .unchanged import find_resumed
+from .upgrade import UpgradeResult, search_backbones
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +99,8 @@ def run(
     place = (recipe.export.directory, overwrite, resume)
     with distributed.processes(), _helpers_silenced(), Workspace(*place) as workspace:
         given = model is not None or splits is not None
+        if given and recipe.upgrade:
+            raise RecipeError("`upgrade` takes models and data from the recipe alone; name them there")
         inputs = None if given else distributed.run_on_main(lambda: fingerprint_inputs(recipe))
         if resume and (found := distributed.run_on_main(lambda: find_resumed(workspace, inputs), *OPTIONAL_AS_BYTES)):
             return found
@@ -135,8 +139,8 @@ def _helpers_silenced() -> contextlib.AbstractContextManager[None]:
 
 def _build(
     run_inputs: RunInputs, cache: Cache, begin: Callable[[], Path], resume: bool, progress: RunProgress | None
-) -> tuple[RecordedBuild, StaticSearchResult | None]:
-    """Make all stages and their records, on all processes; of the best stack if the recipe searches static choices.
+) -> tuple[RecordedBuild, StaticSearchResult | UpgradeResult | None]:
+    """Make all stages and their records, on all processes; of the best stack or backbone if the recipe searches one.
 
     Args:
         run_inputs: What the recipe names.
@@ -153,6 +157,11 @@ def _build(
             )
             step.found = search.best.choice.name
         return recorded, search
+    if recipe.upgrade:
+        with log_step(logger, UPGRADE) as step:
+            recorded, upgrade = search_backbones(run_inputs, cache, begin, resume, follow)
+            step.found = recorded.build.run_inputs.recipe.model.stage_name
+        return recorded, upgrade
     with _step(STATIC, bool(recipe.static_passes)) as step:
         run_inputs = apply_static_passes(run_inputs, cache)
         step.found = ", ".join(recipe.static_passes)
@@ -177,13 +186,6 @@ def _build(
     return recorded, None
 
 
-def recorded_splits(run_inputs: RunInputs, pool: CandidatePool | None) -> list[str]:
-    """Return the splits to make records of, in the order of `RecordedBuild`."""
-    # savers that are made know the unlabelled samples by heart
-    further = UNLABELLED in run_inputs.splits and not (pool and pool.makers)
-    return ["calibration", "test", *([UNLABELLED] if further else [])]
-
-
 def _step(name: str, taken: bool) -> contextlib.AbstractContextManager[Step]:
     """Log a step if the recipe takes it."""
     return log_step(logger, name) if taken else contextlib.nullcontext(Step(name))
@@ -197,7 +199,7 @@ def _describe_inputs(run_inputs: RunInputs) -> str:
 def _finish(
     workspace: Workspace,
     recorded: RecordedBuild,
-    search: StaticSearchResult | None,
+    search: StaticSearchResult | UpgradeResult | None,
     started: float,
     inputs: str | None,
 ) -> Result:
@@ -208,7 +210,7 @@ def _finish(
         recorded = judged(recorded)
         build = recorded.build
         with log_step(logger, POINTS) as step:
-            points = tune_points(recorded, search or replacement)
+            points = tune_points(recorded, search if isinstance(search, StaticSearchResult) else replacement)
             ratios = ", ".join(f"{point.cost_ratio:.3f}" for point in points.points)
             step.found = f"{ratios} of the backbone's cost"
         written_chain = recorded

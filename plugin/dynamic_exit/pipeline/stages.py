@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
+from ..candidates.pool import CandidatePool
 from ..core import distributed
 from ..core.cache import Cache
 from ..cost import ChainCost
 from ..data.run_inputs import RunInputs
+from ..data.split import UNLABELLED
 from ..graph import is_text
 from ..graph.backbone import Backbone
 from ..passes.tiny_saver import Candidate
@@ -130,3 +132,10 @@ def record_split(build: Build, key: str) -> Records:
         workers=build.target.workers(),
     )
     return replace(records, groups=split.groups)
+
+
+def recorded_splits(run_inputs: RunInputs, pool: CandidatePool | None) -> list[str]:
+    """Return the splits to make records of, in the order of `RecordedBuild`."""
+    # savers that are made know the unlabelled samples by heart
+    further = UNLABELLED in run_inputs.splits and not (pool and pool.makers)
+    return ["calibration", "test", *([UNLABELLED] if further else [])]

@@ -7,6 +7,7 @@ from ..recipe.recipe import Recipe
 
 #: Names of the steps, in order.
 LOAD, STATIC, STATIC_SEARCH, BACKBONE = "model and data", "static passes", "static search", "backbone"
+UPGRADE = "upgrade"
 SAVERS, EXITS, COSTS, RECORDS = "savers", "exits", "costs", "records"
 POINTS, FILE, FIGURES = "operating points", "file", "figures"
 
@@ -26,6 +27,8 @@ def list_steps(recipe: Recipe) -> list[str]:
     dynamic = recipe.dynamic_exit
     if dynamic.tuning.static_search:
         made = [STATIC_SEARCH]
+    elif recipe.upgrade:
+        made = [UPGRADE]
     else:
         savers, exits = [SAVERS] * bool(dynamic.tiny_saver), [EXITS] * bool(dynamic.early_exit)
         made = [*[STATIC] * bool(recipe.static_passes), BACKBONE, *savers, *exits, COSTS, RECORDS]

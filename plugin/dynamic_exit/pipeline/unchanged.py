@@ -7,12 +7,12 @@ from pathlib import Path
 
 from ..artifact.folder import POINTS_FILE, check_files
 from ..artifact.manifest import read_manifest
+from ..checks.input_fingerprint import fingerprint_inputs
 from ..errors import DynamicExitError
 from ..output.workspace import Workspace
 from ..points.operating_point import OperatingPoints
 from ..recipe.recipe import Recipe
 from ..report.metrics import METRICS_FILE, Metrics
-from .input_fingerprint import fingerprint_inputs
 from .result import Result
 
 logger = logging.getLogger(__name__)

@@ -1,12 +1,13 @@
 """The whole recipe; each stanza has a file of its own, those of passes beside their passes."""
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 
 from ..chain.evidence import AUTO, Evidence
 from ..errors import RecipeError
-from ..passes import AnyModelSource, EarlyExitStanza, PruningStanza, Stanza, TinySaverStanza
+from ..passes import AnyModelSource, EarlyExitStanza, ModelSource, PruningStanza, Stanza, TinySaverStanza
 from ..passes.stanza import refuse
 from .cache import CacheStanza
 from .data import AnyDataSource
@@ -15,7 +16,8 @@ from .report import ReportStanza
 from .static_choices import StaticChoice, list_choices
 from .static_passes import StaticPasses
 from .target_registry import TARGETS
-from .tuning import Tuning
+from .tuning import PointGoal, Tuning
+from .upgrade import Upgrade
 
 
 class DynamicExit(Stanza):
@@ -59,6 +61,7 @@ class Recipe(StaticPasses):
     pruning: PruningStanza | None = Field(None, description="fewer channels")
     quantization: dict[str, dict[str, Any] | None] | None = Field(None, description="Neural Compressor's own stanza")
     dynamic_exit: DynamicExit = Field(description="the dynamic passes")
+    upgrade: Upgrade | None = Field(None, description="larger backbones, for budgets that are over what `model` costs")
     export: AnyExport = Field(description="the folder that is written")
     report: ReportStanza = Field(ReportStanza(), description="the page that shows what was measured")
 
@@ -80,6 +83,33 @@ class Recipe(StaticPasses):
                 "set dynamic_exit.tuning.cost to latency"
             )
         return choices
+
+    @property
+    def point_goals(self) -> list[PointGoal]:
+        """The goals of all points that are written, with their names."""
+        tuning = self.dynamic_exit.tuning
+        if self.upgrade is None:
+            return tuning.goals
+        names = [point.name or point.point_name.replace("budget", "upgrade") for point in tuning.points]
+        return [point.model_copy(update={"name": name}) for name, point in zip(names, tuning.points, strict=True)]
+
+    def upgraded(self, backbone: ModelSource, budgets: Sequence[float] | None = None) -> Self:
+        """Return the recipe of one of the backbones of `upgrade`, with the model of today among its savers.
+
+        Args:
+            backbone: The model that answers last.
+            budgets: Of the points, over what that model costs; None leaves those that are over what today's does.
+        """
+        dynamic, tuning = self.dynamic_exit, self.dynamic_exit.tuning
+        given = dynamic.tiny_saver.candidates if dynamic.tiny_saver else []
+        saver = (dynamic.tiny_saver or TinySaverStanza()).model_copy(update={"candidates": [self.model, *given]})
+        wanted: Sequence[float | None] = budgets or [goal.budget for goal in self.point_goals]
+        points = [goal.model_copy(update={"budget": each}) for goal, each in zip(self.point_goals, wanted, strict=True)]
+        names = [point.point_name for point in tuning.points]
+        default = points[names.index(tuning.default_point) if tuning.default_point else 0].name
+        tuning = tuning.model_copy(update={"points": points, "default_point": default})
+        dynamic = dynamic.model_copy(update={"tiny_saver": saver, "tuning": tuning})
+        return self.model_copy(update={"model": backbone, "dynamic_exit": dynamic, "upgrade": None})
 
     @model_validator(mode="after")
     def _check_search_target(self) -> Self:
@@ -117,8 +147,39 @@ class Recipe(StaticPasses):
         return self
 
     @model_validator(mode="after")
+    def _check_upgrade(self) -> Self:
+        if self.upgrade is None:
+            return self
+        dynamic, saver = self.dynamic_exit, self.dynamic_exit.tiny_saver
+        if not dynamic.tuning.points or any(point.budget is None for point in dynamic.tuning.points):
+            raise refuse(
+                "the recipe has `upgrade`, whose points are budgets over what `model` costs today; give "
+                "`dynamic_exit.tuning` budgets alone, such as `points: [{budget: 1.0}]`"
+            )
+        others = {
+            "tuning.static_search": dynamic.tuning.static_search is not None,
+            "tuning.risk` or `tuning.max_class_drop": dynamic.tuning.judges_otherwise,
+            "tiny_saver.replace_backbone": saver is not None and saver.replace_backbone,
+            "export.drop_unreached": self.export.drop_unreached,
+            "pruning": self.pruning is not None,
+        }
+        for key, given in others.items():
+            if given:
+                raise refuse(f"the recipe has both `upgrade` and `{key}`; keep one")
+        names = [self.model.stage_name, *(each.stage_name for each in self.upgrade.backbones)]
+        names += [each.stage_name for each in saver.models] if saver else []
+        for name in names:
+            if names.count(name) > 1:
+                raise refuse(
+                    f"two of `model`, which is a saver of every backbone of `upgrade`, these backbones and the "
+                    f"candidates are called '{name}'; name each model once, or give it its own `stage`"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _check_stage_names(self) -> Self:
         saver = self.dynamic_exit.tiny_saver
-        if saver and "final" in [candidate.stage_name for candidate in saver.models]:
+        named = [*(saver.models if saver else ()), *([self.model, *self.upgrade.backbones] if self.upgrade else ())]
+        if "final" in [candidate.stage_name for candidate in named]:
             raise refuse("a candidate is called 'final', the backbone's own name; give it another `stage`")
         return self

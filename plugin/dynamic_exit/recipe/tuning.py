@@ -15,6 +15,7 @@ from pydantic import (
 
 from ..chain import confidence, evidence
 from ..chain.evidence import AUTO
+from ..errors import nearest
 from ..passes import Stanza
 from ..passes.stanza import absolute, refuse, relative
 from ..points.goal import Goal
@@ -127,11 +128,18 @@ class Tuning(Stanza):
     fuse: _Fuse = Field(AUTO, description="how the answers of the stages so far are combined")
     confidence: _Confidence = Field(AUTO, description="what says how sure they are together")
     points: list[PointGoal] = Field([], description="further operating points")
+    default_point: str | None = Field(
+        None,
+        description="name of the one of `points` that savers are chosen for and that is exported as the default, such "
+        "as budget-40%; null: a point with `max_accuracy_drop`",
+    )
     static_search: StaticSearch | None = Field(None, description="static choices to search for the best stack")
 
     @property
     def goals(self) -> list[PointGoal]:
-        """All goals without duplicates; the default goal comes first unless `points` contains it."""
+        """All goals without duplicates; the default goal comes first unless it is one of `points`."""
+        if self.default_point is not None:
+            return list(self.points)
         # not validated again: a static search measures drops against another backbone, where they may be larger
         default = PointGoal.model_construct(None, **self._default)
         included = any(self._is_default(point) for point in self.points)
@@ -149,7 +157,15 @@ class Tuning(Stanza):
     @property
     def default_goal(self) -> str:
         """Name of the operating point that is exported as the default."""
-        return next(goal.point_name for goal in self.goals if self._is_default(goal))
+        return self.default_point or next(goal.point_name for goal in self.goals if self._is_default(goal))
+
+    @property
+    def saver_goal(self) -> Goal:
+        """The goal that savers are chosen for: that of the default point, as accuracy."""
+        named = next((point for point in self.points if point.point_name == self.default_point), None)
+        if named is None or named.max_risk_increase is not None:
+            return Goal(max_accuracy_drop=self.max_accuracy_drop)
+        return named.goal()
 
     @property
     def judges_otherwise(self) -> bool:
@@ -181,4 +197,9 @@ class Tuning(Stanza):
             raise refuse("holds a point twice; give every point its own goal and name")
         if BACKBONE in names:
             raise refuse(f"calls a point '{BACKBONE}', which is the backbone alone; give it another name")
+        if self.default_point is not None and self.default_point not in names:
+            hint = nearest(self.default_point, names) if names else "give it `points`"
+            raise refuse(f"has a `default_point` '{self.default_point}', which is none of its points; {hint}")
+        if self.default_point is not None and self.static_search is not None:
+            raise refuse("has `static_search`, which chooses by `max_accuracy_drop`, and `default_point`; keep one")
         return self

@@ -133,3 +133,38 @@ class TestFingerprint(Figures):
 
     labels: str
     inputs: str
+
+
+class UpgradeBackboneFigures(Figures):
+    """A backbone of `upgrade`, on samples searched: its cost over today's model's, right alone and at the budget."""
+
+    name: str
+    cost_ratio: float
+    alone: float
+    accuracy: float
+    chosen: bool
+
+
+class UpgradePointFigures(Figures):
+    """One operating point against today's model, on the test samples: costs are over that model's."""
+
+    name: str
+    budget: float
+    accuracy: float
+    accuracy_gain: float
+    accuracy_gain_standard_error: float
+    cost_ratio: float
+    cost_ratio_standard_error: float
+    guarantee: float | None
+    verdict: str
+
+
+class UpgradeFigures(Figures):
+    """Today's model on the test samples, and what backbones of `upgrade` and the points come to beside it."""
+
+    model: str
+    accuracy: float
+    accuracy_standard_error: float
+    cost: float
+    backbones: list[UpgradeBackboneFigures]
+    points: list[UpgradePointFigures]

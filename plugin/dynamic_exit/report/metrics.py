@@ -18,6 +18,7 @@ from .figures import (
     PointAnswers,
     ReliabilityFigures,
     TestFingerprint,
+    UpgradeFigures,
 )
 
 TYPE, VERSION = "dynamic_exit.metrics", 1
@@ -260,6 +261,7 @@ class Metrics(Figures):
         candidates: The table of savers that were tried.
         candidates_seconds: What trying them took.
         static_search: What it found; None if there was none.
+        upgrade: What it gains; None if there was none.
         baseline_cost: Of the backbone alone, per sample, in the unit of the operating points.
         stages: Every stage alone.
         saver_seconds: Seconds per sample where one saver answers all test samples, by its name and batch size.
@@ -292,6 +294,7 @@ class Metrics(Figures):
     candidates: list[CandidateFigures] = []
     candidates_seconds: float = 0.0
     static_search: StaticSearchFigures | None = None
+    upgrade: UpgradeFigures | None = None
     baseline_cost: float = 1.0
     stages: list[StageFigures] = []
     saver_seconds: dict[str, dict[str, LatencyFigures]] = {}

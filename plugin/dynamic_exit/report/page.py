@@ -23,6 +23,7 @@ from .tables import (
     static_pass_notes,
     static_search_summary,
     static_search_table,
+    upgrade_table,
 )
 
 TEMPLATES = jinja2.Environment(
@@ -90,6 +91,7 @@ def report_page(
         quantizations=quantization_table(metrics) if metrics.numerics else None,
         static_search=static_search_table(search) if search else None,
         static_search_summary=static_search_summary(search) if search else None,
+        upgrade=upgrade_table(metrics.upgrade) if metrics.upgrade else None,
         static_passes=static_pass_notes(metrics.static_passes),
         notes=[note for note in metrics.notes if note not in metrics.data_notes],
         verification=verification_table(metrics) if metrics.verification else None,

@@ -28,6 +28,9 @@ def verdict(point: OperatingPoint, metrics: Metrics) -> str:
     """Return what an operating point saves, what it costs, and what it may lose, in one sentence."""
     row, backbone = metrics.row(point.name), backbone_row(metrics)
     last = list(row.exit_rates)[-1]
+    for gained in metrics.upgrade.points if metrics.upgrade else ():
+        if gained.name == point.name:
+            return f"{gained.verdict.removeprefix(f'{point.name}: ').capitalize()}."
     if not point.stages:
         return (
             f"Nothing saves anything at {point.name}: every input runs through the whole backbone, which is right on "

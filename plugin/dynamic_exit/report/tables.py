@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ..guarantee.drop_checks import DropCheck, standard_error
 from ..points.operating_point import OperatingPoints
 from .descriptions import Benchmark, FolderDescription
+from .figures import UpgradeFigures
 from .metrics import GoalFigures, LatencyFigures, Metrics, StaticPassEffect, StaticSearchFigures
 
 #: Classes that `class_table` shows at most.
@@ -270,6 +271,15 @@ def static_search_summary(search: StaticSearchFigures) -> str:
     )
     correct = percent(search.given.accuracy, search.given.accuracy_standard_error, 2)
     return f"Compared with the original backbone (accuracy {correct} on the test samples): {points}."
+
+
+def upgrade_table(upgrade: UpgradeFigures) -> Table:
+    """Return the table of backbones of an upgrade, on samples searched."""
+    rows = [
+        [each.name, f"{each.cost_ratio:.3g}", f"{each.alone:.1%}", f"{each.accuracy:.1%}", "chosen" * each.chosen]
+        for each in upgrade.backbones
+    ]
+    return Table(["backbone", f"its cost, over {upgrade.model}'s", "alone", "accuracy at the budget", ""], rows)
 
 
 def static_pass_notes(effect: StaticPassEffect | None) -> list[str]:

@@ -151,7 +151,7 @@ def test_the_chain_is_within_one_percent_of_the_best_of_all_pairs(fuse):
         (best,) = optimize(part, goal, SearchOptions(fuse=fuse, max_savers=2), crossfit=False)
         return evaluate(part, best).cost_ratio
 
-    found = select_savers(pool, SearchOptions(fuse, 2), drop)
+    found = select_savers(pool, SearchOptions(fuse, 2), Goal(max_accuracy_drop=drop))
     chosen = [c.stage for c in found if c.chosen]
     every = {pair: cost(pair) for pair in itertools.combinations(pool.stages[:-1], 2)}
     assert cost(chosen) <= 1.01 * min(every.values())
@@ -161,6 +161,27 @@ def test_the_chain_is_within_one_percent_of_the_best_of_all_pairs(fuse):
         without = min(value for pair, value in every.items() if name not in pair)
         assert saved[name] == pytest.approx(without - min(every.values()), abs=0.01 * without)
     assert all(saved[c.stage] == 0 for c in found if not c.chosen)
+
+
+@pytest.mark.parametrize("budget", [0.4, 0.7])
+def test_for_a_budget_the_most_accurate_pair_is_chosen(budget):
+    pool, goal = random_pool(3), Goal(budget=budget)
+
+    def accuracy(names):
+        part = pool.select(names)
+        (best,) = optimize(part, [goal], SearchOptions("none", 2), crossfit=False)
+        return evaluate(part, best).accuracy
+
+    pairs = [*itertools.combinations(pool.stages[:-1], 2)]
+    affordable = [pair for pair in pairs if min(pool.own_cost[pool.index(name)] for name in pair) <= 1000 * budget]
+    found = select_savers(pool, SearchOptions("none", 2), goal)
+    chosen = [each.stage for each in found if each.chosen]
+    assert accuracy(chosen) >= max(map(accuracy, affordable)) - 0.005
+    assert {each.saving_in_chain for each in found} == {None}, "what the chain saves is not what it is for"
+
+
+def test_nothing_is_chosen_for_a_budget_below_every_stage():
+    assert not any(each.chosen for each in select_savers(random_pool(3), SearchOptions("none", 2), Goal(budget=1e-9)))
 
 
 @pytest.mark.parametrize("seed", range(4))

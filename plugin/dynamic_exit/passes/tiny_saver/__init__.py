@@ -11,7 +11,7 @@ from .config import FINE_TUNED_SUFFIX, FineTuneStanza, TinySaverStanza
 
 if TYPE_CHECKING:
     from .fine_tuning import TeacherSamples, fine_tune
-    from .select import Candidate, SoloResult, chain_ratio, evaluate_alone, select_savers, skipped_candidate
+    from .select import Candidate, SoloResult, chain_badness, evaluate_alone, select_savers, skipped_candidate
     from .shortlist import Shortlist
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
     "SoloResult",
     "TeacherSamples",
     "TinySaverStanza",
-    "chain_ratio",
+    "chain_badness",
     "evaluate_alone",
     "fine_tune",
     "select_savers",
@@ -33,7 +33,7 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "fine_tuning": ("TeacherSamples", "fine_tune"),
-        "select": ("Candidate", "SoloResult", "chain_ratio", "evaluate_alone", "select_savers", "skipped_candidate"),
+        "select": ("Candidate", "SoloResult", "chain_badness", "evaluate_alone", "select_savers", "skipped_candidate"),
         "shortlist": ("Shortlist",),
     },
 )

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from ...chain.evaluation import evaluate
 from ...chain.thresholds import ALWAYS_EXIT, Configuration
 from ...core.chance import no_better_than_chance
+from ...errors import TuningError
 from ...points.goal import Goal
 from ...records import Records
 from ...search.beam import shortlist
 from ...search.options import SearchOptions
 from ...tuning.optimizer import optimize
+
+MATCHED = Goal(max_accuracy_drop=0.0)
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class Candidate:
         answered: Share of samples that it answers at matched accuracy with the backbone alone behind it, in 0..1.
         saving_alone: Share of the backbone's cost that this saves.
         saving_in_chain: How much more the best chain of the other candidates costs, over the backbone's cost; out of a
-            large pool, of the other candidates on the shortlist. 0 if it is not in the best chain.
+            large pool, of the other candidates on the shortlist. 0 if it is not in the best chain; None where the goal
+            is a budget, which the best chain spends.
         chosen: Whether it is in the chain.
         why: The reason, in a few words.
     """
@@ -72,7 +76,7 @@ def evaluate_alone(records: Records, stage: str, options: SearchOptions) -> Solo
         options: Of the search.
     """
     pair = records.select([stage])
-    (matched,) = optimize(pair, [Goal(max_accuracy_drop=0.0)], options, crossfit=False)
+    (matched,) = optimize(pair, [MATCHED], options, crossfit=False)
     result = evaluate(pair, matched)
     alone = evaluate(pair, Configuration(((stage, ALWAYS_EXIT),)))
     answered = 1.0 - result.exit_rates[records.stages[-1]]
@@ -82,7 +86,7 @@ def evaluate_alone(records: Records, stage: str, options: SearchOptions) -> Solo
 def select_savers(
     records: Records,
     options: SearchOptions,
-    max_accuracy_drop: float = 0.0,
+    goal: Goal = MATCHED,
     selection: str = "chain",
 ) -> list[Candidate]:
     """Rank candidates and choose savers, on samples that are not used for reporting.
@@ -90,15 +94,16 @@ def select_savers(
     Args:
         records: Savers and the final, no exits.
         options: Of the search.
-        max_accuracy_drop: Allowed drop for the chain search, in 0..1.
+        goal: Of the chain search: an allowed drop, or a budget.
         selection: ``single``: the rule of TinySaver (arXiv 2403.17726), the largest saving at matched accuracy.
-            ``chain``: the chain that the optimizer finds at `max_accuracy_drop`.
+            ``chain``: the chain that the optimizer finds for the goal.
 
     Returns:
-        All candidates, those in the chain first, by their saving in the chain, then by their saving alone. None is
-        chosen if none saves anything. A candidate that is no better than chance is never chosen, and its apparent
-        saving does not count against another.
+        All candidates, those in the chain first, by their saving in the chain (for a budget: by what the best chain
+        without them gets wrong), then by their saving alone. None is chosen if none saves anything. A candidate that is
+        no better than chance is never chosen, and its apparent saving does not count against another.
     """
+    goal = MATCHED if selection == "single" else goal
     results = [evaluate_alone(records, stage, options) for stage in records.stages[:-1]]
     answers, truth = records.topk_classes[:-1, :, 0], records.truth
     chance = {each.stage: no_better_than_chance(row, truth) for each, row in zip(results, answers, strict=True)}
@@ -107,7 +112,7 @@ def select_savers(
     if able and selection == "single":
         savings = _single_savings(able)
     elif able:
-        savings = _chain_savings(records.select([each.stage for each in able]), options, max_accuracy_drop)
+        savings = _chain_savings(records.select([each.stage for each in able]), options, goal)
 
     def rank(result: SoloResult) -> tuple[float | str, ...]:
         chosen, in_chain = result.stage in savings, savings.get(result.stage, 0.0)
@@ -120,7 +125,7 @@ def select_savers(
             cost=each.cost,
             answered=each.answered,
             saving_alone=1.0 - each.cost_ratio,
-            saving_in_chain=savings.get(each.stage, 0.0),
+            saving_in_chain=savings.get(each.stage, 0.0) if goal.budget is None else None,
             chosen=each.stage in savings,
             why=chance[each.stage] or _why(each, each.stage in savings, selection),
         )
@@ -128,22 +133,20 @@ def select_savers(
     ]
 
 
-def chain_ratio(
-    records: Records, stages: Sequence[str], options: SearchOptions, max_accuracy_drop: float, selection: str
-) -> float:
-    """Return the cost of chosen savers with the backbone over the backbone's alone, as `select_savers` measures it.
+def chain_badness(records: Records, stages: Sequence[str], options: SearchOptions, goal: Goal, selection: str) -> float:
+    """Return how far chosen savers with the backbone are from the best, as `select_savers` measures it.
 
     Args:
         records: Savers and the final.
         stages: The chosen savers.
         options: As for `select_savers`.
-        max_accuracy_drop: As for `select_savers`.
+        goal: As for `select_savers`.
         selection: As for `select_savers`.
+
+    Returns:
+        The cost over the backbone's alone; for a budget the share of wrong answers, 1 where nothing fits it.
     """
-    pool = records.select(stages)
-    goal = Goal(max_accuracy_drop=0.0 if selection == "single" else max_accuracy_drop)
-    (best,) = optimize(pool, [goal], options, crossfit=False)
-    return evaluate(pool, best).cost_ratio
+    return _best_chain(records.select(stages), MATCHED if selection == "single" else goal, options)[1]
 
 
 def _single_savings(results: Sequence[SoloResult]) -> dict[str, float]:
@@ -153,22 +156,29 @@ def _single_savings(results: Sequence[SoloResult]) -> dict[str, float]:
     return {first.stage: second - first.cost_ratio} if first.cost_ratio < 1.0 else {}
 
 
-def _chain_savings(records: Records, options: SearchOptions, drop: float) -> dict[str, float]:
-    """Return the savers of the best chain, each with the extra cost of the best chain without it."""
-    # stages are chosen at the drop itself; their thresholds are tuned later, with a margin for other samples
-    goals = [Goal(max_accuracy_drop=drop)]
-
-    def cheapest(pool: Records) -> tuple[list[str], float]:
-        (best,) = optimize(pool, goals, options, crossfit=False)
-        return [stage for stage, _ in best.stages], evaluate(pool, best).cost_ratio
-
-    pool = shortlist(records, goals, options)
-    stages, ratio = cheapest(pool)
+def _chain_savings(records: Records, options: SearchOptions, goal: Goal) -> dict[str, float]:
+    """Return the savers of the best chain, each with how much worse the best chain without it is."""
+    pool = shortlist(records, [goal], options)
+    stages, badness = _best_chain(pool, goal, options)
     savings = {}
     for stage in stages:
         others = [each for each in pool.stages[:-1] if each != stage]
-        savings[stage] = max(0.0, cheapest(pool.select(others))[1] - ratio)
+        savings[stage] = max(0.0, _best_chain(pool.select(others), goal, options)[1] - badness)
     return savings
+
+
+def _best_chain(pool: Records, goal: Goal, options: SearchOptions) -> tuple[list[str], float]:
+    """Return the savers of the best chain and its badness, as `chain_badness` does."""
+    # stages are chosen at the goal itself; their thresholds are tuned later, with a margin for other samples
+    try:
+        (best,) = optimize(pool, [goal], options, crossfit=False)
+    except TuningError:
+        if goal.budget is None:
+            raise
+        return [], 1.0  # nothing in the pool is as cheap as that
+    figures = evaluate(pool, best)
+    badness = figures.cost_ratio if goal.budget is None else 1 - figures.accuracy
+    return [stage for stage, _ in best.stages], badness
 
 
 def _why(result: SoloResult, chosen: bool, selection: str) -> str:

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from dynamic_exit.checks.baseline_check import check_backbone
+from dynamic_exit.checks.pixel_range import explain_range_mismatch
 from dynamic_exit.data.split import Split
 from dynamic_exit.graph import Classifier, Preprocessing
-from dynamic_exit.pipeline.baseline_check import check_backbone
 from dynamic_exit.pipeline.inputs import load_run_inputs
-from dynamic_exit.pipeline.pixel_range import explain_range_mismatch
 from dynamic_exit.recipe import parse_recipe
 
 SPLITS = ("train", "calibration", "test")

@@ -6,7 +6,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from .figures import Environment
+from ..report.figures import Environment
 
 _PACKAGES = ("torch", "onnxruntime", "openvino", "neural-compressor", "onnx", "numpy", "timm", "transformers")
 
