@@ -39,7 +39,7 @@ def state(width, classes=10, seed=0):
     bias = generator.normal(scale=0.5, size=width)
     found = np.hstack([np.maximum(flat @ hidden.T + bias, 0), np.ones((len(flat), 1))])
     targets = 2.0 * (labels[:, None] == np.arange(classes)) - 1
-    head = np.linalg.solve(found.T @ found + np.eye(width + 1), found.T @ targets) * 4
+    head = found.T @ np.linalg.solve(found @ found.T + np.eye(len(found)), targets) * 4  # the ridge, by samples
     values = {"hidden.weight": hidden, "hidden.bias": bias, "head.weight": head[:-1].T, "head.bias": head[-1]}
     return {name: torch.from_numpy(np.ascontiguousarray(value, np.float32)) for name, value in values.items()}
 

@@ -165,7 +165,7 @@ def test_a_guarantee_goes_by_samples_that_decided_nothing(promised, right):
 
 
 def test_in_seconds_the_budget_is_over_what_today_takes(tmp_path):
-    path = widths.build(tmp_path, SAVER, (1200,), (6,), dynamic_exit__tuning__cost="latency")
+    path = widths.build(tmp_path, 300, (3000,), (6,), dynamic_exit__tuning__cost="latency")
     recorded, found = search(path)
     (goal,) = recorded.build.run_inputs.recipe.dynamic_exit.tuning.goals
     (backbone,) = found.backbones
