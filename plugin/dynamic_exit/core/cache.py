@@ -11,6 +11,7 @@ import logging
 import os
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ import numpy as np
 from . import distributed
 from .atomic_write import atomic_write
 from .file_archive import array_from_bytes, array_to_bytes, pack_files, read_archive, unpack_files, write_archive
-from .hashing import file_fingerprint
 from .mapped_arrays import open_mapped, write_blocks
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ _warn_once = functools.cache(logger.warning)
 # seconds after its last use that an array, which may take gigabytes, is removed when another is written, and that a
 # hidden file is, which a killed process was writing
 _ARRAY_LIFE, _HIDDEN_LIFE = 30 * 24 * 3600, 24 * 3600
+_PIECE_BYTES = 4 * 2**20
 
 
 class _MakeError(Exception):
@@ -154,7 +155,7 @@ class Cache:
         path = self._path(key).with_suffix(".npy")
         try:
             if self._is_there(path) and (known := self.value(key)) is not None:
-                if known == file_fingerprint(path):
+                if known == _checksums(path):
                     with contextlib.suppress(OSError):  # the folder may be read only
                         os.utime(self._path(key))
                     return open_mapped(path)
@@ -170,7 +171,7 @@ class Cache:
         except _MakeError as failed:
             assert failed.__cause__ is not None
             raise failed.__cause__ from failed.__cause__.__cause__
-        self.keep(key, file_fingerprint(path))
+        self.keep(key, _checksums(path))
         return open_mapped(path)
 
     def _remove_old_arrays(self) -> None:
@@ -189,6 +190,15 @@ class Cache:
 
     def _path(self, key: str) -> Path:
         return self.directory / key[:2] / f"{key}.zip"
+
+
+def _checksums(path: Path) -> list[int]:
+    """Return the CRC-32 of each piece of a file, which takes a fraction of the time of a hash that nobody can forge."""
+    piece, sums = memoryview(bytearray(_PIECE_BYTES)), []
+    with path.open("rb") as file:
+        while size := file.readinto(piece):
+            sums.append(zlib.crc32(piece[:size]))
+    return sums
 
 
 def _carry_errors(make: Callable[[], Iterable[np.ndarray]]) -> Iterator[np.ndarray]:

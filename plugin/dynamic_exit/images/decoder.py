@@ -10,7 +10,7 @@ import numpy as np
 import PIL
 
 from ..core import distributed, mapped_arrays
-from ..core.batching import DEFAULT_BATCH_SIZE, map_in_threads
+from ..core.batching import map_in_threads
 from ..core.cache import Cache
 from ..core.hashing import digest
 from ..core.model_fingerprint import environment_fingerprint
@@ -99,9 +99,10 @@ class ImageDecoder:
                 return error
 
         sizes: dict[tuple[int, int], None] = {}
-        for file, found in zip(files, _map_files(size_of, files, _OPENED), strict=True):
+        found_sizes = itertools.chain.from_iterable(_map_parts(lambda part: [*map(size_of, part)], files, _OPENED))
+        for file, found in zip(files, found_sizes, strict=True):
             if isinstance(found, DataError):
-                self._leave_out(file, found)
+                self._leave_out(str(file), str(found))
             else:
                 sizes[found] = None
         if not sizes:
@@ -116,11 +117,11 @@ class ImageDecoder:
             "model's `preprocessing`"
         )
 
-    def _leave_out(self, file: ImageFile, error: DataError) -> None:
-        self._bad[str(file)] = str(error)
+    def _leave_out(self, name: str, reason: str) -> None:
+        self._bad[name] = reason
         if len(self._bad) > self.max_bad:
             more = f"it is one of more than `max_bad: {self.max_bad}`"
-            raise DataError(f"{error}; {more if self.max_bad else 'a recipe may leave some out by `data.max_bad`'}")
+            raise DataError(f"{reason}; {more if self.max_bad else 'a recipe may leave some out by `data.max_bad`'}")
 
     def __call__(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Decode the images of a split, each split once.
@@ -137,9 +138,8 @@ class ImageDecoder:
             pixels, decoded = self._decode_once(name, files, decoded)
         self._rotated += decoded["rotated"]
         self._rescaled += decoded["rescaled"]
-        by_name = {str(file): file for file in files}
         for each, reason in decoded["bad"].items():
-            self._leave_out(by_name[each], DataError(reason))
+            self._leave_out(each, reason)
         self._left -= 1
         if not self._left:
             self._note_all()
@@ -163,30 +163,33 @@ class ImageDecoder:
 
     def _decode(self, files: Sequence[ImageFile], decoded: _Decoded) -> Iterator[np.ndarray]:
         """Yield the pixels of images in blocks; those that cannot be read are missing."""
+        for pixels, noticed in _map_parts(self._decode_part, files, _DECODED):
+            decoded["rotated"] += noticed["rotated"]
+            decoded["rescaled"] += noticed["rescaled"]
+            decoded["bad"].update(noticed["bad"])
+            for name, reason in noticed["bad"].items():
+                self._leave_out(name, reason)
+            if len(pixels):
+                yield pixels
+        if len(decoded["bad"]) == len(files):
+            raise DataError(f"none of {len(files)} images can be read, such as '{files[0]}'; check the files")
 
-        def read(file: ImageFile) -> tuple[np.ndarray, bool, bool] | DataError:
+    def _decode_part(self, files: Sequence[ImageFile]) -> tuple[np.ndarray, _Decoded]:
+        """Return the pixels (N, C, H, W) of some images, without those that cannot be read, and what was noticed."""
+        pixels = np.empty((len(files), *self._shape), np.uint8)
+        noticed: _Decoded = {"rotated": 0, "rescaled": 0, "bad": {}}
+        count = 0
+        for file in files:
             try:
                 image = read_image(file)
             except DataError as error:
-                return error
-            return to_pixels(image, self.form), image.rotated, image.rescaled
-
-        block: list[np.ndarray] = []
-        for file, found in zip(files, _map_files(read, files, _DECODED), strict=True):
-            if isinstance(found, DataError):
-                decoded["bad"][str(file)] = str(found)
-                self._leave_out(file, found)
+                noticed["bad"][str(file)] = str(error)
                 continue
-            block.append(found[0])
-            decoded["rotated"] += found[1]
-            decoded["rescaled"] += found[2]
-            if len(block) == DEFAULT_BATCH_SIZE:
-                yield np.stack(block)
-                block = []
-        if len(decoded["bad"]) == len(files):
-            raise DataError(f"none of {len(files)} images can be read, such as '{files[0]}'; check the files")
-        if block:
-            yield np.stack(block)
+            pixels[count] = to_pixels(image, self.form)
+            noticed["rotated"] += image.rotated
+            noticed["rescaled"] += image.rescaled
+            count += 1
+        return pixels[:count], noticed
 
     def _note_all(self) -> None:
         count = sum(len(files) for files in self.files.values())
@@ -205,11 +208,12 @@ class ImageDecoder:
             )
 
 
-def _map_files(function: Callable[[ImageFile], Result], files: Sequence[ImageFile], at_a_time: int) -> Iterator[Result]:
-    """Call a function on each file, some at a time in each of several threads; results come in order."""
+def _map_parts(
+    function: Callable[[Sequence[ImageFile]], Result], files: Sequence[ImageFile], at_a_time: int
+) -> Iterator[Result]:
+    """Call a function on some files at a time, in each of several threads; results come in order."""
     parts = (files[start : start + at_a_time] for start in range(0, len(files), at_a_time))
-    found = map_in_threads(lambda part: [function(file) for file in part], parts, distributed.workers())
-    return itertools.chain.from_iterable(found)
+    return map_in_threads(function, parts, distributed.workers())
 
 
 def _made_by() -> str:

@@ -49,13 +49,19 @@ def decode_image(image: Image.Image) -> DecodedImage:
     """
     if image.mode == "LAB":
         raise DataError("its colors are those of CIE Lab; save it as RGB")
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     white = _find_white(image)  # before pixels are loaded: Pillow drops the file's format when it rotates them
-    image = ImageOps.exif_transpose(image)
+    rotated = _is_turned(image)
+    image.load()  # the caller may close its file; Pillow turns TIFF files here
+    if _is_turned(image):
+        image = ImageOps.exif_transpose(image)  # which copies any other image
     if white is not None:
         gray = np.asarray(image).astype(np.int64).clip(0, white)
         image = Image.fromarray(((gray * 255 + white // 2) // white).astype(np.uint8))
-    return DecodedImage(image, orientation in range(2, 9), white is not None)
+    return DecodedImage(image, rotated, white is not None)
+
+
+def _is_turned(image: Image.Image) -> bool:
+    return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
 
 
 def _find_white(image: Image.Image) -> int | None:
@@ -73,7 +79,8 @@ def _find_white(image: Image.Image) -> int | None:
 
 def to_pixels(image: DecodedImage, form: ImageFormat = _COLOR) -> np.ndarray:
     """Return an image as uint8 (C, H, W), without its alpha channel."""
-    converted = image.image.convert(_MODES[form.channels])
+    mode = _MODES[form.channels]
+    converted = image.image if image.image.mode == mode else image.image.convert(mode)
     if form.resizing is not None:
         converted = form.resizing(converted)
     pixels = np.asarray(converted)
