@@ -58,7 +58,10 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     place = next((place for place, names in _PLACES.items() if name in names), ".integrations.neural_compressor")
-    found = globals()[name] = getattr(importlib.import_module(place, __name__), name)
+    from .core.garbage import rare_searches
+
+    with rare_searches():
+        found = globals()[name] = getattr(importlib.import_module(place, __name__), name)
     return found
 
 
