@@ -2,9 +2,10 @@
 
     python integration_tests/benchmarks/fuzz.py FOLDER [--cases 1000] [--seed 0] [--kind KIND ...]
 
-FOLDER is what a run has written, with one file, such as build/quickstart. For each of eight kinds (recipes, records,
-points, manifests, folders, onnx, inputs, data) so many cases are drawn by hypothesis: whole inputs that are changed in
-places, cut short or mixed (`tests/helpers/fuzzing.py`). Each kind runs in a process of its own.
+FOLDER is what a run has written, with one file, such as build/quickstart. For each of eleven kinds (recipes, records,
+points, manifests, folders, onnx, inputs, data; to a server requests and pictures, without a socket, and loopback, with
+one) so many cases are drawn by hypothesis: whole inputs that are changed in places, cut short or mixed
+(`tests/helpers/fuzzing.py`). Each kind runs in a process of its own.
 
 Bars: no error but a `DynamicExitError`, no case over 5 s of processor time, memory under 2 GB.
 
@@ -100,6 +101,7 @@ def try_cases(cases: Cases, kind: str, count: int, number: int) -> dict[str, Any
         found["hangs"] += time.process_time() - started > HANG_SECONDS
 
     each()
+    cases.close()
     return found
 
 

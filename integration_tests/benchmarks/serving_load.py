@@ -11,9 +11,19 @@ Printed for the fixed default point, the fixed fastest point and the controller:
 arrival) whose 99th percentile is within the goal, and the mean accuracy over all answers. Bars: the controller keeps at
 least 95 % of windows where the fixed default point keeps at most 60 %, at most half of the allowed drop below its
 accuracy; and it is more accurate than the fixed fastest point at no more misses.
+
+`python serving_load.py FOLDER --ray [--requests 200000] [--switches 1000] [--kills 20] [--replicas 2]`
+
+Starts `dynamic-exit serve FOLDER --ray` instead (extra `ray`). Eight clients send so many requests of one row, each
+again where no answer came, while the operating point is switched and replicas are killed by SIGKILL, evenly over all
+requests. Every answer is compared with that of the file in this process at the point that the answer names, and that
+point with those that were in force between request and answer. Printed: what was sent again, lost after two minutes,
+wrong, or answered at a point that was not in force, and the memory of Ray's processes without the replicas. Bars: all
+switches and kills took place; nothing was lost, wrong or mixed. Exits with 1 if a bar is missed.
 """
 
 import argparse
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -157,7 +167,17 @@ def main() -> None:
     parser.add_argument("--lowest-point")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--slowness", type=float, default=1.0, help="seconds of batches over those of metrics.json")
+    parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--requests", type=int, default=200_000)
+    parser.add_argument("--switches", type=int, default=1000)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--replicas", type=int, default=2)
     arguments = parser.parse_args()
+    if arguments.ray:
+        from serving_killed import Counts, run  # which needs Ray
+
+        counts = Counts(arguments.requests, arguments.switches, arguments.kills)
+        sys.exit(not run(arguments.folder, counts, arguments.replicas, arguments.seeds[0]))
     goal, points = arguments.p99 / 1000, OperatingPoints.read(arguments.folder / "operating_points.json")
     times, answers = read_point_times(arguments.folder, points), read_answers(arguments.folder, points)
     gears = gear_table(times, goal, MAX_BATCH, lowest_point=arguments.lowest_point)

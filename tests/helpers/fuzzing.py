@@ -1,5 +1,7 @@
-"""Cases of eight kinds of input from elsewhere, drawn by hypothesis from whole ones that are changed."""
+"""Cases of eleven kinds of input from elsewhere, drawn by hypothesis from whole ones that are changed."""
 
+import copy
+import functools
 import json
 import math
 import shutil
@@ -52,7 +54,7 @@ def changed_json(draw: Any, value: Any) -> Any:
             holder = holder[step]
         act = draw(st.sampled_from(("replace", "remove", "rename", "copy")))
         if act == "replace":
-            holder[way[-1]] = draw(st.sampled_from(ODD))
+            holder[way[-1]] = copy.deepcopy(draw(st.sampled_from(ODD)))  # a later change may be within it
         elif act == "remove":
             del holder[way[-1]]
         elif act == "rename" and isinstance(holder, dict):
@@ -127,7 +129,22 @@ class Cases:
             "onnx": self.try_onnx,
             "inputs": self.try_inputs,
             "data": self.try_data,
+            "requests": lambda draw: self.requests.try_request(draw),
+            "pictures": lambda draw: self.requests.try_picture(draw),
+            "loopback": lambda draw: self.requests.try_loopback(draw),
         }
+
+    @functools.cached_property
+    def requests(self) -> Any:
+        """Of a server of the folder, started with the first request; the extra `serving` is imported for it."""
+        from fuzzed_requests import Requests
+
+        return Requests(self.folder)
+
+    def close(self) -> None:
+        """Stop the server if there is one."""
+        if "requests" in self.__dict__:
+            self.requests.close()
 
     def try_recipe(self, draw: Any) -> None:
         parse_recipe(changed_json(draw, self.recipe), self.folder)
