@@ -3,6 +3,7 @@ import pytest
 
 from dynamic_exit.errors import RecordsError
 from dynamic_exit.records import Records, StageTable
+from dynamic_exit.records.splits import FOLDS, folds
 
 SAMPLES = 6
 
@@ -217,3 +218,11 @@ def test_unknown_labels(tmp_path):
     records = stored(tmp_path, labels=np.array([-1, 0, 1, 2, -1, 0]))
     assert not records.labelled
     assert records.truth.tolist() == [2, 0, 1, 2, 2, 0]
+
+
+@pytest.mark.parametrize("samples, rounds", [(10, 3), (5_000, 3), (5_001, 2), (20_000, 2), (20_001, 1)])
+def test_every_sample_is_held_out_once_a_round_of_folds(samples, rounds):
+    found = [*folds(samples, seed=1)]
+    assert len(found) == FOLDS * rounds
+    assert all((searched != held_out).all() for searched, held_out in found)
+    assert (np.sum([held_out for _, held_out in found], axis=0) == rounds).all()

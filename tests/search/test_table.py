@@ -3,8 +3,9 @@ import itertools
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from instances import savers
 
-from dynamic_exit.search.outcomes import ChainOutcomes
+from dynamic_exit.search.outcomes import ChainOutcomes, OutcomeCache, Ranking
 from dynamic_exit.search.table import Table, grid_for
 from dynamic_exit.search.targets import CountTarget
 from dynamic_exit.search.thresholds import polish, score, spread
@@ -15,6 +16,24 @@ def chain_of(seed: int, stages: int, samples: int) -> ChainOutcomes:
     confidence = np.round(random.random((stages, samples)), 1).astype(np.float32)
     correct = random.random((stages + 1, samples)) < 0.6
     return ChainOutcomes(tuple(range(stages)), confidence, correct, np.sort(random.random(stages + 1)))
+
+
+def test_a_ranking_is_a_stable_sort():
+    random = np.random.default_rng(0)
+    ties = np.concatenate([random.random(200).round(2), [0, -0.0, 1, 1e-40, np.nan, -np.nan]]).astype(np.float32)
+    confidence = random.permutation(ties)
+    ranking = Ranking.of(confidence)
+    assert (ranking.order == np.argsort(confidence, kind="stable")).all()
+    np.testing.assert_array_equal(ranking.confidence, np.sort(confidence))
+
+
+def test_chains_that_share_stages_share_their_rankings_and_no_others():
+    outcomes = OutcomeCache(savers(3, 80, 3), "mean")
+    first, second = outcomes.chain((0, 1)), outcomes.chain((0, 2))
+    assert first.ranking(0) is second.ranking(0)
+    for chain in (first, second, first.take(np.arange(0, 80, 2))):
+        for place, confidence in enumerate(chain.confidence):
+            np.testing.assert_array_equal(chain.ranking(place).confidence, np.sort(confidence))
 
 
 @settings(max_examples=40, deadline=None)

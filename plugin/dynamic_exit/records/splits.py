@@ -10,10 +10,10 @@ from .records import Records
 
 #: Number of folds, each of which is held out in turn.
 FOLDS = 5
-# with fewer samples, a round of folds is noisier and another one cheaper
-_SMALL_SAMPLES = 5_000
-_ROUNDS_IF_SMALL = 3
-_ROUNDS = 2
+# rounds of folds for so many samples or fewer, and for more than any: with fewer samples, a round of folds is noisier
+# and another one cheaper
+_ROUNDS = {5_000: 3, 20_000: 2}
+_LEAST_ROUNDS = 1
 
 
 def split(
@@ -100,7 +100,7 @@ def check_same_chain(records: Records, others: Records, what: str) -> None:
 
 def folds(samples: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield which samples are searched and which are held out, bool (samples,) each, in several rounds of `FOLDS`."""
-    for round_index in range(_ROUNDS_IF_SMALL if samples <= _SMALL_SAMPLES else _ROUNDS):
+    for round_index in range(next((rounds for most, rounds in _ROUNDS.items() if samples <= most), _LEAST_ROUNDS)):
         fold = np.random.default_rng([seed, round_index]).permutation(samples) % FOLDS
         for out in range(FOLDS):
             yield fold != out, fold == out

@@ -2,7 +2,7 @@
 
 import functools
 from collections import OrderedDict, defaultdict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,9 +17,33 @@ FEW_ROWS = 3_000
 SOME_ROWS = 12_000
 # so much evidence is kept, in bytes
 _CACHED_BYTES = 1 << 29
+_PLACE = np.iinfo(np.uint32)
 
 #: What moves of thresholds led to: thresholds, correct answers and cost.
 Moves = dict[Hashable, tuple[np.ndarray, float, float]]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The samples from the least confident on. N samples.
+
+    Attributes:
+        order: int64 (N,); the samples.
+        confidence: float32 (N,), rising; NaN where there is none, at the end.
+    """
+
+    order: np.ndarray
+    confidence: np.ndarray
+
+    @classmethod
+    def of(cls, confidence: np.ndarray) -> "Ranking":
+        """Rank confidences float32 (N,) of 0 or more, equals as they stand: twice as fast as argsort."""
+        # such numbers rise with their bits, and the sign of NaN says nothing; below them stands the sample
+        keys = np.abs(confidence).view(np.int32).astype(np.int64)
+        keys <<= _PLACE.bits
+        keys |= np.arange(len(keys))
+        keys.sort()
+        return cls(keys & int(_PLACE.max), (keys >> _PLACE.bits).astype(np.int32).view(np.float32))
 
 
 @dataclass(frozen=True)
@@ -35,6 +59,8 @@ class ChainOutcomes:
             if the risk is accuracy; the final's last.
         cost: float64 (m + 1,); what a sample that exits there costs.
         moves: What the search knows of moves: many starts lead to the same thresholds.
+        rank: Gives the ranking of a stage in use, if chains share it.
+        rankings: Those that were asked for, by the stage's place.
     """
 
     stages: Stages
@@ -42,21 +68,24 @@ class ChainOutcomes:
     correct: np.ndarray
     cost: np.ndarray
     moves: Moves = field(default_factory=dict, repr=False)
+    rank: Callable[[int], Ranking] | None = field(default=None, repr=False)
+    rankings: dict[int, Ranking] = field(default_factory=dict, repr=False)
 
     @property
     def samples(self) -> int:
         """N."""
         return self.correct.shape[1]
 
-    @functools.cached_property
-    def order(self) -> np.ndarray:
-        """int64 (m, N): the samples from the least confident on, per stage."""
-        return np.argsort(self.confidence, axis=1)
+    def ranking(self, place: int) -> Ranking:
+        """Return the samples in the order of a stage's confidence."""
+        if place not in self.rankings:
+            self.rankings[place] = self.rank(place) if self.rank else Ranking.of(self.confidence[place])
+        return self.rankings[place]
 
     def bins(self, place: int, grid: np.ndarray) -> np.ndarray:
         """Return how many of some rising thresholds each sample is above at a stage: int64 (N,)."""
-        order = self.order[place]
-        staying = np.searchsorted(self.confidence[place], grid, side="right", sorter=order)
+        ranking = self.ranking(place)
+        order, staying = ranking.order, np.searchsorted(ranking.confidence, grid, side="right")
         bins, ends = np.empty(self.samples, dtype=np.int64), np.empty(len(grid) + 2, dtype=np.int64)
         ends[0], ends[1:-1], ends[-1] = 0, staying, self.samples
         bins[order] = np.repeat(np.arange(len(grid) + 1), ends[1:] - ends[:-1])
@@ -85,6 +114,8 @@ class OutcomeCache:
         self.baseline_correct = float(records.reference_worth.sum())
         self._answers: OrderedDict[Stages, tuple[np.ndarray, np.ndarray]] = OrderedDict()
         self._max_answers = memory // (len(records) * (np.float32().nbytes + np.bool_().nbytes))
+        self._rankings: OrderedDict[Stages, Ranking] = OrderedDict()
+        self._max_rankings = memory // (len(records) * (np.float32().nbytes + np.int64().nbytes))
         self._moves: defaultdict[Stages, Moves] = defaultdict(dict)
 
     def chain(self, stages: Stages) -> ChainOutcomes:
@@ -94,12 +125,14 @@ class OutcomeCache:
             stages: Indices into the records' stages, rising, without the final.
         """
         whole = (*stages, self.final)
-        answers = [self.answer((s,) if self.separable else whole[: i + 1]) for i, s in enumerate(whole)]
+        seen = [(s,) if self.separable else whole[: i + 1] for i, s in enumerate(whole)]
+        answers = [self.answer(each) for each in seen]
         confidence = np.empty((len(stages), len(self.records)), dtype=np.float32)
         for place in range(len(stages)):
             confidence[place] = answers[place][0]
         correct = np.stack([correct for _, correct in answers])
-        return ChainOutcomes(stages, confidence, correct, self.table.exit_cost(stages), self._moves[stages])
+        cost, moves = self.table.exit_cost(stages), self._moves[stages]
+        return ChainOutcomes(stages, confidence, correct, cost, moves, lambda place: self.ranking(seen[place]))
 
     def least_correct(self) -> float:
         """Return the correct answers of the least accurate stage."""
@@ -114,6 +147,15 @@ class OutcomeCache:
         if len(self._answers) > max(1, self._max_answers):
             self._answers.popitem(last=False)
         return answer
+
+    def ranking(self, seen: Stages) -> Ranking:
+        """Return the samples in the order of how sure the evidence of some stages together is."""
+        if seen not in self._rankings:
+            self._rankings[seen] = Ranking.of(self.answer(seen)[0])
+        self._rankings.move_to_end(seen)
+        if len(self._rankings) > max(1, self._max_rankings):
+            self._rankings.popitem(last=False)
+        return self._rankings[seen]
 
     def _fused(self, seen: Stages) -> tuple[np.ndarray, np.ndarray]:
         # confidence and correctness of the evidence that these stages give together

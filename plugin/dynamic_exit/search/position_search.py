@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..records.stage_table import Stages
-from .outcomes import SOME_ROWS, OutcomeCache
+from .outcomes import SOME_ROWS, OutcomeCache, Ranking
 from .table import thresholds_between
 
 # sums of utilities, and differences of such sums, fit into integers
@@ -100,9 +100,10 @@ class PositionSearch:
         # stages of a group are compared at so many thresholds
         self.places = np.full((len(stages), 1 + math.isqrt(samples)), samples)
         for head, sure in enumerate(self.confidence):
-            order = np.argsort(sure)
-            self.index[head, 1:] = order + (samples + 1) * (2 * which[head] + self.correct[head, order])
-            self.ordered[head] = sure[order]
+            ranking = Ranking.of(sure)
+            right = self.correct[head, ranking.order]
+            self.index[head, 1:] = ranking.order + (samples + 1) * (2 * which[head] + right)
+            self.ordered[head] = ranking.confidence
             equal = self.ordered[head, 1:] == self.ordered[head, :-1]
             self.ties.append(1 + np.flatnonzero(equal))
             able = np.concatenate([[0], 1 + np.flatnonzero(~equal), [samples]])

@@ -142,7 +142,7 @@ def grid_for(chain: ChainOutcomes) -> tuple[list[np.ndarray] | None, bool]:
         Rising thresholds per stage, None if they would be fewer than the stages, which says little; and whether they
         are all the distinct ones, so that nothing is missed.
     """
-    ordered = np.sort(chain.confidence, axis=1)
+    ordered = [chain.ranking(place).confidence for place in range(len(chain.stages))]
     # a threshold between two distinct confidences, below the first and above the last
     distinct_ones = [2 + int(np.count_nonzero(row[1:] > row[:-1])) for row in ordered]
     if math.prod(distinct_ones) <= MAX_CELLS:

@@ -52,9 +52,7 @@ class _Limited:
 
     def weighed(self, multipliers: np.ndarray) -> ChainOutcomes:
         """Return outcomes in which samples count more: float64 (N,) >= 0."""
-        weighed = replace(self.outcomes, correct=self.outcomes.correct + multipliers * self.within, moves={})
-        weighed.__dict__["order"] = self.outcomes.order
-        return weighed
+        return replace(self.outcomes, correct=self.outcomes.correct + multipliers * self.within, moves={})
 
     def worth(self, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return what answers are worth, by the risk and by that within groups: float64 (N,) each."""

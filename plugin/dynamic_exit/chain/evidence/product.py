@@ -131,9 +131,14 @@ def _linked(total: np.ndarray, stages: int) -> np.ndarray:
     # sums (classes, n) of any number of stages to evidence
     largest = total.max(axis=0)
     unit = np.exp(-largest)
-    evidence = np.exp(total - largest) - unit
-    series = total * (total * (total * np.float32(1 / 6) + np.float32(0.5)) + np.float32(1)) * unit
-    np.copyto(evidence, series, where=total < _SMALL)
+    evidence: np.ndarray = np.subtract(total, largest)
+    np.exp(evidence, out=evidence)
+    evidence -= unit
+    # few are small and not 0, where both give 0
+    places = np.flatnonzero((total < _SMALL) & (total > 0))
+    small = total.take(places)
+    series = small * (small * (small * np.float32(1 / 6) + np.float32(0.5)) + np.float32(1))
+    np.put(evidence, places, series * unit.take(places % len(unit)))
     with np.errstate(invalid="ignore"):
-        linked: np.ndarray = evidence / evidence.sum(axis=0)
-    return linked
+        evidence /= evidence.sum(axis=0)
+    return evidence
