@@ -11,6 +11,7 @@ from torch.export import Dim
 from ..errors import CaptureError
 from . import fallback, symbolic_trace, validation
 from .classifier import Classifier
+from .direct_lowering import make_functional
 from .operator_tables import one_pass_over_operators
 from .program import Program, Route, is_text
 
@@ -100,7 +101,7 @@ def _by_export(
     signature = exported.graph_signature
     validation.check_signature(signature, names)
     with one_pass_over_operators():
-        exported = exported.run_decompositions({})
+        exported = make_functional(exported)
     validation.check_signature(exported.graph_signature, names)
     module = exported.module(check_guards=False)
     free_layout(_clean(module))

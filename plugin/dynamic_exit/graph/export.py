@@ -8,6 +8,7 @@ from torch.export import Dim, ExportedProgram
 
 from ..errors import CaptureError
 from . import symbolic_trace
+from .direct_lowering import make_functional
 from .operator_tables import one_pass_over_operators
 from .validation import explain
 
@@ -67,7 +68,7 @@ def export_program(
         try:
             with one_pass_over_operators():
                 exported = symbolic_trace.export(_Positional(module), example_inputs, "tensors", shapes)
-                return exported.run_decompositions({}) if functional else exported
+                return make_functional(exported) if functional else exported
         except Exception as error:  # torch.export raises dozens of types
             failures.append(error)
         if all(set(dims) <= {0} for dims in dynamic_dims):

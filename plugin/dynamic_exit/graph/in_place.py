@@ -13,7 +13,8 @@ from torch._ops import OpOverload
 from .program import Program
 
 aten = torch.ops.aten
-_IN_PLACE: dict[object, OpOverload] = {
+#: Operators and their forms that write into their first argument.
+IN_PLACE: dict[object, OpOverload] = {
     aten.relu.default: aten.relu_.default,
     aten.silu.default: aten.silu_.default,
     aten.hardswish.default: aten.hardswish_.default,
@@ -21,8 +22,8 @@ _IN_PLACE: dict[object, OpOverload] = {
     aten.leaky_relu.default: aten.leaky_relu_.default,
     aten.add.Tensor: aten.add_.Tensor,
 }
-# return a new tensor, never a view, that the backward pass does not need
-_ALLOCATING = {
+#: Operators that return a new tensor, never a view, that the backward pass does not need
+ALLOCATING = {
     aten.conv2d.default, aten.conv1d.default, aten.convolution.default, aten.linear.default, aten.addmm.default,
     aten.layer_norm.default, aten.add.Tensor, aten._native_batch_norm_legit_no_training.default,
 }  # fmt: skip
@@ -39,7 +40,7 @@ def in_place_operator(program: Program, node: fx.Node, start: fx.Node | None) ->
     Returns:
         The operator; None if the first argument may be read again, may be shared, or has another shape or dtype.
     """
-    target = _IN_PLACE.get(node.target)
+    target = IN_PLACE.get(node.target)
     if target is None or not isinstance(node.args[0], fx.Node):
         return None
     source = node.args[0]
@@ -55,4 +56,4 @@ def in_place_operator(program: Program, node: fx.Node, start: fx.Node | None) ->
         producer = whole
     same = program.shapes.get(source.name) == program.shapes.get(node.name)
     same = same and program.dtypes.get(source.name) == program.dtypes.get(node.name)
-    return target if same and producer.target in _ALLOCATING else None
+    return target if same and producer.target in ALLOCATING else None

@@ -4,11 +4,9 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from functools import cache, partial
-from typing import Any, Protocol, runtime_checkable
-from unittest import mock
+from typing import Protocol, runtime_checkable
 
 import onnx.inliner
 import torch
@@ -18,6 +16,7 @@ from ..errors import ExportError, first_line
 from ..graph import export_program
 from ..graph.export import origin_of_exported
 from ..graph.operator_tables import one_pass_over_operators
+from ..graph.quick_exporter import quick_exporter
 from .names import rename
 from .opset import EXPORTED_FROM, OPSET, set_opset
 from .part import BATCH, OUTPUT, Part
@@ -67,7 +66,7 @@ def export_part(
         dynamic_dims = getattr(module, "dynamic_dims", None) or [{}] * len(example_inputs)
     program = export_program(module, tuple(example_inputs), dynamic_dims, functional=False)
     try:
-        with _quiet(), _one_table(), one_pass_over_operators():
+        with _quiet(), quick_exporter(), one_pass_over_operators():
             exported = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=max(opset, EXPORTED_FROM))
     except torch.onnx.errors.OnnxExporterError as error:
         reason = _reason(error, program, module)
@@ -99,26 +98,6 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-@contextmanager
-def _one_table() -> Iterator[None]:
-    """Reuse the exporter's table of operators, which it builds for every export in half of its time."""
-    try:
-        from torch.onnx._internal.exporter._registration import ONNXRegistry
-
-        make = ONNXRegistry.__dict__["from_torchlib"]
-    except (ImportError, KeyError):  # private to torch; without them an export only takes longer
-        yield
-        return
-    table = staticmethod(partial(_table, make.__get__(None, ONNXRegistry)))
-    with mock.patch.object(ONNXRegistry, "from_torchlib", table):
-        yield
-
-
-@cache
-def _table(make: Callable[..., Any], opset_version: int) -> Any:
-    return make(opset_version=opset_version)
 
 
 def _reason(error: BaseException, program: torch.export.ExportedProgram, module: nn.Module) -> str:
