@@ -164,6 +164,16 @@ def test_a_guarantee_goes_by_samples_that_decided_nothing(promised, right):
     )
 
 
+def test_no_guarantee_is_stated_where_test_samples_are_of_another_kind(promised):
+    recorded, found, points = promised
+    sure = np.sort(np.argsort(-recorded.calibration.topk_probabilities[0, :, 0])[:200])
+    recorded = recorded._replace(test=recorded.calibration.take(sure))
+    today = dataclasses.replace(found.today, calibration=np.zeros(550, bool), test=np.zeros(200, bool))
+    (point,) = dataclasses.replace(found, today=today).figures(recorded, points).points
+    assert point.guarantee is None
+    assert point.verdict.endswith("; no guarantee: calibration and test samples differ")
+
+
 def test_in_seconds_the_budget_is_over_what_today_takes(tmp_path):
     path = widths.build(tmp_path, 300, (3000,), (6,), dynamic_exit__tuning__cost="latency")
     recorded, found = search(path)

@@ -4,6 +4,8 @@ import asyncio
 import dataclasses
 import logging
 import os
+import time
+from collections.abc import Awaitable, Callable
 
 import ray
 from ray import serve
@@ -13,6 +15,7 @@ from ray.serve import metrics
 from ray.serve.config import AutoscalingConfig, BackpressureConfig, DeploymentActorConfig
 from ray.serve.schema import LoggingConfig
 from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .app import create_app
 from .deployed_folder import DeployedFolder
@@ -29,6 +32,8 @@ _BUSY = 0.25
 _BESIDE = 16
 # seconds between two looks of a replica at the point of all
 _LOOK_AFTER = 5.0
+# seconds after which all replicas know of one that has started
+_KNOWN_AFTER = 15.0
 
 #: Without the lines that Ray Serve would write for each request.
 QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
@@ -71,7 +76,9 @@ class Replica:
 
     async def __serve_build_asgi_app__(self) -> Starlette:
         await self.take_point()
-        return create_app(self._model, self._options, self)
+        app = create_app(self._model, self._options, self)
+        app.add_middleware(_AskFirst, ask=self.check_health)
+        return app
 
     async def switch(self, name: str) -> None:
         """Let all replicas take a point; returns when those that run have taken it."""
@@ -91,7 +98,7 @@ class Replica:
                 self._told = name
 
     async def check_health(self) -> None:
-        """Ray asks for it every few seconds; a replica that started during a switch takes the point now."""
+        """Ray asks for it every few seconds; a replica that was not told of a switch takes the point now."""
         try:
             await self.take_point()
         except (RayError, ValueError) as error:  # while the holder is started anew
@@ -103,6 +110,23 @@ class Replica:
         self._batch_seconds.observe(seconds)
         for stage, count in self._model.count_stages(answered).items():
             self._rows.inc(count, tags={"operating_point": answered.point, "stage": stage})
+
+
+class _AskFirst:
+    """Asks for the point of all before each request to a replica that others may not know yet, and so not tell.
+
+    Args:
+        app: Answers requests.
+        ask: Takes the point.
+    """
+
+    def __init__(self, app: ASGIApp, ask: Callable[[], Awaitable[None]]):
+        self._app, self._ask, self._until = app, ask, time.monotonic() + _KNOWN_AFTER
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and time.monotonic() < self._until:
+            await self._ask()
+        await self._app(scope, receive, send)
 
 
 def build_application(deployed: DeployedFolder) -> serve.Application:

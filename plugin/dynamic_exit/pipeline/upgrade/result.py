@@ -8,6 +8,7 @@ import numpy as np
 from ...chain.evaluation import evaluate
 from ...guarantee import BettingTest, Losses, standard_error
 from ...guarantee.drop_checks import MAX_STANDARD_ERRORS, paired_standard_error
+from ...guarantee.sample_shift import find_shift
 from ...points.operating_point import OperatingPoint, OperatingPoints
 from ...records import Records
 from ...records.splits import split
@@ -62,16 +63,17 @@ class UpgradeResult:
             points: Tuned and measured on them.
         """
         accuracy = float(self.today.test.mean())
+        differ = find_shift(recorded.calibration, recorded.test) is not None
         return UpgradeFigures(
             model=self.today.name,
             accuracy=accuracy,
             accuracy_standard_error=standard_error(accuracy, len(self.today.test)),
             cost=self.today.cost,
             backbones=list(self.backbones),
-            points=[self._point(point, recorded) for point in points.points],
+            points=[self._point(point, recorded, differ) for point in points.points],
         )
 
-    def _point(self, point: OperatingPoint, recorded: RecordedBuild) -> UpgradePointFigures:
+    def _point(self, point: OperatingPoint, recorded: RecordedBuild, differ: bool) -> UpgradePointFigures:
         recipe, before = recorded.build.run_inputs.recipe, self.today.test
         found = evaluate(recorded.test, point.configuration)
         correct = found.prediction == recorded.test.labelled_truth
@@ -79,14 +81,14 @@ class UpgradeResult:
         ratio, budget = found.cost / self.today.cost, self.budgets[point.name]
         spread = found.cost_ratio_error * recorded.test.baseline_cost / self.today.cost
         probability = recipe.dynamic_exit.tuning.guarantee
-        promised = probability is not None and self._is_no_worse(point, recorded, probability)
+        promised = probability is not None and not differ and self._is_no_worse(point, recorded, probability)
         beyond = ratio - budget > MAX_STANDARD_ERRORS * spread
         within = f", more than two standard errors beyond the {budget:g}x that was asked for" if beyond else ""
         verdict = (
             f"{point.name}: for {ratio:.2f} ± {spread:.2f}x of what '{self.today.name}' costs today{within}, accuracy "
             f"{'rises' if gain > 0 else 'falls' if gain < 0 else 'stays'} from {before.mean():.1%} to "
             f"{correct.mean():.1%} ({100 * gain:+.1f} ± {100 * error:.1f} points), measured on {len(before)} test "
-            "samples; " + _promise(probability, promised)
+            "samples; " + _promise(probability, promised, differ)
         )
         return UpgradePointFigures(
             name=point.name,
@@ -101,7 +103,7 @@ class UpgradeResult:
         )
 
     def _is_no_worse(self, point: OperatingPoint, recorded: RecordedBuild, probability: float) -> bool:
-        """Whether samples that decided nothing show that a point is right at least as often as the model of today."""
+        """Whether samples that no threshold was searched on show that a point is right at least as often as today."""
         calibration, seed = recorded.calibration, recorded.build.run_inputs.recipe.seed
         searched, proven = searched_rows(len(calibration), probability, seed)
         losses = [self._losses(point, calibration, rows) for rows in (searched, proven)]
@@ -114,11 +116,13 @@ class UpgradeResult:
         return Losses.of(self.today.calibration[rows].astype(float) - correct)
 
 
-def _promise(probability: float | None, promised: bool) -> str:
+def _promise(probability: float | None, promised: bool, differ: bool) -> str:
     if promised:
         return f"with probability {probability:g} it is right at least as often as today on samples like these"
     if probability is None:
         return "nothing is guaranteed"
+    if differ:
+        return "no guarantee: calibration and test samples differ"
     return (
         f"no guarantee: its calibration samples do not show with probability {probability:g} that it is right at "
         "least as often as today"

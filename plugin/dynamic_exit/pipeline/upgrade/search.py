@@ -96,6 +96,7 @@ def search_backbones(
         )
         ratios[source.stage_name] = ratio
         if isinstance(found, str):
+            logger.warning(f"backbone {found}")
             missed.append(found)
         else:
             tried.append(found)
