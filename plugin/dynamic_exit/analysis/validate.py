@@ -1,7 +1,7 @@
 """Finds every fault of a recipe and of what it names, quick ones first."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from ..errors import DataError, DynamicExitError, ModelError
 from ..recipe.document import Fault, Steps, read_document
 from ..recipe.faults import FoundFaults
 from ..recipe.yaml_io import read_recipe
+from .decode_ahead import decoding_ahead
 from .named import find_missing
 
 if TYPE_CHECKING:
@@ -55,11 +56,13 @@ def validate(path: Path, overrides: Mapping[str, Any]) -> Validation:
                 faults.append(document.fault(steps, message))
     if faults:
         return Validation(sorted(faults, key=lambda fault: (fault.line, fault.column)))
-    try:
-        recipe = read_recipe(path, overrides)
-    except DynamicExitError as error:
-        return Validation([document.fault(_steps_of(error), str(error))])
-    return _load(recipe, lambda error: document.fault(_steps_of(error), str(error)))
+    assert found.recipe is not None, "without a recipe there are faults"
+    with decoding_ahead(found.recipe) as wait:  # before the recipe is read, which may bring torch
+        try:
+            recipe = read_recipe(path, overrides)
+        except DynamicExitError as error:
+            return Validation([document.fault(_steps_of(error), str(error))])
+        return _load(recipe, wait, lambda error: document.fault(_steps_of(error), str(error)))
 
 
 def _depends(steps: Steps, replaced: Steps) -> bool:
@@ -68,7 +71,7 @@ def _depends(steps: Steps, replaced: Steps) -> bool:
     return inside or (bool(replaced) and replaced[-1] in _DECISIVE and steps[: len(replaced) - 1] == replaced[:-1])
 
 
-def _load(recipe: "Recipe", fault: Any) -> Validation:
+def _load(recipe: "Recipe", before_decoding: Callable[[], None], fault: Any) -> Validation:
     """Load model and data; where the data fail, the model is tried alone."""
     from ..candidates.backbones import survey_backbones
     from ..candidates.pool import CandidatePool
@@ -76,7 +79,7 @@ def _load(recipe: "Recipe", fault: Any) -> Validation:
     from ..pipeline.inputs import load_run_inputs
 
     try:
-        run_inputs = load_run_inputs(recipe)
+        run_inputs = load_run_inputs(recipe, before_decoding=before_decoding)
         run_inputs.log_notes()
         cache = Cache(None)
         sources = [source for source, _ in survey_backbones(run_inputs, cache)] if recipe.upgrade else []

@@ -16,16 +16,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from .. import errors
 from ..errors import DynamicExitError
 from .file_archive import array_from_bytes, array_to_bytes, pack_files, unpack_files
 from .launcher import is_distributed
+from .lazy import LazyModule
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import PartialState
+    from torch import Tensor
+else:
+    torch = LazyModule("torch")  # one process alone needs nothing of it
 
 Result = TypeVar("Result")
 
@@ -78,7 +81,7 @@ def workers(threads: int = 1) -> int:
     return max(1, (os.cpu_count() or 1) // (threads * world_size()))
 
 
-def device() -> torch.device:
+def device() -> "torch.device":
     """Return the device on which this process trains: a GPU of its own if there is one."""
     if _is_joined() and _state().device.type != "cpu":
         return torch.device(_state().device)
@@ -163,12 +166,12 @@ def all_gather_rows(function: Callable[[], Sequence[np.ndarray]]) -> list[np.nda
     return [np.concatenate(each) for each in zip(*filter(None, parts), strict=True)]
 
 
-def all_reduce_sum(tensors: Sequence[Tensor]) -> None:
+def all_reduce_sum(tensors: "Sequence[Tensor]") -> None:
     """Replace tensors of one dtype, of the same shapes on every process, by their sums over all processes."""
     _for_all(tensors, lambda flat, group: torch.distributed.all_reduce(flat, group=group))
 
 
-def broadcast(tensors: Sequence[Tensor]) -> None:
+def broadcast(tensors: "Sequence[Tensor]") -> None:
     """Replace tensors, of the same shapes and dtypes on every process, by the values of the main process."""
     for dtype in sorted({tensor.dtype for tensor in tensors}, key=str):
         same = [tensor for tensor in tensors if tensor.dtype == dtype]
@@ -205,7 +208,7 @@ def _gloo_group() -> "torch.distributed.ProcessGroup":
 
 
 def _for_all(
-    tensors: Sequence[Tensor], collective: Callable[[Tensor, "torch.distributed.ProcessGroup | None"], object]
+    tensors: "Sequence[Tensor]", collective: "Callable[[Tensor, torch.distributed.ProcessGroup | None], object]"
 ) -> None:
     """Run a collective in place on tensors of one dtype, all at once."""
     if world_size() == 1 or not tensors:

@@ -1,9 +1,19 @@
-"""Lazy public names of a package (PEP 562)."""
+"""Lazy public names of a package (PEP 562), and modules that may never be needed."""
 
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+
+class LazyModule:
+    """A module, by its name, that is imported when something of it is first used."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self._name), name)
 
 
 def lazy_exports(

@@ -1,14 +1,19 @@
 """Conversion of what users hold samples in to arrays: tensors, lists, images and columns of tables."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
 
+from ..core.lazy import LazyModule
 from ..errors import DataError, first_line
 from ..images import decode_image, to_pixels
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = LazyModule("torch")
 
 
 def to_array(values: object, what: str) -> np.ndarray:
@@ -65,7 +70,7 @@ def _convert(values: Any, what: str) -> np.ndarray:
     return array
 
 
-def _from_tensor(tensor: torch.Tensor, what: str) -> np.ndarray:
+def _from_tensor(tensor: "torch.Tensor", what: str) -> np.ndarray:
     if tensor.is_nested:
         return _from_list(list(tensor.unbind()), what)
     tensor = tensor.detach()

@@ -2,8 +2,11 @@
 
 import itertools
 import logging
+import platform
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypedDict, TypeVar
 
 import numpy as np
@@ -13,7 +16,6 @@ from ..core import distributed, mapped_arrays
 from ..core.batching import map_in_threads
 from ..core.cache import Cache
 from ..core.hashing import digest
-from ..core.model_fingerprint import environment_fingerprint
 from ..errors import DataError
 from .files import ImageFile, file_stamps, read_image, read_size
 from .format import ImageFormat
@@ -217,4 +219,6 @@ def _map_parts(
 
 
 def _made_by() -> str:
-    return digest(environment_fingerprint("images/pixels.py", "images/format.py"), PIL.__version__)
+    """Return the fingerprint of what decodes images: code of ours, libraries and the type of the processor."""
+    code = [Path(__file__).with_name(name).read_bytes() for name in ("pixels.py", "format.py")]
+    return digest(code, PIL.__version__, np.__version__, sys.platform, platform.machine())

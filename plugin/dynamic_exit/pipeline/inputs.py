@@ -1,6 +1,6 @@
 """Loads and checks everything that a recipe names, before any work is done."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from torch import nn
@@ -32,24 +32,29 @@ class _EarlyBackbone:
         recipe: The recipe.
         model: As for `load_run_inputs`.
         note: Receives notes on the model.
+        before_decoding: As for `load_run_inputs`.
 
     Attributes:
         classifier: The backbone; None if it was not needed.
     """
 
-    def __init__(self, recipe: Recipe, model: nn.Module | None, note: Note):
-        self.recipe, self.model, self.note = recipe, model, note
+    def __init__(self, recipe: Recipe, model: nn.Module | None, note: Note, before_decoding: Callable[[], None]):
+        self.recipe, self.model, self.note, self.before_decoding = recipe, model, note, before_decoding
         self.classifier: Classifier | None = None
 
     def find_format(self, size: tuple[int, int] | None) -> ImageFormat:
         """Find the form of images, as `find_image_format` does."""
         source, seed = self.recipe.model, self.recipe.seed
         self.classifier = load_model(source, None, self.model, seed, True, self.note)
+        self.before_decoding()
         return find_image_format(source, self.classifier, size)
 
 
 def load_run_inputs(
-    recipe: Recipe, model: nn.Module | None = None, splits: Mapping[str, Split] | None = None
+    recipe: Recipe,
+    model: nn.Module | None = None,
+    splits: Mapping[str, Split] | None = None,
+    before_decoding: Callable[[], None] = lambda: None,
 ) -> RunInputs:
     """Load everything that a recipe names and refuse what cannot work.
 
@@ -57,6 +62,7 @@ def load_run_inputs(
         recipe: The recipe.
         model: A classifier to use in place of the recipe's.
         splits: Samples to use in place of the recipe's.
+        before_decoding: Called once it is known how images are read, and before any is.
 
     Returns:
         The run inputs.
@@ -66,7 +72,7 @@ def load_run_inputs(
     """
     notes: list[str] = []
     cache = recipe.dynamic_exit.cache.open()
-    early = _EarlyBackbone(recipe, model, notes.append)
+    early = _EarlyBackbone(recipe, model, notes.append, before_decoding)
     builder = find_builder(recipe.model)
     builder.check() if model is None else check_objective(model, f"model '{recipe.model.name}'")
     if splits is None:

@@ -3,16 +3,17 @@
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import nn
 
 from ..errors import DataError, nearest
 from ..passes import ModelSource
 from ..recipe.data import DataSource
-from .labels import find_model_labels
 from .spelling import Note, unify_names
+
+if TYPE_CHECKING:
+    from torch import nn
 
 #: Describes where the label of an index stands: the file or split, and the position in it (may be empty).
 DescribeLocation = Callable[[int], tuple[str, str]]
@@ -42,7 +43,7 @@ class ClassNames:
 
 
 def find_class_names(
-    source: DataSource, model: ModelSource | None, module: nn.Module | None = None
+    source: DataSource, model: ModelSource | None, module: "nn.Module | None" = None
 ) -> ClassNames | None:
     """Find the class names before any data are read.
 
@@ -60,7 +61,11 @@ def find_class_names(
     """
     if source.classes:
         return ClassNames(tuple(source.classes))
-    names = find_model_labels(model, module) if model is not None else None
+    if model is None:
+        return None
+    from .labels import find_model_labels  # which brings torch
+
+    names = find_model_labels(model, module)
     return ClassNames(tuple(names), from_recipe=False) if names else None
 
 
