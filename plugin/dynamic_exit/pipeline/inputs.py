@@ -26,13 +26,7 @@ from .risk import risk_of
 
 
 class _EarlyBackbone:
-    """Loads the backbone while images are read, as it decides on their form.
-
-    Args:
-        recipe: The recipe.
-        model: As for `load_run_inputs`.
-        note: Receives notes on the model.
-        before_decoding: As for `load_run_inputs`.
+    """Loads the backbone while images are read, as it decides on their form; arguments are as for `load_run_inputs`.
 
     Attributes:
         classifier: The backbone; None if it was not needed.
