@@ -21,6 +21,7 @@ FLOORS = (
     "graph",
     "cost",
     "guarantee",
+    "drift",
     "monitoring",
     "search",
     "tuning",

@@ -12,7 +12,7 @@ import argparse
 import logging
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -85,6 +85,18 @@ class RecordedModel:
         )
 
 
+class WatchedRows(MonitoredModel):
+    """Answers rows of samples, and shows the images of a kind to the monitor."""
+
+    def __init__(self, *args: Any, streams: Streams):
+        super().__init__(*args)
+        self.streams, self.kind = streams, "as before"
+
+    def inputs_of(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the images of rows."""
+        return self.streams.inputs_of(self.kind, rows)
+
+
 class Outcome(NamedTuple):
     """The end of a stream.
 
@@ -110,8 +122,8 @@ class Outcome(NamedTuple):
 class Runs:
     """Runs streams of shifted samples."""
 
-    def __init__(self, work: Path, images: int, fuse: str):
-        self.streams = streams = Streams(work, images, fuse)
+    def __init__(self, work: Path, images: int, fuse: str, inputs: bool):
+        self.streams = streams = Streams(work, images, fuse, inputs)
         names = [name for name, _ in streams.configuration.stages]
         self.clean = streams.clean.select(names)
         self.thresholds = streams.configuration.as_array(names)
@@ -133,7 +145,8 @@ class Runs:
 
     def stream(self, name: str, answers: int, share: float, random: np.random.Generator) -> Outcome:
         """Run one stream."""
-        drawn = self.clean.take(random.integers(len(self.clean), size=REFERENCE))
+        rows = self.streams.reference(random)
+        drawn = self.clean.take(rows)
         off = Configuration((), self.streams.configuration.fuse)
         points = [("point", self.streams.configuration), ("backbone", off)]
         reference = Reference(
@@ -141,18 +154,20 @@ class Runs:
             points=tuple(PointReference.of(point, drawn, each, CLASSES) for point, each in points),
             own_costs=tuple(self.own.tolist()),
             prefix_costs=tuple(self.prefix.tolist()),
+            inputs=self.streams.input_reference(rows),
         )
         seed = int(random.integers(1 << 30))
         monitor = Monitor(reference, seed=seed, adaptation=Adaptation())
         model = RecordedModel(self.recorded["as before"], self.thresholds)
-        watched = MonitoredModel(model, monitor, share, seed)
+        watched = WatchedRows(model, monitor, share, seed, streams=self.streams)
         promised = reference.points[0].agreeing / REFERENCE
         before, half = self.figures("as before", self.thresholds)[1], np.inf
         for kind, count in (("as before", QUIET), (name, answers)):
-            model.recorded, shares = self.kind(kind)
+            model.recorded, _ = self.kind(kind)
+            watched.kind = kind
             for done in range(0, count, LOOK):
-                for rows in random.choice(len(shares), size=(LOOK // CALL, CALL), p=shares):
-                    watched(rows)
+                for _ in range(LOOK // CALL):
+                    watched(self.streams.draw(kind, CALL, random))
                 saving = self.figures(name, self.in_use(watched))[1]
                 if kind == name and monitor.status().alarms and half == np.inf and saving >= before / 2:
                     half = done + LOOK
@@ -178,10 +193,11 @@ def main() -> None:
     parser.add_argument("--fuse", default="none")
     parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-inputs", dest="inputs", action="store_false", help="watch no statistics of images")
     options = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable()
-    runs = Runs(options.work, options.images, options.fuse)
+    runs = Runs(options.work, options.images, options.fuse, options.inputs)
     agreed, saved = runs.figures("as before", runs.thresholds)
     print(f"before: {agreed:.2%} of answers are the backbone's, {saved:.1%} of its cost is saved; stages {STAGES}")
     for name in options.kinds or runs.streams.kinds:

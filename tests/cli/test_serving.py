@@ -73,6 +73,7 @@ def test_what_the_runtime_refuses_is_told_in_its_words(ran, command, tmp_path):
         (("--ray", "--monitor"), "--monitor watches the answers of one process; leave it out with --ray"),
         (("--adapt",), "--adapt is of the monitor; give --monitor too"),
         (("--monitor-state", "x"), "--monitor-state is of the monitor; give --monitor too"),
+        (("--no-watch-inputs",), "--no-watch-inputs is of the monitor; give --monitor too"),
         (("--monitor", "--agreement", "0.9"), "--agreement is what re-tuned thresholds must keep; give --adapt too"),
         (("--monitor", "--adapt", "--p99", "1s"), "--p99 and --adapt would both choose what answers; leave one of"),
         (("--monitor", "--adapt", "--agreement", "98"), "the agreement must be a share between 0 and 1, such as 0.98"),

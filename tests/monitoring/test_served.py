@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import tiny
+import torch
 
 from dynamic_exit import DynamicExitModelForImageClassification, load_runner
 from dynamic_exit.errors import MonitorError
@@ -53,6 +54,50 @@ def test_the_reference_of_a_run_is_of_its_test_samples(ran):
         assert {name: shares[name] for name in point.exit_rates} == pytest.approx(point.exit_rates)
         assert found.correct / found.labelled == pytest.approx(point.accuracy)
     assert reference.point("backbone").exits[-1] == reference.point("backbone").samples
+
+
+def test_a_run_writes_statistics_of_the_inputs_of_its_test_samples(ran_float):
+    reference = Reference.read(ran_float.folder / "reference.json")
+    (known,) = reference.inputs
+    assert (known.name,) == load_runner(ran_float.folder).input_names and known.kind == "signal"
+    assert {sum(each.counts) for each in known.statistics} == {reference.points[0].samples}
+
+
+@pytest.mark.parametrize("named", ["by place", "by name", "pixel_values"])
+def test_inputs_of_calls_are_watched_however_they_are_given(ran_float, samples, named):
+    model = DynamicExitModelForImageClassification.from_pretrained(ran_float.folder)
+    monitor = Monitor.read(ran_float.folder)
+    watched = MonitoredModel(model, monitor, check_share=0)
+    for start in range(0, 2560, 64):
+        batch = torch.from_numpy(np.flip(samples[start : start + 64], axis=-1) ** 2 * np.float32(0.1))
+        if named == "by place":
+            watched(batch)
+        else:
+            watched(**{watched.input_names[0] if named == "by name" else named: batch})
+    alarms = [each for each in monitor.status().alarms if each.kind == "inputs"]
+    assert len(alarms) == 1 and f"of input '{watched.input_names[0]}' is" in alarms[0].message
+
+
+def test_calls_without_what_is_watched_are_answered_and_said_once(ran, samples, caplog):
+    class Renamed:
+        """Takes its input under another name, as a wrapper of a user's own may."""
+
+        input_names = ("pictures", "sizes")
+
+        def __init__(self):
+            self.model = load_runner(ran.folder)
+            self.operating_point, self.stages = self.model.operating_point, self.model.stages
+
+        def __call__(self, pictures, sizes=None):
+            return self.model(pictures)
+
+    watched = MonitoredModel(Renamed(), Monitor.read(ran.folder), check_share=0)
+    with caplog.at_level("WARNING", logger="dynamic_exit"):
+        for _ in range(3):
+            assert len(watched(samples[:200]).exit_index) == 200
+    name = watched.monitor.input_names[0]
+    assert caplog.text.count(f"inputs are not watched: '{name}' is not among what the model is called with") == 1
+    assert watched.monitor.status().requests == 600
 
 
 def test_a_monitor_of_another_model_is_refused(ran, ran_segments):

@@ -47,6 +47,20 @@ def test_a_server_adapts_shows_it_keeps_it_and_is_switched_back(ran, tmp_path, c
         ServedFolder(ran.folder, "tiny", watching=options(state, 0.9))
 
 
+def test_inputs_are_watched_unless_they_are_left_out(ran, tmp_path, caplog):
+    state = tmp_path / "monitor.json"
+    watched = ServedFolder(ran.folder, "tiny", watching=WatchOptions(check_share=0))
+    watched.run({"input": FADED[:256]})
+    assert watched.monitor.status().alarms[0].kind == "inputs"
+    alone = ServedFolder(ran.folder, "tiny", watching=WatchOptions(check_share=0, state=state, inputs=False))
+    alone.run({"input": FADED[:256]})
+    assert "inputs" not in alone.monitor.status().evidence and alone.monitor.status().requests == 256
+    alone.close()
+    with caplog.at_level(logging.INFO, logger="dynamic_exit"):
+        ServedFolder(ran.folder, "tiny", watching=WatchOptions(state=state))
+    assert "statistics of inputs are not watched: the state was begun without them" in caplog.text
+
+
 def test_a_state_that_cannot_be_written_is_told_first_and_never_costs_an_answer(ran, tmp_path, caplog):
     with pytest.raises(ServingError, match="the state '.*none/monitor.json' cannot be written"):
         ServedFolder(ran.folder, "tiny", watching=options(tmp_path / "none" / "monitor.json"))

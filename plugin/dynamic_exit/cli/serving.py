@@ -126,6 +126,9 @@ class Watching:
     monitor_state: Annotated[
         Path | None, typer.Option(help="JSON that the monitor goes on from if it exists, and keeps")
     ] = None
+    no_watch_inputs: Annotated[
+        bool, typer.Option("--no-watch-inputs", help="with --monitor: watch answers alone, and not how inputs are")
+    ] = False
 
     def options(self) -> "WatchOptions | None":
         """Return how answers are watched; None if they are not.
@@ -139,13 +142,15 @@ class Watching:
             "--check-share": self.check_share is not None,
             "--adapt": self.adapt,
             "--monitor-state": self.monitor_state is not None,
+            "--no-watch-inputs": self.no_watch_inputs,
         }
         if not self.monitor and any(given.values()):
             raise ServingError(f"{next(name for name in given if given[name])} is of the monitor; give --monitor too")
         if self.agreement is not None and not self.adapt:
             raise ServingError("--agreement is what re-tuned thresholds must keep; give --adapt too")
         share = WatchOptions.check_share if self.check_share is None else self.check_share
-        return WatchOptions(share, self.adapt, self.agreement, self.monitor_state) if self.monitor else None
+        inputs = not self.no_watch_inputs
+        return WatchOptions(share, self.adapt, self.agreement, self.monitor_state, inputs) if self.monitor else None
 
 
 def serve(

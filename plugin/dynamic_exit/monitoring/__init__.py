@@ -2,10 +2,11 @@
 
 from .adaptation import ADAPTED, Adaptation
 from .blocks import SwitchableModel
-from .monitor import SHARES, Monitor
+from .monitor import Monitor
 from .reference import REFERENCE_FILE, PointReference, Reference
 from .served import MonitoredModel, ServedModel
 from .status import AdaptationStatus, Alarm, Change, MonitorStatus
+from .watches import SHARES
 
 __all__ = [
     "ADAPTED",

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from ..chain.thresholds import ALWAYS_EXIT, NEVER_EXIT, STAGE_OFF
+from ..drift.conformal import Martingale
 from ..errors import MonitorError
 from .certifying import Choice
-from .conformal import Martingale
 from .retuning import StageAnswers, candidate_path
 from .status import AdaptationStatus, Change
 

@@ -83,6 +83,22 @@ def explain(reference: Reference, kind: str, totals: dict[str, np.ndarray], requ
     return Alarm(kind, request, answers, time.time(), before, after, message)
 
 
+def explain_inputs(name: str, statistic: str, answers: int, before: float, after: float, request: int) -> Alarm:
+    """Say what has moved of inputs.
+
+    Args:
+        name: Of the input.
+        statistic: Of the statistic that has moved most.
+        answers: About how many answers came since the change.
+        before: Mean of the statistic among the test samples.
+        after: The same since the change.
+        request: Number of answers so far.
+    """
+    what = f"the {statistic.replace('_', ' ')} of input '{name}' is {after:.4g}, {before:.4g} on test samples"
+    message = f"live traffic has moved, over about the last {answers} answers: {what}"
+    return Alarm("inputs", request, answers, time.time(), before, after, message)
+
+
 def _largest_move(found: np.ndarray, expected: tuple[int, ...]) -> tuple[int, float, float]:
     """Return where shares differ most, and what they are expected to be and are there."""
     rates, before = found / found.sum(), np.array(expected) / sum(expected)

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -14,20 +14,12 @@ from ..errors import MonitorError, OperatingPointError, first_line
 from ..points.operating_point import BACKBONE
 from .adaptation import Adaptation
 from .blocks import Block, SwitchableModel
-from .conformal import Bets
-from .explain import answer_totals, explain, reference_counts
 from .reference import REFERENCE_FILE, Reference
 from .state import read_options, read_state, write_state
 from .status import Alarm, MonitorStatus
-from .watch import Watch
+from .watches import BLOCK, SHARES, Watches
 
 logger = logging.getLogger(__name__)
-
-#: What is watched, with the share of the level that it may spend.
-SHARES = {"exits": 0.4, "classes": 0.2, "agreement": 0.2, "accuracy": 0.2}
-_BETS: dict[str, Bets] = {"exits": "shape", "classes": "mix", "agreement": "increase", "accuracy": "increase"}
-# answers that are looked at together: a block costs about as much as one sample of a small model
-_BLOCK = 128
 
 
 class Monitor:
@@ -46,10 +38,11 @@ class Monitor:
         seed: Breaks ties between answers.
         adaptation: Re-tunes thresholds after an alarm; until they are certified, and wherever none are, an attached
             model falls back to the backbone, and it does not go back by itself. It is of this monitor alone.
+        inputs: Whether statistics of inputs are watched too; None: if the reference holds them.
 
     Raises:
         MonitorError: The level is none, the fallback is unknown, or is not the backbone where thresholds are re-tuned,
-            or `recovery` is not positive.
+            `recovery` is not positive, or the reference does not hold the statistics of inputs that are to be watched.
     """
 
     def __init__(
@@ -62,6 +55,7 @@ class Monitor:
         on_alarm: Callable[[Alarm], None] | None = None,
         seed: int = 0,
         adaptation: Adaptation | None = None,
+        inputs: bool | None = None,
     ):
         if not 0 < level < 1:
             raise MonitorError(f"the level must be between 0 and 1, such as 0.01; got {level}")
@@ -72,6 +66,11 @@ class Monitor:
         if fallback is not None and reference.point(fallback) is None:
             known = ", ".join(point.name for point in reference.points)
             raise MonitorError(f"there is no operating point '{fallback}' to fall back to; there are {known}")
+        if inputs and not reference.inputs:
+            raise MonitorError(
+                "the reference holds no statistics of inputs, which are to be watched; run the recipe anew, or leave "
+                "out inputs=True"
+            )
         self.reference, self.level, self.fallback, self.recovery = reference, level, fallback, recovery
         self._on_alarm, self._seed, self.adaptation = on_alarm, seed, adaptation
         self._lock = threading.RLock()
@@ -79,15 +78,12 @@ class Monitor:
         self._requests = self._invalid = self._quiet = self._starts = 0
         self._alarms: list[Alarm] = []
         self._untold: deque[Alarm] = deque()
-        self._moved = False
+        self._moved, self._kinds_on = False, set[str]()
         self._origin: str | None = None
         self._arrived: list[tuple[str, np.ndarray, np.ndarray, np.ndarray | None]] = []
         self._arrived_count = 0
-        self._waiting: dict[str, list[Block]] = {kind: [] for kind in SHARES}
-        self._watches = {
-            kind: Watch(reference_counts(reference, kind), _BETS[kind], share * level / 2, seed + number)
-            for number, (kind, share) in enumerate(SHARES.items())
-        }
+        watched = bool(reference.inputs) if inputs is None else inputs
+        self._watches = Watches(reference, level / 2, seed, watched, self._fire)
         self._observed = dict.fromkeys(SHARES, 0)
         self._model: SwitchableModel | None = None
 
@@ -106,7 +102,7 @@ class Monitor:
 
     @classmethod
     def resume(cls, folder: str | Path, state: str | Path, **options: Any) -> Self:
-        """Return a monitor that goes on from a state that `save` wrote, with the level, seed and fallback of then.
+        """Return a monitor that goes on from a state that `save` wrote, with the options of then.
 
         Args:
             folder: A folder that ``dynamic-exit run`` wrote.
@@ -120,8 +116,23 @@ class Monitor:
         monitor.load(state)
         return monitor
 
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The inputs that are watched; none where they are not."""
+        return () if self._watches.inputs is None else self._watches.inputs.names
+
+    @property
+    def input_due(self) -> bool:
+        """Whether inputs of the next answers are looked at: about one in eight, so that it costs next to nothing."""
+        return self._watches.inputs is not None and self._watches.inputs.due
+
     def observe(
-        self, point: str, exit_index: np.ndarray, confidence: np.ndarray, classes: np.ndarray | None = None
+        self,
+        point: str,
+        exit_index: np.ndarray,
+        confidence: np.ndarray,
+        classes: np.ndarray | None = None,
+        inputs: Mapping[str, Any] | None = None,
     ) -> None:
         """Take answers of the model.
 
@@ -130,10 +141,12 @@ class Monitor:
             exit_index: int64 (n,).
             confidence: float32 (n,).
             classes: int64 (n,): the classes that were answered; None leaves out how often each is.
+            inputs: Arrays or tensors (n, ...) by the model's names, as the model took them: all of `input_names`, and
+                the attention mask if there is one; others are left out. None leaves out how inputs are.
 
         Raises:
-            MonitorError: The arrays differ in length; or, once there are enough answers to look at, a stage or class of
-                theirs does not exist.
+            MonitorError: The arrays differ in length, or inputs are not like those of the test samples; or, once there
+                are enough answers to look at, a stage or class of theirs does not exist.
         """
         exits, sure = np.asarray(exit_index), np.asarray(confidence)
         answered = None if classes is None else np.asarray(classes)
@@ -142,12 +155,13 @@ class Monitor:
             raise MonitorError(f"got exits, confidences and classes of shapes {shapes}; give one of each for a sample")
         with self._lock:
             self._requests += len(exits)
+            self._watches.take_inputs(inputs, len(exits))
             if point in self._points and len(exits):
                 if self._arrived and self._arrived[-1][0] != point:
                     self._absorb()
                 self._arrived.append((point, exits, sure, answered))
                 self._arrived_count += len(exits)
-                if self._arrived_count >= _BLOCK:
+                if self._arrived_count >= BLOCK:
                     self._absorb()
         self._tell()
 
@@ -164,12 +178,12 @@ class Monitor:
             if len(found) and not 0 <= found.min() <= found.max() < count:
                 odd = found.min() if found.min() < 0 else found.max()
                 raise MonitorError(f"got {what} {odd}, and the model has {count}; observe the answers of its own model")
-        finite, alarms = np.isfinite(sure), len(self._alarms)
+        finite, starts = np.isfinite(sure), self._starts
         self._invalid += int((~finite).sum())
         block = Block(known.name, known.part(exits, sure), exits.astype(np.int64), np.where(finite, sure, 0))
-        self._take("exits", block, _BLOCK)
-        self._take("classes", Block(known.name, classes), _BLOCK)
-        if alarms == len(self._alarms) and (self._origin is None or known.name == self.fallback):
+        self._watches.take("exits", block)
+        self._watches.take("classes", Block(known.name, classes))
+        if starts == self._starts and (self._origin is None or known.name == self.fallback):
             self._settle(len(exits))
 
     def observe_agreement(self, point: str, answers: np.ndarray, backbone_answers: np.ndarray) -> None:
@@ -197,8 +211,8 @@ class Monitor:
             raise MonitorError(f"got answers of shape {list(bad.shape)}; give one class for each sample")
         with self._lock:
             self._observed[kind] += len(bad)
-            if point in self._watches[kind].references and len(bad):
-                self._take(kind, Block(point, bad.astype(np.int64)), _BLOCK // 8)
+            if self._watches.knows(kind, point):
+                self._watches.take(kind, Block(point, bad.astype(np.int64)))
         self._tell()
 
     def attach(self, model: SwitchableModel) -> None:
@@ -214,44 +228,23 @@ class Monitor:
         elif self._origin is not None and self._model is not None:
             self._switch(self.fallback)
 
-    def _take(self, kind: str, block: Block, size: int) -> None:
-        """Let answers wait until they fill a block of one operating point, then look at them."""
-        waiting = self._waiting[kind]
-        if not len(block.values):
-            return
-        if waiting and waiting[-1].point != block.point:
-            self._look(kind)
-        waiting.append(block)
-        while sum(len(each.values) for each in waiting) >= size:
-            self._look(kind, size)
-
-    def _look(self, kind: str, size: int | None = None) -> None:
-        """Bet on the answers that have waited longest; on all of them if no size is given."""
-        waiting = self._waiting[kind]
-        if not waiting:
-            return
-        arrays = zip(*(each[1:] for each in waiting), strict=True)
-        point, joined = waiting[0].point, [each[0] if len(each) == 1 else np.concatenate(each) for each in arrays]
-        block, size = Block(point, *joined), size or len(joined[0])
-        waiting[:] = [block.part(slice(size, None))] if len(block.values) > size else []
-        watch, block = self._watches[kind], block.part(slice(size))
-        totals = answer_totals(self._points[point], kind, block.values, block.exits, block.sure)
-        watch.observe(point, block.values, totals)
-        if watch.fires:
-            self._fire(kind)
-
     def _fire(self, kind: str) -> None:
-        alarm = explain(self.reference, kind, self._watches[kind].since_change(), self._requests)
-        self._alarms.append(alarm)
+        alarm = self._watches.explain(kind, self._requests)
         self._moved, self._quiet = True, 0
         self._restart()
-        logger.warning(alarm.message)
+        if kind not in self._kinds_on:  # else it goes on, and is on already
+            self._kinds_on.add(kind)
+            self._raise(alarm)
         model = self._model
         if self.fallback is not None and model is not None and self._origin is None:
             self._origin = origin = str(model.operating_point.name)
             if self.adaptation is not None:
                 self._adapt(self.adaptation, origin, model.thresholds)
             self._switch(self.fallback)
+
+    def _raise(self, alarm: Alarm) -> None:
+        self._alarms.append(alarm)
+        logger.warning(alarm.message)
         if self._on_alarm is not None:
             self._untold.append(alarm)
 
@@ -266,7 +259,8 @@ class Monitor:
         """End an alarm for which the model is at the fallback, as it was switched to another point by hand."""
         with self._lock:
             if self._origin is not None:
-                self._origin, self._moved = None, False
+                self._origin = None
+                self._end_alarm()
                 if self.adaptation is not None:
                     self.adaptation.end("the model was switched by hand")
                 self._restart()
@@ -296,19 +290,20 @@ class Monitor:
         if self.adaptation is not None and self.adaptation.on:
             return
         if self._moved and self._quiet >= self.recovery:
-            self._moved = False
+            self._end_alarm()
             if self._origin is not None:
                 self._switch(self._origin)
                 self._origin = None
                 self._restart()
 
+    def _end_alarm(self) -> None:
+        self._moved = False
+        self._kinds_on.clear()
+
     def _restart(self) -> None:
         """Begin anew; what is spent on all starts together stays within the level."""
         self._starts += 1
-        part = 1 / ((self._starts + 1) * (self._starts + 2))
-        for kind, watch in self._watches.items():
-            watch.restart(self.level * SHARES[kind] * part)
-            self._waiting[kind].clear()
+        self._watches.restart(self.level / ((self._starts + 1) * (self._starts + 2)))
 
     @property
     def events(self) -> int:
@@ -319,17 +314,13 @@ class Monitor:
         """Return what is known so far; the evidence is of whole blocks of answers."""
         with self._lock:
             self._absorb()
-            totals = [total for _, total in self._watches["exits"].recent]
-            exits = np.sum(totals, axis=0)[:-1] if totals else np.zeros(len(self.reference.stages))
+            exits = self._watches.exits
             status = MonitorStatus(
                 requests=self._requests,
                 invalid=self._invalid,
                 checked=self._observed["agreement"],
                 labelled=self._observed["accuracy"],
-                evidence={
-                    kind: max(0.0, watch.martingale.log_value / -np.log(watch.level))
-                    for kind, watch in self._watches.items()
-                },
+                evidence=self._watches.evidence,
                 exit_rates=dict(zip(self.reference.stages, (exits / max(exits.sum(), 1)).tolist(), strict=True)),
                 moved=self._moved,
                 alarms=tuple(self._alarms),
@@ -348,11 +339,11 @@ class Monitor:
                 "fallback": self.fallback,
                 "numbers": [self._requests, self._invalid, self._quiet, self._starts],
                 "moved": self._moved,
+                "kinds_on": sorted(self._kinds_on),
                 "origin": self._origin,
                 "observed": self._observed,
                 "alarms": [asdict(alarm) for alarm in self._alarms],
-                "watches": {kind: watch.to_dict() for kind, watch in self._watches.items()},
-                "waiting": {kind: [each.to_list() for each in blocks] for kind, blocks in self._waiting.items()},
+                **self._watches.to_dict(),
                 "adaptation": None if self.adaptation is None else self.adaptation.to_dict(),
             }
         self._tell()
@@ -381,15 +372,14 @@ class Monitor:
         return [self.reference.fingerprint, self.level, self._seed]
 
     def _restore(self, state: dict[str, Any]) -> None:
-        waiting = {kind: [Block.from_list(each) for each in state["waiting"][kind]] for kind in SHARES}
         alarms = [Alarm(**alarm) for alarm in state["alarms"]]
         requests, invalid, quiet, starts = map(int, state["numbers"])
         observed = {kind: int(state["observed"][kind]) for kind in SHARES}
-        for kind, watch in self._watches.items():
-            watch.restore(state["watches"][kind])
+        kinds_on = {str(kind) for kind in state.get("kinds_on", ())}
+        self._watches.restore(state)
         if self.adaptation is not None and state.get("adaptation") is not None:
             self.adaptation.restore(state["adaptation"])
         self._requests, self._invalid, self._quiet, self._starts = requests, invalid, quiet, starts
         self._moved, self._origin = bool(state["moved"]), state["origin"]
-        self._waiting, self._alarms, self._observed = waiting, alarms, observed
+        self._alarms, self._observed, self._kinds_on = alarms, observed, kinds_on
         self._stay_at_fallback()

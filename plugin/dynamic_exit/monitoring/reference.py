@@ -12,6 +12,8 @@ from ..chain.evidence import Evidence
 from ..chain.thresholds import Configuration
 from ..core.atomic_write import atomic_write
 from ..core.hashing import digest
+from ..drift.input_reference import InputReference
+from ..drift.parts import check_parts, count_parts, find_parts
 from ..errors import MonitorError, first_line
 from ..points.operating_point import BACKBONE, OperatingPoints
 from ..records import Records
@@ -20,8 +22,6 @@ from ..trust.json_file import read_json
 #: The file in the folder of a model.
 REFERENCE_FILE = "reference.json"
 TYPE, VERSION = "dynamic_exit.reference", 1
-# parts of about equal size into which the samples of a point are counted
-_PARTS = 64
 
 
 class PointReference(BaseModel):
@@ -58,11 +58,10 @@ class PointReference(BaseModel):
 
     @model_validator(mode="after")
     def _check_counts(self) -> Self:
-        ascending = all(a < b for a, b in zip(self.edges, self.edges[1:], strict=False))
-        samples = {sum(self.counts), sum(self.exits), sum(self.classes)}
-        if len(self.counts) != len(self.edges) + 1 or not ascending or len(samples) > 1:
+        check_parts(self.edges, self.counts)
+        if len({sum(self.counts), sum(self.exits), sum(self.classes)}) > 1:
             raise ValueError("edges and counts of samples do not fit each other")
-        if min(self.counts) < 0 or not 0 < sum(self.counts) >= self.labelled >= self.worse + self.better:
+        if not sum(self.counts) >= self.labelled >= self.worse + self.better:
             raise ValueError("counts of samples are no counts")
         return self
 
@@ -78,7 +77,7 @@ class PointReference(BaseModel):
             exit_index: int64 (n,).
             confidence: float32 (n,).
         """
-        return np.searchsorted(self.edges, scores(exit_index, confidence), side="right")
+        return find_parts(self.edges, scores(exit_index, confidence))
 
     @classmethod
     def of(cls, name: str, records: Records, configuration: Configuration, classes: int) -> Self:
@@ -91,16 +90,15 @@ class PointReference(BaseModel):
             classes: Number of classes.
         """
         found = evaluate(records, configuration)
-        score = scores(found.exit_index, found.confidence)
-        edges = np.unique(np.quantile(score, np.linspace(0, 1, _PARTS + 1)[1:-1], method="lower"))
+        edges, counts = count_parts(scores(found.exit_index, found.confidence))
         backbone, known = records.topk_classes[-1, :, 0], np.asarray(records.labels) >= 0
         labels = np.asarray(records.labels)[known]
         right, of_backbone = found.prediction[known] == labels, backbone[known] == labels
         return cls(
             name=name,
             exits=tuple(np.bincount(found.exit_index, minlength=len(records.stages)).tolist()),
-            edges=tuple(edges.tolist()),
-            counts=tuple(np.bincount(np.searchsorted(edges, score, side="right"), minlength=len(edges) + 1).tolist()),
+            edges=edges,
+            counts=counts,
             confidence=float(found.confidence.mean(dtype=np.float64)),
             classes=tuple(np.bincount(found.prediction, minlength=classes).tolist()),
             agreeing=int((found.prediction == backbone).sum()),
@@ -119,6 +117,7 @@ class Reference(BaseModel):
         points: The operating points, and the backbone alone.
         own_costs: Of the stages themselves, over the backbone's; empty in files of earlier versions.
         prefix_costs: Of the backbone up to each stage, over that of the whole backbone; empty likewise.
+        inputs: Statistics of inputs; empty in files of earlier versions, and where only records are known.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -127,6 +126,7 @@ class Reference(BaseModel):
     points: tuple[PointReference, ...]
     own_costs: tuple[Annotated[float, Field(ge=0)], ...] = ()
     prefix_costs: tuple[Annotated[float, Field(ge=0)], ...] = ()
+    inputs: tuple[InputReference, ...] = ()
 
     @model_validator(mode="after")
     def _check_points(self) -> Self:
@@ -139,6 +139,8 @@ class Reference(BaseModel):
             raise ValueError("points must count samples by the same classes")
         if not len(self.own_costs) == len(self.prefix_costs) in (0, len(self.stages)):
             raise ValueError("there must be costs of all stages, or of none")
+        if len({each.name for each in self.inputs}) < len(self.inputs):
+            raise ValueError("inputs must have different names")
         return self
 
     @property
@@ -156,13 +158,16 @@ class Reference(BaseModel):
         return next((point for point in self.points if point.name == name), None)
 
     @classmethod
-    def of(cls, records: Records, points: OperatingPoints, classes: int) -> Self:
+    def of(
+        cls, records: Records, points: OperatingPoints, classes: int, inputs: tuple[InputReference, ...] = ()
+    ) -> Self:
         """Count the test samples at each operating point.
 
         Args:
             records: Of the test samples.
             points: The operating points; stages that none of them uses are left out.
             classes: Number of classes.
+            inputs: Statistics of their inputs; without them inputs are not watched.
         """
         used = {stage.stage for point in points.points for stage in point.stages}
         kept = records.select([stage for stage in records.stages[:-1] if stage in used])
@@ -175,6 +180,7 @@ class Reference(BaseModel):
             points=tuple(found),
             own_costs=tuple((table.own_cost / table.baseline_cost).tolist()),
             prefix_costs=tuple((table.prefix_cost / table.baseline_cost).tolist()),
+            inputs=inputs,
         )
 
     def write(self, path: str | Path) -> None:

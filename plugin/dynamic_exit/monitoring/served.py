@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..chain.thresholds import ALWAYS_EXIT
+from ..drift.input_statistics import MASK
 from ..errors import MonitorError
 from .adaptation import ADAPTED, Adaptation
 from .blocks import SwitchableModel
@@ -49,7 +50,7 @@ class MonitoredModel:
                 f"{', '.join(stages)}; read the reference of its own folder"
             )
         self.model, self.monitor, self.check_share = model, monitor, check_share
-        self._random = np.random.default_rng(seed)
+        self._random, self._missing = np.random.default_rng(seed), False
         monitor.attach(model)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -94,7 +95,8 @@ class MonitoredModel:
             **kwargs: The same, by name.
         """
         classes = np.asarray(answers.logits).argmax(axis=1)
-        self.monitor.observe(point, np.asarray(answers.exit_index), np.asarray(answers.confidence), classes)
+        inputs = self.inputs_of(*args, **kwargs) if self.monitor.input_due else None
+        self.monitor.observe(point, np.asarray(answers.exit_index), np.asarray(answers.confidence), classes, inputs)
         if self.check_share and self._random.random() < self.check_share:
             never = np.full(len(self.model.thresholds), np.inf, dtype=np.float32)
             backbone = self.model(*args, **kwargs, thresholds=never)
@@ -102,6 +104,25 @@ class MonitoredModel:
             self.monitor.observe_agreement(point, classes, wanted)
             if self.monitor.adaptation is not None:
                 self._ask_stages(self.monitor.adaptation, wanted, *args, **kwargs)
+
+    def inputs_of(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
+        """Return what was answered by the names of the model's inputs; None if what is watched is not among it.
+
+        Args:
+            *args: What was answered, as the model takes it.
+            **kwargs: The same, by name.
+        """
+        names = getattr(self.model, "input_names", self.monitor.input_names)
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        if len(names) == 1 and names[0] not in given:  # as models of images also take `pixel_values`
+            given = dict.fromkeys(names, next((each for each in given.values() if hasattr(each, "shape")), None))
+        known = {name: given[name] for name in (*self.monitor.input_names, MASK) if given.get(name) is not None}
+        missing = [name for name in self.monitor.input_names if name not in known]
+        if missing and not self._missing:
+            logger.warning(f"inputs are not watched: '{missing[0]}' is not among what the model is called with")
+            self._missing = True
+        found = {name: value if hasattr(value, "dtype") else np.asarray(value) for name, value in known.items()}
+        return None if missing else found
 
     def _ask_stages(self, adaptation: Adaptation, backbone: np.ndarray, *args: Any, **kwargs: Any) -> None:
         """Show the adaptation what each stage in use would answer, and the end of their chain."""

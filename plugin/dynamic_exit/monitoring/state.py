@@ -43,6 +43,8 @@ def read_options(path: str | Path) -> dict[str, Any]:
     try:
         _, level, seed = state["model"]
         options: dict[str, Any] = {"level": float(level), "seed": int(seed), "fallback": state.get("fallback")}
+        if state.get("inputs") is None:
+            options["inputs"] = False
         if state.get("adaptation") is not None:
             agreement, probability, samples = state["adaptation"]["options"]
             options["adaptation"] = Adaptation(agreement, probability=probability, samples=samples)

@@ -8,6 +8,7 @@ MEANINGS = {
     "classes": "which classes are answered",
     "agreement": "how often answers are the backbone's",
     "accuracy": "how often answers are right",
+    "inputs": "how inputs are, whatever is answered",
 }
 
 
@@ -20,7 +21,7 @@ class Alarm:
         request: Number of answers that had been observed when it was noticed.
         answers: About how many of them came after the change, of those that are still remembered.
         time: Seconds since the epoch when it was noticed, by the machine's clock.
-        before: The share, or mean confidence, among the test samples.
+        before: The share, or the mean statistic of inputs, among the test samples.
         after: The same since the change.
         message: What moved, by how much and since when, in one sentence.
     """

@@ -49,9 +49,11 @@ class WatchOptions:
         adapt: Whether thresholds are re-tuned where traffic has moved; the backbone answers until they are.
         agreement: The share of answers that must be the backbone's then, in (0, 1); None: as on test samples.
         state: JSON that a monitor goes on from if it exists, and that is kept; None: it begins anew at each start.
+        inputs: Whether statistics of inputs are watched too, where the folder holds those of its test samples.
     """
 
     check_share: float = 0.01
     adapt: bool = False
     agreement: float | None = None
     state: Path | None = None
+    inputs: bool = True

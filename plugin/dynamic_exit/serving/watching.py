@@ -3,6 +3,7 @@
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 from ..artifact.standalone import DynamicExitRunner
 from ..core.atomic_write import check_writable
@@ -32,7 +33,9 @@ class WatchedRunner(MonitoredModel):
 
     def __init__(self, runner: DynamicExitRunner, folder: Path, options: WatchOptions):
         adaptation = Adaptation(options.agreement) if options.adapt else None
-        wanted = {"adaptation": adaptation, "fallback": BACKBONE if options.adapt else None}
+        wanted: dict[str, Any] = {"adaptation": adaptation, "fallback": BACKBONE if options.adapt else None}
+        if not options.inputs:
+            wanted["inputs"] = False
         self._path = options.state
         if self._path is None:
             monitor = Monitor.read(folder, **wanted)
@@ -43,6 +46,9 @@ class WatchedRunner(MonitoredModel):
                 raise ServingError(f"the state '{self._path}' cannot be written: {first_line(error)}") from error
             known = self._path.exists()
             monitor = Monitor.resume(folder, self._path, **wanted) if known else Monitor.read(folder, **wanted)
+        if options.inputs and not monitor.input_names:
+            began = "the state was begun without them" if monitor.reference.inputs else "the folder has none"
+            logger.info(f"statistics of inputs are not watched: {began}")
         super().__init__(runner, monitor, options.check_share)
         self._kept, self._kept_at = monitor.events, time.monotonic()
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dynamic_exit.monitoring.conformal import ConformalRanks, Martingale, log_bets
+from dynamic_exit.drift.conformal import ConformalRanks, Martingale, log_bets
 
 KINDS = ("shape", "increase", "mix")
 

@@ -13,7 +13,7 @@ what is set aside never runs out. This is the Shiryaev-Roberts statistic with a 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -73,13 +73,25 @@ class ConformalRanks:
             values: int64 (n,) in 0..K-1.
             random: Breaks ties.
         """
-        earlier = np.tri(len(values), k=-1, dtype=bool)  # of two samples of the block, the one that came before
-        same = self.counts[values] + np.count_nonzero((values == values[:, None]) & earlier, axis=1)
-        not_harder = np.cumsum(self.counts)[values]
-        harder = self.counts.sum() - not_harder + np.count_nonzero((values > values[:, None]) & earlier, axis=1)
-        total = self.counts.sum() + np.arange(len(values))
+        count, not_harder = len(values), np.cumsum(self.counts)
+        small = values.astype(np.int32)
+        same = self.counts[values] + _count_earlier(small == small[:, None])
+        harder = not_harder[-1] - not_harder[values] + _count_earlier(small > small[:, None])
+        total = not_harder[-1] + np.arange(count)
         self.counts += np.bincount(values, minlength=len(self.counts))
-        return (harder + random.random(len(values)) * (same + 1)) / (total + 1)
+        return (harder + random.random(count) * (same + 1)) / (total + 1)
+
+
+def _count_earlier(of_pairs: np.ndarray) -> np.ndarray:
+    """Return for each sample of a block how many before it are such, float32 (n,), of bool (n, n)."""
+    count = len(of_pairs)
+    return (of_pairs & _before(count)).astype(np.float32) @ np.ones(count, np.float32)
+
+
+@lru_cache(maxsize=16)
+def _before(count: int) -> np.ndarray:
+    """Return which sample of a block came before which, bool (n, n)."""
+    return np.tri(count, k=-1, dtype=bool)
 
 
 @dataclass
