@@ -15,6 +15,7 @@ from ..core import distributed
 from ..core.atomic_write import sync_tree
 from ..core.logging import logging_to
 from ..data.run_inputs import RunInputs
+from ..drift.input_reference import read_inputs
 from ..errors import OutputError
 from ..monitoring.reference import REFERENCE_FILE, Reference
 from ..points.operating_point import OperatingPoints
@@ -126,9 +127,18 @@ class Workspace:
         """Write the operating points."""
         points.write(self.partial / POINTS_FILE)
 
-    def save_reference(self, reference: Reference) -> None:
-        """Write what live traffic is compared with."""
-        reference.write(self.partial / REFERENCE_FILE)
+    def save_reference(self, test: Records, points: OperatingPoints, run_inputs: RunInputs, manifest: Manifest) -> None:
+        """Write what live traffic is compared with.
+
+        Args:
+            test: Records of the test samples.
+            points: The operating points.
+            run_inputs: The samples.
+            manifest: Of the model, which names the inputs.
+        """
+        names = [spec["name"] for spec in manifest.inputs]
+        inputs = read_inputs(*(run_inputs.splits[split].feeds(names) for split in ("test", "calibration")))
+        Reference.of(test, points, run_inputs.classes, inputs).write(self.partial / REFERENCE_FILE)
 
     def save(self, records: Records) -> None:
         """Write the records early, so that a later failure does not lose them."""

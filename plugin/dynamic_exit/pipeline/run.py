@@ -20,9 +20,7 @@ from ..core.logging import Step, log_step, silenced
 from ..core.process_state import preserve_process_state
 from ..data.run_inputs import RunInputs
 from ..data.split import Split
-from ..drift.input_reference import read_inputs
 from ..errors import DynamicExitError, RecipeError
-from ..monitoring.reference import Reference
 from ..output.workspace import Workspace
 from ..points.operating_point import OperatingPoints
 from ..recipe.recipe import Recipe
@@ -227,7 +225,7 @@ def _finish(
             model = target.assemble(stages, points, build.run_inputs)
             workspace.save_points(points)
             manifest = model.write(workspace.partial)
-            workspace.save_reference(_reference(written_chain.test, points, build.run_inputs, manifest))
+            workspace.save_reference(written_chain.test, points, build.run_inputs, manifest)
             agreements = model.verify(workspace.partial, manifest)
             step.found = "answers as its model does"
         logger.info("verified: at every operating point the file answers as its model does, on every test sample")
@@ -240,13 +238,6 @@ def _finish(
         metrics = metrics.model_copy(update={"inputs": inputs})
         card = partial(_card, build.run_inputs.recipe, points, metrics)
         return Result(workspace.finish(build.run_inputs, manifest, metrics, card), points, metrics)
-
-
-def _reference(test: Records, points: OperatingPoints, run_inputs: RunInputs, manifest: Manifest) -> Reference:
-    """Return what live traffic is compared with, its inputs by the names under which the written model takes them."""
-    names = [spec["name"] for spec in manifest.inputs]
-    inputs = read_inputs(*(run_inputs.splits[split].feeds(names) for split in ("test", "calibration")))
-    return Reference.of(test, points, run_inputs.classes, inputs)
 
 
 def _card(recipe: Recipe, points: OperatingPoints, metrics: Metrics, manifest: Manifest) -> str:
