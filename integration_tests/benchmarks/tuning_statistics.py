@@ -91,7 +91,7 @@ def _draw_set(
     goals, options = [Goal(max_accuracy_drop=drop)], SearchOptions(rule, 2, seed[0])
     (plain,) = optimize(search_records, goals, options)
     search = Search(search_records, options)
-    optimism = estimate_optimism(search_records, goals, options)
+    optimism = estimate_optimism(search, goals)
     path, expected = make_test_sequence(search, [plain], samples, goals, optimism)
     evaluations = [evaluate(others, configuration) for configuration in path]
     differences = np.stack([e.losses for e in evaluations])

@@ -9,6 +9,7 @@ from dynamic_exit.chain.thresholds import Configuration
 from dynamic_exit.errors import TuningError
 from dynamic_exit.points.goal import Goal
 from dynamic_exit.search.options import SearchOptions
+from dynamic_exit.search.solver import Search
 from dynamic_exit.tuning.optimizer import front, optimize
 
 
@@ -32,6 +33,20 @@ def test_small_cases_are_solved_as_by_brute_force(batch):
         assert cheap.cost == pytest.approx(cost[correct >= needed].min(), rel=1e-9)
         assert accurate.cost <= budget * (1 + 1e-9)
         assert round(accurate.accuracy * samples) == correct[cost <= budget * (1 + 1e-12)].max()
+
+
+@pytest.mark.parametrize("fuse", ["mean", "product"])
+def test_searches_that_share_what_they_know_of_chains_find_the_same(fuse):
+    # more chains than are all searched
+    records, options = savers(4, 600, 6), SearchOptions(fuse=fuse)
+    goals = [Goal(max_accuracy_drop=0.0), Goal(max_accuracy_drop=0.01), Goal(budget=0.4)]
+    shared, plain = Search(records, options), Search(records, options.quick())
+    for each in (goals[:1], goals, goals[::-1]):
+        found = shared.quick().run(each)
+        assert [shared.configuration(one) for one in found] == [plain.configuration(one) for one in plain.run(each)]
+        alone = Search(records, options)
+        found = shared.run(each)
+        assert [shared.configuration(one) for one in found] == [alone.configuration(one) for one in alone.run(each)]
 
 
 @pytest.mark.parametrize("fuse", ["none", "mean"])

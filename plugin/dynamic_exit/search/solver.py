@@ -5,6 +5,7 @@ and there are exits, and from a beam search where it is. Wherever they come from
 the goal itself; on a path, single stages of the best are added, dropped and swapped while that helps.
 """
 
+import copy
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,6 +71,18 @@ class Search:
         self.records, self.options, self.table = records, options, options.table_of(records)
         self.outcomes = OutcomeCache(records, options.fuse)
         self._separable = self.outcomes.separable
+
+    def quick(self) -> "Search":
+        """Return a plain search, see `SearchOptions.quick`, that shares what this one knows of chains."""
+        # what is shared must be there before the copy
+        _ = self._beam
+        plain = copy.copy(self)
+        plain.options = self.options.quick()
+        return plain
+
+    @functools.cached_property
+    def _beam(self) -> Beam:
+        return Beam(self.records, self.options)
 
     @property
     def _has_path(self) -> bool:
@@ -284,7 +297,7 @@ class Search:
         return [(*(savers[s] for s in stages), *exits) for stages in sorted(best)]
 
     def _beam_proposals(self, goals: Sequence[Goal]) -> list[list[Proposal]]:
-        best = Beam(self.records, self.options).best(goals, self.options.beam_width)
+        best = self._beam.best(goals, self.options.beam_width)
         return [[Proposal(()), *map(Proposal, chains)] for chains in best]
 
     @functools.cached_property

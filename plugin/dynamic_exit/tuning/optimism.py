@@ -25,24 +25,24 @@ _LEVELS = (-0.25, 0.75)
 _MAX_STANDARD_ERRORS = 3.0
 
 
-def estimate_optimism(records: Records, goals: Sequence[Goal], options: SearchOptions) -> list[float]:
+def estimate_optimism(search: Search, goals: Sequence[Goal]) -> list[float]:
     """Estimate by how much the accuracy drop grows from the samples searched to others, on average.
 
     Args:
-        records: The samples to search on.
+        search: The search on all samples, by their labels.
         goals: What to reach; only goals that allow a drop count.
-        options: Of the search.
 
     Returns:
         A share of 0 or more per goal: that of all goals together, as far as the folds do not tell them apart; 0 for
         budgets, and with so many samples that it does not matter.
     """
+    records, options = search.records, search.options
     samples, optimism = len(records), [0.0] * len(goals)
     places = [place for place, goal in enumerate(goals) if goal.budget is None]
     if not places or samples > _MAX_SAMPLES or samples < _MIN_SAMPLES or len(records.stages) < 2:
         return optimism
     with_drop = [goals[place] for place in places]
-    errors = _standard_errors(records, with_drop, options)
+    errors = _standard_errors(search, with_drop)
     levels = [
         [min(1.0, max(-1.0, goal.allowed_drop - step * error)) for step in _LEVELS]
         for goal, error in zip(with_drop, errors, strict=True)
@@ -91,11 +91,10 @@ def _finite_mean(values: np.ndarray, axis: int) -> np.ndarray:
     return np.where(counts > 0, np.where(finite, values, 0.0).sum(axis) / np.maximum(counts, 1), np.nan)
 
 
-def _standard_errors(records: Records, goals: Sequence[Goal], options: SearchOptions) -> list[float]:
+def _standard_errors(search: Search, goals: Sequence[Goal]) -> list[float]:
     # of the drop per goal: only samples on which one of backbone and dynamic model does better contribute
-    search = Search(records, options.quick())
-    shares = [0.0] * len(goals)
-    for place, found in enumerate(search.run(goals)):
+    records, shares = search.records, [0.0] * len(goals)
+    for place, found in enumerate(search.quick().run(goals)):
         if found is not None:
             losses = evaluate(records, search.configuration(found)).losses
             shares[place] = float((losses**2).mean())

@@ -84,7 +84,8 @@ def _search(records: Records, goals: Sequence[Goal], options: SearchOptions) -> 
     options = settle_labels(records, goals, options)
     warnings = unused_warnings(records, goals, given, options)
     search = Search(options.samples_of(records), options)
-    optimism = estimate_optimism(records, goals, options)
+    # figures stay on labels
+    optimism = estimate_optimism(Search(records, options) if options.posterior else search, goals)
     choices = _reach(search, goals, optimism)
     limits = _class_limits(search, goals)
     choices = _limited(limits, goals, choices) if limits else choices
