@@ -81,6 +81,13 @@ def test_another_recipe_is_replaced_only_if_wanted(folder, command):
     assert yaml.safe_load((folder / "mine.yaml").read_text())["export"]["directory"] == "backbone-dynamic"
 
 
+def test_a_folder_that_has_the_name_of_a_recipe_is_refused(folder, command):
+    there = {*folder.iterdir()}
+    message = "--output 'mine.yaml' is the folder that the run writes; give the recipe by --recipe"
+    assert command("init", *GIVEN, "--output", "mine.yaml") == (2, "", f"dynamic-exit: {message}\n")
+    assert {*folder.iterdir()} == there
+
+
 def test_what_the_recipe_cannot_hold_is_refused_before_it_is_written(folder, command):
     code, out, err = command("init", *GIVEN, "--quiet", "--max-accuracy-drop", "1")
     assert (code, out) == (2, "") and "which allows a loss of 100 points; did you mean 0.01?" in err

@@ -291,6 +291,11 @@ REFUSED = [
         {"data": "one/a"},
         "'one/a' holds 6 pictures that are in no folder of a class; put the pictures",
     ),
+    (
+        "a broken picture",
+        {"data": "broken"},
+        "cannot identify image file 'broken/b/x.webp'; repair or remove it",
+    ),
     ("pixels", {}, "the range of pixels that the model was trained on cannot be known; give --pixels, one of 0-255, "),
     ("a wrong answer", {"pixels": "0..1"}, "--pixels cannot be '0..1'; known are: -1-1, 0-1, 0-255, imagenet"),
     ("sizes", {"data": "sizes", "pixels": "0-1"}, "pictures of several sizes are brought cannot be known; give --size"),
@@ -320,6 +325,8 @@ def test_what_cannot_work_is_told_in_a_sentence(folder, options, message):
     pictures(folder / "few", "abc", count=1)
     pictures(folder / "sizes", "a", size=(9, 9))
     pictures(folder / "sizes", "b")
+    pictures(folder / "broken", "ab")
+    (folder / "broken" / "b" / "x.webp").write_bytes(b"nothing")
     (folder / "empty").mkdir()
     given = {"data": "p", "model": "models.py:net", **options}
     with pytest.raises(DynamicExitError) as raised:

@@ -112,11 +112,13 @@ def _write_recipe(start: StartOptions, overwrite: bool, with_schema: bool = Fals
         The file.
 
     Raises:
-        OutputError: Another recipe is there.
+        OutputError: Another recipe is there, or the folder has a recipe's name.
     """
     from ..recipe.yaml_io import parse_recipe
     from ..start import look_at, refuse_to_guess, starting_recipe
 
+    if start.output and start.output.suffix in (".yaml", ".yml"):
+        raise OutputError(f"--output '{start.output}' is the folder that the run writes; give the recipe by --recipe")
     in_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     found = look_at(start.request(), _ask if in_terminal else refuse_to_guess)
     for line in found.lines:

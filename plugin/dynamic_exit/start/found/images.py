@@ -70,7 +70,10 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _size(file: Path) -> tuple[int, int]:
-    return read_size(ImageFile(file), upright=True)
+    try:
+        return read_size(ImageFile(file), upright=True)
+    except DataError as error:
+        raise DataError(f"{error}; repair or remove it") from error
 
 
 def _list(names: list[str]) -> str:
