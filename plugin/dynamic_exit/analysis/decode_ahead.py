@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NoReturn
 
+from ..core.hashing import digest
 from ..core.launcher import is_distributed
 from ..data.slices import parse_slice
 from ..errors import DataError
@@ -34,13 +35,14 @@ def decoding_ahead(recipe: "Recipe") -> Iterator[Callable[[], None]]:
     Yields:
         A function that waits for the end of this work; what is not waited for is given up at the end of the block.
     """
-    files = _count_files(recipe)
-    if files < MIN_FILES:
+    files = _stamp_files(recipe)
+    done = digest("decoded ahead", files, recipe.data.model_dump_json())
+    if len(files) < MIN_FILES or recipe.dynamic_exit.cache.open().value(done):
         yield lambda: None
         return
     process = os.fork()
     if not process:
-        _work(recipe, files)
+        _work(recipe, len(files), done)
     running = True
 
     def wait() -> None:
@@ -57,24 +59,27 @@ def decoding_ahead(recipe: "Recipe") -> Iterator[Callable[[], None]]:
         wait()
 
 
-def _count_files(recipe: "Recipe") -> int:
-    """Count the files of a folder of pictures; 0 where no process can be forked, or where it would not know enough."""
+def _stamp_files(recipe: "Recipe") -> list[str]:
+    """List the files of a folder of pictures with sizes and times; none where a fork is unsafe or knows too little."""
     data = recipe.data
     # the names of classes decide on the order of pictures, and the model may have them
     if data.source != "imagefolder" or not data.classes or not recipe.dynamic_exit.cache.enabled or is_distributed():
-        return 0
+        return []
     # a fork may wait forever for what threads held, and torch has some
     if sys.platform != "linux" or threading.active_count() > 1 or "torch" in sys.modules or (os.cpu_count() or 1) < 2:
-        return 0
-    return sum(len(names) for _, _, names in os.walk(data.path))
+        return []
+    paths = sorted(os.path.join(folder, name) for folder, _, names in os.walk(data.path) for name in names)
+    stats = [(path, os.lstat(path)) for path in paths]
+    return [f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats]
 
 
-def _work(recipe: "Recipe", files: int) -> NoReturn:
+def _work(recipe: "Recipe", files: int, done: str) -> NoReturn:
     """Decode, and end this process without what it owes to the other: output that waits, locks, functions at exit."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process ends this one
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(BaseException):  # whatever it is, the other process comes upon it and says so
         _decode(recipe, files)
+        recipe.dynamic_exit.cache.open().keep(done, True)  # the next call needs no process
     gc.collect()  # removes a temporary cache
     os._exit(0)
 
