@@ -361,7 +361,7 @@ def test_a_command_that_waits_is_interrupted(endless, tmp_path, arguments, line,
 def test_an_interrupt_in_this_process_leaves_its_signals_as_they_were(endless, command, monkeypatch):
     from dynamic_exit.pipeline import inputs
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **options):
         signal.raise_signal(signal.SIGTERM)
 
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]

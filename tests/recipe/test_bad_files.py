@@ -147,7 +147,7 @@ TABLE = [
     ("a key that is a list", {}, file("recipe.yaml", "? [a, b]\n: 1\n"),
      "line 1 holds a list or a mapping as a key; write a name"),
     ("a key that is a number", {}, file("recipe.yaml", "1: 2\n"),
-     "unknown key '1'; known are: data, dynamic_exit, export, model, pruning, quantization, report, seed"),
+     "unknown key '1'; known are: data, dynamic_exit, export, model, pruning, quantization, report, seed, upgrade"),
     ("a date that is none", {}, file("recipe.yaml", "seed: 2020-13-45\n"),
      "recipe '{w}/recipe.yaml' is not valid YAML: month must be in 1..12"),
     ("a recipe that is nested too deeply", {}, file("recipe.yaml", "a: " + "[" * 2000),

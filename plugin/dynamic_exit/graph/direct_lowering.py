@@ -24,6 +24,9 @@ _UNCHANGED = {
     _ATEN.conv2d.default, _ATEN.linear.default, _ATEN.max_pool2d.default, _ATEN.avg_pool2d.default,
     _ATEN.adaptive_avg_pool2d.default, _ATEN.mean.dim, _ATEN._native_batch_norm_legit_no_training.default,
     _ATEN.layer_norm.default, _ATEN.cat.default, _ATEN.permute.default, _ATEN.transpose.int, _ATEN.sigmoid.default,
+    _ATEN.sub.Tensor, _ATEN.div.Tensor, _ATEN.neg.default, _ATEN.tanh.default, _ATEN.embedding.default,
+    _ATEN.softmax.int, _ATEN.matmul.default, _ATEN.sum.dim_IntList, _ATEN.unsqueeze.default, _ATEN.select.int,
+    _ATEN.slice.Tensor, _ATEN.view.default,
 }  # fmt: skip
 #: Operators that take sizes, and compute with none.
 _SIZED = {_ATEN.view.default, _ATEN.reshape.default, _ATEN.expand.default}
@@ -38,7 +41,12 @@ def make_functional(program: ExportedProgram) -> ExportedProgram:
     Returns:
         The program without operators in place.
     """
-    return program if lower(program, _UNCHANGED.__contains__) else program.run_decompositions({})
+    return program if lower(program, _stays) else program.run_decompositions({})
+
+
+def _stays(target: object) -> bool:
+    # operators of quantized programs are registered when something is quantized
+    return target in _UNCHANGED or str(target).startswith("quantized_decomposed.")
 
 
 def lower(program: ExportedProgram, is_known: Callable[[Any], bool]) -> bool:
@@ -67,6 +75,10 @@ def lower(program: ExportedProgram, is_known: Callable[[Any], bool]) -> bool:
             replacements.append(replace)
     for replace in replacements:
         replace()
+    (outputs,) = graph.output_node().args
+    for specification, output in zip(signature.output_specs, outputs, strict=True):
+        if isinstance(output, fx.Node):
+            specification.arg.name = output.name
     program.graph_module.recompile()
     return True
 
