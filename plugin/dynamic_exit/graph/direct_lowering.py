@@ -17,16 +17,16 @@ from .in_place import ALLOCATING, IN_PLACE
 
 _ATEN = torch.ops.aten
 _FUNCTIONAL: dict[Any, Any] = {in_place: plain for plain, in_place in IN_PLACE.items()}
+# operators whose result nothing else shares, also before they are replaced
+_FRESH = {*ALLOCATING, *_FUNCTIONAL, _ATEN.batch_norm.default}
 #: Operators that making a program functional leaves as they are.
 _UNCHANGED = {
-    operator.getitem, _ATEN.add.Tensor, _ATEN.mul.Tensor, _ATEN.relu.default, _ATEN.silu.default, _ATEN.gelu.default,
-    _ATEN.hardswish.default, _ATEN.hardsigmoid.default, _ATEN.hardtanh.default, _ATEN.conv1d.default,
-    _ATEN.conv2d.default, _ATEN.linear.default, _ATEN.max_pool2d.default, _ATEN.avg_pool2d.default,
-    _ATEN.adaptive_avg_pool2d.default, _ATEN.mean.dim, _ATEN._native_batch_norm_legit_no_training.default,
-    _ATEN.layer_norm.default, _ATEN.cat.default, _ATEN.permute.default, _ATEN.transpose.int, _ATEN.sigmoid.default,
-    _ATEN.sub.Tensor, _ATEN.div.Tensor, _ATEN.neg.default, _ATEN.tanh.default, _ATEN.embedding.default,
-    _ATEN.softmax.int, _ATEN.matmul.default, _ATEN.sum.dim_IntList, _ATEN.unsqueeze.default, _ATEN.select.int,
-    _ATEN.slice.Tensor, _ATEN.view.default,
+    *IN_PLACE, *ALLOCATING, operator.getitem, _ATEN.mul.Tensor, _ATEN.gelu.default, _ATEN.hardsigmoid.default,
+    _ATEN.max_pool2d.default, _ATEN.avg_pool2d.default, _ATEN.adaptive_avg_pool2d.default, _ATEN.mean.dim,
+    _ATEN.cat.default, _ATEN.permute.default, _ATEN.transpose.int, _ATEN.sigmoid.default, _ATEN.sub.Tensor,
+    _ATEN.div.Tensor, _ATEN.neg.default, _ATEN.tanh.default, _ATEN.embedding.default, _ATEN.softmax.int,
+    _ATEN.matmul.default, _ATEN.sum.dim_IntList, _ATEN.unsqueeze.default, _ATEN.select.int, _ATEN.slice.Tensor,
+    _ATEN.view.default,
 }  # fmt: skip
 #: Operators that take sizes, and compute with none.
 _SIZED = {_ATEN.view.default, _ATEN.reshape.default, _ATEN.expand.default}
@@ -108,7 +108,7 @@ def _in_place(node: fx.Node, written: Any, *_: Any) -> Callable[[], None] | None
     if not isinstance(written, fx.Node) or list(written.users) != [node] or written.op != "call_function":
         return None
     source = written.args[0] if written.target is operator.getitem else written
-    if not isinstance(source, fx.Node) or source.target not in {*ALLOCATING, *_FUNCTIONAL, _ATEN.batch_norm.default}:
+    if not isinstance(source, fx.Node) or source.target not in _FRESH:
         return None
     dtypes = {getattr(each.meta.get("val"), "dtype", None) for each in node.all_input_nodes}
     if dtypes != {node.meta["val"].dtype}:
