@@ -126,8 +126,8 @@ class InputWatch:
 
     @property
     def evidence(self) -> float:
-        """The logarithm of the largest capital, divided by that of what makes it fire."""
-        return max(0.0, max(watch.martingale.log_value / -np.log(watch.level) for watch in self._watches))
+        """The largest of any statistic, as `Watch.evidence`."""
+        return max(watch.evidence for watch in self._watches)
 
     def strongest(self) -> tuple[str, str, int, float, float]:
         """Return what has moved most: input, statistic, answers since the change, mean before, and since."""

@@ -61,6 +61,11 @@ class Watch:
         """Whether the stream is not like its reference."""
         return self.martingale.log_value >= -np.log(self.level)
 
+    @property
+    def evidence(self) -> float:
+        """The logarithm of the capital, 0 or more, divided by that of what makes it fire."""
+        return max(0.0, self.martingale.log_value / -np.log(self.level))
+
     def since_change(self) -> dict[str, np.ndarray]:
         """Return the totals since the change, as far as it can be told and is remembered, by operating point."""
         blocks, totals = self.martingale.blocks - self.martingale.change, dict[str, np.ndarray]()

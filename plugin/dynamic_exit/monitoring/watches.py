@@ -104,10 +104,8 @@ class Watches:
 
     @property
     def evidence(self) -> dict[str, float]:
-        """The logarithm of capital by what is watched, divided by that of what makes it fire."""
-        found = {
-            kind: max(0.0, watch.martingale.log_value / -np.log(watch.level)) for kind, watch in self._watches.items()
-        }
+        """The evidence by what is watched, as `Watch.evidence`."""
+        found = {kind: watch.evidence for kind, watch in self._watches.items()}
         return found if self.inputs is None else {**found, INPUTS: self.inputs.evidence}
 
     @property
