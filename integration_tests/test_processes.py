@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import fork_server
@@ -15,7 +13,9 @@ import yaml
 from dynamic_exit.records import Records
 
 ROOT = Path(__file__).resolve().parents[1]
-LAUNCHER = Path(sys.executable).with_name("torchrun")
+TORCHRUN = "import signal; signal.alarm(300); from torch.distributed.run import main; main()"
+#: Workers that have imported what torchrun has; those of `short_command.MODULE` start and end as a user's.
+FORKED = ("--start-method=fork", "--run-path", short_command.__file__)
 
 
 @pytest.fixture(scope="module")
@@ -46,33 +46,29 @@ def recipe(tmp_path_factory):
     return path
 
 
-def run(recipe, name, processes=1, *options):
-    """Run the command with a cache of its own; return the folder and what was done."""
+def run(recipe, name, launcher, *options):
+    """Run the command with a cache of its own, by torchrun or alone; return the folder and what was done."""
     folder = recipe.parent / name
     environment = short_command.environment(
         OMP_NUM_THREADS="1", DYNAMIC_EXIT_CACHE=str(recipe.parent / f"cache-{name}")
     )
     arguments = ["run", str(recipe), "--output", str(folder), *options]
-    if processes == 1:
-        return folder, fork_server.run(fork_server.COMMAND, *arguments, environment=environment, cwd=ROOT)
-    command = [str(LAUNCHER), "--standalone", f"--nproc-per-node={processes}", *short_command.MODULE]
-    done = subprocess.run(
-        [*command, *arguments],
-        cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
-    return folder, done
+    if launcher:
+        arguments = ["--standalone", "--nproc-per-node=2", *launcher, *arguments]
+    script = TORCHRUN if launcher else fork_server.COMMAND
+    return folder, fork_server.run(script, *arguments, environment=environment, cwd=ROOT)
 
 
 @pytest.fixture(scope="module")
 def one(recipe):
-    folder, done = run(recipe, "one")
+    folder, done = run(recipe, "one", None)
     assert done.returncode == 0, done.stderr
     return folder
 
 
 @pytest.fixture(scope="module")
 def two(recipe):
-    folder, done = run(recipe, "two", 2)
+    folder, done = run(recipe, "two", short_command.MODULE)
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -115,7 +111,7 @@ def test_both_processes_work_and_one_of_them_speaks_and_writes(one, two, recipe)
 
 def test_what_fails_ends_all_processes_with_one_sentence(recipe, two):
     shutil.copytree(recipe.parent / "cache-two", recipe.parent / "cache-broken")  # all that comes before it fails
-    folder, done = run(recipe, "broken", 2, "--set", "dynamic_exit.early_exit.training.learning_rate=1e30")
+    folder, done = run(recipe, "broken", FORKED, "--set", "dynamic_exit.early_exit.training.learning_rate=1e30")
     assert done.returncode != 0
     assert done.stderr.count("dynamic-exit: the loss of exit head") == 1
     assert not folder.exists()
