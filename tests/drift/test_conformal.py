@@ -22,12 +22,13 @@ def test_p_values_count_the_harder_samples_so_far():
     assert ranks.counts.tolist() == [3, 1, 2]
 
 
-def test_blocks_give_what_one_by_one_gives():
-    random = np.random.default_rng(0)
-    values = random.integers(6, size=200)
-    whole, single = ConformalRanks(np.arange(6)), ConformalRanks(np.arange(6))
+@pytest.mark.parametrize(("parts", "count"), [(6, 200), (2, 700), (300, 600)])
+def test_blocks_give_what_one_by_one_gives(parts, count):
+    values = np.random.default_rng(0).integers(parts, size=count)
+    whole, single = ConformalRanks(np.arange(parts)), ConformalRanks(np.arange(parts))
     together = whole.rank(values, Half())
-    assert together == pytest.approx(np.concatenate([single.rank(values[i : i + 1], Half()) for i in range(200)]))
+    assert together == pytest.approx(np.concatenate([single.rank(values[i : i + 1], Half()) for i in range(count)]))
+    assert whole.counts.tolist() == single.counts.tolist()
 
 
 @pytest.mark.parametrize("reference", [5, 400])

@@ -73,25 +73,31 @@ class ConformalRanks:
             values: int64 (n,) in 0..K-1.
             random: Breaks ties.
         """
-        count, not_harder = len(values), np.cumsum(self.counts)
-        small = values.astype(np.int32)
-        same = self.counts[values] + _count_earlier(small == small[:, None])
-        harder = not_harder[-1] - not_harder[values] + _count_earlier(small > small[:, None])
+        count, not_harder = len(values), self.counts.cumsum()
+        small = values.astype(np.min_scalar_type(len(self.counts)))
+        earlier = small[:, None]
+        same = self.counts[values] + _count_earlier(earlier == small)
+        harder = not_harder[-1] - not_harder[values] + _count_earlier(earlier > small)
         total = not_harder[-1] + np.arange(count)
         self.counts += np.bincount(values, minlength=len(self.counts))
         return (harder + random.random(count) * (same + 1)) / (total + 1)
 
 
-def _count_earlier(of_pairs: np.ndarray) -> np.ndarray:
-    """Return for each sample of a block how many before it are such, float32 (n,), of bool (n, n)."""
-    count = len(of_pairs)
-    return (of_pairs & _before(count)).astype(np.float32) @ np.ones(count, np.float32)
+def _count_earlier(such: np.ndarray) -> np.ndarray:
+    """Return for each sample of a block how many before it are such, whole numbers (n,).
+
+    Args:
+        such: bool (n, n), by the earlier sample and the later one.
+    """
+    count = len(such)
+    # bytes are added many at a time
+    return np.add.reduce((such & _before(count)).view(np.uint8), axis=0, dtype=np.min_scalar_type(count))
 
 
 @lru_cache(maxsize=16)
 def _before(count: int) -> np.ndarray:
-    """Return which sample of a block came before which, bool (n, n)."""
-    return np.tri(count, k=-1, dtype=bool)
+    """Return which sample of a block, the first axis, came before which, bool (n, n)."""
+    return np.triu(np.ones((count, count), dtype=bool), k=1)
 
 
 @dataclass
@@ -122,7 +128,7 @@ class Martingale:
 
     def bet(self, p_values: np.ndarray) -> None:
         """Bet on the p-values of one block, float64 (n,) in [0, 1)."""
-        gains = log_bets(self.kind)[:, (p_values * _GRID).astype(np.int64)].sum(axis=1)
+        gains = log_bets(self.kind).take((p_values * _GRID).astype(np.int64), axis=1).sum(axis=1)
         staked = _prior(self.blocks)
         self.spent += staked
         self.log_capital = np.logaddexp(self.log_capital, np.log(staked)) + gains

@@ -71,6 +71,9 @@ class InputWatch:
         Raises:
             MonitorError: One is missing, or is not like those of the test samples.
         """
+        if self._left_out >= count:  # as of nearly all requests
+            self._left_out -= count
+            return False
         place = 0
         while place < count:
             if self._left_out:

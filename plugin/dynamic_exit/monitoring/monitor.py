@@ -150,17 +150,19 @@ class Monitor:
         """
         exits, sure = np.asarray(exit_index), np.asarray(confidence)
         answered = None if classes is None else np.asarray(classes)
-        if exits.ndim != 1 or exits.shape != sure.shape or (answered is not None and answered.shape != exits.shape):
+        shape = exits.shape
+        if len(shape) != 1 or sure.shape != shape or (answered is not None and answered.shape != shape):
             shapes = [list(each.shape) for each in (exits, sure, answered) if each is not None]
             raise MonitorError(f"got exits, confidences and classes of shapes {shapes}; give one of each for a sample")
+        (count,) = shape
         with self._lock:
-            self._requests += len(exits)
-            self._watches.take_inputs(inputs, len(exits))
-            if point in self._points and len(exits):
+            self._requests += count
+            self._watches.take_inputs(inputs, count)
+            if point in self._points and count:
                 if self._arrived and self._arrived[-1][0] != point:
                     self._absorb()
                 self._arrived.append((point, exits, sure, answered))
-                self._arrived_count += len(exits)
+                self._arrived_count += count
                 if self._arrived_count >= BLOCK:
                     self._absorb()
         self._tell()
