@@ -15,6 +15,7 @@ from ...graph import Classifier
 from ...runtime.model import DynamicExitModel
 from ..quantization.detect import what_is_quantized
 from .config import PruningStanza
+from .count_search import CountSearch
 from .fine_tuning import Teacher, fine_tune
 from .importance import accumulate_gradients, make_importance, needs_gradients
 from .removal_order import Block, Rules, removal_order, units_by_layer, within_ratio
@@ -107,9 +108,7 @@ class _PruningRun:
         learns = options.epochs or (stanza.steps > 1 and options.step_epochs) or needs_gradients(stanza.importance)
         self.teacher = None if train is None or not learns else Teacher(model, train[:-1], train[-1])
         self.macs = count_macs(model, example)
-        names = prunable_layers(model, example, stanza.ignored_layers, stanza.attention == "heads")
-        units = self._structure(model).units
-        self.initial = {name: len(units[name].members) for name in sorted(names)}
+        self.initial = prunable_layers(model, example, stanza.ignored_layers, stanza.attention == "heads")
 
     def run(self) -> Classifier:
         """Return the pruned model."""
@@ -142,10 +141,9 @@ class _PruningRun:
         cap = max(self.stanza.max_ratio, self.stanza.ratio or 0)
         rules = Rules(self.stanza.scope, self.initial, cap, self.stanza.round_to)
         order = removal_order(free, rules)
-        if self.stanza.target_cost is None:
-            count = within_ratio(order, (self.stanza.ratio or 0) * share, rules, free)
-        else:
-            count = self._count_for_cost(model, fixed, order, 1 - (1 - self.stanza.target_cost) * share)
+        if self.stanza.target_cost is not None:
+            return self._for_cost(model, fixed, order, 1 - (1 - self.stanza.target_cost) * share)
+        count = within_ratio(order, (self.stanza.ratio or 0) * share, rules, free)
         return self._without(model, [*fixed, *order[:count]])
 
     def _own_ratio(self, structure: Structure, name: str) -> float | None:
@@ -184,21 +182,24 @@ class _PruningRun:
                             "`ignored_layers`") from error  # fmt: skip
         return pruned
 
-    def _count_for_cost(self, model: Classifier, fixed: list[Block], order: list[Block], target: float) -> int:
-        """Return the smallest number of leading blocks whose removal leaves at most a share of the multiply-adds."""
+    def _for_cost(self, model: Classifier, fixed: list[Block], order: list[Block], target: float) -> Classifier:
+        """Return a copy without the fewest leading blocks that leave at most a share of the multiply-adds."""
 
-        def left(count: int) -> float:
-            return count_macs(self._without(model, [*fixed, *order[:count]]), self.example) / self.macs
+        def without(count: int) -> tuple[Classifier, float]:
+            smaller = self._without(model, [*fixed, *order[:count]])
+            return smaller, count_macs(smaller, self.example) / self.macs
 
-        below, enough = -1, len(order)
-        least = left(enough)
+        found, least = without(len(order))
         if least > target:
             raise PassError(f"`target_cost` {target:g} is out of reach: without all that may go {least:.3f} of the "
                             "multiply-adds remain; raise it, or `max_ratio`")  # fmt: skip
-        while enough - below > 1:
-            middle = (below + enough) // 2
-            below, enough = (below, middle) if left(middle) <= target else (middle, enough)
-        return enough
+        # no block fewer than none; what remains is nearly linear in the number of blocks
+        search = CountSearch(below=-1, enough=len(order), above=1 - target, under=least - target)
+        while (count := search.next()) is not None:
+            smaller, left = without(count)
+            if search.tell(count, left - target):
+                found = smaller
+        return found
 
     def _refuse_nothing(self, pruned: Classifier) -> None:
         asked = max(self.stanza.ratio or 0, *self.ratios.values(), 0)

@@ -186,8 +186,8 @@ def _moves_channels(group: Group) -> bool:
 
 def prunable_layers(
     model: Classifier, example: Sequence[Tensor], ignored: Collection[str], attention: bool
-) -> set[str]:
-    """Return the names of the units that torch-pruning handles correctly: the model runs without half of them.
+) -> dict[str, int]:
+    """Find the units that torch-pruning handles correctly: the model runs without half of them.
 
     Args:
         model: The model; it stays as it is.
@@ -195,12 +195,17 @@ def prunable_layers(
         ignored: Names of modules that keep all outputs, with everything inside them.
         attention: Whether attention heads may be removed.
 
+    Returns:
+        The number of units of each layer that may lose some, by its name.
+
     Raises:
         PassError: torch-pruning cannot trace the model at all.
     """
 
-    def runs(names: Collection[str]) -> bool:
-        structure = Structure(copy.deepcopy(model), example, ignored, attention)
+    def structure() -> Structure:
+        return Structure(copy.deepcopy(model), example, ignored, attention)
+
+    def runs(names: Collection[str], structure: Structure) -> bool:
         halves = {name: range(len(structure.units[name].members) // 2) for name in names}
         try:
             structure.remove(halves)
@@ -211,11 +216,12 @@ def prunable_layers(
 
     with torch.no_grad():
         shape = model(*example).shape
-    names = set(Structure(copy.deepcopy(model), example, ignored, attention).units)
-    if runs(names):
-        return names
-    sound = {name for name in sorted(names) if runs([name])}
-    if not runs(sound):
+    whole = structure()
+    counts = {name: len(units.members) for name, units in sorted(whole.units.items())}
+    if runs(counts, whole):
+        return counts
+    sound = {name: count for name, count in counts.items() if runs([name], structure())}
+    if not runs(sound, structure()):
         raise PassError("torch-pruning cannot follow the model: pruned, it no longer runs; name layers in "
                         "`ignored_layers`, or leave `pruning` out")  # fmt: skip
     return sound
