@@ -1,10 +1,12 @@
 """Runs that are killed (SIGKILL) at random moments and resumed, until they end as one that nothing disturbed.
 
     python integration_tests/benchmarks/kills.py [KILLS] [SEED] [--recipe recipes/quickstart.yaml] [--set key=value ...]
+        [--most 6]
 
 The recipe is run once undisturbed. Then runs with empty caches are started, killed after a time drawn evenly from 0 to
-half of what the undisturbed one took, started again with `--resume`, killed again, and so on until one gets through;
-then the next begins. So the moments spread over all steps as these spread over time, resumed ones included.
+half of what the undisturbed one took, started again with `--resume`, killed again, and so on until one gets through,
+or has been killed MOST times and is left alone; then the next begins. So the moments spread over all steps as these
+spread over time, resumed ones included.
 
 Bars, checked after every kill and at each end: the output is absent or whole, and files have their names only once they
 are complete; operating points, records, model and configuration of a resumed run are byte for byte those of the
@@ -41,10 +43,11 @@ def main() -> None:
     parser.add_argument("seed", type=int, nargs="?", default=0)
     parser.add_argument("--recipe", type=Path, default=ROOT / "recipes" / "quickstart.yaml")
     parser.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--most", type=int, default=6)
     options = parser.parse_args()
     recipe = [str(options.recipe), *(part for change in options.changes for part in ("--set", change))]
     with tempfile.TemporaryDirectory() as folder:
-        faults = Campaign(Path(folder), recipe, options.seed).run(options.kills)
+        faults = Campaign(Path(folder), recipe, options.seed).run(options.kills, options.most)
     sys.exit(1 if faults else 0)
 
 
@@ -60,8 +63,8 @@ class Campaign:
     def __init__(self, folder: Path, recipe: list[str], seed: int):
         self.folder, self.recipe, self.random = folder, recipe, random.Random(seed)
 
-    def run(self, kills: int) -> int:
-        """Kill so often, print a row each, and return the number of faults."""
+    def run(self, kills: int, most: int) -> int:
+        """Kill so often, one run as often as `most` says, print a row each, and return the number of faults."""
         seconds, code = self._attempt("undisturbed", None)
         if code:
             sys.exit((self.folder / "undisturbed.said").read_text())
@@ -69,10 +72,9 @@ class Campaign:
         done = number = faults = 0
         while done < kills:
             number += 1
-            name, code = f"run{number}", -signal.SIGKILL
+            name, code, ends = f"run{number}", -signal.SIGKILL, min(kills, done + most)
             while code == -signal.SIGKILL:
-                last = done == kills
-                moment = None if last else self.random.uniform(0, seconds / 2)
+                moment = None if done == ends else self.random.uniform(0, seconds / 2)
                 taken, code = self._attempt(name, moment)
                 if code == -signal.SIGKILL:
                     done += 1
