@@ -35,6 +35,7 @@ NOT_RUN = {
     "docs/how-to/openvino.md": 2,
     "docs/how-to/other-runtimes.md": 1,
     "docs/how-to/trust.md": 2,
+    "docs/how-to/predict.md": 1,
     "docs/how-to/pretraining.md": 1,
     "docs/how-to/report.md": 1,
     "docs/how-to/scale-out.md": 1,

@@ -150,6 +150,16 @@ def load_runner(
     return model
 
 
+def threads_option(threads: int) -> "onnxruntime.SessionOptions":
+    """Return options of onnxruntime with so many threads within an operator, for `load_runner`."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    return options
+
+
 def _open_with_torch(folder: Path, manifest: Manifest, options: Mapping[str, Any]) -> Runner:
     """Open a folder with one file per stage, or for another runtime, which needs torch."""
     try:

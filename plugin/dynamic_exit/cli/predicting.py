@@ -50,6 +50,9 @@ class Answering:
         int, typer.Option(min=1, help="rows in a shard, which an interrupted run need not answer again")
     ] = SHARD_ROWS
     max_bad: Annotated[int, typer.Option(min=0, help="rows that may have no answer, such as broken pictures")] = 0
+    ray: Annotated[
+        bool, typer.Option("--ray", help="shards side by side: on the cluster in RAY_ADDRESS, else on all cores here")
+    ] = False
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="replace what is there, and begin anew where it was made of other things"),

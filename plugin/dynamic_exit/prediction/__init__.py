@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from ..core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from .answering import PredictionSummary, predict
+    from .answering import predict
     from .options import PredictionOptions
+    from .summary import PredictionSummary
 
 __all__ = ["PredictionOptions", "PredictionSummary", "predict"]
 
 # on first use: pyarrow is no dependency of the package
 __getattr__, __dir__ = lazy_exports(
-    __name__, {"answering": ("PredictionSummary", "predict"), "options": ("PredictionOptions",)}
+    __name__,
+    {"answering": ("predict",), "options": ("PredictionOptions",), "summary": ("PredictionSummary",)},
 )

@@ -58,6 +58,7 @@ class ArrayRows:
         if len({*counts.values()}) > 1:
             listed = ", ".join(f"{count} of '{name}'" for name, count in counts.items())
             raise DataError(f"data file '{self._path}' has {listed}; give all inputs of every row")
+        self._count = next(iter(counts.values()))
         # so that a model of other shapes is refused before anything is read or written
         empty = {name: np.empty((0, *shape[1:]), dtype) for name, (shape, dtype) in headers.items()}
         check_inputs(empty, names, request.manifest.inputs, request.manifest.max_tokens)
@@ -71,6 +72,10 @@ class ArrayRows:
                     yield Row(number, row)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"data file '{self._path}' cannot be read: {first_line(error)}; write it anew") from error
+
+    def count(self) -> int:
+        """Return the length of the arrays."""
+        return self._count
 
     def prepare(self, rows: Sequence[Row]) -> Prepared:
         """Stack rows, as `RowSource.prepare`."""

@@ -19,6 +19,7 @@ class PredictionOptions:
         shard_rows: Rows in a shard, at least 1.
         max_bad: Rows that may be left without an answer, as no input can be made of them or it is not finite.
         columns: Columns of a text, and of a second one that belongs to it; None are those of the folder's recipe.
+        ray: Whether shards are answered side by side by Ray: on the cluster that ``RAY_ADDRESS`` names, else here.
         overwrite: Whether a finished output is replaced, and parts of another run are removed.
 
     Raises:
@@ -30,6 +31,7 @@ class PredictionOptions:
     shard_rows: int = SHARD_ROWS
     max_bad: int = 0
     columns: tuple[str | int, ...] | None = None
+    ray: bool = False
     overwrite: bool = False
 
     def __post_init__(self) -> None:

@@ -81,6 +81,10 @@ class PictureRows:
         """Yield the pictures' paths, as `RowSource.rows`."""
         yield from (Row(_key(path), path) for path in self._paths[start:])
 
+    def count(self) -> int:
+        """Return how many pictures there are."""
+        return len(self._paths)
+
     def prepare(self, rows: Sequence[Row]) -> Prepared:
         """Decode pictures, as `RowSource.prepare`."""
         from ..core.distributed import workers

@@ -81,6 +81,13 @@ class RowSource(Protocol):
             DataError: The data cannot be read.
         """
 
+    def count(self) -> int:
+        """Return how many rows there are; texts are read for it.
+
+        Raises:
+            DataError: The data cannot be read.
+        """
+
     def prepare(self, rows: Sequence[Row]) -> Prepared:
         """Make inputs of rows, at least one."""
 

@@ -31,7 +31,46 @@ _CHANGES = {
 }
 
 
-class Shards:
+class ShardFiles:
+    """The files of shards, for processes that write some of them.
+
+    Args:
+        output: What they become.
+        partial: Where they lie until then.
+    """
+
+    def __init__(self, output: Path, partial: Path):
+        self.output, self.partial = output, partial
+
+    def path(self, number: int) -> Path:
+        """Return the file of a shard."""
+        return self.partial / f"part-{number:05d}{SUFFIX}"
+
+    def write(self, number: int, table: Any) -> None:
+        """Write a shard.
+
+        Raises:
+            OutputError: The disk cannot be written.
+        """
+        parquet = importlib.import_module("pyarrow.parquet")
+        with self.explain_disk_errors(), atomic_write(self.path(number)) as file:
+            parquet.write_table(table, file)
+
+    @contextlib.contextmanager
+    def explain_disk_errors(self) -> Iterator[None]:
+        """Raise `OutputError` in place of what the system says of a disk."""
+        try:
+            yield
+        except OSError as error:
+            if isinstance(error, DynamicExitError):
+                raise
+            raise OutputError(
+                f"output '{self.output}' cannot be written: {error.strerror or first_line(error)}; make room, or "
+                "choose another place; finished shards are kept"
+            ) from error
+
+
+class Shards(ShardFiles):
     """Shards of an output, locked for this process until `release`.
 
     Args:
@@ -43,9 +82,9 @@ class Shards:
     """
 
     def __init__(self, output: Path, overwrite: bool):
-        self.output = Path(os.path.realpath(output))
+        real = Path(os.path.realpath(output))
+        super().__init__(real, real.with_name(real.name + PARTIAL))
         self._overwrite, self._is_file = overwrite, output.suffix == SUFFIX
-        self.partial = self.output.with_name(self.output.name + PARTIAL)
         self._lock = OutputLock(self.output)
         try:
             with self.explain_disk_errors():
@@ -91,36 +130,40 @@ class Shards:
             made_of: What the shards are made of; all of it must be as it was.
 
         Returns:
-            The number of finished shards.
+            The number of finished shards before the first that is missing.
 
         Raises:
             OutputError: Something is not as it was, or the disk cannot be written.
         """
         with self.explain_disk_errors():
-            finished = self._count()
-            if finished and (change := self._change(made_of)) is not None:
+            there = any(self.partial.glob(f"part-*{SUFFIX}"))
+            if there and (change := self._change(made_of)) is not None:
                 if not self._overwrite:
                     raise OutputError(
                         f"'{self.partial}' holds parts of an interrupted run with {change}; go on with that, or begin "
                         "anew with --overwrite"
                     )
                 shutil.rmtree(self.partial)
-                finished = 0
+                there = False
             self.partial.mkdir(exist_ok=True)
-            for each in self.partial.iterdir():  # what a killed process had begun to write
-                if each.name.startswith(".") and each.name != MADE_OF:
-                    each.unlink()
-            if not finished:
+            self._remove_begun()
+            if not there:
                 with atomic_write(self.partial / MADE_OF) as file:
                     file.write(json.dumps(made_of, indent=2).encode())
-        return finished
-
-    def _count(self) -> int:
-        """Return how many shards are there without a gap."""
         number = 0
         while self.path(number).is_file():
             number += 1
         return number
+
+    def _remove_begun(self) -> None:
+        """Remove what killed processes had begun to write."""
+        for each in self.partial.iterdir():
+            if each.name.startswith(".") and each.name != MADE_OF:
+                each.unlink()
+
+    def missing(self, count: int) -> list[int]:
+        """Return which of so many shards are not there."""
+        return [number for number in range(count) if not self.path(number).is_file()]
 
     def _change(self, made_of: Mapping[str, Any]) -> str | None:
         """Say what an interrupted run was made of that is not as it was; None if all is."""
@@ -131,20 +174,6 @@ class Shards:
             )
         except (OSError, ValueError, LookupError, TypeError) as error:
             return f"a description that cannot be read ({first_line(error)})"
-
-    def path(self, number: int) -> Path:
-        """Return the file of a shard."""
-        return self.partial / f"part-{number:05d}{SUFFIX}"
-
-    def write(self, number: int, table: Any) -> None:
-        """Write a shard.
-
-        Raises:
-            OutputError: The disk cannot be written.
-        """
-        parquet = importlib.import_module("pyarrow.parquet")
-        with self.explain_disk_errors(), atomic_write(self.path(number)) as file:
-            parquet.write_table(table, file)
 
     def read(self, number: int, columns: list[str]) -> Any:
         """Read columns of a finished shard.
@@ -171,6 +200,7 @@ class Shards:
             OutputError: The disk cannot be written.
         """
         with self.explain_disk_errors():
+            self._remove_begun()
             if self._is_file:
                 self._join(count)
                 os.replace(self.partial / _JOINED, self.output)
@@ -194,16 +224,3 @@ class Shards:
             writer = stack.enter_context(parquet.ParquetWriter(file, schema))
             for number in range(count):
                 writer.write_table(parquet.ParquetFile(self.path(number)).read())
-
-    @contextlib.contextmanager
-    def explain_disk_errors(self) -> Iterator[None]:
-        """Raise `OutputError` in place of what the system says of a disk."""
-        try:
-            yield
-        except OSError as error:
-            if isinstance(error, DynamicExitError):
-                raise
-            raise OutputError(
-                f"output '{self.output}' cannot be written: {error.strerror or first_line(error)}; make room, or "
-                "choose another place; finished shards are kept"
-            ) from error

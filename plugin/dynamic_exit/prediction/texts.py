@@ -54,6 +54,11 @@ class TextRows:
                 texts = [as_text(cell, each, line, self._path) for cell, each in zip(cells, self._columns, strict=True)]
                 yield Row(number, (line, texts))
 
+    def count(self) -> int:
+        """Return how many texts there are, as `RowSource.count`."""
+        with closing(stream_cells(self._path, self._columns, "--column")) as found:
+            return sum(1 for _ in found)
+
     def prepare(self, rows: Sequence[Row]) -> Prepared:
         """Tokenize texts, cut where the recipe cuts them, as `RowSource.prepare`."""
         columns = map(list, zip(*(texts for _, (_, texts) in rows), strict=True))

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from ..artifact.folder import PROCESSOR_FILE
 from ..artifact.inputs import check_inputs
 from ..artifact.manifest import CONFIG_FILE, InputSpec
 from ..artifact.non_finite import DEFAULT, NonFinite, refuse_non_finite
-from ..artifact.standalone import load_runner
+from ..artifact.standalone import load_runner, threads_option
 from ..chain.names import FINAL
 from ..core.hashing import file_fingerprint
 from ..errors import ExportError, first_line
@@ -24,10 +24,6 @@ from .gears import gear_table, planned_seconds, read_point_times
 from .options import ServingOptions, WatchOptions
 from .refusals import RequestError, bad_request
 from .watching import WatchedRunner
-
-if TYPE_CHECKING:
-    import onnxruntime
-
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +83,7 @@ class ServedFolder:
         self.folder = folder
         # first, so that a folder that is swapped while it is read is noticed later
         self.stamp = self._stamp() if folder.is_dir() else {}
-        options = None if threads is None else _session_options(threads)
+        options = None if threads is None else threads_option(threads)
         self._runner = load_runner(folder, operating_point, session_options=options, non_finite=non_finite)
         self._refuses = non_finite == DEFAULT
         self.name = name or folder.resolve().name
@@ -232,12 +228,3 @@ def shape_of(spec: InputSpec) -> list[int]:
 def is_finite(answered: Answered) -> bool:
     """Whether all numbers of answers can be written as JSON."""
     return bool(np.isfinite(answered.logits).all() and np.isfinite(answered.confidence).all())
-
-
-def _session_options(threads: int) -> "onnxruntime.SessionOptions":
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    return options

@@ -2,8 +2,6 @@
 
 import contextlib
 import logging
-import os
-import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..core import signals
 from ..errors import ServingError, first_line
 from .options import IDLE_SECONDS, ServingOptions
+from .ray_runtime import ADDRESS_VARIABLE, import_ray, not_installed, running_ray
 from .server import announce, listen
 
 if TYPE_CHECKING:
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
 # the name that Ray Serve gives what is alone
 _APPLICATION = "default"
-#: Environment variable of Ray that names a cluster.
-ADDRESS_VARIABLE = "RAY_ADDRESS"
 # else the one proxy leaves other nodes idle until replicas on its own are full; it inherits variables of the controller
 _ROUTING = {"runtime_env": {"env_vars": {"RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING": "0"}}}
 
@@ -43,15 +40,12 @@ def serve_on_ray(
             too few processors or serves something already.
         DynamicExitError: The folder cannot be loaded.
     """
-    # read by the processes of Ray when they start: nothing is sent to its makers
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    import_ray()
     try:
-        import ray  # noqa: F401
-
         from .app import create_app
         from .deployed_folder import DeployedFolder
     except ModuleNotFoundError as error:
-        raise ServingError(f"--ray needs {error.name}, which is not installed; install the extra `ray`") from error
+        raise not_installed(error) from error
 
     with listen(host, port) as listener:
         address = listener.getsockname()[:2]
@@ -74,23 +68,12 @@ def serve_on_ray(
 @contextlib.contextmanager
 def _ray(deployed: "DeployedFolder", address: tuple[str, int]) -> Iterator[None]:
     """Run the application while the block does, and whatever of Ray it needs."""
-    import ray
     from ray import serve
 
     from .ray_application import QUIET, build_application
 
-    cluster = os.environ.get(ADDRESS_VARIABLE)
-    handler = signal.getsignal(signal.SIGTERM)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    try:
-        try:
-            own = {} if cluster else {"include_dashboard": False}
-            ray.init(cluster or "local", logging_level=logging.WARNING, log_to_driver=False, **own)
-        except (OSError, RuntimeError, ValueError) as error:
-            where = f"the cluster that {ADDRESS_VARIABLE} names, '{cluster}'," if cluster else "Ray"
-            raise ServingError(f"{where} does not start or answer: {first_line(error)}") from error
-        finally:
-            signal.signal(signal.SIGTERM, handler)  # Ray puts its own there
+    with running_ray() as cluster:
         _check_cluster(deployed, cluster)
         host, port = address
         http = {"host": host, "port": port, "keep_alive_timeout_s": IDLE_SECONDS}
@@ -104,8 +87,6 @@ def _ray(deployed: "DeployedFolder", address: tuple[str, int]) -> Iterator[None]
         finally:
             serve.delete(_APPLICATION)  # replicas answer what they have accepted
             serve.shutdown()
-    finally:
-        ray.shutdown()
 
 
 def _check_cluster(deployed: "DeployedFolder", cluster: str | None) -> None:
