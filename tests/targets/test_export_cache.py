@@ -15,8 +15,9 @@ from dynamic_exit.pipeline.inputs import load_run_inputs
 from dynamic_exit.pipeline.run import run
 from dynamic_exit.recipe import read_recipe
 from dynamic_exit.targets import onnxruntime as onnx_target
+from dynamic_exit.targets import torch as torch_target
 from dynamic_exit.targets.base import ExportRequest
-from dynamic_exit.targets.onnxruntime import OnnxRuntimeTarget, export_whole
+from dynamic_exit.targets.onnxruntime import OnnxRuntimeTarget
 from dynamic_exit.targets.torch import TorchTarget
 
 IMAGES = tiny.samples("calibration")[0]
@@ -148,9 +149,10 @@ def test_functions_that_a_traced_graph_calls_count(tmp_path):
         torch.testing.assert_close(stage.session(*EXAMPLE), second(*EXAMPLE))
 
 
-def test_a_whole_backbone_is_found_by_what_it_answers(tmp_path):
+@pytest.mark.parametrize(("target", "module"), [("onnxruntime", onnx_target), ("torch", torch_target)])
+def test_a_whole_backbone_is_found_by_what_it_answers(tmp_path, target, module):
     """Code that reads a file as it runs answers otherwise once the file has changed."""
-    run_inputs = load_run_inputs(read_recipe(tiny.build(tmp_path)))
+    run_inputs = load_run_inputs(read_recipe(tiny.build(tmp_path, export__target=target)))
     np.save(tmp_path / "factor.npy", np.float32(2.0))
 
     class Reads(Scaled):
@@ -159,7 +161,7 @@ def test_a_whole_backbone_is_found_by_what_it_answers(tmp_path):
 
     def content():
         inputs = replace(run_inputs, backbone=Classifier(Reads().eval()).eval())
-        return export_whole(inputs, {}, Cache(tmp_path / "cache")).content
+        return module.export_whole(inputs, {}, Cache(tmp_path / "cache")).content
 
     first = content()
     assert content() == first

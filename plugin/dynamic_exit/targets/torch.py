@@ -18,6 +18,8 @@ from ..artifact.manifest import Manifest
 from ..artifact.runner import open_runner
 from ..core.batching import DEFAULT_BATCH_SIZE
 from ..core.cache import Cache
+from ..core.hashing import digest
+from ..core.model_fingerprint import classifier_fingerprint
 from ..data.run_inputs import RunInputs
 from ..errors import ExportError, VerificationError
 from ..graph import Classifier, Segment, capture, export_program, split
@@ -28,6 +30,7 @@ from ..runtime.archive import ArchivedPart, pack, unpack
 from ..runtime.compile import compile_part, fold_constants
 from ..runtime.stages import Stage, StageSet
 from .base import ExportRequest, Feeds, FreeDims, Target
+from .export_cache import export_key, find_parts
 from .verification import check_answers
 
 
@@ -69,6 +72,35 @@ class TorchPart:
         """Return what runs it; `threads` are those of compiled operators."""
         part = unpack(self.content, self.input_names, self.name)
         return compile_part(part, self.name, threads) if self.compiled else fold_constants(part)
+
+
+def export_whole(run_inputs: RunInputs, dims: FreeDims, cache: Cache | None = None) -> TorchPart:
+    """Export a run's backbone in one piece, in float.
+
+    Args:
+        run_inputs: The recipe, the backbone and an example of the inputs.
+        dims: Free dimensions of inputs besides the batch: input -> index -> name.
+        cache: Keeps what is exported, and finds what was; None does not.
+
+    Raises:
+        CaptureError: It cannot be exported.
+    """
+    classifier, example = run_inputs.backbone, run_inputs.example
+    names = tuple(classifier.input_names or example)
+    free, inputs = [dims.get(name, {}) for name in names], classifier.select(example)
+
+    def key() -> str:
+        answers = classifier_fingerprint(classifier, inputs)
+        return export_key(export_whole, classifier, inputs, answers, digest(names), str(free))
+
+    def load(content: bytes) -> TorchPart:
+        return TorchPart("backbone", content, names, "logits", run_inputs.recipe.export.compile)
+
+    def make() -> tuple[TorchPart, TorchPart]:
+        part = load(pack(export_program(classifier, inputs, free)))
+        return part, part
+
+    return find_parts(cache, key, load, make)[0]
 
 
 class TorchTarget(Target[TorchPart]):
@@ -234,13 +266,9 @@ class TorchModel:
         inputs = [describe_tensor(name, tensor, dims.get(name, {})) for name, tensor in run_inputs.example.items()]
         used = [each for each in inputs if each["name"] in stages.input_names]
         self.manifest = describe_model(run_inputs, stages, points, used)
-        backbone, threads = run_inputs.backbone, run_inputs.recipe.dynamic_exit.tuning.threads
-        input_names = backbone.input_names or tuple(run_inputs.example)
-        program = export_program(
-            backbone, backbone.select(run_inputs.example), [dims.get(name, {}) for name in input_names]
-        )
-        static = TorchPart("backbone", pack(program), input_names, "logits", run_inputs.recipe.export.compile)
-        session = TorchSession.of_module(static.open(threads), input_names, inputs)
+        recipe = run_inputs.recipe.dynamic_exit
+        static = export_whole(run_inputs, dims, recipe.cache.open())
+        session = TorchSession.of_module(static.open(recipe.tuning.threads), static.input_names, inputs)
         self.files = {"static": TorchFiles(session, static.size)}
 
     def write(self, folder: Path) -> Manifest:
