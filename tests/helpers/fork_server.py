@@ -20,6 +20,8 @@ from garbage import imports_kept
 
 #: What others install, and Neural Compressor and this package import in any order.
 TORCH = ("onnxscript.function_libs.torch_lib.ops", "torch._dynamo", "torch.export._trace", "torch.onnx")
+#: These, and the libraries that take the time of importing Neural Compressor.
+LIBRARIES = (*TORCH, "transformers", "matplotlib.figure", "onnxruntime", "pydantic")
 #: What the command imports until a recipe has run.
 RUN = (
     *("dynamic_exit.cli.main", "dynamic_exit.pipeline.run", "dynamic_exit.artifact.image_processor"),

@@ -26,8 +26,8 @@ def awaited():
 
 
 def run(script, fails=False):
-    """Run a script after `HELPERS` where torch is imported; return what it printed, or its last line of stderr."""
-    done = fork_server.run(HELPERS + script, imports=fork_server.TORCH)
+    """Run a script after `HELPERS` where other libraries are imported; return what it printed, or its last line of stderr."""
+    done = fork_server.run(HELPERS + script, imports=fork_server.LIBRARIES)
     assert (done.returncode != 0) == fails, done.stderr[-3000:]
     return done.stderr.splitlines()[-1] if fails else done.stdout.strip()
 

@@ -164,7 +164,7 @@ def in_a_process(folder, script):
     """Run a script where the distribution is installed; return what it printed last, and what it complained of."""
     place = os.pathsep.join([str(folder / "site"), str(Path(tiny.__file__).parent), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": place}
-    done = fork_server.run(script, folder, environment=environment, imports=fork_server.TORCH)
+    done = fork_server.run(script, folder, environment=environment, imports=fork_server.LIBRARIES)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1], done.stderr
 
