@@ -26,7 +26,7 @@ def awaited():
 
 
 def run(script, fails=False):
-    """Run a script after `HELPERS` where other libraries are imported; return what it printed, or its last line of stderr."""
+    """Run a script after `HELPERS` where libraries are imported; return what it printed, or its last error line."""
     done = fork_server.run(HELPERS + script, imports=fork_server.LIBRARIES)
     assert (done.returncode != 0) == fails, done.stderr[-3000:]
     return done.stderr.splitlines()[-1] if fails else done.stdout.strip()
