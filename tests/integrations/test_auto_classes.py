@@ -1,9 +1,8 @@
 """transformers' auto classes and pipelines take a folder after `import dynamic_exit`, in either order of imports."""
 
 import json
-import subprocess
-import sys
 
+import fork_server
 import numpy as np
 import pytest
 import words
@@ -18,6 +17,7 @@ ORDERS = {
 }
 SCRIPT = """
 import json, logging, sys
+assert "transformers" not in sys.modules
 {imports}
 images, texts = sys.argv[1:]
 said = []
@@ -55,7 +55,7 @@ def folders(ran, tmp_path_factory):
 @pytest.mark.parametrize("order", ORDERS)
 def test_folders_load_by_transformers_own_names(folders, order):
     script = SCRIPT.format(imports=ORDERS[order])
-    done = subprocess.run([sys.executable, "-c", script, *folders], capture_output=True, text=True, check=False)
+    done = fork_server.run(script, *folders, imports=fork_server.TORCH)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["config"] == "DynamicExitModelConfig"
@@ -72,12 +72,14 @@ def test_folders_load_by_transformers_own_names(folders, order):
 
 def test_auto_classes_bring_nothing_heavy_until_they_load():
     script = f"""
-import sys, dynamic_exit
+import sys
+assert not {{"transformers", *{HEAVY}}} & sys.modules.keys()
+import dynamic_exit
 assert "transformers" not in sys.modules
 from transformers import AutoConfig, AutoModelForImageClassification
 print(*(name for name in {HEAVY} if name in sys.modules))
 from dynamic_exit.modeling import DynamicExitModelConfig
 assert DynamicExitModelConfig in AutoModelForImageClassification._model_mapping
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = fork_server.run(script, imports=fork_server.TORCH)
     assert (done.stdout.strip(), done.returncode) == ("", 0), done.stderr[-2000:]
