@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
-from onnx_zoo import build
+import transformers
+from onnx_zoo import build, rows_of
 from zoo_models import Made
 
 from dynamic_exit.core.user_code import load_function
@@ -29,12 +30,19 @@ from dynamic_exit.onnx.export import export_part
 from dynamic_exit.recipe.target_registry import DEFAULT_TARGET, TARGETS
 
 CIFAR = Path(__file__).resolve().parents[2] / "recipes/cifar10/models.py"
-MODELS = ("resnet50", "vit_small_patch16_224", "cifar10 resnet56")
+MODELS = ("resnet50", "vit_small_patch16_224", "cifar10 resnet56", "bert")
 OFF, NEVER, ALWAYS = np.inf, 2.0, -np.inf
 
 
 def made(name: str) -> tuple[Made, torch.nn.Module]:
     """A backbone with an example, and its saver."""
+    if name == "bert":
+        ids = torch.randint(5, 1000, (2, 64))
+        example, keywords = (
+            (ids, torch.ones_like(ids), torch.zeros_like(ids)),
+            ("input_ids", "attention_mask", "token_type_ids"),
+        )
+        return (bert(256, 4), example, keywords), Classifier(bert(64, 2), keywords=keywords)
     if name == "cifar10 resnet56":
         model, saver = load_function(f"{CIFAR}:resnet")(depth=56), load_function(f"{CIFAR}:resnet8")()
         side = 32
@@ -43,20 +51,33 @@ def made(name: str) -> tuple[Made, torch.nn.Module]:
     return (model.eval(), (torch.randn(2, 3, side, side),), None), saver.eval()
 
 
+def bert(width: int, depth: int) -> torch.nn.Module:
+    """A BERT of four classes whose heads have 64 channels."""
+    config = transformers.BertConfig(
+        hidden_size=width,
+        num_hidden_layers=depth,
+        num_attention_heads=width // 64,
+        intermediate_size=4 * width,
+        num_labels=4,
+    )
+    return transformers.BertForSequenceClassification(config).eval()
+
+
 def measure(name: str, batches: list[int], rounds: int, time_limit: float, runtime: str) -> Iterator[str]:
     """Yield a line for each batch size and case."""
-    (model, example, _), saver = made(name)
-    built = build((model, example, None), saver)
+    (model, example, keywords), saver = made(name)
+    built = build((model, example, keywords), saver)
     open_model = partial(TARGETS.find(runtime).open_model, threads=1)
     sessions = {
-        "nothing exits": open_model(export_part("static", Classifier(model), built.names, "logits", example).proto),
+        "nothing exits": open_model(
+            export_part("static", Classifier(model, keywords=keywords), built.names, "logits", example).proto
+        ),
         "all leave at the saver": open_model(built.parts[0].proto),
     }
     dynamic, exits = open_model(built.file), len(built.model.chain) - 1
     thresholds = {"nothing exits": [OFF] + [NEVER] * exits, "all leave at the saver": [ALWAYS] + [NEVER] * exits}
     for batch in batches:
-        inputs = [np.random.rand(batch, *each.shape[1:]).astype(np.float32) for each in built.inputs]
-        feeds = dict(zip(built.names, inputs, strict=True))
+        feeds = dict(zip(built.names, rows_of(example, built.names, batch), strict=True))
         for case, static in sessions.items():
             given = {**feeds, "thresholds": np.asarray(thresholds[case], np.float32)}
             calls = {"static": lambda: static.run(None, feeds), "dynamic": lambda: dynamic.run(None, given)}  # noqa: B023
