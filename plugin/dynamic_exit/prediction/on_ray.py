@@ -15,7 +15,7 @@ from .. import errors
 from ..artifact.manifest import read_manifest
 from ..artifact.standalone import threads_option
 from ..errors import DataError, DynamicExitError
-from ..recipe.target_registry import DEFAULT_TARGET
+from ..recipe.target_registry import TARGETS
 from ..serving.ray_runtime import import_ray, running_ray
 from .answerer import ShardAnswerer
 from .options import PredictionOptions
@@ -79,7 +79,9 @@ class ShardWorker:
     def _answer(self, number: int) -> PredictionSummary:
         task, summary = self._task, PredictionSummary()
         if self._answerer is None:
-            self._answerer = ShardAnswerer(Path(task.folder), Path(task.data), task.options, **_one_thread(task.folder))
+            self._answerer = ShardAnswerer(
+                Path(task.folder), Path(task.data), task.options, **_one_thread(Path(task.folder))
+            )
         if self._answerer.source.stamp != self._stamp:
             raise DataError(f"data '{task.data}' are not the same on all machines; put them where all of them see them")
         rows = self._rows_from(self._answerer, number * task.options.shard_rows)
@@ -137,7 +139,7 @@ def answer_on_ray(
             yield PredictionSummary(row["rows"], row["bad"], Counter(json.loads(row["stages"])))
 
 
-def _one_thread(folder: str) -> dict[str, Any]:
-    """Return options that leave other processors to other workers, where the runtime has them."""
-    is_default = read_manifest(Path(folder)).target == DEFAULT_TARGET
-    return {"session_options": threads_option(1)} if is_default else {}
+def _one_thread(folder: Path) -> dict[str, Any]:
+    """Return options that leave other processors to other workers, where the runtime takes some."""
+    takes = TARGETS.find(read_manifest(folder).target).loading
+    return {"session_options": threads_option(1)} if "session_options" in takes else {}
