@@ -14,6 +14,7 @@ from dynamic_exit.chain.evaluation import evaluate
 from dynamic_exit.chain.evidence import (
     Evidence,
     EvidenceRule,
+    base,
     evidence_names,
     evidence_rule,
     mean,
@@ -193,6 +194,20 @@ def test_figures_and_search_on_records_follow_the_definition(evidence, seed):
         np.testing.assert_allclose(whole[1], recorded.confidences[seen[-1]].numpy(plain), rtol=1e-5, atol=1e-6)
         if len(seen) > 1 and not recorded.rule.separable:
             assert np.array_equal(whole[0], defined)
+
+
+def test_the_most_likely_classes_are_ranked_alike_in_blocks_of_any_size(monkeypatch):
+    recorded, rows = Evidence("mean").on(random_records(0, samples=60, stages=3)), np.arange(60)[::2]
+    evidence = recorded.rule.dense_evidence(recorded, (0, 2), rows, 4)
+    expected = np.argsort(-evidence, axis=1, kind="stable")[:, :2]
+    for numbers in (1_000, 40, 1):
+        monkeypatch.setattr(base, "_DENSE_NUMBERS", numbers)
+        assert np.array_equal(recorded.ranked((0, 2), rows, 2), expected)
+
+
+def test_evidence_is_the_same_in_whatever_order_stages_are_named():
+    one, other = (Evidence("product", "learned", POWERS[::way], GATES[::way]) for way in (1, -1))
+    assert one == other and hash(one) == hash(other) and one.parameters == other.parameters
 
 
 @pytest.mark.parametrize(

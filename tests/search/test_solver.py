@@ -70,6 +70,12 @@ def test_a_front_rises(fuse):
     assert all(a.cost < b.cost and a.accuracy < b.accuracy for a, b in zip(figures, figures[1:], strict=False))
 
 
+def test_a_front_that_is_filled_up_has_as_many_points_as_are_asked_for():
+    search = Search(exits(2, 2000), SearchOptions(fuse="none"))
+    for points in (2, 3, 12, 20):
+        assert points - 1 <= len(search.front(points)) <= points
+
+
 def test_at_most_so_many_savers():
     records, goals = savers(3, 500, count=6), [Goal(max_accuracy_drop=drop) for drop in (0.0, 0.02, 0.1)]
     for most in (0, 1, 2):
