@@ -196,6 +196,20 @@ def test_figures_and_search_on_records_follow_the_definition(evidence, seed):
             assert np.array_equal(whole[0], defined)
 
 
+@pytest.mark.parametrize("evidence", EVIDENCE, ids=str)
+def test_an_approximation_of_few_classes_is_what_the_search_gets(evidence):
+    records = random_records(3, samples=60, stages=3)
+    gates = tuple((name, gate) for name, (_, gate) in zip(records.stages[1:], evidence.gates, strict=False))
+    powers = tuple(zip(records.stages, (0.3, 1.8, 0.9), strict=False)) if evidence.rule == "product" else ()
+    recorded = Evidence(evidence.rule, evidence.confidence, powers, gates).on(records)
+    approximate = recorded.approximate()
+    assert (approximate is None) == (evidence.rule in ("none", "largest_of_tests"))
+    for seen in ((0, 1), (0, 1, 2), (0, 2, 3)) if approximate else ():
+        (sure, right), (classes, confidence) = approximate(seen), recorded.search(seen)
+        np.testing.assert_allclose(sure, confidence, rtol=1e-4, atol=1e-5)
+        assert np.array_equal(right, classes == records.labels)
+
+
 def test_the_most_likely_classes_are_ranked_alike_in_blocks_of_any_size(monkeypatch):
     recorded, rows = Evidence("mean").on(random_records(0, samples=60, stages=3)), np.arange(60)[::2]
     evidence = recorded.rule.dense_evidence(recorded, (0, 2), rows, 4)

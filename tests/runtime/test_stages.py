@@ -63,6 +63,20 @@ def test_a_selection_holds_the_inputs_and_taps_that_it_reads(stages):
     assert reading.spec.requires == {"f": "b"} and stages.select(["a", "e"]).spec.requires == {}
 
 
+@pytest.mark.parametrize(
+    ("name", "before", "segments", "positions"),
+    [
+        ("g", ("a", "e"), ["segment0", "segment1", "g"], {"e": 1, "final": 5}),
+        ("e", ("b",), ["segment0", "e"], {"final": 5}),
+        ("b", ("a",), ["b"], {"final": 5}),
+    ],
+)
+def test_a_chain_may_end_at_an_exit_or_a_saver(stages, name, before, segments, positions):
+    ended = stages.add_exits({"g": (1, stage("g", 0.5, "hidden"))}, {"g": 3}).end_at(name, before)
+    assert ended.chain == before and [each.part.name for each in ended.segments] == segments
+    assert dict(ended.positions) == positions and ended.in_place == name and ended.input_names == ("x", "mask")
+
+
 def test_costs_by_hand(stages):
     own, prefix, unit = stages.costs(lambda each: each.macs)
     assert unit == "macs"

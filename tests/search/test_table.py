@@ -62,6 +62,10 @@ def test_starts_that_lie_apart_meet_the_goal_and_begin_with_the_best(seed, corre
     assert [start.cost for start in starts] == sorted(start.cost for start in starts)
     last = [start.thresholds[-1] for start in starts]
     assert len(set(last)) == len(last)
+    least = np.pad(np.where(table.correct >= correct, table.cost, np.inf).min(axis=0), 1, constant_values=np.inf)
+    for start in starts:
+        place = 1 + int(np.flatnonzero(table.grids[-1] == start.thresholds[-1])[0])
+        assert least[place] == start.cost and least[place] <= min(least[place - 1], least[place + 1])
 
 
 def test_starts_from_elsewhere_find_a_better_place_than_moves_from_one_start():
