@@ -18,6 +18,7 @@ from dynamic_exit.chain.evidence import (
     evidence_names,
     evidence_rule,
     mean,
+    product,
     register_evidence,
     registry,
 )
@@ -217,6 +218,16 @@ def test_the_most_likely_classes_are_ranked_alike_in_blocks_of_any_size(monkeypa
     for numbers in (1_000, 40, 1):
         monkeypatch.setattr(base, "_DENSE_NUMBERS", numbers)
         assert np.array_equal(recorded.ranked((0, 2), rows, 2), expected)
+
+
+def test_a_product_keeps_its_digits_where_stages_say_little():
+    # per class e ** sum - 1 over that of all classes; sums from 0.006 to 1.2
+    probabilities = np.array([[2e-4, 1e-3, 1e-2, 0.1], [0.5, 0.2, 0.02, 3e-4]], np.float32)
+    rule = evidence_rule("product").with_power(0.3)
+    exact = np.expm1(np.log1p(probabilities.astype(np.float64) / product.FLOOR) * 0.3)
+    (sums,), evidence = rule.numpy((), probabilities)
+    assert sums.min() < 0.01 < 1 < sums.max()
+    np.testing.assert_allclose(evidence, exact / exact.sum(axis=1, keepdims=True), rtol=1e-3)
 
 
 def test_evidence_is_the_same_in_whatever_order_stages_are_named():
