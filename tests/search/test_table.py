@@ -1,14 +1,15 @@
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from instances import savers
 
 from dynamic_exit.search.outcomes import ChainOutcomes, OutcomeCache, Ranking
-from dynamic_exit.search.table import Table, grid_for
+from dynamic_exit.search.table import Table, grid_for, thresholds_between
 from dynamic_exit.search.targets import CountTarget
-from dynamic_exit.search.thresholds import polish, score, spread
+from dynamic_exit.search.thresholds import polish, rough_fits, score, spread
 
 
 def chain_of(seed: int, stages: int, samples: int) -> ChainOutcomes:
@@ -55,7 +56,8 @@ def test_starts_that_lie_apart_meet_the_goal_and_begin_with_the_best(seed, corre
     starts = table.distant_fits(target, 5)
     best = table.fit(target)
     if best is None:
-        assert starts == []
+        # as near to the target as the grid allows
+        assert starts[0].correct == table.correct.max()
         return
     assert starts[0].cost == best.cost
     assert all(start.correct >= correct and score(chain, start.thresholds).correct == start.correct for start in starts)
@@ -81,6 +83,26 @@ def test_starts_from_elsewhere_find_a_better_place_than_moves_from_one_start():
         assert found.correct >= target.correct and found.cost <= best.cost
         better += found.cost < best.cost - 1e-9
     assert better > 0
+
+
+@pytest.mark.parametrize("seed", range(19, 24))
+def test_starts_from_elsewhere_meet_goals_that_few_combinations_meet(seed):
+    chain = hard_chain(seed, 60)
+    every = Table(chain, [thresholds_between(chain.ranking(place).confidence) for place in range(3)])
+    for less in range(4):
+        target = CountTarget(correct=every.correct.max() - less)
+        (rough,), _ = rough_fits(chain, [target])
+        found = spread(chain, target, polish(chain, target, rough), 8)
+        assert found.correct >= target.correct
+        assert found.cost == pytest.approx(every.fit(target).cost, rel=1e-9)
+
+
+def hard_chain(seed: int, samples: int) -> ChainOutcomes:
+    """Three savers whose confidence says little: few combinations of thresholds are as accurate as any."""
+    random = np.random.default_rng(seed)
+    confidence = random.random((3, samples), dtype=np.float32)
+    right = random.random((4, samples)) < np.concatenate([0.25 + 0.65 * confidence, np.full((1, samples), 0.75)])
+    return ChainOutcomes((0, 1, 2), confidence, right, np.array([0.05, 0.35, 0.7, 1.75]))
 
 
 def _rest(chain: ChainOutcomes) -> tuple[np.ndarray, np.ndarray]:

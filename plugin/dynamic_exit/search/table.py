@@ -104,9 +104,13 @@ class Table:
             count: How many at most.
 
         Returns:
-            Those better than both neighbors, the best first; none if no combination on the grid meets the target.
+            Those better than both neighbors, the best first; those nearest to the target if no combination on the grid
+            meets it.
         """
-        rows = target.objective(self.correct, self.cost).reshape(-1, self.shape[-1])
+        value = target.objective(self.correct, self.cost)
+        if not np.isfinite(value).any():
+            value = target.shortfall(self.correct, self.cost)
+        rows = value.reshape(-1, self.shape[-1])
         least = np.concatenate([[np.inf], rows.min(axis=0), [np.inf]])
         low = np.flatnonzero((least[1:-1] <= least[:-2]) & (least[1:-1] <= least[2:]) & np.isfinite(least[1:-1]))
         low = low[np.argsort(least[1:-1][low], kind="stable")][:count]
@@ -132,11 +136,12 @@ def most_cells(samples: int, stages: int) -> int:
     return every if every <= MAX_CELLS else min(MAX_CELLS, _CELLS_PER_SAMPLE * samples)
 
 
-def grid_for(chain: ChainOutcomes) -> tuple[list[np.ndarray] | None, bool]:
+def grid_for(chain: ChainOutcomes, finest: bool = False) -> tuple[list[np.ndarray] | None, bool]:
     """Choose thresholds for a table: all where they are few, else as many of each stage.
 
     Args:
         chain: Outcomes of the chain.
+        finest: Whether the table may be finer than the samples fill, for the few chains that are searched further.
 
     Returns:
         Rising thresholds per stage, None if they would be fewer than the stages, which says little; and whether they
@@ -147,7 +152,11 @@ def grid_for(chain: ChainOutcomes) -> tuple[list[np.ndarray] | None, bool]:
     distinct_ones = [2 + int(np.count_nonzero(row[1:] > row[:-1])) for row in ordered]
     if math.prod(distinct_ones) <= MAX_CELLS:
         return [thresholds_between(row) for row in ordered], True
-    count = int(min(MAX_CELLS, _CELLS_PER_SAMPLE * chain.samples) ** (1 / len(ordered)))
+    cells = min(MAX_CELLS, _CELLS_PER_SAMPLE * chain.samples)
+    if finest:
+        # adding up a table takes a pass over its cells for each stage
+        cells = max(cells, MAX_CELLS // len(ordered))
+    count = int(cells ** (1 / len(ordered)))
     if count < len(ordered):
         return None, False
     even = np.round(np.linspace(0, chain.samples, count)[1:-1]).astype(np.int64)

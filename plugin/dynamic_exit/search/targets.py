@@ -60,6 +60,10 @@ class CountTarget:
             return np.where(correct >= self.correct, cost, np.inf)
         return np.where(cost <= self.cost_limit, -correct, np.inf)
 
+    def shortfall(self, correct: np.ndarray, cost: np.ndarray) -> np.ndarray:
+        """Return what to minimize, per element, where all miss the target: it falls as they come nearer."""
+        return -correct if self.correct is not None else cost
+
 
 def count_target(outcomes: OutcomeCache, goal: Goal) -> CountTarget:
     """Return a goal in counts over the samples of some outcomes."""

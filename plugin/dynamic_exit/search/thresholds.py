@@ -120,8 +120,12 @@ def spread(chain: ChainOutcomes, target: CountTarget, best: Fit, starts: int) ->
     Returns:
         Thresholds at least as good; the same for chains that are too long for a fine grid.
     """
-    grids, _ = grid_for(chain)
-    distant = [] if grids is None else Table(chain, grids).distant_fits(target, starts)
+    distant: list[Fit] = []
+    for finest in (False, True):
+        grids, _ = grid_for(chain, finest)
+        # on a finer grid more of the best lie side by side, so it serves where the usual one has few
+        if grids is not None and len(distant) < starts:
+            distant += Table(chain, grids).distant_fits(target, starts)
     found = [polish(chain, target, start) for start in distant]
     return min([best, *found], key=target.fit_key)
 
@@ -135,7 +139,7 @@ def _move(chain: ChainOutcomes, target: CountTarget, now: Fit, a: int, b: int | 
         best = int(value.argmin())
         if not np.isfinite(value.flat[best]):
             # where all miss the target, come nearer to it
-            best = int((-correct if target.correct is not None else cost).argmin())
+            best = int(target.shortfall(correct, cost).argmin())
         i, j = np.unravel_index(best, value.shape)
         thresholds = now.thresholds.copy()
         thresholds[a] = grid_a[i]
