@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import FileFinder, ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 _PREFIX = "dynamic_exit_recipe_"
@@ -160,6 +160,10 @@ class _Finder(MetaPathFinder):
 
 class _Loader(SourceFileLoader):
     """Runs a file's current text: compiled files are matched by time and size, which may miss a change."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Return what `run_module` runs."""
+        return self.source_to_code(self.get_data(self.path), self.path)
 
     def exec_module(self, module: ModuleType) -> None:
         content = self.get_data(self.path)
