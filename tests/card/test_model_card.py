@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 
 from dynamic_exit.artifact.manifest import TEXT, Manifest
 from dynamic_exit.card import dataset_name, model_card
-from dynamic_exit.core.processor import instruction_set
+from dynamic_exit.cost.processor import instruction_set
 from dynamic_exit.modeling import DynamicExitModelConfig
 from dynamic_exit.passes import ModelSource
 from dynamic_exit.points.parts import Guarantee

@@ -47,7 +47,7 @@ _CALIBRATIONS = {"minmax": CalibrationMethod.MinMax, "kl": CalibrationMethod.Ent
 def lacks_vnni() -> bool:
     """Return whether onnxruntime adds products of int8 in 16 bits on this processor, where those of 8 bits overflow."""
     # needs torch, which importing this room does not
-    from ..core.processor import instruction_set
+    from ..cost.processor import instruction_set
 
     return instruction_set() in ("AVX2", "AVX-512")
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from ..chain.thresholds import ALWAYS_EXIT, Configuration
 from ..core.batching import named_batches
-from ..core.processor import instruction_set
 from ..cost import ROUND_SECONDS, Latency, measure_latency
+from ..cost.processor import instruction_set
 from ..data.run_inputs import RunInputs
 from ..onnx.verification import run_session
 from ..points.operating_point import OperatingPoints, point_thresholds

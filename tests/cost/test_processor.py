@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dynamic_exit.core.processor import instruction_set
+from dynamic_exit.cost.processor import instruction_set
 
 
 @pytest.mark.parametrize(
